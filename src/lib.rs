@@ -1,0 +1,2 @@
+//! ezz: jails on ZFS. See `ARCHITECTURE.md` for the map.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! The `ezz` binary.
+fn main() {}
