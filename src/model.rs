@@ -566,7 +566,7 @@ pub enum GenerationError {
     #[error("there is no sealed generation {0:?}")]
     Unknown(String),
     /// More than one has that label.
-    #[error("{0:?} is the label of several generations: {}", .1.join(", "))]
+    #[error("{0:?} is the label of several generations: {list}", list = .1.join(", "))]
     Ambiguous(String, Vec<String>),
 }
 
