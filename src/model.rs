@@ -463,6 +463,43 @@ pub struct Jail {
     pub quota: u64,
 }
 
+/// Whether an operation had anything to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[must_use]
+pub enum Changed {
+    /// It was so already.
+    Already,
+    /// It is so now.
+    Done,
+}
+
+/// What a host knows of one jail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JailState {
+    /// It does not run.
+    Stopped {
+        /// The exit status of its first process, where the host remembers it.
+        exit: Option<i32>,
+    },
+    /// It runs.
+    Running {
+        /// Process id of its init (Linux), jid (FreeBSD).
+        id: u32,
+        /// The dataset that the kernel has mounted at /basejail, from the mount table.
+        base: Option<String>,
+    },
+    /// It was removed and the kernel is not done with it.
+    Dying,
+}
+
+impl JailState {
+    /// Whether processes of it may run.
+    pub fn running(&self) -> bool {
+        !matches!(self, JailState::Stopped { .. })
+    }
+}
+
 /// Something in the site that ezz did not make or cannot use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stranger {

@@ -5,24 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use ezz_zfs::nvlist::NvMap;
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::model::{JailConfig, World};
+use crate::model::{Changed, JailConfig, JailState, World};
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
+use crate::plan::{Commit, MountAs};
 use crate::profile::Profile;
-
-/// Whether an operation had anything to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[must_use]
-pub enum Changed {
-    /// It was so already.
-    Already,
-    /// It is so now.
-    Done,
-}
 
 /// The basejail of a thin jail, mounted on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,32 +45,6 @@ pub struct JailSpec {
     pub profile: Profile,
     /// The world it runs.
     pub world: World,
-}
-
-/// What a host knows of one jail.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JailState {
-    /// It does not run.
-    Stopped {
-        /// The exit status of its first process, where the host remembers it.
-        exit: Option<i32>,
-    },
-    /// It runs.
-    Running {
-        /// Process id of its init (Linux), jid (FreeBSD).
-        id: u32,
-        /// The dataset that the kernel has mounted at /basejail, from the mount table.
-        base: Option<String>,
-    },
-    /// It was removed and the kernel is not done with it.
-    Dying,
-}
-
-impl JailState {
-    /// Whether processes of it may run.
-    pub fn running(&self) -> bool {
-        !matches!(self, JailState::Stopped { .. })
-    }
 }
 
 /// A command to run in a running jail.
@@ -300,17 +263,22 @@ pub trait Zfs: Sync + fmt::Debug {
     /// [`PortError`].
     fn read(&self, query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError>;
 
-    /// Creates a filesystem. Atomic but for its properties (zfs_ioctl.c).
+    /// Creates a filesystem, not mounted. Atomic but for its properties (zfs_ioctl.c).
     ///
     /// # Errors
     /// [`PortError`].
-    fn create(&self, dataset: &DatasetName, properties: &NvMap) -> Result<(), PortError>;
+    fn create(
+        &self,
+        dataset: &DatasetName,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<(), PortError>;
 
-    /// Runs a channel program that commits.
+    /// Runs the program of a commit: all of it, or nothing and the reason.
     ///
     /// # Errors
-    /// [`PortError`].
-    fn commit(&self, program: &crate::plan::Commit) -> Result<(), PortError>;
+    /// [`PortError::Stale`] if the site's epoch is not the one the plan was made from;
+    /// [`PortError::Refused`] if the program's own checks failed. Nothing has changed then.
+    fn commit(&self, site: &DatasetName, commit: &Commit) -> Result<(), PortError>;
 
     /// Destroys one filesystem without children or snapshots.
     ///
@@ -336,20 +304,143 @@ pub trait Zfs: Sync + fmt::Debug {
     /// [`PortError`].
     fn set(&self, dataset: &DatasetName, property: &str, value: &str) -> Result<(), PortError>;
 
-    /// Mounts a filesystem at a directory, which is made if it is missing.
+    /// Mounts a filesystem at a directory, which is made (root, 0700) if it is missing.
     ///
     /// # Errors
     /// [`PortError`].
-    fn mount(
-        &self,
-        dataset: &DatasetName,
-        at: &Path,
-        flags: ezz_zfs::mount::MountFlags,
-    ) -> Result<Changed, PortError>;
+    fn mount(&self, dataset: &DatasetName, at: &Path, how: MountAs) -> Result<Changed, PortError>;
 
-    /// Unmounts what is mounted of a dataset at a directory.
+    /// Unmounts whatever is mounted at or below a directory of a dataset, deepest first.
+    ///
+    /// # Errors
+    /// [`PortError`]; busy is [`PortError::Busy`].
+    fn unmount(&self, dataset: &DatasetName, at: &Path) -> Result<Changed, PortError>;
+
+    /// The holds on a snapshot, by tag.
     ///
     /// # Errors
     /// [`PortError`].
-    fn unmount(&self, dataset: &DatasetName, at: &Path) -> Result<Changed, PortError>;
+    fn holds(&self, snapshot: &SnapshotName) -> Result<Vec<String>, PortError>;
+
+    /// What the kernel's OpenZFS can do.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    fn capabilities(&self, pool: &str) -> Result<Capabilities, PortError>;
+}
+
+/// What an OpenZFS can do, asked of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Capabilities {
+    /// The module's version, as it says itself.
+    pub module: String,
+    /// Whether programs can clone (2.4 and later).
+    pub sync_clone: bool,
+}
+
+/// What ZFS could not do.
+#[derive(Debug, Error)]
+pub enum PortError {
+    /// There is no usable OpenZFS.
+    #[error("OpenZFS cannot be used here")]
+    Open(#[source] ezz_zfs::OpenError),
+    /// A call of libzfs_core failed.
+    #[error(transparent)]
+    Call(ezz_zfs::ZfsError),
+    /// The program did not run to its end. What it did is unknown until observed again.
+    #[error("the {program} program did not finish on {site}")]
+    Program {
+        /// Which program.
+        program: &'static str,
+        /// On which site.
+        site: DatasetName,
+        /// Why.
+        source: ezz_zfs::ProgramError,
+    },
+    /// Another ezz committed since the plan was made.
+    #[error("{site} has changed since it was read (epoch {found}, expected {expected})")]
+    Stale {
+        /// Which site.
+        site: DatasetName,
+        /// The epoch the plan was made from.
+        expected: u64,
+        /// The epoch that was found.
+        found: String,
+    },
+    /// The program's checks refused, and nothing has changed.
+    #[error("the {program} program refused: {dataset}: {why}")]
+    Refused {
+        /// Which program.
+        program: &'static str,
+        /// On which dataset.
+        dataset: String,
+        /// Its own words.
+        why: String,
+    },
+    /// The program failed in the middle; what it had done is undone, but for `left`.
+    #[error("the {program} program failed: {dataset}: {why}{}{left}", if left.is_empty() { "" } else { "; could not undo: " })]
+    Failed {
+        /// Which program.
+        program: &'static str,
+        /// On which dataset.
+        dataset: String,
+        /// Its own words.
+        why: String,
+        /// What could not be undone.
+        left: String,
+    },
+    /// A `zfs` command failed.
+    #[error("cannot {action} {dataset}")]
+    Command {
+        /// What was being done.
+        action: &'static str,
+        /// To which dataset.
+        dataset: String,
+        /// Its failure.
+        source: crate::exec::ExecError,
+    },
+    /// A mount failed.
+    #[error("cannot {action} {dataset}")]
+    Mount {
+        /// What was being done.
+        action: &'static str,
+        /// Which dataset.
+        dataset: String,
+        /// Why not.
+        source: ezz_zfs::mount::MountError,
+    },
+    /// Something uses the dataset.
+    #[error("{dataset} is busy: something on this host uses {}", at.display())]
+    Busy {
+        /// Which dataset.
+        dataset: String,
+        /// Where it is mounted.
+        at: PathBuf,
+    },
+    /// A directory is in the way, or cannot be made.
+    #[error("cannot use the directory {}", path.display())]
+    Directory {
+        /// Which directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Something does not parse.
+    #[error("cannot read the properties of {dataset}: {why}")]
+    Parse {
+        /// Of which dataset.
+        dataset: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A property that ezz does not know how to give to libzfs_core.
+    #[error("cannot set {property}={value} when creating {dataset}")]
+    Property {
+        /// On which dataset.
+        dataset: DatasetName,
+        /// Which property.
+        property: String,
+        /// To which value.
+        value: String,
+    },
 }
