@@ -2,6 +2,15 @@
 //! `name <- model <- plan <- ports <- apply <- cli <- main` (tests/layers.rs).
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod exec;
+pub mod lock;
 pub mod model;
 pub mod name;
+pub mod observe;
+pub mod plan;
+pub mod pool;
+pub mod ports;
+pub mod profile;
+pub mod session;
+pub mod world;
