@@ -4,6 +4,7 @@
 
 pub mod apply;
 pub mod exec;
+pub mod host;
 pub mod lock;
 pub mod model;
 pub mod name;
