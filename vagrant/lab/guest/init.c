@@ -220,7 +220,7 @@ static void make_machine(void)
     symlink("/proc/self/fd/2", "/dev/stderr");
     symlink("pts/ptmx", "/dev/ptmx");
 
-    const char *controllers[] = {"+cpu", "+cpuset", "+io", "+memory", "+pids"};
+    const char *controllers[] = {"+cpu", "+io", "+memory", "+pids"};
     for (size_t i = 0; i < sizeof controllers / sizeof *controllers; i++)
         put("/sys/fs/cgroup/cgroup.subtree_control", controllers[i]);
 
@@ -260,6 +260,20 @@ static void helper(char *const argv[])
         errno = ECHILD;
         answer("lab cannot prepare the pool: %s %s failed (see the log)", argv[0], argv[1]);
         power_off();
+    }
+}
+
+/* `zpool import` waits 3 s for udev's links of a disk. There is no udev; its database says: all done. */
+static void pretend_udev(void)
+{
+    mkdirs("/run/udev/data");
+    for (int n = 0; n < 8; n++) {
+        char disk[32], record[64], text[64];
+        snprintf(disk, sizeof disk, "/dev/ubd%c", 'a' + n);
+        snprintf(record, sizeof record, "/run/udev/data/b98:%d", n * 16);
+        snprintf(text, sizeof text, "I:1\nE:DEVLINKS=%s\n", disk);
+        if (access(disk, F_OK) == 0)
+            put(record, text);
     }
 }
 
@@ -360,7 +374,7 @@ static int run_piped(void)
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
         setsid();
-        in_child(open("/dev/null", O_RDONLY), out[1], err[1]);
+        in_child(open("/dev/null", O_RDONLY | O_CLOEXEC), out[1], err[1]);
     }
     if (pid < 0)
         fail("cannot fork for", "the command");
@@ -396,7 +410,7 @@ static int run_tty(void)
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
         setsid();
-        int tty = open("/dev/tty0", O_RDWR);
+        int tty = open("/dev/tty0", O_RDWR | O_CLOEXEC);
         struct winsize size = {.ws_row = conf_rows, .ws_col = conf_cols};
         if (tty < 0)
             _exit(125);
@@ -434,6 +448,7 @@ int main(void)
     make_machine();
     if (*conf_hidden)
         mnt("tmpfs", "hidden", conf_hidden, 0, "mode=700");
+    pretend_udev();
     make_pool();
     answer("lab the guest ended before the command did");
     put(CONTROL "/started", "");

@@ -114,7 +114,8 @@ boot_start() {
     BOOT_ERR=$!
     set -m
     # Dies with us, even if we are killed without a chance to clean up.
-    setpriv --pdeathsig KILL -- "$(kernel_link)/linux" "${arguments[@]}" \
+    # Its directory is the request's: in the caller's it would take a file root_fs for its disk.
+    env -C "$BOOT_DIR" setpriv --pdeathsig KILL -- "$(kernel_link)/linux" "${arguments[@]}" \
         </dev/null >"$BOOT_DIR/out" 2>"$BOOT_DIR/err" 3>"$BOOT_DIR/log" &
     BOOT_PID=$!
     set +m
@@ -155,7 +156,10 @@ boot_status() {
         signal) return $((128 + value)) ;;
         lab)
             boot_tail
-            say "$value"
+            if grep -q 'Kernel panic' "$BOOT_DIR/log"; then
+                value='the kernel panicked'
+            fi
+            say "$value: ${opt_args[*]}"
             ;;
         *)
             boot_tail
@@ -209,8 +213,9 @@ lab_run() {
 # lab cut --disk IMG --after MS -- CMD...: pulls the plug.
 lab_cut() {
     parse_boot "$@"
-    [ ${#opt_args[@]} -gt 0 ] && [ -n "$opt_after" ] && [ ${#opt_disks[@]} -gt 0 ] ||
+    if [ ${#opt_args[@]} -eq 0 ] || [ -z "$opt_after" ] || [ ${#opt_disks[@]} -eq 0 ]; then
         die "usage: lab cut --disk IMAGE --after MILLISECONDS [--pool import] -- COMMAND"
+    fi
     trap boot_clean EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP

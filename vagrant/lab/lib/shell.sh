@@ -26,7 +26,7 @@ lab_shell() {
     mapfile -t arguments < <(boot_arguments)
     # In the terminal's foreground, in a group of its own.
     set -m
-    "$(kernel_link)/linux" "${arguments[@]}" 3>"$BOOT_DIR/log" || true
+    env -C "$BOOT_DIR" "$(kernel_link)/linux" "${arguments[@]}" 3>"$BOOT_DIR/log" || true
     set +m
     stty "$saved"
     BOOT_TIMED_OUT=
