@@ -1,1 +1,26 @@
-//! OpenZFS for ezz: libzfs_core and libnvpair loaded at run time, and the channel programs.
+//! OpenZFS for ezz: libzfs_core and libnvpair loaded at run time, the channel programs, and the
+//! mount calls.
+//!
+//! This is the only crate of ezz with `unsafe`. It knows datasets, properties and mounts; it does
+//! not know what a jail or a world is beyond the names that its channel programs use, it prints
+//! nothing, and it decides nothing: whoever calls it has already parsed every name.
+
+pub mod core;
+pub mod errno;
+pub mod error;
+pub mod mount;
+pub mod mountinfo;
+pub mod nvlist;
+pub mod program;
+pub mod strip;
+pub mod sys;
+
+pub use crate::core::{Capabilities, Limits, Zfs};
+pub use crate::errno::Errno;
+pub use crate::error::{OpenError, ProgramError, ZfsError};
+#[cfg(target_os = "linux")]
+pub use crate::mount::bind_idmapped;
+pub use crate::mount::{MountError, MountFlags, mount, mounted, unmount};
+pub use crate::mountinfo::{Mounted, parse_mountinfo};
+pub use crate::nvlist::{NvError, NvMap, Value};
+pub use crate::sys::LoadError;

@@ -1,0 +1,24 @@
+-- Compares and sets many user properties. x: "=VALUE" as it must be, "-" absent, "*" any;
+-- v: "=VALUE" to set, "-" to inherit.
+local r = stale()
+if r then return r end
+local n = #a.ds
+for i = 1, n do
+  local d, p, x = a.ds[i], a.p[i], a.x[i]
+  if not zfs.exists(d) then return no("absent", d) end
+  if x ~= "*" then
+    local v = own(d, p)
+    if x == "-" and v or x ~= "-" and v ~= string.sub(x, 2) then return no("differs", d, nil, p) end
+  end
+end
+-- Each set counts 96 KiB of space, and each undo again: a big list must not get stuck half-way.
+if n > 16 and zfs.get_prop(string.match(S, "^[^/]+"), "available") < n * 2 * 98304 then
+  return no("space", S, ENOSPC)
+end
+for i = 1, n do
+  local v = a.v[i]
+  if v == "-" then v = nil else v = string.sub(v, 2) end
+  r = put(a.ds[i], a.p[i], v)
+  if r then return r end
+end
+return raise() or ok()

@@ -1,0 +1,26 @@
+-- Clones all jails, or none. The undo is to destroy the clones, which needs no space.
+local r = stale()
+if r then return r end
+if not zfs.sync.clone then return no("unsupported") end
+local J = S .. "/jails"
+if not zfs.exists(J) then return no("absent", J) end
+for _, o in ipairs(a.origins) do
+  if not zfs.exists(o) then return no("absent", o) end
+  if not own(o, "ezz:sealed") then return no("unsealed", o) end
+end
+for _, n in ipairs(a.names) do
+  if zfs.exists(J .. "/" .. n) then return no("present", J .. "/" .. n) end
+end
+for i, n in ipairs(a.names) do
+  local d = J .. "/" .. n
+  local e = zfs.sync.clone(a.origins[a.o[i]], d)
+  if e ~= 0 then return back("clone", d, e) end
+  later(zfs.sync.destroy, d)
+  e = zfs.sync.set_prop(d, "ezz:jail", a.jails[i])
+  if e ~= 0 then return back("set", d, e, "ezz:jail") end
+  for p, v in pairs(a.sets and a.sets[tostring(a.s[i])] or {}) do
+    e = zfs.sync.set_prop(d, p, v)
+    if e ~= 0 then return back("set", d, e, p) end
+  end
+end
+return raise() or ok()

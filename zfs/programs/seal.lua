@@ -1,0 +1,34 @@
+-- Seals generation a.number: both snapshots, their seal, the world, a track, the epoch.
+local r = stale()
+if r then return r end
+local n, B = a.number, S .. "/basejail"
+local b, k = B .. "/" .. n, S .. "/newjail/" .. n
+local bs, ks = b .. "@" .. n, k .. "@" .. n
+for _, d in ipairs({b, k}) do
+  if not zfs.exists(d) then return no("absent", d) end
+end
+for _, s in ipairs({bs, ks}) do
+  if zfs.exists(s) then return no("present", s) end
+end
+for _, d in ipairs({b, k}) do
+  local e = busy(d)
+  if e == EBUSY then return no("busy", d, e) end
+end
+if zfs.get_prop(B, "readonly") ~= "on" then return no("writable", B) end
+if a.track and own(B, a.track) ~= a.expect then return no("differs", B, nil, a.track) end
+
+local function snap(s)
+  local e = zfs.sync.snapshot(s)
+  if e ~= 0 then return back("snapshot", s, e) end
+  later(zfs.sync.destroy, s)
+end
+
+-- Native properties can be inherited but not set: what cannot be undone comes last.
+local function freeze()
+  local e = zfs.sync.inherit(b, "readonly")
+  if e ~= 0 then return back("inherit", b, e, "readonly") end
+end
+
+return snap(bs) or snap(ks) or put(bs, "ezz:sealed", a.sealed) or put(ks, "ezz:sealed", a.sealed)
+  or put(b, "ezz:world", a.world) or a.track and put(B, a.track, a.value)
+  or raise() or freeze() or ok()

@@ -1,0 +1,220 @@
+//! Mounting on Linux: mount(2), umount2(2), and the file-descriptor calls for mapped ids.
+//!
+//! Must not be here: anything that names a jail, and the FreeBSD half (`mount_freebsd.rs`).
+
+use std::ffi::{CString, c_char, c_int, c_long, c_uint, c_ulong};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::ptr;
+
+use super::{MountError, MountFlags};
+use crate::errno::Errno;
+use crate::mountinfo::{Mounted, parse_mountinfo};
+
+/// `struct mount_attr` of linux/mount.h, in its first version (32 bytes).
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+// linux/mount.h
+const OPEN_TREE_CLONE: c_uint = 1;
+const OPEN_TREE_CLOEXEC: c_uint = libc::O_CLOEXEC as c_uint;
+const MOVE_MOUNT_F_EMPTY_PATH: c_uint = 0x0000_0004;
+const MOUNT_ATTR_RDONLY: u64 = 0x0000_0001;
+const MOUNT_ATTR_NOSUID: u64 = 0x0000_0002;
+const MOUNT_ATTR_NODEV: u64 = 0x0000_0004;
+const MOUNT_ATTR_NOEXEC: u64 = 0x0000_0008;
+/// All bits of the access time setting; relatime is 0.
+const MOUNT_ATTR_ATIME: u64 = 0x0000_0070;
+const MOUNT_ATTR_NOATIME: u64 = 0x0000_0010;
+const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+
+impl MountFlags {
+    /// For mount(2). Linux keeps these per mount, and libzfs passes them for that reason too.
+    fn mount_bits(self) -> c_ulong {
+        let mut bits = if self.noatime {
+            libc::MS_NOATIME
+        } else {
+            libc::MS_RELATIME
+        };
+        for (on, bit) in [
+            (self.read_only, libc::MS_RDONLY),
+            (self.nosuid, libc::MS_NOSUID),
+            (self.nodev, libc::MS_NODEV),
+            (self.noexec, libc::MS_NOEXEC),
+        ] {
+            if on {
+                bits |= bit;
+            }
+        }
+        bits
+    }
+
+    /// For mount_setattr(2): what to set and what to clear.
+    fn attributes(self) -> (u64, u64) {
+        let (mut set, mut clear) = (0, MOUNT_ATTR_ATIME);
+        if self.noatime {
+            set |= MOUNT_ATTR_NOATIME;
+        }
+        for (on, bit) in [
+            (self.read_only, MOUNT_ATTR_RDONLY),
+            (self.nosuid, MOUNT_ATTR_NOSUID),
+            (self.nodev, MOUNT_ATTR_NODEV),
+            (self.noexec, MOUNT_ATTR_NOEXEC),
+        ] {
+            if on {
+                set |= bit;
+            } else {
+                clear |= bit;
+            }
+        }
+        (set, clear)
+    }
+}
+
+pub(super) fn mount(dataset: &str, at: &Path, flags: MountFlags) -> Result<(), (Errno, String)> {
+    let plain = |errno| (errno, String::new());
+    let source = CString::new(dataset).map_err(|_| plain(Errno(libc::EINVAL)))?;
+    let target = c_path(at).map_err(plain)?;
+    // SAFETY: the strings outlive the call; no data is passed.
+    let code = unsafe {
+        libc::mount(
+            source.as_ptr(),
+            target.as_ptr(),
+            c"zfs".as_ptr(),
+            flags.mount_bits(),
+            ptr::null(),
+        )
+    };
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(plain(Errno::last()))
+    }
+}
+
+pub(super) fn unmount(at: &Path) -> Result<(), Errno> {
+    let target = c_path(at)?;
+    // SAFETY: the string outlives the call.
+    let code = unsafe { libc::umount2(target.as_ptr(), libc::UMOUNT_NOFOLLOW) };
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(Errno::last())
+    }
+}
+
+pub(super) fn mounted() -> Result<Vec<Mounted>, MountError> {
+    let bytes = std::fs::read("/proc/self/mountinfo").map_err(MountError::Table)?;
+    Ok(parse_mountinfo(&String::from_utf8_lossy(&bytes))?)
+}
+
+/// Binds a directory to another with the ids of a user namespace, and exactly these flags.
+///
+/// The clone is made detached, changed, and only then attached: nobody sees it half-made. Its
+/// flags do not depend on those of the host's own mount, which may be nosuid or read-only. It
+/// does not share mount events with the original, and mounts below the source are not in it.
+///
+/// # Errors
+/// [`MountError::IdmapUnsupported`] when the file system or the kernel cannot; else
+/// [`MountError::Bind`] with the step.
+pub fn bind_idmapped(
+    source: &Path,
+    at: &Path,
+    userns: BorrowedFd<'_>,
+    flags: MountFlags,
+) -> Result<(), MountError> {
+    let failed = |step| {
+        move |errno| MountError::Bind {
+            source_dir: source.to_owned(),
+            at: at.to_owned(),
+            step,
+            errno,
+        }
+    };
+    let from = c_path(source).map_err(failed("open_tree"))?;
+    let to = c_path(at).map_err(failed("move_mount"))?;
+    let tree = open_tree(&from).map_err(failed("open_tree"))?;
+    let (attr_set, attr_clr) = flags.attributes();
+    let mut attr = MountAttr {
+        attr_set: attr_set | MOUNT_ATTR_IDMAP,
+        attr_clr,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: u64::try_from(userns.as_raw_fd()).unwrap_or(u64::MAX),
+    };
+    mount_setattr(tree.as_raw_fd(), &mut attr).map_err(|errno| match errno.0 {
+        // EINVAL: the file system has no FS_ALLOW_IDMAP (do_idmap_mount in fs/namespace.c).
+        libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP => MountError::IdmapUnsupported {
+            source_dir: source.to_owned(),
+            errno,
+        },
+        _ => failed("mount_setattr")(errno),
+    })?;
+    move_mount(tree.as_raw_fd(), &to).map_err(failed("move_mount"))
+}
+
+/// open_tree(2): a detached clone of the one mount, not of what is mounted below it.
+fn open_tree(path: &CString) -> Result<OwnedFd, Errno> {
+    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+    // SAFETY: the string outlives the call; the arguments are those of the system call.
+    let code: c_long =
+        unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    let fd = RawFd::try_from(code).map_err(|_| Errno(libc::EBADF))?;
+    if fd < 0 {
+        return Err(Errno::last());
+    }
+    // SAFETY: the call returned a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// mount_setattr(2) on the mount that the descriptor is.
+fn mount_setattr(tree: RawFd, attr: &mut MountAttr) -> Result<(), Errno> {
+    // SAFETY: the empty path with AT_EMPTY_PATH means the descriptor; the structure outlives the
+    // call and its size is given.
+    let code = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree,
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            ptr::from_mut(attr),
+            size_of::<MountAttr>(),
+        )
+    };
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(Errno::last())
+    }
+}
+
+/// move_mount(2): attaches a detached mount.
+fn move_mount(tree: RawFd, to: &CString) -> Result<(), Errno> {
+    let empty: *const c_char = c"".as_ptr();
+    let here: c_int = libc::AT_FDCWD;
+    // SAFETY: both strings outlive the call; the arguments are those of the system call.
+    let code = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree,
+            empty,
+            here,
+            to.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(Errno::last())
+    }
+}
+
+fn c_path(path: &Path) -> Result<CString, Errno> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno(libc::EINVAL))
+}

@@ -1,0 +1,118 @@
+//! The mount table as data: `/proc/PID/mountinfo` of Linux, read by a pure parser.
+//!
+//! Format: proc_pid_mountinfo(5). No system calls here; `mount::mounted` reads the real table.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// What is mounted: for ZFS the dataset or snapshot.
+    pub source: String,
+    /// Which directory of it: `/`, or deeper for a bind mount.
+    pub root: PathBuf,
+    /// Where.
+    pub target: PathBuf,
+    /// The type, such as `zfs`.
+    pub fstype: String,
+    /// Read-only, by this mount or by its whole file system.
+    pub read_only: bool,
+    /// Set-user-ID bits have no effect.
+    pub nosuid: bool,
+    /// Device nodes have no effect. Always so on FreeBSD.
+    pub nodev: bool,
+    /// Nothing can be executed.
+    pub noexec: bool,
+}
+
+/// A line of the mount table is not as proc(5) says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} of the mount table is not understood: {text:?}")]
+pub struct ParseError {
+    /// Its number, from 1.
+    pub line: usize,
+    /// The line.
+    pub text: String,
+}
+
+/// Parses `/proc/self/mountinfo` or that of another process. Later mounts hide earlier ones on
+/// the same target; the order is kept.
+///
+/// # Errors
+/// A line with too few fields or without the `-` that ends the optional ones.
+pub fn parse_mountinfo(text: &str) -> Result<Vec<Mounted>, ParseError> {
+    text.lines()
+        .enumerate()
+        .filter(|(_, line)| !line.is_empty())
+        .map(|(index, line)| {
+            parse_line(line).ok_or_else(|| ParseError {
+                line: index + 1,
+                text: line.to_owned(),
+            })
+        })
+        .collect()
+}
+
+fn parse_line(line: &str) -> Option<Mounted> {
+    // Blanks inside a field are escaped, so a blank always ends one. An empty field is possible
+    // for the source (`mount -t tmpfs ""`), hence split and not split_whitespace.
+    let mut fields = line.split(' ');
+    let _id: u64 = fields.next()?.parse().ok()?;
+    let _parent: u64 = fields.next()?.parse().ok()?;
+    let _device = fields.next()?;
+    let root = path(fields.next()?);
+    let target = path(fields.next()?);
+    let options = fields.next()?;
+    // Optional fields (shared:N, master:N …) up to a single dash.
+    fields.by_ref().find(|field| *field == "-")?;
+    let fstype = text(fields.next()?);
+    let source = text(fields.next()?);
+    let super_options = fields.next()?;
+    let has = |name| options.split(',').any(|option| option == name);
+    Some(Mounted {
+        source,
+        root,
+        target,
+        fstype,
+        read_only: has("ro") || super_options.split(',').any(|option| option == "ro"),
+        nosuid: has("nosuid"),
+        nodev: has("nodev"),
+        noexec: has("noexec"),
+    })
+}
+
+fn path(field: &str) -> PathBuf {
+    PathBuf::from(OsString::from_vec(unescape(field)))
+}
+
+fn text(field: &str) -> String {
+    String::from_utf8_lossy(&unescape(field)).into_owned()
+}
+
+/// The kernel writes blank, tab, newline, backslash and `#` as `\` and three octal digits.
+fn unescape(field: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = std::ffi::OsStr::new(field).as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        if byte == b'\\' {
+            if let Some(code) = octal(tail) {
+                bytes.push(code);
+                rest = &tail[3..];
+                continue;
+            }
+        }
+        bytes.push(byte);
+        rest = tail;
+    }
+    bytes
+}
+
+fn octal(digits: &[u8]) -> Option<u8> {
+    let digits = digits.get(..3)?;
+    if !digits.iter().all(|digit| (b'0'..=b'7').contains(digit)) {
+        return None;
+    }
+    u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
+}

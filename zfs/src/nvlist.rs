@@ -1,0 +1,402 @@
+//! Name-value lists: what libzfs_core takes and gives, as a plain Rust value.
+//!
+//! [`Value`] and [`NvMap`] are pure; the conversion to and from `nvlist_t` is the only code that
+//! touches libnvpair, and every raw list is owned by a [`RawList`] that frees it. No knowledge of
+//! datasets here.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::ptr::{self, NonNull};
+
+use crate::errno::Errno;
+use crate::sys::{self, Lib, NvList, NvPair, UInt};
+
+/// A list of names with values. Names are unique, order is that of the names.
+pub type NvMap = BTreeMap<String, Value>;
+
+/// One value of an nvlist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// `boolean_value`: true or false.
+    Bool(bool),
+    /// `boolean`: a name without a value. A channel program returns `nil` so.
+    Flag,
+    /// Any signed integer; written as `int64`, the only number that a channel program takes.
+    Int(i64),
+    /// Any unsigned integer; written as `uint64`, which native properties want.
+    UInt(u64),
+    /// A string. Bytes that are not UTF-8 read as U+FFFD.
+    Str(String),
+    /// A list inside the list; a table in Lua.
+    List(NvMap),
+    /// An array of strings; a table from 1 in Lua.
+    StrArray(Vec<String>),
+    /// An array of `int64`; a table from 1 in Lua.
+    IntArray(Vec<i64>),
+    /// An array of lists. Channel programs do not take it.
+    ListArray(Vec<NvMap>),
+}
+
+/// A value cannot be handed to libnvpair, or one that came back is not understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NvError {
+    /// A name or string holds a NUL byte, which a C string cannot.
+    #[error("{key:?} holds a NUL byte")]
+    Nul {
+        /// The name of the pair.
+        key: String,
+    },
+    /// More elements than an array of libnvpair can count.
+    #[error("the array {key:?} is too long")]
+    TooLong {
+        /// The name of the pair.
+        key: String,
+    },
+    /// A type that channel programs refuse: a plain unsigned integer, a flag, an array of lists.
+    #[error("{key:?} has a type that channel programs do not take")]
+    NotForPrograms {
+        /// The name of the pair.
+        key: String,
+    },
+    /// A type that ezz has no use for.
+    #[error("{key:?} has the unknown type {data_type}")]
+    UnknownType {
+        /// The name of the pair.
+        key: String,
+        /// `data_type_t`.
+        data_type: i32,
+    },
+    /// libnvpair refused.
+    #[error("libnvpair cannot convert {key:?}")]
+    Refused {
+        /// The name of the pair, empty for the list itself.
+        key: String,
+        /// Its errno.
+        #[source]
+        errno: Errno,
+    },
+}
+
+impl Value {
+    /// The string, if it is one.
+    pub fn as_str(&self) -> Option<&str> {
+        if let Value::Str(text) = self {
+            Some(text)
+        } else {
+            None
+        }
+    }
+
+    /// The number, if it is one that fits.
+    pub fn as_int(&self) -> Option<i64> {
+        match self {
+            Value::Int(number) => Some(*number),
+            Value::UInt(number) => i64::try_from(*number).ok(),
+            Value::Bool(_)
+            | Value::Flag
+            | Value::Str(_)
+            | Value::List(_)
+            | Value::StrArray(_)
+            | Value::IntArray(_)
+            | Value::ListArray(_) => None,
+        }
+    }
+
+    /// The list, if it is one.
+    pub fn as_list(&self) -> Option<&NvMap> {
+        if let Value::List(map) = self {
+            Some(map)
+        } else {
+            None
+        }
+    }
+}
+
+/// Refuses what `zcp_nvpair_value_to_lua` refuses (zcp.c), before the kernel says EINVAL without
+/// a name.
+///
+/// A list of flags only is fine: it becomes an array of its names.
+pub(crate) fn check_for_program(map: &NvMap) -> Result<(), NvError> {
+    let only_flags = map.values().all(|value| *value == Value::Flag);
+    for (key, value) in map {
+        match value {
+            Value::Flag if only_flags => {}
+            Value::List(inner) => check_for_program(inner)?,
+            Value::UInt(_) | Value::Flag | Value::ListArray(_) => {
+                return Err(NvError::NotForPrograms { key: key.clone() });
+            }
+            Value::Bool(_)
+            | Value::Int(_)
+            | Value::Str(_)
+            | Value::StrArray(_)
+            | Value::IntArray(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// An `nvlist_t` that we own.
+#[derive(Debug)]
+pub(crate) struct RawList {
+    lib: &'static Lib,
+    list: NonNull<NvList>,
+}
+
+impl Drop for RawList {
+    fn drop(&mut self) {
+        // SAFETY: `list` came from nvlist_alloc or was handed over by the library as ours to
+        // free, and nobody else frees it.
+        unsafe { (self.lib.nv.nvlist_free)(self.list.as_ptr()) }
+    }
+}
+
+impl RawList {
+    /// An empty list.
+    fn new(lib: &'static Lib) -> Result<RawList, NvError> {
+        let mut list = ptr::null_mut();
+        // SAFETY: `list` is a valid place for the pointer; the flag is one that the header names.
+        let code = unsafe { (lib.nv.nvlist_alloc)(&raw mut list, sys::NV_UNIQUE_NAME, 0) };
+        accept("", code)?;
+        let list = NonNull::new(list).ok_or_else(|| NvError::Refused {
+            key: String::new(),
+            errno: Errno(libc::ENOMEM),
+        })?;
+        Ok(RawList { lib, list })
+    }
+
+    /// Takes over a list that the library made for the caller to free; `None` for a null pointer.
+    ///
+    /// # Safety
+    /// `list` is null or a valid list that nobody else frees or uses.
+    pub(crate) unsafe fn adopt(lib: &'static Lib, list: *mut NvList) -> Option<RawList> {
+        NonNull::new(list).map(|list| RawList { lib, list })
+    }
+
+    /// Builds the list of a map.
+    pub(crate) fn from_map(lib: &'static Lib, map: &NvMap) -> Result<RawList, NvError> {
+        let list = RawList::new(lib)?;
+        for (key, value) in map {
+            list.add(key, value)?;
+        }
+        Ok(list)
+    }
+
+    /// The pointer, for a call that does not free it.
+    pub(crate) fn as_ptr(&self) -> *mut NvList {
+        self.list.as_ptr()
+    }
+
+    fn add(&self, key: &str, value: &Value) -> Result<(), NvError> {
+        let (nv, list) = (&self.lib.nv, self.list.as_ptr());
+        let name = c_string(key, key)?;
+        let name = name.as_ptr();
+        // SAFETY (all calls below): `list` is a live list of ours, `name` and every string, array
+        // and inner list outlive the call, lengths are those of the arrays, and libnvpair copies
+        // what it is given.
+        let code = match value {
+            Value::Flag => unsafe { (nv.nvlist_add_boolean)(list, name) },
+            Value::Bool(value) => unsafe {
+                (nv.nvlist_add_boolean_value)(list, name, sys::Boolean::from(*value))
+            },
+            Value::Int(value) => unsafe { (nv.nvlist_add_int64)(list, name, *value) },
+            Value::UInt(value) => unsafe { (nv.nvlist_add_uint64)(list, name, *value) },
+            Value::Str(value) => {
+                let text = c_string(key, value)?;
+                unsafe { (nv.nvlist_add_string)(list, name, text.as_ptr()) }
+            }
+            Value::List(map) => {
+                let inner = RawList::from_map(self.lib, map)?;
+                unsafe { (nv.nvlist_add_nvlist)(list, name, inner.as_ptr()) }
+            }
+            Value::StrArray(values) => {
+                let texts = values
+                    .iter()
+                    .map(|text| c_string(key, text))
+                    .collect::<Result<Vec<CString>, NvError>>()?;
+                let pointers: Vec<*const c_char> = texts.iter().map(|text| text.as_ptr()).collect();
+                let count = count(key, pointers.len())?;
+                unsafe { (nv.nvlist_add_string_array)(list, name, pointers.as_ptr(), count) }
+            }
+            Value::IntArray(values) => {
+                let count = count(key, values.len())?;
+                unsafe { (nv.nvlist_add_int64_array)(list, name, values.as_ptr(), count) }
+            }
+            Value::ListArray(maps) => {
+                let lists = maps
+                    .iter()
+                    .map(|map| RawList::from_map(self.lib, map))
+                    .collect::<Result<Vec<RawList>, NvError>>()?;
+                let pointers: Vec<*const NvList> = lists
+                    .iter()
+                    .map(|list| list.as_ptr().cast_const())
+                    .collect();
+                let count = count(key, pointers.len())?;
+                unsafe { (nv.nvlist_add_nvlist_array)(list, name, pointers.as_ptr(), count) }
+            }
+        };
+        accept(key, code)
+    }
+
+    /// Reads the list.
+    pub(crate) fn to_map(&self) -> Result<NvMap, NvError> {
+        // SAFETY: the list is live and ours for the whole call.
+        unsafe { read(self.lib, self.list.as_ptr()) }
+    }
+}
+
+/// Reads a list that stays where it is.
+///
+/// # Safety
+/// `list` is a valid list for the whole call.
+unsafe fn read(lib: &'static Lib, list: *mut NvList) -> Result<NvMap, NvError> {
+    let mut map = NvMap::new();
+    let mut pair: *mut NvPair = ptr::null_mut();
+    loop {
+        // SAFETY: `list` is valid, `pair` is null or a pair of this list.
+        pair = unsafe { (lib.nv.nvlist_next_nvpair)(list, pair) };
+        if pair.is_null() {
+            return Ok(map);
+        }
+        // SAFETY: `pair` is a pair of the list; its name is a C string inside it.
+        let key = unsafe { text((lib.nv.nvpair_name)(pair)) };
+        // SAFETY: as above.
+        let value = unsafe { read_value(lib, pair, &key)? };
+        map.insert(key, value);
+    }
+}
+
+/// # Safety
+/// `pair` is a pair of a list that stays valid for the whole call.
+unsafe fn read_value(lib: &'static Lib, pair: *mut NvPair, key: &str) -> Result<Value, NvError> {
+    let nv = &lib.nv;
+    // SAFETY: `pair` is valid by the contract of this function.
+    let data_type = unsafe { (nv.nvpair_type)(pair) };
+    // SAFETY (all calls below): the out-parameter has the type that the header gives for the
+    // data type just read; strings, arrays and lists that come back live inside the list and are
+    // copied before this function returns; a count is that of the array beside it.
+    match data_type {
+        sys::DATA_TYPE_BOOLEAN => Ok(Value::Flag),
+        sys::DATA_TYPE_BOOLEAN_VALUE => {
+            let mut value = 0;
+            accept(key, unsafe {
+                (nv.nvpair_value_boolean_value)(pair, &raw mut value)
+            })?;
+            Ok(Value::Bool(value != 0))
+        }
+        sys::DATA_TYPE_INT32 => {
+            let mut value = 0;
+            accept(key, unsafe {
+                (nv.nvpair_value_int32)(pair, &raw mut value)
+            })?;
+            Ok(Value::Int(value.into()))
+        }
+        sys::DATA_TYPE_UINT32 => {
+            let mut value = 0;
+            accept(key, unsafe {
+                (nv.nvpair_value_uint32)(pair, &raw mut value)
+            })?;
+            Ok(Value::UInt(value.into()))
+        }
+        sys::DATA_TYPE_INT64 => {
+            let mut value = 0;
+            accept(key, unsafe {
+                (nv.nvpair_value_int64)(pair, &raw mut value)
+            })?;
+            Ok(Value::Int(value))
+        }
+        sys::DATA_TYPE_UINT64 => {
+            let mut value = 0;
+            accept(key, unsafe {
+                (nv.nvpair_value_uint64)(pair, &raw mut value)
+            })?;
+            Ok(Value::UInt(value))
+        }
+        sys::DATA_TYPE_STRING => {
+            let mut value = ptr::null();
+            accept(key, unsafe {
+                (nv.nvpair_value_string)(pair, &raw mut value)
+            })?;
+            Ok(Value::Str(unsafe { text(value) }))
+        }
+        sys::DATA_TYPE_NVLIST => {
+            let mut value = ptr::null_mut();
+            accept(key, unsafe {
+                (nv.nvpair_value_nvlist)(pair, &raw mut value)
+            })?;
+            Ok(Value::List(unsafe { read(lib, value)? }))
+        }
+        sys::DATA_TYPE_STRING_ARRAY => {
+            let (mut values, mut count) = (ptr::null_mut(), 0);
+            accept(key, unsafe {
+                (nv.nvpair_value_string_array)(pair, &raw mut values, &raw mut count)
+            })?;
+            let values = unsafe { slice(values, count) };
+            Ok(Value::StrArray(
+                values.iter().map(|&value| unsafe { text(value) }).collect(),
+            ))
+        }
+        sys::DATA_TYPE_INT64_ARRAY => {
+            let (mut values, mut count) = (ptr::null_mut(), 0);
+            accept(key, unsafe {
+                (nv.nvpair_value_int64_array)(pair, &raw mut values, &raw mut count)
+            })?;
+            Ok(Value::IntArray(unsafe { slice(values, count) }.to_vec()))
+        }
+        sys::DATA_TYPE_NVLIST_ARRAY => {
+            let (mut values, mut count) = (ptr::null_mut(), 0);
+            accept(key, unsafe {
+                (nv.nvpair_value_nvlist_array)(pair, &raw mut values, &raw mut count)
+            })?;
+            let maps = unsafe { slice(values, count) }
+                .iter()
+                .map(|&list| unsafe { read(lib, list) })
+                .collect::<Result<Vec<NvMap>, NvError>>()?;
+            Ok(Value::ListArray(maps))
+        }
+        data_type => Err(NvError::UnknownType {
+            key: key.to_owned(),
+            data_type,
+        }),
+    }
+}
+
+/// # Safety
+/// `pointer` is a C string that lives for the call.
+unsafe fn text(pointer: *const c_char) -> String {
+    // SAFETY: by the contract of this function.
+    unsafe { CStr::from_ptr(pointer) }
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// # Safety
+/// `pointer` points to `count` values that live for `'a`, or `count` is 0.
+unsafe fn slice<'a, T>(pointer: *const T, count: UInt) -> &'a [T] {
+    if count == 0 {
+        return &[];
+    }
+    // SAFETY: by the contract of this function; a C array is aligned for its type.
+    unsafe { std::slice::from_raw_parts(pointer, count as usize) }
+}
+
+fn c_string(key: &str, text: &str) -> Result<CString, NvError> {
+    CString::new(text).map_err(|_| NvError::Nul {
+        key: key.replace('\0', "\u{fffd}"),
+    })
+}
+
+fn count(key: &str, length: usize) -> Result<UInt, NvError> {
+    UInt::try_from(length).map_err(|_| NvError::TooLong {
+        key: key.to_owned(),
+    })
+}
+
+fn accept(key: &str, code: c_int) -> Result<(), NvError> {
+    match code {
+        0 => Ok(()),
+        code => Err(NvError::Refused {
+            key: key.to_owned(),
+            errno: Errno(code),
+        }),
+    }
+}
