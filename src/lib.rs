@@ -4,6 +4,10 @@
 
 pub mod apply;
 pub mod exec;
+pub mod host {
+    //! The hosts that run jails.
+    pub mod freebsd;
+}
 pub mod lock;
 pub mod model;
 pub mod name;
