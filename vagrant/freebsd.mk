@@ -6,5 +6,5 @@
 freebsd: ## link an ezz executable for FreeBSD (x86_64)
 	@vagrant/freebsd/cross build
 
-freebsd-check: ## clippy for FreeBSD: library, binary and all tests
+freebsd-check: ## type-check for FreeBSD: library, binary and all tests
 	@vagrant/freebsd/cross check
