@@ -236,8 +236,8 @@ impl Zfs {
     /// snapshot, so several tags for one snapshot are several calls, each all or nothing.
     ///
     /// # Errors
-    /// In `per`: EEXIST the tag is there; ENOENT no such snapshot, and then the *others are held*;
-    /// E2BIG tag longer than 255 bytes.
+    /// In `per`: EEXIST the tag is there and E2BIG it is longer than 255 bytes, then none is held;
+    /// ENOENT no such snapshot, and then the *others are held*.
     pub fn hold(&self, holds: &[(&str, &str)]) -> Result<(), ZfsError> {
         let mut rest: Vec<(&str, &str)> = holds.to_vec();
         while let Some(&(dataset, _)) = rest.first() {
@@ -269,7 +269,8 @@ impl Zfs {
     /// Releases holds, each `(snapshot, tag)`, in one call.
     ///
     /// # Errors
-    /// In `per`: ENOENT no such snapshot (the others are released); ESRCH no such tag on it.
+    /// In `per`: ENOENT no such snapshot, or, named `SNAPSHOT#TAG`, no such tag on it; the *others
+    /// are released*.
     pub fn release(&self, holds: &[(&str, &str)]) -> Result<(), ZfsError> {
         let Some(&(dataset, _)) = holds.first() else {
             return Ok(());

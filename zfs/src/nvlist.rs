@@ -400,3 +400,45 @@ fn accept(key: &str, code: c_int) -> Result<(), NvError> {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(value: Value) -> NvMap {
+        NvMap::from([
+            ("key".to_owned(), value),
+            ("other".to_owned(), Value::Int(1)),
+        ])
+    }
+
+    #[test]
+    fn what_programs_do_not_take_is_named() {
+        let refused = Err(NvError::NotForPrograms { key: "key".into() });
+        assert_eq!(check_for_program(&map(Value::UInt(1))), refused);
+        assert_eq!(check_for_program(&map(Value::Flag)), refused);
+        assert_eq!(check_for_program(&map(Value::ListArray(vec![]))), refused);
+        assert_eq!(check_for_program(&map(Value::Int(-1))), Ok(()));
+        let inner = Value::List(map(Value::UInt(1)));
+        assert_eq!(
+            check_for_program(&NvMap::from([("a".into(), inner)])),
+            refused
+        );
+    }
+
+    #[test]
+    fn a_list_of_flags_alone_is_an_array_for_programs() {
+        let names = NvMap::from([("a".into(), Value::Flag), ("b".into(), Value::Flag)]);
+        assert_eq!(check_for_program(&names), Ok(()));
+        assert_eq!(
+            check_for_program(&NvMap::from([("l".into(), Value::List(names))])),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a_nul_is_refused_with_a_printable_key() {
+        assert_eq!(c_string("k", "a\0b"), Err(NvError::Nul { key: "k".into() }));
+        assert_eq!(c_string("k\0", "a"), Ok(CString::from(c"a")));
+    }
+}

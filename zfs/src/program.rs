@@ -534,3 +534,153 @@ fn parse_reply(map: &NvMap) -> Option<Reply> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(pairs: &[(&str, Value)]) -> Option<Reply> {
+        parse_reply(
+            &pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+        )
+    }
+
+    fn text(text: &str) -> Value {
+        Value::Str(text.to_owned())
+    }
+
+    #[test]
+    fn replies_are_read() {
+        let ok = reply(&[
+            ("status", text("ok")),
+            ("epoch", text("8")),
+            ("number", text("3")),
+        ]);
+        assert_eq!(
+            ok,
+            Some(Reply::Ok {
+                epoch: 8,
+                number: Some(3)
+            })
+        );
+        let stale = reply(&[("status", text("stale")), ("epoch", text("9"))]);
+        assert_eq!(stale, Some(Reply::Stale { epoch: 9 }));
+        let refused = reply(&[
+            ("status", text("refused")),
+            ("why", text("busy")),
+            ("ds", text("tank/a")),
+            ("errno", Value::Int(i64::from(libc::EBUSY))),
+        ]);
+        assert_eq!(
+            refused,
+            Some(Reply::Refused(Refusal {
+                why: Why::Busy,
+                dataset: Some("tank/a".into()),
+                property: None,
+                errno: Some(Errno(libc::EBUSY)),
+            }))
+        );
+    }
+
+    #[test]
+    fn a_failed_undo_is_kept() {
+        let undo = NvMap::from([("tank/a ezz:x".to_owned(), Value::Int(libc::ENOSPC.into()))]);
+        let failed = reply(&[
+            ("status", text("failed")),
+            ("why", text("set")),
+            ("undo", Value::List(undo)),
+            ("done", Value::Int(2)),
+            ("epoch", text("4")),
+        ]);
+        let Some(Reply::Failed(failure)) = failed else {
+            panic!("{failed:?}")
+        };
+        assert_eq!(
+            failure.undo,
+            vec![("tank/a ezz:x".to_owned(), Errno(libc::ENOSPC))]
+        );
+        assert_eq!((failure.destroyed, failure.epoch), (2, Some(4)));
+    }
+
+    #[test]
+    fn a_reply_that_is_not_understood_is_no_reply() {
+        assert_eq!(reply(&[("status", text("fine"))]), None);
+        assert_eq!(reply(&[("status", text("ok")), ("epoch", text("x"))]), None);
+        assert_eq!(
+            reply(&[("status", text("refused")), ("why", text("mood"))]),
+            None
+        );
+    }
+
+    #[test]
+    fn a_guid_above_the_sign_bit_is_negative_in_lua() {
+        let doomed = Doomed {
+            name: "tank/a".into(),
+            guid: u64::MAX - 1,
+        };
+        let destroy = Destroy {
+            site: "tank".into(),
+            epoch: 1,
+            datasets: vec![doomed],
+        };
+        assert_eq!(
+            destroy.args().get("guids"),
+            Some(&Value::IntArray(vec![-2]))
+        );
+    }
+
+    #[test]
+    fn origins_and_property_sets_are_sent_once() {
+        let props = BTreeMap::from([("a:b".to_owned(), "c".to_owned())]);
+        let jail = |name: &str, props: &BTreeMap<String, String>| NewJail {
+            name: name.into(),
+            origin: "tank/newjail/1@1".into(),
+            jail: "{}".into(),
+            props: props.clone(),
+        };
+        let jails = vec![
+            jail("a", &props),
+            jail("b", &BTreeMap::new()),
+            jail("c", &props),
+        ];
+        let args = Create {
+            site: "tank".into(),
+            epoch: 1,
+            jails,
+        }
+        .args();
+        assert_eq!(args.get("o"), Some(&Value::IntArray(vec![1, 1, 1])));
+        assert_eq!(args.get("s"), Some(&Value::IntArray(vec![1, 0, 1])));
+        assert_eq!(
+            args.get("origins"),
+            Some(&Value::StrArray(vec!["tank/newjail/1@1".into()]))
+        );
+    }
+
+    #[test]
+    fn sources_are_short_and_have_no_long_brackets() {
+        let sources = [
+            Init::source(),
+            Stage::source(),
+            Seal::source(),
+            Create::source(),
+            Commit::source(),
+            Destroy::source(),
+        ];
+        for source in sources {
+            assert!(source.len() < 4096, "{} bytes:\n{source}", source.len());
+            assert!(!source.contains("--") && !source.contains("[["), "{source}");
+        }
+    }
+
+    #[test]
+    fn limits_grow_with_the_input_up_to_what_the_module_takes() {
+        let args = |bytes| NvMap::from([("a".to_owned(), Value::Str("x".repeat(bytes)))]);
+        assert!(limits_for(&args(10)).memory >= Limits::default().memory);
+        assert!(limits_for(&args(20 << 20)).memory >= 70 << 20);
+        assert_eq!(limits_for(&args(60 << 20)).memory, Limits::MAX.memory);
+    }
+}
