@@ -9,7 +9,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{self, NonNull};
 
 use crate::errno::Errno;
-use crate::sys::{self, Lib, NvList, NvPair, UInt};
+use crate::sys::{self, Lib, LoadError, NvList, NvPair, UInt};
 
 /// A list of names with values. Names are unique, order is that of the names.
 pub type NvMap = BTreeMap<String, Value>;
@@ -133,6 +133,16 @@ pub(crate) fn check_for_program(map: &NvMap) -> Result<(), NvError> {
         }
     }
     Ok(())
+}
+
+/// What becomes of a map that goes to libnvpair and back. For tests of this module.
+///
+/// # Errors
+/// No library; or, inside, what cannot be converted.
+#[doc(hidden)]
+pub fn through_libnvpair(map: &NvMap) -> Result<Result<NvMap, NvError>, LoadError> {
+    let lib = Lib::get()?;
+    Ok(RawList::from_map(lib, map).and_then(|list| list.to_map()))
 }
 
 /// An `nvlist_t` that we own.

@@ -15,5 +15,7 @@ mod datasets;
 mod destroy;
 #[path = "lab/mounts.rs"]
 mod mounts;
+#[path = "lab/nvlists.rs"]
+mod nvlists;
 #[path = "lab/programs.rs"]
 mod programs;
