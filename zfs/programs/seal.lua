@@ -29,6 +29,7 @@ local function freeze()
   if e ~= 0 then return back("inherit", b, e, "readonly") end
 end
 
-return snap(bs) or snap(ks) or put(bs, "ezz:sealed", a.sealed) or put(ks, "ezz:sealed", a.sealed)
-  or put(b, "ezz:world", a.world) or a.track and put(B, a.track, a.value)
+-- The seal of the base comes after all that a sealed generation has: cut short, it tells.
+return snap(bs) or snap(ks) or put(b, "ezz:world", a.world) or put(ks, "ezz:sealed", a.sealed)
+  or put(bs, "ezz:sealed", a.sealed) or a.track and put(B, a.track, a.value)
   or raise() or freeze() or ok()

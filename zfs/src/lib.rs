@@ -18,7 +18,7 @@ mod reply;
 pub mod strip;
 pub mod sys;
 
-pub use crate::channel::{Capabilities, Limits};
+pub use crate::channel::{Capabilities, Limits, module_version};
 pub use crate::core::Zfs;
 pub use crate::errno::Errno;
 pub use crate::error::{OpenError, ProgramError, ZfsError};

@@ -1,7 +1,7 @@
 //! Name-value lists: what libzfs_core takes and gives, as a plain Rust value.
 //!
 //! [`Value`] and [`NvMap`] are pure; the conversion to and from `nvlist_t` is the only code that
-//! touches libnvpair, and every raw list is owned by a [`RawList`] that frees it. No knowledge of
+//! touches libnvpair, and every raw list is owned by a `RawList` that frees it. No knowledge of
 //! datasets here.
 
 use std::collections::BTreeMap;

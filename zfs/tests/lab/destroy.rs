@@ -1,7 +1,7 @@
 //! destroy: everything is checked before anything goes.
 
 use ezz_zfs::program::{Destroy, Doomed, Refusal, Reply, Why};
-use ezz_zfs::{Errno, MountFlags, NvMap};
+use ezz_zfs::{Errno, Limits, MountFlags, NvMap, ProgramError};
 
 use crate::pool::{Pool, guid, local};
 
@@ -176,4 +176,57 @@ fn guids_on_both_sides_of_the_sign_bit_are_compared_rightly() {
         }
     }
     panic!("64 guids of one sign");
+}
+
+#[test]
+fn a_destroy_that_is_cut_short_has_raised_the_epoch_and_goes_on() {
+    let pool = Pool::new();
+    let site = pool.sealed();
+    let names: Vec<String> = (0..60).map(|n| format!("{site}/jails/n{n}")).collect();
+    for name in &names {
+        pool.zfs
+            .clone(name, &format!("{site}/newjail/1@1"), &NvMap::new())
+            .unwrap();
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let program = destroy(&site, 3, &names);
+    let left = || names.iter().filter(|name| pool.zfs.exists(name)).count();
+    let mut epoch = 3;
+    for instructions in (500..).step_by(100) {
+        let limits = Limits {
+            instructions,
+            ..Limits::default()
+        };
+        let result = program.run_within(&pool.zfs, limits);
+        assert!(
+            matches!(result, Err(ProgramError::Instructions { .. })),
+            "{result:?}"
+        );
+        if local(&site, "ezz:epoch").as_deref() == Some("4") {
+            epoch = 4;
+            break;
+        }
+        assert_eq!(
+            left(),
+            names.len(),
+            "nothing goes before the epoch is raised"
+        );
+    }
+    assert_eq!(epoch, 4);
+    // The old plan is stale now; a new one takes what is left.
+    assert_eq!(program.run(&pool.zfs).unwrap(), Reply::Stale { epoch: 4 });
+    let rest: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| pool.zfs.exists(name))
+        .collect();
+    let again = destroy(&site, 4, &rest).run(&pool.zfs).unwrap();
+    assert_eq!(
+        again,
+        Reply::Ok {
+            epoch: 5,
+            number: None
+        }
+    );
+    assert_eq!(left(), 0);
 }

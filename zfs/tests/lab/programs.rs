@@ -490,3 +490,55 @@ fn a_big_commit_without_room_for_its_undo_is_refused() {
         &reply,
     );
 }
+
+#[test]
+fn a_seal_that_is_cut_short_can_be_told_at_every_point() {
+    let pool = Pool::new();
+    let site = pool.staged();
+    let (base, skeleton) = (
+        format!("{site}/basejail/1@1"),
+        format!("{site}/newjail/1@1"),
+    );
+    let program = seal(&site, 2);
+    let mut seen = Vec::new();
+    for instructions in (100..).step_by(100) {
+        let result = program.run_within(
+            &pool.zfs,
+            Limits {
+                instructions,
+                ..Limits::default()
+            },
+        );
+        if let Ok(reply) = result {
+            assert_eq!(reply, OK(3));
+            break;
+        }
+        assert!(
+            matches!(result, Err(ProgramError::Instructions { .. })),
+            "{result:?}"
+        );
+        let made = [&base, &skeleton].map(|snapshot| pool.zfs.exists(snapshot));
+        let sealed = made[0] && local(&base, "ezz:sealed").is_some();
+        if sealed {
+            assert!(local(&skeleton, "ezz:sealed").is_some());
+            assert!(local(&format!("{site}/basejail/1"), "ezz:world").is_some());
+        }
+        seen.push((made, sealed));
+        if local(&site, "ezz:epoch").as_deref() == Some("3") {
+            // The raised epoch says that all is done; the reply was lost, and perhaps readonly.
+            assert!(sealed);
+            break;
+        }
+        // Recovery: what is not sealed is debris.
+        pool.zfs.destroy_snaps(&[&base, &skeleton], false).unwrap();
+    }
+    assert!(seen.len() > 1 && seen[0] == ([false; 2], false), "{seen:?}");
+    assert!(
+        seen.iter().any(|(made, _)| *made != [false; 2]),
+        "never cut in the middle: {seen:?}"
+    );
+    assert_eq!(
+        local(&base, "ezz:sealed").as_deref(),
+        Some("{\"manifest\":\"ab\"}")
+    );
+}
