@@ -380,9 +380,12 @@ fn a_directory_is_copied_like_an_archive() -> Result<(), Fail> {
     Ok(())
 }
 
+/// Name, total, advanced, finished.
+type Phase = (String, Option<u64>, u64, bool);
+
 #[derive(Default)]
 struct Recorder {
-    phases: Mutex<Vec<(String, Option<u64>, u64, bool)>>,
+    phases: Mutex<Vec<Phase>>,
 }
 
 impl Progress for Recorder {
