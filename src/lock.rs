@@ -17,8 +17,11 @@ use thiserror::Error;
 use crate::name::{GenerationId, JailName};
 
 /// Where ezz keeps what does not outlive a boot.
-pub const RUN_DIRECTORY: &str =
-    if cfg!(target_os = "freebsd") { "/var/run/ezz" } else { "/run/ezz" };
+pub const RUN_DIRECTORY: &str = if cfg!(target_os = "freebsd") {
+    "/var/run/ezz"
+} else {
+    "/run/ezz"
+};
 
 /// How many lock files all jails of a site share: a command may name thousands.
 const STRIPES: u64 = 64;
@@ -55,7 +58,11 @@ pub struct Locks {
 impl Locks {
     /// Locks of the site with this id; each is waited for that long.
     pub fn new(directory: &Path, id: &str, wait: Duration) -> Self {
-        Locks { directory: directory.to_owned(), id: id.to_owned(), wait }
+        Locks {
+            directory: directory.to_owned(),
+            id: id.to_owned(),
+            wait,
+        }
     }
 
     /// From observation to commit.
@@ -79,7 +86,10 @@ impl Locks {
     /// # Errors
     /// [`LockError::File`].
     pub fn stage_is_free(&self, generation: GenerationId) -> Result<bool, LockError> {
-        let now = Locks { wait: Duration::ZERO, ..self.clone() };
+        let now = Locks {
+            wait: Duration::ZERO,
+            ..self.clone()
+        };
         match now.stage(generation) {
             Ok(_) => Ok(true),
             Err(LockError::Held(_)) => Ok(false),
@@ -97,14 +107,22 @@ impl Locks {
     ) -> Result<Held, LockError> {
         // In the order of the stripes, so that two commands cannot wait for each other.
         let stripes: BTreeSet<u64> = names.into_iter().map(stripe).collect();
-        let files: Vec<String> = stripes.iter().map(|stripe| format!("jail-{stripe:02}")).collect();
+        let files: Vec<String> = stripes
+            .iter()
+            .map(|stripe| format!("jail-{stripe:02}"))
+            .collect();
         self.take(&files, "these jails")
     }
 
     fn take(&self, files: &[String], what: &str) -> Result<Held, LockError> {
-        DirBuilder::new().mode(0o700).recursive(true).create(&self.directory).map_err(
-            |source| LockError::File { path: self.directory.clone(), source },
-        )?;
+        DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(&self.directory)
+            .map_err(|source| LockError::File {
+                path: self.directory.clone(),
+                source,
+            })?;
         let deadline = Instant::now() + self.wait;
         let mut held = Vec::with_capacity(files.len());
         for file in files {
@@ -117,14 +135,20 @@ impl Locks {
 
 fn stripe(name: &JailName) -> u64 {
     // FNV-1a: every version of ezz must choose the same file.
-    let hash = name.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = name
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     hash % STRIPES
 }
 
 fn lock(path: &Path, deadline: Instant, what: &str) -> Result<Flock<File>, LockError> {
-    let failed = |source| LockError::File { path: path.to_owned(), source };
+    let failed = |source| LockError::File {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -163,10 +187,13 @@ mod tests {
     fn many_jails_need_few_files() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let locks = Locks::new(directory.path(), "id", Duration::ZERO);
-        let names: Vec<JailName> =
-            (0..2000).map(|n| JailName::parse(&format!("j{n}")).expect("valid")).collect();
+        let names: Vec<JailName> = (0..2000)
+            .map(|n| JailName::parse(&format!("j{n}")).expect("valid"))
+            .collect();
         let _held = locks.jails(&names).expect("free");
-        let files = std::fs::read_dir(directory.path()).expect("readable").count();
+        let files = std::fs::read_dir(directory.path())
+            .expect("readable")
+            .count();
         assert!(files as u64 <= STRIPES, "{files}");
     }
 }

@@ -19,7 +19,11 @@ use crate::plan::Directory;
 use crate::ports::{PortError, Query, Row, Source, Zfs};
 
 /// The property that gives a dataset to a jail: FreeBSD and Linux call it differently.
-pub const DELEGATED: &str = if cfg!(target_os = "freebsd") { "jailed" } else { "zoned" };
+pub const DELEGATED: &str = if cfg!(target_os = "freebsd") {
+    "jailed"
+} else {
+    "zoned"
+};
 
 const GENERATION_PROPERTIES: [&str; 10] = [
     property::WORLD,
@@ -82,7 +86,10 @@ pub fn only_site(zfs: &dyn Zfs) -> Result<DatasetName, ObserveError> {
             types: &["filesystem"],
             properties: &[property::FORMAT],
         })
-        .map_err(|source| ObserveError::Zfs { site: "the pools".to_owned(), source })?;
+        .map_err(|source| ObserveError::Zfs {
+            site: "the pools".to_owned(),
+            source,
+        })?;
     let mut sites: Vec<String> = rows
         .into_iter()
         .filter(|(_, row)| own(row, property::FORMAT).is_some())
@@ -109,7 +116,10 @@ pub fn inventory(
 ) -> Result<Inventory, ObserveError> {
     let layout = Layout::new(site.clone())?;
     let read = |query: &Query<'_>| {
-        zfs.read(query).map_err(|source| ObserveError::Zfs { site: site.to_string(), source })
+        zfs.read(query).map_err(|source| ObserveError::Zfs {
+            site: site.to_string(),
+            source,
+        })
     };
     let top = read(&Query {
         roots: &[layout.site.to_string(), layout.basejail.to_string()],
@@ -117,7 +127,9 @@ pub fn inventory(
         types: &["filesystem"],
         properties: &["all"],
     })?;
-    let row = top.get(site.as_str()).ok_or_else(|| ObserveError::NoDataset(site.clone()))?;
+    let row = top
+        .get(site.as_str())
+        .ok_or_else(|| ObserveError::NoDataset(site.clone()))?;
     let found = site_of(&layout, row)?;
     let empty = Row::default();
     let tracks = tracks(&layout, top.get(layout.basejail.as_str()).unwrap_or(&empty))?;
@@ -137,7 +149,10 @@ pub fn inventory(
             }
         }
     }
-    let properties = [&GENERATION_PROPERTIES[..], &[property::JAIL, "origin", "quota", DELEGATED]];
+    let properties = [
+        &GENERATION_PROPERTIES[..],
+        &[property::JAIL, "origin", "quota", DELEGATED],
+    ];
     let rest = read(&Query {
         roots: &roots,
         depth: Some(1),
@@ -147,7 +162,14 @@ pub fn inventory(
     let mut strangers = Vec::new();
     let generations = generations(&layout, found.replica, &bases, &rest, &mut strangers);
     let jails = jails(&layout, &found, &rest, &mut strangers);
-    Ok(Inventory { site: found, tracks, generations, jails, scope: scope.cloned(), strangers })
+    Ok(Inventory {
+        site: found,
+        tracks,
+        generations,
+        jails,
+        scope: scope.cloned(),
+        strangers,
+    })
 }
 
 /// What is at the directories of jails that do not exist yet.
@@ -176,8 +198,11 @@ fn directory(at: &Path) -> Directory {
         Err(_) => Directory::Free,
         Ok(found) if !found.is_dir() => Directory::Occupied,
         Ok(_) => match std::fs::read_dir(at) {
-            Ok(mut entries) if entries.next().is_none() => Directory::Free,
-            Ok(_) | Err(_) => Directory::Occupied,
+            Ok(mut entries) => match entries.next() {
+                None => Directory::Free,
+                Some(_) => Directory::Occupied,
+            },
+            Err(_) => Directory::Occupied,
         },
     }
 }
@@ -200,7 +225,10 @@ fn number(row: &Row, name: &str) -> u64 {
 
 fn site_of(layout: &Layout, row: &Row) -> Result<Site, ObserveError> {
     let site = &layout.site;
-    let model = |source| ObserveError::Model { site: site.clone(), source };
+    let model = |source| ObserveError::Model {
+        site: site.clone(),
+        source,
+    };
     let required = |name: &str| -> Result<&str, ObserveError> {
         own(row, name).ok_or_else(|| ObserveError::NotASite(site.clone()))
     };
@@ -236,10 +264,18 @@ fn site_of(layout: &Layout, row: &Row) -> Result<Site, ObserveError> {
 fn tracks(layout: &Layout, row: &Row) -> Result<BTreeMap<TrackName, Track>, ObserveError> {
     let mut tracks = BTreeMap::new();
     for name in row.0.keys() {
-        let Some(track) = name.strip_prefix(property::TRACK) else { continue };
-        let Some(value) = own(row, name) else { continue };
-        let parsed = decode(layout.basejail.as_str(), name, value)
-            .map_err(|source| ObserveError::Model { site: layout.site.clone(), source })?;
+        let Some(track) = name.strip_prefix(property::TRACK) else {
+            continue;
+        };
+        let Some(value) = own(row, name) else {
+            continue;
+        };
+        let parsed = decode(layout.basejail.as_str(), name, value).map_err(|source| {
+            ObserveError::Model {
+                site: layout.site.clone(),
+                source,
+            }
+        })?;
         tracks.insert(TrackName::parse(track)?, parsed);
     }
     Ok(tracks)
@@ -254,11 +290,16 @@ fn generations(
 ) -> BTreeMap<GenerationId, Generation> {
     let mut found: BTreeMap<GenerationId, Generation> = BTreeMap::new();
     let mut note = |name: &str, why: &str| {
-        strangers.push(Stranger { dataset: name.to_owned(), why: why.to_owned() });
+        strangers.push(Stranger {
+            dataset: name.to_owned(),
+            why: why.to_owned(),
+        });
     };
     for (parent, rows) in [(&layout.basejail, bases), (&layout.newjail, rest)] {
         for (name, row) in rows {
-            let Some(below) = name.strip_prefix(&format!("{parent}/")) else { continue };
+            let Some(below) = name.strip_prefix(&format!("{parent}/")) else {
+                continue;
+            };
             let (component, snapshot) = match below.split_once('@') {
                 Some((component, snapshot)) => (component, Some(snapshot)),
                 None => (below, None),
@@ -273,7 +314,9 @@ fn generations(
                 }
                 continue;
             }
-            let Ok(dataset) = DatasetName::parse(name) else { continue };
+            let Ok(dataset) = DatasetName::parse(name) else {
+                continue;
+            };
             let sealed_row = rows.get(&format!("{name}@{component}"));
             let seal = sealed_row.and_then(|row| {
                 let value = row.0.get(property::SEALED)?;
@@ -323,9 +366,14 @@ fn jails(
     let mut found = BTreeMap::new();
     let prefix = format!("{}/", layout.jails);
     for (name, row) in rows {
-        let Some(below) = name.strip_prefix(&prefix) else { continue };
+        let Some(below) = name.strip_prefix(&prefix) else {
+            continue;
+        };
         let mut note = |why: &str| {
-            strangers.push(Stranger { dataset: name.clone(), why: why.to_owned() });
+            strangers.push(Stranger {
+                dataset: name.clone(),
+                why: why.to_owned(),
+            });
         };
         if below.contains('/') {
             if own(row, property::JAIL).is_some() {
@@ -362,7 +410,10 @@ fn jails(
 }
 
 fn config(name: &str, row: &Row, replica: bool) -> Result<JailConfig, String> {
-    let found = row.0.get(property::JAIL).filter(|found| found.source != Source::Elsewhere);
+    let found = row
+        .0
+        .get(property::JAIL)
+        .filter(|found| found.source != Source::Elsewhere);
     match found {
         None => Err("it has no ezz:jail of its own".to_owned()),
         Some(found) if found.source == Source::Received && !replica => {

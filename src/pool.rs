@@ -43,7 +43,13 @@ impl Pool {
 
 impl Zfs for Pool {
     fn read(&self, query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
-        let of = || query.roots.first().cloned().unwrap_or_else(|| "the pools".to_owned());
+        let of = || {
+            query
+                .roots
+                .first()
+                .cloned()
+                .unwrap_or_else(|| "the pools".to_owned())
+        };
         let failed = |source| PortError::Command {
             action: "read the properties of",
             dataset: of(),
@@ -56,14 +62,24 @@ impl Zfs for Pool {
             exec = exec.arg("-d").arg(depth.to_string());
         }
         let exec = exec
-            .args(["-t", &query.types.join(","), "-o", "name,property,value,source"])
+            .args([
+                "-t",
+                &query.types.join(","),
+                "-o",
+                "name,property,value,source",
+            ])
             .arg(query.properties.join(","))
             .args(query.roots);
         let output = exec
             .command()
             .stdin(std::process::Stdio::null())
             .output()
-            .map_err(|source| failed(ExecError::Start { command: exec.shown(), source }))?;
+            .map_err(|source| {
+                failed(ExecError::Start {
+                    command: exec.shown(),
+                    source,
+                })
+            })?;
         let stderr = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() && !only_missing(&stderr, query.roots) {
             return Err(failed(ExecError::Failed {
@@ -90,7 +106,9 @@ impl Zfs for Pool {
             })?;
             typed.insert(name.clone(), value);
         }
-        self.library()?.create(dataset.as_str(), &typed).map_err(PortError::Call)
+        self.library()?
+            .create(dataset.as_str(), &typed)
+            .map_err(PortError::Call)
     }
 
     fn commit(&self, site: &DatasetName, commit: &Commit) -> Result<(), PortError> {
@@ -98,15 +116,27 @@ impl Zfs for Pool {
         let site_text = site.to_string();
         let (name, expected, reply) = match commit {
             Commit::Init { id } => {
-                let program = program::Init { site: site_text, id: id.clone() };
+                let program = program::Init {
+                    site: site_text,
+                    id: id.clone(),
+                };
                 ("init", 0, program.run(library))
             }
             Commit::Stage { epoch, seq } => {
-                let program =
-                    program::Stage { site: site_text, epoch: *epoch, seq: u64::from(*seq) };
+                let program = program::Stage {
+                    site: site_text,
+                    epoch: *epoch,
+                    seq: u64::from(*seq),
+                };
                 ("stage", *epoch, program.run(library))
             }
-            Commit::Seal { epoch, generation, world, sealed, track } => {
+            Commit::Seal {
+                epoch,
+                generation,
+                world,
+                sealed,
+                track,
+            } => {
                 let program = program::Seal {
                     site: site_text,
                     epoch: *epoch,
@@ -127,7 +157,11 @@ impl Zfs for Pool {
                         props: BTreeMap::new(),
                     })
                     .collect();
-                let program = program::Create { site: site_text, epoch: *epoch, jails };
+                let program = program::Create {
+                    site: site_text,
+                    epoch: *epoch,
+                    jails,
+                };
                 ("create", *epoch, program.run(library))
             }
             Commit::Set { epoch, sets, adopt } => {
@@ -144,16 +178,27 @@ impl Zfs for Pool {
                         value: set.value.clone(),
                     })
                     .collect();
-                let program =
-                    program::Commit { site: site_text, epoch: *epoch, adopt: *adopt, changes };
+                let program = program::Commit {
+                    site: site_text,
+                    epoch: *epoch,
+                    adopt: *adopt,
+                    changes,
+                };
                 ("commit", *epoch, program.run(library))
             }
             Commit::Destroy { epoch, doomed } => {
                 let datasets = doomed
                     .iter()
-                    .map(|doomed| program::Doomed { name: doomed.name.clone(), guid: doomed.guid })
+                    .map(|doomed| program::Doomed {
+                        name: doomed.name.clone(),
+                        guid: doomed.guid,
+                    })
                     .collect();
-                let program = program::Destroy { site: site_text, epoch: *epoch, datasets };
+                let program = program::Destroy {
+                    site: site_text,
+                    epoch: *epoch,
+                    datasets,
+                };
                 ("destroy", *epoch, program.run(library))
             }
         };
@@ -166,7 +211,9 @@ impl Zfs for Pool {
     }
 
     fn destroy(&self, dataset: &DatasetName) -> Result<(), PortError> {
-        self.library()?.destroy(dataset.as_str()).map_err(PortError::Call)
+        self.library()?
+            .destroy(dataset.as_str())
+            .map_err(PortError::Call)
     }
 
     fn hold(&self, snapshots: &[SnapshotName]) -> Result<Changed, PortError> {
@@ -179,8 +226,10 @@ impl Zfs for Pool {
         if missing.is_empty() {
             return Ok(Changed::Already);
         }
-        let pairs: Vec<(&str, &str)> =
-            missing.iter().map(|name| (name.as_str(), HOLD_TAG)).collect();
+        let pairs: Vec<(&str, &str)> = missing
+            .iter()
+            .map(|name| (name.as_str(), HOLD_TAG))
+            .collect();
         self.library()?.hold(&pairs).map_err(PortError::Call)?;
         Ok(Changed::Done)
     }
@@ -195,14 +244,19 @@ impl Zfs for Pool {
         if present.is_empty() {
             return Ok(Changed::Already);
         }
-        let pairs: Vec<(&str, &str)> =
-            present.iter().map(|name| (name.as_str(), HOLD_TAG)).collect();
+        let pairs: Vec<(&str, &str)> = present
+            .iter()
+            .map(|name| (name.as_str(), HOLD_TAG))
+            .collect();
         self.library()?.release(&pairs).map_err(PortError::Call)?;
         Ok(Changed::Done)
     }
 
     fn holds(&self, snapshot: &SnapshotName) -> Result<Vec<String>, PortError> {
-        let holds = self.library()?.holds(&snapshot.to_string()).map_err(PortError::Call)?;
+        let holds = self
+            .library()?
+            .holds(&snapshot.to_string())
+            .map_err(PortError::Call)?;
         Ok(holds.into_iter().map(|(tag, _)| tag).collect())
     }
 
@@ -251,9 +305,10 @@ impl Zfs for Pool {
             .enumerate()
             .filter(|(_, mount)| {
                 let own = mount.source == dataset.as_str()
-                    || mount.source.strip_prefix(dataset.as_str()).is_some_and(|rest| {
-                        rest.starts_with('@') || rest.starts_with('/')
-                    });
+                    || mount
+                        .source
+                        .strip_prefix(dataset.as_str())
+                        .is_some_and(|rest| rest.starts_with('@') || rest.starts_with('/'));
                 own && mount.target.starts_with(at)
             })
             .map(|(index, mount)| (mount.target.clone(), index))
@@ -268,7 +323,10 @@ impl Zfs for Pool {
             match ezz_zfs::unmount(&target) {
                 Ok(()) => {}
                 Err(MountError::Busy { .. }) => {
-                    return Err(PortError::Busy { dataset: dataset.to_string(), at: target });
+                    return Err(PortError::Busy {
+                        dataset: dataset.to_string(),
+                        at: target,
+                    });
                 }
                 Err(source) => return Err(failed(source)),
             }
@@ -276,13 +334,19 @@ impl Zfs for Pool {
         Ok(Changed::Done)
     }
 
-    fn capabilities(&self, pool: &str) -> Result<Capabilities, PortError> {
-        let found = self.library()?.capabilities(pool).map_err(|source| PortError::Program {
-            program: "capabilities",
-            site: DatasetName::parse(pool).unwrap_or_else(|_| unnamed()),
-            source,
-        })?;
-        Ok(Capabilities { module: found.version.unwrap_or_default(), sync_clone: found.sync_clone })
+    fn capabilities(&self, site: &DatasetName) -> Result<Capabilities, PortError> {
+        let found = self
+            .library()?
+            .capabilities(site.pool())
+            .map_err(|source| PortError::Program {
+                program: "capabilities",
+                site: site.clone(),
+                source,
+            })?;
+        Ok(Capabilities {
+            module: found.module.unwrap_or_default(),
+            sync_clone: found.sync_clone,
+        })
     }
 }
 
@@ -292,7 +356,11 @@ fn track_update(set: &crate::plan::Set) -> Option<program::TrackUpdate> {
         Expect::Absent | Expect::Any => None,
     };
     let value = set.value.clone()?;
-    Some(program::TrackUpdate { property: set.property.clone(), expect, value })
+    Some(program::TrackUpdate {
+        property: set.property.clone(),
+        expect,
+        value,
+    })
 }
 
 fn answer(
@@ -317,7 +385,12 @@ fn answer(
             if let Some(errno) = refusal.errno {
                 why = format!("{why}: {errno}");
             }
-            Err(PortError::Refused { program, dataset, reason: refusal.why, why })
+            Err(PortError::Refused {
+                program,
+                dataset,
+                reason: refusal.why,
+                why,
+            })
         }
         Reply::Failed(failure) => {
             let dataset = failure.dataset.unwrap_or_else(|| site.to_string());
@@ -325,9 +398,17 @@ fn answer(
                 Some(errno) => format!("{}: {errno}", failure.step),
                 None => failure.step,
             };
-            let left: Vec<String> =
-                failure.undo.iter().map(|(what, errno)| format!("{what}: {errno}")).collect();
-            Err(PortError::Failed { program, dataset, why, left: left.join(", ") })
+            let left: Vec<String> = failure
+                .undo
+                .iter()
+                .map(|(what, errno)| format!("{what}: {errno}"))
+                .collect();
+            Err(PortError::Failed {
+                program,
+                dataset,
+                why,
+                left: left.join(", "),
+            })
         }
     }
 }
@@ -336,7 +417,9 @@ fn answer(
 /// of them, in the words of libzfs; anything else stays an error.
 fn only_missing(stderr: &str, roots: &[String]) -> bool {
     let known = |line: &str| {
-        roots.iter().any(|root| line == format!("cannot open '{root}': dataset does not exist"))
+        roots
+            .iter()
+            .any(|root| line == format!("cannot open '{root}': dataset does not exist"))
     };
     !stderr.trim().is_empty() && stderr.lines().all(known)
 }
@@ -345,9 +428,12 @@ fn parse_get(text: &str) -> Result<BTreeMap<String, Row>, String> {
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     for line in text.lines() {
         let mut columns = line.splitn(4, '\t');
-        let (Some(name), Some(property), Some(value), Some(source)) =
-            (columns.next(), columns.next(), columns.next(), columns.next())
-        else {
+        let (Some(name), Some(property), Some(value), Some(source)) = (
+            columns.next(),
+            columns.next(),
+            columns.next(),
+            columns.next(),
+        ) else {
             return Err(format!("a line of zfs get has no four columns: {line:?}"));
         };
         let source = match source {
@@ -355,10 +441,13 @@ fn parse_get(text: &str) -> Result<BTreeMap<String, Row>, String> {
             "received" => Source::Received,
             _ => Source::Elsewhere,
         };
-        rows.entry(name.to_owned())
-            .or_default()
-            .0
-            .insert(property.to_owned(), PropertyValue { value: value.to_owned(), source });
+        rows.entry(name.to_owned()).or_default().0.insert(
+            property.to_owned(),
+            PropertyValue {
+                value: value.to_owned(),
+                source,
+            },
+        );
     }
     Ok(rows)
 }
@@ -367,7 +456,10 @@ fn parse_get(text: &str) -> Result<BTreeMap<String, Row>, String> {
 /// number); user properties and paths are text.
 fn typed_property(name: &str, value: &str) -> Option<Value> {
     let index = |table: &[(&str, u64)]| {
-        table.iter().find(|(text, _)| *text == value).map(|(_, number)| Value::UInt(*number))
+        table
+            .iter()
+            .find(|(text, _)| *text == value)
+            .map(|(_, number)| Value::UInt(*number))
     };
     match name {
         "mountpoint" => Some(Value::Str(value.to_owned())),
@@ -399,11 +491,22 @@ fn make_directory(at: &Path, how: MountAs) -> Result<(), PortError> {
         return Ok(());
     }
     let recursive = how == MountAs::Site;
-    let failed = |source| PortError::Directory { path: at.to_owned(), source };
+    let failed = |source| PortError::Directory {
+        path: at.to_owned(),
+        source,
+    };
     if let Some(parent) = at.parent() {
-        DirBuilder::new().mode(0o700).recursive(true).create(parent).map_err(failed)?;
+        DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(parent)
+            .map_err(failed)?;
     }
-    DirBuilder::new().mode(0o700).recursive(recursive).create(at).map_err(failed)
+    DirBuilder::new()
+        .mode(0o700)
+        .recursive(recursive)
+        .create(at)
+        .map_err(failed)
 }
 
 #[cfg(test)]
@@ -418,14 +521,23 @@ mod tests {
         let row = &rows["tank/ezz"].0;
         assert_eq!(row["ezz:id"].source, Source::Local);
         assert_eq!(row["atime"].source, Source::Elsewhere);
-        assert_eq!(row["ezz:x"], PropertyValue { value: "a b".into(), source: Source::Received });
+        assert_eq!(
+            row["ezz:x"],
+            PropertyValue {
+                value: "a b".into(),
+                source: Source::Received
+            }
+        );
         assert!(parse_get("tank\tx\n").is_err());
     }
 
     #[test]
     fn only_the_expected_names_may_be_missing() {
         let roots = ["tank/ezz/jails/a".to_owned()];
-        assert!(only_missing("cannot open 'tank/ezz/jails/a': dataset does not exist\n", &roots));
+        assert!(only_missing(
+            "cannot open 'tank/ezz/jails/a': dataset does not exist\n",
+            &roots
+        ));
         for other in [
             "",
             "cannot open 'tank/other': dataset does not exist\n",

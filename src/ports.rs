@@ -326,7 +326,7 @@ pub trait Zfs: Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`PortError`].
-    fn capabilities(&self, pool: &str) -> Result<Capabilities, PortError>;
+    fn capabilities(&self, site: &DatasetName) -> Result<Capabilities, PortError>;
 }
 
 /// What an OpenZFS can do, asked of the kernel.
@@ -374,6 +374,8 @@ pub enum PortError {
         program: &'static str,
         /// On which dataset.
         dataset: String,
+        /// Which check.
+        reason: ezz_zfs::program::Why,
         /// Its own words.
         why: String,
     },
@@ -443,4 +445,11 @@ pub enum PortError {
         /// To which value.
         value: String,
     },
+}
+
+impl PortError {
+    /// Whether the call said that the dataset or snapshot it was about does not exist.
+    pub fn no_such_dataset(&self) -> bool {
+        matches!(self, PortError::Call(error) if error.errno.name() == Some("ENOENT"))
+    }
 }

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{
-    Address, Base, Inventory, JailConfig, Kind, Network, Todo, encode, property,
-};
+use crate::model::{Address, Base, Inventory, JailConfig, Kind, Network, Todo, encode, property};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{
     Commit, Directory, Epoch, Expect, MountAs, NewJail, Observed, Plan, PlanError, Set, Step,
@@ -96,7 +94,10 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     }
     if !debris.is_empty() {
         for jail in &debris {
-            plan.note(format!("{} was never finished: it is made again", jail.name));
+            plan.note(format!(
+                "{} was never finished: it is made again",
+                jail.name
+            ));
         }
         delete::destroy(&mut plan, inventory, &mut epoch, &debris);
     }
@@ -114,9 +115,17 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         let jails: Vec<(JailName, JailConfig)> = chunk
             .iter()
             .map(|name| {
-                let hostname =
-                    request.hostname.clone().unwrap_or_else(|| name.as_str().to_owned());
-                (name.clone(), JailConfig { hostname, ..config.clone() })
+                let hostname = request
+                    .hostname
+                    .clone()
+                    .unwrap_or_else(|| name.as_str().to_owned());
+                (
+                    name.clone(),
+                    JailConfig {
+                        hostname,
+                        ..config.clone()
+                    },
+                )
             })
             .collect();
         make(&mut plan, inventory, &mut epoch, &jails)?;
@@ -151,7 +160,10 @@ pub fn make(
     let mut after = Vec::new();
     for (name, config) in jails {
         if inventory.sealed(config.skel).is_none() {
-            return Err(PlanError::NoBase { jail: name.clone(), generation: config.skel });
+            return Err(PlanError::NoBase {
+                jail: name.clone(),
+                generation: config.skel,
+            });
         }
         let dataset = layout.jail(name)?;
         let origin = match config.kind {
@@ -174,7 +186,10 @@ pub fn make(
             }
         }
         if !config.todo.is_empty() {
-            let ready = JailConfig { todo: Vec::new(), ..config.clone() };
+            let ready = JailConfig {
+                todo: Vec::new(),
+                ..config.clone()
+            };
             sets.push(Set {
                 dataset: dataset.to_string(),
                 property: property::JAIL.to_owned(),
@@ -182,21 +197,36 @@ pub fn make(
                 value: Some(encode(&dataset, property::JAIL, &ready)?),
             });
         }
-        new.push(NewJail { name: name.clone(), origin, config: text });
+        new.push(NewJail {
+            name: name.clone(),
+            origin,
+            config: text,
+        });
     }
     let site = layout.site.clone();
     plan.push(Step::Commit {
         site: site.clone(),
-        commit: Commit::Create { epoch: epoch.next(), jails: new },
+        commit: Commit::Create {
+            epoch: epoch.next(),
+            jails: new,
+        },
     });
     plan.steps.extend(after);
     if !sets.is_empty() {
         plan.push(Step::Commit {
             site,
-            commit: Commit::Set { epoch: epoch.next(), sets, adopt: false },
+            commit: Commit::Set {
+                epoch: epoch.next(),
+                sets,
+                adopt: false,
+            },
         });
     }
-    plan.steps.extend(jails.iter().map(|(name, _)| Step::Derive { jail: name.clone() }));
+    plan.steps.extend(
+        jails
+            .iter()
+            .map(|(name, _)| Step::Derive { jail: name.clone() }),
+    );
     Ok(())
 }
 
@@ -211,7 +241,9 @@ fn choose(inventory: &Inventory, choice: &Choice) -> Result<(Base, GenerationId)
                 .tracks
                 .get(name)
                 .ok_or_else(|| PlanError::NoTrack(name.clone()))?;
-            let id = track.current.ok_or_else(|| PlanError::EmptyTrack(name.clone()))?;
+            let id = track
+                .current
+                .ok_or_else(|| PlanError::EmptyTrack(name.clone()))?;
             Ok((Base::Track(name.clone()), id))
         }
     }
@@ -220,7 +252,10 @@ fn choose(inventory: &Inventory, choice: &Choice) -> Result<(Base, GenerationId)
 fn free_addresses(inventory: &Inventory, request: &Request) -> Result<(), PlanError> {
     for address in &request.addresses {
         for (owner, jail) in &inventory.jails {
-            let theirs = jail.config.as_ref().map(|config| config.addresses.as_slice());
+            let theirs = jail
+                .config
+                .as_ref()
+                .map(|config| config.addresses.as_slice());
             let taken = theirs.is_ok_and(|list| list.iter().any(|other| other.ip == address.ip));
             if taken && !request.names.contains(owner) {
                 return Err(PlanError::AddressTaken {
@@ -240,5 +275,9 @@ fn free_directory(observed: &Observed, name: &JailName) -> Result<(), PlanError>
         Some(Directory::Mounted) => "something else is mounted there",
     };
     let at = observed.inventory.site.directory.join(name.as_str());
-    Err(PlanError::Directory { jail: name.clone(), at, why })
+    Err(PlanError::Directory {
+        jail: name.clone(),
+        at,
+        why,
+    })
 }

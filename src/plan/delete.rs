@@ -37,24 +37,37 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     let mut plan = Plan::default();
     let mut jails = Vec::new();
     for name in &request.names {
-        let jail =
-            inventory.jails.get(name).ok_or_else(|| PlanError::NoJail(name.clone()))?;
+        let jail = inventory
+            .jails
+            .get(name)
+            .ok_or_else(|| PlanError::NoJail(name.clone()))?;
         if jails.iter().any(|other: &&Jail| other.name == *name) {
             return Err(PlanError::Twice(name.clone()));
         }
         if let Err(why) = &jail.config {
-            return Err(PlanError::Stranger { dataset: jail.dataset.clone(), why: why.clone() });
+            return Err(PlanError::Stranger {
+                dataset: jail.dataset.clone(),
+                why: why.clone(),
+            });
         }
         jails.push(jail);
     }
     let mut doomed = Vec::new();
     for jail in &jails {
-        let below: Vec<&Below> =
-            request.below.iter().filter(|item| is_below(jail, &item.name)).collect();
-        let clones: Vec<String> =
-            below.iter().flat_map(|item| item.clones.iter().cloned()).collect();
+        let below: Vec<&Below> = request
+            .below
+            .iter()
+            .filter(|item| is_below(jail, &item.name))
+            .collect();
+        let clones: Vec<String> = below
+            .iter()
+            .flat_map(|item| item.clones.iter().cloned())
+            .collect();
         if !clones.is_empty() {
-            return Err(PlanError::Dependents { dataset: jail.dataset.clone(), list: clones });
+            return Err(PlanError::Dependents {
+                dataset: jail.dataset.clone(),
+                list: clones,
+            });
         }
         if !below.is_empty() && !request.foreign {
             return Err(PlanError::Foreign {
@@ -62,14 +75,20 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
                 list: below.iter().map(|item| item.name.clone()).collect(),
             });
         }
-        doomed.extend(
-            below.iter().map(|item| Doomed { name: item.name.clone(), guid: item.guid }),
-        );
-        doomed.push(Doomed { name: jail.dataset.to_string(), guid: jail.guid });
+        doomed.extend(below.iter().map(|item| Doomed {
+            name: item.name.clone(),
+            guid: item.guid,
+        }));
+        doomed.push(Doomed {
+            name: jail.dataset.to_string(),
+            guid: jail.guid,
+        });
     }
     for jail in &jails {
         if observed.state(&jail.name).running() {
-            plan.push(Step::Stop { jail: jail.name.clone() });
+            plan.push(Step::Stop {
+                jail: jail.name.clone(),
+            });
         }
     }
     for jail in &jails {
@@ -78,12 +97,19 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     if !doomed.is_empty() {
         plan.push(Step::Commit {
             site: inventory.site.layout.site.clone(),
-            commit: Commit::Destroy { epoch: inventory.site.epoch, doomed },
+            commit: Commit::Destroy {
+                epoch: inventory.site.epoch,
+                doomed,
+            },
         });
     }
     for jail in &jails {
-        plan.push(Step::Forget { jail: jail.name.clone() });
-        plan.push(Step::RemoveDirectory { at: directory(inventory, jail) });
+        plan.push(Step::Forget {
+            jail: jail.name.clone(),
+        });
+        plan.push(Step::RemoveDirectory {
+            at: directory(inventory, jail),
+        });
     }
     Ok(plan)
 }
@@ -95,16 +121,25 @@ pub fn destroy(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch, jails:
     }
     let doomed = jails
         .iter()
-        .map(|jail| Doomed { name: jail.dataset.to_string(), guid: jail.guid })
+        .map(|jail| Doomed {
+            name: jail.dataset.to_string(),
+            guid: jail.guid,
+        })
         .collect();
     plan.push(Step::Commit {
         site: inventory.site.layout.site.clone(),
-        commit: Commit::Destroy { epoch: epoch.next(), doomed },
+        commit: Commit::Destroy {
+            epoch: epoch.next(),
+            doomed,
+        },
     });
 }
 
 fn unmount(jail: &Jail) -> Step {
-    Step::Unmount { dataset: jail.dataset.clone(), at: jail.mountpoint.clone() }
+    Step::Unmount {
+        dataset: jail.dataset.clone(),
+        at: jail.mountpoint.clone(),
+    }
 }
 
 fn directory(inventory: &Inventory, jail: &Jail) -> std::path::PathBuf {

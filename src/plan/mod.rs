@@ -35,7 +35,10 @@ pub struct Observed {
 impl Observed {
     /// The state of a jail; one the host does not know is stopped.
     pub fn state(&self, name: &JailName) -> JailState {
-        self.states.get(name).cloned().unwrap_or(JailState::Stopped { exit: None })
+        self.states
+            .get(name)
+            .cloned()
+            .unwrap_or(JailState::Stopped { exit: None })
     }
 }
 
@@ -377,7 +380,9 @@ pub enum PlanError {
         generation: GenerationId,
     },
     /// Too much for one program or the pool.
-    #[error("{what} needs {need} bytes of the pool's free space by ZFS's own estimate, and it has {have}")]
+    #[error(
+        "{what} needs {need} bytes of the pool's free space by ZFS's own estimate, and it has {have}"
+    )]
     Space {
         /// What was asked.
         what: String,
@@ -447,7 +452,10 @@ impl fmt::Display for Plan {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::Create { dataset, properties } => {
+            Step::Create {
+                dataset,
+                properties,
+            } => {
                 write!(f, "create {dataset}")?;
                 for (name, value) in properties {
                     write!(f, " {name}={value}")?;
@@ -465,9 +473,15 @@ impl fmt::Display for Step {
                 write!(f, "mount {dataset} at {}{how}", at.display())
             }
             Step::Unmount { dataset, at } => write!(f, "unmount {dataset} from {}", at.display()),
-            Step::RemoveDirectory { at } => write!(f, "remove the empty directory {}", at.display()),
+            Step::RemoveDirectory { at } => {
+                write!(f, "remove the empty directory {}", at.display())
+            }
             Step::Destroy { dataset } => write!(f, "destroy {dataset}"),
-            Step::Property { dataset, property, value } => {
+            Step::Property {
+                dataset,
+                property,
+                value,
+            } => {
                 write!(f, "set {property}={value} on {dataset}")
             }
             Step::Link { track, generation } => {
@@ -487,10 +501,17 @@ impl fmt::Display for Commit {
         match self {
             Commit::Init { id } => write!(f, "make it a site with id {id}"),
             Commit::Stage { seq, .. } => write!(f, "take the generation number {}", seq + 1),
-            Commit::Seal { generation, track, .. } => {
+            Commit::Seal {
+                generation, track, ..
+            } => {
                 write!(f, "seal generation {generation}")?;
                 if let Some(set) = track {
-                    write!(f, " and set {} to {}", set.property, shown(set.value.as_deref()))?;
+                    write!(
+                        f,
+                        " and set {} to {}",
+                        set.property,
+                        shown(set.value.as_deref())
+                    )?;
                 }
                 Ok(())
             }
@@ -521,5 +542,9 @@ fn shown(value: Option<&str>) -> &str {
 }
 
 fn listed<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
-    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
+    items
+        .into_iter()
+        .map(|item| item.to_string())
+        .collect::<Vec<_>>()
+        .join(" ")
 }

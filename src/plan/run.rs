@@ -87,7 +87,10 @@ fn start_one(
     name: &JailName,
     config: &JailConfig,
 ) -> Result<(), PlanError> {
-    let jail = inventory.jails.get(name).ok_or_else(|| PlanError::NoJail(name.clone()))?;
+    let jail = inventory
+        .jails
+        .get(name)
+        .ok_or_else(|| PlanError::NoJail(name.clone()))?;
     if !config.todo.is_empty() {
         plan.note(format!("{name} was never finished: it is made again"));
         delete::destroy(plan, inventory, epoch, &[jail]);
@@ -115,7 +118,10 @@ fn base(
         return Ok(());
     }
     let generation = due(inventory, config)?;
-    let missing = || PlanError::NoBase { jail: name.clone(), generation };
+    let missing = || PlanError::NoBase {
+        jail: name.clone(),
+        generation,
+    };
     let half = inventory
         .sealed(generation)
         .and_then(|generation| generation.base.as_ref())
@@ -129,7 +135,10 @@ fn base(
         });
     }
     if let Base::Track(track) = &config.base {
-        steps.push(Step::Link { track: track.clone(), generation });
+        steps.push(Step::Link {
+            track: track.clone(),
+            generation,
+        });
     }
     for step in steps {
         if !plan.steps.contains(&step) {
@@ -148,14 +157,20 @@ pub fn due(inventory: &Inventory, config: &JailConfig) -> Result<GenerationId, P
         Base::Pin(id) => Ok(*id),
         Base::Track(track) => match inventory.tracks.get(track) {
             None => Err(PlanError::NoTrack(track.clone())),
-            Some(found) => found.current.ok_or_else(|| PlanError::EmptyTrack(track.clone())),
+            Some(found) => found
+                .current
+                .ok_or_else(|| PlanError::EmptyTrack(track.clone())),
         },
     }
 }
 
 fn config<'a>(inventory: &'a Inventory, name: &JailName) -> Result<&'a JailConfig, PlanError> {
-    let jail = inventory.jails.get(name).ok_or_else(|| PlanError::NoJail(name.clone()))?;
-    jail.config
-        .as_ref()
-        .map_err(|why| PlanError::Stranger { dataset: jail.dataset.clone(), why: why.clone() })
+    let jail = inventory
+        .jails
+        .get(name)
+        .ok_or_else(|| PlanError::NoJail(name.clone()))?;
+    jail.config.as_ref().map_err(|why| PlanError::Stranger {
+        dataset: jail.dataset.clone(),
+        why: why.clone(),
+    })
 }

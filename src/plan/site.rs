@@ -30,7 +30,9 @@ pub struct Init {
 
 /// Plans a new site. One that an interrupted `init` began is finished.
 pub fn init(request: &Init) -> Plan {
-    let Init { layout, directory, .. } = request;
+    let Init {
+        layout, directory, ..
+    } = request;
     let mut plan = Plan::default();
     if request.initialised {
         plan.note(format!("{} is a site already", layout.site));
@@ -38,7 +40,10 @@ pub fn init(request: &Init) -> Plan {
     }
     let directory = directory.to_string_lossy().into_owned();
     let own = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
     };
     for parent in &request.parents {
         plan.push(Step::Create {
@@ -46,10 +51,17 @@ pub fn init(request: &Init) -> Plan {
             properties: own(&[("canmount", "off"), ("mountpoint", "none")]),
         });
     }
-    let mut site = own(&[("mountpoint", &directory), ("devices", "off"), ("atime", "off")]);
+    let mut site = own(&[
+        ("mountpoint", &directory),
+        ("devices", "off"),
+        ("atime", "off"),
+    ]);
     site.extend(request.native.clone());
-    let mut basejail =
-        own(&[("canmount", "off"), ("readonly", "on"), ("com.sun:auto-snapshot", "false")]);
+    let mut basejail = own(&[
+        ("canmount", "off"),
+        ("readonly", "on"),
+        ("com.sun:auto-snapshot", "false"),
+    ]);
     if request.snapdir_disabled {
         basejail.insert("snapdir".to_owned(), "disabled".to_owned());
     }
@@ -62,12 +74,17 @@ pub fn init(request: &Init) -> Plan {
         (&layout.jails, jails),
     ] {
         if !request.existing.contains(dataset) {
-            plan.push(Step::Create { dataset: dataset.clone(), properties });
+            plan.push(Step::Create {
+                dataset: dataset.clone(),
+                properties,
+            });
         }
     }
     plan.push(Step::Commit {
         site: layout.site.clone(),
-        commit: Commit::Init { id: request.id.clone() },
+        commit: Commit::Init {
+            id: request.id.clone(),
+        },
     });
     plan.push(Step::Mount {
         dataset: layout.site.clone(),
@@ -102,7 +119,10 @@ pub fn track_create(
         plan.note(format!("the track {name} exists already"));
         return Ok(plan);
     }
-    let track = Track { current, ..Track::default() };
+    let track = Track {
+        current,
+        ..Track::default()
+    };
     plan.push(Step::Commit {
         site: inventory.site.layout.site.clone(),
         commit: Commit::Set {
@@ -112,7 +132,10 @@ pub fn track_create(
         },
     });
     if let Some(generation) = current {
-        plan.push(Step::Link { track: name.clone(), generation });
+        plan.push(Step::Link {
+            track: name.clone(),
+            generation,
+        });
     }
     Ok(plan)
 }
@@ -121,11 +144,7 @@ pub fn track_create(
 ///
 /// # Errors
 /// [`PlanError::Model`] if it cannot be encoded.
-pub fn set_track(
-    inventory: &Inventory,
-    name: &TrackName,
-    track: &Track,
-) -> Result<Set, PlanError> {
+pub fn set_track(inventory: &Inventory, name: &TrackName, track: &Track) -> Result<Set, PlanError> {
     let dataset = &inventory.site.layout.basejail;
     let property = format!("{}{name}", property::TRACK);
     let expect = match inventory.tracks.get(name) {
@@ -133,7 +152,12 @@ pub fn set_track(
         Some(old) => Expect::Value(encode(dataset, &property, old)?),
     };
     let value = Some(encode(dataset, &property, track)?);
-    Ok(Set { dataset: dataset.to_string(), property, expect, value })
+    Ok(Set {
+        dataset: dataset.to_string(),
+        property,
+        expect,
+        value,
+    })
 }
 
 /// Plans the adoption of a replica: everything that came by a receive is written here, and the
@@ -168,12 +192,31 @@ pub fn adopt(inventory: &Inventory, received: &[(String, String, String)]) -> Pl
     plan.push(Step::Hold { snapshots });
     plan.push(Step::Commit {
         site: site.layout.site.clone(),
-        commit: Commit::Set { epoch: site.epoch, sets, adopt: true },
+        commit: Commit::Set {
+            epoch: site.epoch,
+            sets,
+            adopt: true,
+        },
     });
     plan
 }
 
+/// Adds what gives a site another directory: the two properties that say where it is.
+pub fn move_directory(plan: &mut Plan, inventory: &Inventory, directory: &std::path::Path) {
+    let layout = &inventory.site.layout;
+    for dataset in [&layout.site, &layout.jails] {
+        plan.push(Step::Property {
+            dataset: dataset.clone(),
+            property: "mountpoint".to_owned(),
+            value: directory.to_string_lossy().into_owned(),
+        });
+    }
+}
+
 /// The two snapshots of a generation, which are held.
 pub fn holds(layout: &Layout, id: GenerationId) -> Vec<crate::name::SnapshotName> {
-    [layout.base_seal(id), layout.skeleton_seal(id)].into_iter().flatten().collect()
+    [layout.base_seal(id), layout.skeleton_seal(id)]
+        .into_iter()
+        .flatten()
+        .collect()
 }

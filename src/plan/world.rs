@@ -17,19 +17,29 @@ pub fn stage(inventory: &Inventory) -> Result<(Plan, GenerationId), PlanError> {
     let mut plan = Plan::default();
     plan.push(Step::Commit {
         site: found.layout.site.clone(),
-        commit: Commit::Stage { epoch: found.epoch, seq: found.seq },
+        commit: Commit::Stage {
+            epoch: found.epoch,
+            seq: found.seq,
+        },
     });
     let base = found.layout.base(id)?;
     let skeleton = found.layout.skeleton(id)?;
     let property = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
-    plan.push(Step::Create { dataset: base.clone(), properties: property("readonly", "off") });
+    plan.push(Step::Create {
+        dataset: base.clone(),
+        properties: property("readonly", "off"),
+    });
     plan.push(Step::Create {
         dataset: skeleton.clone(),
         properties: property("canmount", "noauto"),
     });
     for (dataset, half) in [(base, "basejail"), (skeleton, "newjail")] {
         let at = found.directory.join(half).join(id.to_string());
-        plan.push(Step::Mount { dataset, at, how: MountAs::Staged });
+        plan.push(Step::Mount {
+            dataset,
+            at,
+            how: MountAs::Staged,
+        });
     }
     Ok((plan, id))
 }
@@ -52,12 +62,28 @@ pub fn seal(
     let skeleton = found.layout.skeleton(id)?;
     let mut plan = Plan::default();
     let at = |half: &str| found.directory.join(half).join(id.to_string());
-    plan.push(Step::Unmount { dataset: base.clone(), at: at("basejail") });
-    plan.push(Step::Unmount { dataset: skeleton, at: at("newjail") });
-    let empty = inventory.tracks.get(track).is_none_or(|track| track.current.is_none());
+    plan.push(Step::Unmount {
+        dataset: base.clone(),
+        at: at("basejail"),
+    });
+    plan.push(Step::Unmount {
+        dataset: skeleton,
+        at: at("newjail"),
+    });
+    let empty = inventory
+        .tracks
+        .get(track)
+        .is_none_or(|track| track.current.is_none());
     let set = if empty {
         let old = inventory.tracks.get(track).cloned().unwrap_or_default();
-        Some(site::set_track(inventory, track, &Track { current: Some(id), ..old })?)
+        Some(site::set_track(
+            inventory,
+            track,
+            &Track {
+                current: Some(id),
+                ..old
+            },
+        )?)
     } else {
         plan.note(format!(
             "the track {track} stays where it is; `ezz create --pin {id}` uses the new generation"
@@ -74,10 +100,19 @@ pub fn seal(
             track: set,
         },
     });
-    plan.push(Step::Hold { snapshots: site::holds(&found.layout, id) });
-    plan.push(Step::Mount { dataset: base, at: at("basejail"), how: MountAs::Base });
+    plan.push(Step::Hold {
+        snapshots: site::holds(&found.layout, id),
+    });
+    plan.push(Step::Mount {
+        dataset: base,
+        at: at("basejail"),
+        how: MountAs::Base,
+    });
     if empty {
-        plan.push(Step::Link { track: track.clone(), generation: id });
+        plan.push(Step::Link {
+            track: track.clone(),
+            generation: id,
+        });
     }
     Ok(plan)
 }
@@ -85,14 +120,24 @@ pub fn seal(
 /// Plans the clearing of a generation that was never sealed.
 pub fn reap(generation: &Generation) -> Plan {
     let mut plan = Plan::default();
-    for half in [&generation.skeleton, &generation.base].into_iter().flatten() {
+    for half in [&generation.skeleton, &generation.base]
+        .into_iter()
+        .flatten()
+    {
         unmount_and_destroy(&mut plan, half);
     }
     plan
 }
 
 fn unmount_and_destroy(plan: &mut Plan, half: &Half) {
-    plan.push(Step::Unmount { dataset: half.dataset.clone(), at: half.mountpoint.clone() });
-    plan.push(Step::Destroy { dataset: half.dataset.clone() });
-    plan.push(Step::RemoveDirectory { at: half.mountpoint.clone() });
+    plan.push(Step::Unmount {
+        dataset: half.dataset.clone(),
+        at: half.mountpoint.clone(),
+    });
+    plan.push(Step::Destroy {
+        dataset: half.dataset.clone(),
+    });
+    plan.push(Step::RemoveDirectory {
+        at: half.mountpoint.clone(),
+    });
 }

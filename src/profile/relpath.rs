@@ -164,9 +164,10 @@ impl PartialOrd for RelPath {
 }
 
 impl TryFrom<String> for RelPath {
-    type Error = RelPathError;
-    fn try_from(text: String) -> Result<RelPath, RelPathError> {
-        RelPath::parse(text.as_bytes())
+    /// With the text in it, since a parser may know no more than the list it is in.
+    type Error = String;
+    fn try_from(text: String) -> Result<RelPath, String> {
+        RelPath::parse(text.as_bytes()).map_err(|e| format!("cannot use {text}: {e}"))
     }
 }
 

@@ -83,7 +83,7 @@ fn is_tar(start: &[u8]) -> bool {
     start.get(257..262) == Some(b"ustar")
         || start
             .get(..512)
-            .is_some_and(|block| super::tarball::checksum_is_right(block))
+            .is_some_and(super::tarball::checksum_is_right)
 }
 
 fn is_web_page(start: &[u8]) -> bool {

@@ -165,6 +165,11 @@ impl DirError {
     }
 }
 
+/// A number of the system, whose width differs between systems.
+pub(super) fn wide(number: impl Into<u64>) -> u64 {
+    number.into()
+}
+
 /// The type of what was looked at.
 pub(super) fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode as rustix::fs::RawMode)

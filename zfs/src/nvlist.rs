@@ -9,7 +9,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{self, NonNull};
 
 use crate::errno::Errno;
-use crate::sys::{self, Lib, NvList, NvPair, UInt};
+use crate::sys::{self, Lib, LoadError, NvList, NvPair, UInt};
 
 /// A list of names with values. Names are unique, order is that of the names.
 pub type NvMap = BTreeMap<String, Value>;
@@ -133,6 +133,16 @@ pub(crate) fn check_for_program(map: &NvMap) -> Result<(), NvError> {
         }
     }
     Ok(())
+}
+
+/// What becomes of a map that goes to libnvpair and back. For tests of this module.
+///
+/// # Errors
+/// No library; or, inside, what cannot be converted.
+#[doc(hidden)]
+pub fn through_libnvpair(map: &NvMap) -> Result<Result<NvMap, NvError>, LoadError> {
+    let lib = Lib::get()?;
+    Ok(RawList::from_map(lib, map).and_then(|list| list.to_map()))
 }
 
 /// An `nvlist_t` that we own.
@@ -398,5 +408,47 @@ fn accept(key: &str, code: c_int) -> Result<(), NvError> {
             key: key.to_owned(),
             errno: Errno(code),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(value: Value) -> NvMap {
+        NvMap::from([
+            ("key".to_owned(), value),
+            ("other".to_owned(), Value::Int(1)),
+        ])
+    }
+
+    #[test]
+    fn what_programs_do_not_take_is_named() {
+        let refused = Err(NvError::NotForPrograms { key: "key".into() });
+        assert_eq!(check_for_program(&map(Value::UInt(1))), refused);
+        assert_eq!(check_for_program(&map(Value::Flag)), refused);
+        assert_eq!(check_for_program(&map(Value::ListArray(vec![]))), refused);
+        assert_eq!(check_for_program(&map(Value::Int(-1))), Ok(()));
+        let inner = Value::List(map(Value::UInt(1)));
+        assert_eq!(
+            check_for_program(&NvMap::from([("a".into(), inner)])),
+            refused
+        );
+    }
+
+    #[test]
+    fn a_list_of_flags_alone_is_an_array_for_programs() {
+        let names = NvMap::from([("a".into(), Value::Flag), ("b".into(), Value::Flag)]);
+        assert_eq!(check_for_program(&names), Ok(()));
+        assert_eq!(
+            check_for_program(&NvMap::from([("l".into(), Value::List(names))])),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a_nul_is_refused_with_a_printable_key() {
+        assert_eq!(c_string("k", "a\0b"), Err(NvError::Nul { key: "k".into() }));
+        assert_eq!(c_string("k\0", "a"), Ok(CString::from(c"a")));
     }
 }
