@@ -58,9 +58,11 @@ impl Zfs for Pool {
         // A clear word where there is no OpenZFS at all, before a missing program is named.
         self.library()?;
         let mut exec = Exec::new("zfs").map_err(failed)?.args(["get", "-Hp"]);
-        if let Some(depth) = query.depth {
-            exec = exec.arg("-d").arg(depth.to_string());
-        }
+        exec = match query.depth {
+            Some(depth) => exec.arg("-d").arg(depth.to_string()),
+            None if query.roots.is_empty() => exec,
+            None => exec.arg("-r"),
+        };
         let exec = exec
             .args([
                 "-t",
