@@ -1,2 +1,21 @@
-//! ezz: jails on ZFS. See `ARCHITECTURE.md` for the map.
+//! ezz: jails on ZFS. `ARCHITECTURE.md` has the map; imports point one way:
+//! `name <- model <- plan <- ports <- apply <- cli <- main` (tests/layers.rs).
 #![forbid(unsafe_code)]
+
+pub mod apply;
+pub mod cli;
+pub mod config;
+pub mod exec;
+pub mod host;
+pub mod lock;
+pub mod model;
+pub mod name;
+pub mod observe;
+pub mod plan;
+pub mod pool;
+pub mod ports;
+pub mod profile;
+pub mod report;
+pub mod session;
+pub mod syslog;
+pub mod world;

@@ -1,0 +1,241 @@
+//! The only place that starts a process.
+//!
+//! Programs are found in a fixed list of directories, never by the caller's `PATH`; the
+//! environment is cleared, the working directory is `/`, descriptors are close-on-exec (as all
+//! of Rust's are). Every error names the program *and* its arguments. No decision is taken here:
+//! a non-zero exit is reported, the caller knows what it means.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+use thiserror::Error;
+
+/// Where programs are looked for, in this order.
+pub const DIRECTORIES: [&str; 6] = [
+    "/usr/local/sbin",
+    "/usr/local/bin",
+    "/usr/sbin",
+    "/usr/bin",
+    "/sbin",
+    "/bin",
+];
+
+/// How much of a failed program's standard error is kept, in bytes.
+const STDERR_TAIL: usize = 4096;
+
+/// A program that could not be run, or failed.
+#[derive(Debug, Error)]
+pub enum ExecError {
+    /// It is in none of [`DIRECTORIES`].
+    #[error("the program {0} is not installed")]
+    NotFound(String),
+    /// The system would not start it.
+    #[error("cannot run {command}")]
+    Start {
+        /// Program and arguments.
+        command: Shown,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It ran and failed.
+    #[error("{command} failed: {status}{}{stderr}", if stderr.is_empty() { "" } else { ": " })]
+    Failed {
+        /// Program and arguments.
+        command: Shown,
+        /// How it ended.
+        status: ExitStatus,
+        /// The tail of its standard error.
+        stderr: String,
+    },
+}
+
+/// A command line, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown(Vec<OsString>);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, word) in self.0.iter().enumerate() {
+            let space = if index == 0 { "" } else { " " };
+            let text = word.to_string_lossy();
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:@=,+%".contains(&b);
+            if !text.is_empty() && text.bytes().all(plain) {
+                write!(f, "{space}{text}")?;
+            } else {
+                write!(f, "{space}{text:?}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The absolute path of a program.
+///
+/// # Errors
+/// [`ExecError::NotFound`].
+pub fn find(program: &str) -> Result<PathBuf, ExecError> {
+    DIRECTORIES
+        .iter()
+        .map(|directory| Path::new(directory).join(program))
+        .find(|path| path.is_file())
+        .ok_or_else(|| ExecError::NotFound(program.to_owned()))
+}
+
+/// A program to run, with its arguments.
+#[derive(Debug)]
+pub struct Exec {
+    words: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+}
+
+/// What a program that succeeded printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Standard output, byte for byte.
+    pub stdout: Vec<u8>,
+}
+
+impl Exec {
+    /// A program by name; it is looked for in [`DIRECTORIES`].
+    ///
+    /// # Errors
+    /// [`ExecError::NotFound`].
+    pub fn new(program: &str) -> Result<Self, ExecError> {
+        Ok(Exec::at(&find(program)?))
+    }
+
+    /// A program by its absolute path.
+    pub fn at(program: &Path) -> Self {
+        Exec {
+            words: vec![program.as_os_str().to_owned()],
+            environment: Vec::new(),
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, word: impl AsRef<OsStr>) -> Self {
+        self.words.push(word.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        self.words
+            .extend(words.into_iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable in the otherwise empty environment.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment
+            .push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// The command line, for messages and tests.
+    pub fn shown(&self) -> Shown {
+        Shown(self.words.clone())
+    }
+
+    /// The words, program first.
+    pub fn words(&self) -> &[OsString] {
+        &self.words
+    }
+
+    /// The prepared command, for callers that need its pipes or descriptors.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this module is the only one that may"
+    )]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.words[0]);
+        command
+            .args(&self.words[1..])
+            .env_clear()
+            .env("PATH", DIRECTORIES.join(":"))
+            .env("LC_ALL", "C")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir("/");
+        // The loader's path is kept: it is how a private OpenZFS userland is brought in.
+        for name in ["LD_LIBRARY_PATH"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+    }
+
+    /// Runs it with no standard input and waits; a non-zero exit is an error.
+    ///
+    /// # Errors
+    /// [`ExecError::Start`], [`ExecError::Failed`].
+    pub fn run(&self) -> Result<Output, ExecError> {
+        let output = self
+            .command()
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|source| ExecError::Start {
+                command: self.shown(),
+                source,
+            })?;
+        if output.status.success() {
+            return Ok(Output {
+                stdout: output.stdout,
+            });
+        }
+        let stderr = &output.stderr[output.stderr.len().saturating_sub(STDERR_TAIL)..];
+        Err(ExecError::Failed {
+            command: self.shown(),
+            status: output.status,
+            stderr: String::from_utf8_lossy(stderr).trim().replace('\n', "; "),
+        })
+    }
+
+    /// Runs it on the caller's own terminal and waits for its exit status.
+    ///
+    /// # Errors
+    /// [`ExecError::Start`].
+    pub fn interactive(&self) -> Result<ExitStatus, ExecError> {
+        self.command().status().map_err(|source| ExecError::Start {
+            command: self.shown(),
+            source,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_name_program_arguments_and_stderr() {
+        let error = Exec::new("sh")
+            .expect("every host has sh")
+            .args(["-c", "echo 'no such thing' >&2; exit 3"])
+            .run()
+            .expect_err("it exits 3");
+        let text = error.to_string();
+        assert!(text.contains("/sh -c \"echo"), "{text}");
+        assert!(text.contains("exit status: 3"), "{text}");
+        assert!(text.ends_with("no such thing"), "{text}");
+    }
+
+    #[test]
+    fn the_environment_is_cleared() {
+        let output = Exec::new("env")
+            .expect("every host has env")
+            .run()
+            .expect("env succeeds");
+        let text = String::from_utf8(output.stdout).expect("text");
+        let mut names: Vec<_> = text.lines().filter_map(|l| l.split('=').next()).collect();
+        names.sort_unstable();
+        names.retain(|name| *name != "LD_LIBRARY_PATH");
+        assert_eq!(names, ["LC_ALL", "PATH"]);
+    }
+}

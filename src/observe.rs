@@ -1,0 +1,427 @@
+//! Observation: what the pool says of a site, read once before a plan is made.
+//!
+//! Scoped: the site, its generations, and the jails that are asked for; all jails only where a
+//! verb needs them. Rows of skeleton snapshots are never read, they take seconds where there are
+//! thousands of clones. Nothing is changed and nothing decided here; what does not make sense is
+//! kept as an error in its place, so that one broken jail does not hide the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use crate::model::{
+    Generation, Half, Inventory, Jail, JailConfig, Layout, ModelError, Site, Stranger, Track,
+    decode, property,
+};
+use crate::name::{DatasetName, GenerationId, JailName, NameError, TrackName};
+use crate::plan::Directory;
+use crate::ports::{PortError, Query, Row, Source, Zfs};
+
+/// The property that gives a dataset to a jail: FreeBSD and Linux call it differently.
+pub const DELEGATED: &str = if cfg!(target_os = "freebsd") {
+    "jailed"
+} else {
+    "zoned"
+};
+
+const GENERATION_PROPERTIES: [&str; 10] = [
+    property::WORLD,
+    property::SEALED,
+    "guid",
+    "mounted",
+    "mountpoint",
+    "referenced",
+    "used",
+    "written",
+    "userrefs",
+    "type",
+];
+
+/// Why a site cannot be read.
+#[derive(Debug, Error)]
+pub enum ObserveError {
+    /// The pool could not be asked.
+    #[error("cannot read {site}")]
+    Zfs {
+        /// Which site.
+        site: String,
+        /// Why not.
+        source: PortError,
+    },
+    /// No such dataset.
+    #[error("there is no dataset {0}")]
+    NoDataset(DatasetName),
+    /// A dataset without `ezz:format`.
+    #[error("{0} is not a site of ezz: it has no ezz:format of its own")]
+    NotASite(DatasetName),
+    /// No site anywhere.
+    #[error("no pool of this host has a site of ezz")]
+    NoSite,
+    /// More than one.
+    #[error("this host has several sites: {}", .0.join(", "))]
+    SeveralSites(Vec<String>),
+    /// A property of the site does not parse.
+    #[error("the properties of {site} cannot be understood")]
+    Model {
+        /// Which site.
+        site: DatasetName,
+        /// Which and why.
+        source: ModelError,
+    },
+    /// A name does not fit.
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+/// The only site of this host.
+///
+/// # Errors
+/// [`ObserveError::NoSite`], [`ObserveError::SeveralSites`], [`ObserveError::Zfs`].
+pub fn only_site(zfs: &dyn Zfs) -> Result<DatasetName, ObserveError> {
+    let rows = zfs
+        .read(&Query {
+            roots: &[],
+            depth: None,
+            types: &["filesystem"],
+            properties: &[property::FORMAT],
+        })
+        .map_err(|source| ObserveError::Zfs {
+            site: "the pools".to_owned(),
+            source,
+        })?;
+    let mut sites: Vec<String> = rows
+        .into_iter()
+        .filter(|(_, row)| own(row, property::FORMAT).is_some())
+        .map(|(name, _)| name)
+        .collect();
+    match (sites.pop(), sites.is_empty()) {
+        (None, _) => Err(ObserveError::NoSite),
+        (Some(only), true) => Ok(DatasetName::parse(&only)?),
+        (Some(last), false) => {
+            sites.push(last);
+            Err(ObserveError::SeveralSites(sites))
+        }
+    }
+}
+
+/// Reads a site, its tracks and generations, and jails: those named, or all.
+///
+/// # Errors
+/// [`ObserveError`].
+pub fn inventory(
+    zfs: &dyn Zfs,
+    site: &DatasetName,
+    scope: Option<&BTreeSet<JailName>>,
+) -> Result<Inventory, ObserveError> {
+    let layout = Layout::new(site.clone())?;
+    let read = |query: &Query<'_>| {
+        zfs.read(query).map_err(|source| ObserveError::Zfs {
+            site: site.to_string(),
+            source,
+        })
+    };
+    let top = read(&Query {
+        roots: &[layout.site.to_string(), layout.basejail.to_string()],
+        depth: Some(0),
+        types: &["filesystem"],
+        properties: &["all"],
+    })?;
+    let row = top
+        .get(site.as_str())
+        .ok_or_else(|| ObserveError::NoDataset(site.clone()))?;
+    let found = site_of(&layout, row)?;
+    let empty = Row::default();
+    let tracks = tracks(&layout, top.get(layout.basejail.as_str()).unwrap_or(&empty))?;
+
+    let bases = read(&Query {
+        roots: &[layout.basejail.to_string()],
+        depth: Some(2),
+        types: &["filesystem", "snapshot"],
+        properties: &GENERATION_PROPERTIES,
+    })?;
+    let mut roots = vec![layout.newjail.to_string()];
+    match scope {
+        None => roots.push(layout.jails.to_string()),
+        Some(names) => {
+            for name in names {
+                roots.push(layout.jail(name)?.to_string());
+            }
+        }
+    }
+    let properties = [
+        &GENERATION_PROPERTIES[..],
+        &[property::JAIL, "origin", "quota", DELEGATED],
+    ];
+    let rest = read(&Query {
+        roots: &roots,
+        depth: Some(1),
+        types: &["filesystem"],
+        properties: &properties.concat(),
+    })?;
+    let mut strangers = Vec::new();
+    let generations = generations(&layout, found.replica, &bases, &rest, &mut strangers);
+    let jails = jails(&layout, &found, &rest, &mut strangers);
+    Ok(Inventory {
+        site: found,
+        tracks,
+        generations,
+        jails,
+        scope: scope.cloned(),
+        strangers,
+    })
+}
+
+/// What is at the directories of jails that do not exist yet.
+pub fn directories(inventory: &Inventory) -> BTreeMap<JailName, Directory> {
+    let missing = inventory
+        .scope
+        .iter()
+        .flatten()
+        .filter(|name| !inventory.jails.contains_key(*name));
+    let mounts = ezz_zfs::mounted().unwrap_or_default();
+    missing
+        .map(|name| {
+            let at = inventory.site.directory.join(name.as_str());
+            let state = if mounts.iter().any(|mount| mount.target == at) {
+                Directory::Mounted
+            } else {
+                directory(&at)
+            };
+            (name.clone(), state)
+        })
+        .collect()
+}
+
+fn directory(at: &Path) -> Directory {
+    match std::fs::symlink_metadata(at) {
+        Err(_) => Directory::Free,
+        Ok(found) if !found.is_dir() => Directory::Occupied,
+        Ok(_) => match std::fs::read_dir(at) {
+            Ok(mut entries) => match entries.next() {
+                None => Directory::Free,
+                Some(_) => Directory::Occupied,
+            },
+            Err(_) => Directory::Occupied,
+        },
+    }
+}
+
+/// A property that was set on this very dataset, or came with a receive.
+fn own<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
+    row.0
+        .get(name)
+        .filter(|found| found.source != Source::Elsewhere)
+        .map(|found| found.value.as_str())
+}
+
+fn text<'a>(row: &'a Row, name: &str) -> &'a str {
+    row.0.get(name).map_or("", |found| found.value.as_str())
+}
+
+fn number(row: &Row, name: &str) -> u64 {
+    text(row, name).parse().unwrap_or(0)
+}
+
+fn site_of(layout: &Layout, row: &Row) -> Result<Site, ObserveError> {
+    let site = &layout.site;
+    let model = |source| ObserveError::Model {
+        site: site.clone(),
+        source,
+    };
+    let required = |name: &str| -> Result<&str, ObserveError> {
+        own(row, name).ok_or_else(|| ObserveError::NotASite(site.clone()))
+    };
+    fn parsed<T: std::str::FromStr>(
+        site: &DatasetName,
+        property: &str,
+        value: &str,
+    ) -> Result<T, ModelError> {
+        value.parse().map_err(|_| ModelError::Number {
+            dataset: site.to_string(),
+            property: property.to_owned(),
+            value: value.to_owned(),
+        })
+    }
+    let format = required(property::FORMAT)?;
+    let received = row
+        .0
+        .get(property::FORMAT)
+        .is_some_and(|found| found.source == Source::Received);
+    Ok(Site {
+        layout: layout.clone(),
+        id: required(property::ID)?.to_owned(),
+        format: parsed(site, property::FORMAT, format).map_err(model)?,
+        seq: parsed(site, property::SEQ, required(property::SEQ)?).map_err(model)?,
+        epoch: parsed(site, property::EPOCH, required(property::EPOCH)?).map_err(model)?,
+        replica: received,
+        directory: PathBuf::from(text(row, "mountpoint")),
+        mounted: text(row, "mounted") == "yes",
+        available: number(row, "available"),
+    })
+}
+
+fn tracks(layout: &Layout, row: &Row) -> Result<BTreeMap<TrackName, Track>, ObserveError> {
+    let mut tracks = BTreeMap::new();
+    for name in row.0.keys() {
+        let Some(track) = name.strip_prefix(property::TRACK) else {
+            continue;
+        };
+        let Some(value) = own(row, name) else {
+            continue;
+        };
+        let parsed = decode(layout.basejail.as_str(), name, value).map_err(|source| {
+            ObserveError::Model {
+                site: layout.site.clone(),
+                source,
+            }
+        })?;
+        tracks.insert(TrackName::parse(track)?, parsed);
+    }
+    Ok(tracks)
+}
+
+fn generations(
+    layout: &Layout,
+    replica: bool,
+    bases: &BTreeMap<String, Row>,
+    rest: &BTreeMap<String, Row>,
+    strangers: &mut Vec<Stranger>,
+) -> BTreeMap<GenerationId, Generation> {
+    let mut found: BTreeMap<GenerationId, Generation> = BTreeMap::new();
+    let mut note = |name: &str, why: &str| {
+        strangers.push(Stranger {
+            dataset: name.to_owned(),
+            why: why.to_owned(),
+        });
+    };
+    for (parent, rows) in [(&layout.basejail, bases), (&layout.newjail, rest)] {
+        for (name, row) in rows {
+            let Some(below) = name.strip_prefix(&format!("{parent}/")) else {
+                continue;
+            };
+            let (component, snapshot) = match below.split_once('@') {
+                Some((component, snapshot)) => (component, Some(snapshot)),
+                None => (below, None),
+            };
+            let Some(id) = GenerationId::from_component(component) else {
+                note(name, "it is not a generation's number");
+                continue;
+            };
+            if let Some(snapshot) = snapshot {
+                if snapshot != component {
+                    note(name, "a snapshot that ezz did not make");
+                }
+                continue;
+            }
+            let Ok(dataset) = DatasetName::parse(name) else {
+                continue;
+            };
+            let sealed_row = rows.get(&format!("{name}@{component}"));
+            let seal = sealed_row.and_then(|row| {
+                let value = row.0.get(property::SEALED)?;
+                let counts = match value.source {
+                    Source::Local => true,
+                    Source::Received => replica,
+                    Source::Elsewhere => false,
+                };
+                counts.then(|| decode(name, property::SEALED, &value.value).ok())?
+            });
+            let half = Half {
+                dataset,
+                guid: number(row, "guid"),
+                mounted: text(row, "mounted") == "yes",
+                mountpoint: PathBuf::from(text(row, "mountpoint")),
+                referenced: number(row, "referenced"),
+                used: number(row, "used"),
+                snapshot: sealed_row.map(|row| number(row, "guid")),
+                seal,
+                written: number(row, "written"),
+                held: sealed_row.is_some_and(|row| number(row, "userrefs") > 0),
+            };
+            let generation = found.entry(id).or_insert_with(|| Generation {
+                id,
+                world: None,
+                base: None,
+                skeleton: None,
+            });
+            if *parent == layout.basejail {
+                generation.world = own(row, property::WORLD)
+                    .and_then(|value| decode(name, property::WORLD, value).ok());
+                generation.base = Some(half);
+            } else {
+                generation.skeleton = Some(half);
+            }
+        }
+    }
+    found
+}
+
+fn jails(
+    layout: &Layout,
+    site: &Site,
+    rows: &BTreeMap<String, Row>,
+    strangers: &mut Vec<Stranger>,
+) -> BTreeMap<JailName, Jail> {
+    let mut found = BTreeMap::new();
+    let prefix = format!("{}/", layout.jails);
+    for (name, row) in rows {
+        let Some(below) = name.strip_prefix(&prefix) else {
+            continue;
+        };
+        let mut note = |why: &str| {
+            strangers.push(Stranger {
+                dataset: name.clone(),
+                why: why.to_owned(),
+            });
+        };
+        if below.contains('/') {
+            if own(row, property::JAIL).is_some() {
+                note("its ezz:jail is ignored: only direct children of the site's jails count");
+            }
+            continue;
+        }
+        let (Ok(dataset), Ok(jail)) = (DatasetName::parse(name), JailName::parse(below)) else {
+            note("its name cannot be a jail's");
+            continue;
+        };
+        if text(row, DELEGATED) == "on" {
+            note("it is delegated to a jail, so its properties are not to be trusted");
+            continue;
+        }
+        let config = config(name, row, site.replica);
+        found.insert(
+            jail.clone(),
+            Jail {
+                mountpoint: PathBuf::from(text(row, "mountpoint")),
+                name: jail,
+                dataset,
+                guid: number(row, "guid"),
+                config,
+                origin: Some(text(row, "origin").to_owned()).filter(|o| !o.is_empty() && o != "-"),
+                mounted: text(row, "mounted") == "yes",
+                used: number(row, "used"),
+                referenced: number(row, "referenced"),
+                quota: number(row, "quota"),
+            },
+        );
+    }
+    found
+}
+
+fn config(name: &str, row: &Row, replica: bool) -> Result<JailConfig, String> {
+    let found = row
+        .0
+        .get(property::JAIL)
+        .filter(|found| found.source != Source::Elsewhere);
+    match found {
+        None => Err("it has no ezz:jail of its own".to_owned()),
+        Some(found) if found.source == Source::Received && !replica => {
+            Err("its ezz:jail came with a zfs receive".to_owned())
+        }
+        Some(found) => decode(name, property::JAIL, &found.value).map_err(|error: ModelError| {
+            let why = std::error::Error::source(&error).map(ToString::to_string);
+            format!("{error}: {}", why.unwrap_or_default())
+        }),
+    }
+}

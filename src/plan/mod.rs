@@ -1,0 +1,550 @@
+//! Plans: what a command is going to do, as a value.
+//!
+//! A plan is made by a pure function from what was observed and what was asked, is printed by
+//! `--dry-run`, and is walked by `apply`, which decides nothing. Nothing here looks at a pool, a
+//! file or a clock.
+
+pub mod create;
+pub mod delete;
+pub mod doctor;
+pub mod run;
+pub mod site;
+pub mod world;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::model::{GenerationError, Inventory, JailState, ModelError};
+use crate::name::{DatasetName, GenerationId, JailName, NameError, SnapshotName, TrackName};
+
+/// All that a plan is made from.
+#[derive(Debug, Clone)]
+pub struct Observed {
+    /// The pool's side.
+    pub inventory: Inventory,
+    /// The host's side: jails that run, or ended.
+    pub states: BTreeMap<JailName, JailState>,
+    /// What is at the directories of the jails that were asked for and do not exist.
+    pub directories: BTreeMap<JailName, Directory>,
+}
+
+impl Observed {
+    /// The state of a jail; one the host does not know is stopped.
+    pub fn state(&self, name: &JailName) -> JailState {
+        self.states
+            .get(name)
+            .cloned()
+            .unwrap_or(JailState::Stopped { exit: None })
+    }
+}
+
+/// What is where a jail's directory is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Directory {
+    /// Nothing, or an empty directory.
+    Free,
+    /// A directory with something in it, or no directory.
+    Occupied,
+    /// Something is mounted there.
+    Mounted,
+}
+
+/// How a dataset is mounted: the flags follow from what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountAs {
+    /// The site: root's own directory.
+    Site,
+    /// A generation that is being built: writable, no devices.
+    Staged,
+    /// A sealed base: read-only, no devices.
+    Base,
+    /// A jail's files: no devices, and on Linux no setuid outside the jail.
+    Jail,
+}
+
+/// A property change inside a commit: compared, then set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Set {
+    /// The dataset or snapshot.
+    pub dataset: String,
+    /// Which user property.
+    pub property: String,
+    /// What it must be before.
+    pub expect: Expect,
+    /// What it is afterwards; none removes it.
+    pub value: Option<String>,
+}
+
+/// What a property must be for a commit to happen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Expect {
+    /// Anything.
+    Any,
+    /// Not set here.
+    Absent,
+    /// Exactly this.
+    Value(String),
+}
+
+/// A jail to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewJail {
+    /// Its name.
+    pub name: JailName,
+    /// The sealed snapshot it is a clone of.
+    pub origin: SnapshotName,
+    /// Its `ezz:jail`.
+    pub config: String,
+}
+
+/// A dataset or snapshot to destroy, known by its guid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Doomed {
+    /// Its name when it was observed.
+    pub name: String,
+    /// Its guid: another dataset of that name is left alone.
+    pub guid: u64,
+}
+
+/// One channel program: all or nothing. Each compares the epoch and raises it by one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "program", rename_all = "lowercase")]
+pub enum Commit {
+    /// Makes a dataset a site.
+    Init {
+        /// The new `ezz:id`.
+        id: String,
+    },
+    /// Takes the next generation number.
+    Stage {
+        /// The epoch the plan was made from.
+        epoch: u64,
+        /// The last number given away.
+        seq: u32,
+    },
+    /// Seals a generation.
+    Seal {
+        /// The epoch the plan was made from.
+        epoch: u64,
+        /// Which generation.
+        generation: GenerationId,
+        /// Its `ezz:world`.
+        world: String,
+        /// Its `ezz:sealed`.
+        sealed: String,
+        /// A track that points to it from now on, with what the track must be before.
+        track: Option<Set>,
+    },
+    /// Clones jails.
+    Create {
+        /// The epoch the plan was made from.
+        epoch: u64,
+        /// The jails.
+        jails: Vec<NewJail>,
+    },
+    /// Sets properties.
+    Set {
+        /// The epoch the plan was made from.
+        epoch: u64,
+        /// What to set.
+        sets: Vec<Set>,
+        /// Whether the epoch may be a received one: the adoption of a replica.
+        adopt: bool,
+    },
+    /// Destroys datasets and snapshots, in this order.
+    Destroy {
+        /// The epoch the plan was made from.
+        epoch: u64,
+        /// What goes.
+        doomed: Vec<Doomed>,
+    },
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Step {
+    /// Creates a dataset.
+    Create {
+        /// Which.
+        dataset: DatasetName,
+        /// With which properties.
+        properties: BTreeMap<String, String>,
+    },
+    /// Runs a program.
+    Commit {
+        /// On which site.
+        site: DatasetName,
+        /// What it does.
+        commit: Commit,
+    },
+    /// Puts ezz's hold on snapshots.
+    Hold {
+        /// Which.
+        snapshots: Vec<SnapshotName>,
+    },
+    /// Takes ezz's hold off snapshots.
+    Release {
+        /// Which.
+        snapshots: Vec<SnapshotName>,
+    },
+    /// Mounts a dataset.
+    Mount {
+        /// Which.
+        dataset: DatasetName,
+        /// Where.
+        at: PathBuf,
+        /// How.
+        how: MountAs,
+    },
+    /// Unmounts a dataset and what is below it.
+    Unmount {
+        /// Which.
+        dataset: DatasetName,
+        /// From where.
+        at: PathBuf,
+    },
+    /// Removes an empty directory that a mount had.
+    RemoveDirectory {
+        /// Which.
+        at: PathBuf,
+    },
+    /// Destroys one dataset of a staged generation, which has no snapshots.
+    Destroy {
+        /// Which.
+        dataset: DatasetName,
+    },
+    /// Sets a native property.
+    Property {
+        /// On which dataset.
+        dataset: DatasetName,
+        /// Which.
+        property: String,
+        /// To what.
+        value: String,
+    },
+    /// Points the derived link of a track to a generation.
+    Link {
+        /// The track.
+        track: TrackName,
+        /// The generation.
+        generation: GenerationId,
+    },
+    /// Removes the derived link of a track.
+    Unlink {
+        /// The track.
+        track: TrackName,
+    },
+    /// Makes the derived files of a jail what they should be.
+    Derive {
+        /// Which jail.
+        jail: JailName,
+    },
+    /// Removes what the host keeps of a jail.
+    Forget {
+        /// Which jail.
+        jail: JailName,
+    },
+    /// Starts a jail.
+    Start {
+        /// Which jail.
+        jail: JailName,
+    },
+    /// Stops a jail.
+    Stop {
+        /// Which jail.
+        jail: JailName,
+    },
+}
+
+/// A plan: the steps in their order, and what to tell the user.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// What is done.
+    pub steps: Vec<Step>,
+    /// What is not done because it is so already, and what deserves a word.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Adds a step.
+    pub fn push(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    /// Adds a word to the user.
+    pub fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+}
+
+/// The epoch as a plan of several commits sees it: each raises it by one.
+#[derive(Debug)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// Begins at what was observed.
+    pub fn of(inventory: &Inventory) -> Self {
+        Epoch(inventory.site.epoch)
+    }
+
+    /// The epoch that the next commit is to find.
+    pub fn next(&mut self) -> u64 {
+        let found = self.0;
+        self.0 += 1;
+        found
+    }
+}
+
+/// Why there is no plan. Nothing has been done.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// The site came by `zfs receive`.
+    #[error("{0} is a replica: its properties came with a zfs receive, and ezz only reads it")]
+    Replica(DatasetName),
+    /// A newer ezz wrote it.
+    #[error("{site} has format {found}, and this ezz knows {known}")]
+    Format {
+        /// Which site.
+        site: DatasetName,
+        /// Its format.
+        found: u32,
+        /// What this version writes.
+        known: u32,
+    },
+    /// A jail that must not exist.
+    #[error("the jail {0} exists already")]
+    JailExists(JailName),
+    /// A jail that must exist.
+    #[error("there is no jail {0}")]
+    NoJail(JailName),
+    /// The name of a track.
+    #[error("{0} is the name of a track, and cannot be a jail's")]
+    JailIsTrack(JailName),
+    /// The name of a jail.
+    #[error("{0} is the name of a jail, and cannot be a track's")]
+    TrackIsJail(TrackName),
+    /// Named twice in one command.
+    #[error("the jail {0} is named twice")]
+    Twice(JailName),
+    /// Its dataset is not one of ezz's.
+    #[error("{dataset} is not a jail that ezz can use: {why}")]
+    Stranger {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// Why not.
+        why: String,
+    },
+    /// Something is in the way of its directory.
+    #[error("{} is in the way of the jail {jail}: {why}", at.display())]
+    Directory {
+        /// Which jail.
+        jail: JailName,
+        /// Where.
+        at: PathBuf,
+        /// What is there.
+        why: &'static str,
+    },
+    /// One host name or address for several jails.
+    #[error("{0} can be given to one jail at a time")]
+    OnlyOne(&'static str),
+    /// The address is another jail's.
+    #[error("the address {address} is the jail {owner}'s")]
+    AddressTaken {
+        /// Which address.
+        address: String,
+        /// Whose.
+        owner: JailName,
+    },
+    /// No such track.
+    #[error("there is no track {0}")]
+    NoTrack(TrackName),
+    /// A track that must not exist.
+    #[error("the track {0} exists already, at another generation")]
+    TrackExists(TrackName),
+    /// A track without a generation.
+    #[error("the track {0} has no generation yet")]
+    EmptyTrack(TrackName),
+    /// A jail's base is gone or not sealed.
+    #[error("the generation {generation} that the jail {jail} needs is not there or not sealed")]
+    NoBase {
+        /// Which jail.
+        jail: JailName,
+        /// Which generation.
+        generation: GenerationId,
+    },
+    /// Too much for one program or the pool.
+    #[error(
+        "{what} needs {need} bytes of the pool's free space by ZFS's own estimate, and it has {have}"
+    )]
+    Space {
+        /// What was asked.
+        what: String,
+        /// By ZFS's estimate.
+        need: u64,
+        /// What is free.
+        have: u64,
+    },
+    /// It has things that ezz did not make.
+    #[error("{dataset} has what ezz did not make: {}", list.join(", "))]
+    Foreign {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// What it has.
+        list: Vec<String>,
+    },
+    /// Others are clones of it.
+    #[error("{dataset} cannot go: {} depend on its snapshots", list.join(", "))]
+    Dependents {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// The clones.
+        list: Vec<String>,
+    },
+    /// The generation cannot be told.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    /// A value cannot be written.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A name is too long for the site.
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+/// Refuses to change a replica or a site of another format.
+///
+/// # Errors
+/// [`PlanError::Replica`], [`PlanError::Format`].
+pub fn writable(inventory: &Inventory) -> Result<(), PlanError> {
+    let site = &inventory.site;
+    if site.format != crate::model::FORMAT {
+        return Err(PlanError::Format {
+            site: site.layout.site.clone(),
+            found: site.format,
+            known: crate::model::FORMAT,
+        });
+    }
+    if site.replica {
+        return Err(PlanError::Replica(site.layout.site.clone()));
+    }
+    Ok(())
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, step) in self.steps.iter().enumerate() {
+            writeln!(f, "{:>3}. {step}", number + 1)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  - {note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Create {
+                dataset,
+                properties,
+            } => {
+                write!(f, "create {dataset}")?;
+                for (name, value) in properties {
+                    write!(f, " {name}={value}")?;
+                }
+                Ok(())
+            }
+            Step::Commit { site, commit } => write!(f, "commit on {site}: {commit}"),
+            Step::Hold { snapshots } => write!(f, "hold {}", listed(snapshots)),
+            Step::Release { snapshots } => write!(f, "release {}", listed(snapshots)),
+            Step::Mount { dataset, at, how } => {
+                let how = match how {
+                    MountAs::Base => ", read-only",
+                    MountAs::Site | MountAs::Staged | MountAs::Jail => "",
+                };
+                write!(f, "mount {dataset} at {}{how}", at.display())
+            }
+            Step::Unmount { dataset, at } => write!(f, "unmount {dataset} from {}", at.display()),
+            Step::RemoveDirectory { at } => {
+                write!(f, "remove the empty directory {}", at.display())
+            }
+            Step::Destroy { dataset } => write!(f, "destroy {dataset}"),
+            Step::Property {
+                dataset,
+                property,
+                value,
+            } => {
+                write!(f, "set {property}={value} on {dataset}")
+            }
+            Step::Link { track, generation } => {
+                write!(f, "link the track {track} to generation {generation}")
+            }
+            Step::Unlink { track } => write!(f, "remove the link of the track {track}"),
+            Step::Derive { jail } => write!(f, "write the derived files of {jail}"),
+            Step::Forget { jail } => write!(f, "remove the derived files of {jail}"),
+            Step::Start { jail } => write!(f, "start {jail}"),
+            Step::Stop { jail } => write!(f, "stop {jail}"),
+        }
+    }
+}
+
+impl fmt::Display for Commit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Commit::Init { id } => write!(f, "make it a site with id {id}"),
+            Commit::Stage { seq, .. } => write!(f, "take the generation number {}", seq + 1),
+            Commit::Seal {
+                generation, track, ..
+            } => {
+                write!(f, "seal generation {generation}")?;
+                if let Some(set) = track {
+                    write!(
+                        f,
+                        " and set {} to {}",
+                        set.property,
+                        shown(set.value.as_deref())
+                    )?;
+                }
+                Ok(())
+            }
+            Commit::Create { jails, .. } => {
+                write!(f, "clone")?;
+                for jail in jails {
+                    write!(f, " {} from {}", jail.name, jail.origin)?;
+                }
+                Ok(())
+            }
+            Commit::Set { sets, .. } => {
+                for (index, set) in sets.iter().enumerate() {
+                    let comma = if index == 0 { "" } else { ", " };
+                    let value = shown(set.value.as_deref());
+                    write!(f, "{comma}{} of {} to {value}", set.property, set.dataset)?;
+                }
+                Ok(())
+            }
+            Commit::Destroy { doomed, .. } => {
+                write!(f, "destroy {}", listed(doomed.iter().map(|d| &d.name)))
+            }
+        }
+    }
+}
+
+fn shown(value: Option<&str>) -> &str {
+    value.unwrap_or("nothing")
+}
+
+fn listed<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    items
+        .into_iter()
+        .map(|item| item.to_string())
+        .collect::<Vec<_>>()
+        .join(" ")
+}

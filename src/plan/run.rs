@@ -1,0 +1,176 @@
+//! The plans of `start`, `stop` and `restart`.
+
+use crate::model::{Base, Inventory, JailConfig, JailState, Kind};
+use crate::name::{GenerationId, JailName};
+use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, create, delete, writable};
+
+/// Plans the start of jails. One that was never finished is made again first.
+///
+/// # Errors
+/// [`PlanError`]: no such jail, or its base is not there.
+pub fn start(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> {
+    let inventory = &observed.inventory;
+    writable(inventory)?;
+    let mut plan = Plan::default();
+    let mut epoch = Epoch::of(inventory);
+    for name in names {
+        let config = config(inventory, name)?;
+        if observed.state(name).running() {
+            plan.note(format!("{name} is running already"));
+            continue;
+        }
+        start_one(&mut plan, inventory, &mut epoch, name, config)?;
+    }
+    Ok(plan)
+}
+
+/// Plans the stop of jails.
+///
+/// # Errors
+/// [`PlanError::NoJail`].
+pub fn stop(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> {
+    let mut plan = Plan::default();
+    for name in names {
+        if !observed.inventory.jails.contains_key(name) {
+            return Err(PlanError::NoJail(name.clone()));
+        }
+        match observed.state(name) {
+            JailState::Stopped { .. } => plan.note(format!("{name} is stopped already")),
+            JailState::Running { .. } | JailState::Dying => {
+                plan.push(Step::Stop { jail: name.clone() });
+            }
+        }
+    }
+    Ok(plan)
+}
+
+/// Plans stop and start, jail after jail, so that each is down as short as can be.
+///
+/// # Errors
+/// As [`start`].
+pub fn restart(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> {
+    let inventory = &observed.inventory;
+    writable(inventory)?;
+    let mut plan = Plan::default();
+    let mut epoch = Epoch::of(inventory);
+    for name in names {
+        let config = config(inventory, name)?;
+        if observed.state(name).running() {
+            plan.push(Step::Stop { jail: name.clone() });
+        }
+        start_one(&mut plan, inventory, &mut epoch, name, config)?;
+    }
+    Ok(plan)
+}
+
+/// Adds the start of jails that the same plan makes from one configuration.
+///
+/// # Errors
+/// [`PlanError::NoBase`].
+pub fn start_new(
+    plan: &mut Plan,
+    inventory: &Inventory,
+    config: &JailConfig,
+    names: &[JailName],
+) -> Result<(), PlanError> {
+    for name in names {
+        base(plan, inventory, name, config)?;
+        plan.push(Step::Start { jail: name.clone() });
+    }
+    Ok(())
+}
+
+fn start_one(
+    plan: &mut Plan,
+    inventory: &Inventory,
+    epoch: &mut Epoch,
+    name: &JailName,
+    config: &JailConfig,
+) -> Result<(), PlanError> {
+    let jail = inventory
+        .jails
+        .get(name)
+        .ok_or_else(|| PlanError::NoJail(name.clone()))?;
+    if !config.todo.is_empty() {
+        plan.note(format!("{name} was never finished: it is made again"));
+        delete::destroy(plan, inventory, epoch, &[jail]);
+        create::make(plan, inventory, epoch, &[(name.clone(), config.clone())])?;
+    } else if !jail.mounted {
+        plan.push(Step::Mount {
+            dataset: jail.dataset.clone(),
+            at: jail.mountpoint.clone(),
+            how: MountAs::Jail,
+        });
+    }
+    base(plan, inventory, name, config)?;
+    plan.push(Step::Start { jail: name.clone() });
+    Ok(())
+}
+
+/// Adds what mounts the base that a jail is due to run on, unless the plan has it already.
+fn base(
+    plan: &mut Plan,
+    inventory: &Inventory,
+    name: &JailName,
+    config: &JailConfig,
+) -> Result<(), PlanError> {
+    if config.kind == Kind::Thick {
+        return Ok(());
+    }
+    let generation = due(inventory, config)?;
+    let missing = || PlanError::NoBase {
+        jail: name.clone(),
+        generation,
+    };
+    let half = inventory
+        .sealed(generation)
+        .and_then(|generation| generation.base.as_ref())
+        .ok_or_else(missing)?;
+    let mut steps = Vec::new();
+    if !half.mounted {
+        steps.push(Step::Mount {
+            dataset: half.dataset.clone(),
+            at: half.mountpoint.clone(),
+            how: MountAs::Base,
+        });
+    }
+    if let Base::Track(track) = &config.base {
+        steps.push(Step::Link {
+            track: track.clone(),
+            generation,
+        });
+    }
+    for step in steps {
+        if !plan.steps.contains(&step) {
+            plan.push(step);
+        }
+    }
+    Ok(())
+}
+
+/// The generation that a jail is due to run on.
+///
+/// # Errors
+/// [`PlanError::NoTrack`], [`PlanError::EmptyTrack`].
+pub fn due(inventory: &Inventory, config: &JailConfig) -> Result<GenerationId, PlanError> {
+    match &config.base {
+        Base::Pin(id) => Ok(*id),
+        Base::Track(track) => match inventory.tracks.get(track) {
+            None => Err(PlanError::NoTrack(track.clone())),
+            Some(found) => found
+                .current
+                .ok_or_else(|| PlanError::EmptyTrack(track.clone())),
+        },
+    }
+}
+
+fn config<'a>(inventory: &'a Inventory, name: &JailName) -> Result<&'a JailConfig, PlanError> {
+    let jail = inventory
+        .jails
+        .get(name)
+        .ok_or_else(|| PlanError::NoJail(name.clone()))?;
+    jail.config.as_ref().map_err(|why| PlanError::Stranger {
+        dataset: jail.dataset.clone(),
+        why: why.clone(),
+    })
+}

@@ -1,0 +1,222 @@
+//! The plans of `init`, `track` and the adoption of a replica.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::model::{Inventory, Layout, Track, encode, property};
+use crate::name::{DatasetName, GenerationId, JailName, TrackName};
+use crate::plan::{Commit, Expect, MountAs, Plan, PlanError, Set, Step, writable};
+
+/// What `init` was asked, and what it found.
+#[derive(Debug, Clone)]
+pub struct Init {
+    /// The datasets.
+    pub layout: Layout,
+    /// The site directory.
+    pub directory: PathBuf,
+    /// The id to give it.
+    pub id: String,
+    /// Which of the site's four datasets exist, and parents that do not.
+    pub existing: Vec<DatasetName>,
+    /// Ancestors of the site that must be made first, outermost first.
+    pub parents: Vec<DatasetName>,
+    /// Whether the site has a format already.
+    pub initialised: bool,
+    /// Properties of the host's kind of ZFS: ACLs and extended attributes.
+    pub native: BTreeMap<String, String>,
+    /// Whether `snapdir=disabled` is known (2.3 and later).
+    pub snapdir_disabled: bool,
+}
+
+/// Plans a new site. One that an interrupted `init` began is finished.
+pub fn init(request: &Init) -> Plan {
+    let Init {
+        layout, directory, ..
+    } = request;
+    let mut plan = Plan::default();
+    if request.initialised {
+        plan.note(format!("{} is a site already", layout.site));
+        return plan;
+    }
+    let directory = directory.to_string_lossy().into_owned();
+    let own = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    for parent in &request.parents {
+        plan.push(Step::Create {
+            dataset: parent.clone(),
+            properties: own(&[("canmount", "off"), ("mountpoint", "none")]),
+        });
+    }
+    let mut site = own(&[
+        ("mountpoint", &directory),
+        ("devices", "off"),
+        ("atime", "off"),
+    ]);
+    site.extend(request.native.clone());
+    let mut basejail = own(&[
+        ("canmount", "off"),
+        ("readonly", "on"),
+        ("com.sun:auto-snapshot", "false"),
+    ]);
+    if request.snapdir_disabled {
+        basejail.insert("snapdir".to_owned(), "disabled".to_owned());
+    }
+    let newjail = own(&[("canmount", "off"), ("com.sun:auto-snapshot", "false")]);
+    let jails = own(&[("canmount", "off"), ("mountpoint", &directory)]);
+    for (dataset, properties) in [
+        (&layout.site, site),
+        (&layout.basejail, basejail),
+        (&layout.newjail, newjail),
+        (&layout.jails, jails),
+    ] {
+        if !request.existing.contains(dataset) {
+            plan.push(Step::Create {
+                dataset: dataset.clone(),
+                properties,
+            });
+        }
+    }
+    plan.push(Step::Commit {
+        site: layout.site.clone(),
+        commit: Commit::Init {
+            id: request.id.clone(),
+        },
+    });
+    plan.push(Step::Mount {
+        dataset: layout.site.clone(),
+        at: request.directory.clone(),
+        how: MountAs::Site,
+    });
+    plan
+}
+
+/// Plans a new track, at a generation or empty.
+///
+/// # Errors
+/// [`PlanError`]: it exists at another generation, a jail has the name, no such generation.
+pub fn track_create(
+    inventory: &Inventory,
+    name: &TrackName,
+    generation: Option<&str>,
+) -> Result<Plan, PlanError> {
+    writable(inventory)?;
+    let current = match generation {
+        Some(text) => Some(inventory.find_generation(text)?.id),
+        None => None,
+    };
+    if JailName::parse(name.as_str()).is_ok_and(|jail| inventory.jails.contains_key(&jail)) {
+        return Err(PlanError::TrackIsJail(name.clone()));
+    }
+    let mut plan = Plan::default();
+    if let Some(track) = inventory.tracks.get(name) {
+        if current.is_some() && track.current != current {
+            return Err(PlanError::TrackExists(name.clone()));
+        }
+        plan.note(format!("the track {name} exists already"));
+        return Ok(plan);
+    }
+    let track = Track {
+        current,
+        ..Track::default()
+    };
+    plan.push(Step::Commit {
+        site: inventory.site.layout.site.clone(),
+        commit: Commit::Set {
+            epoch: inventory.site.epoch,
+            sets: vec![set_track(inventory, name, &track)?],
+            adopt: false,
+        },
+    });
+    if let Some(generation) = current {
+        plan.push(Step::Link {
+            track: name.clone(),
+            generation,
+        });
+    }
+    Ok(plan)
+}
+
+/// The compare-and-set of a track from what was observed to a new value.
+///
+/// # Errors
+/// [`PlanError::Model`] if it cannot be encoded.
+pub fn set_track(inventory: &Inventory, name: &TrackName, track: &Track) -> Result<Set, PlanError> {
+    let dataset = &inventory.site.layout.basejail;
+    let property = format!("{}{name}", property::TRACK);
+    let expect = match inventory.tracks.get(name) {
+        None => Expect::Absent,
+        Some(old) => Expect::Value(encode(dataset, &property, old)?),
+    };
+    let value = Some(encode(dataset, &property, track)?);
+    Ok(Set {
+        dataset: dataset.to_string(),
+        property,
+        expect,
+        value,
+    })
+}
+
+/// Plans the adoption of a replica: everything that came by a receive is written here, and the
+/// holds, which no stream carries, are put back.
+///
+/// `received` is every `ezz:*` property of the site's own datasets and sealed snapshots with its
+/// value, read from the pool.
+pub fn adopt(inventory: &Inventory, received: &[(String, String, String)]) -> Plan {
+    let site = &inventory.site;
+    let mut plan = Plan::default();
+    if !site.replica {
+        plan.note(format!("{} is no replica", site.layout.site));
+        return plan;
+    }
+    let sets = received
+        .iter()
+        .filter(|(_, name, _)| name != property::EPOCH)
+        .map(|(dataset, property, value)| Set {
+            dataset: dataset.clone(),
+            property: property.clone(),
+            expect: Expect::Any,
+            value: Some(value.clone()),
+        })
+        .collect();
+    // Holds first: once it is no replica any more, a sealed generation is held.
+    let snapshots = inventory
+        .generations
+        .values()
+        .filter(|generation| generation.sealed())
+        .flat_map(|generation| holds(&site.layout, generation.id))
+        .collect();
+    plan.push(Step::Hold { snapshots });
+    plan.push(Step::Commit {
+        site: site.layout.site.clone(),
+        commit: Commit::Set {
+            epoch: site.epoch,
+            sets,
+            adopt: true,
+        },
+    });
+    plan
+}
+
+/// Adds what gives a site another directory: the two properties that say where it is.
+pub fn move_directory(plan: &mut Plan, inventory: &Inventory, directory: &std::path::Path) {
+    let layout = &inventory.site.layout;
+    for dataset in [&layout.site, &layout.jails] {
+        plan.push(Step::Property {
+            dataset: dataset.clone(),
+            property: "mountpoint".to_owned(),
+            value: directory.to_string_lossy().into_owned(),
+        });
+    }
+}
+
+/// The two snapshots of a generation, which are held.
+pub fn holds(layout: &Layout, id: GenerationId) -> Vec<crate::name::SnapshotName> {
+    [layout.base_seal(id), layout.skeleton_seal(id)]
+        .into_iter()
+        .flatten()
+        .collect()
+}

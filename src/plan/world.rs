@@ -1,0 +1,143 @@
+//! The plans around a new generation: stage, seal, and the clearing of one that was not finished.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Generation, Half, Inventory, Seal, Track, World, encode, property};
+use crate::name::{GenerationId, TrackName};
+use crate::plan::{Commit, MountAs, Plan, PlanError, Step, site, writable};
+
+/// Plans the two datasets of a new generation, mounted and writable.
+///
+/// # Errors
+/// [`PlanError`]: a replica, or a site whose name is too long.
+pub fn stage(inventory: &Inventory) -> Result<(Plan, GenerationId), PlanError> {
+    writable(inventory)?;
+    let found = &inventory.site;
+    let id = GenerationId(found.seq + 1);
+    let mut plan = Plan::default();
+    plan.push(Step::Commit {
+        site: found.layout.site.clone(),
+        commit: Commit::Stage {
+            epoch: found.epoch,
+            seq: found.seq,
+        },
+    });
+    let base = found.layout.base(id)?;
+    let skeleton = found.layout.skeleton(id)?;
+    let property = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    plan.push(Step::Create {
+        dataset: base.clone(),
+        properties: property("readonly", "off"),
+    });
+    plan.push(Step::Create {
+        dataset: skeleton.clone(),
+        properties: property("canmount", "noauto"),
+    });
+    for (dataset, half) in [(base, "basejail"), (skeleton, "newjail")] {
+        let at = found.directory.join(half).join(id.to_string());
+        plan.push(Step::Mount {
+            dataset,
+            at,
+            how: MountAs::Staged,
+        });
+    }
+    Ok((plan, id))
+}
+
+/// Plans the seal of a staged generation, after which it never changes. A track that has no
+/// generation yet points to it from then on.
+///
+/// # Errors
+/// [`PlanError`]: a replica, or a value that is too long.
+pub fn seal(
+    inventory: &Inventory,
+    id: GenerationId,
+    world: &World,
+    seal: &Seal,
+    track: &TrackName,
+) -> Result<Plan, PlanError> {
+    writable(inventory)?;
+    let found = &inventory.site;
+    let base = found.layout.base(id)?;
+    let skeleton = found.layout.skeleton(id)?;
+    let mut plan = Plan::default();
+    let at = |half: &str| found.directory.join(half).join(id.to_string());
+    plan.push(Step::Unmount {
+        dataset: base.clone(),
+        at: at("basejail"),
+    });
+    plan.push(Step::Unmount {
+        dataset: skeleton,
+        at: at("newjail"),
+    });
+    let empty = inventory
+        .tracks
+        .get(track)
+        .is_none_or(|track| track.current.is_none());
+    let set = if empty {
+        let old = inventory.tracks.get(track).cloned().unwrap_or_default();
+        Some(site::set_track(
+            inventory,
+            track,
+            &Track {
+                current: Some(id),
+                ..old
+            },
+        )?)
+    } else {
+        plan.note(format!(
+            "the track {track} stays where it is; `ezz create --pin {id}` uses the new generation"
+        ));
+        None
+    };
+    plan.push(Step::Commit {
+        site: found.layout.site.clone(),
+        commit: Commit::Seal {
+            epoch: found.epoch,
+            generation: id,
+            world: encode(&base, property::WORLD, world)?,
+            sealed: encode(&base, property::SEALED, seal)?,
+            track: set,
+        },
+    });
+    plan.push(Step::Hold {
+        snapshots: site::holds(&found.layout, id),
+    });
+    plan.push(Step::Mount {
+        dataset: base,
+        at: at("basejail"),
+        how: MountAs::Base,
+    });
+    if empty {
+        plan.push(Step::Link {
+            track: track.clone(),
+            generation: id,
+        });
+    }
+    Ok(plan)
+}
+
+/// Plans the clearing of a generation that was never sealed.
+pub fn reap(generation: &Generation) -> Plan {
+    let mut plan = Plan::default();
+    for half in [&generation.skeleton, &generation.base]
+        .into_iter()
+        .flatten()
+    {
+        unmount_and_destroy(&mut plan, half);
+    }
+    plan
+}
+
+fn unmount_and_destroy(plan: &mut Plan, half: &Half) {
+    plan.push(Step::Unmount {
+        dataset: half.dataset.clone(),
+        at: half.mountpoint.clone(),
+    });
+    plan.push(Step::Destroy {
+        dataset: half.dataset.clone(),
+    });
+    plan.push(Step::RemoveDirectory {
+        at: half.mountpoint.clone(),
+    });
+}

@@ -1,0 +1,571 @@
+//! The real ZFS: libzfs_core for changes, the `zfs` command for reading.
+//!
+//! Reading is a process because every channel program, also a read-only one, is written to the
+//! pool's history, and because only `zfs get` tells where a property was set. Nothing is decided
+//! here.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use ezz_zfs::nvlist::{NvMap, Value};
+use ezz_zfs::program::{self, Reply};
+use ezz_zfs::{MountError, MountFlags};
+
+use crate::exec::{Exec, ExecError};
+use crate::model::{Changed, HOLD_TAG};
+use crate::name::{DatasetName, SnapshotName};
+use crate::plan::{Commit, Expect, MountAs};
+use crate::ports::{Capabilities, PortError, PropertyValue, Query, Row, Source, Zfs};
+
+/// The OpenZFS of this host; opened when it is first needed.
+#[derive(Debug, Default)]
+pub struct Pool {
+    library: OnceLock<ezz_zfs::Zfs>,
+}
+
+impl Pool {
+    /// Nothing is opened yet.
+    pub fn new() -> Self {
+        Pool::default()
+    }
+
+    fn library(&self) -> Result<&ezz_zfs::Zfs, PortError> {
+        if let Some(open) = self.library.get() {
+            return Ok(open);
+        }
+        let open = ezz_zfs::Zfs::open().map_err(PortError::Open)?;
+        Ok(self.library.get_or_init(|| open))
+    }
+}
+
+impl Zfs for Pool {
+    fn read(&self, query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
+        let of = || {
+            query
+                .roots
+                .first()
+                .cloned()
+                .unwrap_or_else(|| "the pools".to_owned())
+        };
+        let failed = |source| PortError::Command {
+            action: "read the properties of",
+            dataset: of(),
+            source,
+        };
+        // A clear word where there is no OpenZFS at all, before a missing program is named.
+        self.library()?;
+        let mut exec = Exec::new("zfs").map_err(failed)?.args(["get", "-Hp"]);
+        if let Some(depth) = query.depth {
+            exec = exec.arg("-d").arg(depth.to_string());
+        }
+        let exec = exec
+            .args([
+                "-t",
+                &query.types.join(","),
+                "-o",
+                "name,property,value,source",
+            ])
+            .arg(query.properties.join(","))
+            .args(query.roots);
+        let output = exec
+            .command()
+            .stdin(std::process::Stdio::null())
+            .output()
+            .map_err(|source| {
+                failed(ExecError::Start {
+                    command: exec.shown(),
+                    source,
+                })
+            })?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        if !output.status.success() && !only_missing(&stderr, query.roots) {
+            return Err(failed(ExecError::Failed {
+                command: exec.shown(),
+                status: output.status,
+                stderr: stderr.trim().replace('\n', "; "),
+            }));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        parse_get(&text).map_err(|why| PortError::Parse { dataset: of(), why })
+    }
+
+    fn create(
+        &self,
+        dataset: &DatasetName,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<(), PortError> {
+        let mut typed = NvMap::new();
+        for (name, value) in properties {
+            let value = typed_property(name, value).ok_or_else(|| PortError::Property {
+                dataset: dataset.clone(),
+                property: name.clone(),
+                value: value.clone(),
+            })?;
+            typed.insert(name.clone(), value);
+        }
+        self.library()?
+            .create(dataset.as_str(), &typed)
+            .map_err(PortError::Call)
+    }
+
+    fn commit(&self, site: &DatasetName, commit: &Commit) -> Result<(), PortError> {
+        let library = self.library()?;
+        let site_text = site.to_string();
+        let (name, expected, reply) = match commit {
+            Commit::Init { id } => {
+                let program = program::Init {
+                    site: site_text,
+                    id: id.clone(),
+                };
+                ("init", 0, program.run(library))
+            }
+            Commit::Stage { epoch, seq } => {
+                let program = program::Stage {
+                    site: site_text,
+                    epoch: *epoch,
+                    seq: u64::from(*seq),
+                };
+                ("stage", *epoch, program.run(library))
+            }
+            Commit::Seal {
+                epoch,
+                generation,
+                world,
+                sealed,
+                track,
+            } => {
+                let program = program::Seal {
+                    site: site_text,
+                    epoch: *epoch,
+                    number: u64::from(generation.0),
+                    world: world.clone(),
+                    sealed: sealed.clone(),
+                    track: track.as_ref().and_then(track_update),
+                };
+                ("seal", *epoch, program.run(library))
+            }
+            Commit::Create { epoch, jails } => {
+                let jails = jails
+                    .iter()
+                    .map(|jail| program::NewJail {
+                        name: jail.name.to_string(),
+                        origin: jail.origin.to_string(),
+                        jail: jail.config.clone(),
+                        props: BTreeMap::new(),
+                    })
+                    .collect();
+                let program = program::Create {
+                    site: site_text,
+                    epoch: *epoch,
+                    jails,
+                };
+                ("create", *epoch, program.run(library))
+            }
+            Commit::Set { epoch, sets, adopt } => {
+                let changes = sets
+                    .iter()
+                    .map(|set| program::Change {
+                        dataset: set.dataset.clone(),
+                        property: set.property.clone(),
+                        expect: match &set.expect {
+                            Expect::Any => program::Expect::Any,
+                            Expect::Absent => program::Expect::Absent,
+                            Expect::Value(value) => program::Expect::Is(value.clone()),
+                        },
+                        value: set.value.clone(),
+                    })
+                    .collect();
+                let program = program::Commit {
+                    site: site_text,
+                    epoch: *epoch,
+                    adopt: *adopt,
+                    changes,
+                };
+                ("commit", *epoch, program.run(library))
+            }
+            Commit::Destroy { epoch, doomed } => {
+                let datasets = doomed
+                    .iter()
+                    .map(|doomed| program::Doomed {
+                        name: doomed.name.clone(),
+                        guid: doomed.guid,
+                    })
+                    .collect();
+                let program = program::Destroy {
+                    site: site_text,
+                    epoch: *epoch,
+                    datasets,
+                };
+                ("destroy", *epoch, program.run(library))
+            }
+        };
+        let reply = reply.map_err(|source| PortError::Program {
+            program: name,
+            site: site.clone(),
+            source,
+        })?;
+        answer(name, site, expected, reply)
+    }
+
+    fn destroy(&self, dataset: &DatasetName) -> Result<(), PortError> {
+        self.library()?
+            .destroy(dataset.as_str())
+            .map_err(PortError::Call)
+    }
+
+    fn hold(&self, snapshots: &[SnapshotName]) -> Result<Changed, PortError> {
+        let mut missing = Vec::new();
+        for snapshot in snapshots {
+            if !self.holds(snapshot)?.iter().any(|tag| tag == HOLD_TAG) {
+                missing.push(snapshot.to_string());
+            }
+        }
+        if missing.is_empty() {
+            return Ok(Changed::Already);
+        }
+        let pairs: Vec<(&str, &str)> = missing
+            .iter()
+            .map(|name| (name.as_str(), HOLD_TAG))
+            .collect();
+        self.library()?.hold(&pairs).map_err(PortError::Call)?;
+        Ok(Changed::Done)
+    }
+
+    fn release(&self, snapshots: &[SnapshotName]) -> Result<Changed, PortError> {
+        let mut present = Vec::new();
+        for snapshot in snapshots {
+            if self.holds(snapshot)?.iter().any(|tag| tag == HOLD_TAG) {
+                present.push(snapshot.to_string());
+            }
+        }
+        if present.is_empty() {
+            return Ok(Changed::Already);
+        }
+        let pairs: Vec<(&str, &str)> = present
+            .iter()
+            .map(|name| (name.as_str(), HOLD_TAG))
+            .collect();
+        self.library()?.release(&pairs).map_err(PortError::Call)?;
+        Ok(Changed::Done)
+    }
+
+    fn holds(&self, snapshot: &SnapshotName) -> Result<Vec<String>, PortError> {
+        let holds = self
+            .library()?
+            .holds(&snapshot.to_string())
+            .map_err(PortError::Call)?;
+        Ok(holds.into_iter().map(|(tag, _)| tag).collect())
+    }
+
+    fn set(&self, dataset: &DatasetName, property: &str, value: &str) -> Result<(), PortError> {
+        let failed = |source| PortError::Command {
+            action: "set a property of",
+            dataset: dataset.to_string(),
+            source,
+        };
+        Exec::new("zfs")
+            .map_err(failed)?
+            .arg("set")
+            .arg(format!("{property}={value}"))
+            .arg(dataset.as_str())
+            .run()
+            .map_err(failed)?;
+        Ok(())
+    }
+
+    fn mount(&self, dataset: &DatasetName, at: &Path, how: MountAs) -> Result<Changed, PortError> {
+        let failed = |source| PortError::Mount {
+            action: "mount",
+            dataset: dataset.to_string(),
+            source,
+        };
+        let mounts = ezz_zfs::mounted().map_err(failed)?;
+        let there = mounts.iter().rev().find(|mount| mount.target == at);
+        let mut changed = Changed::Already;
+        if !there.is_some_and(|mount| mount.source == dataset.as_str()) {
+            make_directory(at, how)?;
+            ezz_zfs::mount(dataset.as_str(), at, flags(how)).map_err(failed)?;
+            changed = Changed::Done;
+        }
+        // The root of a new dataset is 0755, and what is below is for root alone.
+        if how == MountAs::Site && protect(at)? == Changed::Done {
+            changed = Changed::Done;
+        }
+        Ok(changed)
+    }
+
+    fn unmount(&self, dataset: &DatasetName, at: &Path) -> Result<Changed, PortError> {
+        let failed = |source| PortError::Mount {
+            action: "unmount",
+            dataset: dataset.to_string(),
+            source,
+        };
+        let mounts = ezz_zfs::mounted().map_err(failed)?;
+        // Deepest first, and of several at one place the last one first.
+        let mut targets: Vec<(PathBuf, usize)> = mounts
+            .iter()
+            .enumerate()
+            .filter(|(_, mount)| {
+                let own = mount.source == dataset.as_str()
+                    || mount
+                        .source
+                        .strip_prefix(dataset.as_str())
+                        .is_some_and(|rest| rest.starts_with('@') || rest.starts_with('/'));
+                own && mount.target.starts_with(at)
+            })
+            .map(|(index, mount)| (mount.target.clone(), index))
+            .collect();
+        targets.sort_by_key(|(target, index)| {
+            std::cmp::Reverse((target.components().count(), *index))
+        });
+        if targets.is_empty() {
+            return Ok(Changed::Already);
+        }
+        for (target, _) in targets {
+            match ezz_zfs::unmount(&target) {
+                Ok(()) => {}
+                Err(MountError::Busy { .. }) => {
+                    return Err(PortError::Busy {
+                        dataset: dataset.to_string(),
+                        at: target,
+                    });
+                }
+                Err(source) => return Err(failed(source)),
+            }
+        }
+        Ok(Changed::Done)
+    }
+
+    fn capabilities(&self, site: &DatasetName) -> Result<Capabilities, PortError> {
+        let found = self
+            .library()?
+            .capabilities(site.pool())
+            .map_err(|source| PortError::Program {
+                program: "capabilities",
+                site: site.clone(),
+                source,
+            })?;
+        Ok(Capabilities {
+            module: found.module.unwrap_or_default(),
+            sync_clone: found.sync_clone,
+        })
+    }
+}
+
+fn track_update(set: &crate::plan::Set) -> Option<program::TrackUpdate> {
+    let expect = match &set.expect {
+        Expect::Value(value) => Some(value.clone()),
+        Expect::Absent | Expect::Any => None,
+    };
+    let value = set.value.clone()?;
+    Some(program::TrackUpdate {
+        property: set.property.clone(),
+        expect,
+        value,
+    })
+}
+
+fn answer(
+    program: &'static str,
+    site: &DatasetName,
+    expected: u64,
+    reply: Reply,
+) -> Result<(), PortError> {
+    match reply {
+        Reply::Ok { .. } => Ok(()),
+        Reply::Stale { epoch } => Err(PortError::Stale {
+            site: site.clone(),
+            expected,
+            found: epoch.to_string(),
+        }),
+        Reply::Refused(refusal) => {
+            let dataset = refusal.dataset.unwrap_or_else(|| site.to_string());
+            let mut why = refusal.why.as_str().to_owned();
+            if let Some(property) = refusal.property {
+                why = format!("{why} ({property})");
+            }
+            if let Some(errno) = refusal.errno {
+                why = format!("{why}: {errno}");
+            }
+            Err(PortError::Refused {
+                program,
+                dataset,
+                reason: refusal.why,
+                why,
+            })
+        }
+        Reply::Failed(failure) => {
+            let dataset = failure.dataset.unwrap_or_else(|| site.to_string());
+            let why = match failure.errno {
+                Some(errno) => format!("{}: {errno}", failure.step),
+                None => failure.step,
+            };
+            let left: Vec<String> = failure
+                .undo
+                .iter()
+                .map(|(what, errno)| format!("{what}: {errno}"))
+                .collect();
+            Err(PortError::Failed {
+                program,
+                dataset,
+                why,
+                left: left.join(", "),
+            })
+        }
+    }
+}
+
+/// Whether all that `zfs get` complained of is roots that do not exist. Every line must name one
+/// of them, in the words of libzfs; anything else stays an error.
+fn only_missing(stderr: &str, roots: &[String]) -> bool {
+    let known = |line: &str| {
+        roots
+            .iter()
+            .any(|root| line == format!("cannot open '{root}': dataset does not exist"))
+    };
+    !stderr.trim().is_empty() && stderr.lines().all(known)
+}
+
+fn parse_get(text: &str) -> Result<BTreeMap<String, Row>, String> {
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    for line in text.lines() {
+        let mut columns = line.splitn(4, '\t');
+        let (Some(name), Some(property), Some(value), Some(source)) = (
+            columns.next(),
+            columns.next(),
+            columns.next(),
+            columns.next(),
+        ) else {
+            return Err(format!("a line of zfs get has no four columns: {line:?}"));
+        };
+        let source = match source {
+            "local" => Source::Local,
+            "received" => Source::Received,
+            _ => Source::Elsewhere,
+        };
+        rows.entry(name.to_owned()).or_default().0.insert(
+            property.to_owned(),
+            PropertyValue {
+                value: value.to_owned(),
+                source,
+            },
+        );
+    }
+    Ok(rows)
+}
+
+/// The value of a native property in the type that the kernel wants (zfs_prop.c: an index is a
+/// number); user properties and paths are text.
+fn typed_property(name: &str, value: &str) -> Option<Value> {
+    let index = |table: &[(&str, u64)]| {
+        table
+            .iter()
+            .find(|(text, _)| *text == value)
+            .map(|(_, number)| Value::UInt(*number))
+    };
+    match name {
+        "mountpoint" => Some(Value::Str(value.to_owned())),
+        "canmount" => index(&[("off", 0), ("on", 1), ("noauto", 2)]),
+        "readonly" | "devices" | "atime" => index(&[("off", 0), ("on", 1)]),
+        "sync" => index(&[("standard", 0), ("always", 1), ("disabled", 2)]),
+        "snapdir" => index(&[("hidden", 0), ("visible", 1), ("disabled", 2)]),
+        "acltype" => index(&[("off", 0), ("posix", 1), ("nfsv4", 2)]),
+        "xattr" => index(&[("off", 0), ("on", 1), ("sa", 2)]),
+        _ if name.contains(':') => Some(Value::Str(value.to_owned())),
+        _ => None,
+    }
+}
+
+fn flags(how: MountAs) -> MountFlags {
+    let linux = cfg!(target_os = "linux");
+    MountFlags {
+        read_only: how == MountAs::Base,
+        // On Linux a jail sees its files through a mount of its own that allows setuid; on
+        // FreeBSD the jail's root is this very mount.
+        nosuid: linux && how != MountAs::Base && how != MountAs::Staged || how == MountAs::Site,
+        nodev: true,
+        noexec: false,
+        noatime: true,
+    }
+}
+
+/// Makes a site directory root's own.
+fn protect(at: &Path) -> Result<Changed, PortError> {
+    let failed = |source| PortError::Directory {
+        path: at.to_owned(),
+        source,
+    };
+    let found = std::fs::metadata(at).map_err(failed)?;
+    if found.mode() & 0o7777 == 0o700 && found.uid() == 0 {
+        return Ok(Changed::Already);
+    }
+    std::os::unix::fs::chown(at, Some(0), Some(0)).map_err(failed)?;
+    std::fs::set_permissions(at, Permissions::from_mode(0o700)).map_err(failed)?;
+    Ok(Changed::Done)
+}
+
+fn make_directory(at: &Path, how: MountAs) -> Result<(), PortError> {
+    if at.is_dir() {
+        return Ok(());
+    }
+    let recursive = how == MountAs::Site;
+    let failed = |source| PortError::Directory {
+        path: at.to_owned(),
+        source,
+    };
+    if let Some(parent) = at.parent() {
+        DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(parent)
+            .map_err(failed)?;
+    }
+    DirBuilder::new()
+        .mode(0o700)
+        .recursive(recursive)
+        .create(at)
+        .map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_keep_value_and_source() {
+        let text = "tank/ezz\tezz:id\tabc\tlocal\ntank/ezz\tatime\toff\tinherited from tank\n\
+                    tank/ezz\tezz:x\ta b\treceived\n";
+        let rows = parse_get(text).expect("well-formed");
+        let row = &rows["tank/ezz"].0;
+        assert_eq!(row["ezz:id"].source, Source::Local);
+        assert_eq!(row["atime"].source, Source::Elsewhere);
+        assert_eq!(
+            row["ezz:x"],
+            PropertyValue {
+                value: "a b".into(),
+                source: Source::Received
+            }
+        );
+        assert!(parse_get("tank\tx\n").is_err());
+    }
+
+    #[test]
+    fn only_the_expected_names_may_be_missing() {
+        let roots = ["tank/ezz/jails/a".to_owned()];
+        assert!(only_missing(
+            "cannot open 'tank/ezz/jails/a': dataset does not exist\n",
+            &roots
+        ));
+        for other in [
+            "",
+            "cannot open 'tank/other': dataset does not exist\n",
+            "cannot open 'tank/ezz/jails/a': pool I/O is currently suspended\n",
+            "cannot open 'tank/ezz/jails/a': dataset does not exist\ninternal error\n",
+        ] {
+            assert!(!only_missing(other, &roots), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! What the domain needs from the outside: a ZFS and a host. Two small traits, so that the same
+//! plans run on a real pool and on a simulator.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::model::{Changed, JailConfig, JailState, World};
+use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
+use crate::plan::{Commit, MountAs};
+use crate::profile::Profile;
+
+/// The basejail of a thin jail, mounted on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseMount {
+    /// Which generation it is.
+    pub generation: GenerationId,
+    /// Its dataset, as the mount table names it.
+    pub dataset: DatasetName,
+    /// Where it is mounted on the host.
+    pub path: PathBuf,
+    /// What derived files name: the link of the track, or `path` for a pinned jail.
+    pub link: PathBuf,
+}
+
+/// All a host needs to know to run a jail.
+#[derive(Debug, Clone)]
+pub struct JailSpec {
+    /// UUID of the site: names what the host keeps at run time.
+    pub site_id: String,
+    /// Its name.
+    pub name: JailName,
+    /// Its dataset.
+    pub dataset: DatasetName,
+    /// Where its own files are mounted on the host.
+    pub root: PathBuf,
+    /// The basejail; none for a thick jail.
+    pub base: Option<BaseMount>,
+    /// Its configuration.
+    pub config: JailConfig,
+    /// The rules of its world.
+    pub profile: Profile,
+    /// The world it runs.
+    pub world: World,
+}
+
+/// A command to run in a running jail.
+#[derive(Debug, Clone, Default)]
+pub struct ExecRequest {
+    /// Program and arguments; empty = the console command of the profile.
+    pub command: Vec<String>,
+    /// The user in the jail; root if none.
+    pub user: Option<String>,
+    /// The directory in the jail.
+    pub directory: Option<PathBuf>,
+    /// Variables, `NAME=value`.
+    pub environment: Vec<String>,
+    /// Whether to give it a terminal of its own; the caller's must be one then.
+    pub terminal: bool,
+}
+
+/// How a check of the host ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Ok,
+    /// Works, with a limit that the user should know.
+    Warning,
+    /// Jails cannot run so.
+    Bad,
+}
+
+/// One thing that `doctor` looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at, e.g. `crun`.
+    pub what: String,
+    /// How it is.
+    pub level: Level,
+    /// What was found.
+    pub found: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// The host that runs the jails.
+pub trait Host: Sync + fmt::Debug {
+    /// What the host has and lacks.
+    fn checks(&self) -> Vec<Check>;
+
+    /// All jails of this site that run, are dying, or whose exit status is remembered.
+    ///
+    /// # Errors
+    /// [`HostError`] if the runtime or the kernel cannot be asked.
+    fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError>;
+
+    /// Makes the derived files of a stopped jail what they should be.
+    ///
+    /// # Errors
+    /// [`HostError`] if one cannot be written.
+    fn derive(&self, spec: &JailSpec) -> Result<Changed, HostError>;
+
+    /// Derived files of this jail that are missing or differ, without touching them.
+    ///
+    /// # Errors
+    /// [`HostError`] if one cannot be read.
+    fn drift(&self, spec: &JailSpec) -> Result<Vec<PathBuf>, HostError>;
+
+    /// Names of jails for which derived files exist.
+    ///
+    /// # Errors
+    /// [`HostError`] if the directory cannot be read.
+    fn derived(&self) -> Result<Vec<JailName>, HostError>;
+
+    /// Removes what the host keeps of a stopped jail: derived files, logs, the exit status.
+    ///
+    /// # Errors
+    /// [`HostError::Running`]; [`HostError`] if something cannot be removed.
+    fn forget(&self, name: &JailName) -> Result<Changed, HostError>;
+
+    /// Starts a jail whose root and base are mounted; derives first.
+    ///
+    /// # Errors
+    /// [`HostError`]; nothing of the jail runs or stays mounted then.
+    fn start(&self, spec: &JailSpec) -> Result<Changed, HostError>;
+
+    /// Stops a jail: its own shutdown, then a signal, then a kill; undoes what `start` mounted.
+    ///
+    /// # Errors
+    /// [`HostError`] if it cannot be stopped or stays busy.
+    fn stop(&self, name: &JailName, profile: Option<&Profile>) -> Result<Changed, HostError>;
+
+    /// Runs a command in a running jail on the caller's standard streams; returns its exit code
+    /// (128 + signal if a signal ended it).
+    ///
+    /// # Errors
+    /// [`HostError`] if it could not be started there.
+    fn exec(&self, spec: &JailSpec, request: &ExecRequest) -> Result<i32, HostError>;
+}
+
+/// What a host could not do.
+#[derive(Debug, Error)]
+pub enum HostError {
+    /// A program failed or is missing.
+    #[error("cannot {action} {jail}")]
+    Program {
+        /// What was being done.
+        action: &'static str,
+        /// To which jail.
+        jail: String,
+        /// The program's failure.
+        source: crate::exec::ExecError,
+    },
+    /// A file of the host.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A mount.
+    #[error("cannot {action} for {jail}")]
+    Mount {
+        /// What was being done.
+        action: &'static str,
+        /// For which jail.
+        jail: String,
+        /// Why not.
+        source: ezz_zfs::mount::MountError,
+    },
+    /// The host lacks something.
+    #[error("this host lacks {what}")]
+    Missing {
+        /// What.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// It must be stopped first.
+    #[error("{0} is running")]
+    Running(JailName),
+    /// It must run.
+    #[error("{0} is not running")]
+    NotRunning(JailName),
+    /// It did not do what it should within its time.
+    #[error("{jail} did not {action} within {seconds} s")]
+    Timeout {
+        /// Which jail.
+        jail: JailName,
+        /// What it should have done.
+        action: &'static str,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The runtime or jail(8) refused it.
+    #[error("{jail} did not start: {why}")]
+    Start {
+        /// Which jail.
+        jail: JailName,
+        /// The runtime's own words.
+        why: String,
+    },
+    /// Something the host printed or keeps does not parse.
+    #[error("cannot read {what}: {why}")]
+    Parse {
+        /// What was read.
+        what: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// A row of properties: dataset or snapshot, then each property with its value and source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Row(pub BTreeMap<String, PropertyValue>);
+
+/// A property's value and where it was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PropertyValue {
+    /// As `zfs get -p` prints it.
+    pub value: String,
+    /// Where it was set.
+    pub source: Source,
+}
+
+/// The source column of `zfs get`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Set on this very dataset.
+    Local,
+    /// Came with a receive.
+    Received,
+    /// Inherited, default, temporary or none.
+    Elsewhere,
+}
+
+/// What to read.
+#[derive(Debug, Clone)]
+pub struct Query<'a> {
+    /// Datasets and snapshots to begin at.
+    pub roots: &'a [String],
+    /// How deep below them; none = without limit.
+    pub depth: Option<u32>,
+    /// `filesystem`, `snapshot`.
+    pub types: &'a [&'a str],
+    /// Which properties.
+    pub properties: &'a [&'a str],
+}
+
+/// A ZFS, real or simulated.
+pub trait Zfs: Sync + fmt::Debug {
+    /// Reads properties; roots that do not exist are absent from the answer.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    fn read(&self, query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError>;
+
+    /// Creates a filesystem, not mounted. Atomic but for its properties (zfs_ioctl.c).
+    ///
+    /// # Errors
+    /// [`PortError`].
+    fn create(
+        &self,
+        dataset: &DatasetName,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<(), PortError>;
+
+    /// Runs the program of a commit: all of it, or nothing and the reason.
+    ///
+    /// # Errors
+    /// [`PortError::Stale`] if the site's epoch is not the one the plan was made from;
+    /// [`PortError::Refused`] if the program's own checks failed. Nothing has changed then.
+    fn commit(&self, site: &DatasetName, commit: &Commit) -> Result<(), PortError>;
+
+    /// Destroys one filesystem without children or snapshots.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    fn destroy(&self, dataset: &DatasetName) -> Result<(), PortError>;
+
+    /// Puts ezz's hold on snapshots; those that have it keep it.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    fn hold(&self, snapshots: &[SnapshotName]) -> Result<Changed, PortError>;
+
+    /// Takes ezz's hold off.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    fn release(&self, snapshots: &[SnapshotName]) -> Result<Changed, PortError>;
+
+    /// Sets a native property of one dataset.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    fn set(&self, dataset: &DatasetName, property: &str, value: &str) -> Result<(), PortError>;
+
+    /// Mounts a filesystem at a directory, which is made (root, 0700) if it is missing.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    fn mount(&self, dataset: &DatasetName, at: &Path, how: MountAs) -> Result<Changed, PortError>;
+
+    /// Unmounts whatever is mounted at or below a directory of a dataset, deepest first.
+    ///
+    /// # Errors
+    /// [`PortError`]; busy is [`PortError::Busy`].
+    fn unmount(&self, dataset: &DatasetName, at: &Path) -> Result<Changed, PortError>;
+
+    /// The holds on a snapshot, by tag.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    fn holds(&self, snapshot: &SnapshotName) -> Result<Vec<String>, PortError>;
+
+    /// What the kernel's OpenZFS can do.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    fn capabilities(&self, site: &DatasetName) -> Result<Capabilities, PortError>;
+}
+
+/// What an OpenZFS can do, asked of the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Capabilities {
+    /// The module's version, as it says itself.
+    pub module: String,
+    /// Whether programs can clone (2.4 and later).
+    pub sync_clone: bool,
+}
+
+/// What ZFS could not do.
+#[derive(Debug, Error)]
+pub enum PortError {
+    /// There is no usable OpenZFS.
+    #[error("OpenZFS cannot be used here")]
+    Open(#[source] ezz_zfs::OpenError),
+    /// A call of libzfs_core failed.
+    #[error(transparent)]
+    Call(ezz_zfs::ZfsError),
+    /// The program did not run to its end. What it did is unknown until observed again.
+    #[error("the {program} program did not finish on {site}")]
+    Program {
+        /// Which program.
+        program: &'static str,
+        /// On which site.
+        site: DatasetName,
+        /// Why.
+        source: ezz_zfs::ProgramError,
+    },
+    /// Another ezz committed since the plan was made.
+    #[error("{site} has changed since it was read (epoch {found}, expected {expected})")]
+    Stale {
+        /// Which site.
+        site: DatasetName,
+        /// The epoch the plan was made from.
+        expected: u64,
+        /// The epoch that was found.
+        found: String,
+    },
+    /// The program's checks refused, and nothing has changed.
+    #[error("the {program} program refused: {dataset}: {why}")]
+    Refused {
+        /// Which program.
+        program: &'static str,
+        /// On which dataset.
+        dataset: String,
+        /// Which check.
+        reason: ezz_zfs::program::Why,
+        /// Its own words.
+        why: String,
+    },
+    /// The program failed in the middle; what it had done is undone, but for `left`.
+    #[error("the {program} program failed: {dataset}: {why}{}{left}", if left.is_empty() { "" } else { "; could not undo: " })]
+    Failed {
+        /// Which program.
+        program: &'static str,
+        /// On which dataset.
+        dataset: String,
+        /// Its own words.
+        why: String,
+        /// What could not be undone.
+        left: String,
+    },
+    /// A `zfs` command failed.
+    #[error("cannot {action} {dataset}")]
+    Command {
+        /// What was being done.
+        action: &'static str,
+        /// To which dataset.
+        dataset: String,
+        /// Its failure.
+        source: crate::exec::ExecError,
+    },
+    /// A mount failed.
+    #[error("cannot {action} {dataset}")]
+    Mount {
+        /// What was being done.
+        action: &'static str,
+        /// Which dataset.
+        dataset: String,
+        /// Why not.
+        source: ezz_zfs::mount::MountError,
+    },
+    /// Something uses the dataset.
+    #[error("{dataset} is busy: something on this host uses {}", at.display())]
+    Busy {
+        /// Which dataset.
+        dataset: String,
+        /// Where it is mounted.
+        at: PathBuf,
+    },
+    /// A directory is in the way, or cannot be made.
+    #[error("cannot use the directory {}", path.display())]
+    Directory {
+        /// Which directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Something does not parse.
+    #[error("cannot read the properties of {dataset}: {why}")]
+    Parse {
+        /// Of which dataset.
+        dataset: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A property that ezz does not know how to give to libzfs_core.
+    #[error("cannot set {property}={value} when creating {dataset}")]
+    Property {
+        /// On which dataset.
+        dataset: DatasetName,
+        /// Which property.
+        property: String,
+        /// To which value.
+        value: String,
+    },
+}
+
+impl PortError {
+    /// Whether the call said that the dataset or snapshot it was about does not exist.
+    pub fn no_such_dataset(&self) -> bool {
+        matches!(self, PortError::Call(error) if error.errno.name() == Some("ENOENT"))
+    }
+}

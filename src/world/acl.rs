@@ -1,0 +1,120 @@
+//! POSIX access control lists: the text of archives to the bytes of Linux's extended attribute.
+//!
+//! The layout is that of `include/uapi/linux/posix_acl_xattr.h`: version 2, then entries of tag,
+//! permissions and id, little-endian, sorted by tag and id. Names are never looked up: the host's
+//! accounts are not the world's.
+
+use super::error::EntryError;
+
+const VERSION: u32 = 2;
+const NO_ID: u32 = u32::MAX;
+
+const USER_OBJ: u16 = 0x01;
+const USER: u16 = 0x02;
+const GROUP_OBJ: u16 = 0x04;
+const GROUP: u16 = 0x08;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+
+/// The attribute for a list such as `user::rwx,user:1000:r-x,mask::rwx`; none if the list says only
+/// what the mode says too.
+pub(super) fn from_text(text: &[u8]) -> Result<Option<Vec<u8>>, EntryError> {
+    let bad = || EntryError::Field {
+        what: "access control list",
+        value: text.escape_ascii().to_string(),
+    };
+    let text = std::str::from_utf8(text).map_err(|_| bad())?;
+    let mut entries: Vec<(u16, u32, u16)> = Vec::new();
+    for line in text.split([',', '\n']) {
+        let line = line.split('#').next().unwrap_or(line).trim();
+        if line.is_empty() {
+            continue;
+        }
+        let fields: Vec<&str> = line.split(':').collect();
+        // `other:r-x` is solaris' and libarchive's short form of `other::r-x`.
+        let (tag, name, perms, number) = match fields[..] {
+            [tag, perms] if matches!(tag, "other" | "mask") => (tag, "", perms, None),
+            [tag, name, perms] => (tag, name, perms, None),
+            [tag, name, perms, number] => (tag, name, perms, Some(number)),
+            _ => return Err(bad()),
+        };
+        let tag = match (tag, name.is_empty() && number.is_none()) {
+            ("user" | "u", true) => USER_OBJ,
+            ("user" | "u", false) => USER,
+            ("group" | "g", true) => GROUP_OBJ,
+            ("group" | "g", false) => GROUP,
+            ("mask" | "m", true) => MASK,
+            ("other" | "o", true) => OTHER,
+            _ => return Err(bad()),
+        };
+        let id = match (tag, number) {
+            (USER | GROUP, Some(number)) => number.parse().map_err(|_| bad())?,
+            (USER | GROUP, None) => name
+                .parse()
+                .map_err(|_| EntryError::AclName(name.escape_default().to_string()))?,
+            _ => NO_ID,
+        };
+        let mut bits = 0;
+        for c in perms.bytes() {
+            bits |= match c {
+                b'r' => 4,
+                b'w' => 2,
+                b'x' => 1,
+                b'-' => 0,
+                _ => return Err(bad()),
+            };
+        }
+        entries.push((tag, id, bits));
+    }
+    if entries
+        .iter()
+        .all(|(tag, ..)| matches!(*tag, USER_OBJ | GROUP_OBJ | OTHER))
+    {
+        return Ok(None);
+    }
+    entries.sort_unstable();
+    let mut bytes = VERSION.to_le_bytes().to_vec();
+    for (tag, id, bits) in entries {
+        bytes.extend_from_slice(&tag.to_le_bytes());
+        bytes.extend_from_slice(&bits.to_le_bytes());
+        bytes.extend_from_slice(&id.to_le_bytes());
+    }
+    Ok(Some(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EntryError, from_text};
+
+    #[test]
+    fn named_user() {
+        // As getxattr returned it after `setfacl -m u:1000:r-x` on a file of mode 0750.
+        let expected = hex::decode(concat!(
+            "02000000",
+            "01000700ffffffff",
+            "02000500e8030000",
+            "04000500ffffffff",
+            "10000500ffffffff",
+            "20000000ffffffff",
+        ));
+        let text = b"user::rwx,group::r-x,other::---,mask::r-x,user:1000:r-x";
+        assert_eq!(from_text(text), Ok(expected.clone().ok()));
+        let by_number = b"user::rwx\ngroup::r-x\nuser:joe:r-x:1000\nmask::r-x\nother::---\n";
+        assert_eq!(from_text(by_number), Ok(expected.ok()));
+    }
+
+    #[test]
+    fn what_the_mode_says_too_is_nothing() {
+        assert_eq!(from_text(b"user::rw-,group::r--,other::r--"), Ok(None));
+    }
+
+    #[test]
+    fn names_and_rubbish_are_refused() {
+        assert_eq!(
+            from_text(b"user:joe:rwx"),
+            Err(EntryError::AclName("joe".to_owned()))
+        );
+        assert!(from_text(b"user:1:rwz").is_err());
+        assert!(from_text(b"everyone@:r:allow").is_err());
+    }
+}

@@ -1,0 +1,176 @@
+//! Directory descriptors below a root, kept open along the path in use.
+//!
+//! Every step is one `openat` with `O_NOFOLLOW`, so no link in the tree leads anywhere; and a walk
+//! that goes from neighbour to neighbour opens each directory once. The cache is right as long as
+//! nobody replaces a directory, which nothing in this module's users does.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::error::WorldError;
+use crate::profile::RelPath;
+
+/// Why a directory below the root could not be opened.
+#[derive(Debug)]
+pub(super) enum DirError {
+    /// It, or one above it, is a symbolic link.
+    Link(RelPath),
+    /// It, or one above it, is a file.
+    File(RelPath),
+    /// It, or one above it, is missing.
+    Missing(RelPath),
+    /// The system says no.
+    Sys(WorldError),
+}
+
+/// Open directories from the root to the one last used.
+#[derive(Debug)]
+pub(super) struct Dirs {
+    root: OwnedFd,
+    path: PathBuf,
+    stack: Vec<(Vec<u8>, OwnedFd)>,
+}
+
+const DIR_FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+impl Dirs {
+    /// Opens a root. The root itself is the caller's: it may be reached through links.
+    pub(super) fn open(root: &Path) -> Result<Dirs, WorldError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::open(root, flags, Mode::empty())
+            .map_err(|e| WorldError::io("open the directory", root, e))?;
+        Ok(Dirs {
+            root: fd,
+            path: root.to_path_buf(),
+            stack: Vec::new(),
+        })
+    }
+
+    /// The descriptor of the root alone.
+    pub(super) fn into_root(self) -> OwnedFd {
+        self.root
+    }
+
+    /// The root, for messages.
+    pub(super) fn root(&self) -> &Path {
+        &self.path
+    }
+
+    /// The descriptor of a directory; with `create`, missing ones are made (root's, 0755).
+    pub(super) fn dir(&mut self, dir: &RelPath, create: bool) -> Result<BorrowedFd<'_>, DirError> {
+        let same = self
+            .stack
+            .iter()
+            .zip(dir.components())
+            .take_while(|((a, _), b)| a == b)
+            .count();
+        self.stack.truncate(same);
+        for part in dir.components().skip(same) {
+            let parent = self
+                .stack
+                .last()
+                .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
+            let name = OsStr::from_bytes(part);
+            let opened = match rustix::fs::openat(parent, name, DIR_FLAGS, Mode::empty()) {
+                Err(Errno::NOENT) if create => {
+                    rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))
+                        .and_then(|()| rustix::fs::openat(parent, name, DIR_FLAGS, Mode::empty()))
+                }
+                other => other,
+            };
+            match opened {
+                Ok(fd) => self.stack.push((part.to_vec(), fd)),
+                Err(errno) => return Err(self.failure(dir, errno)),
+            }
+        }
+        Ok(self
+            .stack
+            .last()
+            .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd()))
+    }
+
+    /// [`Dirs::dir`] of the directory that holds a path.
+    pub(super) fn parent(
+        &mut self,
+        path: &RelPath,
+        create: bool,
+    ) -> Result<BorrowedFd<'_>, DirError> {
+        self.dir(&path.parent(), create)
+    }
+
+    /// What is at a path, without following a link there; none if there is nothing.
+    pub(super) fn stat(&mut self, path: &RelPath) -> Result<Option<Stat>, DirError> {
+        let host = path.under(&self.path);
+        if path.is_root() {
+            let stat = rustix::fs::fstat(&self.root);
+            return stat
+                .map(Some)
+                .map_err(|e| DirError::Sys(WorldError::io("stat", host, e)));
+        }
+        let parent = match self.parent(path, false) {
+            Err(DirError::Missing(_)) => return Ok(None),
+            other => other?,
+        };
+        match rustix::fs::statat(parent, path.name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(e) => Err(DirError::Sys(WorldError::io("stat", host, e))),
+        }
+    }
+
+    /// Says what was in the way of the component after those on the stack.
+    fn failure(&self, dir: &RelPath, errno: Errno) -> DirError {
+        let parts: Vec<&[u8]> = dir.components().take(self.stack.len() + 1).collect();
+        let at = RelPath::parse(&parts.join(&b'/')).unwrap_or_default();
+        if errno == Errno::NOENT {
+            return DirError::Missing(at);
+        }
+        let parent = self
+            .stack
+            .last()
+            .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
+        match rustix::fs::statat(parent, at.name(), AtFlags::SYMLINK_NOFOLLOW).map(|s| kind(&s)) {
+            Ok(FileType::Symlink) => DirError::Link(at),
+            Ok(FileType::Directory) | Err(_) => DirError::Sys(WorldError::io(
+                "open the directory",
+                at.under(&self.path),
+                errno,
+            )),
+            Ok(_) => DirError::File(at),
+        }
+    }
+}
+
+impl DirError {
+    /// As an error of a tree that should have been well-formed.
+    pub(super) fn in_tree(self, root: &Path) -> WorldError {
+        match self {
+            DirError::Link(path) | DirError::File(path) => WorldError::NotADirectory {
+                path,
+                root: root.to_path_buf(),
+            },
+            DirError::Missing(path) => {
+                WorldError::io("open the directory", path.under(root), Errno::NOENT)
+            }
+            DirError::Sys(error) => error,
+        }
+    }
+}
+
+/// A number of the system, whose width differs between systems.
+pub(super) fn wide(number: impl Into<u64>) -> u64 {
+    number.into()
+}
+
+/// The type of what was looked at.
+pub(super) fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode as rustix::fs::RawMode)
+}

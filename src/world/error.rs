@@ -1,0 +1,304 @@
+//! What can go wrong with a world, each with the object it went wrong on, and what to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::profile::{RelPath, RelPathError};
+
+/// A world that cannot be taken, changed or read.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    /// The work was asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+    /// The system refused something.
+    #[error("cannot {op} {}", path.display())]
+    Io {
+        /// What was tried.
+        op: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// The input is something else than an archive.
+    #[error("{origin} is not a world archive: it looks like {found}")]
+    NotAnArchive {
+        /// The source.
+        origin: String,
+        /// What it looks like.
+        found: &'static str,
+    },
+    /// The archive ends too early.
+    #[error(
+        "{origin} is truncated: it ends at byte {offset} of the {layer}, in the middle of {within}"
+    )]
+    Truncated {
+        /// The source.
+        origin: String,
+        /// Where it ends.
+        offset: u64,
+        /// Which bytes were counted: those of the input, or of the archive inside.
+        layer: &'static str,
+        /// What is cut.
+        within: &'static str,
+    },
+    /// There is something behind the end of the archive.
+    #[error("{origin} has something behind its end, at byte {offset} of the {layer}")]
+    Trailing {
+        /// The source.
+        origin: String,
+        /// Where it begins.
+        offset: u64,
+        /// Which bytes were counted.
+        layer: &'static str,
+    },
+    /// The compressed data are damaged, or made in a way that is not supported.
+    #[error("cannot decompress {origin} ({format}), near byte {offset} of the input")]
+    Decompress {
+        /// The source.
+        origin: String,
+        /// `gzip`, `xz` or `zstd`.
+        format: &'static str,
+        /// About where.
+        offset: u64,
+        /// What the decoder said.
+        #[source]
+        source: io::Error,
+    },
+    /// The archive has an entry that cannot be read.
+    #[error("{origin} is damaged at byte {offset} of the archive: {problem}")]
+    Malformed {
+        /// The source.
+        origin: String,
+        /// Where the header begins.
+        offset: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The archive has an entry that is not taken.
+    #[error("cannot take the entry {name} (at byte {offset} of the archive)")]
+    Entry {
+        /// Its name, odd bytes escaped.
+        name: String,
+        /// Where its header begins.
+        offset: u64,
+        /// Why.
+        #[source]
+        source: EntryError,
+    },
+    /// The digest is another than was asked for.
+    #[error("the SHA-256 of {origin} is {found}, not {expected}")]
+    Digest {
+        /// The source.
+        origin: String,
+        /// What was asked for.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// A directory was given, and a digest for it.
+    #[error("{} is a directory: it has no SHA-256", path.display())]
+    DigestOfDirectory {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// No profile knows it.
+    #[error("{} is no world of a known profile ({known})", path.display())]
+    Unknown {
+        /// The root.
+        path: PathBuf,
+        /// The profiles that were tried.
+        known: String,
+    },
+    /// The file that tells the version does not.
+    #[error("cannot read the version of the {profile} world in {}: {problem}", path.display())]
+    Label {
+        /// The profile.
+        profile: String,
+        /// The root.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The world has a file where ezz must put something.
+    #[error("the world has a {path} of its own")]
+    Occupied {
+        /// What is in the way.
+        path: RelPath,
+    },
+    /// A path that must be a directory of the tree is a link or something else.
+    #[error("{path} is not a directory below {}", root.display())]
+    NotADirectory {
+        /// The path.
+        path: RelPath,
+        /// The root.
+        root: PathBuf,
+    },
+    /// A name that no kernel would take, or a tree that is too deep.
+    #[error("cannot use the name {name} in {}", dir.display())]
+    Name {
+        /// The name, odd bytes escaped.
+        name: String,
+        /// Where it was found.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: RelPathError,
+    },
+    /// A manifest that says nothing sensible.
+    #[error("the manifest is damaged in line {line}: {problem}")]
+    Manifest {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A file system that cannot hold an attribute.
+    #[error("cannot set {attribute} of {path}")]
+    Attribute {
+        /// The attribute.
+        attribute: String,
+        /// The file.
+        path: RelPath,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Why an entry of an archive is not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// Its name is absolute, leads out, or is no name.
+    #[error("its name is not one below the root: {0}")]
+    Name(RelPathError),
+    /// The target of a hard link is absolute, leads out, or is no name.
+    #[error("it is a hard link to {target}, which is not a name below the root: {problem}")]
+    HardLinkName {
+        /// The target.
+        target: String,
+        /// Why.
+        problem: RelPathError,
+    },
+    /// A directory on its way is a link.
+    #[error("it leads through the link {0}")]
+    ThroughLink(RelPath),
+    /// A directory on its way is a file.
+    #[error("it leads through {0}, which is not a directory")]
+    ThroughFile(RelPath),
+    /// Something else would take the place of a directory.
+    #[error("it would replace a directory")]
+    ReplacesDirectory,
+    /// The root can only be a directory.
+    #[error("it would replace the root")]
+    ReplacesRoot,
+    /// The target of a hard link is not there.
+    #[error("it is a hard link to {0}, which is not in the archive before it")]
+    MissingTarget(RelPath),
+    /// The target of a hard link is a directory.
+    #[error("it is a hard link to {0}, which is a directory")]
+    DirectoryTarget(RelPath),
+    /// A hard link to itself.
+    #[error("it is a hard link to itself")]
+    SelfLink,
+    /// A symbolic link without a target, or with one that is too long or has a NUL byte.
+    #[error("it is a link with an unusable target")]
+    LinkTarget,
+    /// A kind of entry that ezz does not know.
+    #[error("it is of the unknown type {0}")]
+    UnknownType(String),
+    /// Only names are given, which mean something else in every system.
+    #[error("its access control list names {0} without a number")]
+    AclName(String),
+    /// Cannot be understood.
+    #[error("its {what} cannot be understood: {value}")]
+    Field {
+        /// Which field.
+        what: &'static str,
+        /// What it says, odd bytes escaped.
+        value: String,
+    },
+}
+
+impl WorldError {
+    /// Shorthand for what the system refused.
+    pub(super) fn io(
+        op: &'static str,
+        path: impl Into<PathBuf>,
+        source: impl Into<io::Error>,
+    ) -> WorldError {
+        WorldError::Io {
+            op,
+            path: path.into(),
+            source: source.into(),
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            WorldError::Interrupted => "nothing was published; run the command again".to_owned(),
+            WorldError::Io { source, .. } => return io_hint(source),
+            WorldError::NotAnArchive { found, .. } if *found == "a web page" => {
+                "the download was redirected to a page: check the address".to_owned()
+            }
+            WorldError::NotAnArchive { .. } => {
+                "give a tar archive (plain, gzip, xz or zstd) or a directory".to_owned()
+            }
+            WorldError::Truncated { .. } | WorldError::Decompress { .. } => {
+                "fetch the archive again, and compare it with its published checksum".to_owned()
+            }
+            WorldError::Trailing { .. } | WorldError::Malformed { .. } => {
+                "compare the archive with its published checksum".to_owned()
+            }
+            WorldError::Digest { .. } => {
+                "do not use this archive: fetch it again from a source that you trust".to_owned()
+            }
+            WorldError::DigestOfDirectory { .. } => "leave --sha256 out".to_owned(),
+            WorldError::Unknown { .. } => "name one with --profile, or write one".to_owned(),
+            WorldError::Occupied { path } => format!("remove {path} from the world"),
+            WorldError::Entry {
+                source: EntryError::AclName(_),
+                ..
+            } => "make the archive with numeric owners (tar --numeric-owner)".to_owned(),
+            WorldError::Entry { .. } => {
+                "an honest archive has no such entry: check where it comes from".to_owned()
+            }
+            WorldError::Attribute { source, .. } if source.kind() == io::ErrorKind::Unsupported => {
+                "the site needs xattr=sa and acltype=posix (zfs set)".to_owned()
+            }
+            WorldError::Attribute { source, .. } => return io_hint(source),
+            WorldError::Manifest { .. } => "ezz worlds verify".to_owned(),
+            WorldError::Label { .. }
+            | WorldError::NotADirectory { .. }
+            | WorldError::Name { .. } => {
+                return None;
+            }
+        };
+        Some(hint)
+    }
+
+    /// What a reader wrapped in an [`io::Error`] comes out again; everything else is `otherwise`.
+    pub(super) fn unwrap_io(
+        error: io::Error,
+        otherwise: impl FnOnce(io::Error) -> WorldError,
+    ) -> WorldError {
+        match error.downcast::<WorldError>() {
+            Ok(inner) => inner,
+            Err(error) => otherwise(error),
+        }
+    }
+}
+
+fn io_hint(source: &io::Error) -> Option<String> {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("the pool or the quota is full: see zfs list -o space".to_owned())
+        }
+        io::ErrorKind::PermissionDenied => Some("run it as root".to_owned()),
+        io::ErrorKind::NotFound => Some("check the path".to_owned()),
+        _ => None,
+    }
+}

@@ -1,0 +1,215 @@
+//! A world into an empty directory, from an archive or from another directory.
+//!
+//! Must not be here: the format (`tarball`), the safety of writing (`writer`).
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::copy;
+use super::error::WorldError;
+use super::input::{Digest, Input, Source};
+use super::progress::{Context, Phase};
+use super::tarball::{Entry, Kind, Tarball};
+use super::writer::{Writer, write_at};
+use crate::profile::RelPath;
+
+/// What was taken, and what was not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExtractReport {
+    /// Files, without further names of them.
+    pub files: u64,
+    /// Directories.
+    pub dirs: u64,
+    /// Symbolic links and further names of files.
+    pub links: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Devices, fifos and sockets that were left out.
+    pub dropped_devices: u64,
+    /// Files whose flags (`schg`) were left out.
+    pub dropped_flags: u64,
+    /// Extended attributes and lists that were left out, since they are of another system.
+    pub dropped_attributes: u64,
+    /// Directories of a source that were other file systems: copied empty.
+    pub skipped_mounts: u64,
+    /// The digest of the input; none of a directory.
+    pub sha256: Option<Digest>,
+    /// How many bytes the input had; 0 for a directory.
+    pub input_bytes: u64,
+}
+
+/// Takes a world into `root`, which exists and is empty.
+///
+/// Owners are numeric, modes, times, hard links, extended attributes and POSIX ACLs are kept.
+/// Devices, fifos and sockets are dropped and counted, so are file flags: `schg` would make the tree
+/// unremovable, and the read-only dataset protects better (freebsd-src `bsd.lib.mk`, PRECIOUSLIB).
+/// On an error the root holds part of a world: the caller throws it away.
+///
+/// # Errors
+/// A source that cannot be read or is no archive, is truncated or damaged, whose SHA-256 is not
+/// `expected`; an entry that would leave the root; whatever the system refuses.
+pub fn extract(
+    source: Source,
+    root: &Path,
+    expected: Option<Digest>,
+    context: &Context<'_>,
+) -> Result<ExtractReport, WorldError> {
+    match source {
+        Source::Dir(path) if expected.is_some() => Err(WorldError::DigestOfDirectory { path }),
+        Source::Dir(path) => copy::copy_tree(&path, root, context),
+        Source::File(_) | Source::Stdin(_) => {
+            let mut input = Input::open(source, &context.cancel)?;
+            let phase = Phase::start(context, "extract", input.length);
+            let taken = unpack(&mut input, root, context, &phase);
+            let digest = match taken {
+                // Of an archive that is damaged or hostile the digest says whether it is the one
+                // that was meant; a stop or a full disk say nothing about it.
+                Err(ref e) if expected.is_some() && is_of_the_archive(e) => input.digest(),
+                Err(e) => return Err(e),
+                Ok(_) => input.digest(),
+            };
+            if let (Some(expected), Ok((found, _))) = (expected, &digest) {
+                if expected != *found {
+                    return Err(WorldError::Digest {
+                        origin: input.origin,
+                        expected: expected.to_string(),
+                        found: found.to_string(),
+                    });
+                }
+            }
+            let mut report = taken?;
+            let (sha256, input_bytes) = digest?;
+            input.meter.tell(&phase);
+            report.sha256 = Some(sha256);
+            report.input_bytes = input_bytes;
+            Ok(report)
+        }
+    }
+}
+
+fn is_of_the_archive(error: &WorldError) -> bool {
+    matches!(
+        error,
+        WorldError::Trailing {
+            layer: "archive",
+            ..
+        } | WorldError::Malformed { .. }
+            | WorldError::Entry { .. }
+    )
+}
+
+fn unpack(
+    input: &mut Input,
+    root: &Path,
+    context: &Context<'_>,
+    phase: &Phase<'_>,
+) -> Result<ExtractReport, WorldError> {
+    let Input {
+        chunks,
+        origin,
+        meter,
+        ..
+    } = input;
+    let mut unpacking = Unpacking {
+        tarball: Tarball::new(chunks, origin),
+        writer: Writer::open(root)?,
+        root,
+        dropped: BTreeSet::new(),
+        report: ExtractReport::default(),
+    };
+    loop {
+        context.cancel.check()?;
+        meter.tell(phase);
+        let Some(entry) = unpacking.tarball.next()? else {
+            break;
+        };
+        unpacking.entry(entry, &mut || {
+            meter.tell(phase);
+            context.cancel.check()
+        })?;
+    }
+    unpacking.writer.finish()?;
+    Ok(unpacking.report)
+}
+
+struct Unpacking<'a> {
+    tarball: Tarball<'a>,
+    writer: Writer,
+    root: &'a Path,
+    dropped: BTreeSet<RelPath>,
+    report: ExtractReport,
+}
+
+impl Unpacking<'_> {
+    fn entry(
+        &mut self,
+        entry: Entry,
+        tick: &mut dyn FnMut() -> Result<(), WorldError>,
+    ) -> Result<(), WorldError> {
+        self.report.dropped_flags += u64::from(entry.flags);
+        self.report.dropped_attributes += entry.dropped_attributes;
+        let path = &entry.path;
+        let made = match &entry.kind {
+            Kind::File => return self.file(&entry, tick),
+            Kind::Dir => {
+                self.report.dirs += 1;
+                self.writer.dir(path, entry.meta)
+            }
+            Kind::Symlink(target) => {
+                self.report.links += 1;
+                self.writer.symlink(path, target, &entry.meta)
+            }
+            // Another name of something that was dropped is dropped too.
+            Kind::HardLink(target) if self.dropped.contains(target) => {
+                self.dropped.insert(path.clone());
+                Ok(())
+            }
+            Kind::HardLink(target) => {
+                self.report.links += 1;
+                self.writer.hard_link(path, target)
+            }
+            Kind::Special(_) => {
+                self.report.dropped_devices += 1;
+                self.dropped.insert(path.clone());
+                Ok(())
+            }
+        };
+        made.map_err(|e| e.of_entry(|problem| self.tarball.entry(problem)))
+    }
+
+    fn file(
+        &mut self,
+        entry: &Entry,
+        tick: &mut dyn FnMut() -> Result<(), WorldError>,
+    ) -> Result<(), WorldError> {
+        let path = &entry.path;
+        let host = || path.under(self.root);
+        let mut file = self
+            .writer
+            .create(path)
+            .map_err(|e| e.of_entry(|problem| self.tarball.entry(problem)))?;
+        for (offset, length) in &entry.pieces {
+            let (mut at, end) = (*offset, offset + length);
+            while at < end {
+                let data = self.tarball.data()?;
+                let n = data
+                    .len()
+                    .min(usize::try_from(end - at).unwrap_or(usize::MAX));
+                write_at(&mut file, at, &data[..n])
+                    .map_err(|e| WorldError::io("write", host(), e))?;
+                self.tarball.consume(n);
+                at += n as u64;
+                if at < end {
+                    tick()?;
+                }
+            }
+        }
+        // The end of the file may be a hole.
+        file.set_len(entry.size)
+            .map_err(|e| WorldError::io("write", host(), e))?;
+        self.writer.close(path, &file, &entry.meta)?;
+        self.report.files += 1;
+        self.report.bytes += entry.size;
+        Ok(())
+    }
+}

@@ -1,0 +1,240 @@
+//! Which world it is: the profile that knows it, its version and architecture, all read as text or
+//! bytes. Nothing of a world is ever run for this.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::dirs::{Dirs, kind};
+use super::error::WorldError;
+use crate::profile::{LabelRule, Os, Profile, RelPath};
+
+/// Version files are small; nothing above this is read.
+const SIZE_MAX: u64 = 1 << 20;
+/// The longest label.
+const LABEL_MAX: usize = 64;
+
+/// What a world is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorldLabel {
+    /// `14.3-RELEASE-p2`, `debian-12.15`.
+    pub label: String,
+    /// The kernel it needs.
+    pub os: Os,
+    /// `amd64`, `arm64`, `i386`, `riscv64` …: the names FreeBSD and Debian agree on.
+    pub arch: &'static str,
+    /// The name of its profile.
+    pub profile: String,
+}
+
+/// The first built-in profile that knows a world.
+///
+/// # Errors
+/// None knows it; or the root cannot be read.
+pub fn detect(root: &Path) -> Result<&'static Profile, WorldError> {
+    let mut dirs = Dirs::open(root)?;
+    for profile in Profile::builtin() {
+        let mut all = true;
+        for path in &profile.detect.exist {
+            // Through a link it would be the host's file that is found.
+            let there = dirs.stat(path).unwrap_or(None).map(|stat| kind(&stat));
+            all &= matches!(there, Some(FileType::RegularFile | FileType::Directory));
+        }
+        if all {
+            return Ok(profile);
+        }
+    }
+    let known: Vec<&str> = Profile::builtin().iter().map(|p| p.name.as_str()).collect();
+    Err(WorldError::Unknown {
+        path: root.to_path_buf(),
+        known: known.join(", "),
+    })
+}
+
+/// Reads version and architecture of a world.
+///
+/// # Errors
+/// The files that tell them are missing or say nothing usable.
+pub fn label(root: &Path, profile: &Profile) -> Result<WorldLabel, WorldError> {
+    let mut dirs = Dirs::open(root)?;
+    let problem = |problem: String| WorldError::Label {
+        profile: profile.name.clone(),
+        path: root.to_path_buf(),
+        problem,
+    };
+    let mut missing = Vec::new();
+    let mut label = None;
+    for rule in &profile.label {
+        match by_rule(&mut dirs, rule)? {
+            Ok(found) => {
+                label = Some(found);
+                break;
+            }
+            Err(what) => missing.push(what),
+        }
+    }
+    let label = label.ok_or_else(|| problem(missing.join("; ")))?;
+    let arch = arch(&mut dirs, &profile.arch)?;
+    let arch = arch.ok_or_else(|| problem("no executable tells its architecture".to_owned()))?;
+    Ok(WorldLabel {
+        label,
+        os: profile.os,
+        arch,
+        profile: profile.name.clone(),
+    })
+}
+
+/// The label, or what is missing for it.
+fn by_rule(dirs: &mut Dirs, rule: &LabelRule) -> Result<Result<String, String>, WorldError> {
+    if let Some(when) = &rule.when {
+        let text = text(dirs, &when.file)?;
+        let found = text.as_deref().and_then(|text| assignment(text, &when.key));
+        if found.as_deref() != Some(&when.value) {
+            return Ok(Err(format!(
+                "{} of {} is not {}",
+                when.key, when.file, when.value
+            )));
+        }
+    }
+    let mut parts = Vec::new();
+    for part in &rule.parts {
+        let Some(text) = text(dirs, &part.file)? else {
+            return Ok(Err(format!("{} is missing", part.file)));
+        };
+        let value = match &part.key {
+            Some(key) => assignment(&text, key),
+            None => text.lines().next().map(|line| line.trim().to_owned()),
+        };
+        match value.filter(|value| !value.is_empty()) {
+            Some(value) => parts.push(value),
+            None => {
+                let key = part.key.as_deref().unwrap_or("anything");
+                return Ok(Err(format!("{} does not say {key}", part.file)));
+            }
+        }
+    }
+    let label: String = parts
+        .join("-")
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "._+~-".contains(c) {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(LABEL_MAX)
+        .collect();
+    if label.chars().all(|c| !c.is_ascii_alphanumeric()) {
+        return Ok(Err("the version has no letter or digit".to_owned()));
+    }
+    Ok(Ok(label))
+}
+
+/// `KEY=value` of a shell-like file, as text: quotes are taken away, but what a shell would expand
+/// is no value.
+fn assignment(text: &str, key: &str) -> Option<String> {
+    let value = text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?;
+    let value = value.trim();
+    let bare = ['"', '\'']
+        .iter()
+        .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote))
+        .unwrap_or(value);
+    let expands = bare.contains(['$', '`', '\\', '"', '\'']);
+    (!expands).then(|| bare.to_owned())
+}
+
+fn text(dirs: &mut Dirs, path: &RelPath) -> Result<Option<String>, WorldError> {
+    let bytes = read(dirs, path, SIZE_MAX)?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+/// The beginning of a regular file that is reached without links; none if there is no such file.
+fn read(dirs: &mut Dirs, path: &RelPath, most: u64) -> Result<Option<Vec<u8>>, WorldError> {
+    let host = path.under(dirs.root());
+    let Ok(parent) = dirs.parent(path, false) else {
+        return Ok(None);
+    };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(fd) = rustix::fs::openat(parent, path.name(), flags, Mode::empty()) else {
+        return Ok(None);
+    };
+    let stat = rustix::fs::fstat(&fd).map_err(|e| WorldError::io("stat", &host, e))?;
+    if kind(&stat) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    File::from(fd)
+        .take(most)
+        .read_to_end(&mut bytes)
+        .map_err(|e| WorldError::io("read", &host, e))?;
+    Ok(Some(bytes))
+}
+
+fn arch(dirs: &mut Dirs, probes: &[RelPath]) -> Result<Option<&'static str>, WorldError> {
+    for probe in probes {
+        if let Some(found) = read(dirs, probe, 64)?.as_deref().and_then(machine) {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+/// The machine of an ELF header (System V ABI, `e_machine`).
+fn machine(header: &[u8]) -> Option<&'static str> {
+    let (ident, rest) = header.split_at_checked(16)?;
+    if !ident.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let field: [u8; 2] = rest.get(2..4)?.try_into().ok()?;
+    let little = ident[5] == 1;
+    let machine = if little {
+        u16::from_le_bytes(field)
+    } else {
+        u16::from_be_bytes(field)
+    };
+    Some(match (machine, ident[4], little) {
+        (62, ..) => "amd64",
+        (183, ..) => "arm64",
+        (3, ..) => "i386",
+        (243, 2, _) => "riscv64",
+        (40, ..) => "arm",
+        (21, _, true) => "ppc64le",
+        (21, _, false) => "ppc64",
+        (22, ..) => "s390x",
+        (258, ..) => "loong64",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{assignment, machine};
+
+    #[test]
+    fn assignments_are_text() {
+        let script =
+            "#!/bin/sh\n: ${ROOT:=}\nUSERLAND_VERSION=\"14.3-RELEASE-p2\"\nX='a b'\nY=z\nE=$(id)\n";
+        assert_eq!(
+            assignment(script, "USERLAND_VERSION").as_deref(),
+            Some("14.3-RELEASE-p2")
+        );
+        assert_eq!(assignment(script, "X").as_deref(), Some("a b"));
+        assert_eq!(assignment(script, "Y").as_deref(), Some("z"));
+        assert_eq!(assignment(script, "E"), None);
+        assert_eq!(assignment(script, "VERSION"), None);
+    }
+
+    #[test]
+    fn elf_machines() {
+        let mut header = *b"\x7fELF\x02\x01\x01\x09\0\0\0\0\0\0\0\0\x02\0\x3e\0";
+        assert_eq!(machine(&header), Some("amd64"));
+        header[18] = 0xb7;
+        assert_eq!(machine(&header), Some("arm64"));
+        assert_eq!(machine(b"#!/bin/sh\n"), None);
+    }
+}

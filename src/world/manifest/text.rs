@@ -1,0 +1,285 @@
+//! The text of a manifest: mtree(5) lines, names escaped as vis(3) does with three octal digits.
+//! Writing is the inverse of parsing, and parsing takes nothing else than what writing makes.
+
+use std::collections::BTreeMap;
+
+use rustix::fs::FileType;
+
+use crate::profile::RelPath;
+use crate::world::error::WorldError;
+
+/// The first line: the signature that mtree(5) wants, and the version of what is ours.
+const HEADER: &str = "#mtree v2.0 ezz 1";
+/// Keywords in the order in which they are written; extended attributes follow.
+const KEYWORDS: [&str; 9] = [
+    "type",
+    "mode",
+    "uid",
+    "gid",
+    "nlink",
+    "size",
+    "time",
+    "sha256digest",
+    "link",
+];
+const TYPES: [(FileType, &str); 7] = [
+    (FileType::RegularFile, "file"),
+    (FileType::Directory, "dir"),
+    (FileType::Symlink, "link"),
+    (FileType::CharacterDevice, "char"),
+    (FileType::BlockDevice, "block"),
+    (FileType::Fifo, "fifo"),
+    (FileType::Socket, "socket"),
+];
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) path: RelPath,
+    pub(super) kind: FileType,
+    /// Bytes of a file; not written from here.
+    pub(super) size: u64,
+    pub(super) words: BTreeMap<String, String>,
+}
+
+impl Line {
+    pub(super) fn new(path: RelPath, kind: FileType) -> Line {
+        let name = TYPES
+            .iter()
+            .find(|(known, _)| *known == kind)
+            .map_or("unknown", |(_, n)| n);
+        let words = BTreeMap::from([("type".to_owned(), name.to_owned())]);
+        Line {
+            path,
+            kind,
+            size: 0,
+            words,
+        }
+    }
+
+    /// Sets a keyword; the value is escaped already where it must be.
+    pub(super) fn set(&mut self, keyword: &str, value: String) {
+        self.words.insert(keyword.to_owned(), value);
+    }
+}
+
+/// The whole text.
+pub(super) fn render(lines: &[Line]) -> String {
+    let mut text = String::with_capacity(lines.len() * 200);
+    text.push_str(HEADER);
+    text.push('\n');
+    for line in lines {
+        text.push('.');
+        if !line.path.is_root() {
+            text.push('/');
+            text.push_str(&escape(line.path.as_bytes()));
+        }
+        let known = KEYWORDS.iter().filter_map(|k| line.words.get_key_value(*k));
+        let attributes = line.words.iter().filter(|(k, _)| k.starts_with("xattr."));
+        for (keyword, value) in known.chain(attributes) {
+            text.push(' ');
+            text.push_str(keyword);
+            text.push('=');
+            text.push_str(value);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Parses a whole text.
+///
+/// # Errors
+/// Everything that [`render`] would not have written.
+pub(super) fn parse(text: &str) -> Result<Vec<Line>, WorldError> {
+    let bad = |at: usize, problem: String| WorldError::Manifest {
+        line: at + 1,
+        problem,
+    };
+    let body = text.strip_suffix('\n').ok_or_else(|| {
+        bad(
+            text.matches('\n').count(),
+            "the last line has no end".to_owned(),
+        )
+    })?;
+    let mut rows = body.split('\n').enumerate();
+    if rows.next().is_none_or(|(_, first)| first != HEADER) {
+        return Err(bad(0, format!("it does not begin with {HEADER}")));
+    }
+    let mut lines: Vec<Line> = Vec::new();
+    for (at, row) in rows {
+        let line = parse_line(row).map_err(|problem| bad(at, problem))?;
+        let in_order = match lines.last() {
+            Some(last) => last.path < line.path,
+            None => line.path.is_root(),
+        };
+        if !in_order {
+            return Err(bad(at, format!("{} is not in order", line.path)));
+        }
+        lines.push(line);
+    }
+    if lines.is_empty() {
+        return Err(bad(1, "the root is missing".to_owned()));
+    }
+    Ok(lines)
+}
+
+fn parse_line(row: &str) -> Result<Line, String> {
+    let mut words = row.split(' ');
+    let name = words.next().unwrap_or_default();
+    let path = match name.strip_prefix("./") {
+        Some(name) => {
+            let raw = unescape(name).ok_or_else(|| format!("{name} is not escaped well"))?;
+            let path = RelPath::parse(&raw).map_err(|e| format!("{name}: {e}"))?;
+            if path.as_bytes() != raw || path.is_root() {
+                return Err(format!("{name} is not in its normal form"));
+            }
+            path
+        }
+        None if name == "." => RelPath::root(),
+        None => return Err(format!("{name} does not begin with ./")),
+    };
+    let mut found: BTreeMap<String, String> = BTreeMap::new();
+    for word in words {
+        let (keyword, value) = word
+            .split_once('=')
+            .ok_or_else(|| format!("{word} is no keyword with a value"))?;
+        if !KEYWORDS.contains(&keyword) && !keyword.starts_with("xattr.") {
+            return Err(format!("{keyword} is an unknown keyword"));
+        }
+        if found.insert(keyword.to_owned(), value.to_owned()).is_some() {
+            return Err(format!("{keyword} is there twice"));
+        }
+    }
+    let kind = found
+        .get("type")
+        .and_then(|name| TYPES.iter().find(|(_, known)| known == name))
+        .map(|(kind, _)| *kind)
+        .ok_or("it has no type, or an unknown one")?;
+    let size = match found.get("size") {
+        Some(size) => size.parse().map_err(|_| format!("{size} is no size"))?,
+        None => 0,
+    };
+    Ok(Line {
+        path,
+        kind,
+        size,
+        words: found,
+    })
+}
+
+/// Escapes what would end a word or mean something in mtree(5), and all that is not printable ASCII.
+pub(super) fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b'\\' | b'#' | b'*' | b'?' | b'[' | b'=' | 0..=b' ' | 0x7f.. => {
+                text.push_str(&format!("\\{byte:03o}"));
+            }
+            byte => text.push(char::from(*byte)),
+        }
+    }
+    text
+}
+
+/// The inverse of [`escape`]; none for what it does not make.
+pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'\\' {
+            bytes.push(*first);
+            continue;
+        }
+        let digits = rest.get(..3)?;
+        if !digits.iter().all(|b| (b'0'..=b'7').contains(b)) {
+            return None;
+        }
+        let value = digits
+            .iter()
+            .fold(0u16, |value, b| value * 8 + u16::from(b - b'0'));
+        bytes.push(u8::try_from(value).ok()?);
+        rest = &rest[3..];
+    }
+    (escape(&bytes) == text).then_some(bytes)
+}
+
+/// The line, from 1, that holds a byte.
+pub(super) fn line_of(bytes: &[u8], at: usize) -> usize {
+    bytes[..at].iter().filter(|b| **b == b'\n').count() + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FileType, HEADER, Line, escape, parse, render, unescape};
+    use crate::profile::RelPath;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn names_come_back(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let text = escape(&bytes);
+            prop_assert!(text.bytes().all(|b| b.is_ascii_graphic()));
+            prop_assert!(!text.contains(['#', '=', '*', '?', '[']));
+            prop_assert_eq!(unescape(&text), Some(bytes));
+        }
+
+        #[test]
+        fn what_is_unescaped_is_what_escape_makes(text in "[ -~]{0,20}") {
+            if let Some(bytes) = unescape(&text) {
+                prop_assert_eq!(escape(&bytes), text);
+            }
+        }
+
+        #[test]
+        fn texts_come_back(names in proptest::collection::btree_set("[a-c /=#é]{1,12}", 0..12)) {
+            let mut paths: Vec<RelPath> = names
+                .iter()
+                .filter_map(|name| RelPath::parse(name.trim_start_matches('/').as_bytes()).ok())
+                .collect();
+            paths.push(RelPath::root());
+            paths.sort();
+            paths.dedup();
+            let lines: Vec<Line> = paths
+                .into_iter()
+                .map(|path| {
+                    let mut line = Line::new(path, FileType::RegularFile);
+                    line.set("mode", "0644".to_owned());
+                    line.set("xattr.user.x", "00".to_owned());
+                    line
+                })
+                .collect();
+            let text = render(&lines);
+            prop_assert_eq!(parse(&text).map_err(|e| e.to_string()), Ok(lines));
+        }
+    }
+
+    #[test]
+    fn only_what_is_written_is_read() {
+        let good = format!("{HEADER}\n. type=dir mode=0755\n./a type=file size=1\n");
+        assert!(parse(&good).is_ok());
+        for (bad, line) in [
+            (good.replace("#mtree", "#mtreee"), 1),
+            (good.replace("./a ", "./../a "), 3),
+            (good.replace("./a ", "./a/ "), 3),
+            (good.replace("./a ", "./\\141 "), 3),
+            (good.replace("./a ", "/a "), 3),
+            (good.replace("size=1", "size=x"), 3),
+            (good.replace("size=1", "size=1 size=1"), 3),
+            (good.replace("size=1", "flags=schg"), 3),
+            (good.replace("type=file", "type=door"), 3),
+            (good.replace("type=file ", ""), 3),
+            (good.replace(". type=dir", "./b type=dir"), 2),
+            (good.trim_end().to_owned(), 3),
+            (format!("{HEADER}\n"), 2),
+        ] {
+            match parse(&bad) {
+                Err(super::WorldError::Manifest { line: found, .. }) => {
+                    assert_eq!(found, line, "{bad}")
+                }
+                other => panic!("{bad}: {other:?}"),
+            }
+        }
+    }
+}

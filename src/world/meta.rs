@@ -1,0 +1,148 @@
+//! What a file has besides its content: owner, mode, time, extended attributes.
+//!
+//! One list says which extended attributes belong to a world; extraction, copies and the manifest
+//! all use it. Not on it: what only the host that set it understands (`security.selinux`, `trusted.*`).
+
+use std::fs::File;
+use std::io;
+
+use rustix::fs::{AtFlags, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid};
+use xattr::FileExt;
+
+use super::dirs::wide;
+use super::error::WorldError;
+use crate::profile::RelPath;
+
+/// Linux keeps POSIX access control lists in these; FreeBSD has system calls for them instead.
+pub(super) const ACL_ACCESS: &str = "system.posix_acl_access";
+/// See [`ACL_ACCESS`].
+pub(super) const ACL_DEFAULT: &str = "system.posix_acl_default";
+
+/// Name and value of an extended attribute.
+pub(super) type Attribute = (String, Vec<u8>);
+
+/// Everything but the content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Meta {
+    /// Permissions with setuid, setgid and sticky.
+    pub(super) mode: u32,
+    /// Numeric owner.
+    pub(super) uid: u32,
+    /// Numeric group.
+    pub(super) gid: u32,
+    /// Modification time, seconds.
+    pub(super) mtime: i64,
+    /// Modification time, nanoseconds.
+    pub(super) nsec: u32,
+    /// Those that belong to a world, sorted by name.
+    pub(super) attributes: Vec<Attribute>,
+}
+
+/// Whether an extended attribute belongs to a world.
+pub(super) fn is_kept(name: &str) -> bool {
+    name.starts_with("user.")
+        || name == "security.capability"
+        || (cfg!(target_os = "linux") && (name == ACL_ACCESS || name == ACL_DEFAULT))
+}
+
+impl Meta {
+    /// Owner, mode and time of what was looked at; no attributes.
+    pub(super) fn of(stat: &Stat) -> Meta {
+        Meta {
+            mode: (wide(stat.st_mode) & 0o7777) as u32,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: stat.st_mtime,
+            nsec: stat.st_mtime_nsec as u32,
+            attributes: Vec::new(),
+        }
+    }
+
+    /// The same with the attributes of an open file.
+    pub(super) fn of_file(stat: &Stat, file: &File) -> io::Result<Meta> {
+        Ok(Meta {
+            attributes: attributes(file)?,
+            ..Meta::of(stat)
+        })
+    }
+
+    /// The modification time for the system; the access time stays.
+    pub(super) fn times(&self) -> Timestamps {
+        Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT as _,
+            },
+            last_modification: Timespec {
+                tv_sec: self.mtime as _,
+                tv_nsec: self.nsec as _,
+            },
+        }
+    }
+
+    /// Sets it all on an open file or directory. The order counts: chown clears setuid and
+    /// capabilities, everything before it changes the time.
+    pub(super) fn apply(
+        &self,
+        file: &File,
+        path: &RelPath,
+        host: &RelHost,
+    ) -> Result<(), WorldError> {
+        let sys = |op, e: rustix::io::Errno| WorldError::io(op, host(path), e);
+        rustix::fs::fchown(
+            file,
+            Some(Uid::from_raw(self.uid)),
+            Some(Gid::from_raw(self.gid)),
+        )
+        .map_err(|e| sys("set the owner of", e))?;
+        rustix::fs::fchmod(file, Mode::from_raw_mode(self.mode as rustix::fs::RawMode))
+            .map_err(|e| sys("set the mode of", e))?;
+        for (name, value) in &self.attributes {
+            file.set_xattr(name, value)
+                .map_err(|source| WorldError::Attribute {
+                    attribute: name.clone(),
+                    path: path.clone(),
+                    source,
+                })?;
+        }
+        rustix::fs::futimens(file, &self.times()).map_err(|e| sys("set the time of", e))
+    }
+
+    /// Sets what a symbolic link can have.
+    pub(super) fn apply_to_link(
+        &self,
+        parent: impl std::os::fd::AsFd,
+        path: &RelPath,
+        host: &RelHost,
+    ) -> Result<(), WorldError> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let owner = (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)));
+        rustix::fs::chownat(&parent, path.name(), owner.0, owner.1, flags)
+            .map_err(|e| WorldError::io("set the owner of", host(path), e))?;
+        rustix::fs::utimensat(&parent, path.name(), &self.times(), flags)
+            .map_err(|e| WorldError::io("set the time of", host(path), e))
+    }
+}
+
+/// Makes the path of the host, for messages.
+pub(super) type RelHost<'a> = dyn Fn(&RelPath) -> std::path::PathBuf + 'a;
+
+/// The attributes of an open file that belong to a world, sorted.
+pub(super) fn attributes(file: &File) -> io::Result<Vec<Attribute>> {
+    let names = match file.list_xattr() {
+        Ok(names) => names,
+        Err(e) if e.kind() == io::ErrorKind::Unsupported => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut found = Vec::new();
+    for name in names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| is_kept(name))
+    {
+        if let Some(value) = file.get_xattr(&name)? {
+            found.push((name, value));
+        }
+    }
+    found.sort();
+    Ok(found)
+}

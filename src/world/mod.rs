@@ -1,0 +1,35 @@
+//! Worlds: from a published archive or directory to a base and a skeleton ready to be sealed.
+//!
+//! The order, each step on plain directories that the caller has mounted: [`extract`] (or a copy of
+//! a directory) → [`detect`] → [`scrub`] → [`find_secrets`] → [`label`] → [`make_skeleton`] →
+//! [`manifest::write`]. Nothing here trusts the world: all access goes through directory
+//! descriptors, no link below the root is ever followed, and nothing of it is executed.
+//! Must not be here: ZFS, mounts, processes, printing.
+
+mod acl;
+mod copy;
+mod decode;
+mod dirs;
+mod error;
+mod extract;
+mod input;
+mod label;
+pub mod manifest;
+mod meta;
+mod pax;
+mod progress;
+mod scrub;
+mod secrets;
+mod skeleton;
+mod tarball;
+mod walk;
+mod writer;
+
+pub use error::{EntryError, WorldError};
+pub use extract::{ExtractReport, extract};
+pub use input::{Digest, Source};
+pub use label::{WorldLabel, detect, label};
+pub use progress::{Cancel, Context, Progress, Quiet};
+pub use scrub::{ScrubReport, scrub};
+pub use secrets::{Finding, FindingKind, find_secrets};
+pub use skeleton::{SkeletonReport, make_skeleton};

@@ -1,0 +1,218 @@
+//! Removing from a new world what must not be shared: the profile's scrub list, and device nodes.
+//!
+//! Times of directories and files stay what they were, so that the same archive always makes the
+//! same manifest.
+//! Must not be here: what is on the list; that is the profile.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+
+use super::dirs::Dirs;
+use super::error::WorldError;
+use super::meta::Meta;
+use super::progress::{Context, Phase};
+use super::walk::{Node, Visit, names, walk};
+use crate::profile::{Profile, RelPath, ScrubAction};
+
+/// What was done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScrubReport {
+    /// What was removed: the outermost paths.
+    pub removed: Vec<RelPath>,
+    /// Files that are empty now.
+    pub truncated: Vec<RelPath>,
+    /// Files that have their default content now.
+    pub reset: Vec<RelPath>,
+    /// Device nodes, fifos and sockets that were removed.
+    pub devices: u64,
+}
+
+impl ScrubReport {
+    /// Whether nothing had to be done.
+    pub fn is_empty(&self) -> bool {
+        *self == ScrubReport::default()
+    }
+}
+
+/// Applies the profile's scrub list to a world.
+///
+/// # Errors
+/// Whatever the system refuses.
+pub fn scrub(
+    root: &Path,
+    profile: &Profile,
+    context: &Context<'_>,
+) -> Result<ScrubReport, WorldError> {
+    let _phase = Phase::start(context, "scrub", None);
+    let mut report = ScrubReport::default();
+    let mut touched: BTreeMap<RelPath, Meta> = BTreeMap::new();
+    let mut dirs: BTreeMap<RelPath, Meta> = BTreeMap::new();
+    walk(root, &context.cancel, &mut |node| {
+        if node.kind() == FileType::Directory {
+            dirs.insert(node.path.clone(), Meta::of(node.stat));
+        }
+        let changed = apply(node, profile, &mut report)?;
+        if changed == Changed::Nothing {
+            return Ok(Visit::Enter);
+        }
+        let dir = node.path.parent();
+        if let Some(meta) = dirs.get(&dir) {
+            touched.insert(dir, meta.clone());
+        }
+        if changed == Changed::Content && node.kind() == FileType::Directory {
+            touched.insert(node.path.clone(), Meta::of(node.stat));
+        }
+        Ok(Visit::Skip)
+    })?;
+    let mut open = Dirs::open(root)?;
+    for (path, meta) in touched.iter().rev() {
+        let fd = open.dir(path, false).map_err(|e| e.in_tree(root))?;
+        rustix::fs::futimens(fd, &meta.times())
+            .map_err(|e| WorldError::io("set the time of", path.under(root), e))?;
+    }
+    Ok(report)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    Nothing,
+    Content,
+    Removed,
+}
+
+fn apply(
+    node: &Node<'_>,
+    profile: &Profile,
+    report: &mut ScrubReport,
+) -> Result<Changed, WorldError> {
+    if node.path.is_root() {
+        return Ok(Changed::Nothing);
+    }
+    let kind = node.kind();
+    if !matches!(
+        kind,
+        FileType::RegularFile | FileType::Directory | FileType::Symlink
+    ) {
+        unlink(node)?;
+        report.devices += 1;
+        return Ok(Changed::Removed);
+    }
+    let Some(rule) = profile
+        .scrub
+        .iter()
+        .find(|rule| rule.path.matches(node.path))
+    else {
+        return Ok(Changed::Nothing);
+    };
+    match (&rule.action, kind) {
+        (ScrubAction::Remove, FileType::Directory) => {
+            report.devices += empty(node)?;
+            rustix::fs::unlinkat(node.parent, node.path.name(), AtFlags::REMOVEDIR)
+                .map_err(|e| node.error("remove", e))?;
+            report.removed.push(node.path.clone());
+            Ok(Changed::Removed)
+        }
+        (ScrubAction::Remove, _) => {
+            unlink(node)?;
+            report.removed.push(node.path.clone());
+            Ok(Changed::Removed)
+        }
+        (ScrubAction::Empty, FileType::Directory) => {
+            let inside = names(node.open()?).map_err(|e| node.error("list", e))?;
+            if inside.is_empty() {
+                return Ok(Changed::Nothing);
+            }
+            report.devices += empty(node)?;
+            for name in inside {
+                report.removed.extend(node.path.join(name.as_bytes()).ok());
+            }
+            Ok(Changed::Content)
+        }
+        (ScrubAction::Truncate, FileType::RegularFile) => {
+            if node.stat.st_size == 0 {
+                return Ok(Changed::Nothing);
+            }
+            rewrite(node, b"")?;
+            report.truncated.push(node.path.clone());
+            Ok(Changed::Content)
+        }
+        (ScrubAction::Reset(content), FileType::RegularFile) => {
+            if is(node, content.as_bytes())? {
+                return Ok(Changed::Nothing);
+            }
+            rewrite(node, content.as_bytes())?;
+            report.reset.push(node.path.clone());
+            Ok(Changed::Content)
+        }
+        // Directories below `var/log/**` stay, links to files that are truncated elsewhere too.
+        _ => Ok(Changed::Nothing),
+    }
+}
+
+fn unlink(node: &Node<'_>) -> Result<(), WorldError> {
+    rustix::fs::unlinkat(node.parent, node.path.name(), AtFlags::empty())
+        .map_err(|e| node.error("remove", e))
+}
+
+/// Removes everything in a directory; says how many devices there were. Those of other file systems
+/// are in the way: a caller who mounts things into a world that is being made has made a mistake.
+fn empty(node: &Node<'_>) -> Result<u64, WorldError> {
+    fn remove(dir: impl AsFd, node: &Node<'_>) -> Result<u64, WorldError> {
+        let mut devices = 0;
+        for name in names(&dir).map_err(|e| node.error("list", e))? {
+            let stat = rustix::fs::statat(&dir, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|e| node.error("stat something in", e))?;
+            let mut flags = AtFlags::empty();
+            match super::dirs::kind(&stat) {
+                FileType::Directory => {
+                    let open =
+                        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let child = rustix::fs::openat(&dir, name.as_c_str(), open, Mode::empty())
+                        .map_err(|e| node.error("open something in", e))?;
+                    devices += remove(child, node)?;
+                    flags = AtFlags::REMOVEDIR;
+                }
+                FileType::RegularFile | FileType::Symlink => {}
+                _ => devices += 1,
+            }
+            rustix::fs::unlinkat(&dir, name.as_c_str(), flags)
+                .map_err(|e| node.error("remove something in", e))?;
+        }
+        Ok(devices)
+    }
+    remove(node.open()?, node)
+}
+
+fn is(node: &Node<'_>, content: &[u8]) -> Result<bool, WorldError> {
+    if node.stat.st_size as u64 != content.len() as u64 {
+        return Ok(false);
+    }
+    let mut found = Vec::new();
+    std::io::Read::read_to_end(&mut node.open()?, &mut found).map_err(|e| node.error("read", e))?;
+    Ok(found == content)
+}
+
+/// Replaces a file by one with the same owner, mode, time and attributes. A new one, because the
+/// old one may have other names.
+fn rewrite(node: &Node<'_>, content: &[u8]) -> Result<(), WorldError> {
+    let meta = Meta::of_file(node.stat, &node.open()?)
+        .map_err(|e| node.error("read the attributes of", e))?;
+    unlink(node)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(
+        node.parent,
+        node.path.name(),
+        flags,
+        Mode::from_raw_mode(0o600),
+    )
+    .map_err(|e| node.error("write", e))?;
+    let mut file = File::from(fd);
+    file.write_all(content)
+        .map_err(|e| node.error("write", e))?;
+    meta.apply(&file, node.path, &|path| path.under(node.root))
+}

@@ -1,0 +1,179 @@
+//! Looking for secrets in the private part of a world: what every jail made from it would share.
+//!
+//! By content: private keys, and password hashes that work. By name: what the profile lists. Only
+//! the private part is looked at; the test keys that distributions ship in `usr/share` are no secret.
+//! Must not be here: the decision; an install stops unless it is allowed.
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+use rustix::fs::FileType;
+
+use super::error::WorldError;
+use super::progress::{Context, Phase};
+use super::walk::{Node, Visit, walk};
+use crate::profile::{Profile, RelPath};
+
+/// Keys are small; nothing above this is read.
+const SIZE_MAX: u64 = 256 << 10;
+
+/// What a finding looks like.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FindingKind {
+    /// A private key, in PEM, OpenSSH's or PGP's armour.
+    PrivateKey,
+    /// The account has a password that works.
+    Password {
+        /// The account.
+        account: String,
+    },
+    /// A file that holds credentials, says the profile.
+    Credentials,
+}
+
+/// Something that looks like a secret.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// Where.
+    pub path: RelPath,
+    /// What.
+    pub kind: FindingKind,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            FindingKind::PrivateKey => write!(f, "{}: a private key", self.path),
+            FindingKind::Password { account } => {
+                write!(f, "{}: a password of {account}", self.path)
+            }
+            FindingKind::Credentials => write!(f, "{}: credentials", self.path),
+        }
+    }
+}
+
+/// Looks for secrets in the private part of a world, after [`super::scrub`].
+///
+/// # Errors
+/// Whatever the system refuses.
+pub fn find_secrets(
+    root: &Path,
+    profile: &Profile,
+    context: &Context<'_>,
+) -> Result<Vec<Finding>, WorldError> {
+    let _phase = Phase::start(context, "look for secrets", None);
+    let mut findings = Vec::new();
+    walk(root, &context.cancel, &mut |node| match node.kind() {
+        FileType::Directory if profile.shared.contains(node.path) => Ok(Visit::Skip),
+        FileType::RegularFile => {
+            look(node, profile, &mut findings)?;
+            Ok(Visit::Enter)
+        }
+        _ => Ok(Visit::Enter),
+    })?;
+    Ok(findings)
+}
+
+fn look(node: &Node<'_>, profile: &Profile, findings: &mut Vec<Finding>) -> Result<(), WorldError> {
+    let path = node.path;
+    let size = node.stat.st_size as u64;
+    if size == 0
+        || profile
+            .secrets
+            .allow
+            .iter()
+            .any(|pattern| pattern.matches(path))
+    {
+        return Ok(());
+    }
+    if profile
+        .secrets
+        .paths
+        .iter()
+        .any(|pattern| pattern.matches(path))
+    {
+        findings.push(Finding {
+            path: path.clone(),
+            kind: FindingKind::Credentials,
+        });
+        return Ok(());
+    }
+    let shadow = profile.secrets.shadow.contains(path);
+    if size > SIZE_MAX && !shadow {
+        return Ok(());
+    }
+    let mut content = Vec::with_capacity(size as usize);
+    node.open()?
+        .read_to_end(&mut content)
+        .map_err(|e| node.error("read", e))?;
+    if shadow {
+        for account in passwords(&content) {
+            findings.push(Finding {
+                path: path.clone(),
+                kind: FindingKind::Password { account },
+            });
+        }
+    } else if holds_private_key(&content) {
+        findings.push(Finding {
+            path: path.clone(),
+            kind: FindingKind::PrivateKey,
+        });
+    }
+    Ok(())
+}
+
+/// The accounts of a password file whose second field is a hash. Not: an empty one (FreeBSD ships
+/// root so), and what begins with `*` or `!`, which is locked.
+fn passwords(content: &[u8]) -> Vec<String> {
+    content
+        .split(|b| *b == b'\n')
+        .filter(|line| !line.starts_with(b"#"))
+        .filter_map(|line| {
+            let mut fields = line.split(|b| *b == b':');
+            let (account, hash) = (fields.next()?, fields.next()?);
+            let works = !matches!(hash, [] | [b'*' | b'!', ..] | b"x");
+            works.then(|| account.escape_ascii().to_string())
+        })
+        .collect()
+}
+
+/// Whether a line opens the armour of a private key: `-----BEGIN … PRIVATE KEY-----`, or PGP's with
+/// ` BLOCK`. A line, so that programs and manuals that only mention it are no finding.
+fn holds_private_key(content: &[u8]) -> bool {
+    content.split(|b| *b == b'\n').any(|line| {
+        let line = line.trim_ascii();
+        line.strip_prefix(b"-----BEGIN ")
+            .and_then(|rest| rest.strip_suffix(b"-----"))
+            .is_some_and(|label| {
+                label.ends_with(b"PRIVATE KEY") || label.ends_with(b"PRIVATE KEY BLOCK")
+            })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{holds_private_key, passwords};
+
+    #[test]
+    fn hashes_that_work() {
+        let shadow =
+            b"root:*:1:0\ndaemon:!:1\njoe:$y$j9T$abc:1\n#x:$6$1:\nnopw::1\nold:ab12cd34ef56g:1\n";
+        assert_eq!(passwords(shadow), ["joe", "old"]);
+        assert_eq!(passwords(b"root:!$6$locked:1:\nx:x:1\n"), [""; 0]);
+    }
+
+    #[test]
+    fn armour_must_be_a_line() {
+        let begin = ["-----BEGIN ", "OPENSSH PRIVATE ", "KEY-----"].concat();
+        assert!(holds_private_key(format!("{begin}\nAAAA\n").as_bytes()));
+        assert!(holds_private_key(
+            format!("# mine\r\n  {begin}\r\n").as_bytes()
+        ));
+        assert!(!holds_private_key(
+            format!("grep '{begin}' file\n").as_bytes()
+        ));
+        assert!(!holds_private_key(b"-----BEGIN CERTIFICATE-----\n"));
+        assert!(!holds_private_key(b"-----BEGIN PUBLIC KEY-----\n"));
+    }
+}

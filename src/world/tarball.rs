@@ -1,0 +1,549 @@
+//! Reading tar: v7, ustar, pax, and what GNU tar adds (long names, sparse files, binary numbers).
+//!
+//! Our own reader rather than a crate's, because a world comes from outside: extended headers are
+//! bounded, an archive without its end mark is truncated and not just short, every error has its
+//! offset, and all three pax sparse formats are known (bsdtar writes one of them unasked).
+//! Layouts: POSIX.1-2001 pax, and the GNU tar manual, "Basic Tar Format".
+//! Must not be here: writing files.
+
+use rustix::fs::FileType;
+
+use super::error::{EntryError, WorldError};
+use super::input::Chunks;
+use super::meta::Meta;
+use super::pax::{self, Pax, Sparse, field};
+use crate::profile::RelPath;
+
+const BLOCK: usize = 512;
+const LAYER: &str = "archive";
+/// The largest extended header or long name. Linux bounds all attributes of a file to 64 KiB.
+const EXTENDED_MAX: u64 = 1 << 20;
+/// The largest number of pieces of a sparse file.
+const PIECES_MAX: usize = 1 << 20;
+
+/// What an entry makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A file; its data follow.
+    File,
+    /// A directory.
+    Dir,
+    /// A symbolic link with its target.
+    Symlink(Vec<u8>),
+    /// Another name for an earlier entry.
+    HardLink(RelPath),
+    /// A device or fifo, which no world may have.
+    Special(FileType),
+}
+
+/// One entry.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) path: RelPath,
+    pub(super) kind: Kind,
+    pub(super) meta: Meta,
+    /// The length of the file.
+    pub(super) size: u64,
+    /// Offset and length of the pieces of data that follow.
+    pub(super) pieces: Vec<(u64, u64)>,
+    /// It has file flags, which are not restored.
+    pub(super) flags: bool,
+    /// Attributes that are not restored.
+    pub(super) dropped_attributes: u64,
+}
+
+/// An archive from its beginning to its end mark.
+pub(super) struct Tarball<'a> {
+    input: &'a mut Chunks,
+    origin: &'a str,
+    /// Data of the current entry that were not read yet, and the padding after them.
+    data: u64,
+    padding: u64,
+    /// Where the header of the current entry begins.
+    at: u64,
+    name: String,
+}
+
+impl<'a> Tarball<'a> {
+    pub(super) fn new(input: &'a mut Chunks, origin: &'a str) -> Tarball<'a> {
+        Tarball {
+            input,
+            origin,
+            data: 0,
+            padding: 0,
+            at: 0,
+            name: String::new(),
+        }
+    }
+
+    /// The next entry; none at the end mark, after which only zeros may follow.
+    pub(super) fn next(&mut self) -> Result<Option<Entry>, WorldError> {
+        let mut pax: Option<Pax> = None;
+        let mut long_name = None;
+        let mut long_link = None;
+        loop {
+            self.skip_data()?;
+            self.at = self.input.offset();
+            let Some(block) = self.header()? else {
+                return self.end().map(|()| None);
+            };
+            let header = Header(block);
+            if !checksum_is_right(&header.0) {
+                return Err(self.malformed("the checksum of the header is wrong"));
+            }
+            self.name = header.path().escape_ascii().to_string();
+            let size = self.number(&header, SIZE, "size")?;
+            match header.0[TYPE] {
+                b'x' => {
+                    let data = self.extended(size)?;
+                    pax = Some(pax::parse(&data).map_err(|e| self.entry(e))?);
+                }
+                b'g' => {
+                    // What it says would hold for all that follow: harmless are only comments.
+                    let data = self.extended(size)?;
+                    let global = pax::parse(&data).map_err(|e| self.entry(e))?;
+                    if global != Pax::default() {
+                        return Err(self.malformed("a global header that changes entries"));
+                    }
+                }
+                b'L' => long_name = Some(trimmed(self.extended(size)?)),
+                b'K' => long_link = Some(trimmed(self.extended(size)?)),
+                _ => {
+                    let mut pax = pax.unwrap_or_default();
+                    pax.path = pax.path.or(long_name);
+                    pax.linkpath = pax.linkpath.or(long_link);
+                    return self.make(&header, size, pax).map(Some);
+                }
+            }
+        }
+    }
+
+    /// The next piece of the data of the current entry; empty when there is no more.
+    pub(super) fn data(&mut self) -> Result<&[u8], WorldError> {
+        if self.data == 0 {
+            return Ok(&[]);
+        }
+        if self.input.fill()?.is_empty() {
+            return Err(self.truncated("the content of a file"));
+        }
+        let there = self.input.fill()?;
+        Ok(&there[..there
+            .len()
+            .min(usize::try_from(self.data).unwrap_or(usize::MAX))])
+    }
+
+    /// Marks bytes of the last [`Tarball::data`] as used.
+    pub(super) fn consume(&mut self, n: usize) {
+        self.input.consume_bytes(n);
+        self.data -= n as u64;
+    }
+
+    /// The error for the current entry.
+    pub(super) fn entry(&self, source: EntryError) -> WorldError {
+        WorldError::Entry {
+            name: self.name.clone(),
+            offset: self.at,
+            source,
+        }
+    }
+
+    fn make(&mut self, header: &Header, size: u64, pax: Pax) -> Result<Entry, WorldError> {
+        let raw = pax.path.clone().unwrap_or_else(|| header.path());
+        self.name = raw.escape_ascii().to_string();
+        let path = RelPath::parse(&raw).map_err(|e| self.entry(EntryError::Name(e)))?;
+        let link = pax.linkpath.unwrap_or_else(|| header.text(LINK).to_vec());
+        // In v7 a directory is a file whose name ends with a slash.
+        let directory_name = raw.ends_with(b"/");
+        let kind = match header.0[TYPE] {
+            0 | b'0' | b'7' if directory_name => Kind::Dir,
+            0 | b'0' | b'7' | b'S' => Kind::File,
+            b'1' => Kind::HardLink(RelPath::parse(&link).map_err(|problem| {
+                let target = link.escape_ascii().to_string();
+                self.entry(EntryError::HardLinkName { target, problem })
+            })?),
+            b'2' => {
+                if link.is_empty() || link.len() > 1023 || link.contains(&0) {
+                    return Err(self.entry(EntryError::LinkTarget));
+                }
+                Kind::Symlink(link)
+            }
+            b'3' => Kind::Special(FileType::CharacterDevice),
+            b'4' => Kind::Special(FileType::BlockDevice),
+            b'5' => Kind::Dir,
+            b'6' => Kind::Special(FileType::Fifo),
+            other => {
+                let shown = other.escape_ascii().to_string();
+                return Err(self.entry(EntryError::UnknownType(shown)));
+            }
+        };
+        let size = pax.size.unwrap_or(size);
+        self.data = 0;
+        self.padding = 0;
+        match kind {
+            Kind::File => self.expect(size),
+            // Some writers give a directory or link the size of what it is on disk, without data.
+            _ if size == 0 || kind == Kind::Dir => {}
+            Kind::Symlink(_) | Kind::HardLink(_) | Kind::Special(_) | Kind::Dir => {
+                return Err(self.malformed("a link or device that has data"));
+            }
+        }
+        let (size, pieces) = match (&kind, pax.sparse) {
+            (Kind::File, Some(sparse)) => self.pax_sparse(sparse)?,
+            (Kind::File, None) if header.0[TYPE] == b'S' => self.gnu_sparse(header, size)?,
+            _ => (size, vec![(0, size)]),
+        };
+        let (mtime, nsec) = match pax.mtime {
+            Some(time) => time,
+            None => (self.signed(header, MTIME, "time")?, 0),
+        };
+        let uid = match pax.uid {
+            Some(uid) => uid,
+            None => self.number(header, UID, "owner")?,
+        };
+        let gid = match pax.gid {
+            Some(gid) => gid,
+            None => self.number(header, GID, "group")?,
+        };
+        let id = |what, id: u64| match u32::try_from(id) {
+            // The last one means "unchanged" to chown.
+            Ok(id) if id != u32::MAX => Ok(id),
+            _ => Err(self.entry(field(what, id.to_string().as_bytes()))),
+        };
+        let meta = Meta {
+            mode: (self.number(header, MODE, "mode")? & 0o7777) as u32,
+            uid: id("owner", uid)?,
+            gid: id("group", gid)?,
+            mtime,
+            nsec,
+            attributes: pax.attributes,
+        };
+        Ok(Entry {
+            path,
+            kind,
+            meta,
+            size,
+            pieces,
+            flags: pax.flags,
+            dropped_attributes: pax.dropped,
+        })
+    }
+
+    fn expect(&mut self, data: u64) {
+        self.data = data;
+        self.padding = data.wrapping_neg() % BLOCK as u64;
+    }
+
+    /// The map of a pax sparse file, which in version 1.0 is the beginning of its data: decimal
+    /// numbers, one a line, the first one the number of pieces, filled up to a whole block.
+    fn pax_sparse(&mut self, mut sparse: Sparse) -> Result<(u64, Vec<(u64, u64)>), WorldError> {
+        if sparse.map_in_data {
+            let mut block = Vec::new();
+            let mut line = Vec::new();
+            let mut numbers: Vec<u64> = Vec::new();
+            let mut wanted = 1;
+            while numbers.len() < wanted {
+                if block.is_empty() {
+                    block = self.data_block()?;
+                }
+                let byte = block.remove(0);
+                if byte != b'\n' {
+                    line.push(byte);
+                    if line.len() > 20 {
+                        return Err(self.entry(field("sparse map", &line)));
+                    }
+                    continue;
+                }
+                let number = pax::number("sparse map", &line).map_err(|e| self.entry(e))?;
+                line.clear();
+                numbers.push(number);
+                if numbers.len() == 1 {
+                    let pieces = usize::try_from(number).unwrap_or(usize::MAX);
+                    if pieces > PIECES_MAX {
+                        return Err(self.entry(field("sparse map", number.to_string().as_bytes())));
+                    }
+                    wanted = 1 + 2 * pieces;
+                }
+            }
+            sparse.map = numbers[1..]
+                .chunks_exact(2)
+                .map(|pair| (pair[0], pair[1]))
+                .collect();
+        }
+        self.checked(sparse.map, sparse.size)
+    }
+
+    /// The map of an old GNU sparse file: four pieces in the header, 21 in each block after it.
+    fn gnu_sparse(
+        &mut self,
+        header: &Header,
+        stored: u64,
+    ) -> Result<(u64, Vec<(u64, u64)>), WorldError> {
+        let real = self.number(header, (483, 12), "sparse size")?;
+        let mut map = Vec::new();
+        let mut block = header.0;
+        let (mut at, mut more) = (386, 482);
+        loop {
+            while at + 24 <= more {
+                let piece = Header(block);
+                if piece.0[at] != 0 {
+                    let offset = self.number(&piece, (at, 12), "sparse map")?;
+                    map.push((offset, self.number(&piece, (at + 12, 12), "sparse map")?));
+                }
+                at += 24;
+            }
+            if block[more] == 0 {
+                break;
+            }
+            if map.len() > PIECES_MAX {
+                return Err(self.malformed("a sparse file with too many pieces"));
+            }
+            block = self.block()?.ok_or_else(|| self.truncated("a header"))?;
+            (at, more) = (0, 504);
+        }
+        self.expect(stored);
+        self.checked(map, real)
+    }
+
+    fn checked(
+        &self,
+        map: Vec<(u64, u64)>,
+        size: u64,
+    ) -> Result<(u64, Vec<(u64, u64)>), WorldError> {
+        let data = pax::check_map(&map, size).map_err(|e| self.entry(e))?;
+        if data != self.data {
+            return Err(self.malformed("a sparse file whose data are not as long as its map says"));
+        }
+        Ok((size, map))
+    }
+
+    fn data_block(&mut self) -> Result<Vec<u8>, WorldError> {
+        if self.data < BLOCK as u64 {
+            return Err(self.malformed("a sparse file without its map"));
+        }
+        let block = self
+            .block()?
+            .ok_or_else(|| self.truncated("the content of a file"))?;
+        self.data -= BLOCK as u64;
+        Ok(block.to_vec())
+    }
+
+    fn skip_data(&mut self) -> Result<(), WorldError> {
+        while self.data > 0 {
+            let n = self.data()?.len();
+            self.consume(n);
+        }
+        while self.padding > 0 {
+            let there = self.input.fill()?.len();
+            if there == 0 {
+                return Err(self.truncated("the content of a file"));
+            }
+            let n = there.min(self.padding as usize);
+            self.input.consume_bytes(n);
+            self.padding -= n as u64;
+        }
+        Ok(())
+    }
+
+    /// The data of an extended header or long name.
+    fn extended(&mut self, size: u64) -> Result<Vec<u8>, WorldError> {
+        if size > EXTENDED_MAX {
+            return Err(self.malformed("an extended header that is too large"));
+        }
+        self.expect(size);
+        let mut data = Vec::with_capacity(size as usize);
+        loop {
+            let piece = self.data()?;
+            let n = piece.len();
+            if n == 0 {
+                break;
+            }
+            data.extend_from_slice(piece);
+            self.consume(n);
+        }
+        self.skip_data()?;
+        Ok(data)
+    }
+
+    /// A header; none at a block of zeros, which is the end mark.
+    fn header(&mut self) -> Result<Option<[u8; BLOCK]>, WorldError> {
+        match self.block()? {
+            None => Err(self.truncated("the archive, before its end mark")),
+            Some(block) if block.iter().all(|b| *b == 0) => Ok(None),
+            Some(block) => Ok(Some(block)),
+        }
+    }
+
+    fn block(&mut self) -> Result<Option<[u8; BLOCK]>, WorldError> {
+        let there = self.input.peek(BLOCK)?;
+        if there.is_empty() {
+            return Ok(None);
+        }
+        let Some(block) = there.first_chunk::<BLOCK>().copied() else {
+            let n = there.len();
+            self.input.consume_bytes(n);
+            return Err(self.truncated("a header"));
+        };
+        self.input.consume_bytes(BLOCK);
+        Ok(Some(block))
+    }
+
+    /// Only zeros may follow the end mark; all of it is read, so that all of it is digested.
+    fn end(&mut self) -> Result<(), WorldError> {
+        loop {
+            let there = self.input.fill()?;
+            let length = there.len();
+            if length == 0 {
+                return Ok(());
+            }
+            if let Some(at) = there.iter().position(|b| *b != 0) {
+                return Err(WorldError::Trailing {
+                    origin: self.origin.to_owned(),
+                    offset: self.input.offset() + at as u64,
+                    layer: LAYER,
+                });
+            }
+            self.input.consume_bytes(length);
+        }
+    }
+
+    fn number(&self, header: &Header, at: Field, what: &'static str) -> Result<u64, WorldError> {
+        let value = self.signed(header, at, what)?;
+        u64::try_from(value).map_err(|_| self.entry(field(what, value.to_string().as_bytes())))
+    }
+
+    fn signed(&self, header: &Header, at: Field, what: &'static str) -> Result<i64, WorldError> {
+        let bytes = header.field(at);
+        numeric(bytes).ok_or_else(|| self.entry(field(what, bytes)))
+    }
+
+    fn malformed(&self, problem: &str) -> WorldError {
+        WorldError::Malformed {
+            origin: self.origin.to_owned(),
+            offset: self.at,
+            problem: problem.to_owned(),
+        }
+    }
+
+    fn truncated(&self, within: &'static str) -> WorldError {
+        WorldError::Truncated {
+            origin: self.origin.to_owned(),
+            offset: self.input.offset(),
+            layer: LAYER,
+            within,
+        }
+    }
+}
+
+/// Offset and length of a field.
+type Field = (usize, usize);
+const NAME: Field = (0, 100);
+const MODE: Field = (100, 8);
+const UID: Field = (108, 8);
+const GID: Field = (116, 8);
+const SIZE: Field = (124, 12);
+const MTIME: Field = (136, 12);
+const CHECKSUM: Field = (148, 8);
+const TYPE: usize = 156;
+const LINK: Field = (157, 100);
+const PREFIX: Field = (345, 155);
+
+struct Header([u8; BLOCK]);
+
+impl Header {
+    fn field(&self, (start, length): Field) -> &[u8] {
+        &self.0[start..start + length]
+    }
+
+    /// A text field: up to its NUL, if it has one.
+    fn text(&self, at: Field) -> &[u8] {
+        let bytes = self.field(at);
+        &bytes[..bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len())]
+    }
+
+    fn path(&self) -> Vec<u8> {
+        let name = self.text(NAME);
+        // GNU's magic has no NUL here, and other things where ustar has its prefix.
+        let prefix = if &self.0[257..263] == b"ustar\0" {
+            self.text(PREFIX)
+        } else {
+            &[]
+        };
+        if prefix.is_empty() {
+            name.to_vec()
+        } else {
+            [prefix, b"/", name].concat()
+        }
+    }
+}
+
+/// A number: octal text, or GNU's big-endian binary with the top bit set.
+fn numeric(bytes: &[u8]) -> Option<i64> {
+    let (first, rest) = bytes.split_first()?;
+    if first & 0x80 != 0 {
+        // 0x80 is positive, 0xff negative; the value takes all the bits below.
+        let mut value: i128 = if first & 0x40 != 0 { -1 } else { 0 };
+        value = (value << 6) | i128::from(first & 0x3f);
+        for byte in rest {
+            value = (value << 8) | i128::from(*byte);
+        }
+        return i64::try_from(value).ok();
+    }
+    let text = bytes.trim_ascii_start();
+    let digits = text.iter().take_while(|b| !matches!(b, 0 | b' ')).copied();
+    let mut value: i64 = 0;
+    for digit in digits {
+        if !(b'0'..=b'7').contains(&digit) {
+            return None;
+        }
+        value = value.checked_mul(8)?.checked_add(i64::from(digit - b'0'))?;
+    }
+    Some(value)
+}
+
+/// Whether the block has the checksum of a header. Old writers summed signed bytes.
+pub(super) fn checksum_is_right(block: &[u8]) -> bool {
+    let (start, length) = CHECKSUM;
+    let Some(expected) = block.get(start..start + length).and_then(numeric) else {
+        return false;
+    };
+    let covered = || {
+        block.iter().enumerate().map(|(at, byte)| {
+            if (start..start + length).contains(&at) {
+                b' '
+            } else {
+                *byte
+            }
+        })
+    };
+    let unsigned: i64 = covered().map(i64::from).sum();
+    let signed: i64 = covered().map(|byte| i64::from(byte as i8)).sum();
+    block.iter().any(|b| *b != 0) && (unsigned == expected || signed == expected)
+}
+
+/// A GNU long name ends with its NUL.
+fn trimmed(mut name: Vec<u8>) -> Vec<u8> {
+    if name.last() == Some(&0) {
+        name.pop();
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::numeric;
+
+    #[test]
+    fn numbers() {
+        assert_eq!(numeric(b"0000755\0"), Some(0o755));
+        assert_eq!(numeric(b"  755 \0\0"), Some(0o755));
+        assert_eq!(numeric(b"\0\0\0\0\0\0\0\0"), Some(0));
+        assert_eq!(numeric(b"\x80\0\0\0\0\0\x10\0"), Some(4096));
+        assert_eq!(numeric(b"\xff\xff\xff\xff\xff\xff\xff\xfe"), Some(-2));
+        assert_eq!(numeric(b"77777777777\0"), Some(0o77777777777));
+        assert_eq!(numeric(b"0000789\0"), None);
+        assert_eq!(
+            numeric(b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+            None
+        );
+    }
+}

@@ -1,0 +1,177 @@
+//! Walking a tree through directory descriptors, sorted, without following links or leaving its
+//! file system.
+//! Must not be here: what is done with what is found.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+
+use super::dirs::{Dirs, kind};
+use super::error::WorldError;
+use super::progress::Cancel;
+use crate::profile::RelPath;
+
+/// A file of a tree.
+pub(super) struct Node<'a> {
+    /// Where it is.
+    pub(super) path: &'a RelPath,
+    /// The directory that holds it; of the root, the root.
+    pub(super) parent: BorrowedFd<'a>,
+    /// What it is.
+    pub(super) stat: &'a Stat,
+    /// The root of the walk, for messages.
+    pub(super) root: &'a Path,
+    /// It is another file system, which is not entered.
+    pub(super) is_mount: bool,
+}
+
+/// What to do with the entries of a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Visit {
+    /// Visit them.
+    Enter,
+    /// Leave them out.
+    Skip,
+}
+
+const DIR: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+/// Never waits for the other end of a fifo that took the place of a file.
+const FILE: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC);
+
+impl Node<'_> {
+    /// Its type.
+    pub(super) fn kind(&self) -> FileType {
+        kind(self.stat)
+    }
+
+    /// An error about it.
+    pub(super) fn error(&self, op: &'static str, e: impl Into<std::io::Error>) -> WorldError {
+        WorldError::io(op, self.path.under(self.root), e)
+    }
+
+    /// Opens a regular file or a directory for reading, and checks that it is still the same.
+    pub(super) fn open(&self) -> Result<File, WorldError> {
+        let flags = if self.kind() == FileType::Directory {
+            DIR
+        } else {
+            FILE
+        };
+        let name = if self.path.is_root() {
+            ".".as_ref()
+        } else {
+            self.path.name()
+        };
+        let fd = rustix::fs::openat(self.parent, name, flags, Mode::empty())
+            .map_err(|e| self.error("open", e))?;
+        let now = rustix::fs::fstat(&fd).map_err(|e| self.error("stat", e))?;
+        if (now.st_dev, now.st_ino) != (self.stat.st_dev, self.stat.st_ino) {
+            return Err(self.error("read", rustix::io::Errno::STALE));
+        }
+        Ok(File::from(fd))
+    }
+
+    /// The target of a symbolic link.
+    pub(super) fn link_target(&self) -> Result<Vec<u8>, WorldError> {
+        rustix::fs::readlinkat(self.parent, self.path.name(), Vec::new())
+            .map(CString::into_bytes)
+            .map_err(|e| self.error("read the link", e))
+    }
+}
+
+/// Visits the root and everything below it, a directory before its entries, those by name.
+///
+/// `.zfs` in the root is no part of the tree. Directories on other file systems are visited and
+/// marked, but not entered.
+pub(super) fn walk(
+    root: &Path,
+    cancel: &Cancel,
+    visit: &mut dyn FnMut(&Node<'_>) -> Result<Visit, WorldError>,
+) -> Result<(), WorldError> {
+    let fd = Dirs::open(root)?.into_root();
+    let stat = rustix::fs::fstat(&fd).map_err(|e| WorldError::io("stat", root, e))?;
+    let path = RelPath::root();
+    let node = Node {
+        path: &path,
+        parent: fd.as_fd(),
+        stat: &stat,
+        root,
+        is_mount: false,
+    };
+    if visit(&node)? == Visit::Skip {
+        return Ok(());
+    }
+    Walk {
+        root,
+        device: stat.st_dev,
+        cancel,
+        visit,
+    }
+    .entries(&path, fd)
+}
+
+struct Walk<'a> {
+    root: &'a Path,
+    device: rustix::fs::Dev,
+    cancel: &'a Cancel,
+    visit: &'a mut dyn FnMut(&Node<'_>) -> Result<Visit, WorldError>,
+}
+
+impl Walk<'_> {
+    fn entries(&mut self, dir: &RelPath, fd: OwnedFd) -> Result<(), WorldError> {
+        self.cancel.check()?;
+        for name in names(&fd).map_err(|e| WorldError::io("list", dir.under(self.root), e))? {
+            if dir.is_root() && name.as_bytes() == b".zfs" {
+                continue;
+            }
+            // A tree that is deeper than a path can be long ends here.
+            let path = dir
+                .join(name.as_bytes())
+                .map_err(|source| WorldError::Name {
+                    name: name.as_bytes().escape_ascii().to_string(),
+                    dir: dir.under(self.root),
+                    source,
+                })?;
+            let host = || path.under(self.root);
+            let stat = rustix::fs::statat(&fd, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|e| WorldError::io("stat", host(), e))?;
+            let is_mount = stat.st_dev != self.device;
+            let node = Node {
+                path: &path,
+                parent: fd.as_fd(),
+                stat: &stat,
+                root: self.root,
+                is_mount,
+            };
+            let next = (self.visit)(&node)?;
+            if kind(&stat) == FileType::Directory && next == Visit::Enter && !is_mount {
+                let child = rustix::fs::openat(&fd, name.as_c_str(), DIR, Mode::empty())
+                    .map_err(|e| WorldError::io("open the directory", host(), e))?;
+                self.entries(&path, child)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names in a directory, sorted.
+pub(super) fn names(fd: impl AsFd) -> rustix::io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(fd)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

@@ -1,0 +1,229 @@
+//! Making a tree below a root that hostile input describes: nothing is written through a link.
+//!
+//! Files are made new (`O_EXCL`), never opened for writing where something is; what is in the way is
+//! unlinked first, a directory never. Owner, mode and time of directories are set at the end, so
+//! that their entries do not change them and no default ACL reaches what is made below.
+//! Must not be here: where the tree comes from.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::dirs::{DirError, Dirs, kind};
+use super::error::{EntryError, WorldError};
+use super::meta::Meta;
+use crate::profile::RelPath;
+
+/// What went wrong: the input asked for something it may not, or the system refused.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    Entry(EntryError),
+    World(WorldError),
+}
+
+impl WriteError {
+    /// With the words of an archive entry.
+    pub(super) fn of_entry(self, entry: impl FnOnce(EntryError) -> WorldError) -> WorldError {
+        match self {
+            WriteError::Entry(problem) => entry(problem),
+            WriteError::World(error) => error,
+        }
+    }
+}
+
+impl From<WorldError> for WriteError {
+    fn from(error: WorldError) -> WriteError {
+        WriteError::World(error)
+    }
+}
+
+impl From<EntryError> for WriteError {
+    fn from(error: EntryError) -> WriteError {
+        WriteError::Entry(error)
+    }
+}
+
+impl From<DirError> for WriteError {
+    fn from(error: DirError) -> WriteError {
+        match error {
+            DirError::Link(path) => EntryError::ThroughLink(path).into(),
+            DirError::File(path) => EntryError::ThroughFile(path).into(),
+            DirError::Missing(path) => EntryError::MissingTarget(path).into(),
+            DirError::Sys(error) => error.into(),
+        }
+    }
+}
+
+/// A tree being made.
+#[derive(Debug)]
+pub(super) struct Writer {
+    dirs: Dirs,
+    pending: BTreeMap<RelPath, Meta>,
+}
+
+impl Writer {
+    /// The root must exist.
+    pub(super) fn open(root: &Path) -> Result<Writer, WorldError> {
+        Ok(Writer {
+            dirs: Dirs::open(root)?,
+            pending: BTreeMap::new(),
+        })
+    }
+
+    /// A directory; one that is there is kept, with the new owner, mode and time.
+    pub(super) fn dir(&mut self, path: &RelPath, meta: Meta) -> Result<(), WriteError> {
+        if !path.is_root() {
+            let host = path.under(self.dirs.root());
+            let parent = self.dirs.parent(path, true)?;
+            let made = rustix::fs::mkdirat(parent, path.name(), Mode::from_raw_mode(0o700));
+            match made {
+                Ok(()) => {}
+                Err(Errno::EXIST) => {
+                    let there = rustix::fs::statat(parent, path.name(), AtFlags::SYMLINK_NOFOLLOW)
+                        .map_err(|e| WorldError::io("stat", &host, e))?;
+                    if kind(&there) != FileType::Directory {
+                        unlink(parent, path, &host)?;
+                        rustix::fs::mkdirat(parent, path.name(), Mode::from_raw_mode(0o700))
+                            .map_err(|e| WorldError::io("make the directory", &host, e))?;
+                    }
+                }
+                Err(e) => return Err(WorldError::io("make the directory", &host, e).into()),
+            }
+        }
+        self.pending.insert(path.clone(), meta);
+        Ok(())
+    }
+
+    /// A symbolic link. Its target may be anything: nobody follows it from outside.
+    pub(super) fn symlink(
+        &mut self,
+        path: &RelPath,
+        target: &[u8],
+        meta: &Meta,
+    ) -> Result<(), WriteError> {
+        let host = self.host(path)?;
+        let root = self.dirs.root().to_path_buf();
+        let parent = self.dirs.parent(path, true)?;
+        replacing(parent, path, &host, || {
+            rustix::fs::symlinkat(target, parent, path.name())
+        })?;
+        meta.apply_to_link(parent, path, &|p| p.under(&root))?;
+        Ok(())
+    }
+
+    /// Another name for a file that is there.
+    pub(super) fn hard_link(&mut self, path: &RelPath, target: &RelPath) -> Result<(), WriteError> {
+        let host = self.host(path)?;
+        if path == target {
+            return Err(EntryError::SelfLink.into());
+        }
+        match self.dirs.stat(target)?.map(|stat| kind(&stat)) {
+            None => return Err(EntryError::MissingTarget(target.clone()).into()),
+            Some(FileType::Directory) => {
+                return Err(EntryError::DirectoryTarget(target.clone()).into());
+            }
+            Some(_) => {}
+        }
+        let from = self.dirs.parent(target, false)?.try_clone_to_owned();
+        let from = from.map_err(|e| WorldError::io("open the directory of", &host, e))?;
+        let parent = self.dirs.parent(path, true)?;
+        // Without AT_SYMLINK_FOLLOW a link to a symbolic link is one to the link itself.
+        replacing(parent, path, &host, || {
+            rustix::fs::linkat(&from, target.name(), parent, path.name(), AtFlags::empty())
+        })?;
+        Ok(())
+    }
+
+    /// A new, empty file. Its owner, mode and time are set by [`Writer::close`].
+    pub(super) fn create(&mut self, path: &RelPath) -> Result<File, WriteError> {
+        let host = self.host(path)?;
+        let parent = self.dirs.parent(path, true)?;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = replacing(parent, path, &host, || {
+            rustix::fs::openat(parent, path.name(), flags, Mode::from_raw_mode(0o600))
+        })?;
+        Ok(File::from(fd))
+    }
+
+    /// Ends a file.
+    pub(super) fn close(&self, path: &RelPath, file: &File, meta: &Meta) -> Result<(), WorldError> {
+        meta.apply(file, path, &|p| p.under(self.dirs.root()))
+    }
+
+    /// Sets what directories have, the deepest first.
+    pub(super) fn finish(mut self) -> Result<(), WorldError> {
+        let root = self.dirs.root().to_path_buf();
+        let pending = std::mem::take(&mut self.pending);
+        for (path, meta) in pending.iter().rev() {
+            let fd = self.dirs.dir(path, false).map_err(|e| e.in_tree(&root))?;
+            let fd = fd
+                .try_clone_to_owned()
+                .map_err(|e| WorldError::io("open the directory", path.under(&root), e))?;
+            meta.apply(&File::from(fd), path, &|p| p.under(&root))?;
+        }
+        Ok(())
+    }
+
+    fn host(&self, path: &RelPath) -> Result<std::path::PathBuf, WriteError> {
+        if path.is_root() {
+            return Err(EntryError::ReplacesRoot.into());
+        }
+        Ok(path.under(self.dirs.root()))
+    }
+}
+
+/// Makes something, and once more after removing what was in its way.
+fn replacing<T>(
+    parent: impl AsFd,
+    path: &RelPath,
+    host: &Path,
+    make: impl Fn() -> rustix::io::Result<T>,
+) -> Result<T, WriteError> {
+    let made = match make() {
+        Err(Errno::EXIST) => {
+            unlink(&parent, path, host)?;
+            make()
+        }
+        other => other,
+    };
+    made.map_err(|e| WorldError::io("make", host, e).into())
+}
+
+fn unlink(parent: impl AsFd, path: &RelPath, host: &Path) -> Result<(), WriteError> {
+    match rustix::fs::unlinkat(&parent, path.name(), AtFlags::empty()) {
+        Ok(()) => Ok(()),
+        // Linux says EISDIR, POSIX and FreeBSD EPERM.
+        Err(e @ (Errno::ISDIR | Errno::PERM)) => {
+            let there = rustix::fs::statat(&parent, path.name(), AtFlags::SYMLINK_NOFOLLOW);
+            match there.map(|stat| kind(&stat)) {
+                Ok(FileType::Directory) => Err(EntryError::ReplacesDirectory.into()),
+                _ => Err(WorldError::io("replace", host, e).into()),
+            }
+        }
+        Err(e) => Err(WorldError::io("replace", host, e).into()),
+    }
+}
+
+/// Writes data at an offset; long runs of zeros become holes.
+pub(super) fn write_at(file: &mut File, offset: u64, data: &[u8]) -> std::io::Result<()> {
+    const RUN: usize = 64 << 10;
+    let mut at = offset;
+    let mut position = None;
+    for run in data.chunks(RUN) {
+        if run.len() < RUN || run.iter().any(|b| *b != 0) {
+            if position != Some(at) {
+                file.seek(SeekFrom::Start(at))?;
+            }
+            file.write_all(run)?;
+            position = Some(at + run.len() as u64);
+        }
+        at += run.len() as u64;
+    }
+    Ok(())
+}
