@@ -169,6 +169,8 @@ fn seal_makes_both_snapshots_and_moves_the_track() {
         expect: None,
         value: "{\"current\":1}".into(),
     };
+    let halves = ["basejail/1", "newjail/1"].map(|half| format!("{site}/{half}"));
+    run("zfs", &["set", "sync=disabled", &halves[0], &halves[1]]);
     let program = Seal {
         track: Some(track),
         ..seal(&site, 2)
@@ -191,6 +193,8 @@ fn seal_makes_both_snapshots_and_moves_the_track() {
         Some("{\"current\":1}")
     );
     assert_eq!(local(&base, "readonly"), None);
+    assert_eq!(local(&base, "sync"), None);
+    assert_eq!(local(&skeleton, "sync"), None);
     let readonly = run("zfs", &["get", "-Hp", "-o", "value", "readonly", &base]);
     assert_eq!(readonly.trim(), "on");
     let written = run("zfs", &["get", "-Hp", "-o", "value", "written@1", &base]);
