@@ -205,7 +205,7 @@ fn a_destroy_that_is_cut_short_has_raised_the_epoch_and_goes_on() {
     };
     let mut epoch = 3;
     let mut program = plan(epoch);
-    for instructions in (500..).step_by(100) {
+    for instructions in (900..).step_by(300) {
         let limits = Limits {
             instructions,
             ..Limits::default()
