@@ -48,6 +48,8 @@ pub(super) struct Entry {
     pub(super) pieces: Vec<(u64, u64)>,
     /// It has file flags, which are not restored.
     pub(super) flags: bool,
+    /// Access control lists with names, of the attributes they become.
+    pub(super) named_acls: Vec<(&'static str, Vec<u8>)>,
     /// Attributes that are not restored.
     pub(super) dropped_attributes: u64,
 }
@@ -138,6 +140,11 @@ impl<'a> Tarball<'a> {
         self.data -= n as u64;
     }
 
+    /// Where the header of the current entry begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.at
+    }
+
     /// The error for the current entry.
     pub(super) fn entry(&self, source: EntryError) -> WorldError {
         WorldError::Entry {
@@ -224,6 +231,7 @@ impl<'a> Tarball<'a> {
             size,
             pieces,
             flags: pax.flags,
+            named_acls: pax.named_acls,
             dropped_attributes: pax.dropped,
         })
     }
