@@ -129,7 +129,7 @@ install: ## install what `make release` built; PREFIX (/usr/local), DESTDIR
 		chmod 644 $(DEST)/lib/systemd/system/ezz.service; fi
 	install -d $(DEST)/share/man/man8 $(DEST)/share/bash-completion/completions $(DEST)/share/zsh/site-functions \
 		$(DEST)/share/fish/vendor_completions.d
-	if $(RELEASE) man --help >/dev/null 2>&1; then $(RELEASE) man --directory $(DEST)/share/man/man8; fi
+	if $(RELEASE) man --help >/dev/null 2>&1; then $(RELEASE) man $(DEST)/share/man/man8; fi
 	if $(RELEASE) completions --help >/dev/null 2>&1; then \
 		$(RELEASE) completions bash >$(DEST)/share/bash-completion/completions/ezz && \
 		$(RELEASE) completions zsh >$(DEST)/share/zsh/site-functions/_ezz && \

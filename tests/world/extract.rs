@@ -254,7 +254,21 @@ fn attributes_and_lists() -> Result<(), Fail> {
             ),
         ])
         .dir("d")
-        .file("d/inside", b"gets no default list");
+        .file("d/inside", b"gets no default list")
+        // GNU tar gives names, which come before the files that explain them.
+        .pax(&[(
+            "SCHILY.acl.access",
+            b"user::rw-,group::r--,group:adm:r--,mask::r--,other::---",
+        )])
+        .file("named", b"")
+        .pax(&[(
+            "SCHILY.acl.access",
+            b"user::rw-,user:nobody-knows:r--,mask::r--",
+        )])
+        .file("replaced", b"")
+        .file("replaced", b"has no list")
+        .dir("etc")
+        .file("etc/group", b"root:x:0:\nadm:x:4:\n");
     let report = unpack(archive.end(), root.path())?;
     assert_eq!(
         xattr::get(root.path().join("f"), "user.note")?.as_deref(),
@@ -270,6 +284,11 @@ fn attributes_and_lists() -> Result<(), Fail> {
         assert!(xattr::get(&dir, "system.posix_acl_access")?.is_some_and(|acl| acl.len() == 44));
         assert!(xattr::get(&dir, "system.posix_acl_default")?.is_some());
         assert!(xattr::get(dir.join("inside"), "system.posix_acl_access")?.is_none());
+        let named = xattr::get(root.path().join("named"), "system.posix_acl_access")?;
+        let adm = [8, 0, 4, 0, 4, 0, 0, 0];
+        assert!(named.is_some_and(|acl| acl[4..].chunks(8).any(|entry| entry == adm)));
+        let replaced = root.path().join("replaced");
+        assert!(xattr::get(replaced, "system.posix_acl_access")?.is_none());
     }
     Ok(())
 }

@@ -5,6 +5,8 @@
 //! not know what a jail or a world is beyond the names that its channel programs use, it prints
 //! nothing, and it decides nothing: whoever calls it has already parsed every name.
 
+#![deny(clippy::undocumented_unsafe_blocks)]
+
 pub mod channel;
 pub mod core;
 pub mod errno;

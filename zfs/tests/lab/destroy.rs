@@ -3,7 +3,7 @@
 use ezz_zfs::program::{Destroy, Doomed, Refusal, Reply, Why};
 use ezz_zfs::{Errno, Limits, MountFlags, NvMap, ProgramError};
 
-use crate::pool::{Pool, guid, local};
+use crate::pool::{Pool, column, guid, local};
 
 fn destroy(site: &str, epoch: u64, names: &[&str]) -> Destroy {
     let datasets = names
@@ -182,17 +182,30 @@ fn guids_on_both_sides_of_the_sign_bit_are_compared_rightly() {
 fn a_destroy_that_is_cut_short_has_raised_the_epoch_and_goes_on() {
     let pool = Pool::new();
     let site = pool.sealed();
-    let names: Vec<String> = (0..60).map(|n| format!("{site}/jails/n{n}")).collect();
-    for name in &names {
-        pool.zfs
-            .clone(name, &format!("{site}/newjail/1@1"), &NvMap::new())
-            .unwrap();
+    for n in 0..60 {
+        let (name, origin) = (format!("{site}/jails/n{n}"), format!("{site}/newjail/1@1"));
+        pool.zfs.clone(&name, &origin, &NvMap::new()).unwrap();
     }
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let program = destroy(&site, 3, &names);
-    let left = || names.iter().filter(|name| pool.zfs.exists(name)).count();
+    let doomed = || -> Vec<Doomed> {
+        let parent = format!("{site}/jails");
+        let mut found = column(&parent, "guid", "none");
+        found.remove(&parent);
+        found
+            .into_iter()
+            .map(|(name, guid)| Doomed {
+                name,
+                guid: guid.parse().unwrap(),
+            })
+            .collect()
+    };
+    let plan = |epoch| Destroy {
+        site: site.clone(),
+        epoch,
+        datasets: doomed(),
+    };
     let mut epoch = 3;
-    for instructions in (500..).step_by(100) {
+    let mut program = plan(epoch);
+    for instructions in (900..).step_by(300) {
         let limits = Limits {
             instructions,
             ..Limits::default()
@@ -202,31 +215,26 @@ fn a_destroy_that_is_cut_short_has_raised_the_epoch_and_goes_on() {
             matches!(result, Err(ProgramError::Instructions { .. })),
             "{result:?}"
         );
-        if local(&site, "ezz:epoch").as_deref() == Some("4") {
-            epoch = 4;
-            break;
-        }
-        assert_eq!(
-            left(),
-            names.len(),
+        let (before, left) = (epoch, doomed().len());
+        epoch = local(&site, "ezz:epoch").unwrap().parse().unwrap();
+        assert!(
+            epoch > before || left == 60,
             "nothing goes before the epoch is raised"
         );
+        if left < 60 {
+            assert!(left > 0, "cut only after all was gone");
+            break;
+        }
+        program = plan(epoch);
     }
-    assert_eq!(epoch, 4);
     // The old plan is stale now; a new one takes what is left.
-    assert_eq!(program.run(&pool.zfs).unwrap(), Reply::Stale { epoch: 4 });
-    let rest: Vec<&str> = names
-        .iter()
-        .copied()
-        .filter(|name| pool.zfs.exists(name))
-        .collect();
-    let again = destroy(&site, 4, &rest).run(&pool.zfs).unwrap();
+    assert_eq!(program.run(&pool.zfs).unwrap(), Reply::Stale { epoch });
     assert_eq!(
-        again,
+        plan(epoch).run(&pool.zfs).unwrap(),
         Reply::Ok {
-            epoch: 5,
+            epoch: epoch + 1,
             number: None
         }
     );
-    assert_eq!(left(), 0);
+    assert!(doomed().is_empty());
 }
