@@ -3,11 +3,10 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod cli;
+pub mod config;
 pub mod exec;
-pub mod host {
-    //! The hosts that run jails.
-    pub mod freebsd;
-}
+pub mod host;
 pub mod lock;
 pub mod model;
 pub mod name;
@@ -16,5 +15,7 @@ pub mod plan;
 pub mod pool;
 pub mod ports;
 pub mod profile;
+pub mod report;
 pub mod session;
+pub mod syslog;
 pub mod world;

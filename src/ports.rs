@@ -208,6 +208,14 @@ pub enum HostError {
         /// The runtime's own words.
         why: String,
     },
+    /// A command could not be run in it.
+    #[error("cannot run the command in {jail}: {why}")]
+    Command {
+        /// Which jail.
+        jail: JailName,
+        /// The runtime's own words, or what was asked wrongly.
+        why: String,
+    },
     /// Something the host printed or keeps does not parse.
     #[error("cannot read {what}: {why}")]
     Parse {
@@ -445,4 +453,11 @@ pub enum PortError {
         /// To which value.
         value: String,
     },
+}
+
+impl PortError {
+    /// Whether the call said that the dataset or snapshot it was about does not exist.
+    pub fn no_such_dataset(&self) -> bool {
+        matches!(self, PortError::Call(error) if error.errno.name() == Some("ENOENT"))
+    }
 }

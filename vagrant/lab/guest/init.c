@@ -12,6 +12,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <net/if.h>
 #include <poll.h>
 #include <signal.h>
@@ -35,7 +36,7 @@
 static char *request;              /* the host directory, as the kernel argument gave it */
 static const char *control;        /* the same directory, writable, where it is mounted now */
 static char conf_userland[4096], conf_out[4096], conf_cwd[4096] = "/", conf_pool[64] = "none";
-static char conf_hidden[4096];
+static unsigned conf_owner;        /* who the unpacked userland belongs to on the host, if not root */
 static int conf_tty, conf_rows, conf_cols;
 
 static void power_off(void)
@@ -46,25 +47,28 @@ static void power_off(void)
         pause();
 }
 
+/*
+ * Rewrites the status file. It stays open from the first answer on: hostfs keeps a host descriptor for
+ * each inode that was ever opened, and a command that walks the whole tree can use up the host's limit.
+ */
 static void answer(const char *format, ...)
 {
-    char path[4200];
+    static int fd = -1;
+    char text[4400], path[4200];
     va_list ap;
-    snprintf(path, sizeof path, "%s/status", control ? control : "/nonexistent");
-    FILE *file = fopen(path, "w");
     va_start(ap, format);
-    if (file) {
-        vfprintf(file, format, ap);
-        fputc('\n', file);
-        fflush(file);
-        fsync(fileno(file));
-        fclose(file);
+    int length = vsnprintf(text, sizeof text - 1, format, ap);
+    va_end(ap);
+    if (length > (int)sizeof text - 2)
+        length = sizeof text - 2;
+    text[length++] = '\n';
+    if (control && fd < 0) {
+        snprintf(path, sizeof path, "%s/status", control);
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
     }
-    va_end(ap);
-    va_start(ap, format);
-    vfprintf(stderr, format, ap); /* the kernel's console, that is the log */
-    fputc('\n', stderr);
-    va_end(ap);
+    if (fd >= 0 && (ftruncate(fd, 0) != 0 || pwrite(fd, text, length, 0) != length || fsync(fd) != 0))
+        fprintf(stderr, "lab: cannot write the status: %s\n", strerror(errno));
+    fprintf(stderr, "%.*s", length, text); /* the kernel's console, that is the log */
 }
 
 static void fail(const char *what, const char *object)
@@ -156,11 +160,20 @@ static void read_conf(void)
             snprintf(conf_cwd, sizeof conf_cwd, "%s", value);
         else if (!strcmp(line, "pool"))
             snprintf(conf_pool, sizeof conf_pool, "%s", value);
-        else if (!strcmp(line, "hidden"))
-            snprintf(conf_hidden, sizeof conf_hidden, "%s", value);
+        else if (!strcmp(line, "owner"))
+            conf_owner = strtoul(value, NULL, 10);
         else if (!strcmp(line, "tty"))
             conf_tty = sscanf(value, "%d %d", &conf_rows, &conf_cols) == 2;
     }
+}
+
+/* A user who is not root has unpacked the userland as his own; in the guest it belongs to root. */
+static int own(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+    char here[4096];
+    (void)type, (void)where;
+    snprintf(here, sizeof here, "/tmp/root%s", path + strlen("/tmp/userland"));
+    return st->st_uid == conf_owner ? lchown(here, 0, 0) : 0;
 }
 
 /*
@@ -181,9 +194,12 @@ static void make_root(void)
         mnt("hostfs", "none", "/tmp/userland", MS_RDONLY, conf_userland);
         lower = "/tmp/userland:/";
     }
-    char data[128];
-    snprintf(data, sizeof data, "lowerdir=%s,upperdir=/tmp/upper,workdir=/tmp/work", lower);
+    char data[160];
+    /* metacopy: a change of owner must not copy the file. */
+    snprintf(data, sizeof data, "lowerdir=%s,upperdir=/tmp/upper,workdir=/tmp/work,redirect_dir=on,metacopy=on", lower);
     mnt("overlay", "lab", "/tmp/root", 0, data);
+    if (conf_owner && nftw("/tmp/userland", own, 16, FTW_PHYS) != 0)
+        fail("cannot change the owner in", "/tmp/userland");
 
     mkdirs("/tmp/root/dev");
     if (mount("/dev", "/tmp/root/dev", NULL, MS_MOVE, NULL) != 0)
@@ -446,8 +462,6 @@ int main(void)
     make_root();
     request = (char *)CONTROL;
     make_machine();
-    if (*conf_hidden)
-        mnt("tmpfs", "hidden", conf_hidden, 0, "mode=700");
     pretend_udev();
     make_pool();
     answer("lab the guest ended before the command did");

@@ -64,6 +64,7 @@ boot_request() {
     {
         printf 'userland %s\ncwd %s\npool %s\n' "$(readlink -f "$LAB_CACHE/userland/$(lab_codename)")" \
             "$opt_cwd" "$opt_pool"
+        [ "$(id -u)" -eq 0 ] || printf 'owner %s\n' "$(id -u)"
         [ -z "${EZZ_LAB_OUT:-}" ] || printf 'out %s\n' "$(readlink -f "$EZZ_LAB_OUT")"
         [ -z "$opt_tty" ] || printf 'tty %s\n' "$(stty size 2>/dev/null || echo 24 80)"
     } >"$BOOT_DIR/conf"
@@ -177,6 +178,8 @@ boot_tail() {
 
 boot_prepare() {
     need setpriv flock stty
+    # The kernel keeps a host file open for every inode of hostfs that the guest ever opened.
+    ulimit -n "$(ulimit -Hn)"
     lab_kernel
     lab_init
     lab_userland

@@ -97,6 +97,9 @@ download() {
     (cd "$directory" && private apt-get download -qq "$@" >&2) || die "cannot download $*"
 }
 
+# Raised when a change to how the tree is made must not be served from a cache.
+LAB_USERLAND_RECIPE=2
+
 # The OpenZFS userland and the container tools, unpacked side by side. The guest lays the tree over
 # its /usr, where everything finds it by ordinary lookup; the host never sees it.
 # 2.3 is preferred: it drives the 2.4 module too, and needs no newer libc than Debian 12 has.
@@ -115,10 +118,14 @@ userland_packages() {
     printf '%s\n' crun conmon catatonit golang-github-containers-common
 }
 
+userland_is_current() {
+    [ "$(cat "$1/usr/share/ezz-lab/recipe" 2>/dev/null)" = "$LAB_USERLAND_RECIPE" ]
+}
+
 lab_userland() {
     local link
     link=$LAB_CACHE/userland/$(lab_codename)
-    if [ "${1:-}" != --update ] && [ -e "$link/usr/sbin/zfs" ]; then
+    if [ "${1:-}" != --update ] && userland_is_current "$link"; then
         return 0
     fi
     locked userland userland_build "$link" "${1:-}"
@@ -126,8 +133,8 @@ lab_userland() {
 
 userland_build() {
     local link=$1 work host package packages
-    [ "${2:-}" != --update ] && [ -e "$link/usr/sbin/zfs" ] && return 0
-    locked apt apt_refresh
+    [ "${2:-}" != --update ] && userland_is_current "$link" && return 0
+    locked apt apt_refresh "${2:+--force}"
     host=$(
         # shellcheck disable=SC1091
         . /etc/os-release
@@ -146,9 +153,15 @@ userland_build() {
         dpkg-deb -x "$package" "$work/tree" || die "cannot unpack $package"
     done
     merge_usr "$work/tree"
-    (cd "$work/debs" && printf '%s\n' *.deb) >"$work/tree/packages"
+    # Never used in the guest, and every file costs the guest a little.
+    rm -rf "$work"/tree/usr/share/{doc,man,gocode,lintian,initramfs-tools,bash-completion,locale}
+    find "$work/tree/usr/lib" -name '*.a' -delete
+    mkdir -p "$work/tree/usr/share/ezz-lab"
+    (cd "$work/debs" && printf '%s\n' *.deb) >"$work/tree/usr/share/ezz-lab/packages"
+    printf '%s\n' "$LAB_USERLAND_RECIPE" >"$work/tree/usr/share/ezz-lab/recipe"
+    chmod 755 "$work/tree"
     local name
-    name=$(lab_codename)-$(hash_of "$work/tree/packages")
+    name=$(lab_codename)-$(hash_of "$work"/tree/usr/share/ezz-lab/*)
     rm -rf "${LAB_CACHE:?}/userland/$name"
     mv "$work/tree" "$LAB_CACHE/userland/$name"
     rm -rf "$work"

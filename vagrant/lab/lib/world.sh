@@ -12,7 +12,7 @@ lab_world() {
         printf '%s\n' "${VERSION_ID:-$suite}"
     )
     base=$LAB_CACHE/worlds/debian-$version
-    if [ ! -e "$base.sha256" ]; then
+    if [ ! -e "$base.sha256" ] || [ ! -e "$base.hello.deb" ]; then
         locked world world_build "$suite" "$base"
     fi
     printf '%s\n' "$base.tar.zst"
@@ -20,7 +20,7 @@ lab_world() {
 
 world_build() {
     local suite=$1 base=$2 mirror security work arguments=() sources=()
-    [ ! -e "$base.sha256" ] || return 0
+    [ ! -e "$base.sha256" ] || [ ! -e "$base.hello.deb" ] || return 0
     need mmdebstrap zstd xz sha256sum
     mirror=$(system_mirror "$suite")
     security=$(system_mirror "$suite-security")
@@ -43,6 +43,10 @@ world_build() {
     for suffix in tar tar.xz tar.zst; do
         mv -f "$work/world.$suffix" "$base.$suffix"
     done
+    # A package to install into a jail that has a package manager of its own.
+    locked apt apt_refresh
+    download "$work/package" hello
+    mv -f "$work"/package/hello_*.deb "$base.hello.deb"
     (cd "$LAB_CACHE/worlds" && sha256sum "$(basename "$base")".tar{,.xz,.zst}) >"$work/sha256"
     mv -f "$work/sha256" "$base.sha256"
     rm -rf "$work"
