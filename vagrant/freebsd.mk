@@ -4,7 +4,9 @@
 .PHONY: freebsd freebsd-check
 
 freebsd: ## link an ezz executable for FreeBSD (x86_64)
+	@vagrant/setup freebsd
 	@vagrant/freebsd/cross build
 
-freebsd-check: ## clippy for FreeBSD: library, binary and all tests
+freebsd-check: ## type-check for FreeBSD: library, binary and all tests
+	@vagrant/setup freebsd
 	@vagrant/freebsd/cross check
