@@ -460,10 +460,19 @@ fn progress_counts_the_input_and_cancel_stops() -> Result<(), Fail> {
     Ok(())
 }
 
+/// A pipe whose writer says nothing.
+struct Stalled(std::sync::mpsc::Receiver<()>);
+
+impl std::io::Read for Stalled {
+    fn read(&mut self, _buffer: &mut [u8]) -> std::io::Result<usize> {
+        Ok(self.0.recv().map_or(0, |()| 0))
+    }
+}
+
 #[test]
 fn a_stalled_pipe_can_be_interrupted() -> Result<(), Fail> {
     let root = tempfile::tempdir()?;
-    let (reader, writer) = std::io::pipe()?;
+    let (writer, reader) = std::sync::mpsc::channel();
     let cancel = Cancel::default();
     let context = Context {
         progress: &ezz::world::Quiet,
@@ -473,7 +482,12 @@ fn a_stalled_pipe_can_be_interrupted() -> Result<(), Fail> {
         std::thread::sleep(std::time::Duration::from_millis(50));
         cancel.cancel();
     });
-    let stopped = extract(Source::Stdin(Box::new(reader)), root.path(), None, &context);
+    let stopped = extract(
+        Source::Stdin(Box::new(Stalled(reader))),
+        root.path(),
+        None,
+        &context,
+    );
     assert!(matches!(stopped, Err(WorldError::Interrupted)));
     drop(writer);
     stopper.join().map_err(|_| "the stopper panicked")?;
