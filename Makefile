@@ -16,6 +16,11 @@ export EZZ_LAB_ZFS ?= 2.4
 LAB_TESTS := --workspace --features lab -E 'kind(test) & (binary(lab) | package(ezz-zfs))'
 LAB_RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/vagrant/lab/runner
 
+# The disk image that tests with a real world start from, made once per binary and world.
+GOLDEN = world="$$($(LAB) world)" && cargo build --quiet --bin ezz && \
+	$(LAB) golden site --size 4G --input "$(abspath $(TARGET))/debug/ezz" --input "$$world" -- \
+	/bin/sh "$(CURDIR)/tests/lab/golden" "$(abspath $(TARGET))/debug/ezz" "$$world"
+
 # How often lab-soak runs them.
 SOAK ?= 10
 
@@ -68,7 +73,8 @@ check: ## format, lints, host tests, documentation: under two minutes when warm
 lab: ## the tests on a real OpenZFS kernel; EZZ_LAB_ZFS=2.3 for the other series, T=NAME for one test
 	@vagrant/setup build
 	@vagrant/setup lab
-	@$(LAB) kernel && $(LAB) userland && $(LAB) world >/dev/null
+	@$(LAB) kernel && $(LAB) userland
+	@$(GOLDEN)
 	@vagrant/lab/selftest
 	$(LAB_RUNNER) cargo nextest run --profile lab $(LAB_TESTS) $(T)
 
@@ -76,7 +82,8 @@ lab: ## the tests on a real OpenZFS kernel; EZZ_LAB_ZFS=2.3 for the other series
 lab-soak: ## the lab tests SOAK times (10), with a count of what failed how often
 	@vagrant/setup build
 	@vagrant/setup lab
-	@$(LAB) kernel && $(LAB) userland && $(LAB) world >/dev/null
+	@$(LAB) kernel && $(LAB) userland
+	@$(GOLDEN)
 	@mkdir -p $(TARGET)/soak; good=0; bad=0; for n in $$(seq $(SOAK)); do \
 		if $(LAB_RUNNER) cargo nextest run --profile lab $(LAB_TESTS) $(T) >$(TARGET)/soak/$$n.log 2>&1; \
 		then good=$$((good + 1)); else bad=$$((bad + 1)); fi; \

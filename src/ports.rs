@@ -208,6 +208,14 @@ pub enum HostError {
         /// The runtime's own words.
         why: String,
     },
+    /// A command could not be run in it.
+    #[error("cannot run the command in {jail}: {why}")]
+    Command {
+        /// Which jail.
+        jail: JailName,
+        /// The runtime's own words, or what was asked wrongly.
+        why: String,
+    },
     /// Something the host printed or keeps does not parse.
     #[error("cannot read {what}: {why}")]
     Parse {

@@ -371,6 +371,7 @@ fn host_hint(error: &HostError) -> Option<String> {
         } => Some(format!("install the package that has {program}")),
         HostError::Start { .. } => Some("`ezz doctor` checks what the host has".to_owned()),
         HostError::Program { .. }
+        | HostError::Command { .. }
         | HostError::File { .. }
         | HostError::Mount { .. }
         | HostError::Timeout { .. }

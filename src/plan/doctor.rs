@@ -157,14 +157,16 @@ fn check_site(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
         found.mend(name, "it is not mounted", [step]);
     }
     if let Some((mode, owner)) = facts.directory {
-        if mode & 0o077 != 0 || owner != 0 {
-            found.add(
-                Severity::Broken,
-                site.directory.display(),
-                format!(
-                    "mode {mode:04o}, owner {owner}: users of the host can reach files of jails; chmod 0700 and chown root it"
-                ),
+        if mode != 0o700 || owner != 0 {
+            let step = Step::Mount {
+                dataset: name.clone(),
+                at: site.directory.clone(),
+                how: MountAs::Site,
+            };
+            let what = format!(
+                "mode {mode:04o} and owner {owner}, not 0700 and 0: users of the host may reach files of jails"
             );
+            found.mend(site.directory.display(), what, [step]);
         }
     }
 }

@@ -241,16 +241,16 @@ fn pool_errno(message: &str) -> Option<i32> {
     rest.rsplit_once(" errno: ")?.1.trim().parse().ok()
 }
 
-/// The version text of the loaded module.
+/// The version text of the loaded module, such as `2.4.4-1`; no pool is asked.
 #[cfg(target_os = "linux")]
-fn module_version() -> Option<String> {
+pub fn module_version() -> Option<String> {
     let text = std::fs::read_to_string("/sys/module/zfs/version").ok()?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-/// The version text of the loaded module.
+/// The version text of the loaded module, such as `2.4.4-1`; no pool is asked.
 #[cfg(target_os = "freebsd")]
-fn module_version() -> Option<String> {
+pub fn module_version() -> Option<String> {
     let mut buffer = [0u8; 128];
     let mut length = buffer.len();
     // SAFETY: the name is a C string, the buffer has the length given, nothing is set.
@@ -266,13 +266,15 @@ fn module_version() -> Option<String> {
     if code != 0 {
         return None;
     }
-    let text = CStr::from_bytes_until_nul(&buffer).ok()?.to_string_lossy();
+    let text = std::ffi::CStr::from_bytes_until_nul(&buffer)
+        .ok()?
+        .to_string_lossy();
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-/// The version text of the loaded module.
+/// The version text of the loaded module, such as `2.4.4-1`; no pool is asked.
 #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
-fn module_version() -> Option<String> {
+pub fn module_version() -> Option<String> {
     None
 }
 

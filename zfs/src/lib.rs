@@ -5,6 +5,8 @@
 //! not know what a jail or a world is beyond the names that its channel programs use, it prints
 //! nothing, and it decides nothing: whoever calls it has already parsed every name.
 
+#![deny(clippy::undocumented_unsafe_blocks)]
+
 pub mod channel;
 pub mod core;
 pub mod errno;
@@ -18,7 +20,7 @@ mod reply;
 pub mod strip;
 pub mod sys;
 
-pub use crate::channel::{Capabilities, Limits};
+pub use crate::channel::{Capabilities, Limits, module_version};
 pub use crate::core::Zfs;
 pub use crate::errno::Errno;
 pub use crate::error::{OpenError, ProgramError, ZfsError};

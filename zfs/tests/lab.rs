@@ -1,5 +1,9 @@
 //! OpenZFS as it is: every call and every program on a real pool, in the lab.
 #![cfg(feature = "lab")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test looks at the pool by other means than its own"
+)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "lab/pool.rs"]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ezz_zfs::program::{Create, Destroy, Doomed, NewJail, Refusal, Reply, Why};
 use ezz_zfs::{Errno, Limits, ProgramError};
 
-use crate::pool::{Pool, guid, local, run};
+use crate::pool::{Pool, column, local, run};
 
 fn jails(site: &str, names: impl IntoIterator<Item = String>) -> Vec<NewJail> {
     names
@@ -169,22 +169,8 @@ fn a_thousand_jails_are_one_program() {
             number: None
         }
     );
-    let rows = run(
-        "zfs",
-        &[
-            "get",
-            "-Hp",
-            "-d",
-            "1",
-            "-s",
-            "local",
-            "-o",
-            "name",
-            "ezz:jail",
-            &pool.ds("ezz/jails"),
-        ],
-    );
-    assert_eq!(rows.lines().count(), 1000);
+    let made = column(&format!("{site}/jails"), "ezz:jail", "local");
+    assert_eq!(made.len(), 1000);
     assert_eq!(
         local(&pool.ds("ezz/jails/web1000"), "ezz:jail").as_deref(),
         Some("{\"track\":\"main\",\"n\":\"web1000\"}")
@@ -230,29 +216,23 @@ fn a_create_that_is_cut_short_leaves_debris_that_can_be_told_and_removed() {
     assert!(error.may_have_changed());
 
     let parent = format!("{site}/jails");
-    let list = run(
-        "zfs",
-        &["list", "-Hp", "-d", "1", "-o", "name", "-r", &parent],
-    );
-    let made: Vec<&str> = list.lines().filter(|name| *name != parent).collect();
+    let mut made = column(&parent, "guid", "none");
+    made.remove(&parent);
     assert!(
         !made.is_empty() && made.len() < 100,
         "{} were made",
         made.len()
     );
-    let without = made
-        .iter()
-        .filter(|name| local(name, "ezz:jail").is_none())
-        .count();
-    assert!(without <= 1, "{without} clones lack ezz:jail");
+    let marked = column(&parent, "ezz:jail", "local");
+    assert!(made.len() - marked.len() <= 1, "{made:?} {marked:?}");
     assert_eq!(local(&site, "ezz:epoch").as_deref(), Some("3"));
 
     // Recovery: what was made is destroyed, then the same command runs as if it were the first.
     let datasets = made
-        .iter()
-        .map(|name| Doomed {
-            name: (*name).to_owned(),
-            guid: guid(name),
+        .into_iter()
+        .map(|(name, guid)| Doomed {
+            name,
+            guid: guid.parse().unwrap(),
         })
         .collect();
     let remove = Destroy {

@@ -1,6 +1,9 @@
 //! Datasets, snapshots, clones and holds.
 
-use ezz_zfs::{Errno, NvMap, Value, ZfsError};
+use std::env;
+use std::process::Command;
+
+use ezz_zfs::{Errno, NvMap, OpenError, Value, Zfs, ZfsError};
 
 use crate::pool::{Pool, local, run};
 
@@ -168,4 +171,58 @@ fn a_mounted_dataset_is_busy() {
     assert_eq!(errno(pool.zfs.destroy(&a)), Some("EBUSY"));
     run("zfs", &["unmount", &a]);
     pool.zfs.destroy(&a).unwrap();
+}
+
+/// Runs itself with something taken away; the copy finds `EZZ_TEST_OPEN` and says how it ended.
+#[test]
+fn what_is_missing_to_open_is_told_apart() {
+    if let Ok(expected) = env::var("EZZ_TEST_OPEN") {
+        let error = Zfs::open().unwrap_err();
+        let found = match &error {
+            OpenError::Library(_) => "library",
+            OpenError::NoDevice(_) => "no device",
+            OpenError::Permission(_) => "permission",
+            OpenError::Device(_) => "device",
+        };
+        assert_eq!(found, expected, "{error:?}");
+        assert!(!error.hint().is_empty());
+        return;
+    }
+    drop(Zfs::open().unwrap());
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let library = maps
+        .split_whitespace()
+        .find(|word| word.contains("/libzfs_core.so"))
+        .unwrap();
+    let device = run("stat", &["-c", "%Hr %Lr", "/dev/zfs"]);
+    let cases = [
+        ("library", format!("mount --bind /dev/null '{library}'")),
+        ("no device", "mount -t tmpfs none /dev".to_owned()),
+        (
+            "permission",
+            format!("mount -t tmpfs none /dev && mknod -m 600 /dev/zfs c {device}"),
+        ),
+    ];
+    for (expected, take_away) in cases {
+        let user = if expected == "permission" {
+            "65534"
+        } else {
+            "0"
+        };
+        let script = format!(
+            "{} && exec setpriv --reuid={user} \"$0\" --exact --nocapture \
+             datasets::what_is_missing_to_open_is_told_apart",
+            take_away.trim_end()
+        );
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-c", &script])
+            .arg(env::current_exe().unwrap())
+            .env("EZZ_TEST_OPEN", expected)
+            .output()
+            .unwrap();
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{expected}: {said}");
+        assert!(said.contains("1 passed"), "{expected}: {said}");
+    }
 }

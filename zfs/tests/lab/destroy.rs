@@ -1,9 +1,9 @@
 //! destroy: everything is checked before anything goes.
 
 use ezz_zfs::program::{Destroy, Doomed, Refusal, Reply, Why};
-use ezz_zfs::{Errno, MountFlags, NvMap};
+use ezz_zfs::{Errno, Limits, MountFlags, NvMap, ProgramError};
 
-use crate::pool::{Pool, guid, local};
+use crate::pool::{Pool, column, guid, local};
 
 fn destroy(site: &str, epoch: u64, names: &[&str]) -> Destroy {
     let datasets = names
@@ -176,4 +176,65 @@ fn guids_on_both_sides_of_the_sign_bit_are_compared_rightly() {
         }
     }
     panic!("64 guids of one sign");
+}
+
+#[test]
+fn a_destroy_that_is_cut_short_has_raised_the_epoch_and_goes_on() {
+    let pool = Pool::new();
+    let site = pool.sealed();
+    for n in 0..60 {
+        let (name, origin) = (format!("{site}/jails/n{n}"), format!("{site}/newjail/1@1"));
+        pool.zfs.clone(&name, &origin, &NvMap::new()).unwrap();
+    }
+    let doomed = || -> Vec<Doomed> {
+        let parent = format!("{site}/jails");
+        let mut found = column(&parent, "guid", "none");
+        found.remove(&parent);
+        found
+            .into_iter()
+            .map(|(name, guid)| Doomed {
+                name,
+                guid: guid.parse().unwrap(),
+            })
+            .collect()
+    };
+    let plan = |epoch| Destroy {
+        site: site.clone(),
+        epoch,
+        datasets: doomed(),
+    };
+    let mut epoch = 3;
+    let mut program = plan(epoch);
+    for instructions in (900..).step_by(300) {
+        let limits = Limits {
+            instructions,
+            ..Limits::default()
+        };
+        let result = program.run_within(&pool.zfs, limits);
+        assert!(
+            matches!(result, Err(ProgramError::Instructions { .. })),
+            "{result:?}"
+        );
+        let (before, left) = (epoch, doomed().len());
+        epoch = local(&site, "ezz:epoch").unwrap().parse().unwrap();
+        assert!(
+            epoch > before || left == 60,
+            "nothing goes before the epoch is raised"
+        );
+        if left < 60 {
+            assert!(left > 0, "cut only after all was gone");
+            break;
+        }
+        program = plan(epoch);
+    }
+    // The old plan is stale now; a new one takes what is left.
+    assert_eq!(program.run(&pool.zfs).unwrap(), Reply::Stale { epoch });
+    assert_eq!(
+        plan(epoch).run(&pool.zfs).unwrap(),
+        Reply::Ok {
+            epoch: epoch + 1,
+            number: None
+        }
+    );
+    assert!(doomed().is_empty());
 }

@@ -1,5 +1,6 @@
 //! A pool on a sparse file for one test, and what the tests look at in it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -32,6 +33,20 @@ pub fn local(dataset: &str, property: &str) -> Option<String> {
     );
     let (source, value) = line.trim_end_matches('\n').split_once('\t').unwrap();
     (source == "local").then(|| value.to_owned())
+}
+
+/// A property of a dataset and what is right below it, by name: one process for all of them.
+pub fn column(parent: &str, property: &str, sources: &str) -> BTreeMap<String, String> {
+    let columns = ["-o", "name,value", property, parent];
+    let rows = run(
+        "zfs",
+        &[&["get", "-Hp", "-d", "1", "-s", sources][..], &columns[..]].concat(),
+    );
+    let row = |row: &str| {
+        row.split_once('\t')
+            .map(|(name, value)| (name.into(), value.into()))
+    };
+    rows.lines().filter_map(row).collect()
 }
 
 pub fn guid(dataset: &str) -> u64 {

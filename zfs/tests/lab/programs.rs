@@ -169,6 +169,8 @@ fn seal_makes_both_snapshots_and_moves_the_track() {
         expect: None,
         value: "{\"current\":1}".into(),
     };
+    let halves = ["basejail/1", "newjail/1"].map(|half| format!("{site}/{half}"));
+    run("zfs", &["set", "sync=disabled", &halves[0], &halves[1]]);
     let program = Seal {
         track: Some(track),
         ..seal(&site, 2)
@@ -191,6 +193,8 @@ fn seal_makes_both_snapshots_and_moves_the_track() {
         Some("{\"current\":1}")
     );
     assert_eq!(local(&base, "readonly"), None);
+    assert_eq!(local(&base, "sync"), None);
+    assert_eq!(local(&skeleton, "sync"), None);
     let readonly = run("zfs", &["get", "-Hp", "-o", "value", "readonly", &base]);
     assert_eq!(readonly.trim(), "on");
     let written = run("zfs", &["get", "-Hp", "-o", "value", "written@1", &base]);
@@ -460,8 +464,13 @@ fn a_commit_that_is_cut_short_keeps_its_epoch_and_runs_again() {
         "{error:?}"
     );
     assert!(error.may_have_changed());
-    let set = (0..100)
-        .filter(|n| local(&jails, &format!("ezz:p{n}")).is_some())
+    let set = run(
+        "zfs",
+        &["get", "-Hp", "-s", "local", "-o", "property", "all", &jails],
+    );
+    let set = set
+        .lines()
+        .filter(|property| property.starts_with("ezz:p"))
         .count();
     assert!(set > 0 && set < 100, "{set} of 100 were set");
     assert_eq!(local(&site, "ezz:epoch").as_deref(), Some("3"));
@@ -488,5 +497,56 @@ fn a_big_commit_without_room_for_its_undo_is_refused() {
         &pool,
         || commit(&site, 3, changes).run(&pool.zfs).unwrap(),
         &reply,
+    );
+}
+
+#[test]
+fn a_seal_that_is_cut_short_can_be_told_at_every_point() {
+    let pool = Pool::new();
+    let site = pool.staged();
+    let (base, skeleton) = (
+        format!("{site}/basejail/1@1"),
+        format!("{site}/newjail/1@1"),
+    );
+    let program = seal(&site, 2);
+    let mut seen = Vec::new();
+    for instructions in (100..).step_by(100) {
+        let result = program.run_within(
+            &pool.zfs,
+            Limits {
+                instructions,
+                ..Limits::default()
+            },
+        );
+        if let Ok(reply) = result {
+            assert_eq!(reply, OK(3));
+            break;
+        }
+        assert!(
+            matches!(result, Err(ProgramError::Instructions { .. })),
+            "{result:?}"
+        );
+        let made = [&base, &skeleton].map(|snapshot| pool.zfs.exists(snapshot));
+        let sealed = made[0] && local(&base, "ezz:sealed").is_some();
+        if sealed {
+            assert!(local(&skeleton, "ezz:sealed").is_some());
+            assert!(local(&format!("{site}/basejail/1"), "ezz:world").is_some());
+        }
+        seen.push((made, sealed));
+        if local(&site, "ezz:epoch").as_deref() == Some("3") {
+            // The raised epoch says that all is done; the reply was lost, and perhaps readonly.
+            assert!(sealed);
+            break;
+        }
+        // Back to staged, to be cut later next time.
+        pool.zfs.destroy_snaps(&[&base, &skeleton], false).unwrap();
+    }
+    assert!(
+        seen.contains(&([true; 2], false)),
+        "never cut before the seal: {seen:?}"
+    );
+    assert_eq!(
+        local(&base, "ezz:sealed").as_deref(),
+        Some("{\"manifest\":\"ab\"}")
     );
 }

@@ -1,0 +1,520 @@
+//! The OCI bundle of a jail: what the runtime is told.
+//!
+//! Pure: everything that had to be looked up is in [`Bundle`]. The root is assumed hostile: the
+//! runtime resolves mount targets inside it, /dev is always a fresh tmpfs.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    BoxBuilder, Capabilities, Linux, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder,
+    LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
+    LinuxPidsBuilder, LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    User, UserBuilder,
+};
+
+use super::ids::{COUNT, IdRange};
+use super::users::Account;
+use crate::model::Network;
+
+/// What podman gives a container (containers.conf(5), `default_capabilities`).
+pub(super) const CAPABILITIES: [&str; 11] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// Where our own init appears in a jail whose world has none: in the tmpfs, so that the root needs
+/// no file for it.
+pub(super) const OWN_INIT: &str = "/dev/init";
+
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Processes of one jail; a fork bomb in it must not take the host's last process id.
+const PIDS: i64 = 16_384;
+
+/// What podman hides (pkg/specgen, `DefaultMaskPaths`).
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/firmware",
+    "/sys/fs/selinux",
+];
+
+/// More of the same, where /sys is the host's.
+const MASKED_SYS: [&str; 2] = ["/sys/dev/block", "/sys/devices/virtual/powercap"];
+
+/// What podman makes read-only.
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// The first process of a jail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Init {
+    /// The world's own.
+    World(String),
+    /// A small one of the host around a command.
+    Own {
+        /// The host's catatonit.
+        program: PathBuf,
+        /// What it runs.
+        command: Vec<String>,
+    },
+}
+
+/// All that decides a bundle.
+#[derive(Debug, Clone)]
+pub(super) struct Bundle<'a> {
+    /// Host name.
+    pub hostname: &'a str,
+    /// Network.
+    pub network: Network,
+    /// Where the root is mounted for the runtime.
+    pub root: &'a Path,
+    /// Where the basejail is mounted for the runtime.
+    pub base: Option<&'a Path>,
+    /// The host's ids of this jail; none without a user namespace.
+    pub ids: Option<IdRange>,
+    /// First process.
+    pub init: &'a Init,
+    /// The host's resolv.conf, if the jail is to see it.
+    pub resolver: Option<&'a Path>,
+    /// Path of its cgroup.
+    pub cgroup: &'a str,
+    /// Whether the number of its processes can be limited.
+    pub limit_pids: bool,
+    /// System calls.
+    pub seccomp: LinuxSeccomp,
+}
+
+impl Bundle<'_> {
+    /// The runtime's configuration.
+    ///
+    /// # Errors
+    /// A part that the specification does not allow.
+    pub(super) fn spec(&self) -> Result<Spec, OciSpecError> {
+        let words = match self.init {
+            Init::World(path) => vec![path.clone()],
+            Init::Own { command, .. } => [OWN_INIT, "--"]
+                .into_iter()
+                .map(str::to_owned)
+                .chain(command.iter().cloned())
+                .collect(),
+        };
+        let environment = vec![PATH.to_owned(), "container=ezz".to_owned()];
+        let process = process(words, environment, Path::new("/"), &root_user()?)?
+            .terminal(false)
+            .build()?;
+        SpecBuilder::default()
+            .version("1.0.2")
+            .process(process)
+            .root(
+                RootBuilder::default()
+                    .path(self.root)
+                    .readonly(false)
+                    .build()?,
+            )
+            .hostname(self.hostname)
+            .mounts(self.mounts()?)
+            .linux(self.linux()?)
+            .build()
+    }
+
+    fn mounts(&self) -> Result<Vec<Mount>, OciSpecError> {
+        let mut mounts = vec![
+            mount("/proc", "proc", "proc", "nosuid,noexec,nodev")?,
+            mount(
+                "/dev",
+                "tmpfs",
+                "tmpfs",
+                "nosuid,strictatime,mode=755,size=65536k",
+            )?,
+            mount(
+                "/dev/pts",
+                "devpts",
+                "devpts",
+                "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
+            )?,
+            mount("/dev/shm", "tmpfs", "shm", "nosuid,noexec,nodev,mode=1777")?,
+            mount("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev")?,
+            self.sysfs()?,
+        ];
+        // A world's own init manages cgroups below its own.
+        let writable = match self.init {
+            Init::World(_) => "rw",
+            Init::Own { .. } => "ro",
+        };
+        let options = format!("nosuid,noexec,nodev,relatime,{writable}");
+        mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options)?);
+        mounts.push(mount("/run", "tmpfs", "tmpfs", "nosuid,nodev,mode=755")?);
+        if let Some(base) = self.base {
+            mounts.push(bind("/basejail", base, "bind,ro,nodev")?);
+        }
+        if let Init::Own { program, .. } = self.init {
+            mounts.push(bind(OWN_INIT, program, "bind,ro,nosuid,nodev")?);
+        }
+        if let Some(resolver) = self.resolver {
+            mounts.push(bind(
+                "/etc/resolv.conf",
+                resolver,
+                "bind,ro,nosuid,nodev,noexec",
+            )?);
+        }
+        Ok(mounts)
+    }
+
+    /// A sysfs can be mounted only by the owner of the network that it shows.
+    fn sysfs(&self) -> Result<Mount, OciSpecError> {
+        match (self.network, self.ids) {
+            (Network::Host, Some(_)) => {
+                bind("/sys", Path::new("/sys"), "rbind,nosuid,noexec,nodev,rro")
+            }
+            (Network::Host, None) | (Network::None, _) => {
+                mount("/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro")
+            }
+        }
+    }
+
+    fn linux(&self) -> Result<Linux, OciSpecError> {
+        let mut namespaces = vec![
+            LinuxNamespaceType::Mount,
+            LinuxNamespaceType::Pid,
+            LinuxNamespaceType::Ipc,
+            LinuxNamespaceType::Uts,
+            LinuxNamespaceType::Cgroup,
+        ];
+        if self.network == Network::None {
+            namespaces.push(LinuxNamespaceType::Network);
+        }
+        if self.ids.is_some() {
+            namespaces.push(LinuxNamespaceType::User);
+        }
+        let namespaces = namespaces
+            .into_iter()
+            .map(|typ| LinuxNamespaceBuilder::default().typ(typ).build())
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut masked: Vec<&str> = MASKED.into_iter().chain(MASKED_SYS).collect();
+        // Looking into a snapshot there would mount it on the host and make the dataset busy.
+        masked.push("/.zfs");
+        if self.base.is_some() {
+            masked.push("/basejail/.zfs");
+        }
+        let mut linux = LinuxBuilder::default()
+            .namespaces(namespaces)
+            .cgroups_path(self.cgroup)
+            .seccomp(self.seccomp.clone())
+            .masked_paths(owned(&masked))
+            .readonly_paths(owned(&READ_ONLY));
+        if self.limit_pids {
+            let pids = LinuxPidsBuilder::default().limit(PIDS).build()?;
+            linux = linux.resources(LinuxResourcesBuilder::default().pids(pids).build()?);
+        }
+        if let Some(ids) = self.ids {
+            linux = linux
+                .uid_mappings(vec![mapping(ids)?])
+                .gid_mappings(vec![mapping(ids)?]);
+        }
+        linux.build()
+    }
+}
+
+/// The process of an `exec` in a running jail.
+///
+/// # Errors
+/// A part that the specification does not allow.
+pub(super) fn exec_process(
+    command: Vec<String>,
+    account: &Account,
+    directory: &Path,
+    environment: Vec<String>,
+    terminal: Option<(u16, u16)>,
+) -> Result<Process, OciSpecError> {
+    let user = UserBuilder::default()
+        .uid(account.uid)
+        .gid(account.gid)
+        .additional_gids(account.groups.clone())
+        .build()?;
+    let mut variables = vec![PATH.to_owned(), format!("HOME={}", account.home)];
+    if let Some(name) = &account.name {
+        variables.extend([format!("USER={name}"), format!("LOGNAME={name}")]);
+    }
+    variables.extend(environment);
+    let mut process = process(command, variables, directory, &user)?.terminal(terminal.is_some());
+    if let Some((rows, columns)) = terminal {
+        let size = BoxBuilder::default()
+            .height(u64::from(rows))
+            .width(u64::from(columns))
+            .build()?;
+        process = process.console_size(size);
+    }
+    process.build()
+}
+
+fn process(
+    words: Vec<String>,
+    environment: Vec<String>,
+    directory: &Path,
+    user: &User,
+) -> Result<ProcessBuilder, OciSpecError> {
+    Ok(ProcessBuilder::default()
+        .args(words)
+        .env(environment)
+        .cwd(directory)
+        .user(user.clone())
+        .capabilities(capabilities(user.uid() == 0)?)
+        .rlimits(vec![limit(PosixRlimitType::RlimitNofile, 1024, 524_288)?])
+        // Set, su and sudo would not work; a jail is a virtual host.
+        .no_new_privileges(false)
+        .oom_score_adj(0))
+}
+
+fn root_user() -> Result<User, OciSpecError> {
+    UserBuilder::default().uid(0u32).gid(0u32).build()
+}
+
+/// An ordinary user has none, and can get those of the bounding set by su.
+fn capabilities(root: bool) -> Result<LinuxCapabilities, OciSpecError> {
+    let all: Capabilities = CAPABILITIES
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .collect();
+    let own = if root {
+        all.clone()
+    } else {
+        Capabilities::new()
+    };
+    LinuxCapabilitiesBuilder::default()
+        .bounding(all)
+        .effective(own.clone())
+        .permitted(own)
+        .inheritable(Capabilities::new())
+        .ambient(Capabilities::new())
+        .build()
+}
+
+fn limit(typ: PosixRlimitType, soft: u64, hard: u64) -> Result<PosixRlimit, OciSpecError> {
+    PosixRlimitBuilder::default()
+        .typ(typ)
+        .soft(soft)
+        .hard(hard)
+        .build()
+}
+
+fn mapping(ids: IdRange) -> Result<LinuxIdMapping, OciSpecError> {
+    LinuxIdMappingBuilder::default()
+        .container_id(0u32)
+        .host_id(ids.first())
+        .size(COUNT)
+        .build()
+}
+
+fn mount(at: &str, typ: &str, source: &str, options: &str) -> Result<Mount, OciSpecError> {
+    MountBuilder::default()
+        .destination(at)
+        .typ(typ)
+        .source(source)
+        .options(options.split(',').map(str::to_owned).collect::<Vec<_>>())
+        .build()
+}
+
+fn bind(at: &str, source: &Path, options: &str) -> Result<Mount, OciSpecError> {
+    MountBuilder::default()
+        .destination(at)
+        .typ("bind")
+        .source(source)
+        .options(options.split(',').map(str::to_owned).collect::<Vec<_>>())
+        .build()
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn bundle(change: impl FnOnce(&mut Bundle<'_>)) -> Value {
+        let init = Init::Own {
+            program: "/usr/bin/catatonit".into(),
+            command: vec!["/bin/sh".into(), "-c".into(), "wait".into()],
+        };
+        let mut bundle = Bundle {
+            hostname: "web1",
+            network: Network::Host,
+            root: Path::new("/run/ezz/S/jails/web1/root"),
+            base: Some(Path::new("/run/ezz/S/jails/web1/base")),
+            ids: IdRange::from_slot(2),
+            init: &init,
+            resolver: Some(Path::new("/etc/resolv.conf")),
+            cgroup: "/ezz/S/web1",
+            limit_pids: true,
+            seccomp: LinuxSeccomp::default(),
+        };
+        change(&mut bundle);
+        serde_json::to_value(bundle.spec().expect("valid")).expect("serialises")
+    }
+
+    fn at<'a>(spec: &'a Value, destination: &str) -> Option<&'a Value> {
+        let mounts = spec["mounts"].as_array()?;
+        mounts.iter().find(|m| m["destination"] == destination)
+    }
+
+    fn namespaces(spec: &Value) -> Vec<&str> {
+        let list = spec["linux"]["namespaces"].as_array().expect("a list");
+        list.iter().filter_map(|n| n["type"].as_str()).collect()
+    }
+
+    fn has(list: &Value, word: &str) -> bool {
+        list.as_array()
+            .is_some_and(|list| list.iter().any(|w| w == word))
+    }
+
+    #[test]
+    fn a_thin_jail() {
+        let spec = bundle(|_| ());
+        let ids = json!([{"containerID": 0, "hostID": 0x7000_0000 + 2 * 65536, "size": 65536}]);
+        assert_eq!(spec["linux"]["uidMappings"], ids);
+        assert_eq!(spec["linux"]["gidMappings"], ids);
+        assert_eq!(
+            namespaces(&spec),
+            ["mount", "pid", "ipc", "uts", "cgroup", "user"]
+        );
+        let base = at(&spec, "/basejail").expect("mounted");
+        assert_eq!(base["source"], "/run/ezz/S/jails/web1/base");
+        assert_eq!(base["options"], json!(["bind", "ro", "nodev"]));
+        let init = at(&spec, OWN_INIT).expect("mounted");
+        assert_eq!(init["options"], json!(["bind", "ro", "nosuid", "nodev"]));
+        assert_eq!(
+            spec["process"]["args"],
+            json!(["/dev/init", "--", "/bin/sh", "-c", "wait"])
+        );
+        for path in ["/.zfs", "/basejail/.zfs", "/proc/kcore", "/sys/firmware"] {
+            assert!(has(&spec["linux"]["maskedPaths"], path), "{path}");
+        }
+        assert_eq!(spec["root"]["readonly"], false);
+        assert_eq!(spec["hostname"], "web1");
+        assert_eq!(spec["linux"]["cgroupsPath"], "/ezz/S/web1");
+    }
+
+    #[test]
+    fn root_has_few_capabilities_and_may_use_su() {
+        let spec = bundle(|_| ());
+        let process = &spec["process"];
+        assert_eq!(process["noNewPrivileges"], false);
+        let bounding = process["capabilities"]["bounding"]
+            .as_array()
+            .expect("a list");
+        assert_eq!(bounding.len(), CAPABILITIES.len());
+        for never in [
+            "CAP_SYS_ADMIN",
+            "CAP_MKNOD",
+            "CAP_DAC_READ_SEARCH",
+            "CAP_NET_RAW",
+        ] {
+            assert!(!has(&process["capabilities"]["bounding"], never), "{never}");
+        }
+        assert_eq!(process["capabilities"]["ambient"], json!([]));
+    }
+
+    #[test]
+    fn dev_is_a_tmpfs_before_anything_is_put_there() {
+        let spec = bundle(|_| ());
+        let order: Vec<&str> = spec["mounts"]
+            .as_array()
+            .expect("a list")
+            .iter()
+            .filter_map(|m| m["destination"].as_str())
+            .filter(|at| at.starts_with("/dev"))
+            .collect();
+        assert_eq!(order.first(), Some(&"/dev"));
+        assert_eq!(at(&spec, "/dev").expect("mounted")["type"], "tmpfs");
+    }
+
+    #[test]
+    fn a_thick_jail_with_an_init_and_no_network() {
+        let init = Init::World("/sbin/init".into());
+        let spec = bundle(|b| {
+            b.base = None;
+            b.network = Network::None;
+            b.resolver = None;
+        });
+        assert_eq!(at(&spec, "/basejail"), None);
+        assert_eq!(at(&spec, "/etc/resolv.conf"), None);
+        assert!(!has(&spec["linux"]["maskedPaths"], "/basejail/.zfs"));
+        assert!(namespaces(&spec).contains(&"network"));
+        assert_eq!(at(&spec, "/sys").expect("mounted")["type"], "sysfs");
+        // A closure cannot lend `init` for long enough: asked directly.
+        let own = Bundle {
+            hostname: "a",
+            network: Network::None,
+            root: Path::new("/r"),
+            base: None,
+            ids: None,
+            init: &init,
+            resolver: None,
+            cgroup: "/c",
+            limit_pids: false,
+            seccomp: LinuxSeccomp::default(),
+        };
+        let spec = serde_json::to_value(own.spec().expect("valid")).expect("serialises");
+        assert_eq!(spec["process"]["args"], json!(["/sbin/init"]));
+        assert_eq!(at(&spec, OWN_INIT), None);
+        assert!(has(
+            &at(&spec, "/sys/fs/cgroup").expect("mounted")["options"],
+            "rw"
+        ));
+        assert_eq!(spec["linux"].get("uidMappings"), None);
+        assert!(!namespaces(&spec).contains(&"user"));
+        assert_eq!(spec["linux"].get("resources"), None);
+    }
+
+    #[test]
+    fn users_of_an_exec_have_no_capabilities() {
+        let account = Account {
+            name: Some("www".into()),
+            uid: 33,
+            gid: 33,
+            groups: vec![4],
+            home: "/var/www".into(),
+        };
+        let words = vec!["id".to_owned()];
+        let more = vec!["A=b".to_owned()];
+        let process =
+            exec_process(words, &account, Path::new("/"), more, Some((50, 132))).expect("valid");
+        let value = serde_json::to_value(process).expect("serialises");
+        assert_eq!(value["capabilities"]["effective"], json!([]));
+        assert_eq!(
+            value["user"],
+            json!({"uid": 33, "gid": 33, "additionalGids": [4]})
+        );
+        assert_eq!(value["consoleSize"], json!({"height": 50, "width": 132}));
+        assert_eq!(value["terminal"], true);
+        let env = json!([PATH, "HOME=/var/www", "USER=www", "LOGNAME=www", "A=b"]);
+        assert_eq!(value["env"], env);
+    }
+}

@@ -1,0 +1,195 @@
+//! What `doctor` asks a Linux host. Looks only; the one thing it makes is a mount that tells
+//! whether ids can be mapped, and it takes that away again.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::paths::Paths;
+use super::start::{PROGRAMS, SECCOMP_PACKAGE, can_map_ids, controllers, seccomp_profile};
+use crate::exec::{Exec, find};
+use crate::ports::{Check, Level};
+
+/// The first crun without the capability bug CVE-2022-27650 that Debian has, and the first that
+/// was tried.
+const CRUN: (u32, u32, u32) = (1, 8, 1);
+
+/// The controllers that limits of jails need.
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+
+/// All checks.
+pub(super) fn all(paths: &Paths, site_directory: &Path) -> Vec<Check> {
+    let mut checks = vec![crun()];
+    checks.extend(
+        PROGRAMS
+            .into_iter()
+            .filter(|(program, _)| *program != "crun")
+            .chain([("catatonit", "catatonit")])
+            .map(|(program, package)| installed(program, package)),
+    );
+    checks.extend([seccomp(), cgroups(), user_namespaces()]);
+    checks.push(mapped_ids(paths, site_directory));
+    checks.extend(reachable(site_directory));
+    checks.extend(low_ports());
+    checks
+}
+
+fn check(what: &str, level: Level, found: impl Into<String>, hint: Option<String>) -> Check {
+    Check {
+        what: what.to_owned(),
+        level,
+        found: found.into(),
+        hint,
+    }
+}
+
+fn install(package: &str) -> Option<String> {
+    Some(format!("apt-get install {package}"))
+}
+
+fn installed(program: &str, package: &str) -> Check {
+    match find(program) {
+        Ok(path) => check(program, Level::Ok, path.display().to_string(), None),
+        Err(_) => check(program, Level::Bad, "not installed", install(package)),
+    }
+}
+
+fn crun() -> Check {
+    let Ok(exec) = Exec::new("crun") else {
+        return check("crun", Level::Bad, "not installed", install("crun"));
+    };
+    match exec.arg("--version").run() {
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let line = text.lines().next().unwrap_or_default();
+            match version(line) {
+                Some(version) if version >= CRUN => check("crun", Level::Ok, line, None),
+                _ => {
+                    let hint = "jails need crun 1.8.1 or later".to_owned();
+                    check("crun", Level::Bad, line, Some(hint))
+                }
+            }
+        }
+        Err(error) => check("crun", Level::Bad, error.to_string(), install("crun")),
+    }
+}
+
+/// `crun version 1.8.1`, `crun version 1.21`.
+fn version(line: &str) -> Option<(u32, u32, u32)> {
+    let mut numbers = line
+        .strip_prefix("crun version ")?
+        .trim()
+        .split(['.', '-', '+']);
+    let mut next = || numbers.next().unwrap_or("0").parse().ok();
+    Some((next()?, next()?, next().unwrap_or(0)))
+}
+
+fn seccomp() -> Check {
+    let what = "seccomp profile";
+    match seccomp_profile() {
+        Ok(Some((path, _))) => check(what, Level::Ok, path.display().to_string(), None),
+        Ok(None) => check(what, Level::Bad, "not installed", install(SECCOMP_PACKAGE)),
+        Err(error) => check(what, Level::Bad, error.to_string(), None),
+    }
+}
+
+fn cgroups() -> Check {
+    let what = "cgroups";
+    let found = controllers();
+    if found.is_empty() {
+        let hint = "boot with systemd.unified_cgroup_hierarchy=1".to_owned();
+        return check(what, Level::Bad, "no unified hierarchy", Some(hint));
+    }
+    let missing: Vec<&str> = CONTROLLERS
+        .into_iter()
+        .filter(|wanted| !found.iter().any(|name| name == wanted))
+        .collect();
+    if missing.is_empty() {
+        check(what, Level::Ok, found.join(" "), None)
+    } else {
+        let text = format!("without {}: no limits of that kind", missing.join(" "));
+        check(what, Level::Warning, text, None)
+    }
+}
+
+fn user_namespaces() -> Check {
+    let what = "user namespaces";
+    let most = fs::read_to_string("/proc/sys/user/max_user_namespaces").ok();
+    match most.as_deref().map(str::trim) {
+        None => check(what, Level::Bad, "the kernel has none", None),
+        Some("0") => {
+            let hint = "sysctl -w user.max_user_namespaces=10000".to_owned();
+            check(what, Level::Bad, "switched off", Some(hint))
+        }
+        Some(number) => check(what, Level::Ok, format!("at most {number}"), None),
+    }
+}
+
+fn mapped_ids(paths: &Paths, site_directory: &Path) -> Check {
+    let what = "mapped ids";
+    let at = paths.site().join("probe");
+    match can_map_ids(site_directory, &at) {
+        Ok(true) => check(what, Level::Ok, "each jail has users of its own", None),
+        Ok(false) => check(
+            what,
+            Level::Warning,
+            "not with this OpenZFS or kernel: root of a jail is root of the host, confined",
+            Some("OpenZFS 2.2 and Linux 5.12 or later can".to_owned()),
+        ),
+        Err(error) => {
+            let mut text = error.to_string();
+            if let Some(cause) = std::error::Error::source(&error) {
+                text = format!("{text}: {cause}");
+            }
+            check(what, Level::Bad, text, None)
+        }
+    }
+}
+
+/// Nobody but root may come near the files of jails, or could run what a jail made setuid.
+fn reachable(site_directory: &Path) -> Option<Check> {
+    let metadata = fs::metadata(site_directory).ok()?;
+    let mode = metadata.mode() & 0o777;
+    let found = format!("{} mode {mode:o}", site_directory.display());
+    Some(if metadata.uid() == 0 && mode & 0o077 == 0 {
+        check("site directory", Level::Ok, found, None)
+    } else {
+        let path = site_directory.display();
+        let hint = format!("chown root {path} && chmod 0700 {path}");
+        check("site directory", Level::Bad, found, Some(hint))
+    })
+}
+
+/// The host's network belongs to the host's users; a jail's root is none of them.
+fn low_ports() -> Option<Check> {
+    let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok()?;
+    let first: u32 = text.trim().parse().ok()?;
+    let what = "low ports";
+    Some(if first == 0 {
+        check(what, Level::Ok, "open to jails on the host's network", None)
+    } else {
+        let found = format!("jails on the host's network cannot listen below {first}");
+        let hint = "sysctl -w net.ipv4.ip_unprivileged_port_start=0".to_owned();
+        check(what, Level::Warning, found, Some(hint))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_crun() {
+        for (line, expected) in [
+            ("crun version 1.8.1", Some((1, 8, 1))),
+            ("crun version 1.21", Some((1, 21, 0))),
+            ("crun version 1.14.1-dirty", Some((1, 14, 1))),
+            ("runc version 1.1.5", None),
+            ("", None),
+        ] {
+            assert_eq!(version(line), expected, "{line:?}");
+        }
+        assert!(version("crun version 1.21") >= Some(CRUN));
+        assert!(version("crun version 1.8") < Some(CRUN));
+    }
+}

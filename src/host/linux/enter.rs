@@ -1,0 +1,268 @@
+//! Commands in a running jail.
+//!
+//! With a terminal, crun makes a pty in the jail and relays. Without, the command gets our
+//! streams, but never a terminal of the host's: that one is relayed through pipes here. How the
+//! command runs is given to crun as a whole process specification, since with single options an
+//! ordinary user would get the jail's capabilities.
+
+use std::fs::File;
+use std::io::{self, IsTerminal, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+
+use command_fds::{CommandFdExt, FdMapping};
+use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::termios::tcgetwinsize;
+use serde::Deserialize;
+
+use super::bundle::exec_process;
+use super::inside::Inside;
+use super::paths::Paths;
+use super::users::{Account, lookup};
+use super::{file, program, runtime, state};
+use crate::exec::ExecError;
+use crate::ports::{ExecRequest, HostError, JailSpec};
+
+/// The descriptors that crun gets: the specification, and its log.
+const SPECIFICATION: i32 = 3;
+const LOG: i32 = 4;
+
+/// A line of crun's log.
+#[derive(Deserialize)]
+struct Line {
+    msg: String,
+    level: String,
+}
+
+/// Runs a command in a jail.
+///
+/// # Errors
+/// See [`crate::ports::Host::exec`].
+pub(super) fn exec(
+    paths: &Paths,
+    spec: &JailSpec,
+    request: &ExecRequest,
+) -> Result<i32, HostError> {
+    let name = &spec.name;
+    if state::init(paths, name)?.is_none() {
+        return Err(HostError::NotRunning(name.clone()));
+    }
+    let text = specification(spec, request)?;
+    let program = program("run a command in", name);
+    let exec = runtime::crun(paths)
+        .map_err(&program)?
+        .arg(format!("--log=/proc/self/fd/{LOG}"))
+        .arg("--log-format=json")
+        .arg("exec")
+        .arg(format!("--process=/proc/self/fd/{SPECIFICATION}"))
+        .arg(paths.container(name));
+    let run = || -> io::Result<(std::process::ExitStatus, Vec<u8>)> {
+        let mut specification = memory("process")?;
+        specification.write_all(&text)?;
+        let mut log = memory("log")?;
+        let mut command = exec.command();
+        command
+            .fd_mappings(vec![
+                FdMapping {
+                    parent_fd: specification.into(),
+                    child_fd: SPECIFICATION,
+                },
+                FdMapping {
+                    parent_fd: log.try_clone()?.into(),
+                    child_fd: LOG,
+                },
+            ])
+            .map_err(io::Error::other)?;
+        let status = if request.terminal {
+            with_terminal(command)?
+        } else {
+            without_terminal(command)?
+        };
+        log.rewind()?;
+        let mut said = Vec::new();
+        log.read_to_end(&mut said)?;
+        Ok((status, said))
+    };
+    let (status, said) = run().map_err(|source| {
+        program(ExecError::Start {
+            command: exec.shown(),
+            source,
+        })
+    })?;
+    if !status.success() {
+        if let Some(why) = failure(&String::from_utf8_lossy(&said)) {
+            return Err(HostError::Command {
+                jail: name.clone(),
+                why,
+            });
+        }
+    }
+    Ok(status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
+}
+
+/// What crun logged as an error: then it is crun that failed, and not the command.
+fn failure(log: &str) -> Option<String> {
+    let errors: Vec<String> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Line>(line).ok())
+        .filter(|line| line.level == "error")
+        .map(|line| line.msg.trim().to_owned())
+        .collect();
+    (!errors.is_empty()).then(|| errors.join("; "))
+}
+
+/// The process specification, as JSON.
+fn specification(spec: &JailSpec, request: &ExecRequest) -> Result<Vec<u8>, HostError> {
+    let command = if request.command.is_empty() {
+        spec.profile.console.clone()
+    } else {
+        request.command.clone()
+    };
+    let account = account(spec, request.user.as_deref())?;
+    let mut environment = Vec::new();
+    let mut size = None;
+    if request.terminal {
+        let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
+        environment.push(format!("TERM={term}"));
+        let window = tcgetwinsize(io::stdin()).map_err(|errno| HostError::Command {
+            jail: spec.name.clone(),
+            why: format!("standard input is not a terminal: {errno}"),
+        })?;
+        size = Some((window.ws_row, window.ws_col));
+    }
+    environment.extend(request.environment.iter().cloned());
+    let directory = request.directory.as_deref().unwrap_or(Path::new("/"));
+    exec_process(command, &account, directory, environment, size)
+        .map_err(|error| error.to_string())
+        .and_then(|process| serde_json::to_vec(&process).map_err(|error| error.to_string()))
+        .map_err(|why| HostError::Command {
+            jail: spec.name.clone(),
+            why,
+        })
+}
+
+fn account(spec: &JailSpec, wanted: Option<&str>) -> Result<Account, HostError> {
+    let inside = Inside::open(&spec.root).map_err(file("open", &spec.root))?;
+    let read = |path: &str| {
+        let bytes = inside
+            .read(path)
+            .map_err(file("read", &spec.root.join(path)))?;
+        Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
+    };
+    let (passwd, group) = (read("etc/passwd")?, read("etc/group")?);
+    let root = || Account {
+        name: Some("root".to_owned()),
+        uid: 0,
+        gid: 0,
+        groups: Vec::new(),
+        home: "/root".to_owned(),
+    };
+    match wanted {
+        // Also in a jail that has lost its passwd.
+        None => Ok(lookup(&passwd, &group, "0")
+            .filter(|account| account.name.is_some())
+            .unwrap_or_else(root)),
+        Some(wanted) => lookup(&passwd, &group, wanted).ok_or_else(|| HostError::Command {
+            jail: spec.name.clone(),
+            why: format!("it has no user {wanted}"),
+        }),
+    }
+}
+
+fn memory(name: &str) -> io::Result<File> {
+    Ok(memfd_create(name, MemfdFlags::CLOEXEC)?.into())
+}
+
+/// crun has our terminal in raw mode meanwhile; if it is killed, nobody but us puts it back.
+fn with_terminal(mut command: Command) -> io::Result<std::process::ExitStatus> {
+    let saved = Saved::of_stdin()?;
+    let status = command.status();
+    drop(saved);
+    status
+}
+
+struct Saved(Termios);
+
+impl Saved {
+    fn of_stdin() -> io::Result<Self> {
+        Ok(Saved(tcgetattr(io::stdin())?))
+    }
+}
+
+impl Drop for Saved {
+    fn drop(&mut self) {
+        // If it has gone, there is nothing to put back.
+        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.0);
+    }
+}
+
+fn without_terminal(mut command: Command) -> io::Result<std::process::ExitStatus> {
+    let piped = |terminal: bool| {
+        if terminal {
+            Stdio::piped()
+        } else {
+            Stdio::inherit()
+        }
+    };
+    let mut child = command
+        .stdin(piped(io::stdin().is_terminal()))
+        .stdout(piped(io::stdout().is_terminal()))
+        .stderr(piped(io::stderr().is_terminal()))
+        .spawn()?;
+    drop(command);
+    let relays = relays(&mut child)?;
+    let status = child.wait()?;
+    for relay in relays {
+        // A relay that panicked has nothing more to say.
+        let _ = relay.join();
+    }
+    Ok(status)
+}
+
+/// Copies between the child's pipes and our terminal. The one that reads from the terminal is not
+/// waited for: it ends with the process.
+fn relays(child: &mut Child) -> io::Result<Vec<JoinHandle<()>>> {
+    let copy = |from: OwnedFd, to: OwnedFd| {
+        std::thread::spawn(move || {
+            // Ends at the end of the one, or when nobody reads the other.
+            let _ = io::copy(&mut File::from(from), &mut File::from(to));
+        })
+    };
+    let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
+    let mut relays = Vec::new();
+    if let Some(pipe) = child.stdin.take() {
+        drop(copy(own(io::stdin().as_fd())?, pipe.into()));
+    }
+    if let Some(pipe) = child.stdout.take() {
+        relays.push(copy(pipe.into(), own(io::stdout().as_fd())?));
+    }
+    if let Some(pipe) = child.stderr.take() {
+        relays.push(copy(pipe.into(), own(io::stderr().as_fd())?));
+    }
+    Ok(relays)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_of_crun_are_its_failure() {
+        let log = "{\"msg\":\"executable file `x` not found in $PATH\",\"level\":\"error\",\"time\":\"t\"}\n";
+        assert_eq!(
+            failure(log),
+            Some("executable file `x` not found in $PATH".to_owned())
+        );
+        assert_eq!(failure(""), None);
+        assert_eq!(
+            failure("{\"msg\":\"m\",\"level\":\"warning\"}\nnoise\n"),
+            None
+        );
+    }
+}

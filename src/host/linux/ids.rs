@@ -1,0 +1,208 @@
+//! Ids of the host for the users of jails: 65536 for each jail that runs, from a range that nobody
+//! else uses, and a user namespace that maps them.
+//!
+//! A slot is a link `RUN/ids/SLOT -> SITE/JAIL`, made with one system call, so that it is never
+//! seen without its owner. It belongs to the jail until the jail is cleared away; a jail that finds
+//! a slot of its own (its start was killed) takes that again. All are gone after a reboot.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use crate::exec::{Exec, ExecError};
+
+/// Ids of one jail.
+pub(super) const COUNT: u32 = 65_536;
+
+/// From here to the foreign ids nobody else takes any: docs/UIDS-GIDS.md of systemd.
+const FIRST: u32 = 0x7000_0000;
+const SLOTS: u32 = 0x0FFE;
+
+/// The ids of a jail on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct IdRange(u32);
+
+impl IdRange {
+    /// The range of a slot; none if there is no such slot.
+    pub(super) fn from_slot(slot: u32) -> Option<Self> {
+        (slot < SLOTS).then_some(IdRange(slot))
+    }
+
+    /// The host's id of the jail's root.
+    pub(super) fn first(self) -> u32 {
+        FIRST + self.0 * COUNT
+    }
+}
+
+/// Takes a slot for `owner`, the one it has already if there is one; none if all are taken.
+pub(super) fn take(directory: &Path, owner: &str) -> io::Result<Option<IdRange>> {
+    fs::create_dir_all(directory)?;
+    let links = links(directory)?;
+    if let Some((slot, _)) = links.iter().find(|(_, of)| of == Path::new(owner)) {
+        return Ok(IdRange::from_slot(*slot));
+    }
+    // The same jail gets the same ids, mostly: that is easier to follow in the host's listings.
+    let first = hash(owner) % SLOTS;
+    for slot in (first..SLOTS).chain(0..first) {
+        if links.iter().any(|(taken, _)| *taken == slot) {
+            continue;
+        }
+        match std::os::unix::fs::symlink(owner, directory.join(slot.to_string())) {
+            Ok(()) => return Ok(IdRange::from_slot(slot)),
+            // Another start took it since we looked.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(None)
+}
+
+/// Frees what `owner` has.
+pub(super) fn free(directory: &Path, owner: &str) -> io::Result<()> {
+    for (slot, of) in links(directory)? {
+        if of == Path::new(owner) {
+            fs::remove_file(directory.join(slot.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+fn links(directory: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut links = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let slot = entry.file_name().to_str().and_then(|s| s.parse().ok());
+        match (slot, fs::read_link(entry.path())) {
+            (Some(slot), Ok(owner)) => links.push((slot, owner)),
+            // Freed since, or not ours.
+            _ => {}
+        }
+    }
+    Ok(links)
+}
+
+fn hash(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+/// A user namespace that maps a range, kept by a process until this is dropped.
+#[derive(Debug)]
+pub(super) struct UserNamespace {
+    /// /proc/PID/ns/user.
+    pub fd: OwnedFd,
+    helper: Child,
+}
+
+impl UserNamespace {
+    /// Makes one. Mounts made with it stay when it is gone.
+    pub(super) fn new(ids: IdRange) -> Result<Self, NamespaceError> {
+        // The helper becomes cat only after it has left our namespace: its echo says so.
+        let exec = Exec::new("unshare")?
+            .args(["--user", "--"])
+            .arg(crate::exec::find("cat")?);
+        let mut helper = exec
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|source| ExecError::Start {
+                command: exec.shown(),
+                source,
+            })?;
+        match open(&mut helper, ids) {
+            Ok(fd) => Ok(UserNamespace { fd, helper }),
+            Err(source) => {
+                end(&mut helper);
+                Err(NamespaceError::Map(source))
+            }
+        }
+    }
+}
+
+/// A user namespace could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NamespaceError {
+    /// Its process.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// Its maps.
+    #[error("cannot map ids in a user namespace")]
+    Map(#[source] io::Error),
+}
+
+impl Drop for UserNamespace {
+    fn drop(&mut self) {
+        end(&mut self.helper);
+    }
+}
+
+fn open(helper: &mut Child, ids: IdRange) -> io::Result<OwnedFd> {
+    let (Some(input), Some(output)) = (&mut helper.stdin, &mut helper.stdout) else {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    };
+    input.write_all(b"x")?;
+    output.read_exact(&mut [0])?;
+    let proc = PathBuf::from(format!("/proc/{}", helper.id()));
+    let map = format!("0 {} {COUNT}\n", ids.first());
+    // Each map must be one write(2).
+    fs::write(proc.join("uid_map"), &map)?;
+    fs::write(proc.join("gid_map"), &map)?;
+    Ok(fs::File::open(proc.join("ns/user"))?.into())
+}
+
+fn end(helper: &mut Child) {
+    drop(helper.stdin.take());
+    // Best effort: without its standard input it ends by itself.
+    let _ = helper.kill();
+    let _ = helper.wait();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_are_owned() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let ids = directory.path().join("ids");
+        let a = take(&ids, "s/a").expect("taken").expect("free");
+        assert_eq!(take(&ids, "s/a").expect("again"), Some(a));
+        let b = take(&ids, "s/b").expect("taken").expect("free");
+        assert_ne!(a, b);
+        free(&ids, "s/a").expect("freed");
+        free(&ids, "s/a").expect("freed twice");
+        assert_eq!(take(&ids, "s/a").expect("taken"), Some(a));
+    }
+
+    #[test]
+    fn a_slot_of_somebody_else_is_passed_over() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let ids = directory.path();
+        let wanted = hash("s/a") % SLOTS;
+        std::os::unix::fs::symlink("s/x", ids.join(wanted.to_string())).expect("linked");
+        let a = take(ids, "s/a").expect("taken").expect("free");
+        assert_eq!(Some(a), IdRange::from_slot((wanted + 1) % SLOTS));
+        free(ids, "s/a").expect("freed");
+        assert!(ids.join(wanted.to_string()).is_symlink());
+    }
+
+    #[test]
+    fn ranges_stay_below_the_foreign_ids() {
+        assert_eq!(
+            IdRange::from_slot(0).map(IdRange::first),
+            Some(1_879_048_192)
+        );
+        let last = IdRange::from_slot(SLOTS - 1).expect("a slot").first();
+        assert!(last + COUNT - 1 < 0x7FFE_0000);
+        assert_eq!(IdRange::from_slot(SLOTS), None);
+    }
+}

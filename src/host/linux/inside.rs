@@ -1,0 +1,214 @@
+//! Files of a jail, seen from the host without leaving the jail.
+//!
+//! A jail's root may plant any link, device or pipe in it. All access goes from one descriptor of
+//! its root through openat2(2): reading resolves links as if in a chroot, writing follows none.
+//! Nothing here runs or interprets what it finds.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, statat,
+};
+use rustix::io::Errno;
+
+/// More than any file that is read from a jail has.
+const LIMIT: u64 = 1 << 20;
+
+/// The root directory of a jail or of a basejail.
+#[derive(Debug)]
+pub(super) struct Inside(OwnedFd);
+
+impl Inside {
+    /// Opens a root; the last component must not be a link.
+    pub(super) fn open(root: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Inside(openat(rustix::fs::CWD, root, flags, Mode::empty())?))
+    }
+
+    /// A regular file's content, at most [`LIMIT`] bytes of it; none if there is no such file.
+    pub(super) fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        // Non-blocking: it may be a pipe that nobody writes to.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let Some(fd) = self.resolve(path, flags)? else {
+            return Ok(None);
+        };
+        if !is_file(&fd)? {
+            return Ok(None);
+        }
+        let mut content = Vec::new();
+        File::from(fd).take(LIMIT).read_to_end(&mut content)?;
+        Ok(Some(content))
+    }
+
+    /// Whether a path, links followed, is a regular file that somebody may execute.
+    pub(super) fn is_program(&self, path: &str) -> io::Result<bool> {
+        let Some(fd) = self.resolve(path, OFlags::PATH | OFlags::CLOEXEC)? else {
+            return Ok(false);
+        };
+        Ok(is_file(&fd)? && fstat(&fd)?.st_mode & 0o111 != 0)
+    }
+
+    /// Makes a directory, if it is missing, in the root or in real directories below it.
+    /// `NotADirectory` if it or one on the way is a link or something else.
+    pub(super) fn ensure_directory(&self, path: &str) -> io::Result<()> {
+        match mkdirat(&self.0, path, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => self.directory(path).map(drop),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Creates a file in a directory of the root; false if it has one of that name, whatever it is.
+    pub(super) fn create(&self, directory: &str, name: &str, content: &[u8]) -> io::Result<bool> {
+        let directory = self.directory(directory)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        match openat(
+            &directory,
+            name,
+            flags | OFlags::CLOEXEC,
+            Mode::from_raw_mode(0o644),
+        ) {
+            Ok(fd) => File::from(fd).write_all(content).map(|()| true),
+            Err(Errno::EXIST) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Fills a file that is there and empty; false if it is missing, not empty or not a file.
+    pub(super) fn fill(&self, directory: &str, name: &str, content: &[u8]) -> io::Result<bool> {
+        let directory = self.directory(directory)?;
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+        match openat(&directory, name, flags | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) if is_file(&fd)? && fstat(&fd)?.st_size == 0 => {
+                File::from(fd).write_all(content).map(|()| true)
+            }
+            Ok(_) | Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Whether a name in a directory of the root is missing, or an empty regular file.
+    pub(super) fn is_vacant(&self, directory: &str, name: &str) -> io::Result<bool> {
+        let directory = self.directory(directory)?;
+        match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(
+                FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0,
+            ),
+            Err(Errno::NOENT) => Ok(true),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn directory(&self, path: &str) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        openat2(&self.0, path, flags, Mode::empty(), resolve).map_err(|errno| match errno {
+            Errno::LOOP | Errno::NOTDIR | Errno::XDEV => {
+                io::Error::new(io::ErrorKind::NotADirectory, "not a directory")
+            }
+            other => other.into(),
+        })
+    }
+
+    fn resolve(&self, path: &str, flags: OFlags) -> io::Result<Option<OwnedFd>> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        match openat2(&self.0, path, flags, Mode::empty(), resolve) {
+            Ok(fd) => Ok(Some(fd)),
+            // LOOP and XDEV: links in a circle, or into something that is mounted there.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NXIO) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+fn is_file(fd: &OwnedFd) -> io::Result<bool> {
+    Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::RegularFile)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn root() -> (tempfile::TempDir, Inside) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        std::fs::create_dir(directory.path().join("etc")).expect("created");
+        let inside = Inside::open(directory.path()).expect("opened");
+        (directory, inside)
+    }
+
+    #[test]
+    fn links_do_not_lead_out() {
+        let (directory, inside) = root();
+        let etc = directory.path().join("etc");
+        std::fs::write(etc.join("real"), "in").expect("written");
+        symlink("/etc/real", etc.join("absolute")).expect("linked");
+        symlink("../../../../../../etc/real", etc.join("up")).expect("linked");
+        symlink("/etc/passwd", etc.join("passwd")).expect("linked");
+        for name in ["etc/absolute", "etc/up"] {
+            assert_eq!(inside.read(name).expect("read"), Some(b"in".to_vec()));
+        }
+        // A link to itself there, and not the host's file.
+        assert_eq!(inside.read("etc/passwd").expect("read"), None);
+        assert_eq!(inside.read("etc/missing").expect("read"), None);
+    }
+
+    #[test]
+    fn writing_follows_no_link() {
+        let (directory, inside) = root();
+        let victim = tempfile::tempdir().expect("a temporary directory");
+        let target = victim.path().join("target");
+        symlink(&target, directory.path().join("etc/hostname")).expect("linked");
+        assert!(!inside.create("etc", "hostname", b"x").expect("refused"));
+        assert!(!inside.fill("etc", "hostname", b"x").expect("refused"));
+        assert!(!inside.is_vacant("etc", "hostname").expect("looked"));
+        symlink(victim.path(), directory.path().join("dev")).expect("linked");
+        for result in [
+            inside.ensure_directory("dev"),
+            inside.create("dev", "file", b"x").map(drop),
+        ] {
+            assert_eq!(
+                result.map_err(|e| e.kind()),
+                Err(io::ErrorKind::NotADirectory)
+            );
+        }
+        assert_eq!(std::fs::read_dir(victim.path()).expect("read").count(), 0);
+    }
+
+    #[test]
+    fn files_are_made_and_filled_once() {
+        let (directory, inside) = root();
+        assert!(inside.is_vacant("etc", "id").expect("looked"));
+        assert!(inside.create("etc", "id", b"").expect("created"));
+        assert!(inside.is_vacant("etc", "id").expect("looked"));
+        assert!(inside.fill("etc", "id", b"1").expect("filled"));
+        assert!(!inside.fill("etc", "id", b"2").expect("left"));
+        assert!(!inside.create("etc", "id", b"3").expect("left"));
+        let text = std::fs::read(directory.path().join("etc/id")).expect("read");
+        assert_eq!(text, b"1");
+    }
+
+    #[test]
+    fn pipes_and_directories_are_no_files() {
+        let (directory, inside) = root();
+        let pipe = directory.path().join("etc/passwd");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        assert_eq!(inside.read("etc/passwd").expect("read"), None);
+        assert_eq!(inside.read("etc").expect("read"), None);
+    }
+
+    #[test]
+    fn programs_are_found_through_links() {
+        let (directory, inside) = root();
+        let program = directory.path().join("etc/systemd");
+        std::fs::write(&program, "").expect("written");
+        symlink("/etc/systemd", directory.path().join("init")).expect("linked");
+        assert!(!inside.is_program("/init").expect("looked"));
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("set");
+        assert!(inside.is_program("/init").expect("looked"));
+        assert!(!inside.is_program("/etc").expect("looked"));
+    }
+}

@@ -1,0 +1,120 @@
+//! Jails on Linux: OCI containers that crun runs and conmon watches.
+//!
+//! All that is kept is below /run (lost at a reboot, and nothing is missed) and a log. What is
+//! true is in the pool, the kernel's process table and its mount tables. Each step has a file:
+//! `start`, `stop`, `state`, `enter` (commands in a jail); `bundle` and `seccomp` are pure.
+//! Not here: mounting datasets, and which generation a jail should run.
+
+mod bundle;
+mod checks;
+mod enter;
+mod identity;
+mod ids;
+mod inside;
+mod paths;
+mod process;
+mod runtime;
+mod seccomp;
+mod start;
+mod state;
+mod stop;
+mod users;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::model::{Changed, JailState};
+use crate::name::JailName;
+use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec};
+use crate::profile::Profile;
+
+use paths::Paths;
+
+/// A Linux host, for one site.
+#[derive(Debug, Clone)]
+pub struct Linux {
+    paths: Paths,
+    site_directory: PathBuf,
+}
+
+impl Linux {
+    /// The host as the system lays it out.
+    pub fn new(site_id: &str, site_directory: &Path) -> Self {
+        let run = Path::new(crate::lock::RUN_DIRECTORY);
+        Linux::at(site_id, site_directory, run, Path::new("/var/log/ezz"))
+    }
+
+    /// The host with other directories for what it keeps at run time and for logs; for tests.
+    pub fn at(site_id: &str, site_directory: &Path, run: &Path, log: &Path) -> Self {
+        Linux {
+            paths: Paths::new(site_id, run, log),
+            site_directory: site_directory.to_owned(),
+        }
+    }
+}
+
+impl Host for Linux {
+    fn checks(&self) -> Vec<Check> {
+        checks::all(&self.paths, &self.site_directory)
+    }
+
+    fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {
+        state::all(&self.paths)
+    }
+
+    /// A bundle holds the ids of the moment, so it is made at each start and not kept.
+    fn derive(&self, _spec: &JailSpec) -> Result<Changed, HostError> {
+        Ok(Changed::Already)
+    }
+
+    fn drift(&self, _spec: &JailSpec) -> Result<Vec<PathBuf>, HostError> {
+        Ok(Vec::new())
+    }
+
+    fn derived(&self) -> Result<Vec<JailName>, HostError> {
+        let mut names: BTreeSet<JailName> = state::known(&self.paths)?;
+        let log = self.paths.logs();
+        for file in paths::list(&log).map_err(file("list", &log))? {
+            names.extend(
+                file.strip_suffix(".log")
+                    .and_then(|name| JailName::parse(name).ok()),
+            );
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    fn forget(&self, name: &JailName) -> Result<Changed, HostError> {
+        stop::forget(&self.paths, name)
+    }
+
+    fn start(&self, spec: &JailSpec) -> Result<Changed, HostError> {
+        start::start(&self.paths, spec)
+    }
+
+    fn stop(&self, name: &JailName, profile: Option<&Profile>) -> Result<Changed, HostError> {
+        stop::stop(&self.paths, name, profile)
+    }
+
+    fn exec(&self, spec: &JailSpec, request: &ExecRequest) -> Result<i32, HostError> {
+        enter::exec(&self.paths, spec, request)
+    }
+}
+
+/// Names the file in an error.
+fn file(action: &'static str, path: &Path) -> impl Fn(io::Error) -> HostError {
+    move |source| HostError::File {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Names the program's purpose and the jail in an error.
+fn program(action: &'static str, jail: &JailName) -> impl Fn(crate::exec::ExecError) -> HostError {
+    move |source| HostError::Program {
+        action,
+        jail: jail.to_string(),
+        source,
+    }
+}

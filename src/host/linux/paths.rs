@@ -1,0 +1,179 @@
+//! Where everything of a site is at run time, and how its containers and cgroups are called.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use crate::name::JailName;
+
+/// The directories of one site. Root-only: in them are the mounted files of jails.
+#[derive(Debug, Clone)]
+pub(super) struct Paths {
+    run: PathBuf,
+    log: PathBuf,
+    site: String,
+}
+
+impl Paths {
+    pub(super) fn new(site_id: &str, run: &Path, log: &Path) -> Self {
+        // A UUID by rights; but it is read from a pool, and becomes a part of paths.
+        let site = site_id
+            .chars()
+            .map(|c| {
+                if c.is_ascii_alphanumeric() || c == '-' {
+                    c
+                } else {
+                    '_'
+                }
+            })
+            .collect();
+        Paths {
+            run: run.to_owned(),
+            log: log.to_owned(),
+            site,
+        }
+    }
+
+    /// All of the site.
+    pub(super) fn site(&self) -> PathBuf {
+        self.run.join(&self.site)
+    }
+
+    /// One directory for each jail that runs or left something behind.
+    pub(super) fn jails(&self) -> PathBuf {
+        self.site().join("jails")
+    }
+
+    /// The bundle of a jail, and conmon's files.
+    pub(super) fn jail(&self, name: &JailName) -> PathBuf {
+        self.jails().join(name.as_str())
+    }
+
+    /// Where the jail's files are mounted with its ids.
+    pub(super) fn root(&self, name: &JailName) -> PathBuf {
+        self.jail(name).join("root")
+    }
+
+    /// Where its basejail is mounted with its ids.
+    pub(super) fn base(&self, name: &JailName) -> PathBuf {
+        self.jail(name).join("base")
+    }
+
+    /// What crun knows; not the bundle.
+    pub(super) fn crun(&self) -> PathBuf {
+        self.site().join("crun")
+    }
+
+    /// What crun knows of one jail.
+    pub(super) fn crun_state(&self, name: &JailName) -> PathBuf {
+        self.crun().join(self.container(name))
+    }
+
+    /// One file for each jail that ended, with its exit status.
+    pub(super) fn exits(&self) -> PathBuf {
+        self.site().join("exit")
+    }
+
+    /// The exit status of one jail.
+    pub(super) fn exit(&self, name: &JailName) -> PathBuf {
+        self.exits().join(self.container(name))
+    }
+
+    /// The slots of ids, which all sites of the host share.
+    pub(super) fn ids(&self) -> PathBuf {
+        self.run.join("ids")
+    }
+
+    /// Who owns a slot of ids.
+    pub(super) fn owner(&self, name: &JailName) -> String {
+        format!("{}/{name}", self.site)
+    }
+
+    /// The consoles' logs.
+    pub(super) fn logs(&self) -> PathBuf {
+        self.log.join(&self.site)
+    }
+
+    /// What a jail's first process prints.
+    pub(super) fn log(&self, name: &JailName) -> PathBuf {
+        self.logs().join(format!("{name}.log"))
+    }
+
+    /// The container's id.
+    pub(super) fn container(&self, name: &JailName) -> String {
+        format!("ezz-{}-{name}", self.short())
+    }
+
+    /// The cgroup of a jail, below the host's root.
+    pub(super) fn cgroup(&self, name: &JailName) -> String {
+        format!("/ezz/{}/{name}", self.short())
+    }
+
+    /// The cgroup of the site's conmons. No jail can be called so.
+    pub(super) fn watchers(&self) -> String {
+        format!("/ezz/{}/_conmon", self.short())
+    }
+
+    fn short(&self) -> &str {
+        self.site.get(..8).unwrap_or(&self.site)
+    }
+
+    /// Makes the directories.
+    pub(super) fn create(&self) -> io::Result<()> {
+        for path in [
+            self.jails(),
+            self.crun(),
+            self.exits(),
+            self.ids(),
+            self.logs(),
+        ] {
+            DirBuilder::new().mode(0o700).recursive(true).create(path)?;
+        }
+        Ok(())
+    }
+}
+
+/// The names in a directory; none if it is missing.
+pub(super) fn list(directory: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Removes a file; false if it was missing.
+pub(super) fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_site_id_stays_below() {
+        let paths = Paths::new(
+            "../../etc",
+            Path::new("/run/ezz"),
+            Path::new("/var/log/ezz"),
+        );
+        assert_eq!(paths.site(), Path::new("/run/ezz/______etc"));
+        let name = JailName::parse("web1").expect("valid");
+        let paths = Paths::new(
+            "0f8b6a52-93cf-4a55-9a4c-0d6c4f1a2b3c",
+            Path::new("/run/ezz"),
+            Path::new("/l"),
+        );
+        assert_eq!(paths.container(&name), "ezz-0f8b6a52-web1");
+        assert_eq!(paths.cgroup(&name), "/ezz/0f8b6a52/web1");
+        assert!(JailName::parse("_conmon").is_err());
+    }
+}

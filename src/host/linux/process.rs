@@ -1,0 +1,168 @@
+//! Processes by pidfd: waiting, signalling, and telling a jail's first process from a stranger
+//! that got its number. No process is started here.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// A live process that belongs to a cgroup.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// Its number.
+    pub pid: u32,
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// The process whose number is in a file, if it lives and is in this cgroup or below it.
+    ///
+    /// The number alone may be somebody else's by now. Into a jail's cgroup nothing of the host
+    /// ever moves, and a jail cannot leave it.
+    pub(super) fn find(pid_file: &Path, cgroup: &str) -> io::Result<Option<Self>> {
+        let Some(pid) = number(pid_file)? else {
+            return Ok(None);
+        };
+        let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        let fd = match pidfd_open(raw, PidfdFlags::empty()) {
+            Ok(fd) => fd,
+            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        // Looked at after it was opened: if these are right, so is the descriptor, or it has died.
+        let proc = PathBuf::from(format!("/proc/{pid}"));
+        let (Some(groups), Some(stat)) = (read(&proc.join("cgroup"))?, read(&proc.join("stat"))?)
+        else {
+            return Ok(None);
+        };
+        let ours = in_cgroup(&groups, cgroup) && !is_dead(&stat);
+        Ok(ours.then_some(Process { pid, fd }))
+    }
+
+    /// Waits until it has ended; false if it has not within the time.
+    pub(super) fn wait(&self, time: Duration) -> io::Result<bool> {
+        readable(&self.fd, time)
+    }
+
+    /// Sends a signal; it may have ended.
+    pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(&self.fd, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+/// Waits until a descriptor can be read; false if it cannot within the time.
+pub(super) fn readable(fd: &impl AsFd, time: Duration) -> io::Result<bool> {
+    let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
+    loop {
+        match poll(&mut fds, timeout) {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => return Ok(other? > 0),
+        }
+    }
+}
+
+/// The number in a file; none if the file is missing or not yet written.
+pub(super) fn number(path: &Path) -> io::Result<Option<u32>> {
+    Ok(read(path)?.and_then(|text| text.trim().parse().ok()))
+}
+
+/// Text of a file; none if it, or the process whose it is, is gone.
+pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(e)
+            if e.kind() == io::ErrorKind::NotFound
+                || e.raw_os_error() == Some(nix::libc::ESRCH) =>
+        {
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// /proc/PID/cgroup (cgroups(7)): `0::/PATH` is the unified hierarchy.
+fn in_cgroup(text: &str, cgroup: &str) -> bool {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("0::"))
+        .filter_map(|path| path.strip_prefix(cgroup))
+        .any(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// /proc/PID/stat: the state follows the name, which may hold anything and is in parentheses.
+fn is_dead(stat: &str) -> bool {
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_none_or(|state| state.starts_with(['Z', 'X', 'x']))
+}
+
+/// The number of a signal by its name, `SIGTERM` or `SIGRTMIN+3`; real-time ones as glibc counts.
+pub(super) fn signal_number(name: &str) -> Option<i32> {
+    if let Some(offset) = name.strip_prefix("SIGRTMIN") {
+        let offset: i32 = if offset.is_empty() {
+            0
+        } else {
+            offset.strip_prefix('+')?.parse().ok()?
+        };
+        return (0..=30).contains(&offset).then_some(34 + offset);
+    }
+    name.parse::<nix::sys::signal::Signal>()
+        .ok()
+        .map(|s| s as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroups_match_by_component() {
+        assert!(in_cgroup("0::/ezz/S/web1\n", "/ezz/S/web1"));
+        assert!(in_cgroup(
+            "1:name=x:/\n0::/ezz/S/web1/init.scope\n",
+            "/ezz/S/web1"
+        ));
+        for other in ["0::/ezz/S/web10\n", "0::/\n", "1:cpu:/ezz/S/web1\n", ""] {
+            assert!(!in_cgroup(other, "/ezz/S/web1"), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn the_dead_are_told_from_the_living() {
+        assert!(!is_dead("7 (sh) S 1 7 7"));
+        assert!(!is_dead("7 (a) Z) R 1 7 7"));
+        for dead in ["7 (sh) Z 1 7 7", "7 (x) X 1", "", "7 (sh"] {
+            assert!(is_dead(dead), "{dead:?}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_cgroup() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("pid");
+        assert!(Process::find(&file, "/").expect("looked").is_none());
+        fs::write(&file, std::process::id().to_string()).expect("written");
+        assert!(Process::find(&file, "/no/such").expect("looked").is_none());
+        fs::write(&file, "0").expect("written");
+        assert!(Process::find(&file, "").expect("looked").is_none());
+        fs::write(&file, "4194304999").expect("written");
+        assert!(Process::find(&file, "").expect("looked").is_none());
+    }
+
+    #[test]
+    fn signals_have_numbers() {
+        assert_eq!(signal_number("SIGTERM"), Some(15));
+        assert_eq!(signal_number("SIGRTMIN+3"), Some(37));
+        for bad in ["", "TERM", "SIGRTMIN3", "SIGRTMIN+99", "SIGNOSUCH"] {
+            assert_eq!(signal_number(bad), None, "{bad:?}");
+        }
+    }
+}

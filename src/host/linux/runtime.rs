@@ -1,0 +1,346 @@
+//! crun and conmon: how they are called, and how their failures come back.
+//!
+//! conmon starts `crun create`, tells the process id or crun's error through a pipe, and stays with
+//! the jail: it outlives ezz and its terminal, keeps the log and writes the exit status.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use command_fds::{CommandFdExt, FdMapping};
+use nix::fcntl::OFlag;
+use rustix::fs::{MemfdFlags, memfd_create};
+use serde::Deserialize;
+
+use super::paths::{self, Paths};
+use super::process::{Process, readable};
+use super::{file, program};
+use crate::exec::{Exec, ExecError};
+use crate::name::JailName;
+use crate::ports::HostError;
+
+/// Where the unified cgroup hierarchy is.
+pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// The console's log is cut when it has this many bytes.
+const LOG_SIZE: u64 = 4 << 20;
+
+/// How long `crun create` may take; it waits for nothing but the kernel.
+const CREATE: Duration = Duration::from_secs(120);
+
+/// The descriptors that conmon is told of.
+const SYNC: i32 = 3;
+const START: i32 = 4;
+
+/// What conmon writes into the pipe.
+#[derive(Deserialize)]
+struct Report {
+    data: i64,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// `crun` with the options that all its commands need.
+pub(super) fn crun(paths: &Paths) -> Result<Exec, ExecError> {
+    Ok(Exec::new("crun")?
+        .arg("--root")
+        .arg(paths.crun())
+        .args(["--cgroup-manager", "cgroupfs"]))
+}
+
+/// Creates the container from the bundle in the jail's directory: its first process waits.
+///
+/// # Errors
+/// [`HostError::Start`] with crun's own words.
+pub(super) fn create(paths: &Paths, name: &JailName) -> Result<(), HostError> {
+    let program = program("start", name);
+    let conmon = conmon(paths, name).map_err(&program)?;
+    let shown = conmon.shown();
+    let pipe = |()| nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from);
+    let spawn = || -> io::Result<(Child, OwnedFd, OwnedFd, File)> {
+        let (sync, sync_write) = pipe(())?;
+        let (start_read, start) = pipe(())?;
+        let errors = File::from(memfd_create("conmon", MemfdFlags::CLOEXEC)?);
+        let mut command = conmon.command();
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors.try_clone()?)
+            .fd_mappings(vec![
+                FdMapping {
+                    parent_fd: sync_write,
+                    child_fd: SYNC,
+                },
+                FdMapping {
+                    parent_fd: start_read,
+                    child_fd: START,
+                },
+            ])
+            .map_err(io::Error::other)?;
+        // The command, which has our copies of conmon's ends, is dropped here.
+        Ok((command.spawn()?, sync, start, errors))
+    };
+    let (mut child, sync, start, mut errors) = spawn().map_err(|source| {
+        program(ExecError::Start {
+            command: shown,
+            source,
+        })
+    })?;
+    let outcome = handshake(paths, &mut child, sync, start);
+    let refused = |why: String| HostError::Start {
+        jail: name.clone(),
+        why,
+    };
+    match outcome {
+        Ok(Report { data, .. }) if data > 0 => Ok(()),
+        Ok(Report {
+            message: Some(message),
+            ..
+        }) => Err(refused(plain(&message))),
+        Ok(Report { message: None, .. }) | Err(_) => {
+            let mut text = String::new();
+            let read = errors
+                .rewind()
+                .and_then(|()| errors.read_to_string(&mut text));
+            let said = if read.is_ok() {
+                plain(&text)
+            } else {
+                String::new()
+            };
+            Err(refused(match outcome {
+                _ if !said.is_empty() => said,
+                Err(error) => format!("conmon: {error}"),
+                Ok(_) => "crun gave no reason".to_owned(),
+            }))
+        }
+    }
+}
+
+fn conmon(paths: &Paths, name: &JailName) -> Result<Exec, ExecError> {
+    let container = paths.container(name);
+    let directory = paths.jail(name);
+    let crun = crun(paths)?;
+    let mut exec = Exec::new("conmon")?
+        .env("_OCI_SYNCPIPE", SYNC.to_string())
+        .env("_OCI_STARTPIPE", START.to_string())
+        .args(["--api-version", "1", "--log-level", "error"])
+        .args([
+            "--cid",
+            &container,
+            "--cuuid",
+            &container,
+            "--name",
+            name.as_str(),
+        ])
+        // A pipe as standard input: crun gives the file that it has to the jail's root, and that
+        // would be the host's /dev/null (seen with 1.8.1).
+        .arg("--stdin")
+        .arg("--full-attach")
+        .arg("--bundle")
+        .arg(&directory)
+        .arg("--persist-dir")
+        .arg(&directory)
+        .arg("--container-pidfile")
+        .arg(directory.join("pid"))
+        .arg("--conmon-pidfile")
+        .arg(directory.join("conmon.pid"))
+        .arg("--exit-dir")
+        .arg(paths.exits())
+        .arg("--log-path")
+        .arg(format!("k8s-file:{}", paths.log(name).display()))
+        .args(["--log-size-max", &LOG_SIZE.to_string()])
+        .arg("--runtime")
+        .arg(&crun.words()[0]);
+    for word in &crun.words()[1..] {
+        exec = exec.arg("--runtime-arg").arg(word);
+    }
+    Ok(exec)
+}
+
+/// Moves conmon away from our cgroup, lets it go on, and waits for what it tells.
+fn handshake(
+    paths: &Paths,
+    child: &mut Child,
+    sync: OwnedFd,
+    start: OwnedFd,
+) -> io::Result<Report> {
+    // Else it would end with the service or the session that ezz was called from.
+    let moved = watcher_cgroup(paths, child.id());
+    File::from(start).write_all(b"x")?;
+    let report = moved.and_then(|()| {
+        if !readable(&sync.as_fd(), CREATE)? {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut line = String::new();
+        BufReader::new(File::from(sync)).read_line(&mut line)?;
+        if line.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        serde_json::from_str(&line).map_err(io::Error::from)
+    });
+    if report.is_err() {
+        child.kill()?;
+    }
+    // It has left a child behind that goes on.
+    child.wait()?;
+    report
+}
+
+fn watcher_cgroup(paths: &Paths, pid: u32) -> io::Result<()> {
+    let cgroup = PathBuf::from(format!("{CGROUPS}{}", paths.watchers()));
+    fs::create_dir_all(&cgroup)?;
+    fs::write(cgroup.join("cgroup.procs"), pid.to_string())
+}
+
+/// Lets the first process of a created container go.
+///
+/// # Errors
+/// [`HostError::Start`] with crun's own words.
+pub(super) fn start(paths: &Paths, name: &JailName) -> Result<(), HostError> {
+    let exec = crun(paths)
+        .map_err(program("start", name))?
+        .args(["start", &paths.container(name)]);
+    match exec.run() {
+        Ok(_) => Ok(()),
+        Err(ExecError::Failed { stderr, .. }) if !stderr.is_empty() => Err(HostError::Start {
+            jail: name.clone(),
+            why: plain(&stderr),
+        }),
+        Err(other) => Err(program("start", name)(other)),
+    }
+}
+
+/// What crun says of a container: `created`, `running`, `stopped`.
+pub(super) fn status(paths: &Paths, name: &JailName) -> Result<String, HostError> {
+    #[derive(Deserialize)]
+    struct State {
+        status: String,
+    }
+    let output = crun(paths)
+        .and_then(|exec| exec.args(["state", &paths.container(name)]).run())
+        .map_err(program("look at", name))?;
+    let state: State =
+        serde_json::from_slice(&output.stdout).map_err(|error| HostError::Parse {
+            what: format!("crun's state of {name}"),
+            why: error.to_string(),
+        })?;
+    Ok(state.status)
+}
+
+/// Sends a signal by number to the first process: for those that have no name in POSIX.
+pub(super) fn kill(paths: &Paths, name: &JailName, signal: i32) -> Result<(), HostError> {
+    crun(paths)
+        .and_then(|exec| {
+            exec.args(["kill", &paths.container(name), &signal.to_string()])
+                .run()
+        })
+        .map(drop)
+        .map_err(program("stop", name))
+}
+
+/// Removes what crun knows of a container, and its cgroup; kills what still runs in it.
+pub(super) fn delete(paths: &Paths, name: &JailName) -> Result<(), HostError> {
+    let state = paths.crun_state(name);
+    if !state.exists() {
+        return Ok(());
+    }
+    let result = crun(paths).and_then(|exec| {
+        exec.args(["delete", "--force", &paths.container(name)])
+            .run()
+    });
+    match result {
+        Err(error) if state.exists() => {
+            // Killed while it was made: crun has nothing but a directory and cannot read it.
+            if state.join("status").exists() {
+                return Err(program("remove the container of", name)(error));
+            }
+            for left in paths::list(&state).map_err(file("list", &state))? {
+                let left = state.join(left);
+                fs::remove_file(&left).map_err(file("remove", &left))?;
+            }
+            fs::remove_dir(&state).map_err(file("remove", &state))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Waits for a jail's conmon to end, and ends it if it does not.
+pub(super) fn end_conmon(paths: &Paths, name: &JailName, time: Duration) -> Result<(), HostError> {
+    let pid = paths.jail(name).join("conmon.pid");
+    let error = file("end the conmon of", &pid);
+    if let Some(conmon) = Process::find(&pid, &paths.watchers()).map_err(&error)? {
+        if !conmon.wait(time).map_err(&error)? {
+            conmon
+                .signal(rustix::process::Signal::KILL)
+                .map_err(&error)?;
+            conmon.wait(Duration::from_secs(5)).map_err(&error)?;
+        }
+    }
+    Ok(())
+}
+
+/// The last lines of the console's log, without conmon's stamps.
+pub(super) fn log_tail(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().map(without_stamp).collect();
+    lines[lines.len().saturating_sub(5)..].join("; ")
+}
+
+/// `TIME STREAM TAG TEXT`: the format that conmon calls k8s-file.
+fn without_stamp(line: &str) -> &str {
+    line.splitn(4, ' ').nth(3).unwrap_or(line)
+}
+
+/// One line, without the name and the time that crun and conmon put before their words.
+fn plain(message: &str) -> String {
+    let lines: Vec<&str> = message
+        .lines()
+        .map(|line| {
+            let line = line.trim();
+            let words = line.strip_prefix("[conmon:e]: ").unwrap_or(line);
+            match words.split_once(": ") {
+                Some((time, rest)) if time.starts_with("20") && time.ends_with('Z') => rest,
+                _ => words,
+            }
+        })
+        .map(|line| line.strip_prefix("crun: ").unwrap_or(line))
+        .filter(|line| !line.is_empty())
+        .collect();
+    lines.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_lose_their_decoration() {
+        for (text, expected) in [
+            ("crun: cannot open `x`\n", "cannot open `x`"),
+            (
+                "2026-11-25T00:17:59.555338Z: mount `a` to `b`: No such file\n",
+                "mount `a` to `b`: No such file",
+            ),
+            ("[conmon:e]: Failed to open\ncrun: y\n", "Failed to open; y"),
+            ("\n", ""),
+        ] {
+            assert_eq!(plain(text), expected);
+        }
+    }
+
+    #[test]
+    fn the_log_is_shown_without_stamps() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let log = directory.path().join("x.log");
+        assert_eq!(log_tail(&log), "");
+        fs::write(
+            &log,
+            "2026-11-25T00:17:59.5+00:00 stderr F sh: not found\nodd\n",
+        )
+        .expect("written");
+        assert_eq!(log_tail(&log), "sh: not found; odd");
+    }
+}

@@ -1,0 +1,341 @@
+//! Starting a jail. Everything is checked before anything is made; what was made is undone if a
+//! later step fails.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ezz_zfs::errno::Errno;
+use ezz_zfs::mount::{MountError, MountFlags, bind_idmapped, mounted};
+use nix::mount::MsFlags;
+
+use super::bundle::{Bundle, CAPABILITIES, Init};
+use super::ids::{self, IdRange, NamespaceError, UserNamespace};
+use super::inside::Inside;
+use super::paths::Paths;
+use super::{file, identity, process, program, runtime, seccomp, state, stop};
+use crate::exec::find;
+use crate::model::{Changed, Network};
+use crate::ports::{HostError, JailSpec};
+
+/// A first process that ends within this time did not start.
+const SETTLE: Duration = Duration::from_millis(200);
+
+/// What must be there, and the Debian package that brings it.
+pub(super) const PROGRAMS: [(&str, &str); 3] = [
+    ("crun", "crun"),
+    ("conmon", "conmon"),
+    ("unshare", "util-linux"),
+];
+
+/// The package of the seccomp profile.
+pub(super) const SECCOMP_PACKAGE: &str = "golang-github-containers-common";
+
+/// Starts a jail.
+///
+/// # Errors
+/// See [`crate::ports::Host::start`].
+pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError> {
+    let name = &spec.name;
+    if state::init(paths, name)?.is_some() && runtime::status(paths, name)? == "running" {
+        return Ok(Changed::Already);
+    }
+    let seccomp = requirements()?;
+    paths
+        .create()
+        .map_err(file("make the directories in", &paths.site()))?;
+    stop::clear(paths, name)?;
+    stop::forget_exit(paths, name)?;
+    check_mounts(spec)?;
+    let inside = Inside::open(&spec.root).map_err(file("open", &spec.root))?;
+    let init = choose_init(&inside, spec)?;
+    identity::prepare(&inside, spec, matches!(init, Init::Own { .. }))?;
+    let resolver = match spec.config.network {
+        Network::Host => identity::resolver(&inside, spec)?,
+        Network::None => None,
+    };
+    drop(inside);
+
+    let run = || -> Result<(), HostError> {
+        let ids = mount(paths, spec)?;
+        let (root, base) = (paths.root(name), paths.base(name));
+        let bundle = Bundle {
+            hostname: &spec.config.hostname,
+            network: spec.config.network,
+            root: &root,
+            base: spec.base.is_some().then_some(base.as_path()),
+            ids,
+            init: &init,
+            resolver,
+            cgroup: &paths.cgroup(name),
+            limit_pids: controllers().iter().any(|c| c == "pids"),
+            seccomp,
+        };
+        let config = paths.jail(name).join("config.json");
+        let text = bundle
+            .spec()
+            .map_err(|error| error.to_string())
+            .and_then(|spec| serde_json::to_vec(&spec).map_err(|error| error.to_string()))
+            .map_err(|why| HostError::Parse {
+                what: format!("the configuration of {name}"),
+                why,
+            })?;
+        fs::write(&config, text).map_err(file("write", &config))?;
+        runtime::create(paths, name)?;
+        runtime::start(paths, name)?;
+        settle(paths, spec)
+    };
+    match run() {
+        Ok(()) => Ok(Changed::Done),
+        Err(error) => {
+            // What cannot be undone now is found and undone by the next start, stop or forget.
+            let _ = stop::clear(paths, name);
+            let _ = stop::forget_exit(paths, name);
+            Err(error)
+        }
+    }
+}
+
+/// What this host must have; gives the seccomp profile.
+fn requirements() -> Result<oci_spec::runtime::LinuxSeccomp, HostError> {
+    for (program, package) in PROGRAMS {
+        if find(program).is_err() {
+            return Err(missing(format!("the program {program}"), package));
+        }
+    }
+    let Some((path, text)) = seccomp_profile()? else {
+        return Err(missing("a seccomp profile".to_owned(), SECCOMP_PACKAGE));
+    };
+    let release = Path::new("/proc/sys/kernel/osrelease");
+    let kernel = process::read(release).map_err(file("read", release))?;
+    let machine = seccomp::Machine {
+        arch: std::env::consts::ARCH,
+        capabilities: &CAPABILITIES,
+        kernel: kernel
+            .as_deref()
+            .and_then(seccomp::version)
+            .unwrap_or_default(),
+    };
+    seccomp::convert(&text, machine).map_err(|error| HostError::Parse {
+        what: path.display().to_string(),
+        why: error.to_string(),
+    })
+}
+
+fn missing(what: String, package: &str) -> HostError {
+    HostError::Missing {
+        what,
+        hint: format!("apt-get install {package}"),
+    }
+}
+
+/// The first seccomp profile of the host that is there.
+pub(super) fn seccomp_profile() -> Result<Option<(PathBuf, String)>, HostError> {
+    for path in seccomp::PROFILES.map(PathBuf::from) {
+        if let Some(text) = process::read(&path).map_err(file("read", &path))? {
+            return Ok(Some((path, text)));
+        }
+    }
+    Ok(None)
+}
+
+/// The controllers of the unified hierarchy.
+pub(super) fn controllers() -> Vec<String> {
+    let path = Path::new(runtime::CGROUPS).join("cgroup.controllers");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// That the datasets, and not the directories below their mounts, are given to the jail.
+fn check_mounts(spec: &JailSpec) -> Result<(), HostError> {
+    let table = mounted().map_err(|source| HostError::Mount {
+        action: "read the mounts",
+        jail: spec.name.to_string(),
+        source,
+    })?;
+    let base = spec.base.as_ref().map(|base| (&base.path, &base.dataset));
+    for (path, dataset) in [Some((&spec.root, &spec.dataset)), base]
+        .into_iter()
+        .flatten()
+    {
+        let found = table.iter().rfind(|mount| mount.target == *path);
+        if found.is_none_or(|mount| mount.fstype != "zfs" || mount.source != dataset.as_str()) {
+            return Err(HostError::Start {
+                jail: spec.name.clone(),
+                why: format!("{dataset} is not mounted at {}", path.display()),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The world's init if it has one, else our own around the profile's command. A thin jail's is
+/// looked for in its basejail, which is sealed, and not in what the jail can write.
+fn choose_init(inside: &Inside, spec: &JailSpec) -> Result<Init, HostError> {
+    let base = match &spec.base {
+        Some(base) => Some(Inside::open(&base.path).map_err(file("open", &base.path))?),
+        None => None,
+    };
+    let world = base.as_ref().unwrap_or(inside);
+    for path in &spec.profile.start.init {
+        if world
+            .is_program(path)
+            .map_err(file("look for", Path::new(path)))?
+        {
+            return Ok(Init::World(path.clone()));
+        }
+    }
+    match find("catatonit") {
+        Ok(program) => Ok(Init::Own {
+            program,
+            command: spec.profile.start.command.clone(),
+        }),
+        Err(_) => Err(missing(
+            "the program catatonit, for worlds without an init".to_owned(),
+            "catatonit",
+        )),
+    }
+}
+
+/// Mounts root and base for the jail: with ids of its own if this OpenZFS can do that.
+fn mount(paths: &Paths, spec: &JailSpec) -> Result<Option<IdRange>, HostError> {
+    let name = &spec.name;
+    for path in [paths.jail(name), paths.root(name), paths.base(name)] {
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .map_err(file("make", &path))?;
+    }
+    let directory = paths.ids();
+    let ids = ids::take(&directory, &paths.owner(name))
+        .map_err(file("take ids from", &directory))?
+        .ok_or_else(|| HostError::Missing {
+            what: "free ids: 4094 jails run".to_owned(),
+            hint: format!("stop some, or look into {}", directory.display()),
+        })?;
+    let namespace = UserNamespace::new(ids).map_err(|error| match error {
+        NamespaceError::Exec(source) => program("make a user namespace for", name)(source),
+        NamespaceError::Map(source) => HostError::File {
+            action: "map the ids of a user namespace in",
+            path: "/proc".into(),
+            source,
+        },
+    })?;
+    let failed = |source| HostError::Mount {
+        action: "mount the files",
+        jail: name.to_string(),
+        source,
+    };
+    let mapped = binds(paths, spec)
+        .into_iter()
+        .try_for_each(|(from, to, flags)| bind_idmapped(from, &to, namespace.fd.as_fd(), flags));
+    match mapped {
+        Ok(()) => Ok(Some(ids)),
+        Err(MountError::IdmapUnsupported { .. }) => {
+            for (from, to, flags) in binds(paths, spec) {
+                bind(from, &to, flags).map_err(failed)?;
+            }
+            Ok(None)
+        }
+        Err(other) => Err(failed(other)),
+    }
+}
+
+fn binds<'a>(paths: &Paths, spec: &'a JailSpec) -> Vec<(&'a Path, PathBuf, MountFlags)> {
+    let flags = MountFlags {
+        nodev: true,
+        ..MountFlags::default()
+    };
+    let read_only = MountFlags {
+        read_only: true,
+        ..flags
+    };
+    let mut binds = vec![(spec.root.as_path(), paths.root(&spec.name), flags)];
+    if let Some(base) = &spec.base {
+        binds.push((base.path.as_path(), paths.base(&spec.name), read_only));
+    }
+    binds
+}
+
+/// A bind mount without other ids: for OpenZFS before 2.2.
+fn bind(from: &Path, at: &Path, flags: MountFlags) -> Result<(), MountError> {
+    let step = |step, bits| {
+        nix::mount::mount(Some(from), at, None::<&str>, bits, None::<&str>).map_err(|errno| {
+            MountError::Bind {
+                source_dir: from.to_owned(),
+                at: at.to_owned(),
+                step,
+                errno: Errno(errno as i32),
+            }
+        })
+    };
+    step("bind", MsFlags::MS_BIND)?;
+    step("make private", MsFlags::MS_PRIVATE)?;
+    let mut bits = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RELATIME;
+    bits.set(MsFlags::MS_RDONLY, flags.read_only);
+    bits.set(MsFlags::MS_NODEV, flags.nodev);
+    step("set the flags", bits)
+}
+
+/// A first process that ends at once is a failed start, and its last words are the reason.
+fn settle(paths: &Paths, spec: &JailSpec) -> Result<(), HostError> {
+    let pid = paths.jail(&spec.name).join("pid");
+    let alive = match state::init(paths, &spec.name)? {
+        Some(init) => !init
+            .wait(SETTLE)
+            .map_err(file("wait for the process of", &pid))?,
+        None => false,
+    };
+    if alive {
+        return Ok(());
+    }
+    let wait = Duration::from_secs(5);
+    runtime::end_conmon(paths, &spec.name, wait)?;
+    let status = match state::exit(paths, &spec.name)? {
+        Some(status) => format!(" with status {status}"),
+        None => String::new(),
+    };
+    let said = runtime::log_tail(&paths.log(&spec.name));
+    let colon = if said.is_empty() { "" } else { ": " };
+    Err(HostError::Start {
+        jail: spec.name.clone(),
+        why: format!("its first process ended at once{status}{colon}{said}"),
+    })
+}
+
+/// Whether files of this directory can be mounted with other ids.
+pub(super) fn can_map_ids(directory: &Path, at: &Path) -> Result<bool, ProbeError> {
+    let Some(ids) = IdRange::from_slot(0) else {
+        return Ok(false);
+    };
+    let namespace = UserNamespace::new(ids)?;
+    fs::create_dir_all(at)?;
+    let result = bind_idmapped(directory, at, namespace.fd.as_fd(), MountFlags::default());
+    let outcome = match result {
+        Ok(()) => {
+            ezz_zfs::mount::unmount(at)?;
+            Ok(true)
+        }
+        Err(MountError::IdmapUnsupported { .. }) => Ok(false),
+        Err(other) => Err(other.into()),
+    };
+    fs::remove_dir(at)?;
+    outcome
+}
+
+/// The probe itself failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProbeError {
+    /// The user namespace.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// The mount.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// Its directory.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}

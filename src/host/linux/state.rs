@@ -1,0 +1,127 @@
+//! What runs: from conmon's files, the process table and the mount table of each jail. No process
+//! is started, and nothing is changed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use ezz_zfs::mountinfo::parse_mountinfo;
+
+use super::file;
+use super::paths::{self, Paths};
+use super::process::{self, Process};
+use crate::model::JailState;
+use crate::name::JailName;
+use crate::ports::HostError;
+
+/// The first process of a jail, if it lives.
+pub(super) fn init(paths: &Paths, name: &JailName) -> Result<Option<Process>, HostError> {
+    let pid = paths.jail(name).join("pid");
+    Process::find(&pid, &paths.cgroup(name)).map_err(file("look for the process of", &pid))
+}
+
+/// Jails that run, left something behind, or whose exit status is remembered.
+pub(super) fn known(paths: &Paths) -> Result<BTreeSet<JailName>, HostError> {
+    let jails = paths.jails();
+    let mut names: BTreeSet<JailName> = paths::list(&jails)
+        .map_err(file("list", &jails))?
+        .iter()
+        .filter_map(|name| JailName::parse(name).ok())
+        .collect();
+    let exits = paths.exits();
+    for container in paths::list(&exits).map_err(file("list", &exits))? {
+        // ezz-SITE8-NAME
+        let name = container.splitn(3, '-').nth(2);
+        names.extend(name.and_then(|name| JailName::parse(name).ok()));
+    }
+    Ok(names)
+}
+
+/// The state of all of them.
+pub(super) fn all(paths: &Paths) -> Result<BTreeMap<JailName, JailState>, HostError> {
+    known(paths)?
+        .into_iter()
+        .map(|name| {
+            let state = of(paths, &name)?;
+            Ok((name, state))
+        })
+        .collect()
+}
+
+/// The state of one.
+pub(super) fn of(paths: &Paths, name: &JailName) -> Result<JailState, HostError> {
+    let Some(init) = init(paths, name)? else {
+        return Ok(JailState::Stopped {
+            exit: exit(paths, name)?,
+        });
+    };
+    let table = PathBuf::from(format!("/proc/{}/mountinfo", init.pid));
+    let text = process::read(&table).map_err(file("read", &table))?;
+    let base = match text {
+        Some(text) => base_of(&text).map_err(|why| HostError::Parse {
+            what: table.display().to_string(),
+            why,
+        })?,
+        None => None,
+    };
+    Ok(JailState::Running { id: init.pid, base })
+}
+
+/// The exit status that conmon left.
+pub(super) fn exit(paths: &Paths, name: &JailName) -> Result<Option<i32>, HostError> {
+    let path = paths.exit(name);
+    let text = process::read(&path).map_err(file("read", &path))?;
+    Ok(text.and_then(|text| text.trim().parse().ok()))
+}
+
+/// What is mounted at /basejail in a jail.
+fn base_of(mountinfo: &str) -> Result<Option<String>, String> {
+    let mounts = parse_mountinfo(mountinfo).map_err(|e| e.to_string())?;
+    let base = mounts
+        .into_iter()
+        .rfind(|mount| mount.target == Path::new("/basejail"));
+    Ok(base.map(|mount| mount.source))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_basejail_is_read_from_the_mount_table() {
+        let table = "\
+            58 57 0:34 / / rw,nodev,relatime,idmapped - zfs my\\040tank/ezz/jails/t1 rw,xattr\n\
+            59 58 0:51 / /proc rw - proc proc rw\n\
+            60 58 0:36 / /basejail ro,nodev,relatime,idmapped - zfs my\\040tank/ezz/basejail/7 ro\n\
+            61 60 0:70 / /basejail/.zfs ro - tmpfs tmpfs ro\n";
+        assert_eq!(
+            base_of(table),
+            Ok(Some("my tank/ezz/basejail/7".to_owned()))
+        );
+        assert_eq!(base_of("58 57 0:34 / / rw - zfs tank/k1 rw\n"), Ok(None));
+        assert!(base_of("nonsense\n").is_err());
+    }
+
+    #[test]
+    fn what_ended_is_remembered_with_its_status() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let paths = Paths::new("0f8b6a52-93cf", directory.path(), directory.path());
+        assert_eq!(all(&paths).expect("nothing yet"), BTreeMap::new());
+        paths.create().expect("created");
+        let (web, db) = ("web-1", "db");
+        std::fs::write(paths.exits().join("ezz-0f8b6a52-web-1"), "137").expect("written");
+        std::fs::write(paths.exits().join("strange"), "1").expect("written");
+        std::fs::create_dir(paths.jails().join(db)).expect("created");
+        std::fs::write(paths.jails().join(db).join("pid"), "1").expect("written");
+        let expected = BTreeMap::from([
+            (
+                JailName::parse(db).expect("valid"),
+                JailState::Stopped { exit: None },
+            ),
+            (
+                JailName::parse(web).expect("valid"),
+                JailState::Stopped { exit: Some(137) },
+            ),
+        ]);
+        assert_eq!(all(&paths).expect("read"), expected);
+    }
+}
