@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    BoxBuilder, Capabilities, Linux, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder,
-    LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
-    LinuxPidsBuilder, LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder, PosixRlimit,
-    PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    User, UserBuilder,
+    BoxBuilder, Capabilities, Capability, Linux, LinuxBuilder, LinuxCapabilities,
+    LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceBuilder,
+    LinuxNamespaceType, LinuxPidsBuilder, LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder,
+    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec,
+    SpecBuilder, User, UserBuilder,
 };
 
 use super::ids::{COUNT, IdRange};
@@ -19,18 +19,18 @@ use super::users::Account;
 use crate::model::Network;
 
 /// What podman gives a container (containers.conf(5), `default_capabilities`).
-pub(super) const CAPABILITIES: [&str; 11] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
+pub(super) const CAPABILITIES: [(Capability, &str); 11] = [
+    (Capability::Chown, "CAP_CHOWN"),
+    (Capability::DacOverride, "CAP_DAC_OVERRIDE"),
+    (Capability::Fowner, "CAP_FOWNER"),
+    (Capability::Fsetid, "CAP_FSETID"),
+    (Capability::Kill, "CAP_KILL"),
+    (Capability::NetBindService, "CAP_NET_BIND_SERVICE"),
+    (Capability::Setfcap, "CAP_SETFCAP"),
+    (Capability::Setgid, "CAP_SETGID"),
+    (Capability::Setpcap, "CAP_SETPCAP"),
+    (Capability::Setuid, "CAP_SETUID"),
+    (Capability::SysChroot, "CAP_SYS_CHROOT"),
 ];
 
 /// Where our own init appears in a jail whose world has none: in the tmpfs, so that the root needs
@@ -170,16 +170,16 @@ impl Bundle<'_> {
         mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options)?);
         mounts.push(mount("/run", "tmpfs", "tmpfs", "nosuid,nodev,mode=755")?);
         if let Some(base) = self.base {
-            mounts.push(bind("/basejail", base, "bind,ro,nodev")?);
+            mounts.push(bind("/basejail", base, "bind,private,ro,nodev")?);
         }
         if let Init::Own { program, .. } = self.init {
-            mounts.push(bind(OWN_INIT, program, "bind,ro,nosuid,nodev")?);
+            mounts.push(bind(OWN_INIT, program, "bind,private,ro,nosuid,nodev")?);
         }
         if let Some(resolver) = self.resolver {
             mounts.push(bind(
                 "/etc/resolv.conf",
                 resolver,
-                "bind,ro,nosuid,nodev,noexec",
+                "bind,private,ro,nosuid,nodev,noexec",
             )?);
         }
         Ok(mounts)
@@ -188,9 +188,11 @@ impl Bundle<'_> {
     /// A sysfs can be mounted only by the owner of the network that it shows.
     fn sysfs(&self) -> Result<Mount, OciSpecError> {
         match (self.network, self.ids) {
-            (Network::Host, Some(_)) => {
-                bind("/sys", Path::new("/sys"), "rbind,nosuid,noexec,nodev,rro")
-            }
+            (Network::Host, Some(_)) => bind(
+                "/sys",
+                Path::new("/sys"),
+                "rbind,rprivate,nosuid,noexec,nodev,rro",
+            ),
             (Network::Host, None) | (Network::None, _) => {
                 mount("/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro")
             }
@@ -298,7 +300,7 @@ fn root_user() -> Result<User, OciSpecError> {
 fn capabilities(root: bool) -> Result<LinuxCapabilities, OciSpecError> {
     let all: Capabilities = CAPABILITIES
         .iter()
-        .filter_map(|name| name.parse().ok())
+        .map(|(capability, _)| *capability)
         .collect();
     let own = if root {
         all.clone()
@@ -339,6 +341,7 @@ fn mount(at: &str, typ: &str, source: &str, options: &str) -> Result<Mount, OciS
         .build()
 }
 
+/// Private, since what the runtime mounts on it (masks) would else appear on the host as well.
 fn bind(at: &str, source: &Path, options: &str) -> Result<Mount, OciSpecError> {
     MountBuilder::default()
         .destination(at)
@@ -406,9 +409,12 @@ mod tests {
         );
         let base = at(&spec, "/basejail").expect("mounted");
         assert_eq!(base["source"], "/run/ezz/S/jails/web1/base");
-        assert_eq!(base["options"], json!(["bind", "ro", "nodev"]));
+        assert_eq!(base["options"], json!(["bind", "private", "ro", "nodev"]));
         let init = at(&spec, OWN_INIT).expect("mounted");
-        assert_eq!(init["options"], json!(["bind", "ro", "nosuid", "nodev"]));
+        assert_eq!(
+            init["options"],
+            json!(["bind", "private", "ro", "nosuid", "nodev"])
+        );
         assert_eq!(
             spec["process"]["args"],
             json!(["/dev/init", "--", "/bin/sh", "-c", "wait"])

@@ -1,13 +1,13 @@
 //! Where everything of a site is at run time, and how its containers and cgroups are called.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::name::JailName;
 
-/// The directories of one site. Root-only: in them are the mounted files of jails.
+/// The directories of one site.
 #[derive(Debug, Clone)]
 pub(super) struct Paths {
     run: PathBuf,
@@ -119,15 +119,14 @@ impl Paths {
         self.site.get(..8).unwrap_or(&self.site)
     }
 
-    /// Makes the directories.
+    /// Makes the directories. The way to the jails can be passed, not listed: crun opens a root as
+    /// the jail's own root user, who is nobody on the host. Each jail's is closed to all but him.
     pub(super) fn create(&self) -> io::Result<()> {
-        for path in [
-            self.jails(),
-            self.crun(),
-            self.exits(),
-            self.ids(),
-            self.logs(),
-        ] {
+        for path in [&self.run, &self.site(), &self.jails()] {
+            DirBuilder::new().mode(0o711).recursive(true).create(path)?;
+            fs::set_permissions(path, Permissions::from_mode(0o711))?;
+        }
+        for path in [self.crun(), self.exits(), self.ids(), self.logs()] {
             DirBuilder::new().mode(0o700).recursive(true).create(path)?;
         }
         Ok(())

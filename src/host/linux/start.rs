@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ fn requirements() -> Result<oci_spec::runtime::LinuxSeccomp, HostError> {
     let kernel = process::read(release).map_err(file("read", release))?;
     let machine = seccomp::Machine {
         arch: std::env::consts::ARCH,
-        capabilities: &CAPABILITIES,
+        capabilities: &CAPABILITIES.map(|(_, name)| name),
         kernel: kernel
             .as_deref()
             .and_then(seccomp::version)
@@ -216,6 +216,10 @@ fn mount(paths: &Paths, spec: &JailSpec) -> Result<Option<IdRange>, HostError> {
             what: "free ids: 4094 jails run".to_owned(),
             hint: format!("stop some, or look into {}", directory.display()),
         })?;
+    let path = paths.jail(name);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o710))
+        .and_then(|()| chown(&path, None, Some(ids.first())))
+        .map_err(file("open to the jail", &path))?;
     let namespace = UserNamespace::new(ids).map_err(|error| match error {
         NamespaceError::Exec(source) => program("make a user namespace for", name)(source),
         NamespaceError::Map(source) => HostError::File {
@@ -262,22 +266,28 @@ fn binds<'a>(paths: &Paths, spec: &'a JailSpec) -> Vec<(&'a Path, PathBuf, Mount
 
 /// A bind mount without other ids: for OpenZFS before 2.2.
 fn bind(from: &Path, at: &Path, flags: MountFlags) -> Result<(), MountError> {
-    let step = |step, bits| {
-        nix::mount::mount(Some(from), at, None::<&str>, bits, None::<&str>).map_err(|errno| {
-            MountError::Bind {
-                source_dir: from.to_owned(),
-                at: at.to_owned(),
-                step,
-                errno: Errno(errno as i32),
-            }
-        })
-    };
-    step("bind", MsFlags::MS_BIND)?;
-    step("make private", MsFlags::MS_PRIVATE)?;
+    remount("bind", Some(from), at, MsFlags::MS_BIND)?;
+    remount("make private", None, at, MsFlags::MS_PRIVATE)?;
     let mut bits = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RELATIME;
     bits.set(MsFlags::MS_RDONLY, flags.read_only);
     bits.set(MsFlags::MS_NODEV, flags.nodev);
-    step("set the flags", bits)
+    remount("set the flags", None, at, bits)
+}
+
+fn remount(
+    step: &'static str,
+    from: Option<&Path>,
+    at: &Path,
+    bits: MsFlags,
+) -> Result<(), MountError> {
+    nix::mount::mount(from, at, None::<&str>, bits, None::<&str>).map_err(|errno| {
+        MountError::Bind {
+            source_dir: from.unwrap_or(at).to_owned(),
+            at: at.to_owned(),
+            step,
+            errno: Errno(errno as i32),
+        }
+    })
 }
 
 /// A first process that ends at once is a failed start, and its last words are the reason.

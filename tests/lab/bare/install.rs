@@ -230,7 +230,7 @@ fn a_killed_install_is_cleared_away_by_the_next() {
     small_world(Path::new("/tmp/small"), "12.1");
     // The pipe never ends, so ezz is in the middle of the extraction when it is killed.
     sh(&format!(
-        "mkfifo /tmp/pipe; (head -c 20000 /tmp/small.tar; sleep 60) >/tmp/pipe &
+        "mkfifo /tmp/pipe; (head -c 20000 /tmp/small.tar; sleep 60) >/tmp/pipe 2>/dev/null &
          {EZZ} install - </tmp/pipe & pid=$!
          for i in $(seq 100); do zfs list tank/ezz/newjail/1 >/dev/null 2>&1 && break; sleep 0.2; done
          sleep 1; kill -9 $pid; wait $pid; true"
@@ -261,7 +261,7 @@ fn ctrl_c_leaves_nothing() {
     init();
     small_world(Path::new("/tmp/small"), "12.1");
     let ended = sh(&format!(
-        "mkfifo /tmp/pipe; (cat /tmp/small.tar; sleep 60) >/tmp/pipe &
+        "mkfifo /tmp/pipe; (cat /tmp/small.tar; sleep 60) >/tmp/pipe 2>/dev/null &
          {EZZ} install - </tmp/pipe 2>/tmp/err & pid=$!
          for i in $(seq 100); do zfs list tank/ezz/newjail/1 >/dev/null 2>&1 && break; sleep 0.2; done
          sleep 1; kill -INT $pid; wait $pid; code=$?; cat /tmp/err >&2; exit $code"

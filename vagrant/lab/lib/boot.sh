@@ -53,6 +53,9 @@ guest_environment() {
         esac
     done < <(compgen -e)
     printf 'EZZ_LAB_CACHE=%s\0' "$LAB_CACHE"
+    if [ -z "${EZZ_LAB_WORLD:-}" ] && [ -e "$(world_file)" ]; then
+        printf 'EZZ_LAB_WORLD=%s\0' "$(world_file)"
+    fi
     [ -z "${EZZ_LAB_OUT:-}" ] || printf 'EZZ_LAB_OUT=/mnt/out\0'
 }
 

@@ -2,20 +2,27 @@
 # A real Debian world as published: what `ezz install` is given in the lab.
 # Must not be here: anything about ezz's own format.
 
-lab_world() {
-    local name=${1:-debian} suite version base
-    [ "$name" = debian ] || die "the lab makes one world: debian"
-    suite=$(lab_codename)
-    version=$(
+# The world of the host's own release, without the suffix.
+world_base() {
+    (
         # shellcheck disable=SC1091
         . /etc/os-release
-        printf '%s\n' "${VERSION_ID:-$suite}"
+        printf '%s\n' "$LAB_CACHE/worlds/debian-${VERSION_ID:-$VERSION_CODENAME}"
     )
-    base=$LAB_CACHE/worlds/debian-$version
+}
+
+world_file() {
+    printf '%s.tar.zst\n' "$(world_base)"
+}
+
+lab_world() {
+    local base
+    [ "${1:-debian}" = debian ] || die "the lab makes one world: debian"
+    base=$(world_base)
     if [ ! -e "$base.sha256" ] || [ ! -e "$base.hello.deb" ]; then
-        locked world world_build "$suite" "$base"
+        locked world world_build "$(lab_codename)" "$base"
     fi
-    printf '%s\n' "$base.tar.zst"
+    world_file
 }
 
 world_build() {
