@@ -1,7 +1,7 @@
 //! `ezz init`: makes a dataset a site.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -51,7 +51,7 @@ struct Made<'a> {
 impl Init {
     pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
         let report = &context.report;
-        if !self.directory.is_absolute() || self.directory == PathBuf::from("/") {
+        if !self.directory.is_absolute() || self.directory == Path::new("/") {
             return Err(CliError::Usage {
                 what: format!(
                     "the site directory {} will not do",
