@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 
 pub mod apply;
+pub mod cli;
+pub mod config;
 pub mod exec;
 pub mod host;
 pub mod lock;
@@ -13,5 +15,7 @@ pub mod plan;
 pub mod pool;
 pub mod ports;
 pub mod profile;
+pub mod report;
 pub mod session;
+pub mod syslog;
 pub mod world;

@@ -5,8 +5,8 @@
 //! here.
 
 use std::collections::BTreeMap;
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -58,9 +58,11 @@ impl Zfs for Pool {
         // A clear word where there is no OpenZFS at all, before a missing program is named.
         self.library()?;
         let mut exec = Exec::new("zfs").map_err(failed)?.args(["get", "-Hp"]);
-        if let Some(depth) = query.depth {
-            exec = exec.arg("-d").arg(depth.to_string());
-        }
+        exec = match query.depth {
+            Some(depth) => exec.arg("-d").arg(depth.to_string()),
+            None if query.roots.is_empty() => exec,
+            None => exec.arg("-r"),
+        };
         let exec = exec
             .args([
                 "-t",
@@ -284,12 +286,17 @@ impl Zfs for Pool {
         };
         let mounts = ezz_zfs::mounted().map_err(failed)?;
         let there = mounts.iter().rev().find(|mount| mount.target == at);
-        if there.is_some_and(|mount| mount.source == dataset.as_str()) {
-            return Ok(Changed::Already);
+        let mut changed = Changed::Already;
+        if there.is_none_or(|mount| mount.source != dataset.as_str()) {
+            make_directory(at, how)?;
+            ezz_zfs::mount(dataset.as_str(), at, flags(how)).map_err(failed)?;
+            changed = Changed::Done;
         }
-        make_directory(at, how)?;
-        ezz_zfs::mount(dataset.as_str(), at, flags(how)).map_err(failed)?;
-        Ok(Changed::Done)
+        // The root of a new dataset is 0755, and what is below is for root alone.
+        if how == MountAs::Site && protect(at)? == Changed::Done {
+            changed = Changed::Done;
+        }
+        Ok(changed)
     }
 
     fn unmount(&self, dataset: &DatasetName, at: &Path) -> Result<Changed, PortError> {
@@ -465,6 +472,7 @@ fn typed_property(name: &str, value: &str) -> Option<Value> {
         "mountpoint" => Some(Value::Str(value.to_owned())),
         "canmount" => index(&[("off", 0), ("on", 1), ("noauto", 2)]),
         "readonly" | "devices" | "atime" => index(&[("off", 0), ("on", 1)]),
+        "sync" => index(&[("standard", 0), ("always", 1), ("disabled", 2)]),
         "snapdir" => index(&[("hidden", 0), ("visible", 1), ("disabled", 2)]),
         "acltype" => index(&[("off", 0), ("posix", 1), ("nfsv4", 2)]),
         "xattr" => index(&[("off", 0), ("on", 1), ("sa", 2)]),
@@ -484,6 +492,21 @@ fn flags(how: MountAs) -> MountFlags {
         noexec: false,
         noatime: true,
     }
+}
+
+/// Makes a site directory root's own.
+fn protect(at: &Path) -> Result<Changed, PortError> {
+    let failed = |source| PortError::Directory {
+        path: at.to_owned(),
+        source,
+    };
+    let found = std::fs::metadata(at).map_err(failed)?;
+    if found.mode() & 0o7777 == 0o700 && found.uid() == 0 {
+        return Ok(Changed::Already);
+    }
+    std::os::unix::fs::chown(at, Some(0), Some(0)).map_err(failed)?;
+    std::fs::set_permissions(at, Permissions::from_mode(0o700)).map_err(failed)?;
+    Ok(Changed::Done)
 }
 
 fn make_directory(at: &Path, how: MountAs) -> Result<(), PortError> {

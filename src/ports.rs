@@ -454,3 +454,10 @@ pub enum PortError {
         value: String,
     },
 }
+
+impl PortError {
+    /// Whether the call said that the dataset or snapshot it was about does not exist.
+    pub fn no_such_dataset(&self) -> bool {
+        matches!(self, PortError::Call(error) if error.errno.name() == Some("ENOENT"))
+    }
+}

@@ -375,9 +375,10 @@ mod tests {
         let text = include_str!("../templates/profiles/debian.toml");
         let bad = text.replace("\"usr/sbin\"", "\"usr/../sbin\"");
         assert_ne!(text, bad);
+        // Of a list the parser knows where it begins; the message has the element.
         let line = bad
             .lines()
-            .position(|l| l.contains("usr/../sbin"))
+            .position(|l| l.starts_with("shared"))
             .map(|n| n + 1);
         match Profile::parse(&bad, "x.toml") {
             Err(ProfileError::Syntax {
@@ -388,7 +389,7 @@ mod tests {
             }) => {
                 assert_eq!(Some(found), line);
                 assert!(column > 1, "{column}");
-                assert!(message.contains(".."), "{message}");
+                assert!(message.contains("usr/../sbin"), "{message}");
             }
             other => panic!("{other:?}"),
         }

@@ -201,6 +201,18 @@ pub fn adopt(inventory: &Inventory, received: &[(String, String, String)]) -> Pl
     plan
 }
 
+/// Adds what gives a site another directory: the two properties that say where it is.
+pub fn move_directory(plan: &mut Plan, inventory: &Inventory, directory: &std::path::Path) {
+    let layout = &inventory.site.layout;
+    for dataset in [&layout.site, &layout.jails] {
+        plan.push(Step::Property {
+            dataset: dataset.clone(),
+            property: "mountpoint".to_owned(),
+            value: directory.to_string_lossy().into_owned(),
+        });
+    }
+}
+
 /// The two snapshots of a generation, which are held.
 pub fn holds(layout: &Layout, id: GenerationId) -> Vec<crate::name::SnapshotName> {
     [layout.base_seal(id), layout.skeleton_seal(id)]

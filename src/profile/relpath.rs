@@ -35,7 +35,7 @@ pub enum RelPathError {
 
 /// A normal path below a root: no leading slash, no `.`, `..` or empty component. The root itself
 /// is the empty path. Sorted component by component, which is the order of a tree walk.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Default, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub struct RelPath(Vec<u8>);
 
@@ -164,9 +164,10 @@ impl PartialOrd for RelPath {
 }
 
 impl TryFrom<String> for RelPath {
-    type Error = RelPathError;
-    fn try_from(text: String) -> Result<RelPath, RelPathError> {
-        RelPath::parse(text.as_bytes())
+    /// With the text in it, since a parser may know no more than the list it is in.
+    type Error = String;
+    fn try_from(text: String) -> Result<RelPath, String> {
+        RelPath::parse(text.as_bytes()).map_err(|e| format!("cannot use {text}: {e}"))
     }
 }
 
@@ -185,6 +186,12 @@ impl fmt::Display for RelPath {
         } else {
             write!(f, "{}", self.0.escape_ascii())
         }
+    }
+}
+
+impl fmt::Debug for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 
+use super::dirs::wide;
 use super::error::{EntryError, WorldError};
 use super::extract::ExtractReport;
 use super::meta::Meta;
@@ -64,7 +65,7 @@ impl Copier {
     }
 
     fn file(&mut self, node: &Node<'_>, context: &Context<'_>) -> Result<(), WorldError> {
-        let id = (node.stat.st_dev as u64, node.stat.st_ino as u64);
+        let id = (wide(node.stat.st_dev), wide(node.stat.st_ino));
         if node.stat.st_nlink > 1 {
             if let Some((first, copied, _)) = self.names.get_mut(&id) {
                 *copied += 1;
@@ -74,7 +75,7 @@ impl Copier {
                     .hard_link(node.path, first)
                     .map_err(|e| in_copy(e, node));
             }
-            let links = node.stat.st_nlink as u64;
+            let links = wide(node.stat.st_nlink);
             self.names.insert(id, (node.path.clone(), 1, links));
         }
         let mut source = node.open()?;

@@ -23,6 +23,8 @@ const XZ_MAGIC: &[u8] = b"\xfd7zXZ\0";
 const LAYER: &str = "input";
 /// xz -9 needs 65 MiB; more than this is no honest archive.
 const XZ_MEMORY: u64 = 1 << 30;
+/// The window of `zstd --long=29`; the library stops at 27 unless asked.
+const ZSTD_WINDOW_LOG: u32 = 29;
 /// Above this xz decodes in one thread. Zero, the default, would mean always.
 const XZ_THREADING_MEMORY: u64 = 512 << 20;
 
@@ -83,7 +85,7 @@ fn is_tar(start: &[u8]) -> bool {
     start.get(257..262) == Some(b"ustar")
         || start
             .get(..512)
-            .is_some_and(|block| super::tarball::checksum_is_right(block))
+            .is_some_and(super::header::checksum_is_right)
 }
 
 fn is_web_page(start: &[u8]) -> bool {
@@ -143,6 +145,9 @@ fn zstd_frame(input: Chunks, sink: &Sink, origin: &str) -> Member {
     let decoder = zstd::stream::read::Decoder::with_buffer(input)
         .map_err(|e| failure(e, Format::Zstd, start, origin))?;
     let mut decoder = decoder.single_frame();
+    decoder
+        .window_log_max(ZSTD_WINDOW_LOG)
+        .map_err(|e| failure(e, Format::Zstd, start, origin))?;
     match sink.send_all(&mut decoder) {
         Ok(listening) => Ok((decoder.finish(), listening)),
         Err(e) => Err(failure(e, Format::Zstd, decoder.get_ref().offset(), origin)),

@@ -5,6 +5,8 @@
 //! nobody replaces a directory, which nothing in this module's users does.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -126,6 +128,52 @@ impl Dirs {
         }
     }
 
+    /// Opens a regular file or directory for reading, through no link; none if there is nothing
+    /// of the kind. Never waits for the other end of a fifo.
+    pub(super) fn open_file(&mut self, path: &RelPath) -> Result<Option<File>, WorldError> {
+        let host = path.under(&self.path);
+        let parent = match self.parent(path, false) {
+            Ok(parent) => parent,
+            Err(DirError::Sys(error)) => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let name = if path.is_root() {
+            OsStr::new(".")
+        } else {
+            path.name()
+        };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            // A link: ELOOP on Linux, EMLINK on FreeBSD; a socket: ENXIO, EOPNOTSUPP.
+            Err(Errno::NOENT | Errno::LOOP | Errno::MLINK | Errno::NXIO | Errno::OPNOTSUPP) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(WorldError::io("open", host, e)),
+        };
+        let stat = rustix::fs::fstat(&fd).map_err(|e| WorldError::io("stat", host, e))?;
+        let usable = matches!(kind(&stat), FileType::RegularFile | FileType::Directory);
+        Ok(usable.then(|| File::from(fd)))
+    }
+
+    /// The beginning of a regular file, with the guarantees of [`Dirs::open_file`].
+    pub(super) fn read(
+        &mut self,
+        path: &RelPath,
+        most: u64,
+    ) -> Result<Option<Vec<u8>>, WorldError> {
+        let host = path.under(&self.path);
+        let Some(file) = self.open_file(path)? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        match file.take(most).read_to_end(&mut bytes) {
+            Ok(_) => Ok(Some(bytes)),
+            Err(e) if e.kind() == std::io::ErrorKind::IsADirectory => Ok(None),
+            Err(e) => Err(WorldError::io("read", host, e)),
+        }
+    }
+
     /// Says what was in the way of the component after those on the stack.
     fn failure(&self, dir: &RelPath, errno: Errno) -> DirError {
         let parts: Vec<&[u8]> = dir.components().take(self.stack.len() + 1).collect();
@@ -163,6 +211,11 @@ impl DirError {
             DirError::Sys(error) => error,
         }
     }
+}
+
+/// A number of the system, whose width differs between systems.
+pub(super) fn wide(number: impl Into<u64>) -> u64 {
+    number.into()
 }
 
 /// The type of what was looked at.

@@ -209,8 +209,8 @@ pub enum EntryError {
     /// A kind of entry that ezz does not know.
     #[error("it is of the unknown type {0}")]
     UnknownType(String),
-    /// Only names are given, which mean something else in every system.
-    #[error("its access control list names {0} without a number")]
+    /// It has a name without a number, which the world's account files do not know.
+    #[error("its access control list names {0}, which is no account of the world")]
     AclName(String),
     /// Cannot be understood.
     #[error("its {what} cannot be understood: {value}")]
@@ -262,7 +262,7 @@ impl WorldError {
             WorldError::Entry {
                 source: EntryError::AclName(_),
                 ..
-            } => "make the archive with numeric owners (tar --numeric-owner)".to_owned(),
+            } => "add the account to the world, or make the archive without --acls".to_owned(),
             WorldError::Entry { .. } => {
                 "an honest archive has no such entry: check where it comes from".to_owned()
             }

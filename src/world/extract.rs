@@ -2,10 +2,14 @@
 //!
 //! Must not be here: the format (`tarball`), the safety of writing (`writer`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use xattr::FileExt;
+
+use super::acl::{self, Accounts};
 use super::copy;
+use super::dirs::Dirs;
 use super::error::WorldError;
 use super::input::{Digest, Input, Source};
 use super::progress::{Context, Phase};
@@ -115,6 +119,7 @@ fn unpack(
         writer: Writer::open(root)?,
         root,
         dropped: BTreeSet::new(),
+        named: BTreeMap::new(),
         report: ExtractReport::default(),
     };
     loop {
@@ -129,7 +134,41 @@ fn unpack(
         })?;
     }
     unpacking.writer.finish()?;
+    set_named(root, &unpacking.named)?;
     Ok(unpacking.report)
+}
+
+/// Offset of the entry, and its lists: the attribute and the text.
+type Named = BTreeMap<RelPath, (u64, Vec<(&'static str, Vec<u8>)>)>;
+
+/// Sets access control lists with names, when the world's account files are there. After modes and
+/// times: the list is not reached by the one and does not change the other.
+fn set_named(root: &Path, named: &Named) -> Result<(), WorldError> {
+    if named.is_empty() {
+        return Ok(());
+    }
+    let mut dirs = Dirs::open(root)?;
+    let accounts = Accounts::read(&mut dirs)?;
+    for (path, (offset, lists)) in named {
+        for (attribute, text) in lists {
+            let value = acl::from_text(text, &accounts).map_err(|source| WorldError::Entry {
+                name: path.to_string(),
+                offset: *offset,
+                source,
+            })?;
+            let Some(value) = value else { continue };
+            let file = dirs.open_file(path)?.ok_or_else(|| {
+                WorldError::io("open", path.under(root), rustix::io::Errno::NOENT)
+            })?;
+            file.set_xattr(attribute, &value)
+                .map_err(|source| WorldError::Attribute {
+                    attribute: (*attribute).to_owned(),
+                    path: path.clone(),
+                    source,
+                })?;
+        }
+    }
+    Ok(())
 }
 
 struct Unpacking<'a> {
@@ -137,6 +176,7 @@ struct Unpacking<'a> {
     writer: Writer,
     root: &'a Path,
     dropped: BTreeSet<RelPath>,
+    named: Named,
     report: ExtractReport,
 }
 
@@ -149,6 +189,13 @@ impl Unpacking<'_> {
         self.report.dropped_flags += u64::from(entry.flags);
         self.report.dropped_attributes += entry.dropped_attributes;
         let path = &entry.path;
+        // A later entry of the same name is another file.
+        self.named.remove(path);
+        if matches!(entry.kind, Kind::File | Kind::Dir) && !entry.named_acls.is_empty() {
+            let lists = entry.named_acls.clone();
+            self.named
+                .insert(path.clone(), (self.tarball.offset(), lists));
+        }
         let made = match &entry.kind {
             Kind::File => return self.file(&entry, tick),
             Kind::Dir => {

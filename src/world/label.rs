@@ -1,11 +1,9 @@
 //! Which world it is: the profile that knows it, its version and architecture, all read as text or
 //! bytes. Nothing of a world is ever run for this.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::FileType;
 
 use super::dirs::{Dirs, kind};
 use super::error::WorldError;
@@ -149,35 +147,13 @@ fn assignment(text: &str, key: &str) -> Option<String> {
 }
 
 fn text(dirs: &mut Dirs, path: &RelPath) -> Result<Option<String>, WorldError> {
-    let bytes = read(dirs, path, SIZE_MAX)?;
+    let bytes = dirs.read(path, SIZE_MAX)?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
-}
-
-/// The beginning of a regular file that is reached without links; none if there is no such file.
-fn read(dirs: &mut Dirs, path: &RelPath, most: u64) -> Result<Option<Vec<u8>>, WorldError> {
-    let host = path.under(dirs.root());
-    let Ok(parent) = dirs.parent(path, false) else {
-        return Ok(None);
-    };
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(fd) = rustix::fs::openat(parent, path.name(), flags, Mode::empty()) else {
-        return Ok(None);
-    };
-    let stat = rustix::fs::fstat(&fd).map_err(|e| WorldError::io("stat", &host, e))?;
-    if kind(&stat) != FileType::RegularFile {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    File::from(fd)
-        .take(most)
-        .read_to_end(&mut bytes)
-        .map_err(|e| WorldError::io("read", &host, e))?;
-    Ok(Some(bytes))
 }
 
 fn arch(dirs: &mut Dirs, probes: &[RelPath]) -> Result<Option<&'static str>, WorldError> {
     for probe in probes {
-        if let Some(found) = read(dirs, probe, 64)?.as_deref().and_then(machine) {
+        if let Some(found) = dirs.read(probe, 64)?.as_deref().and_then(machine) {
             return Ok(Some(found));
         }
     }

@@ -9,6 +9,7 @@ use std::io;
 use rustix::fs::{AtFlags, Gid, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid};
 use xattr::FileExt;
 
+use super::dirs::wide;
 use super::error::WorldError;
 use crate::profile::RelPath;
 
@@ -48,10 +49,10 @@ impl Meta {
     /// Owner, mode and time of what was looked at; no attributes.
     pub(super) fn of(stat: &Stat) -> Meta {
         Meta {
-            mode: stat.st_mode as u32 & 0o7777,
+            mode: (wide(stat.st_mode) & 0o7777) as u32,
             uid: stat.st_uid,
             gid: stat.st_gid,
-            mtime: stat.st_mtime as i64,
+            mtime: stat.st_mtime,
             nsec: stat.st_mtime_nsec as u32,
             attributes: Vec::new(),
         }

@@ -12,6 +12,7 @@ mod decode;
 mod dirs;
 mod error;
 mod extract;
+mod header;
 mod input;
 mod label;
 pub mod manifest;

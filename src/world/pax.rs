@@ -4,7 +4,7 @@
 //! percent-encoded, value base64); `GNU.sparse.*` in the three versions that GNU tar documents.
 //! Must not be here: reading blocks; that is `tarball`.
 
-use super::acl;
+use super::acl::{self, Accounts};
 use super::error::EntryError;
 use super::meta::{ACL_ACCESS, ACL_DEFAULT, Attribute, is_kept};
 
@@ -29,6 +29,8 @@ pub(super) struct Pax {
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<(i64, u32)>,
     pub(super) attributes: Vec<Attribute>,
+    /// Access control lists with names, which the world's account files must resolve.
+    pub(super) named_acls: Vec<(&'static str, Vec<u8>)>,
     pub(super) sparse: Option<Sparse>,
     /// FreeBSD file flags or Linux inode flags, which are not restored.
     pub(super) flags: bool,
@@ -91,12 +93,19 @@ impl Pax {
         }
     }
 
-    fn acl(&mut self, name: &str, text: &[u8]) -> Result<(), EntryError> {
+    fn acl(&mut self, name: &'static str, text: &[u8]) -> Result<(), EntryError> {
         if !is_kept(name) {
             self.dropped += 1;
-        } else if let Some(value) = acl::from_text(text)? {
-            self.attributes.retain(|(known, _)| known != name);
-            self.attributes.push((name.to_owned(), value));
+            return Ok(());
+        }
+        match acl::from_text(text, &Accounts::default()) {
+            Ok(Some(value)) => {
+                self.attributes.retain(|(known, _)| known != name);
+                self.attributes.push((name.to_owned(), value));
+            }
+            Ok(None) => {}
+            Err(EntryError::AclName(_)) => self.named_acls.push((name, text.to_vec())),
+            Err(e) => return Err(e),
         }
         Ok(())
     }

@@ -114,7 +114,7 @@ fn mount_point(dirs: &mut Dirs, path: &RelPath) -> Result<(), WorldError> {
     }
     let parent = dirs.parent(path, true).map_err(|e| e.in_tree(&root))?;
     let mode = if path.name() == "tmp" { 0o1777 } else { 0o755 };
-    match rustix::fs::mkdirat(parent, path.name(), Mode::empty()) {
+    match rustix::fs::mkdirat(parent, path.name(), Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(e) => return Err(WorldError::io("make the directory", path.under(&root), e)),
     }

@@ -9,12 +9,14 @@
 use rustix::fs::FileType;
 
 use super::error::{EntryError, WorldError};
+use super::header::{
+    BLOCK, Field, GID, Header, LINK, MODE, MTIME, SIZE, TYPE, UID, checksum_is_right, numeric,
+};
 use super::input::Chunks;
 use super::meta::Meta;
 use super::pax::{self, Pax, Sparse, field};
 use crate::profile::RelPath;
 
-const BLOCK: usize = 512;
 const LAYER: &str = "archive";
 /// The largest extended header or long name. Linux bounds all attributes of a file to 64 KiB.
 const EXTENDED_MAX: u64 = 1 << 20;
@@ -48,6 +50,8 @@ pub(super) struct Entry {
     pub(super) pieces: Vec<(u64, u64)>,
     /// It has file flags, which are not restored.
     pub(super) flags: bool,
+    /// Access control lists with names, of the attributes they become.
+    pub(super) named_acls: Vec<(&'static str, Vec<u8>)>,
     /// Attributes that are not restored.
     pub(super) dropped_attributes: u64,
 }
@@ -138,6 +142,11 @@ impl<'a> Tarball<'a> {
         self.data -= n as u64;
     }
 
+    /// Where the header of the current entry begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.at
+    }
+
     /// The error for the current entry.
     pub(super) fn entry(&self, source: EntryError) -> WorldError {
         WorldError::Entry {
@@ -224,6 +233,7 @@ impl<'a> Tarball<'a> {
             size,
             pieces,
             flags: pax.flags,
+            named_acls: pax.named_acls,
             dropped_attributes: pax.dropped,
         })
     }
@@ -237,15 +247,15 @@ impl<'a> Tarball<'a> {
     /// numbers, one a line, the first one the number of pieces, filled up to a whole block.
     fn pax_sparse(&mut self, mut sparse: Sparse) -> Result<(u64, Vec<(u64, u64)>), WorldError> {
         if sparse.map_in_data {
-            let mut block = Vec::new();
+            let mut block = Vec::new().into_iter();
             let mut line = Vec::new();
             let mut numbers: Vec<u64> = Vec::new();
             let mut wanted = 1;
             while numbers.len() < wanted {
-                if block.is_empty() {
-                    block = self.data_block()?;
-                }
-                let byte = block.remove(0);
+                let Some(byte) = block.next() else {
+                    block = self.data_block()?.into_iter();
+                    continue;
+                };
                 if byte != b'\n' {
                     line.push(byte);
                     if line.len() > 20 {
@@ -434,116 +444,10 @@ impl<'a> Tarball<'a> {
     }
 }
 
-/// Offset and length of a field.
-type Field = (usize, usize);
-const NAME: Field = (0, 100);
-const MODE: Field = (100, 8);
-const UID: Field = (108, 8);
-const GID: Field = (116, 8);
-const SIZE: Field = (124, 12);
-const MTIME: Field = (136, 12);
-const CHECKSUM: Field = (148, 8);
-const TYPE: usize = 156;
-const LINK: Field = (157, 100);
-const PREFIX: Field = (345, 155);
-
-struct Header([u8; BLOCK]);
-
-impl Header {
-    fn field(&self, (start, length): Field) -> &[u8] {
-        &self.0[start..start + length]
-    }
-
-    /// A text field: up to its NUL, if it has one.
-    fn text(&self, at: Field) -> &[u8] {
-        let bytes = self.field(at);
-        &bytes[..bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len())]
-    }
-
-    fn path(&self) -> Vec<u8> {
-        let name = self.text(NAME);
-        // GNU's magic has no NUL here, and other things where ustar has its prefix.
-        let prefix = if &self.0[257..263] == b"ustar\0" {
-            self.text(PREFIX)
-        } else {
-            &[]
-        };
-        if prefix.is_empty() {
-            name.to_vec()
-        } else {
-            [prefix, b"/", name].concat()
-        }
-    }
-}
-
-/// A number: octal text, or GNU's big-endian binary with the top bit set.
-fn numeric(bytes: &[u8]) -> Option<i64> {
-    let (first, rest) = bytes.split_first()?;
-    if first & 0x80 != 0 {
-        // 0x80 is positive, 0xff negative; the value takes all the bits below.
-        let mut value: i128 = if first & 0x40 != 0 { -1 } else { 0 };
-        value = (value << 6) | i128::from(first & 0x3f);
-        for byte in rest {
-            value = (value << 8) | i128::from(*byte);
-        }
-        return i64::try_from(value).ok();
-    }
-    let text = bytes.trim_ascii_start();
-    let digits = text.iter().take_while(|b| !matches!(b, 0 | b' ')).copied();
-    let mut value: i64 = 0;
-    for digit in digits {
-        if !(b'0'..=b'7').contains(&digit) {
-            return None;
-        }
-        value = value.checked_mul(8)?.checked_add(i64::from(digit - b'0'))?;
-    }
-    Some(value)
-}
-
-/// Whether the block has the checksum of a header. Old writers summed signed bytes.
-pub(super) fn checksum_is_right(block: &[u8]) -> bool {
-    let (start, length) = CHECKSUM;
-    let Some(expected) = block.get(start..start + length).and_then(numeric) else {
-        return false;
-    };
-    let covered = || {
-        block.iter().enumerate().map(|(at, byte)| {
-            if (start..start + length).contains(&at) {
-                b' '
-            } else {
-                *byte
-            }
-        })
-    };
-    let unsigned: i64 = covered().map(i64::from).sum();
-    let signed: i64 = covered().map(|byte| i64::from(byte as i8)).sum();
-    block.iter().any(|b| *b != 0) && (unsigned == expected || signed == expected)
-}
-
 /// A GNU long name ends with its NUL.
 fn trimmed(mut name: Vec<u8>) -> Vec<u8> {
     if name.last() == Some(&0) {
         name.pop();
     }
     name
-}
-
-#[cfg(test)]
-mod tests {
-    use super::numeric;
-
-    #[test]
-    fn numbers() {
-        assert_eq!(numeric(b"0000755\0"), Some(0o755));
-        assert_eq!(numeric(b"  755 \0\0"), Some(0o755));
-        assert_eq!(numeric(b"\0\0\0\0\0\0\0\0"), Some(0));
-        assert_eq!(numeric(b"\x80\0\0\0\0\0\x10\0"), Some(4096));
-        assert_eq!(numeric(b"\xff\xff\xff\xff\xff\xff\xff\xfe"), Some(-2));
-        assert_eq!(numeric(b"77777777777\0"), Some(0o77777777777));
-        assert_eq!(numeric(b"0000789\0"), None);
-        assert_eq!(
-            numeric(b"\x80\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
-            None
-        );
-    }
 }

@@ -23,12 +23,16 @@ local function snap(s)
   later(zfs.sync.destroy, s)
 end
 
--- Native properties can be inherited but not set: what cannot be undone comes last.
+-- Native properties can be inherited but not set: what cannot be undone comes last, and of it
+-- first what does no harm if it stays.
 local function freeze()
-  local e = zfs.sync.inherit(b, "readonly")
-  if e ~= 0 then return back("inherit", b, e, "readonly") end
+  for _, x in ipairs({{k, "sync"}, {b, "sync"}, {b, "readonly"}}) do
+    local e = zfs.sync.inherit(x[1], x[2])
+    if e ~= 0 then return back("inherit", x[1], e, x[2]) end
+  end
 end
 
-return snap(bs) or snap(ks) or put(bs, "ezz:sealed", a.sealed) or put(ks, "ezz:sealed", a.sealed)
-  or put(b, "ezz:world", a.world) or a.track and put(B, a.track, a.value)
+-- The seal of the base comes after all that a sealed generation has: cut short, it tells.
+return snap(bs) or snap(ks) or put(b, "ezz:world", a.world) or put(ks, "ezz:sealed", a.sealed)
+  or put(bs, "ezz:sealed", a.sealed) or a.track and put(B, a.track, a.value)
   or raise() or freeze() or ok()

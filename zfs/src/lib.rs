@@ -5,17 +5,23 @@
 //! not know what a jail or a world is beyond the names that its channel programs use, it prints
 //! nothing, and it decides nothing: whoever calls it has already parsed every name.
 
+#![deny(clippy::undocumented_unsafe_blocks)]
+
+pub mod channel;
 pub mod core;
 pub mod errno;
 pub mod error;
+mod hold;
 pub mod mount;
 pub mod mountinfo;
 pub mod nvlist;
 pub mod program;
+mod reply;
 pub mod strip;
 pub mod sys;
 
-pub use crate::core::{Capabilities, Limits, Zfs};
+pub use crate::channel::{Capabilities, Limits, module_version};
+pub use crate::core::Zfs;
 pub use crate::errno::Errno;
 pub use crate::error::{OpenError, ProgramError, ZfsError};
 #[cfg(target_os = "linux")]

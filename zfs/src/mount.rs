@@ -113,7 +113,8 @@ fn detail_text(detail: &str) -> String {
 /// properties (`devices`, `setuid`, `exec`, `atime`) are not read.
 ///
 /// # Errors
-/// [`MountError::Mount`]: ENOENT no such dataset or directory, EBUSY, EPERM, EACCES key missing.
+/// [`MountError::Mount`]: ENOENT no such dataset or directory; EPERM; EACCES its key is not loaded;
+/// EBUSY on FreeBSD it is mounted elsewhere, on Linux elsewhere with another `read_only`.
 pub fn mount(dataset: &str, at: &Path, flags: MountFlags) -> Result<(), MountError> {
     os::mount(dataset, at, flags).map_err(|(errno, detail)| MountError::Mount {
         dataset: dataset.to_owned(),
@@ -123,7 +124,8 @@ pub fn mount(dataset: &str, at: &Path, flags: MountFlags) -> Result<(), MountErr
     })
 }
 
-/// Unmounts what is mounted at a directory; the last component is not followed if it is a link.
+/// Unmounts what is mounted at a directory. Linux does not follow the last component if it is a
+/// link; FreeBSD does.
 ///
 /// # Errors
 /// In use, not mounted, or something else: each its own variant.

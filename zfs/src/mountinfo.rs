@@ -116,3 +116,70 @@ fn octal(digits: &[u8]) -> Option<u8> {
     }
     u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(line: &str) -> Option<Mounted> {
+        parse_mountinfo(line).ok()?.pop()
+    }
+
+    #[test]
+    fn a_dataset_with_all_its_flags() {
+        let line = "36 35 0:42 / /srv/jails/web1 ro,nosuid,nodev,relatime shared:5 master:1 - zfs tank/ezz/jails/web1 rw,xattr,posixacl";
+        assert_eq!(
+            one(line),
+            Some(Mounted {
+                source: "tank/ezz/jails/web1".into(),
+                root: "/".into(),
+                target: "/srv/jails/web1".into(),
+                fstype: "zfs".into(),
+                read_only: true,
+                nosuid: true,
+                nodev: true,
+                noexec: false,
+            })
+        );
+    }
+
+    #[test]
+    fn octal_escapes_are_decoded_in_every_field() {
+        let line = r"36 35 0:42 /a\134b /mnt/with\040blank\011tab\012line rw - zfs my\040pool/x rw";
+        let mount = one(line);
+        let mount = mount.as_ref();
+        assert_eq!(mount.map(|mount| mount.source.as_str()), Some("my pool/x"));
+        assert_eq!(
+            mount.map(|mount| mount.root.clone()),
+            Some(PathBuf::from("/a\\b"))
+        );
+        let target = PathBuf::from("/mnt/with blank\ttab\nline");
+        assert_eq!(mount.map(|mount| mount.target.clone()), Some(target));
+    }
+
+    #[test]
+    fn what_is_no_escape_stays() {
+        assert_eq!(unescape(r"a\04"), br"a\04");
+        assert_eq!(unescape(r"a\999b\"), br"a\999b\");
+        assert_eq!(unescape(r"\303\274"), "ü".as_bytes());
+    }
+
+    #[test]
+    fn read_only_by_the_super_block_counts_and_words_that_contain_ro_do_not() {
+        assert!(one("1 0 0:1 / / rw - zfs a ro,xattr").is_some_and(|mount| mount.read_only));
+        assert!(one("1 0 0:1 / / rw - zfs a rw,errors=ro2").is_some_and(|mount| !mount.read_only));
+    }
+
+    #[test]
+    fn an_empty_source_and_an_empty_table() {
+        assert!(one("1 0 0:1 / /t rw - tmpfs  rw").is_some_and(|mount| mount.source.is_empty()));
+        assert_eq!(parse_mountinfo(""), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_cut_line_is_an_error_with_its_number() {
+        let text = "1 0 0:1 / / rw - zfs a rw\n36 35 0:42 / /srv rw shared:1";
+        let error = parse_mountinfo(text).err();
+        assert_eq!(error.map(|error| error.line), Some(2));
+    }
+}

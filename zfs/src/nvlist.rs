@@ -1,7 +1,7 @@
 //! Name-value lists: what libzfs_core takes and gives, as a plain Rust value.
 //!
 //! [`Value`] and [`NvMap`] are pure; the conversion to and from `nvlist_t` is the only code that
-//! touches libnvpair, and every raw list is owned by a [`RawList`] that frees it. No knowledge of
+//! touches libnvpair, and every raw list is owned by a `RawList` that frees it. No knowledge of
 //! datasets here.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{self, NonNull};
 
 use crate::errno::Errno;
-use crate::sys::{self, Lib, NvList, NvPair, UInt};
+use crate::sys::{self, Lib, LoadError, NvList, NvPair, UInt};
 
 /// A list of names with values. Names are unique, order is that of the names.
 pub type NvMap = BTreeMap<String, Value>;
@@ -135,6 +135,16 @@ pub(crate) fn check_for_program(map: &NvMap) -> Result<(), NvError> {
     Ok(())
 }
 
+/// What becomes of a map that goes to libnvpair and back. For tests of this module.
+///
+/// # Errors
+/// No library; or, inside, what cannot be converted.
+#[doc(hidden)]
+pub fn through_libnvpair(map: &NvMap) -> Result<Result<NvMap, NvError>, LoadError> {
+    let lib = Lib::get()?;
+    Ok(RawList::from_map(lib, map).and_then(|list| list.to_map()))
+}
+
 /// An `nvlist_t` that we own.
 #[derive(Debug)]
 pub(crate) struct RawList {
@@ -189,24 +199,27 @@ impl RawList {
     fn add(&self, key: &str, value: &Value) -> Result<(), NvError> {
         let (nv, list) = (&self.lib.nv, self.list.as_ptr());
         let name = c_string(key, key)?;
-        let name = name.as_ptr();
-        // SAFETY (all calls below): `list` is a live list of ours, `name` and every string, array
-        // and inner list outlive the call, lengths are those of the arrays, and libnvpair copies
-        // what it is given.
+        // Calls the one function of libnvpair that adds this type.
+        macro_rules! add {
+            ($function:ident $(, $argument:expr)*) => {
+                // SAFETY: `list` is a live list of ours; `name` and what the arguments point to
+                // outlive the call, and a count is that of the array before it; libnvpair copies
+                // what it is given. The types are those of the declaration.
+                unsafe { (nv.$function)(list, name.as_ptr() $(, $argument)*) }
+            };
+        }
         let code = match value {
-            Value::Flag => unsafe { (nv.nvlist_add_boolean)(list, name) },
-            Value::Bool(value) => unsafe {
-                (nv.nvlist_add_boolean_value)(list, name, sys::Boolean::from(*value))
-            },
-            Value::Int(value) => unsafe { (nv.nvlist_add_int64)(list, name, *value) },
-            Value::UInt(value) => unsafe { (nv.nvlist_add_uint64)(list, name, *value) },
+            Value::Flag => add!(nvlist_add_boolean),
+            Value::Bool(value) => add!(nvlist_add_boolean_value, sys::Boolean::from(*value)),
+            Value::Int(value) => add!(nvlist_add_int64, *value),
+            Value::UInt(value) => add!(nvlist_add_uint64, *value),
             Value::Str(value) => {
                 let text = c_string(key, value)?;
-                unsafe { (nv.nvlist_add_string)(list, name, text.as_ptr()) }
+                add!(nvlist_add_string, text.as_ptr())
             }
             Value::List(map) => {
                 let inner = RawList::from_map(self.lib, map)?;
-                unsafe { (nv.nvlist_add_nvlist)(list, name, inner.as_ptr()) }
+                add!(nvlist_add_nvlist, inner.as_ptr())
             }
             Value::StrArray(values) => {
                 let texts = values
@@ -215,11 +228,11 @@ impl RawList {
                     .collect::<Result<Vec<CString>, NvError>>()?;
                 let pointers: Vec<*const c_char> = texts.iter().map(|text| text.as_ptr()).collect();
                 let count = count(key, pointers.len())?;
-                unsafe { (nv.nvlist_add_string_array)(list, name, pointers.as_ptr(), count) }
+                add!(nvlist_add_string_array, pointers.as_ptr(), count)
             }
             Value::IntArray(values) => {
                 let count = count(key, values.len())?;
-                unsafe { (nv.nvlist_add_int64_array)(list, name, values.as_ptr(), count) }
+                add!(nvlist_add_int64_array, values.as_ptr(), count)
             }
             Value::ListArray(maps) => {
                 let lists = maps
@@ -231,7 +244,7 @@ impl RawList {
                     .map(|list| list.as_ptr().cast_const())
                     .collect();
                 let count = count(key, pointers.len())?;
-                unsafe { (nv.nvlist_add_nvlist_array)(list, name, pointers.as_ptr(), count) }
+                add!(nvlist_add_nvlist_array, pointers.as_ptr(), count)
             }
         };
         accept(key, code)
@@ -269,95 +282,68 @@ unsafe fn read(lib: &'static Lib, list: *mut NvList) -> Result<NvMap, NvError> {
 /// `pair` is a pair of a list that stays valid for the whole call.
 unsafe fn read_value(lib: &'static Lib, pair: *mut NvPair, key: &str) -> Result<Value, NvError> {
     let nv = &lib.nv;
+    // Calls the one function of libnvpair that reads this type; gives the value.
+    macro_rules! get {
+        ($function:ident, $start:expr) => {{
+            let mut value = $start;
+            // SAFETY: `pair` is valid, and the place for the value has the type of the
+            // declaration, which the compiler checks.
+            accept(key, unsafe { (nv.$function)(pair, &raw mut value) })?;
+            value
+        }};
+    }
+    // The same for an array, as a slice that lives in the list.
+    macro_rules! get_array {
+        ($function:ident) => {{
+            let (mut values, mut count) = (ptr::null_mut(), 0);
+            // SAFETY: `pair` is valid, and both places have the types of the declaration.
+            accept(key, unsafe {
+                (nv.$function)(pair, &raw mut values, &raw mut count)
+            })?;
+            // SAFETY: the call gave a pointer to that many values, which live in the list.
+            unsafe { slice(values, count) }
+        }};
+    }
     // SAFETY: `pair` is valid by the contract of this function.
     let data_type = unsafe { (nv.nvpair_type)(pair) };
-    // SAFETY (all calls below): the out-parameter has the type that the header gives for the
-    // data type just read; strings, arrays and lists that come back live inside the list and are
-    // copied before this function returns; a count is that of the array beside it.
-    match data_type {
-        sys::DATA_TYPE_BOOLEAN => Ok(Value::Flag),
-        sys::DATA_TYPE_BOOLEAN_VALUE => {
-            let mut value = 0;
-            accept(key, unsafe {
-                (nv.nvpair_value_boolean_value)(pair, &raw mut value)
-            })?;
-            Ok(Value::Bool(value != 0))
-        }
-        sys::DATA_TYPE_INT32 => {
-            let mut value = 0;
-            accept(key, unsafe {
-                (nv.nvpair_value_int32)(pair, &raw mut value)
-            })?;
-            Ok(Value::Int(value.into()))
-        }
-        sys::DATA_TYPE_UINT32 => {
-            let mut value = 0;
-            accept(key, unsafe {
-                (nv.nvpair_value_uint32)(pair, &raw mut value)
-            })?;
-            Ok(Value::UInt(value.into()))
-        }
-        sys::DATA_TYPE_INT64 => {
-            let mut value = 0;
-            accept(key, unsafe {
-                (nv.nvpair_value_int64)(pair, &raw mut value)
-            })?;
-            Ok(Value::Int(value))
-        }
-        sys::DATA_TYPE_UINT64 => {
-            let mut value = 0;
-            accept(key, unsafe {
-                (nv.nvpair_value_uint64)(pair, &raw mut value)
-            })?;
-            Ok(Value::UInt(value))
-        }
+    Ok(match data_type {
+        sys::DATA_TYPE_BOOLEAN => Value::Flag,
+        sys::DATA_TYPE_BOOLEAN_VALUE => Value::Bool(get!(nvpair_value_boolean_value, 0) != 0),
+        sys::DATA_TYPE_INT32 => Value::Int(get!(nvpair_value_int32, 0).into()),
+        sys::DATA_TYPE_UINT32 => Value::UInt(get!(nvpair_value_uint32, 0).into()),
+        sys::DATA_TYPE_INT64 => Value::Int(get!(nvpair_value_int64, 0)),
+        sys::DATA_TYPE_UINT64 => Value::UInt(get!(nvpair_value_uint64, 0)),
         sys::DATA_TYPE_STRING => {
-            let mut value = ptr::null();
-            accept(key, unsafe {
-                (nv.nvpair_value_string)(pair, &raw mut value)
-            })?;
-            Ok(Value::Str(unsafe { text(value) }))
+            let value = get!(nvpair_value_string, ptr::null());
+            // SAFETY: the call gave a C string that lives in the list.
+            Value::Str(unsafe { text(value) })
         }
         sys::DATA_TYPE_NVLIST => {
-            let mut value = ptr::null_mut();
-            accept(key, unsafe {
-                (nv.nvpair_value_nvlist)(pair, &raw mut value)
-            })?;
-            Ok(Value::List(unsafe { read(lib, value)? }))
+            let value = get!(nvpair_value_nvlist, ptr::null_mut());
+            // SAFETY: the call gave a list that lives in the list.
+            Value::List(unsafe { read(lib, value)? })
         }
         sys::DATA_TYPE_STRING_ARRAY => {
-            let (mut values, mut count) = (ptr::null_mut(), 0);
-            accept(key, unsafe {
-                (nv.nvpair_value_string_array)(pair, &raw mut values, &raw mut count)
-            })?;
-            let values = unsafe { slice(values, count) };
-            Ok(Value::StrArray(
-                values.iter().map(|&value| unsafe { text(value) }).collect(),
-            ))
+            let values = get_array!(nvpair_value_string_array).iter();
+            // SAFETY: each is a C string that lives in the list.
+            Value::StrArray(values.map(|&value| unsafe { text(value) }).collect())
         }
         sys::DATA_TYPE_INT64_ARRAY => {
-            let (mut values, mut count) = (ptr::null_mut(), 0);
-            accept(key, unsafe {
-                (nv.nvpair_value_int64_array)(pair, &raw mut values, &raw mut count)
-            })?;
-            Ok(Value::IntArray(unsafe { slice(values, count) }.to_vec()))
+            Value::IntArray(get_array!(nvpair_value_int64_array).to_vec())
         }
         sys::DATA_TYPE_NVLIST_ARRAY => {
-            let (mut values, mut count) = (ptr::null_mut(), 0);
-            accept(key, unsafe {
-                (nv.nvpair_value_nvlist_array)(pair, &raw mut values, &raw mut count)
-            })?;
-            let maps = unsafe { slice(values, count) }
-                .iter()
-                .map(|&list| unsafe { read(lib, list) })
-                .collect::<Result<Vec<NvMap>, NvError>>()?;
-            Ok(Value::ListArray(maps))
+            let lists = get_array!(nvpair_value_nvlist_array).iter();
+            // SAFETY: each is a list that lives in the list.
+            let maps = lists.map(|&list| unsafe { read(lib, list) });
+            Value::ListArray(maps.collect::<Result<Vec<NvMap>, NvError>>()?)
         }
-        data_type => Err(NvError::UnknownType {
-            key: key.to_owned(),
-            data_type,
-        }),
-    }
+        data_type => {
+            return Err(NvError::UnknownType {
+                key: key.to_owned(),
+                data_type,
+            });
+        }
+    })
 }
 
 /// # Safety
@@ -398,5 +384,47 @@ fn accept(key: &str, code: c_int) -> Result<(), NvError> {
             key: key.to_owned(),
             errno: Errno(code),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(value: Value) -> NvMap {
+        NvMap::from([
+            ("key".to_owned(), value),
+            ("other".to_owned(), Value::Int(1)),
+        ])
+    }
+
+    #[test]
+    fn what_programs_do_not_take_is_named() {
+        let refused = Err(NvError::NotForPrograms { key: "key".into() });
+        assert_eq!(check_for_program(&map(Value::UInt(1))), refused);
+        assert_eq!(check_for_program(&map(Value::Flag)), refused);
+        assert_eq!(check_for_program(&map(Value::ListArray(vec![]))), refused);
+        assert_eq!(check_for_program(&map(Value::Int(-1))), Ok(()));
+        let inner = Value::List(map(Value::UInt(1)));
+        assert_eq!(
+            check_for_program(&NvMap::from([("a".into(), inner)])),
+            refused
+        );
+    }
+
+    #[test]
+    fn a_list_of_flags_alone_is_an_array_for_programs() {
+        let names = NvMap::from([("a".into(), Value::Flag), ("b".into(), Value::Flag)]);
+        assert_eq!(check_for_program(&names), Ok(()));
+        assert_eq!(
+            check_for_program(&NvMap::from([("l".into(), Value::List(names))])),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn a_nul_is_refused_with_a_printable_key() {
+        assert_eq!(c_string("k", "a\0b"), Err(NvError::Nul { key: "k".into() }));
+        assert_eq!(c_string("k\0", "a"), Ok(CString::from(c"a")));
     }
 }

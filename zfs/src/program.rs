@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::core::{Limits, Zfs};
-use crate::errno::Errno;
+use crate::channel::Limits;
+use crate::core::Zfs;
 use crate::error::ProgramError;
 use crate::nvlist::{NvMap, Value};
+use crate::reply::parse_reply;
+pub use crate::reply::{Failure, Refusal, Reply, Why};
 use crate::strip::strip;
 
 const PRELUDE: &str = include_str!("../programs/prelude.lua");
@@ -148,116 +150,6 @@ pub struct Doomed {
     pub name: String,
     /// The guid that was observed: another dataset of that name is refused.
     pub guid: u64,
-}
-
-/// How a program ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply {
-    /// All done, in one transaction.
-    Ok {
-        /// The site's epoch from now on.
-        epoch: u64,
-        /// The generation's number, from [`Stage`] only.
-        number: Option<u64>,
-    },
-    /// The site has moved on since the plan was made. Nothing changed.
-    Stale {
-        /// The epoch that was found.
-        epoch: u64,
-    },
-    /// A check failed. Nothing changed.
-    Refused(Refusal),
-    /// A call failed after the checks. Nothing changed, except as `undo` and `destroyed` say.
-    Failed(Failure),
-}
-
-/// Why a program refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The check.
-    pub why: Why,
-    /// The dataset that it was about.
-    pub dataset: Option<String>,
-    /// The property that it was about.
-    pub property: Option<String>,
-    /// What OpenZFS said, where it was asked.
-    pub errno: Option<Errno>,
-}
-
-/// A call of a program failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// `set`, `inherit`, `snapshot`, `clone` or `destroy`.
-    pub step: String,
-    /// The dataset that it was about.
-    pub dataset: Option<String>,
-    /// The property that it was about.
-    pub property: Option<String>,
-    /// What OpenZFS said.
-    pub errno: Option<Errno>,
-    /// Steps that could not be taken back: what, and why. Usually empty.
-    pub undo: Vec<(String, Errno)>,
-    /// How many of the datasets of [`Destroy`] are gone for good.
-    pub destroyed: u64,
-    /// The site's epoch where it was raised nevertheless, because something is gone.
-    pub epoch: Option<u64>,
-}
-
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
-        /// The checks that a program makes.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Why {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl Why {
-            fn parse(text: &str) -> Option<Why> {
-                match text {
-                    $($text => Some(Why::$variant),)*
-                    _ => None,
-                }
-            }
-
-            /// The word that the program used.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Why::$variant => $text,)*
-                }
-            }
-        }
-    };
-}
-
-reasons! {
-    /// The site's dataset does not exist.
-    NoSite = "no-site",
-    /// The site has no epoch of its own: not a site, or a replica that is not adopted.
-    NoEpoch = "no-epoch",
-    /// Something that is to be made exists; or a site, here or above.
-    Present = "present",
-    /// Something that is needed does not exist.
-    Absent = "absent",
-    /// A property, or the guid, is not what was expected.
-    Differs = "differs",
-    /// An origin is not sealed.
-    Unsealed = "unsealed",
-    /// `SITE/basejail` does not have `readonly=on`.
-    Writable = "writable",
-    /// Mounted, or otherwise in use.
-    Busy = "busy",
-    /// The snapshot is held.
-    Held = "held",
-    /// The snapshot has this clone, which is not to go before it.
-    Clone = "clone",
-    /// The file system has this child, which is not to go before it.
-    Child = "child",
-    /// The file system has this snapshot, which is not to go before it.
-    Snapshot = "snapshot",
-    /// Too little space to be sure that the change could be taken back.
-    Space = "space",
-    /// This OpenZFS cannot clone in a program.
-    Unsupported = "unsupported",
 }
 
 macro_rules! programs {
@@ -488,49 +380,76 @@ fn run(
     })
 }
 
-fn parse_reply(map: &NvMap) -> Option<Reply> {
-    let text = |name: &str| map.get(name).and_then(Value::as_str).map(str::to_owned);
-    let number = |name: &str| text(name).and_then(|text| text.parse().ok());
-    let errno = |name: &str| Some(Errno(map.get(name)?.as_int()?.try_into().ok()?));
-    match map.get("status")?.as_str()? {
-        "ok" => Some(Reply::Ok {
-            epoch: number("epoch")?,
-            number: number("number"),
-        }),
-        "stale" => Some(Reply::Stale {
-            epoch: number("epoch")?,
-        }),
-        "refused" => Some(Reply::Refused(Refusal {
-            why: Why::parse(&text("why")?)?,
-            dataset: text("ds"),
-            property: text("prop"),
-            errno: errno("errno"),
-        })),
-        "failed" => {
-            let undo = map
-                .get("undo")
-                .and_then(Value::as_list)
-                .into_iter()
-                .flatten();
-            Some(Reply::Failed(Failure {
-                step: text("why")?,
-                dataset: text("ds"),
-                property: text("prop"),
-                errno: errno("errno"),
-                undo: undo
-                    .filter_map(|(what, why)| {
-                        let why = i32::try_from(why.as_int()?).ok()?;
-                        Some((what.trim_end().to_owned(), Errno(why)))
-                    })
-                    .collect(),
-                destroyed: map
-                    .get("done")
-                    .and_then(Value::as_int)
-                    .and_then(|done| done.try_into().ok())
-                    .unwrap_or(0),
-                epoch: number("epoch"),
-            }))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guid_above_the_sign_bit_is_negative_in_lua() {
+        let doomed = Doomed {
+            name: "tank/a".into(),
+            guid: u64::MAX - 1,
+        };
+        let destroy = Destroy {
+            site: "tank".into(),
+            epoch: 1,
+            datasets: vec![doomed],
+        };
+        assert_eq!(
+            destroy.args().get("guids"),
+            Some(&Value::IntArray(vec![-2]))
+        );
+    }
+
+    #[test]
+    fn origins_and_property_sets_are_sent_once() {
+        let props = BTreeMap::from([("a:b".to_owned(), "c".to_owned())]);
+        let jail = |name: &str, props: &BTreeMap<String, String>| NewJail {
+            name: name.into(),
+            origin: "tank/newjail/1@1".into(),
+            jail: "{}".into(),
+            props: props.clone(),
+        };
+        let jails = vec![
+            jail("a", &props),
+            jail("b", &BTreeMap::new()),
+            jail("c", &props),
+        ];
+        let args = Create {
+            site: "tank".into(),
+            epoch: 1,
+            jails,
         }
-        _ => None,
+        .args();
+        assert_eq!(args.get("o"), Some(&Value::IntArray(vec![1, 1, 1])));
+        assert_eq!(args.get("s"), Some(&Value::IntArray(vec![1, 0, 1])));
+        assert_eq!(
+            args.get("origins"),
+            Some(&Value::StrArray(vec!["tank/newjail/1@1".into()]))
+        );
+    }
+
+    #[test]
+    fn sources_are_short_and_have_no_long_brackets() {
+        let sources = [
+            Init::source(),
+            Stage::source(),
+            Seal::source(),
+            Create::source(),
+            Commit::source(),
+            Destroy::source(),
+        ];
+        for source in sources {
+            assert!(source.len() < 4096, "{} bytes:\n{source}", source.len());
+            assert!(!source.contains("--") && !source.contains("[["), "{source}");
+        }
+    }
+
+    #[test]
+    fn limits_grow_with_the_input_up_to_what_the_module_takes() {
+        let args = |bytes| NvMap::from([("a".to_owned(), Value::Str("x".repeat(bytes)))]);
+        assert!(limits_for(&args(10)).memory >= Limits::default().memory);
+        assert!(limits_for(&args(20 << 20)).memory >= 70 << 20);
+        assert_eq!(limits_for(&args(60 << 20)).memory, Limits::MAX.memory);
     }
 }

@@ -243,10 +243,11 @@ pub(crate) struct Lib {
     _keep: [Library; 2],
 }
 
+// The base system's, which a port or package may supplement with the numbers of upstream.
 #[cfg(target_os = "freebsd")]
-const CORE_NAMES: &[&str] = &["libzfs_core.so.2", "libzfs_core.so"];
+const CORE_NAMES: &[&str] = &["libzfs_core.so.2", "libzfs_core.so", "libzfs_core.so.3"];
 #[cfg(target_os = "freebsd")]
-const NVPAIR_NAMES: &[&str] = &["libnvpair.so.2", "libnvpair.so"];
+const NVPAIR_NAMES: &[&str] = &["libnvpair.so.2", "libnvpair.so", "libnvpair.so.3"];
 // The same numbers in OpenZFS 2.1, 2.2, 2.3 and 2.4; libzfs.so itself has 4, 6 and 7.
 #[cfg(not(target_os = "freebsd"))]
 const CORE_NAMES: &[&str] = &["libzfs_core.so.3"];

@@ -65,10 +65,14 @@ pub fn write(root: &Path, context: &Context<'_>) -> Result<Written, WorldError> 
     let failed = |e: io::Error| WorldError::io("write", &host, e);
     let packed = zstd::bulk::compress(text.as_bytes(), LEVEL).map_err(failed)?;
 
+    let (uid, gid) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
     let own = |mode| Meta {
         mode,
-        uid: 0,
-        gid: 0,
+        uid,
+        gid,
         mtime: 0,
         nsec: 0,
         attributes: Vec::new(),
@@ -145,7 +149,7 @@ fn scan(root: &Path, context: &Context<'_>) -> Result<Vec<Line>, WorldError> {
         let stat = node.stat;
         let meta = Meta::of(stat);
         let mut line = Line::new(node.path.clone(), node.kind());
-        line.set("mode", format!("{:#05o}", meta.mode));
+        line.set("mode", format!("0{:03o}", meta.mode));
         line.set("uid", meta.uid.to_string());
         line.set("gid", meta.gid.to_string());
         if !node.path.is_root() {

@@ -1,0 +1,144 @@
+# The index of what can be done here. `make help` lists it; each target is quick the second time.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PREFIX ?= /usr/local
+LAB := vagrant/lab/lab
+LAB_CACHE := $(or $(EZZ_LAB_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ezz-lab)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Nextest may have been built by vagrant/setup, outside the user's own directories.
+export PATH := $(PATH):$(LAB_CACHE)/tools/bin
+# The kernel module of the lab: 2.4 or 2.3.
+export EZZ_LAB_ZFS ?= 2.4
+
+# Tests that need a guest: the target `lab` of ezz, and all of the crate in zfs/.
+LAB_TESTS := --workspace --features lab -E 'kind(test) & (binary(lab) | package(ezz-zfs))'
+LAB_RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/vagrant/lab/runner
+
+# The disk image that tests with a real world start from, made once per binary and world.
+GOLDEN = world="$$($(LAB) world)" && cargo build --quiet --bin ezz && \
+	$(LAB) golden site --size 4G --input "$(abspath $(TARGET))/debug/ezz" --input "$$world" -- \
+	/bin/sh "$(CURDIR)/tests/lab/golden" "$(abspath $(TARGET))/debug/ezz" "$$world"
+
+# How often lab-soak runs them.
+SOAK ?= 10
+
+.PHONY: help
+help: ## this list
+	@printf 'ezz: jails on ZFS. Targets:\n\n'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | \
+		awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@printf '\nThere is no `make bench` yet: there is nothing to measure before jails are made in bulk.\n'
+
+.PHONY: setup
+setup: ## install what building and testing needs (Debian 12, 13); others call it
+	@vagrant/setup build
+	@vagrant/setup lab
+
+.PHONY: build
+build: ## the debug binary
+	@vagrant/setup build
+	cargo build --bin ezz
+
+.PHONY: demo
+demo: build ## a real Debian world, a sealed basejail, running jails; EZZ_SITE=pool/dataset: here, not in the lab
+ifdef EZZ_SITE
+	@vagrant/setup lab
+	vagrant/lab/demo.sh "$(abspath $(TARGET))/debug/ezz" "$$($(LAB) world)"
+else
+	@vagrant/setup lab
+	@world="$$($(LAB) world)" && $(LAB) run --pool tmpfs --mem 3072M --timeout 900 -- \
+		/bin/bash vagrant/lab/demo.sh "$(abspath $(TARGET))/debug/ezz" "$$world"
+endif
+
+.PHONY: test
+test: check lab $(if $(wildcard vagrant/freebsd.mk),freebsd) ## everything that can be tested on this machine
+
+.PHONY: check
+check: ## format, lints, host tests, documentation: under two minutes when warm
+	@vagrant/setup build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --features lab -- -D warnings
+	cargo nextest run --workspace
+	cargo test --quiet --workspace --doc
+	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check; \
+		else echo 'check: cargo-deny is not installed: licences and advisories were not looked at'; fi
+	@if command -v shellcheck >/dev/null; then shellcheck -x vagrant/setup vagrant/lab/lab vagrant/lab/runner vagrant/lab/selftest \
+		vagrant/lab/demo.sh vagrant/lab/guest/shell .ci/run; \
+		else echo 'check: shellcheck is not installed: the scripts were not looked at'; fi
+
+.PHONY: lab
+lab: ## the tests on a real OpenZFS kernel; EZZ_LAB_ZFS=2.3 for the other series, T=NAME for one test
+	@vagrant/setup build
+	@vagrant/setup lab
+	@$(LAB) kernel && $(LAB) userland
+	@$(GOLDEN)
+	@vagrant/lab/selftest
+	$(LAB_RUNNER) cargo nextest run --profile lab $(LAB_TESTS) $(T)
+
+.PHONY: lab-soak
+lab-soak: ## the lab tests SOAK times (10), with a count of what failed how often
+	@vagrant/setup build
+	@vagrant/setup lab
+	@$(LAB) kernel && $(LAB) userland
+	@$(GOLDEN)
+	@mkdir -p $(TARGET)/soak; good=0; bad=0; for n in $$(seq $(SOAK)); do \
+		if $(LAB_RUNNER) cargo nextest run --profile lab $(LAB_TESTS) $(T) >$(TARGET)/soak/$$n.log 2>&1; \
+		then good=$$((good + 1)); else bad=$$((bad + 1)); fi; \
+		printf 'soak %s: %s\n' $$n "$$(grep -h '^ *Summary' $(TARGET)/soak/$$n.log || echo 'no summary')"; done; \
+	grep -hoE '^ +(FAIL|TIMEOUT|SIG[A-Z]+) \[[^]]*\] .*' $(TARGET)/soak/*.log | sed -E 's/\[[^]]*\] *(\([^)]*\))?//' | \
+		sort | uniq -c | sort -rn; \
+	echo "soak: $$good of $$((good + bad)) runs passed (logs: $(TARGET)/soak)"; [ $$bad -eq 0 ]
+
+.PHONY: shell
+shell: build ## an interactive shell in the lab, with a site that is ready to play with
+	@vagrant/setup lab
+	@EZZ_LAB_BIN="$(abspath $(TARGET))/debug/ezz" $(LAB) shell
+
+.PHONY: doc
+doc: ## the API documentation, in target/doc
+	@vagrant/setup build
+	cargo doc --workspace --no-deps
+
+# `make freebsd` is there, where its file is.
+-include vagrant/freebsd.mk
+
+RELEASE := $(TARGET)/release/ezz
+DEST := $(DESTDIR)$(PREFIX)
+
+.PHONY: release
+release: ## the binary that `make install` installs
+	@vagrant/setup build
+	cargo build --release --bin ezz
+
+# Not built here: `sudo make install` must not run cargo as root in the user's tree.
+.PHONY: install
+install: ## install what `make release` built; PREFIX (/usr/local), DESTDIR
+	@test -x $(RELEASE) || { echo 'install: run `make release` first' >&2; exit 1; }
+	install -d $(DEST)/sbin $(DEST)/share/ezz
+	install -m 755 $(RELEASE) $(DEST)/sbin/ezz
+	if [ -d templates ]; then rm -rf $(DEST)/share/ezz/templates && cp -R templates $(DEST)/share/ezz/templates && \
+		chmod -R u=rwX,go=rX $(DEST)/share/ezz/templates; fi
+	if [ "$$(uname -s)" = FreeBSD ]; then \
+		if [ -f templates/rc.d/ezz ]; then install -d $(DEST)/etc/rc.d && \
+			sed 's|@PREFIX@|$(PREFIX)|g' templates/rc.d/ezz >$(DEST)/etc/rc.d/ezz && chmod 555 $(DEST)/etc/rc.d/ezz; fi; \
+	elif [ -f templates/systemd/ezz.service ]; then install -d $(DEST)/lib/systemd/system && \
+		sed 's|@PREFIX@|$(PREFIX)|g' templates/systemd/ezz.service >$(DEST)/lib/systemd/system/ezz.service && \
+		chmod 644 $(DEST)/lib/systemd/system/ezz.service; fi
+	install -d $(DEST)/share/man/man8 $(DEST)/share/bash-completion/completions $(DEST)/share/zsh/site-functions \
+		$(DEST)/share/fish/vendor_completions.d
+	if $(RELEASE) man --help >/dev/null 2>&1; then $(RELEASE) man $(DEST)/share/man/man8; fi
+	if $(RELEASE) completions --help >/dev/null 2>&1; then \
+		$(RELEASE) completions bash >$(DEST)/share/bash-completion/completions/ezz && \
+		$(RELEASE) completions zsh >$(DEST)/share/zsh/site-functions/_ezz && \
+		$(RELEASE) completions fish >$(DEST)/share/fish/vendor_completions.d/ezz.fish; fi
+
+.PHONY: uninstall
+uninstall: ## remove what `make install` installed; jails and pools are left alone
+	rm -f $(DEST)/sbin/ezz $(DEST)/etc/rc.d/ezz $(DEST)/lib/systemd/system/ezz.service
+	rm -f $(DEST)/share/man/man8/ezz.8 $(DEST)/share/man/man8/ezz-*.8
+	rm -f $(DEST)/share/bash-completion/completions/ezz $(DEST)/share/zsh/site-functions/_ezz \
+		$(DEST)/share/fish/vendor_completions.d/ezz.fish
+	rm -rf $(DEST)/share/ezz

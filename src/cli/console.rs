@@ -1,0 +1,109 @@
+//! `ezz console` and `ezz exec`: commands inside a running jail. No lock is taken.
+
+use std::io::{IsTerminal, stdin, stdout};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{CliError, Context, DryRun};
+use crate::apply;
+use crate::name::JailName;
+use crate::ports::{ExecRequest, HostError};
+use crate::report::Exit;
+use crate::session::Scope;
+
+/// Open a shell in a running jail
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ezz console www\n\nThe exit code is the shell's.")]
+pub struct Console {
+    /// The jail
+    name: JailName,
+    /// The user in the jail; else root
+    #[arg(long, short)]
+    user: Option<String>,
+}
+
+/// Run a command in a running jail
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ezz exec www -- tail -n 3 /var/log/messages\n\nThe exit code is the command's, or 128 and the number of the signal that ended it."
+)]
+pub struct Exec {
+    /// The jail
+    name: JailName,
+    /// The user in the jail; else root
+    #[arg(long, short)]
+    user: Option<String>,
+    /// The directory in the jail
+    #[arg(long, short)]
+    directory: Option<PathBuf>,
+    /// A variable, NAME=VALUE; may be given again
+    #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<String>,
+    /// Give it a terminal of its own
+    #[arg(long, short)]
+    tty: bool,
+    /// The command and its arguments
+    #[arg(required = true, last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl Console {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+        if !stdin().is_terminal() || !stdout().is_terminal() {
+            return Err(CliError::Usage {
+                what: "a console needs a terminal".to_owned(),
+                hint: format!(
+                    "ezz exec {} -- COMMAND runs a command without one",
+                    self.name
+                ),
+            });
+        }
+        let request = ExecRequest {
+            user: self.user,
+            terminal: true,
+            ..ExecRequest::default()
+        };
+        execute(context, &self.name, &request)
+    }
+}
+
+impl Exec {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+        if self.tty && !stdin().is_terminal() {
+            return Err(CliError::Usage {
+                what: "--tty needs a terminal".to_owned(),
+                hint: "leave it out where standard input is none".to_owned(),
+            });
+        }
+        let request = ExecRequest {
+            command: self.command,
+            user: self.user,
+            directory: self.directory,
+            environment: self.env,
+            terminal: self.tty,
+        };
+        execute(context, &self.name, &request)
+    }
+}
+
+fn execute(context: &Context, name: &JailName, request: &ExecRequest) -> Result<Exit, CliError> {
+    let session = context.session(DryRun::default())?;
+    let inventory = session.inventory(&Scope::of([name.clone()]))?;
+    let spec = apply::spec(&inventory, name)?;
+    let state = session.host.states()?.remove(name);
+    if !state.is_some_and(|state| state.running()) {
+        return Err(HostError::NotRunning(name.clone()).into());
+    }
+    let code = session.host.exec(&spec, request)?;
+    Ok(Exit::Code(
+        u8::try_from(code.rem_euclid(256)).unwrap_or(255),
+    ))
+}
+
+fn variable(text: &str) -> Result<String, String> {
+    match text.split_once('=') {
+        Some((name, _)) if !name.is_empty() && !text.contains('\0') => Ok(text.to_owned()),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}

@@ -1,0 +1,168 @@
+//! `ezz create`.
+
+use clap::Args;
+
+use super::{CliError, Context, Did, DryRun, names};
+use crate::model::{Address, Kind, Network};
+use crate::name::TrackName;
+use crate::plan::create::{Choice, Request, create};
+use crate::report::Exit;
+use crate::session::Scope;
+
+/// Create jails
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G\n\nJSON: one {\"jail\",\"did\":\"created\"} a jail"
+)]
+pub struct Create {
+    /// Names, or ranges such as web{01..20}
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Follow this track
+    #[arg(long, default_value = "main", conflicts_with = "pin")]
+    track: TrackName,
+    /// Stay on this generation: its number, LABEL.N, or its label
+    #[arg(long, value_name = "GENERATION")]
+    pin: Option<String>,
+    /// Give it all files of the world as its own, writable
+    #[arg(long)]
+    thick: bool,
+    /// Host name, of one jail; else the jail's name
+    #[arg(long, value_parser = hostname)]
+    hostname: Option<String>,
+    /// An address, of one jail: [INTERFACE|]ADDRESS[/PREFIX]; may be given again
+    #[arg(long, value_name = "ADDRESS")]
+    address: Vec<Address>,
+    /// What network it sees: host or none
+    #[arg(long, default_value = "host", value_parser = network)]
+    network: Network,
+    /// Most bytes that its own files may take, e.g. 10G
+    #[arg(long, value_parser = size)]
+    quota: Option<u64>,
+    /// Start them
+    #[arg(long)]
+    start: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+impl Create {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+        let request = Request {
+            names: names(&self.names)?,
+            kind: if self.thick { Kind::Thick } else { Kind::Thin },
+            base: match self.pin {
+                Some(text) => Choice::Pin(text),
+                None => Choice::Track(self.track),
+            },
+            hostname: self.hostname,
+            addresses: self.address,
+            network: self.network,
+            quota: self.quota,
+            start: self.start,
+        };
+        let session = context.session(self.dry_run)?;
+        // An address may be any jail's: then all of them are read.
+        let whole = !request.addresses.is_empty();
+        let scope = Scope {
+            whole,
+            ..Scope::of(request.names.iter().cloned())
+        };
+        let (outcome, exit) = context.transact(&session, "create", &scope, |observed| {
+            Ok(create(observed, &request)?)
+        })?;
+        if session.dry_run {
+            return Ok(exit);
+        }
+        for jail in &request.names {
+            let failed = outcome.applied.failed.iter().any(|(name, _)| name == jail);
+            let did = match (request.start, failed) {
+                (true, false) => "created and started",
+                (true, true) => "created",
+                (false, _) => "created",
+            };
+            context.report.object(&Did { jail, did });
+            context.report.said(format!("{jail}: {did}"));
+        }
+        Ok(exit)
+    }
+}
+
+fn network(text: &str) -> Result<Network, String> {
+    match text {
+        "host" => Ok(Network::Host),
+        "none" => Ok(Network::None),
+        _ => Err("expected host or none".to_owned()),
+    }
+}
+
+/// RFC 1123: labels of letters, digits and '-', joined by dots, at most 253 bytes. Linux keeps
+/// 64 of them (`sethostname(2)`), so longer ones are refused there.
+fn hostname(text: &str) -> Result<String, String> {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let most = if cfg!(target_os = "linux") { 64 } else { 253 };
+    if text.len() <= most && text.split('.').all(label) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "expected letters, digits, '-' and '.', at most {most} characters"
+        ))
+    }
+}
+
+/// A size in bytes, with K, M, G or T in powers of 1024, as `zfs set quota` takes it.
+fn size(text: &str) -> Result<u64, String> {
+    let bad = || "expected a number with K, M, G or T, such as 10G".to_owned();
+    let upper = text.to_ascii_uppercase();
+    let upper = upper.strip_suffix('B').unwrap_or(&upper);
+    let (digits, shift) = match upper.strip_suffix(['K', 'M', 'G', 'T']) {
+        Some(digits) => {
+            let unit = upper.as_bytes()[digits.len()];
+            (
+                digits,
+                [(b'K', 10), (b'M', 20), (b'G', 30), (b'T', 40)]
+                    .iter()
+                    .find(|u| u.0 == unit)
+                    .map_or(0, |u| u.1),
+            )
+        }
+        None => (upper, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| bad())?;
+    if number == 0 {
+        return Err("a quota of 0 is none: leave it out".to_owned());
+    }
+    number.checked_mul(1 << shift).ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(size("10G"), Ok(10 << 30));
+        assert_eq!(size("512"), Ok(512));
+        assert_eq!(size("1mb"), Ok(1 << 20));
+        for bad in ["", "0", "G", "-1", "1.5G", "99999999T", "1 G"] {
+            assert!(size(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn hostnames_are_labels() {
+        for good in ["www", "www.example.org", "a-1"] {
+            assert!(hostname(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "a..b", "-a", "a_b", "a b", "a\n", &"a".repeat(300)] {
+            assert!(hostname(bad).is_err(), "{bad:?}");
+        }
+    }
+}

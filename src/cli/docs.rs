@@ -1,0 +1,67 @@
+//! `ezz completions` and `ezz man`: what is made from the command line's own description.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory};
+
+use super::{Cli, CliError};
+use crate::report::Exit;
+
+/// Print the completions for a shell
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ezz completions bash > /etc/bash_completion.d/ezz")]
+pub struct Completions {
+    /// Which shell
+    shell: clap_complete::Shell,
+}
+
+/// Write the manual pages into a directory
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ezz man /usr/local/share/man/man8")]
+pub struct Man {
+    /// Where to
+    directory: PathBuf,
+}
+
+impl Completions {
+    pub(super) fn run(self) -> Result<Exit, CliError> {
+        let mut text = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "ezz", &mut text);
+        io::stdout()
+            .write_all(&text)
+            .map_err(|source| CliError::Write {
+                path: "standard output".to_owned(),
+                source,
+            })?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Man {
+    pub(super) fn run(self) -> Result<Exit, CliError> {
+        let mut command = Cli::command();
+        command.build();
+        write_pages(&self.directory, &command)?;
+        Ok(Exit::Done)
+    }
+}
+
+fn write_pages(directory: &Path, command: &clap::Command) -> Result<(), CliError> {
+    let page = clap_mangen::Man::new(command.clone()).section("8");
+    let path = directory.join(page.get_filename());
+    let failed = |source| CliError::Write {
+        path: path.display().to_string(),
+        source,
+    };
+    let mut file = File::create(&path).map_err(failed)?;
+    page.render(&mut file).map_err(failed)?;
+    for verb in command
+        .get_subcommands()
+        .filter(|verb| verb.get_name() != "help")
+    {
+        write_pages(directory, verb)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,380 @@
+//! Errors of commands: their exit codes and hints, in one place.
+
+use std::error::Error;
+
+use thiserror::Error;
+
+use crate::apply::ApplyError;
+use crate::cli::JailFailure;
+use crate::config::ConfigError;
+use crate::exec::ExecError;
+use crate::lock::LockError;
+use crate::model::{AddressError, GenerationError};
+use crate::name::{JailName, NameError};
+use crate::observe::ObserveError;
+use crate::plan::PlanError;
+use crate::ports::{HostError, PortError};
+use crate::report::Exit;
+use crate::session::SessionError;
+use crate::world::WorldError;
+
+/// Why a command did not do its work.
+#[derive(Debug, Error)]
+pub enum CliError {
+    /// Only root may.
+    #[error("ezz must be run as root")]
+    NotRoot,
+    /// What was typed makes no sense.
+    #[error("{what}")]
+    Usage {
+        /// What is wrong.
+        what: String,
+        /// What to type.
+        hint: String,
+    },
+    /// Asked, and the answer was no; or nobody could be asked.
+    #[error("{0}")]
+    NotConfirmed(&'static str),
+    /// A name.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// An address.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The site.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// The command as a whole.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A step.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// No plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// ZFS.
+    #[error(transparent)]
+    Zfs(#[from] PortError),
+    /// The host.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// A lock.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A generation that cannot be told.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    /// A world.
+    #[error("cannot install {origin}")]
+    World {
+        /// Where it came from.
+        origin: String,
+        /// Why not.
+        source: WorldError,
+    },
+    /// The manifest of a generation.
+    #[error("cannot verify {generation}")]
+    Verify {
+        /// Which generation.
+        generation: String,
+        /// Why not.
+        source: WorldError,
+    },
+    /// The world has what must not be in every jail.
+    #[error("the world has what looks like a secret: {}", list.join("; "))]
+    Secrets {
+        /// Each with its path.
+        list: Vec<String>,
+    },
+    /// A replica that must not become a site.
+    #[error("{site} is damaged: {}", list.join("; "))]
+    Damaged {
+        /// Which site.
+        site: crate::name::DatasetName,
+        /// What is broken.
+        list: Vec<String>,
+    },
+    /// A failure, and what could not be cleared away after it.
+    #[error("{first}; and what it left could not be cleared away: {undo}")]
+    Undo {
+        /// What failed.
+        #[source]
+        first: Box<CliError>,
+        /// Why it could not be undone.
+        undo: String,
+    },
+    /// One jail of several.
+    #[error("cannot {verb} {jail}")]
+    Jail {
+        /// What was to be done.
+        verb: &'static str,
+        /// To which jail.
+        jail: JailName,
+        /// Why not.
+        source: JailFailure,
+    },
+    /// A file could not be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// Which.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A signal asked to stop.
+    #[error("interrupted; nothing was left behind")]
+    Interrupted,
+}
+
+impl CliError {
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            CliError::Usage { .. } | CliError::Name(_) | CliError::Address(_) => Exit::Usage,
+            CliError::Lock(LockError::Held(_))
+            | CliError::Session(SessionError::Lock(LockError::Held(_))) => Exit::Locked,
+            CliError::Undo { first, .. } => first.exit(),
+            CliError::NotRoot
+            | CliError::NotConfirmed(_)
+            | CliError::Config(_)
+            | CliError::Observe(_)
+            | CliError::Session(_)
+            | CliError::Apply(_)
+            | CliError::Plan(_)
+            | CliError::Zfs(_)
+            | CliError::Host(_)
+            | CliError::Lock(_)
+            | CliError::Generation(_)
+            | CliError::World { .. }
+            | CliError::Verify { .. }
+            | CliError::Secrets { .. }
+            | CliError::Damaged { .. }
+            | CliError::Jail { .. }
+            | CliError::Write { .. }
+            | CliError::Interrupted => Exit::Failed,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hints(&self) -> Vec<String> {
+        hints_of(self)
+    }
+}
+
+/// An error and its causes on one line.
+pub fn one_line(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+/// The hints of an error and its causes, from the outermost that has one.
+pub fn hints_of(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut current = Some(error);
+    while let Some(found) = current {
+        if let Some(hint) = hint(found) {
+            return vec![hint];
+        }
+        current = found.source();
+    }
+    Vec::new()
+}
+
+fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    // A transparent wrapper hides what it wraps from source(): it is opened here.
+    if let Some(error) = error.downcast_ref::<CliError>() {
+        return match error {
+            CliError::NotRoot => Some("run it with sudo or doas".to_owned()),
+            CliError::Usage { hint, .. } => Some(hint.clone()),
+            CliError::NotConfirmed(_) => Some("--yes answers for a script".to_owned()),
+            CliError::Secrets { .. } => Some(
+                "remove them from the world, or install with --allow-secrets if every jail may have them".to_owned(),
+            ),
+            CliError::Address(_) => Some("for example 192.0.2.7/24 or em0|2001:db8::7/64".to_owned()),
+            CliError::Name(inner) => hint(inner),
+            CliError::Config(inner) => hint(inner),
+            CliError::Observe(inner) => hint(inner),
+            CliError::Session(inner) => hint(inner),
+            CliError::Apply(inner) => hint(inner),
+            CliError::Plan(inner) => hint(inner),
+            CliError::Zfs(inner) => hint(inner),
+            CliError::Host(inner) => hint(inner),
+            CliError::Lock(inner) => hint(inner),
+            CliError::Generation(inner) => hint(inner),
+            CliError::Damaged { .. } => Some("send it again from where it is whole".to_owned()),
+            CliError::Undo { .. } => Some("`ezz doctor --repair` clears it away".to_owned()),
+            CliError::World { .. }
+            | CliError::Verify { .. }
+            | CliError::Jail { .. }
+            | CliError::Write { .. }
+            | CliError::Interrupted => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<SessionError>() {
+        return match error {
+            SessionError::Lock(inner) => hint(inner),
+            SessionError::Observe(inner) => hint(inner),
+            SessionError::Host(inner) => hint(inner),
+            SessionError::Plan(inner) => hint(inner),
+            SessionError::Apply(inner) => hint(inner),
+        };
+    }
+    if let Some(error) = error.downcast_ref::<ApplyError>() {
+        return match error {
+            ApplyError::Zfs(inner) => hint(inner),
+            ApplyError::Host(inner) => hint(inner),
+            ApplyError::Observe(inner) => hint(inner),
+            ApplyError::Plan(inner) => hint(inner),
+            ApplyError::Profile { .. } => Some("a newer ezz may know it".to_owned()),
+            ApplyError::File { .. } => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<NameError>() {
+        return Some(error.hint().to_owned());
+    }
+    if let Some(error) = error.downcast_ref::<WorldError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<LockError>() {
+        return match error {
+            LockError::Held(_) => Some("wait for it, or wait longer with --wait".to_owned()),
+            LockError::File { .. } => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<ObserveError>() {
+        return observe_hint(error);
+    }
+    if let Some(error) = error.downcast_ref::<PlanError>() {
+        return plan_hint(error);
+    }
+    if let Some(error) = error.downcast_ref::<PortError>() {
+        return port_hint(error);
+    }
+    if let Some(error) = error.downcast_ref::<HostError>() {
+        return host_hint(error);
+    }
+    if let Some(ExecError::NotFound(program)) = error.downcast_ref::<ExecError>() {
+        return Some(format!("install the package that has {program}"));
+    }
+    if error.is::<GenerationError>() {
+        return Some("`ezz worlds list` shows the generations".to_owned());
+    }
+    None
+}
+
+fn observe_hint(error: &ObserveError) -> Option<String> {
+    match error {
+        ObserveError::NoDataset(_) | ObserveError::NotASite(_) | ObserveError::NoSite => Some(
+            "`ezz init POOL/NAME` makes a site; --site names one; is its pool imported?".to_owned(),
+        ),
+        ObserveError::SeveralSites(_) => {
+            Some("name one with --site, EZZ_SITE or in the configuration".to_owned())
+        }
+        ObserveError::Model { .. } => {
+            Some("`zfs get all` shows it; was it edited by hand?".to_owned())
+        }
+        ObserveError::Zfs { source, .. } => port_hint(source),
+        ObserveError::Name(inner) => Some(inner.hint().to_owned()),
+    }
+}
+
+fn plan_hint(error: &PlanError) -> Option<String> {
+    let text = match error {
+        PlanError::Replica(_) => "`ezz doctor --adopt` checks it and makes it a site of its own",
+        PlanError::Format { .. } => "use a newer ezz",
+        PlanError::JailExists(name) => {
+            return Some(format!(
+                "`ezz show {name}` shows it, `ezz delete {name}` removes it"
+            ));
+        }
+        PlanError::NoJail(_) => "`ezz list` shows the jails",
+        PlanError::Twice(_) => "name it once",
+        PlanError::OnlyOne(_) => "create the jails one by one, or leave it out",
+        PlanError::NoTrack(name) => {
+            return Some(format!(
+                "`ezz track list` shows the tracks; `ezz install` or `ezz track create {name}` makes one"
+            ));
+        }
+        PlanError::EmptyTrack(_) => "`ezz install` brings a world in",
+        PlanError::Stranger { .. } => {
+            "`ezz doctor` tells more; destroy or move it with zfs if it is not needed"
+        }
+        PlanError::Directory { .. } => "move what is there out of the way, or choose another name",
+        PlanError::NoBase { .. } => "`ezz worlds list` shows the generations",
+        PlanError::Space { .. } => "free space in the pool, or create fewer jails at once",
+        PlanError::Foreign { .. } => "--foreign-snapshots deletes them too",
+        PlanError::Dependents { .. } => "delete those first",
+        PlanError::AddressTaken { .. } => "choose another address",
+        PlanError::JailIsTrack(_) | PlanError::TrackIsJail(_) => "choose another name",
+        PlanError::TrackExists(_) => "`ezz track list` shows it",
+        PlanError::Generation(_) => "`ezz worlds list` shows the generations",
+        PlanError::Name(inner) => return Some(inner.hint().to_owned()),
+        PlanError::Model(_) => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn port_hint(error: &PortError) -> Option<String> {
+    use ezz_zfs::program::Why;
+    match error {
+        PortError::Open(inner) => Some(inner.hint().to_owned()),
+        PortError::Busy { at, .. } => Some(format!(
+            "`fuser -vm {}` (Linux) or `fstat -f` (FreeBSD) names the processes",
+            at.display()
+        )),
+        PortError::Stale { .. } => Some("other commands are at work: run it again".to_owned()),
+        PortError::Refused { reason, .. } => match reason {
+            Why::Unsupported => Some(
+                "this OpenZFS cannot clone in a channel program: 2.4 or later is needed".to_owned(),
+            ),
+            Why::Space => Some("free space in the pool".to_owned()),
+            Why::Busy => {
+                Some("something on this host uses it; unmount it, or stop what uses it".to_owned())
+            }
+            _ => Some("`ezz doctor` tells more".to_owned()),
+        },
+        PortError::Failed { .. } => Some("`ezz doctor` tells what is there now".to_owned()),
+        PortError::Program { source, .. } => source.hint().map(str::to_owned),
+        PortError::Command { source, .. } => match source {
+            ExecError::NotFound(_) => {
+                Some("install OpenZFS's own programs (on Debian: zfsutils-linux)".to_owned())
+            }
+            ExecError::Failed { stderr, .. } if stderr.contains("suspended") => {
+                Some("`zpool status` tells which device failed; `zpool clear` goes on".to_owned())
+            }
+            ExecError::Failed { .. } | ExecError::Start { .. } => None,
+        },
+        PortError::Call(_)
+        | PortError::Mount { .. }
+        | PortError::Directory { .. }
+        | PortError::Parse { .. }
+        | PortError::Property { .. } => None,
+    }
+}
+
+fn host_hint(error: &HostError) -> Option<String> {
+    match error {
+        HostError::Missing { hint, .. } => Some(hint.clone()),
+        HostError::Running(name) => Some(format!("`ezz stop {name}`")),
+        HostError::NotRunning(name) => Some(format!("`ezz start {name}`")),
+        HostError::Program {
+            source: ExecError::NotFound(program),
+            ..
+        } => Some(format!("install the package that has {program}")),
+        HostError::Start { .. } => Some("`ezz doctor` checks what the host has".to_owned()),
+        HostError::Program { .. }
+        | HostError::Command { .. }
+        | HostError::File { .. }
+        | HostError::Mount { .. }
+        | HostError::Timeout { .. }
+        | HostError::Parse { .. } => None,
+    }
+}

@@ -1,0 +1,254 @@
+//! `ezz init`: makes a dataset a site.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{CliError, Context, DryRun};
+use crate::apply::{Applied, Apply};
+use crate::host;
+use crate::model::{Layout, property};
+use crate::name::DatasetName;
+use crate::plan::{PlanError, site};
+use crate::pool::Pool;
+use crate::ports::{Query, Source, Zfs};
+use crate::report::Exit;
+use crate::syslog;
+
+/// Make a site: the datasets that hold the basejails and the jails
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ezz init tank/ezz\n\nJSON: {\"site\",\"id\",\"directory\",\"created\"}"
+)]
+pub struct Init {
+    /// The dataset, which is made if it is missing
+    dataset: DatasetName,
+    /// The site directory, where jails are mounted
+    #[arg(long, value_name = "DIR", default_value = default_directory())]
+    directory: PathBuf,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+fn default_directory() -> &'static str {
+    if cfg!(target_os = "freebsd") {
+        "/usr/jails"
+    } else {
+        "/srv/jails"
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Made<'a> {
+    site: &'a DatasetName,
+    id: &'a str,
+    directory: &'a PathBuf,
+    created: bool,
+}
+
+impl Init {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+        let report = &context.report;
+        if !self.directory.is_absolute() || self.directory == Path::new("/") {
+            return Err(CliError::Usage {
+                what: format!(
+                    "the site directory {} will not do",
+                    self.directory.display()
+                ),
+                hint: "give an absolute path of its own, such as /srv/jails".to_owned(),
+            });
+        }
+        let zfs = Pool::new();
+        let layout = Layout::new(self.dataset.clone())?;
+        let request = look(&zfs, layout, self.directory.clone())?;
+        if !request.initialised {
+            self.free_directory()?;
+        }
+        let plan = site::init(&request);
+        if self.dry_run.dry_run {
+            context.plan(&plan);
+            return Ok(Exit::Done);
+        }
+        let host = host::this_host(&request.id, &self.directory);
+        let apply = Apply {
+            zfs: &zfs,
+            host: host.as_ref(),
+            site: &self.dataset,
+            on_step: |_| {},
+            strict: true,
+        };
+        apply.run(&plan.steps, &mut Applied::default())?;
+        for note in &plan.notes {
+            report.note(note);
+        }
+        let created = !request.initialised;
+        let made = Made {
+            site: &self.dataset,
+            id: &request.id,
+            directory: &self.directory,
+            created,
+        };
+        report.object(&made);
+        if created {
+            syslog::write(&format!("init {}: epoch 0 to 1: exit 0", self.dataset));
+            report.said(format!(
+                "{} is a site, at {}",
+                self.dataset,
+                self.directory.display()
+            ));
+        }
+        Ok(Exit::Done)
+    }
+
+    /// The site is mounted there: what is in the directory would be hidden.
+    fn free_directory(&self) -> Result<(), CliError> {
+        let mut entries = match std::fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(_) => None,
+            Ok(entries) => Some(entries),
+        };
+        if entries
+            .as_mut()
+            .is_some_and(|entries| entries.next().is_none())
+        {
+            return Ok(());
+        }
+        let at = &self.directory;
+        let own = ezz_zfs::mounted()
+            .unwrap_or_default()
+            .iter()
+            .any(|mount| mount.target == *at && mount.source == self.dataset.as_str());
+        if own {
+            return Ok(());
+        }
+        Err(CliError::Usage {
+            what: format!("the site directory {} is not empty", at.display()),
+            hint: "empty it, or choose another with --directory".to_owned(),
+        })
+    }
+}
+
+/// What is there already.
+fn look(zfs: &Pool, layout: Layout, directory: PathBuf) -> Result<site::Init, CliError> {
+    let mut roots = Vec::new();
+    let mut above = layout.site.parent();
+    while let Some(parent) = above {
+        above = parent.parent();
+        roots.push(parent);
+    }
+    roots.reverse();
+    let pool = roots
+        .first()
+        .cloned()
+        .unwrap_or_else(|| layout.site.clone());
+    let own = [
+        &layout.site,
+        &layout.basejail,
+        &layout.newjail,
+        &layout.jails,
+    ];
+    let all: Vec<String> = roots.iter().chain(own).map(ToString::to_string).collect();
+    let rows = zfs.read(&Query {
+        roots: &all,
+        depth: Some(0),
+        types: &["filesystem"],
+        properties: &[property::FORMAT, property::ID, "type"],
+    })?;
+    if !rows.contains_key(pool.as_str()) {
+        return Err(CliError::Observe(crate::observe::ObserveError::NoDataset(
+            pool,
+        )));
+    }
+    let local = |dataset: &DatasetName, name: &str| {
+        rows.get(dataset.as_str())
+            .and_then(|row| row.0.get(name))
+            .filter(|found| found.source != Source::Elsewhere)
+            .map(|found| found.value.clone())
+    };
+    if let Some(outer) = roots
+        .iter()
+        .find(|root| local(root, property::FORMAT).is_some())
+    {
+        return Err(CliError::Plan(PlanError::Stranger {
+            dataset: layout.site.clone(),
+            why: format!("it would be inside the site {outer}"),
+        }));
+    }
+    let exists = |dataset: &&DatasetName| rows.contains_key(dataset.as_str());
+    let initialised = local(&layout.site, property::FORMAT).is_some();
+    let known: Vec<DatasetName> = own.into_iter().filter(exists).cloned().collect();
+    if !initialised && known.contains(&layout.site) {
+        only_ours(zfs, &layout)?;
+    }
+    let capabilities = zfs.capabilities(&layout.site)?;
+    let native = if cfg!(target_os = "linux") {
+        BTreeMap::from([
+            ("acltype".to_owned(), "posix".to_owned()),
+            ("xattr".to_owned(), "sa".to_owned()),
+        ])
+    } else {
+        BTreeMap::new()
+    };
+    Ok(site::Init {
+        id: local(&layout.site, property::ID).unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+        existing: known,
+        parents: roots.iter().filter(|root| !exists(root)).cloned().collect(),
+        initialised,
+        native,
+        snapdir_disabled: version_at_least(&capabilities.module, (2, 3)),
+        directory,
+        layout,
+    })
+}
+
+/// A dataset that exists and is no site is taken only if nothing but an interrupted `init` can
+/// have made what is below it.
+fn only_ours(zfs: &Pool, layout: &Layout) -> Result<(), CliError> {
+    let rows = zfs.read(&Query {
+        roots: &[layout.site.to_string()],
+        depth: None,
+        types: &["filesystem", "snapshot", "volume"],
+        properties: &["type"],
+    })?;
+    let own = [
+        &layout.site,
+        &layout.basejail,
+        &layout.newjail,
+        &layout.jails,
+    ];
+    let strange = rows
+        .keys()
+        .find(|name| !own.iter().any(|dataset| dataset.as_str() == *name));
+    match strange {
+        None => Ok(()),
+        Some(name) => Err(CliError::Plan(PlanError::Stranger {
+            dataset: layout.site.clone(),
+            why: format!("it is not empty: it has {name}"),
+        })),
+    }
+}
+
+/// Whether a module's version, e.g. `2.4.4-1` or `v2.2.9-FreeBSD_g…`, is at least this one.
+fn version_at_least(text: &str, least: (u32, u32)) -> bool {
+    let mut numbers = text
+        .trim_start_matches(|c: char| !c.is_ascii_digit())
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse::<u32>().unwrap_or(0));
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    found >= least
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(version_at_least("2.4.4-1", (2, 3)));
+        assert!(version_at_least("v2.10.0-FreeBSD_g1", (2, 3)));
+        assert!(!version_at_least("2.2.9", (2, 3)));
+        assert!(!version_at_least("", (2, 3)));
+    }
+}

@@ -1,0 +1,199 @@
+//! `ezz list`.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{CliError, Context, DryRun, names};
+use crate::model::{Base, Inventory, Jail, JailState, Kind};
+use crate::name::{GenerationId, JailName};
+use crate::plan::{Observed, run};
+use crate::report::{Exit, bytes};
+use crate::session::Scope;
+
+/// List jails
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ezz list\n\nJSON: one object a jail: {\"jail\",\"state\",\"exit\",\"kind\",\"generation\",\"due\",\"track\",\"pin\",\"hostname\",\"addresses\",\"used\",\"problem\"}; sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next"
+)]
+pub struct List {
+    /// Names, or ranges; without any, all
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+}
+
+/// A jail as it is shown.
+#[derive(Debug, Serialize)]
+pub(super) struct Line {
+    pub(super) jail: JailName,
+    pub(super) state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) exit: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<Kind>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) generation: Option<GenerationId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) due: Option<GenerationId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) track: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) pin: Option<GenerationId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) hostname: Option<String>,
+    pub(super) addresses: Vec<String>,
+    pub(super) used: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) problem: Option<String>,
+}
+
+impl List {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+        let session = context.session(DryRun::default())?;
+        let wanted = names(&self.names)?;
+        let scope = if wanted.is_empty() {
+            Scope::all()
+        } else {
+            Scope::of(wanted.iter().cloned())
+        };
+        let observed = session.observe(&scope)?;
+        if let Some(missing) = wanted
+            .iter()
+            .find(|name| !observed.inventory.jails.contains_key(*name))
+        {
+            return Err(crate::plan::PlanError::NoJail(missing.clone()).into());
+        }
+        let mut rows = Vec::new();
+        for jail in observed.inventory.jails.values() {
+            let line = line(&observed, jail);
+            context.report.object(&line);
+            rows.push(row(&observed.inventory, &line));
+        }
+        let head = [
+            "NAME",
+            "STATE",
+            "GENERATION",
+            "BASE",
+            "KIND",
+            "USED",
+            "HOSTNAME",
+            "ADDRESS",
+        ];
+        context.report.table(&head, rows);
+        for stranger in &observed.inventory.strangers {
+            context
+                .report
+                .note(format!("{}: {}", stranger.dataset, stranger.why));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
+    let state = observed.state(&jail.name);
+    let running = match &state {
+        JailState::Running {
+            base: Some(base), ..
+        } => generation_of(&observed.inventory, base),
+        JailState::Running { base: None, .. } | JailState::Dying | JailState::Stopped { .. } => {
+            None
+        }
+    };
+    let mut line = Line {
+        jail: jail.name.clone(),
+        state: match &state {
+            JailState::Running { .. } => "running",
+            JailState::Dying => "dying",
+            JailState::Stopped { .. } => "stopped",
+        },
+        exit: match state {
+            JailState::Stopped { exit } => exit,
+            JailState::Running { .. } | JailState::Dying => None,
+        },
+        kind: None,
+        generation: running,
+        due: None,
+        track: None,
+        pin: None,
+        hostname: None,
+        addresses: Vec::new(),
+        used: jail.used,
+        problem: None,
+    };
+    match &jail.config {
+        Err(why) => line.problem = Some(why.clone()),
+        Ok(config) => {
+            line.kind = Some(config.kind);
+            line.hostname = Some(config.hostname.clone());
+            line.addresses = config.addresses.iter().map(ToString::to_string).collect();
+            match &config.base {
+                Base::Track(track) => line.track = Some(track.to_string()),
+                Base::Pin(id) => line.pin = Some(*id),
+            }
+            if config.kind == Kind::Thick {
+                line.generation = Some(config.skel);
+                line.due = Some(config.skel);
+            } else {
+                line.due = run::due(&observed.inventory, config).ok();
+            }
+            if !config.todo.is_empty() {
+                line.state = "unfinished";
+            }
+        }
+    }
+    line
+}
+
+fn row(inventory: &Inventory, line: &Line) -> Vec<String> {
+    let shown = |id: GenerationId| {
+        inventory
+            .generations
+            .get(&id)
+            .map_or_else(|| id.to_string(), crate::model::Generation::display)
+    };
+    let generation = match (line.generation, line.due) {
+        (Some(now), Some(due)) if now == due => shown(now),
+        (Some(now), Some(due)) => format!("{} > {due}", shown(now)),
+        (Some(id), None) | (None, Some(id)) => shown(id),
+        (None, None) => "-".to_owned(),
+    };
+    let base = match (&line.track, line.pin) {
+        (Some(track), _) => track.clone(),
+        (None, Some(_)) => "pinned".to_owned(),
+        (None, None) => "-".to_owned(),
+    };
+    let state = match line.exit {
+        Some(code) if code != 0 => format!("{} ({code})", line.state),
+        _ => line.state.to_owned(),
+    };
+    let kind = match line.kind {
+        Some(Kind::Thin) => "thin",
+        Some(Kind::Thick) => "thick",
+        None => "?",
+    };
+    let hostname = match &line.hostname {
+        Some(hostname) if hostname == line.jail.as_str() => "-".to_owned(),
+        Some(hostname) => hostname.clone(),
+        None => line.problem.clone().unwrap_or_default(),
+    };
+    let addresses = if line.addresses.is_empty() {
+        "-".to_owned()
+    } else {
+        line.addresses.join("\n")
+    };
+    vec![
+        line.jail.to_string(),
+        state,
+        generation,
+        base,
+        kind.to_owned(),
+        bytes(line.used),
+        hostname,
+        addresses,
+    ]
+}
+
+/// The generation whose base this dataset is.
+fn generation_of(inventory: &Inventory, dataset: &str) -> Option<GenerationId> {
+    let below = dataset.strip_prefix(inventory.site.layout.basejail.as_str())?;
+    GenerationId::from_component(below.strip_prefix('/')?)
+}

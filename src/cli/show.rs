@@ -1,0 +1,194 @@
+//! `ezz show`: all there is to know of one jail, or of the site.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::list::{Line, line};
+use super::{CliError, Context, DryRun};
+use crate::model::Kind;
+use crate::name::{DatasetName, GenerationId, JailName};
+use crate::plan::{Observed, PlanError};
+use crate::report::{Exit, bytes};
+use crate::session::Scope;
+
+/// Show one jail, or the site
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\",\"root\",\"mounted\",\"origin\",\"skeleton\",\"referenced\",\"quota\",\"world\"}; without a name {\"site\",\"id\",\"format\",\"epoch\",\"directory\",\"replica\",\"available\",\"generations\",\"tracks\"}"
+)]
+pub struct Show {
+    /// The jail; without it, the site
+    name: Option<JailName>,
+}
+
+#[derive(Debug, Serialize)]
+struct Jail {
+    #[serde(flatten)]
+    line: Line,
+    dataset: DatasetName,
+    root: PathBuf,
+    mounted: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skeleton: Option<GenerationId>,
+    referenced: u64,
+    quota: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    world: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Site<'a> {
+    site: &'a DatasetName,
+    id: &'a str,
+    format: u32,
+    epoch: u64,
+    directory: &'a PathBuf,
+    replica: bool,
+    available: u64,
+    generations: usize,
+    tracks: usize,
+}
+
+impl Show {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+        let session = context.session(DryRun::default())?;
+        match self.name {
+            Some(name) => jail(
+                context,
+                &session.observe(&Scope::of([name.clone()]))?,
+                &name,
+            ),
+            None => {
+                site(context, &session.observe(&Scope::none())?);
+                Ok(Exit::Done)
+            }
+        }
+    }
+}
+
+fn jail(context: &Context, observed: &Observed, name: &JailName) -> Result<Exit, CliError> {
+    let inventory = &observed.inventory;
+    let found = inventory
+        .jails
+        .get(name)
+        .ok_or_else(|| PlanError::NoJail(name.clone()))?;
+    let line = line(observed, found);
+    let skeleton = found.config.as_ref().ok().map(|config| config.skel);
+    let id = line.generation.or(line.due);
+    let shown = Jail {
+        world: id
+            .and_then(|id| inventory.generations.get(&id))
+            .map(crate::model::Generation::display),
+        line,
+        dataset: found.dataset.clone(),
+        root: found.mountpoint.clone(),
+        mounted: found.mounted,
+        origin: found.origin.clone(),
+        skeleton,
+        referenced: found.referenced,
+        quota: found.quota,
+    };
+    context.report.object(&shown);
+    let line = &shown.line;
+    let none = || "-".to_owned();
+    let number = |id: Option<GenerationId>| id.map_or_else(none, |id| id.to_string());
+    let state = match line.exit {
+        Some(code) => format!("{}, last exit {code}", line.state),
+        None => line.state.to_owned(),
+    };
+    let rows = [
+        ("name", line.jail.to_string()),
+        ("state", state),
+        (
+            "kind",
+            match line.kind {
+                Some(Kind::Thin) => "thin".to_owned(),
+                Some(Kind::Thick) => "thick".to_owned(),
+                None => none(),
+            },
+        ),
+        ("world", shown.world.clone().unwrap_or_else(none)),
+        ("follows", line.track.clone().unwrap_or_else(none)),
+        ("pinned to", number(line.pin)),
+        ("runs on", number(line.generation)),
+        ("due", number(line.due)),
+        ("skeleton", number(shown.skeleton)),
+        ("hostname", line.hostname.clone().unwrap_or_else(none)),
+        (
+            "addresses",
+            if line.addresses.is_empty() {
+                none()
+            } else {
+                line.addresses.join(" ")
+            },
+        ),
+        ("dataset", shown.dataset.to_string()),
+        ("origin", shown.origin.clone().unwrap_or_else(none)),
+        (
+            "root",
+            format!(
+                "{}{}",
+                shown.root.display(),
+                if shown.mounted { "" } else { " (not mounted)" }
+            ),
+        ),
+        ("used", bytes(line.used)),
+        (
+            "quota",
+            if shown.quota == 0 {
+                none()
+            } else {
+                bytes(shown.quota)
+            },
+        ),
+        ("problem", line.problem.clone().unwrap_or_else(none)),
+    ];
+    print(context, &rows);
+    Ok(Exit::Done)
+}
+
+fn site(context: &Context, observed: &Observed) {
+    let inventory = &observed.inventory;
+    let found = &inventory.site;
+    context.report.object(&Site {
+        site: &found.layout.site,
+        id: &found.id,
+        format: found.format,
+        epoch: found.epoch,
+        directory: &found.directory,
+        replica: found.replica,
+        available: found.available,
+        generations: inventory.generations.len(),
+        tracks: inventory.tracks.len(),
+    });
+    let rows = [
+        ("site", found.layout.site.to_string()),
+        ("id", found.id.clone()),
+        ("format", found.format.to_string()),
+        ("epoch", found.epoch.to_string()),
+        ("directory", found.directory.display().to_string()),
+        (
+            "replica",
+            if found.replica {
+                "yes, read-only"
+            } else {
+                "no"
+            }
+            .to_owned(),
+        ),
+        ("available", bytes(found.available)),
+        ("generations", inventory.generations.len().to_string()),
+        ("tracks", inventory.tracks.len().to_string()),
+    ];
+    print(context, &rows);
+}
+
+fn print(context: &Context, rows: &[(&str, String)]) {
+    for (name, value) in rows.iter().filter(|(_, value)| value != "-") {
+        context.report.line(format!("{name:<12} {value}"));
+    }
+}

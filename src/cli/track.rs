@@ -1,0 +1,135 @@
+//! `ezz track`.
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{CliError, Context, DryRun};
+use crate::model::{Base, Inventory};
+use crate::name::{GenerationId, JailName, TrackName};
+use crate::plan::site;
+use crate::report::Exit;
+use crate::session::Scope;
+
+/// Lines of generations that jails follow
+#[derive(Debug, Subcommand)]
+pub enum Track {
+    List(List),
+    Create(Create),
+}
+
+/// List the tracks
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ezz track list\n\nJSON: one {\"track\",\"current\",\"previous\",\"followers\"} a track"
+)]
+pub struct List {}
+
+/// Create a track, at a generation or empty
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ezz track create 15 --generation 15.0-RELEASE.9\n\nJSON: {\"track\",\"did\"}"
+)]
+pub struct Create {
+    /// Its name
+    name: TrackName,
+    /// Its current generation: number, LABEL.N or label
+    #[arg(long)]
+    generation: Option<String>,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+#[derive(Debug, Serialize)]
+struct Row<'a> {
+    track: &'a TrackName,
+    current: Option<GenerationId>,
+    previous: Option<GenerationId>,
+    followers: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Made<'a> {
+    track: &'a TrackName,
+    did: &'a str,
+}
+
+impl Track {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+        match self {
+            Track::List(_) => list(context),
+            Track::Create(args) => create(context, &args),
+        }
+    }
+}
+
+fn list(context: &Context) -> Result<Exit, CliError> {
+    let session = context.session(DryRun::default())?;
+    let inventory = session.inventory(&Scope::all())?;
+    let mut rows = Vec::new();
+    for (name, track) in &inventory.tracks {
+        let follows = |base: &Base| matches!(base, Base::Track(other) if other == name);
+        let followers = inventory
+            .jails
+            .values()
+            .filter(|jail| {
+                jail.config
+                    .as_ref()
+                    .is_ok_and(|config| follows(&config.base))
+            })
+            .count();
+        context.report.object(&Row {
+            track: name,
+            current: track.current,
+            previous: track.previous,
+            followers,
+        });
+        rows.push(vec![
+            name.to_string(),
+            shown(&inventory, track.current),
+            shown(&inventory, track.previous),
+            followers.to_string(),
+        ]);
+    }
+    context
+        .report
+        .table(&["TRACK", "CURRENT", "PREVIOUS", "JAILS"], rows);
+    Ok(Exit::Done)
+}
+
+fn create(context: &Context, args: &Create) -> Result<Exit, CliError> {
+    let session = context.session(args.dry_run)?;
+    // A jail of that name is in the way: it is read, though nothing is done to it.
+    let scope = Scope::of(JailName::parse(args.name.as_str()));
+    let (outcome, exit) = context.transact(&session, "track create", &scope, |observed| {
+        Ok(site::track_create(
+            &observed.inventory,
+            &args.name,
+            args.generation.as_deref(),
+        )?)
+    })?;
+    if !session.dry_run {
+        let did = if outcome.plan.steps.is_empty() {
+            "already"
+        } else {
+            "created"
+        };
+        context.report.object(&Made {
+            track: &args.name,
+            did,
+        });
+        if did == "created" {
+            context.report.said(format!("track {}: created", args.name));
+        }
+    }
+    Ok(exit)
+}
+
+fn shown(inventory: &Inventory, id: Option<GenerationId>) -> String {
+    match id {
+        None => "-".to_owned(),
+        Some(id) => inventory.generations.get(&id).map_or_else(
+            || format!("{id} (missing)"),
+            crate::model::Generation::display,
+        ),
+    }
+}

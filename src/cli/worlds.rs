@@ -1,0 +1,355 @@
+//! `ezz worlds`: the generations of a site.
+
+use std::collections::BTreeMap;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::list::line;
+use super::progress::Shown;
+use super::{CliError, Context, DryRun};
+use crate::model::{Base, Generation, Half, JailState};
+use crate::name::{GenerationId, TrackName};
+use crate::plan::{MountAs, Observed, Plan, Step};
+use crate::ports::Query;
+use crate::report::{Exit, bytes};
+use crate::session::{Scope, Session};
+use crate::world::{Context as Work, WorldError, manifest};
+
+/// Generations: the worlds of a site
+#[derive(Debug, Subcommand)]
+pub enum Worlds {
+    List(List),
+    Show(Show),
+    Verify(Verify),
+}
+
+/// List generations
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ezz worlds list\n\nJSON: one {\"generation\",\"label\",\"profile\",\"os\",\"arch\",\"sealed\",\"tracks\",\"following\",\"pinned\",\"running\",\"size\",\"source\",\"manifest\"} a generation"
+)]
+pub struct List {}
+
+/// Show one generation
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ezz worlds show 7\n\nJSON: the object of `worlds list`")]
+pub struct Show {
+    /// Number, LABEL.N or label
+    generation: String,
+}
+
+/// Compare generations with their seals and manifests
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ezz worlds verify --all\n\nThe exit code is 1 if something differs.\n\nJSON: one {\"generation\",\"ok\",\"quick\",\"differences\"} a generation"
+)]
+pub struct Verify {
+    /// Number, LABEL.N or label; without it, the current ones of all tracks
+    #[arg(conflicts_with = "all")]
+    generation: Option<String>,
+    /// All sealed generations
+    #[arg(long)]
+    all: bool,
+    /// Only ask ZFS whether something was written since the seal
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    generation: GenerationId,
+    label: Option<String>,
+    profile: Option<String>,
+    os: Option<String>,
+    arch: Option<String>,
+    sealed: Option<String>,
+    tracks: Vec<TrackName>,
+    following: usize,
+    pinned: usize,
+    running: usize,
+    size: u64,
+    source: Option<String>,
+    manifest: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Verified {
+    generation: GenerationId,
+    ok: bool,
+    quick: bool,
+    differences: Vec<String>,
+}
+
+impl Worlds {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+        let session = context.session(DryRun::default())?;
+        match self {
+            Worlds::List(_) => list(context, &session.observe(&Scope::all())?),
+            Worlds::Show(args) => {
+                let observed = session.observe(&Scope::all())?;
+                let id = observed.inventory.find_generation(&args.generation)?.id;
+                show(
+                    context,
+                    &lines(&observed)[&id],
+                    &observed.inventory.generations[&id],
+                );
+                Ok(Exit::Done)
+            }
+            Worlds::Verify(args) => args.run(context, &session),
+        }
+    }
+}
+
+fn lines(observed: &Observed) -> BTreeMap<GenerationId, Line> {
+    let inventory = &observed.inventory;
+    let running: Vec<Option<GenerationId>> = inventory
+        .jails
+        .values()
+        .filter(|jail| matches!(observed.state(&jail.name), JailState::Running { .. }))
+        .map(|jail| line(observed, jail).generation)
+        .collect();
+    let count = |wanted: &dyn Fn(&Base) -> bool| {
+        let configs = inventory
+            .jails
+            .values()
+            .filter_map(|jail| jail.config.as_ref().ok());
+        configs.filter(|config| wanted(&config.base)).count()
+    };
+    let one = |generation: &Generation| {
+        let id = generation.id;
+        let tracks: Vec<TrackName> = inventory
+            .tracks
+            .iter()
+            .filter(|(_, track)| track.current == Some(id))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let world = generation.world.as_ref();
+        let size = |half: &Option<Half>| half.as_ref().map_or(0, |half| half.referenced);
+        Line {
+            generation: id,
+            label: world.map(|world| world.label.clone()),
+            profile: world.map(|world| world.profile.clone()),
+            os: world.map(|world| world.os.clone()),
+            arch: world.map(|world| world.arch.clone()),
+            sealed: generation.seal().map(|seal| seal.at.clone()),
+            following: count(&|base| matches!(base, Base::Track(t) if tracks.contains(t))),
+            pinned: count(&|base| *base == Base::Pin(id)),
+            running: running.iter().filter(|found| **found == Some(id)).count(),
+            size: size(&generation.base) + size(&generation.skeleton),
+            source: world.and_then(|world| world.source.clone()),
+            manifest: generation.seal().map(|seal| seal.manifest.clone()),
+            tracks,
+        }
+    };
+    inventory
+        .generations
+        .values()
+        .map(|generation| (generation.id, one(generation)))
+        .collect()
+}
+
+fn list(context: &Context, observed: &Observed) -> Result<Exit, CliError> {
+    let mut rows = Vec::new();
+    for line in lines(observed).into_values() {
+        context.report.object(&line);
+        let text = |value: Option<&String>| value.cloned().unwrap_or_else(|| "-".to_owned());
+        let tracks: Vec<&str> = line.tracks.iter().map(TrackName::as_str).collect();
+        rows.push(vec![
+            observed.inventory.generations[&line.generation].display(),
+            if line.sealed.is_some() {
+                "sealed"
+            } else {
+                "staged"
+            }
+            .to_owned(),
+            if tracks.is_empty() {
+                "-".to_owned()
+            } else {
+                tracks.join(" ")
+            },
+            line.following.to_string(),
+            line.pinned.to_string(),
+            line.running.to_string(),
+            bytes(line.size),
+            text(line.arch.as_ref()),
+        ]);
+    }
+    let head = [
+        "GENERATION",
+        "STATE",
+        "TRACKS",
+        "FOLLOW",
+        "PIN",
+        "RUN",
+        "SIZE",
+        "ARCH",
+    ];
+    context.report.table(&head, rows);
+    Ok(Exit::Done)
+}
+
+fn show(context: &Context, line: &Line, generation: &Generation) {
+    context.report.object(line);
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    let tracks: Vec<&str> = line.tracks.iter().map(TrackName::as_str).collect();
+    let mut rows = vec![
+        ("generation", generation.display()),
+        ("profile", text(&line.profile)),
+        ("os", text(&line.os)),
+        ("arch", text(&line.arch)),
+        ("sealed", text(&line.sealed)),
+        ("manifest", text(&line.manifest)),
+        ("source", text(&line.source)),
+        (
+            "tracks",
+            if tracks.is_empty() {
+                "-".to_owned()
+            } else {
+                tracks.join(" ")
+            },
+        ),
+        ("following", line.following.to_string()),
+        ("pinned", line.pinned.to_string()),
+        ("running", line.running.to_string()),
+    ];
+    for (name, half) in [
+        ("base", &generation.base),
+        ("skeleton", &generation.skeleton),
+    ] {
+        if let Some(half) = half {
+            rows.push((
+                name,
+                format!("{}, {}", half.dataset, bytes(half.referenced)),
+            ));
+        }
+    }
+    for (name, value) in rows {
+        context.report.line(format!("{name:<12} {value}"));
+    }
+}
+
+impl Verify {
+    fn run(&self, context: &Context, session: &Session) -> Result<Exit, CliError> {
+        let inventory = session.inventory(&Scope::none())?;
+        let chosen: Vec<&Generation> = match &self.generation {
+            Some(text) => vec![inventory.find_generation(text)?],
+            None => inventory
+                .generations
+                .values()
+                .filter(|generation| generation.sealed())
+                .filter(|generation| {
+                    let current =
+                        |track: &crate::model::Track| track.current == Some(generation.id);
+                    self.all || inventory.tracks.values().any(current)
+                })
+                .collect(),
+        };
+        if chosen.is_empty() {
+            context
+                .report
+                .note("there is no sealed generation to verify");
+        }
+        let mut exit = Exit::Done;
+        for generation in chosen {
+            let differences = self.verify(context, session, generation)?;
+            let ok = differences.is_empty();
+            let quick = self.quick;
+            context.report.object(&Verified {
+                generation: generation.id,
+                ok,
+                quick,
+                differences: differences.clone(),
+            });
+            for difference in &differences {
+                context
+                    .report
+                    .line(format!("{}: {difference}", generation.display()));
+            }
+            let word = match (ok, quick) {
+                (true, true) => "nothing was written since the seal",
+                (true, false) => "as it was sealed",
+                (false, _) => "DIFFERS from what was sealed",
+            };
+            context
+                .report
+                .line(format!("{}: {word}", generation.display()));
+            if !ok {
+                exit = Exit::Failed;
+            }
+        }
+        Ok(exit)
+    }
+
+    fn verify(
+        &self,
+        context: &Context,
+        session: &Session,
+        generation: &Generation,
+    ) -> Result<Vec<String>, CliError> {
+        let mut differences = written(session, generation)?;
+        if self.quick {
+            return Ok(differences);
+        }
+        let (Some(base), Some(seal)) = (&generation.base, generation.seal()) else {
+            return Ok(differences);
+        };
+        let mut mount = Plan::default();
+        mount.push(Step::Mount {
+            dataset: base.dataset.clone(),
+            at: base.mountpoint.clone(),
+            how: MountAs::Base,
+        });
+        session.run(&mount)?;
+        let failed = |source| match source {
+            WorldError::Interrupted => CliError::Interrupted,
+            source => CliError::Verify {
+                generation: generation.display(),
+                source,
+            },
+        };
+        let progress = Shown::new(context.report);
+        let work = Work {
+            progress: &progress,
+            cancel: super::cancel(),
+        };
+        let (text, digest) = manifest::read(&base.mountpoint).map_err(failed)?;
+        if digest.to_string() != seal.manifest {
+            differences.push(format!("its manifest is not the sealed one: {digest}"));
+            return Ok(differences);
+        }
+        let found = manifest::verify(&base.mountpoint, &text, &work).map_err(failed)?;
+        differences.extend(found.iter().map(ToString::to_string));
+        Ok(differences)
+    }
+}
+
+/// What ZFS itself knows of writes after the seal: `written@N` of both halves (zfsprops.7).
+fn written(session: &Session, generation: &Generation) -> Result<Vec<String>, CliError> {
+    let property = format!("written@{}", generation.id);
+    let mut differences = Vec::new();
+    for half in [&generation.base, &generation.skeleton]
+        .into_iter()
+        .flatten()
+    {
+        let rows = session.zfs.read(&Query {
+            roots: &[half.dataset.to_string()],
+            depth: Some(0),
+            types: &["filesystem"],
+            properties: &[&property],
+        })?;
+        let value = rows
+            .get(half.dataset.as_str())
+            .and_then(|row| row.0.get(&property))
+            .map_or("-", |found| found.value.as_str());
+        match value.parse::<u64>() {
+            Ok(0) => {}
+            Ok(count) => differences.push(format!(
+                "{} bytes of {} were written after the seal",
+                count, half.dataset
+            )),
+            Err(_) => differences.push(format!("{} has lost its snapshot", half.dataset)),
+        }
+    }
+    Ok(differences)
+}

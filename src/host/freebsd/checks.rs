@@ -1,0 +1,231 @@
+//! What `doctor` looks at on a FreeBSD host.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::conf::DEVFS_RULESET;
+use super::{FreeBsd, files};
+use crate::exec::{self, Exec};
+use crate::name::JailName;
+use crate::ports::{Check, Host, Level};
+
+/// The programs that are run; all are part of FreeBSD's base.
+const PROGRAMS: [&str; 7] = [
+    "jail",
+    "jls",
+    "jexec",
+    "mount_nullfs",
+    "devfs",
+    "script",
+    "timeout",
+];
+
+/// All checks.
+pub fn all(host: &FreeBsd) -> Vec<Check> {
+    let mut checks = vec![
+        kernel(&run("uname", &["-r"]).unwrap_or_default()),
+        programs(),
+    ];
+    checks.push(match ruleset() {
+        Ok(()) => check("devfs ruleset", Level::Ok, "loaded", None),
+        Err(found) => check(
+            "devfs ruleset",
+            Level::Bad,
+            &format!("{DEVFS_RULESET} {found}: jails would see every device"),
+            Some("service devfs restart"),
+        ),
+    });
+    let sysrc = |name| run("sysrc", &["-in", name]).unwrap_or_default();
+    checks.push(knob(
+        "zfs_enable",
+        &sysrc("zfs_enable"),
+        "no dataset is mounted at boot",
+    ));
+    checks.push(knob(
+        "jail_enable",
+        &sysrc("jail_enable"),
+        "no jail starts at boot",
+    ));
+    let names = host.derived().unwrap_or_default();
+    let main = files::read(&host.places.main_conf).ok().flatten();
+    let main = String::from_utf8_lossy(&main.unwrap_or_default()).into_owned();
+    checks.push(boot(&names, &sysrc("jail_list"), &main, &host.places.conf));
+    checks
+}
+
+/// Whether the rules of jails are loaded into the kernel.
+///
+/// # Errors
+/// What was found instead.
+pub fn ruleset() -> Result<(), String> {
+    match run("devfs", &["rule", "-s", &DEVFS_RULESET.to_string(), "show"]) {
+        Ok(rules) if rules.is_empty() => Err("is not loaded".to_owned()),
+        Ok(_) => Ok(()),
+        Err(why) => Err(format!("cannot be read: {why}")),
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
+    Exec::new(program)
+        .and_then(|exec| exec.args(arguments).run())
+        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        .map_err(|error| error.to_string())
+}
+
+fn check(what: &str, level: Level, found: &str, hint: Option<&str>) -> Check {
+    Check {
+        what: what.to_owned(),
+        level,
+        found: found.to_owned(),
+        hint: hint.map(str::to_owned),
+    }
+}
+
+fn kernel(release: &str) -> Check {
+    let major = release.split('.').next().and_then(|text| text.parse().ok());
+    match major {
+        Some(14..=15) => check("kernel", Level::Ok, release, None),
+        Some(major) if major > 15_u32 => check(
+            "kernel",
+            Level::Warning,
+            release,
+            Some("ezz was made for FreeBSD 14 and 15"),
+        ),
+        _ => check(
+            "kernel",
+            Level::Bad,
+            if release.is_empty() {
+                "unknown"
+            } else {
+                release
+            },
+            Some("ezz needs FreeBSD 14 or 15"),
+        ),
+    }
+}
+
+fn programs() -> Check {
+    let missing: Vec<_> = PROGRAMS
+        .into_iter()
+        .filter(|program| exec::find(program).is_err())
+        .collect();
+    if missing.is_empty() {
+        check("programs", Level::Ok, "all there", None)
+    } else {
+        let found = format!("missing: {}", missing.join(", "));
+        check(
+            "programs",
+            Level::Bad,
+            &found,
+            Some("they are part of FreeBSD's base"),
+        )
+    }
+}
+
+/// A variable of rc.conf(5) that must be on. rc.subr's checkyesno takes these four words.
+fn knob(name: &str, value: &str, otherwise: &str) -> Check {
+    let on = ["yes", "true", "on", "1"]
+        .iter()
+        .any(|word| value.eq_ignore_ascii_case(word));
+    if on {
+        return check(name, Level::Ok, value, None);
+    }
+    let shown = if value.is_empty() { "not set" } else { value };
+    check(
+        name,
+        Level::Warning,
+        &format!("{shown}: {otherwise}"),
+        Some(&format!("sysrc {name}=YES")),
+    )
+}
+
+/// Whether rc.d/jail finds the jails at boot: it takes those that jail_list names, and if that is
+/// empty those of jail.conf, but does not look through jail.conf.d by itself.
+fn boot(names: &[JailName], jail_list: &str, main_conf: &str, directory: &Path) -> Check {
+    let what = "start at boot";
+    let listed: BTreeSet<&str> = jail_list.split_whitespace().collect();
+    if listed.is_empty() {
+        if names.is_empty() || includes(main_conf, directory) {
+            return check(what, Level::Ok, "all jails", None);
+        }
+        let line = format!(".include \"{}/*.conf\";", directory.display());
+        return check(
+            what,
+            Level::Warning,
+            "jail.conf does not include the jails, and jail_list is empty",
+            Some(&format!("add to /etc/jail.conf: {line}")),
+        );
+    }
+    let left: Vec<_> = names
+        .iter()
+        .map(JailName::as_str)
+        .filter(|name| !listed.contains(name))
+        .collect();
+    if left.is_empty() {
+        return check(what, Level::Ok, "all jails", None);
+    }
+    let left = left.join(" ");
+    check(
+        what,
+        Level::Warning,
+        &format!("not in jail_list: {left}"),
+        Some(&format!("sysrc jail_list+=\" {left}\"")),
+    )
+}
+
+/// Whether jail.conf(5) includes them all: at the beginning of a line, by the absolute path, which
+/// is also the form by which rc.d/jail knows that a jail's own file is not to be used alone.
+fn includes(main_conf: &str, directory: &Path) -> bool {
+    let glob = format!("{}/*.conf", directory.display());
+    main_conf.lines().any(|line| {
+        let rest = line.trim_start().strip_prefix(".include");
+        let rest = rest.map(|rest| rest.trim_start().trim_start_matches(['"', '\'']));
+        rest.is_some_and(|rest| rest.starts_with(&glob))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels() {
+        assert_eq!(kernel("14.3-RELEASE-p2").level, Level::Ok);
+        assert_eq!(kernel("15.0-STABLE").level, Level::Ok);
+        assert_eq!(kernel("16.0-CURRENT").level, Level::Warning);
+        assert_eq!(kernel("13.5-RELEASE").level, Level::Bad);
+        assert_eq!(kernel("").level, Level::Bad);
+    }
+
+    #[test]
+    fn knobs() {
+        for value in ["YES", "yes", "On", "TRUE", "1"] {
+            assert_eq!(knob("jail_enable", value, "x").level, Level::Ok);
+        }
+        for value in ["NO", "", "maybe"] {
+            let check = knob("jail_enable", value, "x");
+            assert_eq!(check.level, Level::Warning);
+            assert_eq!(check.hint.as_deref(), Some("sysrc jail_enable=YES"));
+        }
+    }
+
+    #[test]
+    fn jails_that_would_not_start_at_boot_are_named() {
+        let names = ["web", "db"].map(|name| JailName::parse(name).expect("a name"));
+        let directory = Path::new("/etc/jail.conf.d");
+        let of = |list: &str, main: &str| boot(&names, list, main, directory);
+        let include = "exec.clean;\n.include \"/etc/jail.conf.d/*.conf\";\n";
+        assert_eq!(of("", include).level, Level::Ok);
+        let indented = "\t.include '/etc/jail.conf.d/*.conf' ;";
+        assert_eq!(of("", indented).level, Level::Ok);
+        assert_eq!(of("db web other", "").level, Level::Ok);
+        assert_eq!(boot(&[], "", "", directory).level, Level::Ok);
+
+        let none = of("", "# .include \"/etc/jail.conf.d/*.conf\";\n");
+        assert_eq!(none.level, Level::Warning);
+        assert!(none.hint.is_some_and(|hint| hint.ends_with("/*.conf\";")));
+        let some = of("db", include);
+        assert_eq!(some.level, Level::Warning);
+        assert_eq!(some.hint.as_deref(), Some("sysrc jail_list+=\" web\""));
+    }
+}

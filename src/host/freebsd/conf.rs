@@ -1,0 +1,297 @@
+//! The files that jail(8) reads: one block of jail.conf(5) for a jail, and its fstab, as text.
+//!
+//! One self-contained file per jail works in every way a host may use it: named in `jail_list`,
+//! included by jail.conf, or given to `jail -f` (rc.d/jail). No variables, no includes, every
+//! string in single quotes. Pure: nothing here looks at a file or at the host.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::model::Network;
+use crate::name::JailName;
+use crate::ports::JailSpec;
+use crate::profile::Os;
+
+/// Devices a jail sees: the ruleset `devfsrules_jail` of /etc/defaults/devfs.rules.
+pub const DEVFS_RULESET: u32 = 4;
+
+/// `osrelease` holds 31 bytes and a NUL (`OSRELEASELEN`, sys/jail.h).
+const OSRELEASE_MAX: usize = 31;
+
+/// The first words of each file; the site's id follows.
+const MARK: &str = "# Made by ezz for site ";
+
+/// A value that cannot be written into one of the files.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfError {
+    /// jail(8) reads C strings.
+    #[error("{what} has a NUL byte")]
+    Nul {
+        /// Which value.
+        what: &'static str,
+    },
+}
+
+/// The two files of one jail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// Its block for jail.conf.d.
+    pub conf: Vec<u8>,
+    /// Its fstab; none for a thick jail, which mounts nothing of ezz's.
+    pub fstab: Option<Vec<u8>>,
+}
+
+/// Where the files of one jail are to name each other.
+#[derive(Debug, Clone, Copy)]
+pub struct Names<'a> {
+    /// Its fstab.
+    pub fstab: &'a Path,
+    /// The log of what it prints at start and stop. Outside the jail: jail(8) opens it as root.
+    pub console_log: &'a Path,
+}
+
+/// The text of a jail's files.
+///
+/// # Errors
+/// [`ConfError`]: a value has a NUL.
+pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
+    let mut block = Block::new(&spec.name);
+    block.text("path", "the path of the jail", spec.root.as_os_str())?;
+    block.text(
+        "host.hostname",
+        "the host name",
+        OsStr::new(&spec.config.hostname),
+    )?;
+    for (name, value) in network(spec) {
+        match value {
+            Value::Word(word) => block.word(name, word),
+            Value::List(values) => block.list(name, "an address", &values)?,
+        }
+    }
+    if spec.profile.os == Os::FreeBsd {
+        let label = &spec.world.label;
+        if let Some(number) = osreldate(label).filter(|_| label.len() <= OSRELEASE_MAX) {
+            block.text("osrelease", "the release", OsStr::new(label))?;
+            block.word("osreldate", &number.to_string());
+        }
+    }
+    if spec.base.is_some() {
+        block.text(
+            "mount.fstab",
+            "the path of its fstab",
+            names.fstab.as_os_str(),
+        )?;
+    }
+    block.flag("mount.devfs");
+    block.word("devfs_ruleset", &DEVFS_RULESET.to_string());
+    block.word("enforce_statfs", "2");
+    block.flag("exec.clean");
+    if let Some(command) = &spec.profile.start.exec {
+        block.text("exec.start", "the start command", OsStr::new(command))?;
+    }
+    if let Some(command) = &spec.profile.stop.exec {
+        block.text("exec.stop", "the stop command", OsStr::new(command))?;
+    }
+    block.word("stop.timeout", &spec.profile.stop.timeout.to_string());
+    block.text(
+        "exec.consolelog",
+        "the path of the console log",
+        names.console_log.as_os_str(),
+    )?;
+    // A jail is a virtual host: it is there until it is stopped, also with nothing running in it.
+    block.flag("persist");
+
+    let mark = mark(&spec.site_id);
+    let mut conf = mark.clone().into_bytes();
+    conf.extend_from_slice(&block.close());
+    let mut fstab = None;
+    if let Some(base) = &spec.base {
+        let mut text = mark.into_bytes();
+        text.extend(nullfs_line(&base.link, &spec.root.join("basejail"), "ro")?);
+        fstab = Some(text);
+    }
+    Ok(Files { conf, fstab })
+}
+
+/// The comment that begins each file.
+fn mark(site_id: &str) -> String {
+    format!("{MARK}{site_id}. Edits are lost at the next start: use `ezz config`.\n")
+}
+
+/// Whose a file is, by its first line: the id of a site, or none if ezz did not make it.
+pub fn owner(text: &[u8]) -> Option<&str> {
+    let line = text.split(|&byte| byte == b'\n').next()?;
+    let rest = std::str::from_utf8(line).ok()?.strip_prefix(MARK)?;
+    rest.split_once('.').map(|(id, _)| id)
+}
+
+/// The fstab of a running jail whose own was lost, from what is mounted in it: without the file
+/// jail(8) refuses to stop the jail.
+///
+/// # Errors
+/// [`ConfError`]: a path has a NUL.
+pub fn fstab_of_mounted<'a>(
+    site_id: &str,
+    mounted: impl IntoIterator<Item = (&'a Path, &'a Path, bool)>,
+) -> Result<Vec<u8>, ConfError> {
+    let mut text = mark(site_id).into_bytes();
+    for (source, target, read_only) in mounted {
+        text.extend(nullfs_line(
+            source,
+            target,
+            if read_only { "ro" } else { "rw" },
+        )?);
+    }
+    Ok(text)
+}
+
+/// One line of an fstab that mounts a directory on another.
+fn nullfs_line(source: &Path, target: &Path, options: &str) -> Result<Vec<u8>, ConfError> {
+    let mut line = fstab_word(source.as_os_str(), "the path of the basejail")?;
+    line.push(b' ');
+    line.extend(fstab_word(target.as_os_str(), "the path of the jail")?);
+    line.extend(format!(" nullfs {options} 0 0\n").bytes());
+    Ok(line)
+}
+
+/// A word of an fstab line as strunvis(3) reads it. jail(8) splits at every kind of blank and cuts
+/// the line at any `#` (usr.sbin/jail/config.c), hence more is escaped than fstab(5) asks for.
+fn fstab_word(word: &OsStr, what: &'static str) -> Result<Vec<u8>, ConfError> {
+    let mut out = Vec::with_capacity(word.len());
+    for &byte in word.as_bytes() {
+        match byte {
+            0 => return Err(ConfError::Nul { what }),
+            b'\\' | b'#' | ..=b' ' | 0x7f => out.extend(format!("\\{byte:03o}").bytes()),
+            _ => out.push(byte),
+        }
+    }
+    Ok(out)
+}
+
+/// A string as jail.conf(5) reads it, whatever is in it. Single quotes stop the expansion of
+/// variables but not of backslashes, unlike in sh (usr.sbin/jail/jaillex.l).
+fn quoted(text: &OsStr, what: &'static str) -> Result<Vec<u8>, ConfError> {
+    let mut out = vec![b'\''];
+    for &byte in text.as_bytes() {
+        match byte {
+            0 => return Err(ConfError::Nul { what }),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\\' | b'\'' => out.extend([b'\\', byte]),
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'\'');
+    Ok(out)
+}
+
+enum Value {
+    Word(&'static str),
+    List(Vec<String>),
+}
+
+/// What the jail sees of the network. Both families are always said: their defaults depend on
+/// each other and on the kernel.
+fn network(spec: &JailSpec) -> Vec<(&'static str, Value)> {
+    let addresses = &spec.config.addresses;
+    match spec.config.network {
+        Network::None => vec![
+            ("ip4", Value::Word("disable")),
+            ("ip6", Value::Word("disable")),
+        ],
+        Network::Host if addresses.is_empty() => vec![
+            ("ip4", Value::Word("inherit")),
+            ("ip6", Value::Word("inherit")),
+        ],
+        Network::Host => {
+            let family = |v4: bool| -> Vec<String> {
+                addresses
+                    .iter()
+                    .filter(|address| address.ip.is_ipv4() == v4)
+                    .map(|address| match address.interface {
+                        // jail(8) adds it to the interface before the start, removes it after.
+                        Some(_) => address.to_string(),
+                        // It is there already: only the kernel hears of it, without a prefix.
+                        None => address.ip.to_string(),
+                    })
+                    .collect()
+            };
+            let mut out = Vec::new();
+            for (mode, list, values) in [
+                ("ip4", "ip4.addr", family(true)),
+                ("ip6", "ip6.addr", family(false)),
+            ] {
+                if values.is_empty() {
+                    out.push((mode, Value::Word("disable")));
+                } else {
+                    out.push((mode, Value::Word("new")));
+                    out.push((list, Value::List(values)));
+                }
+            }
+            out
+        }
+    }
+}
+
+/// `__FreeBSD_version` of a release, e.g. 1403000 for `14.3-RELEASE-p2`; none where it does not
+/// follow from the name (sys/sys/param.h of each release).
+fn osreldate(label: &str) -> Option<u32> {
+    let (version, rest) = label.split_once('-')?;
+    if !rest.starts_with("RELEASE") {
+        return None;
+    }
+    let (major, minor) = version.split_once('.')?;
+    match (major.parse().ok()?, minor.parse().ok()?) {
+        (14, 0) => Some(1_400_097),
+        (15, 0) => Some(1_500_068),
+        (major @ 14..=99, minor @ 1..=99) => Some(major * 100_000_u32 + minor * 1000_u32),
+        _ => None,
+    }
+}
+
+/// A block that is being written.
+struct Block(Vec<u8>);
+
+impl Block {
+    fn new(name: &JailName) -> Self {
+        // A jail's name has nothing that ends a token: letters, digits and hyphens.
+        Block(format!("{name} {{\n").into_bytes())
+    }
+
+    fn flag(&mut self, name: &str) {
+        self.0.extend(format!("    {name};\n").bytes());
+    }
+
+    fn word(&mut self, name: &str, word: &str) {
+        self.0.extend(format!("    {name} = {word};\n").bytes());
+    }
+
+    fn text(&mut self, name: &str, what: &'static str, value: &OsStr) -> Result<(), ConfError> {
+        self.0.extend(format!("    {name} = ").bytes());
+        self.0.extend(quoted(value, what)?);
+        self.0.extend_from_slice(b";\n");
+        Ok(())
+    }
+
+    fn list(&mut self, name: &str, what: &'static str, values: &[String]) -> Result<(), ConfError> {
+        self.0.extend(format!("    {name} = ").bytes());
+        for (index, value) in values.iter().enumerate() {
+            if index > 0 {
+                self.0.extend_from_slice(b", ");
+            }
+            self.0.extend(quoted(OsStr::new(value), what)?);
+        }
+        self.0.extend_from_slice(b";\n");
+        Ok(())
+    }
+
+    fn close(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(b"}\n");
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod reader;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,264 @@
+//! FreeBSD: jails of the kernel, through jail(8), jls(8), jexec(8) and derived files.
+//!
+//! It works through files and the system's own programs, so it compiles and is tested on every OS.
+//! What a running jail *is* comes from jls and the mount table, never from an exit status. Nothing
+//! is unmounted by force, and a jail's files stay until it is gone: jail(8) needs them to stop it.
+//! Must not be here: anything that reads or follows a path inside a jail.
+
+mod argv;
+mod checks;
+mod conf;
+mod files;
+mod jls;
+mod ops;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+
+use crate::exec::{self, Exec, ExecError};
+use crate::model::{Changed, JailState};
+use crate::name::JailName;
+use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec};
+use crate::profile::Profile;
+
+use view::View;
+
+/// Where the host keeps what ezz makes, and what it looks at.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// One file per jail; rc.d/jail looks here by name.
+    pub conf: PathBuf,
+    /// The administrator's file, which may include the others.
+    pub main_conf: PathBuf,
+    /// Console logs: root's own directory.
+    pub log: PathBuf,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Places {
+            conf: "/etc/jail.conf.d".into(),
+            main_conf: "/etc/jail.conf".into(),
+            log: "/var/log/ezz".into(),
+        }
+    }
+}
+
+/// A derived file, and what it should hold; none means that it should not be there.
+type Wanted = (PathBuf, Option<Vec<u8>>);
+
+/// A FreeBSD host.
+#[derive(Debug)]
+pub struct FreeBsd {
+    site_id: String,
+    site_directory: PathBuf,
+    places: Places,
+}
+
+impl FreeBsd {
+    /// The host as it is, for the jails of one site.
+    pub fn new(site_id: &str, site_directory: &Path) -> Self {
+        FreeBsd::at(site_id, site_directory, Places::default())
+    }
+
+    /// With other places than the usual ones.
+    pub fn at(site_id: &str, site_directory: &Path, places: Places) -> Self {
+        FreeBsd {
+            site_id: site_id.to_owned(),
+            site_directory: site_directory.to_owned(),
+            places,
+        }
+    }
+
+    fn conf_file(&self, name: &JailName) -> PathBuf {
+        self.places.conf.join(format!("{name}.conf"))
+    }
+
+    /// Beside the conf, so that one is not there without the other; no glob for `*.conf` finds it.
+    fn fstab_file(&self, name: &JailName) -> PathBuf {
+        self.places.conf.join(format!("{name}.fstab"))
+    }
+
+    fn log_file(&self, name: &JailName) -> PathBuf {
+        self.places.log.join(format!("{name}.log"))
+    }
+
+    /// What the derived files of a jail should hold, in the order in which they are written: the
+    /// conf names the fstab.
+    fn wanted(&self, spec: &JailSpec) -> Result<[Wanted; 2], HostError> {
+        let fstab = self.fstab_file(&spec.name);
+        let log = self.log_file(&spec.name);
+        let names = conf::Names {
+            fstab: &fstab,
+            console_log: &log,
+        };
+        let made = conf::render(spec, names).map_err(|error| HostError::Parse {
+            what: format!("the configuration of {}", spec.name),
+            why: error.to_string(),
+        })?;
+        Ok([
+            (fstab, made.fstab),
+            (self.conf_file(&spec.name), Some(made.conf)),
+        ])
+    }
+
+    /// Writes the derived files; the caller knows that the jail does not run.
+    fn write(&self, spec: &JailSpec) -> Result<Changed, HostError> {
+        make_directory(&self.places.conf, 0o755)?;
+        let mut all = Changed::Already;
+        let wanted = self.wanted(spec)?;
+        for (path, text) in &wanted {
+            if let Some(text) = text {
+                all = done(all, files::put(path, &self.site_id, text)?);
+            }
+        }
+        for (path, _) in wanted.iter().filter(|(_, text)| text.is_none()) {
+            all = done(all, files::remove(path, &self.site_id)?);
+        }
+        Ok(all)
+    }
+
+    fn look(&self) -> Result<View, HostError> {
+        View::of_kernel(&self.site_directory)
+    }
+}
+
+impl Host for FreeBsd {
+    fn checks(&self) -> Vec<Check> {
+        checks::all(self)
+    }
+
+    fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {
+        Ok(self.look()?.states())
+    }
+
+    fn derive(&self, spec: &JailSpec) -> Result<Changed, HostError> {
+        let stale = self.drift(spec)?;
+        if stale.is_empty() {
+            return Ok(Changed::Already);
+        }
+        // A jail without files was never started from them: no need to ask the kernel, which
+        // counts when a thousand jails are made.
+        if stale.iter().any(|path| path.exists()) && self.look()?.runs(&spec.name) {
+            return Err(HostError::Running(spec.name.clone()));
+        }
+        self.write(spec)
+    }
+
+    fn drift(&self, spec: &JailSpec) -> Result<Vec<PathBuf>, HostError> {
+        let mut stale = Vec::new();
+        for (path, text) in self.wanted(spec)? {
+            let same = match &text {
+                Some(text) => files::read(&path)?.as_ref() == Some(text),
+                None => !files::is_of(&path, &self.site_id)?,
+            };
+            if !same {
+                stale.push(path);
+            }
+        }
+        Ok(stale)
+    }
+
+    fn derived(&self) -> Result<Vec<JailName>, HostError> {
+        let failed = |source| files::file_error("list", &self.places.conf, source);
+        let entries = match fs::read_dir(&self.places.conf) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(failed)?,
+        };
+        let mut names = BTreeSet::new();
+        for entry in entries {
+            let path = entry.map_err(failed)?.path();
+            let ours = matches!(
+                path.extension().and_then(OsStr::to_str),
+                Some("conf" | "fstab")
+            );
+            let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+            let Ok(name) = JailName::parse(stem) else {
+                continue;
+            };
+            if ours && path.is_file() && files::is_of(&path, &self.site_id)? {
+                names.insert(name);
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+
+    fn forget(&self, name: &JailName) -> Result<Changed, HostError> {
+        if self.look()?.runs(name) {
+            return Err(HostError::Running(name.clone()));
+        }
+        let mut all = self.clean(name)?;
+        for path in [self.conf_file(name), self.fstab_file(name)] {
+            all = done(all, files::remove(&path, &self.site_id)?);
+        }
+        let log = self.log_file(name);
+        match fs::remove_file(&log) {
+            Ok(()) => all = Changed::Done,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(files::file_error("remove", &log, source)),
+        }
+        Ok(all)
+    }
+
+    fn start(&self, spec: &JailSpec) -> Result<Changed, HostError> {
+        self.start_jail(spec)
+    }
+
+    fn stop(&self, name: &JailName, profile: Option<&Profile>) -> Result<Changed, HostError> {
+        self.stop_jail(name, profile)
+    }
+
+    fn exec(&self, spec: &JailSpec, request: &ExecRequest) -> Result<i32, HostError> {
+        let Some(jid) = self.look()?.jid(&spec.name) else {
+            return Err(HostError::NotRunning(spec.name.clone()));
+        };
+        let failed = program_error("run a command in", &spec.name);
+        let jexec = exec::find("jexec").map_err(&failed)?;
+        let argv = argv::run(jid, request, &spec.profile.console);
+        let mut exec = if request.terminal {
+            let script = exec::find("script").map_err(&failed)?;
+            Exec::at(&script).args(argv::in_terminal(&jexec, argv))
+        } else {
+            Exec::at(&jexec).args(argv)
+        };
+        if let Some(term) = std::env::var_os("TERM").filter(|_| request.terminal) {
+            exec = exec.env("TERM", term);
+        }
+        let status = exec.interactive().map_err(&failed)?;
+        Ok(status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+    }
+}
+
+/// Both results in one.
+fn done(one: Changed, other: Changed) -> Changed {
+    if one == Changed::Done { one } else { other }
+}
+
+fn program_error(action: &'static str, jail: &JailName) -> impl Fn(ExecError) -> HostError {
+    move |source| HostError::Program {
+        action,
+        jail: jail.to_string(),
+        source,
+    }
+}
+
+fn make_directory(path: &Path, mode: u32) -> Result<(), HostError> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(path)
+        .map_err(|source| files::file_error("make", path, source))
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+//! Starting and stopping, step by step.
+
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use ezz_zfs::MountError;
+
+use super::{FreeBsd, argv, checks, conf, done, files, make_directory, program_error};
+use crate::exec::{Exec, ExecError};
+use crate::model::Changed;
+use crate::name::JailName;
+use crate::ports::{HostError, JailSpec};
+use crate::profile::Profile;
+
+/// How long a mount may stay busy after the jail is gone. What still holds it is in the kernel and
+/// goes by itself: a dying jail keeps its root until the last reference.
+const BUSY: Duration = Duration::from_secs(20);
+
+/// How long a start waits for the jail that was there before.
+const DYING: Duration = Duration::from_secs(60);
+
+/// What exec.stop may take beyond the profile's own limit: rc.shutdown ends what it started by
+/// itself after 90 s (rcshutdown_timeout, /etc/defaults/rc.conf).
+const SHUTDOWN: u64 = 120;
+
+/// Limit of the signal phase where the world's profile is not known.
+const STOP: u32 = 30;
+
+/// How a program ended that is not believed anyway.
+struct Outcome {
+    stderr: String,
+}
+
+impl FreeBsd {
+    pub(super) fn start_jail(&self, spec: &JailSpec) -> Result<Changed, HostError> {
+        let name = &spec.name;
+        let view = self.look()?;
+        if view.runs(name) {
+            return Ok(Changed::Already);
+        }
+        let refused = |why: String| HostError::Start {
+            jail: name.clone(),
+            why,
+        };
+        if let Some(root) = view.stranger(name) {
+            return Err(refused(format!(
+                "a jail of that name runs in {} and is not of this site",
+                root.display()
+            )));
+        }
+        // Without its rules a devfs shows every device of the host.
+        checks::ruleset().map_err(|found| HostError::Missing {
+            what: format!("the devfs ruleset {} ({found})", conf::DEVFS_RULESET),
+            hint: "service devfs restart".to_owned(),
+        })?;
+        // A mount that a failed stop left would be mounted over, or be refused as its own copy.
+        let _ = self.clean(name)?;
+        let _ = self.write(spec)?;
+        make_directory(&self.places.log, 0o700)?;
+
+        let conf = self.conf_file(name);
+        let begin = Instant::now();
+        let mut pause = Pause::new();
+        loop {
+            let jail = Exec::new("jail").map_err(program_error("start", name))?;
+            let outcome = outcome(&jail.args(argv::create(&conf, name)))
+                .map_err(program_error("start", name))?;
+            if self.look()?.runs(name) {
+                return Ok(Changed::Done);
+            }
+            let _ = self.clean(name)?;
+            if outcome.stderr.contains("dying") && begin.elapsed() < DYING {
+                pause.wait();
+                continue;
+            }
+            return Err(refused(why(&outcome, &self.log_file(name))));
+        }
+    }
+
+    pub(super) fn stop_jail(
+        &self,
+        name: &JailName,
+        profile: Option<&Profile>,
+    ) -> Result<Changed, HostError> {
+        let Some(jid) = self.look()?.jid(name) else {
+            return self.clean(name);
+        };
+        let limit = u64::from(profile.map_or(STOP, |profile| profile.stop.timeout)) + SHUTDOWN;
+        let conf = self.conf_file(name);
+        let failed = || program_error("stop", name);
+        if files::is_of(&conf, &self.site_id)? {
+            self.mend_fstab(name)?;
+            let timeout = limited(limit).map_err(failed())?;
+            let jail = crate::exec::find("jail").map_err(failed())?;
+            outcome(&timeout.arg(jail).args(argv::remove(&conf, name))).map_err(failed())?;
+        }
+        if self.look()?.jid(name) == Some(jid) {
+            // Its file is gone, or jail(8) could not use it: the same steps without it.
+            let command = profile.and_then(|profile| profile.stop.exec.as_ref());
+            if let (Some(command), false) = (command, files::is_of(&conf, &self.site_id)?) {
+                let timeout = limited(limit).map_err(failed())?;
+                let jexec = crate::exec::find("jexec").map_err(failed())?;
+                outcome(&timeout.arg(jexec).args(argv::shutdown(jid, command))).map_err(failed())?;
+            }
+            let jail = Exec::new("jail").map_err(failed())?;
+            outcome(&jail.args(argv::remove_without_conf(jid))).map_err(failed())?;
+            self.wait_gone(name, jid)?;
+        }
+        Ok(done(Changed::Done, self.clean(name)?))
+    }
+
+    /// Unmounts what jail(8) left below the root of a jail that does not run. Never by force: a
+    /// mount that is busy has a user, who would lose files.
+    pub(super) fn clean(&self, name: &JailName) -> Result<Changed, HostError> {
+        let begin = Instant::now();
+        let mut pause = Pause::new();
+        let mut changed = Changed::Already;
+        loop {
+            let view = self.look()?;
+            let mut busy = None;
+            for mount in view.mounted_in(name) {
+                match ezz_zfs::unmount(&mount.target) {
+                    Ok(()) => changed = Changed::Done,
+                    Err(MountError::NotMounted { .. }) => {}
+                    Err(source) => busy = Some(source),
+                }
+            }
+            let Some(source) = busy else {
+                return Ok(changed);
+            };
+            if !matches!(source, MountError::Busy { .. }) || begin.elapsed() >= BUSY {
+                return Err(HostError::Mount {
+                    action: "unmount what was left",
+                    jail: name.to_string(),
+                    source,
+                });
+            }
+            pause.wait();
+        }
+    }
+
+    /// Makes the fstab of a running jail again if it is lost: jail(8) reads it before anything
+    /// else, and without it leaves the jail running.
+    fn mend_fstab(&self, name: &JailName) -> Result<(), HostError> {
+        let path = self.fstab_file(name);
+        if files::read(&path)?.is_some() {
+            return Ok(());
+        }
+        let view = self.look()?;
+        let mounted = view.mounted_in(name);
+        let mut lines = mounted
+            .iter()
+            .filter(|mount| mount.fstype == "nullfs")
+            .map(|mount| {
+                let source = std::path::Path::new(&mount.source);
+                (source, mount.target.as_path(), mount.read_only)
+            })
+            .collect::<Vec<_>>();
+        if lines.is_empty() {
+            return Ok(());
+        }
+        lines.reverse();
+        let text =
+            conf::fstab_of_mounted(&self.site_id, lines).map_err(|error| HostError::Parse {
+                what: format!("the mounts of {name}"),
+                why: error.to_string(),
+            })?;
+        files::put(&path, &self.site_id, &text).map(drop)
+    }
+
+    fn wait_gone(&self, name: &JailName, jid: u32) -> Result<(), HostError> {
+        let begin = Instant::now();
+        let mut pause = Pause::new();
+        while self.look()?.jid(name) == Some(jid) {
+            if begin.elapsed() >= BUSY {
+                return Err(HostError::Timeout {
+                    jail: name.clone(),
+                    action: "stop",
+                    seconds: BUSY.as_secs(),
+                });
+            }
+            pause.wait();
+        }
+        Ok(())
+    }
+}
+
+/// timeout(1), which ends what does not end by itself.
+fn limited(seconds: u64) -> Result<Exec, ExecError> {
+    Ok(Exec::new("timeout")?
+        .args(["-k", "5"])
+        .arg(seconds.to_string()))
+}
+
+/// Runs a program in a process group of its own: a ctrl-C at the terminal is for ezz, which
+/// finishes or undoes what it began, and must not end jail(8) between its steps.
+fn outcome(exec: &Exec) -> Result<Outcome, ExecError> {
+    let output = exec
+        .command()
+        .process_group(0)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|source| ExecError::Start {
+            command: exec.shown(),
+            source,
+        })?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    Ok(Outcome {
+        stderr: stderr.trim().replace('\n', "; "),
+    })
+}
+
+fn why(outcome: &Outcome, log: &std::path::Path) -> String {
+    let said = if outcome.stderr.is_empty() {
+        "jail(8) gave no reason"
+    } else {
+        &outcome.stderr
+    };
+    format!("{said} (what it printed itself is in {})", log.display())
+}
+
+/// Longer and longer pauses, a second at most.
+struct Pause(Duration);
+
+impl Pause {
+    fn new() -> Self {
+        Pause(Duration::from_millis(50))
+    }
+
+    fn wait(&mut self) {
+        sleep(self.0);
+        self.0 = (self.0 * 2).min(Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,77 @@
+//! What the tests of this module share.
+
+use std::path::PathBuf;
+
+use ezz_zfs::Mounted;
+
+use super::jls::Seen;
+use crate::model::{Base, JailConfig, Kind, Network, World};
+use crate::name::{DatasetName, GenerationId, JailName, TrackName};
+use crate::ports::{BaseMount, JailSpec};
+use crate::profile::Profile;
+
+/// A thin jail that follows `main`.
+pub fn spec(name: &str) -> JailSpec {
+    let dataset = |text: &str| DatasetName::parse(text).expect("a dataset");
+    let generation = GenerationId(7);
+    JailSpec {
+        site_id: "0f0e".to_owned(),
+        name: JailName::parse(name).expect("a name"),
+        dataset: dataset(&format!("tank/ezz/jails/{name}")),
+        root: PathBuf::from("/usr/jails").join(name),
+        base: Some(BaseMount {
+            generation,
+            dataset: dataset("tank/ezz/basejail/7"),
+            path: "/usr/jails/basejail/7".into(),
+            link: "/usr/jails/basejail/main".into(),
+        }),
+        config: JailConfig {
+            kind: Kind::Thin,
+            base: Base::Track(TrackName::main()),
+            skel: generation,
+            hostname: format!("{name}.example.org"),
+            addresses: Vec::new(),
+            network: Network::Host,
+            todo: Vec::new(),
+            other: serde_json::Map::new(),
+        },
+        profile: Profile::builtin()
+            .iter()
+            .find(|profile| profile.name == "freebsd")
+            .expect("it is built in")
+            .clone(),
+        world: World {
+            label: "14.3-RELEASE-p2".to_owned(),
+            profile: "freebsd".to_owned(),
+            os: "freebsd".to_owned(),
+            arch: "amd64".to_owned(),
+            source: None,
+            parent: None,
+            other: serde_json::Map::new(),
+        },
+    }
+}
+
+/// A jail as jls prints it.
+pub fn jail(jid: u32, name: &str, path: &str, dying: bool) -> Seen {
+    Seen {
+        jid,
+        name: name.to_owned(),
+        path: path.into(),
+        dying,
+    }
+}
+
+/// A mount as the kernel tells it.
+pub fn mount(source: &str, target: &str, fstype: &str) -> Mounted {
+    Mounted {
+        source: source.to_owned(),
+        root: "/".into(),
+        target: target.into(),
+        fstype: fstype.to_owned(),
+        read_only: fstype == "nullfs",
+        nosuid: false,
+        nodev: true,
+        noexec: false,
+    }
+}

@@ -1,0 +1,74 @@
+//! Derived files in a directory of their own; what needs a kernel is not here.
+
+use super::testing::spec;
+use super::*;
+
+fn host(directory: &Path, site_id: &str) -> FreeBsd {
+    let places = Places {
+        conf: directory.join("jail.conf.d"),
+        main_conf: directory.join("jail.conf"),
+        log: directory.join("log"),
+    };
+    FreeBsd::at(site_id, Path::new("/usr/jails"), places)
+}
+
+#[test]
+fn derived_files_are_made_found_and_repaired() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let host = host(directory.path(), "0f0e");
+    let spec = spec("web");
+    assert!(host.derived().expect("no directory yet").is_empty());
+    assert_eq!(host.drift(&spec).expect("it can be read").len(), 2);
+    assert_eq!(host.derive(&spec).expect("it is new"), Changed::Done);
+    assert_eq!(host.derive(&spec).expect("it is there"), Changed::Already);
+    assert!(host.drift(&spec).expect("it can be read").is_empty());
+    assert_eq!(
+        host.derived().expect("a directory"),
+        std::slice::from_ref(&spec.name)
+    );
+
+    let fstab = host.fstab_file(&spec.name);
+    let conf = fs::read(host.conf_file(&spec.name)).expect("it is there");
+    let named = format!("mount.fstab = '{}';", fstab.display());
+    assert!(String::from_utf8(conf).expect("text").contains(&named));
+
+    fs::remove_file(&fstab).expect("it is there");
+    assert_eq!(host.drift(&spec).expect("it can be read"), [fstab]);
+    assert_eq!(host.derive(&spec).expect("it is repaired"), Changed::Done);
+    assert!(host.drift(&spec).expect("it can be read").is_empty());
+}
+
+#[test]
+fn the_fstab_goes_when_a_jail_becomes_thick() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let host = host(directory.path(), "0f0e");
+    let mut spec = spec("web");
+    assert_eq!(host.write(&spec).expect("it is new"), Changed::Done);
+    spec.base = None;
+    assert_eq!(host.drift(&spec).expect("it can be read").len(), 2);
+    assert_eq!(host.write(&spec).expect("ours"), Changed::Done);
+    assert!(!host.fstab_file(&spec.name).exists());
+    assert!(host.drift(&spec).expect("it can be read").is_empty());
+}
+
+#[test]
+fn a_second_site_and_the_administrator_keep_their_files() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let first = host(directory.path(), "0f0e");
+    let mut other = spec("web");
+    assert_eq!(first.write(&other).expect("it is new"), Changed::Done);
+    other.site_id = "1a1b".to_owned();
+    let second = host(directory.path(), "1a1b");
+    assert!(second.derived().expect("a directory").is_empty());
+    let error = second.write(&other).expect_err("it is of the first site");
+    assert!(matches!(error, HostError::File { .. }), "{error}");
+
+    let by_hand = first.places.conf.join("mail.conf");
+    fs::write(&by_hand, "mail { path = /home/mail; }\n").expect("it can be written");
+    fs::write(first.places.conf.join("UPPER.conf"), "").expect("it can be written");
+    assert_eq!(first.derived().expect("a directory").len(), 1);
+    let error = first.write(&spec("mail")).expect_err("it is not ours");
+    assert!(matches!(error, HostError::File { .. }), "{error}");
+    let kept = fs::read_to_string(&by_hand).expect("it is there");
+    assert_eq!(kept, "mail { path = /home/mail; }\n");
+}

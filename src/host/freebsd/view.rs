@@ -1,0 +1,218 @@
+//! What the kernel knows at one moment: its jails and its mounts, and what follows from them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ezz_zfs::Mounted;
+
+use super::jls::{self, Seen};
+use crate::exec::Exec;
+use crate::model::JailState;
+use crate::name::JailName;
+use crate::ports::HostError;
+
+/// What jail(8) mounts below a jail's root. ZFS is not among them: the jail's own dataset, and
+/// what the administrator mounted there, are not ours to unmount.
+const MOUNTED_BY_JAIL: [&str; 5] = ["nullfs", "devfs", "fdescfs", "procfs", "tmpfs"];
+
+/// The kernel at one moment, as far as one site goes.
+#[derive(Debug)]
+pub struct View {
+    /// The site directory, without links: jls prints the kernel's own paths.
+    pub site: PathBuf,
+    /// All jails, also those of others.
+    pub jails: Vec<Seen>,
+    /// All mounts, oldest first.
+    pub mounts: Vec<Mounted>,
+}
+
+impl View {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// [`HostError`]: jls failed or printed something else, the mounts cannot be read.
+    pub fn of_kernel(site_directory: &Path) -> Result<View, HostError> {
+        let output = Exec::new("jls")
+            .and_then(|exec| exec.args(jls::ARGUMENTS).run())
+            .map_err(|source| HostError::Program {
+                action: "list",
+                jail: "the jails".to_owned(),
+                source,
+            })?;
+        let jails = jls::parse(&output.stdout).map_err(|why| HostError::Parse {
+            what: "the output of jls".to_owned(),
+            why,
+        })?;
+        let mounts = ezz_zfs::mounted().map_err(|source| HostError::Mount {
+            action: "list the mounts",
+            jail: "the jails".to_owned(),
+            source,
+        })?;
+        Ok(View {
+            site: std::fs::canonicalize(site_directory)
+                .unwrap_or_else(|_| site_directory.to_owned()),
+            jails,
+            mounts,
+        })
+    }
+
+    /// Where a jail of the site has its root.
+    pub fn root(&self, name: &JailName) -> PathBuf {
+        self.site.join(name.as_str())
+    }
+
+    /// The jail of the site that runs by a name. One of the same name that has its root elsewhere
+    /// is not of the site.
+    fn running(&self, name: &JailName) -> Option<&Seen> {
+        let root = self.root(name);
+        self.jails
+            .iter()
+            .find(|jail| !jail.dying && jail.name == name.as_str() && jail.path == root)
+    }
+
+    /// Whether processes of it may run.
+    pub fn runs(&self, name: &JailName) -> bool {
+        self.running(name).is_some()
+    }
+
+    /// The number of a jail that runs.
+    pub fn jid(&self, name: &JailName) -> Option<u32> {
+        self.running(name).map(|jail| jail.jid)
+    }
+
+    /// The root of a jail that runs by this name and is not of this site.
+    pub fn stranger(&self, name: &JailName) -> Option<&Path> {
+        let root = self.root(name);
+        self.jails
+            .iter()
+            .find(|jail| !jail.dying && jail.name == name.as_str() && jail.path != root)
+            .map(|jail| jail.path.as_path())
+    }
+
+    /// All jails of the site that the kernel has.
+    pub fn states(&self) -> BTreeMap<JailName, JailState> {
+        let mut states = BTreeMap::new();
+        for jail in &self.jails {
+            let Ok(name) = JailName::parse(&jail.name) else {
+                continue;
+            };
+            if jail.path != self.root(&name) {
+                continue;
+            }
+            if jail.dying {
+                // One that was started again meanwhile has the same name and runs.
+                states.entry(name).or_insert(JailState::Dying);
+            } else {
+                let base = self.base(&jail.path);
+                states.insert(name, JailState::Running { id: jail.jid, base });
+            }
+        }
+        states
+    }
+
+    /// The dataset that a jail sees at /basejail. nullfs tells the directory it was mounted from,
+    /// and ZFS what is mounted there.
+    fn base(&self, root: &Path) -> Option<String> {
+        let target = root.join("basejail");
+        let over = self
+            .mounts
+            .iter()
+            .rfind(|mount| mount.target == target && mount.fstype == "nullfs")?;
+        self.mounts
+            .iter()
+            .rfind(|mount| mount.target == Path::new(&over.source) && mount.fstype == "zfs")
+            .map(|mount| mount.source.clone())
+    }
+
+    /// What jail(8) mounted below the root of a jail and is there still, newest first: the order
+    /// in which it can be unmounted.
+    pub fn mounted_in(&self, name: &JailName) -> Vec<&Mounted> {
+        let root = self.root(name);
+        self.mounts
+            .iter()
+            .rev()
+            .filter(|mount| mount.target != root && mount.target.starts_with(&root))
+            .filter(|mount| MOUNTED_BY_JAIL.contains(&mount.fstype.as_str()))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{jail, mount};
+    use super::*;
+
+    fn view() -> View {
+        View {
+            site: "/usr/jails".into(),
+            jails: vec![
+                jail(1, "web", "/usr/jails/web", false),
+                jail(2, "web", "/usr/jails/web", true),
+                jail(3, "db", "/usr/jails/db", true),
+                jail(4, "mail", "/home/mail", false),
+                jail(5, "web.child", "/usr/jails/web/x", false),
+                jail(6, "Other", "/usr/jails/Other", false),
+            ],
+            mounts: vec![
+                mount("tank/ezz", "/usr/jails", "zfs"),
+                mount("tank/ezz/basejail/6", "/usr/jails/basejail/6", "zfs"),
+                mount("tank/ezz/basejail/7", "/usr/jails/basejail/7", "zfs"),
+                mount("tank/ezz/jails/web", "/usr/jails/web", "zfs"),
+                mount("/usr/jails/basejail/7", "/usr/jails/web/basejail", "nullfs"),
+                mount("devfs", "/usr/jails/web/dev", "devfs"),
+                mount("fdescfs", "/usr/jails/web/dev/fd", "fdescfs"),
+                mount("tank/data", "/usr/jails/web/data", "zfs"),
+                mount(
+                    "/usr/jails/basejail/6",
+                    "/usr/jails/web2/basejail",
+                    "nullfs",
+                ),
+            ],
+        }
+    }
+
+    fn name(text: &str) -> JailName {
+        JailName::parse(text).expect("a name")
+    }
+
+    #[test]
+    fn jails_of_the_site_have_their_roots_there() {
+        let states = view().states();
+        let names: Vec<_> = states.keys().map(JailName::as_str).collect();
+        assert_eq!(names, ["db", "web"]);
+        assert_eq!(states[&name("db")], JailState::Dying);
+        assert_eq!(
+            states[&name("web")],
+            JailState::Running {
+                id: 1,
+                base: Some("tank/ezz/basejail/7".to_owned())
+            }
+        );
+        assert_eq!(
+            view().stranger(&name("mail")),
+            Some(Path::new("/home/mail"))
+        );
+        assert_eq!(view().stranger(&name("web")), None);
+        assert_eq!(view().jid(&name("web")), Some(1));
+        assert_eq!(view().jid(&name("db")), None);
+        assert!(!view().runs(&name("mail")));
+    }
+
+    #[test]
+    fn only_what_jail_mounts_is_unmounted_and_the_newest_first() {
+        let view = view();
+        let targets: Vec<_> = view
+            .mounted_in(&name("web"))
+            .iter()
+            .map(|mount| mount.target.to_str().expect("text").to_owned())
+            .collect();
+        assert_eq!(
+            targets,
+            [
+                "/usr/jails/web/dev/fd",
+                "/usr/jails/web/dev",
+                "/usr/jails/web/basejail"
+            ]
+        );
+    }
+}

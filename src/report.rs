@@ -1,0 +1,205 @@
+//! All printing: results on standard output, everything else on standard error; and how an error
+//! becomes words, hints and an exit code.
+
+use std::error::Error;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// Width of a table where there is no terminal to ask.
+const WIDTH: u16 = 80;
+
+/// How a command ended (design.md §8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Refused or failed, nothing half-done.
+    Failed,
+    /// What was typed makes no sense.
+    Usage,
+    /// Some jails done, others failed.
+    Partly,
+    /// Another ezz holds the lock.
+    Locked,
+    /// A bug in ezz.
+    Bug,
+    /// The exit code of a command that ran in a jail.
+    Code(u8),
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Partly => 3,
+            Exit::Locked => 4,
+            Exit::Bug => 70,
+            Exit::Code(code) => code,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit.code())
+    }
+}
+
+/// Where a command prints.
+#[derive(Debug, Clone, Copy)]
+pub struct Report {
+    /// Results as JSON.
+    pub json: bool,
+    /// No words beside results and errors.
+    pub quiet: bool,
+}
+
+impl Report {
+    /// A line of the result, for people; nothing with `--json`.
+    pub fn line(&self, text: impl AsRef<str>) {
+        if !self.json {
+            out(text.as_ref());
+        }
+    }
+
+    /// A line that says what was done; not with `--quiet` or `--json`.
+    pub fn said(&self, text: impl AsRef<str>) {
+        if !self.json && !self.quiet {
+            out(text.as_ref());
+        }
+    }
+
+    /// A word beside the result, on standard error; not with `--quiet`.
+    pub fn note(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            err(&format!("ezz: {}", text.as_ref()));
+        }
+    }
+
+    /// The result as one JSON object on one line; nothing without `--json`.
+    pub fn object<T: Serialize>(&self, value: &T) {
+        if self.json {
+            match serde_json::to_string(value) {
+                Ok(text) => out(&text),
+                Err(error) => err(&format!("ezz: cannot write the result as JSON: {error}")),
+            }
+        }
+    }
+
+    /// A table for people; nothing with `--json`.
+    pub fn table(&self, head: &[&str], rows: Vec<Vec<String>>) {
+        if self.json {
+            return;
+        }
+        let mut table = Table::new();
+        table
+            .load_style(presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_header(head.iter().map(|cell| (*cell).to_owned()))
+            .add_rows(rows);
+        if !io::stdout().is_terminal() {
+            table.set_width(WIDTH);
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        for line in table.to_string().lines() {
+            out(line.trim_end());
+        }
+    }
+
+    /// An error: the chain of its causes, then hints. The only place that prints one.
+    pub fn error(&self, error: &dyn Error, hints: &[String]) {
+        let chain = chain(error);
+        if self.json {
+            #[derive(Serialize)]
+            struct Failure<'a> {
+                error: &'a str,
+                causes: &'a [String],
+                hints: &'a [String],
+            }
+            let failure = Failure {
+                error: &chain[0],
+                causes: &chain[1..],
+                hints,
+            };
+            if let Ok(text) = serde_json::to_string(&failure) {
+                err(&text);
+            }
+            return;
+        }
+        err(&format!("ezz: {}", chain[0]));
+        for cause in &chain[1..] {
+            err(&format!("  caused by: {cause}"));
+        }
+        for hint in hints {
+            err(&format!("hint: {hint}"));
+        }
+    }
+}
+
+/// An error and its causes, each once: transparent wrappers say the same twice.
+fn chain(error: &dyn Error) -> Vec<String> {
+    let mut chain = vec![error.to_string()];
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if chain.last() != Some(&text) {
+            chain.push(text);
+        }
+        cause = inner.source();
+    }
+    chain
+}
+
+fn out(line: &str) {
+    let mut stream = io::stdout().lock();
+    // A reader that went away (`ezz list | head`) is no failure of ours.
+    let _closed = writeln!(stream, "{line}");
+}
+
+fn err(line: &str) {
+    let mut stream = io::stderr().lock();
+    let _closed = writeln!(stream, "{line}");
+}
+
+/// Bytes for people: `87.7M`, in powers of 1024, as `zfs list` shows them.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
+    if count < 1024 {
+        return format!("{count}B");
+    }
+    let mut value = count as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = if value < 100.0 { 1 } else { 0 };
+    format!("{value:.digits$}{}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_short() {
+        for (count, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1.0K"),
+            (87_700_000, "83.6M"),
+            (1 << 30, "1.0G"),
+            (1_048_575, "1.0M"),
+        ] {
+            assert_eq!(bytes(count), text);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! `ezz init`.
+
+use std::os::unix::fs::MetadataExt;
+
+use crate::support::*;
+
+#[test]
+fn makes_the_datasets_that_the_design_says() {
+    let made = ezz(&["init", SITE, "--json"]).ok().json();
+    assert_eq!(made[0]["site"], SITE);
+    assert_eq!(made[0]["created"], true);
+    for (dataset, name, value) in [
+        (SITE, "ezz:format", "1"),
+        (SITE, "ezz:seq", "0"),
+        (SITE, "ezz:epoch", "1"),
+        (SITE, "devices", "off"),
+        (SITE, "mountpoint", DIRECTORY),
+        ("tank/ezz/basejail", "canmount", "off"),
+        ("tank/ezz/basejail", "readonly", "on"),
+        ("tank/ezz/basejail", "snapdir", "disabled"),
+        ("tank/ezz/basejail", "com.sun:auto-snapshot", "false"),
+        ("tank/ezz/newjail", "canmount", "off"),
+        ("tank/ezz/newjail", "com.sun:auto-snapshot", "false"),
+        ("tank/ezz/jails", "canmount", "off"),
+        ("tank/ezz/jails", "mountpoint", DIRECTORY),
+    ] {
+        assert_eq!(property(dataset, name), value, "{name} of {dataset}");
+        assert_eq!(source(dataset, name), "local", "{name} of {dataset}");
+    }
+    assert_eq!(
+        property(SITE, "ezz:id"),
+        made[0]["id"].as_str().expect("text")
+    );
+    let directory = std::fs::metadata(DIRECTORY).expect("mounted");
+    assert_eq!(directory.mode() & 0o7777, 0o700);
+    assert!(mounted_at(DIRECTORY).is_some_and(|line| line.contains("nodev")));
+}
+
+#[test]
+fn twice_is_once_and_says_so() {
+    init();
+    let before = everything();
+    let again = ezz(&["init", SITE]).ok();
+    assert!(again.stderr.contains("is a site already"), "{again:#?}");
+    assert_eq!(everything(), before);
+}
+
+#[test]
+fn a_dry_run_changes_nothing_and_prints_the_plan() {
+    let before = everything();
+    let plan = ezz(&["init", SITE, "--dry-run"]).ok();
+    assert!(
+        plan.stdout.contains("create tank/ezz/basejail"),
+        "{plan:#?}"
+    );
+    assert_eq!(everything(), before);
+    assert!(mounted_at(DIRECTORY).is_none());
+}
+
+#[test]
+fn an_interrupted_one_is_finished() {
+    sh("zfs create -u -o mountpoint=/srv/jails -o devices=off tank/ezz && zfs create -u tank/ezz/basejail").ok();
+    ezz(&["init", SITE]).ok();
+    assert_eq!(property(SITE, "ezz:format"), "1");
+    assert!(exists("tank/ezz/jails"));
+}
+
+#[test]
+fn bad_input_is_refused_and_leaves_nothing() {
+    sh("zfs create tank/used && zfs create tank/used/mine").ok();
+    sh("mkdir -p /srv/full && touch /srv/full/file").ok();
+    let before = everything();
+    ezz(&["init", "nopool/ezz"]).refused(1, "there is no dataset nopool");
+    ezz(&["init", "tank/used"]).refused(1, "it has tank/used/mine");
+    ezz(&["init", "tank/ezz", "--directory", "relative"]).refused(2, "will not do");
+    ezz(&["init", "tank/ezz", "--directory", "/srv/full"]).refused(2, "is not empty");
+    ezz(&["init", "tank/../x"]).exits(2);
+    ezz(&["init", "tank/a%b"]).exits(2);
+    ezz(&["init"]).exits(2);
+    assert_eq!(everything(), before);
+}
+
+#[test]
+fn a_site_inside_a_site_is_refused() {
+    init();
+    ezz(&["init", "tank/ezz/jails/inner"]).refused(1, "inside the site tank/ezz");
+}
+
+#[test]
+fn without_a_site_every_verb_says_how_to_make_one() {
+    for verb in [
+        &["list"][..],
+        &["create", "a"],
+        &["doctor"],
+        &["worlds", "list"],
+        &["track", "list"],
+    ] {
+        ezz(verb).refused(1, "no pool of this host has a site");
+    }
+    ezz(&["--site", "tank", "list"]).refused(1, "is not a site of ezz");
+    ezz(&["--site", "tank/none", "list"]).refused(1, "there is no dataset tank/none");
+}
+
+#[test]
+fn two_sites_are_told_apart() {
+    init();
+    ezz(&["init", "tank/other", "--directory", "/srv/other"]).ok();
+    let both = ezz(&["list"]).refused(1, "several sites");
+    assert!(both.stderr.contains("tank/ezz") && both.stderr.contains("tank/other"));
+    ezz(&["--site", "tank/other", "list"]).ok();
+    sh(&format!("EZZ_SITE=tank/ezz {EZZ} list")).ok();
+}
+
+#[test]
+fn only_root_may() {
+    let denied = sh(&format!("setpriv --reuid 65534 --clear-groups {EZZ} list"));
+    denied.refused(1, "must be run as root");
+}

@@ -1,0 +1,4 @@
+//! Tests that begin with an empty pool.
+
+mod init;
+mod install;

@@ -1,0 +1,16 @@
+//! The lab tests: the built `ezz` on a real OpenZFS kernel, one kernel a test.
+//!
+//! A test drives the binary and then looks at the pool, the mounts and the processes itself, by
+//! `zfs`, `/proc` and the file system; what ezz printed is never the only witness. The first
+//! module of a test's name decides what the guest has when it starts (vagrant/lab/runner):
+//! `bare` an empty pool `tank`, `sited` a pool with the site `tank/ezz` and a real Debian world
+//! installed as generation 1, `outside` nothing: it runs on the host and drives the lab.
+
+#![expect(
+    clippy::expect_used,
+    reason = "a test that cannot go on says so by a panic"
+)]
+
+mod bare;
+mod sited;
+mod support;

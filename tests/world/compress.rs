@@ -1,0 +1,242 @@
+//! Compression, digests, and inputs that are cut, padded, damaged or something else.
+
+use std::fs;
+use std::io::Write;
+
+use ezz::world::{Context, Digest, ExtractReport, Source, WorldError, extract};
+
+use crate::Fail;
+use crate::archive::{Archive, unpack};
+
+fn sample() -> Vec<u8> {
+    let mut noise = Vec::new();
+    let mut state = 1u32;
+    for _ in 0..400_000 {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        noise.extend_from_slice(&state.to_be_bytes()[..1]);
+    }
+    Archive::default()
+        .dir("etc")
+        .file("etc/noise", &noise)
+        .file("etc/last", b"last")
+        .end()
+}
+
+fn gzip(bytes: &[u8]) -> Result<Vec<u8>, Fail> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
+}
+
+/// In blocks of 64 KiB, as release engineering makes them (larger).
+fn xz(bytes: &[u8]) -> Result<Vec<u8>, Fail> {
+    let stream = liblzma::stream::MtStreamBuilder::new()
+        .threads(2)
+        .block_size(64 << 10)
+        .preset(0)
+        .check(liblzma::stream::Check::Crc64)
+        .encoder()?;
+    let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream);
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
+}
+
+fn zst(bytes: &[u8]) -> Result<Vec<u8>, Fail> {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1)?;
+    encoder.include_checksum(true)?;
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?)
+}
+
+type Packer = fn(&[u8]) -> Result<Vec<u8>, Fail>;
+const PACKERS: [(&str, Packer); 3] = [("gzip", gzip), ("xz", xz), ("zstd", zst)];
+
+fn taken(bytes: &[u8]) -> Result<ExtractReport, WorldError> {
+    let root = tempfile::tempdir().map_err(|source| WorldError::Io {
+        op: "make",
+        path: "a directory for the test".into(),
+        source,
+    })?;
+    let report = unpack(bytes.to_vec(), root.path())?;
+    assert_eq!(
+        fs::read(root.path().join("etc/last")).ok().as_deref(),
+        Some(&b"last"[..])
+    );
+    Ok(report)
+}
+
+#[test]
+fn every_format_in_one_and_in_several_members() -> Result<(), Fail> {
+    let plain = sample();
+    taken(&plain)?;
+    for (name, pack) in PACKERS {
+        let whole = pack(&plain)?;
+        let report = taken(&whole)?;
+        assert_eq!(report.sha256, Some(Digest::of(&whole)), "{name}");
+        assert_eq!(report.input_bytes, whole.len() as u64, "{name}");
+        let (first, second) = plain.split_at(plain.len() / 3);
+        let members = [pack(first)?, pack(second)?].concat();
+        assert_eq!(taken(&members)?.files, 2, "{name}");
+    }
+    // Padding: of an archive to a record, of gzip to a block, of xz to four bytes.
+    taken(&[&plain[..], &[0; 9216]].concat())?;
+    taken(&[gzip(&plain)?, vec![0; 512]].concat())?;
+    taken(&[xz(&plain)?, vec![0; 8], xz(b"")?].concat())?;
+    Ok(())
+}
+
+#[test]
+fn truncated_anywhere() -> Result<(), Fail> {
+    let plain = sample();
+    let mark = plain.len() - 1024;
+    for cut in [300, 512, 600, 1024, 5000, mark - 10, mark] {
+        match taken(&plain[..cut]) {
+            Err(WorldError::Truncated {
+                offset,
+                layer: "archive",
+                ..
+            }) => {
+                assert_eq!(offset, cut as u64);
+            }
+            Err(WorldError::NotAnArchive { .. }) if cut < 512 => {}
+            other => return Err(format!("{cut}: {other:?}").into()),
+        }
+    }
+    // One block of zeros is an end mark for all who read tar, POSIX wants two.
+    taken(&plain[..mark + 512])?;
+    for (name, pack) in PACKERS {
+        let whole = pack(&plain)?;
+        for cut in [20, 100, whole.len() / 2, whole.len() - 5, whole.len() - 1] {
+            match taken(&whole[..cut]) {
+                Err(WorldError::Truncated { layer: "input", .. }) => {}
+                other => return Err(format!("{name} at {cut}: {other:?}").into()),
+            }
+        }
+        // The compression is whole, what is in it is not.
+        match taken(&pack(&plain[..mark])?) {
+            Err(WorldError::Truncated {
+                layer: "archive", ..
+            }) => {}
+            other => return Err(format!("{name}: {other:?}").into()),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn something_behind_the_end() -> Result<(), Fail> {
+    let plain = sample();
+    for (junk, offset) in [(&b"junk"[..], plain.len()), (&[0, 0, 1], plain.len() + 2)] {
+        match taken(&[&plain[..], junk].concat()) {
+            Err(WorldError::Trailing { offset: found, .. }) => assert_eq!(found, offset as u64),
+            other => return Err(format!("{other:?}").into()),
+        }
+    }
+    for (name, pack) in PACKERS {
+        let whole = pack(&plain)?;
+        match taken(&[&whole[..], b"junk behind it"].concat()) {
+            Err(WorldError::Trailing {
+                offset,
+                layer: "input",
+                ..
+            }) => {
+                assert_eq!(offset, whole.len() as u64, "{name}");
+            }
+            other => return Err(format!("{name}: {other:?}").into()),
+        }
+        // A second archive behind the first is something behind its end too.
+        let two = [pack(&plain)?, pack(&plain)?].concat();
+        assert!(
+            matches!(taken(&two), Err(WorldError::Trailing { .. })),
+            "{name}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn one_damaged_bit() -> Result<(), Fail> {
+    let plain = sample();
+    for (name, pack) in PACKERS {
+        let mut whole = pack(&plain)?;
+        let middle = whole.len() / 2;
+        whole[middle] ^= 4;
+        match taken(&whole) {
+            Err(
+                error @ (WorldError::Decompress { .. }
+                | WorldError::Malformed { .. }
+                | WorldError::Truncated { .. }),
+            ) => assert!(error.hint().is_some()),
+            other => return Err(format!("{name}: {other:?}").into()),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_no_archive() -> Result<(), Fail> {
+    for (bytes, looks) in [
+        (&b""[..], "an empty file"),
+        (
+            b"<!DOCTYPE html>\n<html><body>302</body></html>",
+            "a web page",
+        ),
+        (b"\n  <HTML>", "a web page"),
+        (b"BZh91AY&SY", "bzip2, which is not supported"),
+        (b"PK\x03\x04zip", "a zip file"),
+        (b"#!/bin/sh\necho hello\n", "a text"),
+        (&[0; 2048], "zeros only"),
+        (&[0xee; 2048], "data of an unknown kind"),
+    ] {
+        match taken(bytes) {
+            Err(error @ WorldError::NotAnArchive { .. }) => {
+                assert_eq!(
+                    error.to_string(),
+                    format!("standard input is not a world archive: it looks like {looks}")
+                );
+                assert!(error.hint().is_some());
+            }
+            other => return Err(format!("{looks}: {other:?}").into()),
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_digest_is_that_of_the_input() -> Result<(), Fail> {
+    let dir = tempfile::tempdir()?;
+    let root = dir.path().join("root");
+    fs::create_dir(&root)?;
+    let file = dir.path().join("base.txz");
+    let whole = xz(&sample())?;
+    fs::write(&file, &whole)?;
+    let digest = Digest::of(&whole);
+    let context = Context::quiet();
+    let upper: Digest = digest.to_string().to_uppercase().parse()?;
+    extract(Source::from_arg(&file), &root, Some(upper), &context)?;
+    let wrong = Digest::of(b"");
+    match extract(Source::from_arg(&file), &root, Some(wrong), &context) {
+        Err(WorldError::Digest {
+            expected, found, ..
+        }) => {
+            assert_eq!((expected, found), (wrong.to_string(), digest.to_string()));
+        }
+        other => return Err(format!("{other:?}").into()),
+    }
+    // A hostile archive that is not the one that was meant is reported as just that.
+    let hostile = Archive::default().file("../x", b"").end();
+    fs::write(&file, hostile)?;
+    let result = extract(Source::from_arg(&file), &root, Some(digest), &context);
+    assert!(
+        matches!(result, Err(WorldError::Digest { .. })),
+        "{result:?}"
+    );
+    let missing = extract(
+        Source::from_arg(&dir.path().join("no")),
+        &root,
+        None,
+        &context,
+    );
+    assert!(matches!(missing, Err(WorldError::Io { op: "open", .. })));
+    Ok(())
+}

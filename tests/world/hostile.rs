@@ -1,0 +1,313 @@
+//! Archives that want out, or want to be something they are not: each has its own error, and
+//! nothing outside the root changes.
+
+use std::fs;
+
+use ezz::profile::{RelPath, RelPathError};
+use ezz::world::{EntryError, WorldError};
+use tar::EntryType;
+
+use crate::Fail;
+use crate::archive::{Archive, Entry, unpack};
+
+/// Unpacks below a directory with a victim beside the root, checks the victim, gives the error.
+fn refuse(archive: Archive) -> Result<EntryError, Fail> {
+    let outside = tempfile::tempdir()?;
+    let root = outside.path().join("root");
+    fs::create_dir(&root)?;
+    fs::create_dir(outside.path().join("victim"))?;
+    fs::write(outside.path().join("victim/file"), "precious")?;
+    let result = unpack(archive.end(), &root);
+    assert_eq!(
+        fs::read_to_string(outside.path().join("victim/file"))?,
+        "precious"
+    );
+    assert_eq!(fs::read_dir(outside.path().join("victim"))?.count(), 1);
+    assert_eq!(fs::read_dir(outside.path())?.count(), 2);
+    match result {
+        Err(WorldError::Entry { source, offset, .. }) => {
+            assert_eq!(offset % 512, 0);
+            Ok(source)
+        }
+        other => Err(format!("{other:?}").into()),
+    }
+}
+
+fn path(text: &str) -> Result<RelPath, RelPathError> {
+    text.parse()
+}
+
+#[test]
+fn names_that_leave_the_root() -> Result<(), Fail> {
+    for (name, problem) in [
+        ("../victim/file", RelPathError::Parent),
+        ("a/../../victim/file", RelPathError::Parent),
+        ("..", RelPathError::Parent),
+        ("/etc/passwd", RelPathError::Absolute),
+        ("//etc/passwd", RelPathError::Absolute),
+    ] {
+        assert_eq!(
+            refuse(Archive::default().file(name, b"x"))?,
+            EntryError::Name(problem)
+        );
+        assert_eq!(
+            refuse(Archive::default().dir(name))?,
+            EntryError::Name(problem)
+        );
+        assert_eq!(
+            refuse(Archive::default().symlink(name, "x"))?,
+            EntryError::Name(problem)
+        );
+        // The same said by an extended header and by a GNU long name.
+        let pax = Archive::default()
+            .pax(&[("path", name.as_bytes())])
+            .file("fine", b"x");
+        assert_eq!(refuse(pax)?, EntryError::Name(problem));
+        let long = Entry {
+            name: b"././@LongLink",
+            kind: EntryType::GNULongName,
+            data: &[name.as_bytes(), b"\0"].concat(),
+            ..Entry::default()
+        };
+        let gnu = Archive::default().entry(&long).file("fine", b"x");
+        assert_eq!(refuse(gnu)?, EntryError::Name(problem));
+    }
+    Ok(())
+}
+
+#[test]
+fn names_that_are_no_names() -> Result<(), Fail> {
+    let nul = Archive::default()
+        .pax(&[("path", b"a\0b")])
+        .file("fine", b"x");
+    assert_eq!(refuse(nul)?, EntryError::Name(RelPathError::Nul));
+    let long = [b'x'; 256];
+    let long = Archive::default()
+        .pax(&[("path", &long)])
+        .file("fine", b"x");
+    assert_eq!(refuse(long)?, EntryError::Name(RelPathError::TooLong));
+    let deep = "d/".repeat(600);
+    let deep = Archive::default()
+        .pax(&[("path", deep.as_bytes())])
+        .dir("fine");
+    assert_eq!(refuse(deep)?, EntryError::Name(RelPathError::TooLong));
+    assert_eq!(
+        refuse(Archive::default().file("./", b"").symlink(".", "x"))?,
+        EntryError::ReplacesRoot
+    );
+    Ok(())
+}
+
+#[test]
+fn entries_through_links() -> Result<(), Fail> {
+    for target in ["../victim", "/tmp", "usr", "."] {
+        let start = || Archive::default().dir("usr").symlink("link", target);
+        let through = EntryError::ThroughLink(path("link")?);
+        assert_eq!(refuse(start().file("link/file", b"x"))?, through);
+        assert_eq!(refuse(start().dir("link/dir"))?, through);
+        assert_eq!(refuse(start().symlink("link/x", "y"))?, through);
+        assert_eq!(
+            refuse(start().file("a", b"x").hard_link("link/x", "a"))?,
+            through
+        );
+        assert_eq!(refuse(start().hard_link("stolen", "link/file"))?, through);
+    }
+    let file = Archive::default().file("f", b"x").file("f/x", b"y");
+    assert_eq!(refuse(file)?, EntryError::ThroughFile(path("f")?));
+    Ok(())
+}
+
+#[test]
+fn two_steps_through_a_replaced_directory() -> Result<(), Fail> {
+    // CVE-2025-45582 and its kind: a directory becomes a link, then something is written below it.
+    let swap = Archive::default()
+        .dir("d")
+        .symlink("d", "../victim")
+        .file("d/file", b"x");
+    assert_eq!(refuse(swap)?, EntryError::ReplacesDirectory);
+    let file = Archive::default().dir("d").file("d", b"x");
+    assert_eq!(refuse(file)?, EntryError::ReplacesDirectory);
+    let hard = Archive::default()
+        .dir("d")
+        .file("f", b"x")
+        .hard_link("d", "f");
+    assert_eq!(refuse(hard)?, EntryError::ReplacesDirectory);
+    // Two links in a row.
+    let chain = Archive::default()
+        .symlink("a", "../victim")
+        .symlink("b", "a/x")
+        .file("b/file", b"x");
+    assert_eq!(refuse(chain)?, EntryError::ThroughLink(path("b")?));
+    Ok(())
+}
+
+#[test]
+fn hard_links_that_leave_the_root() -> Result<(), Fail> {
+    for (target, problem) in [
+        ("../victim/file", RelPathError::Parent),
+        ("/etc/shadow", RelPathError::Absolute),
+    ] {
+        let error = EntryError::HardLinkName {
+            target: target.to_owned(),
+            problem,
+        };
+        assert_eq!(refuse(Archive::default().hard_link("x", target))?, error);
+    }
+    let missing = Archive::default().hard_link("x", "y");
+    assert_eq!(refuse(missing)?, EntryError::MissingTarget(path("y")?));
+    let dir = Archive::default().dir("d").hard_link("x", "d");
+    assert_eq!(refuse(dir)?, EntryError::DirectoryTarget(path("d")?));
+    let own = Archive::default().file("x", b"x").hard_link("x", "./x");
+    assert_eq!(refuse(own)?, EntryError::SelfLink);
+    Ok(())
+}
+
+#[test]
+fn writing_over_a_link_replaces_the_link() -> Result<(), Fail> {
+    let outside = tempfile::tempdir()?;
+    let root = outside.path().join("root");
+    fs::create_dir(&root)?;
+    fs::write(outside.path().join("file"), "precious")?;
+    let archive = Archive::default()
+        .symlink("a", "../file")
+        .file("a", b"new")
+        .symlink("d", "..")
+        .dir("d")
+        .file("d/inside", b"x")
+        // A hard link to a symbolic link is one more link, not one more name of its target.
+        .symlink("s", "../file")
+        .hard_link("h", "s")
+        .file("h", b"own");
+    unpack(archive.end(), &root)?;
+    assert_eq!(fs::read_to_string(outside.path().join("file"))?, "precious");
+    assert_eq!(fs::read_to_string(root.join("a"))?, "new");
+    assert!(root.join("d").symlink_metadata()?.is_dir());
+    assert!(root.join("s").symlink_metadata()?.is_symlink());
+    assert_eq!(fs::read_to_string(root.join("h"))?, "own");
+    assert_eq!(fs::read_dir(outside.path())?.count(), 2);
+    Ok(())
+}
+
+#[test]
+fn the_link_in_the_way_may_be_there_before() -> Result<(), Fail> {
+    let outside = tempfile::tempdir()?;
+    let root = outside.path().join("root");
+    fs::create_dir(&root)?;
+    fs::create_dir(outside.path().join("victim"))?;
+    std::os::unix::fs::symlink("../victim", root.join("etc"))?;
+    let result = unpack(Archive::default().file("etc/passwd", b"x").end(), &root);
+    assert!(matches!(
+        result,
+        Err(WorldError::Entry {
+            source: EntryError::ThroughLink(_),
+            ..
+        })
+    ));
+    assert_eq!(fs::read_dir(outside.path().join("victim"))?.count(), 0);
+    Ok(())
+}
+
+#[test]
+fn unknown_types_and_values() -> Result<(), Fail> {
+    let typed = |byte| {
+        let kind = EntryType::new(byte);
+        Archive::default().entry(&Entry {
+            name: b"x",
+            kind,
+            ..Entry::default()
+        })
+    };
+    for byte in *b"DMNVXAz" {
+        let shown = byte.escape_ascii().to_string();
+        assert_eq!(refuse(typed(byte))?, EntryError::UnknownType(shown));
+    }
+    for target in [&b""[..], b"a\0b"] {
+        let link = Archive::default()
+            .pax(&[("linkpath", target)])
+            .symlink("x", "y");
+        assert_eq!(refuse(link)?, EntryError::LinkTarget);
+    }
+    for (key, value) in [
+        ("uid", "4294967295"),
+        ("uid", "-1"),
+        ("gid", "99999999999"),
+        ("size", "x"),
+        ("mtime", "soon"),
+        ("GNU.sparse.map", "0,1,2"),
+        ("SCHILY.acl.access", "user::zzz"),
+    ] {
+        let archive = Archive::default()
+            .pax(&[(key, value.as_bytes())])
+            .file("x", b"");
+        assert!(
+            matches!(refuse(archive)?, EntryError::Field { .. }),
+            "{key}={value}"
+        );
+    }
+    if cfg!(target_os = "linux") {
+        let named = Archive::default()
+            .pax(&[("SCHILY.acl.access", b"user:joe:rwx")])
+            .file("x", b"");
+        assert_eq!(refuse(named)?, EntryError::AclName("joe".to_owned()));
+    }
+    Ok(())
+}
+
+/// The error of an archive whose headers lie.
+fn malformed(archive: Archive) -> Result<String, Fail> {
+    let root = tempfile::tempdir()?;
+    match unpack(archive.end(), root.path()) {
+        Err(WorldError::Malformed { problem, .. }) => Ok(problem),
+        other => Err(format!("{other:?}").into()),
+    }
+}
+
+#[test]
+fn headers_that_lie() -> Result<(), Fail> {
+    let huge = Entry {
+        name: b"x",
+        kind: EntryType::XHeader,
+        ..Entry::default()
+    };
+    assert!(malformed(Archive::default().header(&huge, 1 << 40))?.contains("too large"));
+    let long = Entry {
+        name: b"x",
+        kind: EntryType::GNULongName,
+        ..Entry::default()
+    };
+    assert!(malformed(Archive::default().header(&long, 1 << 40))?.contains("too large"));
+
+    let mut wrong = Archive::default().file("x", b"").cut();
+    wrong[0] = b'y';
+    assert!(malformed(Archive::default().file("a", b"").raw(&wrong))?.contains("checksum"));
+
+    let record = b"17 path=a/secret\n";
+    let kind = EntryType::XGlobalHeader;
+    let global = Entry {
+        name: b"g",
+        kind,
+        data: &record[..],
+        ..Entry::default()
+    };
+    let global = Archive::default().entry(&global).file("x", b"");
+    assert!(malformed(global)?.contains("global header"));
+
+    let kind = EntryType::Symlink;
+    let link = Entry {
+        name: b"x",
+        link: b"y",
+        kind,
+        data: b"z",
+        ..Entry::default()
+    };
+    assert!(malformed(Archive::default().entry(&link))?.contains("has data"));
+
+    let sparse: [(&str, &[u8]); 3] = [
+        ("GNU.sparse.map", b"0,5,100,5"),
+        ("GNU.sparse.size", b"200"),
+        ("GNU.sparse.name", b"s"),
+    ];
+    let short = Archive::default().pax(&sparse).file("x", b"12345");
+    assert!(malformed(short)?.contains("as long as its map"));
+    Ok(())
+}

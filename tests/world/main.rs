@@ -1,0 +1,22 @@
+//! Worlds on plain directories: archives made here, honest and hostile, and what becomes of them.
+//! Works without root, save what says so.
+
+mod archive;
+mod compress;
+mod extract;
+mod hostile;
+mod manifest;
+mod pipeline;
+
+/// Errors of a test.
+pub type Fail = Box<dyn std::error::Error>;
+
+/// Whether this runs as root; if not, says that a test was skipped.
+pub fn is_root(test: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "skipped {test}: needs root");
+    }
+    root
+}

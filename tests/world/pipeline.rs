@@ -1,0 +1,466 @@
+//! From an archive to base and skeleton, for a world of each built-in profile.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use ezz::profile::{Os, Profile, RelPath};
+use ezz::world::{
+    Context, FindingKind, WorldError, detect, find_secrets, label, make_skeleton, manifest, scrub,
+};
+
+use crate::Fail;
+use crate::archive::{Archive, Entry, unpack};
+
+/// ELF, little-endian, of a machine.
+fn elf(machine: u8) -> Vec<u8> {
+    let mut header = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0".to_vec();
+    header.extend_from_slice(&[machine, 0]);
+    header.resize(64, 0);
+    header
+}
+
+/// What is odd about FreeBSD's sets is here: hard links in one shared directory, in the private part
+/// and across; relative links that cross; flags.
+fn freebsd() -> Archive {
+    let version = b"#!/bin/sh\nset -e\nUSERLAND_VERSION=\"14.3-RELEASE-p2\"\n: ${ROOT:=}\n";
+    let mut archive = Archive::default().dir("./");
+    for dir in [
+        "bin",
+        "boot",
+        "etc",
+        "etc/defaults",
+        "etc/ssl",
+        "etc/ssl/certs",
+        "lib",
+        "libexec",
+        "rescue",
+        "root",
+        "sbin",
+        "usr",
+        "usr/bin",
+        "usr/lib",
+        "usr/local",
+        "usr/share",
+        "usr/share/certs",
+        "var",
+        "var/log",
+        "var/run",
+        "var/db",
+        "var/db/entropy",
+        "dev",
+        "tmp",
+    ] {
+        archive = archive.dir(dir);
+    }
+    archive
+        .program("bin/sh", &elf(62))
+        .program("bin/freebsd-version", version)
+        .program("rescue/sh", b"crunched")
+        .hard_link("rescue/ls", "rescue/sh")
+        .pax(&[("SCHILY.fflags", b"schg")])
+        .program("libexec/ld-elf.so.1", &elf(62))
+        .program("sbin/init", &elf(62))
+        .program("usr/bin/su", b"su")
+        .file("usr/share/certs/a.pem", b"-----BEGIN CERTIFICATE-----\n")
+        .file("etc/defaults/rc.conf", b"defaults\n")
+        .symlink("etc/ssl/certs/a.0", "../../../usr/share/certs/a.pem")
+        .symlink("sys", "usr/src/sys")
+        .file("etc/hosts", b"10.0.0.1 builder\n")
+        .file("etc/resolv.conf", b"nameserver 10.0.0.1\n")
+        .file("etc/ssh_note", b"kept")
+        .file(
+            "etc/master.passwd",
+            b"root::0:0::0:0::/root:/bin/sh\ndaemon:*:1:1::0:0::/:/x\n",
+        )
+        .file("root/.cshrc", b"alias\n")
+        .hard_link(".cshrc", "root/.cshrc")
+        .file("root/.history", b"secret commands\n")
+        .hard_link("var/db/su-copy", "usr/bin/su")
+        .file("var/log/messages", b"old\n")
+        .file("var/db/entropy/seed", b"random")
+        .file("boot/entropy", b"random")
+        .file("tmp/leftover", b"x")
+}
+
+fn debian() -> Archive {
+    let mut archive = Archive::default().dir("./");
+    for dir in [
+        "dev",
+        "etc",
+        "etc/alternatives",
+        "etc/ssh",
+        "proc",
+        "root",
+        "run",
+        "sys",
+        "tmp",
+        "usr",
+        "usr/bin",
+        "usr/lib",
+        "usr/lib64",
+        "usr/local",
+        "usr/sbin",
+        "usr/share",
+        "var",
+        "var/lib",
+        "var/lib/dpkg",
+        "var/lib/apt",
+        "var/lib/apt/lists",
+        "var/cache",
+        "var/log",
+    ] {
+        archive = archive.dir(dir);
+    }
+    archive
+        .symlink("bin", "usr/bin")
+        .symlink("sbin", "usr/sbin")
+        .symlink("lib", "usr/lib")
+        .symlink("lib64", "usr/lib64")
+        .program("usr/bin/dpkg", &elf(183))
+        .program("usr/bin/dash", &elf(183))
+        .symlink("usr/bin/sh", "dash")
+        .symlink("usr/bin/awk", "/etc/alternatives/awk")
+        .symlink("etc/alternatives/awk", "/usr/bin/mawk")
+        .file(
+            "usr/lib/os-release",
+            b"NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n",
+        )
+        .symlink("etc/os-release", "../usr/lib/os-release")
+        .file("etc/debian_version", b"12.15\n")
+        .file("etc/hostname", b"builder\n")
+        .file("etc/machine-id", b"0123456789abcdef0123456789abcdef\n")
+        .file("etc/shadow", b"root:*:1::::::\n")
+        .file("etc/ssh/ssh_host_rsa_key", b"key")
+        .file("var/lib/dpkg/status", b"Package: dpkg\n")
+        .file("var/lib/apt/lists/deb_InRelease", b"x")
+        .file("var/log/dpkg.log", b"x")
+        .file("var/log/wtmp", b"x")
+}
+
+fn base(archive: Archive) -> Result<tempfile::TempDir, Fail> {
+    let root = tempfile::tempdir()?;
+    unpack(archive.end(), root.path())?;
+    Ok(root)
+}
+
+fn read(root: &Path, path: &str) -> Result<String, std::io::Error> {
+    fs::read_to_string(root.join(path))
+}
+
+fn paths(found: &[RelPath]) -> Vec<String> {
+    found.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_freebsd_world() -> Result<(), Fail> {
+    let base = base(freebsd())?;
+    let base = base.path();
+    let context = Context::quiet();
+    let profile = detect(base)?;
+    let world = label(base, profile)?;
+    assert_eq!(
+        (world.label.as_str(), world.os, world.arch),
+        ("14.3-RELEASE-p2", Os::FreeBsd, "amd64")
+    );
+
+    let report = scrub(base, profile, &context)?;
+    assert_eq!(
+        paths(&report.removed),
+        [
+            "boot/entropy",
+            "etc/resolv.conf",
+            "root/.history",
+            "tmp/leftover",
+            "var/db/entropy/seed"
+        ]
+    );
+    assert_eq!(paths(&report.truncated), ["var/log/messages"]);
+    assert_eq!(paths(&report.reset), ["etc/hosts"]);
+    assert!(read(base, "etc/hosts")?.contains("localhost"));
+    assert_eq!(base.join("etc").metadata()?.mtime(), 1_700_000_000);
+    assert_eq!(base.join("etc/hosts").metadata()?.mtime(), 1_700_000_000);
+    assert_eq!(
+        base.join("var/db/entropy").metadata()?.mtime(),
+        1_700_000_000
+    );
+    assert!(
+        scrub(base, profile, &context)?.is_empty(),
+        "the second time there is nothing to do"
+    );
+    assert_eq!(find_secrets(base, profile, &context)?, []);
+
+    let skeleton = tempfile::tempdir()?;
+    let skeleton = skeleton.path();
+    let report = make_skeleton(base, skeleton, profile, &context)?;
+    assert_eq!(
+        paths(&report.shared),
+        [
+            "bin",
+            "boot",
+            "lib",
+            "libexec",
+            "rescue",
+            "sbin",
+            "usr/bin",
+            "usr/lib",
+            "usr/share"
+        ]
+    );
+    assert_eq!(
+        fs::read_link(skeleton.join("bin"))?,
+        Path::new("basejail/bin")
+    );
+    assert_eq!(
+        fs::read_link(skeleton.join("usr/bin"))?,
+        Path::new("../basejail/usr/bin")
+    );
+    for dir in ["basejail", "dev", "proc", "tmp", "usr/local", "var/run"] {
+        assert!(skeleton.join(dir).symlink_metadata()?.is_dir(), "{dir}");
+    }
+    assert_eq!(fs::read_dir(skeleton.join("basejail"))?.count(), 0);
+    // Hard links: kept within the private part, a copy across.
+    let (a, b) = (
+        skeleton.join(".cshrc").metadata()?,
+        skeleton.join("root/.cshrc").metadata()?,
+    );
+    assert_eq!((a.ino(), a.nlink()), (b.ino(), 2));
+    assert_eq!(skeleton.join("var/db/su-copy").metadata()?.nlink(), 1);
+    assert_eq!(read(skeleton, "var/db/su-copy")?, "su");
+    assert_eq!(report.broken_links, 1);
+    assert_eq!(skeleton.join("etc").metadata()?.mtime(), 1_700_000_000);
+    assert_eq!(
+        skeleton.join("usr/bin").symlink_metadata()?.mtime(),
+        1_700_000_000
+    );
+
+    // With the base in its place, links from the private part into the shared one work as before.
+    fs::remove_dir(skeleton.join("basejail"))?;
+    std::os::unix::fs::symlink(base, skeleton.join("basejail"))?;
+    assert_eq!(read(skeleton, "usr/bin/su")?, "su");
+    assert!(read(skeleton, "etc/ssl/certs/a.0")?.contains("CERTIFICATE"));
+    assert_eq!(
+        fs::read_link(skeleton.join("sys"))?,
+        Path::new("usr/src/sys")
+    );
+    Ok(())
+}
+
+#[test]
+fn a_debian_world() -> Result<(), Fail> {
+    let base = base(debian())?;
+    let base = base.path();
+    let context = Context::quiet();
+    let profile = detect(base)?;
+    let world = label(base, profile)?;
+    assert_eq!(
+        (world.label.as_str(), world.os, world.arch),
+        ("debian-12.15", Os::Linux, "arm64")
+    );
+
+    let report = scrub(base, profile, &context)?;
+    assert_eq!(
+        paths(&report.removed),
+        [
+            "etc/hostname",
+            "etc/ssh/ssh_host_rsa_key",
+            "var/lib/apt/lists/deb_InRelease",
+            "var/log/dpkg.log"
+        ]
+    );
+    assert_eq!(paths(&report.truncated), ["etc/machine-id", "var/log/wtmp"]);
+    assert_eq!(find_secrets(base, profile, &context)?, []);
+
+    let skeleton = tempfile::tempdir()?;
+    let skeleton = skeleton.path();
+    let report = make_skeleton(base, skeleton, profile, &context)?;
+    assert_eq!(
+        paths(&report.shared),
+        [
+            "usr/bin",
+            "usr/lib",
+            "usr/lib64",
+            "usr/sbin",
+            "usr/share",
+            "var/lib/apt",
+            "var/lib/dpkg"
+        ]
+    );
+    assert_eq!(fs::read_link(skeleton.join("bin"))?, Path::new("usr/bin"));
+    assert_eq!(
+        fs::read_link(skeleton.join("var/lib/dpkg"))?,
+        Path::new("../../basejail/var/lib/dpkg")
+    );
+    assert_eq!(
+        fs::read_link(skeleton.join("etc/alternatives/awk"))?,
+        Path::new("/usr/bin/mawk")
+    );
+    assert_eq!(report.broken_links, 0);
+
+    let written = manifest::write(base, &context)?;
+    assert_eq!(
+        manifest::verify(base, &manifest::read(base)?.0, &context)?,
+        []
+    );
+    // The manifest is the base's own: no jail gets a copy.
+    let again = tempfile::tempdir()?;
+    make_skeleton(base, again.path(), profile, &context)?;
+    assert!(!again.path().join(".ezz").exists());
+    assert!(written.entries > 30);
+    Ok(())
+}
+
+#[test]
+fn labels_of_derivatives_and_unreleased() -> Result<(), Fail> {
+    let label_of = |release: &[u8], version: &[u8]| -> Result<String, Fail> {
+        let base = base(
+            debian()
+                .file("usr/lib/os-release", release)
+                .file("etc/debian_version", version),
+        )?;
+        Ok(label(base.path(), detect(base.path())?)?.label)
+    };
+    assert_eq!(
+        label_of(b"ID=debian\n", b"forky/sid\n")?,
+        "debian-forky-sid"
+    );
+    assert_eq!(
+        label_of(b"ID=ubuntu\nVERSION_ID=\"24.04\"\n", b"trixie/sid\n")?,
+        "ubuntu-24.04"
+    );
+    match label_of(b"ID=\"$(id)\"\n", b"12\n") {
+        Err(error) => assert!(
+            error.to_string().contains("os-release does not say ID"),
+            "{error}"
+        ),
+        Ok(label) => return Err(label.into()),
+    }
+    Ok(())
+}
+
+#[test]
+fn a_version_is_not_read_through_a_link() -> Result<(), Fail> {
+    let world = freebsd().symlink("bin/freebsd-version", "/etc/hostname");
+    let base = base(world)?;
+    assert!(matches!(
+        detect(base.path()),
+        Err(WorldError::Unknown { .. })
+    ));
+    let profile = &Profile::builtin()[0];
+    assert!(matches!(
+        label(base.path(), profile),
+        Err(WorldError::Label { .. })
+    ));
+    Ok(())
+}
+
+#[test]
+fn unknown_and_unusable_worlds() -> Result<(), Fail> {
+    let empty = tempfile::tempdir()?;
+    match detect(empty.path()) {
+        Err(error @ WorldError::Unknown { .. }) => {
+            assert!(error.to_string().contains("freebsd, debian"), "{error}");
+            assert!(error.hint().is_some());
+        }
+        other => return Err(format!("{other:?}").into()),
+    }
+    let base = base(debian().dir("basejail"))?;
+    let skeleton = tempfile::tempdir()?;
+    let profile = detect(base.path())?;
+    let refused = make_skeleton(base.path(), skeleton.path(), profile, &Context::quiet());
+    assert!(matches!(refused, Err(WorldError::Occupied { .. })));
+    Ok(())
+}
+
+#[test]
+fn a_mount_point_that_is_a_link_is_refused() -> Result<(), Fail> {
+    let base = base(debian().symlink("srv", "x"))?;
+    let dev = base.path().join("dev");
+    fs::remove_dir(&dev)?;
+    std::os::unix::fs::symlink("/etc", &dev)?;
+    let skeleton = tempfile::tempdir()?;
+    let profile = detect(base.path())?;
+    let refused = make_skeleton(base.path(), skeleton.path(), profile, &Context::quiet());
+    assert!(
+        matches!(refused, Err(WorldError::NotADirectory { .. })),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn secrets_are_found_where_jails_would_share_them() -> Result<(), Fail> {
+    let key = ["-----BEGIN OPENSSH PRIVATE ", "KEY-----\nAAAA\n"].concat();
+    let world = debian()
+        .dir("usr/share/doc")
+        .file("usr/share/doc/example.pem", key.as_bytes())
+        .file("etc/ssl.key", key.as_bytes())
+        .file("srv/deploy", key.as_bytes())
+        .file("etc/shadow", b"root:$y$j9T$x$y:1::::::\ndaemon:*:1::::::\n")
+        .file("home/joe/.netrc", b"machine x password y\n")
+        .file("root/.ssh/id_ed25519", key.as_bytes());
+    let base = base(world)?;
+    let profile = detect(base.path())?;
+    let context = Context::quiet();
+    scrub(base.path(), profile, &context)?;
+    let found: Vec<(String, FindingKind)> = find_secrets(base.path(), profile, &context)?
+        .into_iter()
+        .map(|finding| (finding.path.to_string(), finding.kind))
+        .collect();
+    let password = FindingKind::Password {
+        account: "root".to_owned(),
+    };
+    assert_eq!(
+        found,
+        [
+            ("etc/shadow".to_owned(), password),
+            ("etc/ssl.key".to_owned(), FindingKind::PrivateKey),
+            ("home/joe/.netrc".to_owned(), FindingKind::Credentials),
+            ("srv/deploy".to_owned(), FindingKind::PrivateKey),
+        ]
+    );
+    assert!(!base.path().join("root/.ssh").exists());
+    Ok(())
+}
+
+#[test]
+fn scrubbing_follows_no_link() -> Result<(), Fail> {
+    let outside = tempfile::tempdir()?;
+    fs::write(outside.path().join("precious"), "x")?;
+    let target = outside.path().display().to_string();
+    let world = debian()
+        .symlink("run/out", &target)
+        .symlink("etc/hostname", &format!("{target}/precious"))
+        .symlink("etc/machine-id", &format!("{target}/precious"))
+        .symlink("var/tmp", &target)
+        .entry(&Entry {
+            name: b"dev/x",
+            ..Entry::default()
+        });
+    let base = base(world)?;
+    let fifo = base.path().join("usr/share/fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RUSR)?;
+    let profile = detect(base.path())?;
+    let report = scrub(base.path(), profile, &Context::quiet())?;
+    assert_eq!(report.devices, 1);
+    assert!(!fifo.exists());
+    assert_eq!(read(outside.path(), "precious")?, "x");
+    assert!(base.path().join("etc/hostname").symlink_metadata().is_err());
+    assert_eq!(fs::read_dir(base.path().join("dev"))?.count(), 0);
+    assert_eq!(fs::read_dir(base.path().join("run"))?.count(), 0);
+    Ok(())
+}
+
+#[test]
+fn a_reset_breaks_a_hard_link_and_not_its_other_name() -> Result<(), Fail> {
+    let base = base(
+        debian()
+            .file("etc/keep", b"10.0.0.1 x\n")
+            .hard_link("etc/hosts", "etc/keep"),
+    )?;
+    let profile = detect(base.path())?;
+    scrub(base.path(), profile, &Context::quiet())?;
+    assert_eq!(read(base.path(), "etc/keep")?, "10.0.0.1 x\n");
+    assert!(read(base.path(), "etc/hosts")?.starts_with("127.0.0.1"));
+    Ok(())
+}

@@ -1,0 +1,106 @@
+#!/bin/bash
+# The demonstration: a real Debian world becomes a sealed basejail and running jails.
+# shellcheck disable=SC2016 # what stands in single quotes is for the shell in the jail
+# Run by `make demo`: in the lab's guest, or with EZZ_SITE=pool/dataset on a host that has OpenZFS.
+# usage: demo.sh EZZ WORLD.tar.zst
+set -euo pipefail
+binary=$1 world=$2
+site=${EZZ_SITE:-tank/ezz}
+package=${world%.tar.zst}.hello.deb
+jails=(web1 web2 db1)
+thick=build1
+
+here=$(mktemp -d)
+trap 'rm -rf "$here"' EXIT
+ln -s "$(readlink -f "$binary")" "$here/ezz"
+PATH=$here:$PATH
+export EZZ_SITE=$site
+
+say() { printf '\n== %s\n' "$*"; }
+# Shows the command as one would type it, and runs it.
+run() {
+    local word line=''
+    for word in "$@"; do
+        case $word in *[!A-Za-z0-9_./:=,@%+-]*) word="'$word'" ;; esac
+        line+=" $word"
+    done
+    printf '#%s\n' "$line"
+    "$@"
+}
+fail() {
+    printf 'demo: %s\n' "$*" >&2
+    exit 1
+}
+# Bytes of one dataset, entries of one tree, bytes of memory that the kernel charges to one jail.
+used() { zfs get -Hpo value used "$1"; }
+entries() { find "$1" -xdev | wc -l; }
+memory() {
+    local total=0 value group
+    for group in /sys/fs/cgroup/ezz/*/"$1"; do
+        value=$(cat "$group/memory.current")
+        total=$((total + value))
+    done
+    echo "$total"
+}
+mib() { awk -v bytes="$1" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'; }
+
+say 'A site, and a world in it: unpacked, scrubbed, sealed'
+run ezz init "$site"
+run ezz install "$world" --sha256 "$(sha256sum "$world" | cut -d' ' -f1)"
+run ezz worlds list
+
+say 'Three thin jails and a thick one'
+run ezz create "${jails[@]}" --start
+run ezz create "$thick" --thick --start
+run ezz list
+
+say 'A command in each'
+for jail in "${jails[@]}" "$thick"; do
+    run ezz exec "$jail" -- sh -c 'echo "$(hostname): $(. /etc/os-release; echo "$PRETTY_NAME"), uid $(id -u)"'
+done
+
+say 'Root of a thin jail cannot change what all jails share'
+status=0
+run ezz exec "${jails[0]}" -- cp /bin/ls /usr/bin/su 2>"$here/refused" || status=$?
+cat "$here/refused"
+if [ "$status" -eq 0 ] || ! grep -q 'Read-only file system' "$here/refused"; then
+    fail 'that should have been refused'
+fi
+
+say 'A thick jail has a package manager of its own'
+run ezz exec "$thick" -- sh -c 'cat >/tmp/hello.deb' <"$package"
+run ezz exec "$thick" -- dpkg -i /tmp/hello.deb
+run ezz exec "$thick" -- hello
+
+say 'What a jail costs here, against a full copy of the world'
+directory=$(zfs get -Hpo value mountpoint "$site")
+newest=$(zfs list -Hro name -d1 "$site/basejail" | grep -E '/[0-9]+$' | sort -V | tail -n1)
+number=${newest##*/}
+mkdir "$here/copy" "$here/skeleton"
+copy=$site-full-copy
+undo() {
+    umount "$here/skeleton" 2>/dev/null || true
+    ! zfs list "$copy" >/dev/null 2>&1 || zfs destroy -r "$copy"
+}
+trap 'undo; rm -rf "$here"' EXIT
+zfs send "$newest@$number" | zfs receive -u -o canmount=noauto -o mountpoint="$here/copy" "$copy"
+zfs mount "$copy"
+mount -t zfs -o ro "$site/newjail/$number@$number" "$here/skeleton"
+# The same programs in a second thin jail, whose files a first one has in memory already, and in the
+# thick one, whose files are its own as those of a full copy would be.
+programs='for n in 1 2 3; do perl -e 1; find /usr -xdev >/dev/null; dpkg --version >/dev/null; done'
+for jail in "${jails[0]}" "${jails[1]}" "$thick"; do ezz exec "$jail" -- sh -c "$programs"; done
+more=$(($(entries "$directory/${jails[1]}") - $(entries "$here/skeleton")))
+printf '%-28s %14s %14s\n' '' 'one more jail' 'a full copy'
+printf '%-28s %14s %14s\n' 'disk' "$(mib "$(used "$site/jails/${jails[1]}")")" "$(mib "$(used "$copy")")"
+printf '%-28s %14s %14s\n' 'new files and directories' "$more" "$(entries "$here/copy")"
+printf '%-28s %14s %14s\n' 'memory with a few programs' "$(mib "$(memory "${jails[1]}")")" "$(mib "$(memory "$thick")")"
+undo
+
+say 'Nothing has changed the world that they share'
+run ezz worlds verify
+
+say 'And away again'
+run ezz stop "${jails[@]}" "$thick"
+run ezz delete --yes "${jails[@]}" "$thick"
+run ezz list

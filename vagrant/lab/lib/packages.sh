@@ -1,0 +1,181 @@
+# shellcheck shell=bash
+# Debian packages as a source of files: a private apt that sees more suites than the system does,
+# and writes nothing outside the cache. Nothing is installed here.
+
+# Suites that are looked at besides the host's own. They are pinned below it, so that a package is
+# taken from them only where its version is named.
+LAB_SUITES=(bookworm bookworm-backports trixie trixie-backports testing sid)
+
+lab_codename() {
+    (
+        # shellcheck disable=SC1091
+        . /etc/os-release
+        printf '%s\n' "${VERSION_CODENAME:-}"
+    )
+}
+
+# The base address of the archive that the system itself uses for a suite.
+system_mirror() {
+    # shellcheck disable=SC2016
+    apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
+        awk -v suite="$1" '$1 == suite { sub("/$", "", $2); print $2; exit }'
+}
+
+apt_root() {
+    printf '%s\n' "$LAB_CACHE/apt/$(lab_codename)"
+}
+
+# private TOOL ARGS...: apt-get or apt-cache with the private configuration.
+private() {
+    local tool=$1 root
+    shift
+    root=$(apt_root)
+    "$tool" -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$root/sources" \
+        -o Dir::Etc::preferences="$root/preferences" -o Dir::Etc::preferencesparts=/dev/null \
+        -o Dir::State::lists="$root/lists" -o Dir::Cache="$root/cache" \
+        -o APT::Sandbox::User="$(id -un)" -o Debug::NoLocking=1 -o APT::Get::List-Cleanup=0 \
+        -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false \
+        -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
+}
+
+# Makes the private configuration and reads the lists, unless that was done within a day.
+apt_refresh() {
+    need apt-get apt-cache dpkg-deb
+    local root host main security suites suite keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+    root=$(apt_root)
+    host=$(lab_codename)
+    if [ "${1:-}" != --force ] && [ -n "$(find "$root/stamp" -mmin -1440 2>/dev/null)" ]; then
+        return 0
+    fi
+    main=$(system_mirror "$host")
+    security=$(system_mirror "$host-security")
+    [ -n "$main" ] || die "this system's apt has no source for Debian $host"
+    [ -r "$keyring" ] || die "$keyring is missing: install debian-archive-keyring"
+    suites=${LAB_SUITES[*]}
+    case " $suites " in *" $host "*) ;; *) suites="$host $suites" ;; esac
+    rm -rf "$root"
+    mkdir -p "$root/sources" "$root/lists/partial" "$root/cache/archives/partial"
+    {
+        printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main contrib\nSigned-By: %s\n' \
+            "$main" "$suites" "$keyring"
+        if [ -n "$security" ]; then
+            printf '\nTypes: deb\nURIs: %s\nSuites: %s\nComponents: main contrib\nSigned-By: %s\n' \
+                "$security" "$host-security" "$keyring"
+        fi
+    } >"$root/sources/lab.sources"
+    for suite in $suites; do
+        case $suite in
+            "$host" | "$host-backports") continue ;;
+            testing) printf 'Package: *\nPin: release a=testing\nPin-Priority: 1\n\n' ;;
+            *) printf 'Package: *\nPin: release n=%s\nPin-Priority: 1\n\n' "$suite" ;;
+        esac
+    done >"$root/preferences"
+    say "reading the package lists ($suites)"
+    private apt-get update -qq >&2 || say "some package lists could not be read; going on with the rest"
+    touch "$root/stamp"
+}
+
+# newest PACKAGE PATTERN: the newest version on offer in any suite that matches the glob.
+newest() {
+    local version best=
+    while read -r version; do
+        # shellcheck disable=SC2254
+        case $version in $2) ;; *) continue ;; esac
+        if [ -z "$best" ] || dpkg --compare-versions "$version" gt "$best"; then
+            best=$version
+        fi
+    done < <(private apt-cache madison "$1" | awk -F'|' '{ gsub(" ", "", $2); print $2 }')
+    [ -n "$best" ] || return 1
+    printf '%s\n' "$best"
+}
+
+# download DIRECTORY PACKAGE=VERSION...
+download() {
+    local directory=$1
+    shift
+    mkdir -p "$directory"
+    (cd "$directory" && private apt-get download -qq "$@" >&2) || die "cannot download $*"
+}
+
+# Raised when a change to how the tree is made must not be served from a cache.
+LAB_USERLAND_RECIPE=2
+
+# The OpenZFS userland and the container tools, unpacked side by side. The guest lays the tree over
+# its /usr, where everything finds it by ordinary lookup; the host never sees it.
+# 2.3 is preferred: it drives the 2.4 module too, and needs no newer libc than Debian 12 has.
+userland_packages() {
+    local host=$1 zfs pattern
+    for pattern in "2.3.*bpo$host*" "2.3.*deb$host*" "2.*bpo$host*" "2.3.*" "2.*"; do
+        zfs=$(newest zfsutils-linux "$pattern") && break
+    done
+    [ -n "$zfs" ] || die "no OpenZFS userland for Debian $host"
+    printf '%s\n' "zfsutils-linux=$zfs" "libzfslinux-dev=$zfs"
+    # Their libraries, whose names change with the series, must be named with the same version.
+    private apt-cache show "zfsutils-linux=$zfs" "libzfslinux-dev=$zfs" |
+        awk -v zfs="$zfs" '/^Depends:/ { n = split(substr($0, 9), part, ",")
+            for (i = 1; i <= n; i++) if (index(part[i], "(= " zfs ")")) {
+                split(part[i], word, " "); print word[1] "=" zfs } }' | sort -u
+    printf '%s\n' crun conmon catatonit golang-github-containers-common
+}
+
+userland_is_current() {
+    [ "$(cat "$1/usr/share/ezz-lab/recipe" 2>/dev/null)" = "$LAB_USERLAND_RECIPE" ]
+}
+
+lab_userland() {
+    local link
+    link=$LAB_CACHE/userland/$(lab_codename)
+    if [ "${1:-}" != --update ] && userland_is_current "$link"; then
+        return 0
+    fi
+    locked userland userland_build "$link" "${1:-}"
+}
+
+userland_build() {
+    local link=$1 work host package packages
+    [ "${2:-}" != --update ] && userland_is_current "$link" && return 0
+    locked apt apt_refresh "${2:+--force}"
+    host=$(
+        # shellcheck disable=SC1091
+        . /etc/os-release
+        printf '%s\n' "${VERSION_ID:-}"
+    )
+    mapfile -t packages < <(userland_packages "$host")
+    [ ${#packages[@]} -gt 0 ] || exit 125
+    mkdir -p "$LAB_CACHE/userland"
+    work=$(mktemp -d "$LAB_CACHE/userland/.tmp.XXXXXX")
+    mkdir -p "$work/debs/partial" "$work/tree"
+    # apt resolves against the host's own package database, so that only what the host lacks comes.
+    private apt-get install -qq --yes --download-only --no-install-recommends --reinstall \
+        --allow-downgrades --allow-change-held-packages \
+        -o Dir::Cache::archives="$work/debs" "${packages[@]}" >&2 || die "cannot download ${packages[*]}"
+    for package in "$work"/debs/*.deb; do
+        dpkg-deb -x "$package" "$work/tree" || die "cannot unpack $package"
+    done
+    merge_usr "$work/tree"
+    # Never used in the guest, and every file costs the guest a little.
+    rm -rf "$work"/tree/usr/share/{doc,man,gocode,lintian,initramfs-tools,bash-completion,locale}
+    find "$work/tree/usr/lib" -name '*.a' -delete
+    mkdir -p "$work/tree/usr/share/ezz-lab"
+    (cd "$work/debs" && printf '%s\n' *.deb) >"$work/tree/usr/share/ezz-lab/packages"
+    printf '%s\n' "$LAB_USERLAND_RECIPE" >"$work/tree/usr/share/ezz-lab/recipe"
+    chmod 755 "$work/tree"
+    local name
+    name=$(lab_codename)-$(hash_of "$work"/tree/usr/share/ezz-lab/*)
+    rm -rf "${LAB_CACHE:?}/userland/$name"
+    mv "$work/tree" "$LAB_CACHE/userland/$name"
+    rm -rf "$work"
+    publish_link "$name" "$link"
+    say "userland ready: $link"
+}
+
+# Older packages put files into /bin, /sbin and /lib; the guest needs them in /usr.
+merge_usr() {
+    local directory
+    for directory in bin sbin lib lib64; do
+        [ -d "$1/$directory" ] || continue
+        mkdir -p "$1/usr/$directory"
+        cp -a "$1/$directory/." "$1/usr/$directory/"
+        rm -rf "${1:?}/$directory"
+    done
+}

@@ -1,0 +1,246 @@
+//! How a channel program of ezz ended, read from what it returned.
+//!
+//! The words are those of `programs/*.lua`; `CONTRACT.md` says what each promises. What to do with
+//! a reply is for the caller.
+
+use crate::errno::Errno;
+use crate::nvlist::{NvMap, Value};
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// All done, in one transaction.
+    Ok {
+        /// The site's epoch from now on.
+        epoch: u64,
+        /// The generation's number, from [`Stage`](crate::program::Stage) only.
+        number: Option<u64>,
+    },
+    /// The site has moved on since the plan was made. Nothing changed.
+    Stale {
+        /// The epoch that was found.
+        epoch: u64,
+    },
+    /// A check failed. Nothing changed.
+    Refused(Refusal),
+    /// A call failed after the checks. Nothing changed, except as `undo` and `destroyed` say.
+    Failed(Failure),
+}
+
+/// Why a program refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The check.
+    pub why: Why,
+    /// The dataset that it was about.
+    pub dataset: Option<String>,
+    /// The property that it was about.
+    pub property: Option<String>,
+    /// What OpenZFS said, where it was asked.
+    pub errno: Option<Errno>,
+}
+
+/// A call of a program failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// `set`, `inherit`, `snapshot`, `clone` or `destroy`.
+    pub step: String,
+    /// The dataset that it was about.
+    pub dataset: Option<String>,
+    /// The property that it was about.
+    pub property: Option<String>,
+    /// What OpenZFS said.
+    pub errno: Option<Errno>,
+    /// Steps that could not be taken back: what, and why. Usually empty.
+    pub undo: Vec<(String, Errno)>,
+    /// How many of the datasets of [`Destroy`](crate::program::Destroy) are gone for good.
+    pub destroyed: u64,
+    /// The site's epoch where it was raised nevertheless, because something is gone.
+    pub epoch: Option<u64>,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal,)*) => {
+        /// The checks that a program makes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Why {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Why {
+            fn parse(text: &str) -> Option<Why> {
+                match text {
+                    $($text => Some(Why::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// The word that the program used.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Why::$variant => $text,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The site's dataset does not exist.
+    NoSite = "no-site",
+    /// The site has no epoch of its own: not a site, or a replica that is not adopted.
+    NoEpoch = "no-epoch",
+    /// Something that is to be made exists; or a site, here or above.
+    Present = "present",
+    /// Something that is needed does not exist.
+    Absent = "absent",
+    /// A property, or the guid, is not what was expected.
+    Differs = "differs",
+    /// An origin is not sealed.
+    Unsealed = "unsealed",
+    /// `SITE/basejail` does not have `readonly=on`.
+    Writable = "writable",
+    /// Mounted, or otherwise in use.
+    Busy = "busy",
+    /// The snapshot is held.
+    Held = "held",
+    /// The snapshot has this clone, which is not to go before it.
+    Clone = "clone",
+    /// The file system has this child, which is not to go before it.
+    Child = "child",
+    /// The file system has this snapshot, which is not to go before it.
+    Snapshot = "snapshot",
+    /// Too little space to be sure that the change could be taken back.
+    Space = "space",
+    /// This OpenZFS cannot clone in a program.
+    Unsupported = "unsupported",
+}
+
+/// Reads the table that a program returned; `None` if it is not understood.
+pub(crate) fn parse_reply(map: &NvMap) -> Option<Reply> {
+    let text = |name: &str| map.get(name).and_then(Value::as_str).map(str::to_owned);
+    let number = |name: &str| text(name).and_then(|text| text.parse().ok());
+    let errno = |name: &str| Some(Errno(map.get(name)?.as_int()?.try_into().ok()?));
+    match map.get("status")?.as_str()? {
+        "ok" => Some(Reply::Ok {
+            epoch: number("epoch")?,
+            number: number("number"),
+        }),
+        "stale" => Some(Reply::Stale {
+            epoch: number("epoch")?,
+        }),
+        "refused" => Some(Reply::Refused(Refusal {
+            why: Why::parse(&text("why")?)?,
+            dataset: text("ds"),
+            property: text("prop"),
+            errno: errno("errno"),
+        })),
+        "failed" => {
+            let undo = map
+                .get("undo")
+                .and_then(Value::as_list)
+                .into_iter()
+                .flatten();
+            Some(Reply::Failed(Failure {
+                step: text("why")?,
+                dataset: text("ds"),
+                property: text("prop"),
+                errno: errno("errno"),
+                undo: undo
+                    .filter_map(|(what, why)| {
+                        let why = i32::try_from(why.as_int()?).ok()?;
+                        Some((what.trim_end().to_owned(), Errno(why)))
+                    })
+                    .collect(),
+                destroyed: map
+                    .get("done")
+                    .and_then(Value::as_int)
+                    .and_then(|done| done.try_into().ok())
+                    .unwrap_or(0),
+                epoch: number("epoch"),
+            }))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(pairs: &[(&str, Value)]) -> Option<Reply> {
+        parse_reply(
+            &pairs
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+        )
+    }
+
+    fn text(text: &str) -> Value {
+        Value::Str(text.to_owned())
+    }
+
+    #[test]
+    fn replies_are_read() {
+        let ok = reply(&[
+            ("status", text("ok")),
+            ("epoch", text("8")),
+            ("number", text("3")),
+        ]);
+        assert_eq!(
+            ok,
+            Some(Reply::Ok {
+                epoch: 8,
+                number: Some(3)
+            })
+        );
+        let stale = reply(&[("status", text("stale")), ("epoch", text("9"))]);
+        assert_eq!(stale, Some(Reply::Stale { epoch: 9 }));
+        let refused = reply(&[
+            ("status", text("refused")),
+            ("why", text("busy")),
+            ("ds", text("tank/a")),
+            ("errno", Value::Int(i64::from(libc::EBUSY))),
+        ]);
+        assert_eq!(
+            refused,
+            Some(Reply::Refused(Refusal {
+                why: Why::Busy,
+                dataset: Some("tank/a".into()),
+                property: None,
+                errno: Some(Errno(libc::EBUSY)),
+            }))
+        );
+    }
+
+    #[test]
+    fn a_failed_undo_is_kept() {
+        let undo = NvMap::from([("tank/a ezz:x".to_owned(), Value::Int(libc::ENOSPC.into()))]);
+        let failed = reply(&[
+            ("status", text("failed")),
+            ("why", text("set")),
+            ("undo", Value::List(undo)),
+            ("done", Value::Int(2)),
+            ("epoch", text("4")),
+        ]);
+        let Some(Reply::Failed(failure)) = failed else {
+            panic!("{failed:?}")
+        };
+        assert_eq!(
+            failure.undo,
+            vec![("tank/a ezz:x".to_owned(), Errno(libc::ENOSPC))]
+        );
+        assert_eq!((failure.destroyed, failure.epoch), (2, Some(4)));
+    }
+
+    #[test]
+    fn a_reply_that_is_not_understood_is_no_reply() {
+        assert_eq!(reply(&[("status", text("fine"))]), None);
+        assert_eq!(reply(&[("status", text("ok")), ("epoch", text("x"))]), None);
+        assert_eq!(
+            reply(&[("status", text("refused")), ("why", text("mood"))]),
+            None
+        );
+    }
+}

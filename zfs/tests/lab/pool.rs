@@ -1,0 +1,194 @@
+//! A pool on a sparse file for one test, and what the tests look at in it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use ezz_zfs::program::{Init, Reply, Seal, Stage};
+use ezz_zfs::{NvMap, Zfs};
+
+/// Each pool has its own name: tests of one process may run at the same time.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+pub struct Pool {
+    pub name: String,
+    pub zfs: Zfs,
+    file: PathBuf,
+}
+
+/// Runs a command that must work, and returns what it printed.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A local user property of a dataset, or none.
+pub fn local(dataset: &str, property: &str) -> Option<String> {
+    let line = run(
+        "zfs",
+        &["get", "-Hp", "-o", "source,value", property, dataset],
+    );
+    let (source, value) = line.trim_end_matches('\n').split_once('\t').unwrap();
+    (source == "local").then(|| value.to_owned())
+}
+
+/// A property of a dataset and what is right below it, by name: one process for all of them.
+pub fn column(parent: &str, property: &str, sources: &str) -> BTreeMap<String, String> {
+    let columns = ["-o", "name,value", property, parent];
+    let rows = run(
+        "zfs",
+        &[&["get", "-Hp", "-d", "1", "-s", sources][..], &columns[..]].concat(),
+    );
+    let row = |row: &str| {
+        row.split_once('\t')
+            .map(|(name, value)| (name.into(), value.into()))
+    };
+    rows.lines().filter_map(row).collect()
+}
+
+pub fn guid(dataset: &str) -> u64 {
+    run("zfs", &["get", "-Hp", "-o", "value", "guid", dataset])
+        .trim()
+        .parse()
+        .unwrap()
+}
+
+impl Pool {
+    /// 4 GiB, sparse: programs reserve far more than they write.
+    pub fn new() -> Pool {
+        Pool::of_size("4G")
+    }
+
+    pub fn of_size(size: &str) -> Pool {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("p{}-{count}", std::process::id());
+        let file = std::env::temp_dir().join(format!("{name}.img"));
+        let path = file.to_str().unwrap();
+        run("truncate", &["-s", size, path]);
+        run(
+            "zpool",
+            &["create", "-m", "none", "-O", "canmount=off", &name, path],
+        );
+        Pool {
+            zfs: Zfs::open().unwrap(),
+            name,
+            file,
+        }
+    }
+
+    /// A dataset of the pool.
+    pub fn ds(&self, name: &str) -> String {
+        format!("{}/{name}", self.name)
+    }
+
+    pub fn create(&self, name: &str) {
+        self.zfs.create(&self.ds(name), &NvMap::new()).unwrap();
+    }
+
+    /// Makes the skeleton of a site at POOL/ezz, epoch 1.
+    pub fn site(&self) -> String {
+        let site = self.ds("ezz");
+        run("zfs", &["create", "-o", "canmount=off", &site]);
+        let base = format!("{site}/basejail");
+        run(
+            "zfs",
+            &["create", "-o", "canmount=off", "-o", "readonly=on", &base],
+        );
+        self.create("ezz/newjail");
+        self.create("ezz/jails");
+        let init = Init {
+            site: site.clone(),
+            id: "0c5f".into(),
+        };
+        assert_eq!(
+            init.run(&self.zfs).unwrap(),
+            Reply::Ok {
+                epoch: 1,
+                number: None
+            }
+        );
+        site
+    }
+
+    /// A site with the staged generation 1, epoch 2.
+    pub fn staged(&self) -> String {
+        let site = self.site();
+        let stage = Stage {
+            site: site.clone(),
+            epoch: 1,
+            seq: 0,
+        };
+        assert_eq!(
+            stage.run(&self.zfs).unwrap(),
+            Reply::Ok {
+                epoch: 2,
+                number: Some(1)
+            }
+        );
+        run(
+            "zfs",
+            &[
+                "create",
+                "-u",
+                "-o",
+                "readonly=off",
+                &format!("{site}/basejail/1"),
+            ],
+        );
+        self.create("ezz/newjail/1");
+        site
+    }
+
+    /// A site with the sealed generation 1, epoch 3.
+    pub fn sealed(&self) -> String {
+        let site = self.staged();
+        let seal = Seal {
+            site: site.clone(),
+            epoch: 2,
+            number: 1,
+            world: r#"{"label":"x-1"}"#.into(),
+            sealed: r#"{"manifest":"ab"}"#.into(),
+            track: None,
+        };
+        assert_eq!(
+            seal.run(&self.zfs).unwrap(),
+            Reply::Ok {
+                epoch: 3,
+                number: None
+            }
+        );
+        site
+    }
+
+    /// All that a program could change: datasets, origins, and every property that is set.
+    pub fn state(&self) -> String {
+        let list = run(
+            "zfs",
+            &[
+                "list",
+                "-Hp",
+                "-t",
+                "all",
+                "-o",
+                "name,guid,origin",
+                "-r",
+                &self.name,
+            ],
+        );
+        let types = "filesystem,snapshot";
+        let set = ["get", "-Hpr", "-t", types, "-s", "local,received"];
+        let columns = ["-o", "name,property,value,source", "all", &self.name];
+        list + &run("zfs", &[&set[..], &columns[..]].concat())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // A failed test may leave mounts; the guest is thrown away with them.
+        let _ = Command::new("zpool").args(["destroy", &self.name]).output();
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
