@@ -73,7 +73,13 @@ zfs send "$base@${base##*/}" | zfs receive -F -o canmount=noauto -o mountpoint="
 zfs mount "$copy"
 thin_bytes=$(used "$site/jails/${jails[1]}")
 copy_bytes=$(used "$copy")
-thin_files=$(zfs diff -H "$(zfs get -Hpo value origin "$site/jails/${jails[1]}")" "$site/jails/${jails[1]}" | grep -c '^+' || true)
+# What the jail has more than the skeleton that it was cloned from.
+origin=$(zfs get -Hpo value origin "$site/jails/${jails[1]}")
+mkdir "$here/skeleton"
+mount -t zfs "$origin" "$here/skeleton"
+root=$(zfs get -Hpo value mountpoint "$site/jails/${jails[1]}")
+thin_files=$(($(find "$root" -xdev | wc -l) - $(find "$here/skeleton" -xdev | wc -l)))
+umount "$here/skeleton"
 copy_files=$(find "$here/copy" -xdev | wc -l)
 # Memory: what reading all programs adds, once a first jail has read them.
 read_all='find -L /usr/bin /usr/lib -xdev -type f -exec cat {} + 2>/dev/null >/dev/null'
