@@ -287,7 +287,7 @@ impl Zfs for Pool {
         let mounts = ezz_zfs::mounted().map_err(failed)?;
         let there = mounts.iter().rev().find(|mount| mount.target == at);
         let mut changed = Changed::Already;
-        if !there.is_some_and(|mount| mount.source == dataset.as_str()) {
+        if there.is_none_or(|mount| mount.source != dataset.as_str()) {
             make_directory(at, how)?;
             ezz_zfs::mount(dataset.as_str(), at, flags(how)).map_err(failed)?;
             changed = Changed::Done;

@@ -207,7 +207,7 @@ pub fn make(
     plan.push(Step::Commit {
         site: site.clone(),
         commit: Commit::Create {
-            epoch: epoch.next(),
+            epoch: epoch.take(),
             jails: new,
         },
     });
@@ -216,7 +216,7 @@ pub fn make(
         plan.push(Step::Commit {
             site,
             commit: Commit::Set {
-                epoch: epoch.next(),
+                epoch: epoch.take(),
                 sets,
                 adopt: false,
             },

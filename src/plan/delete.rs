@@ -129,7 +129,7 @@ pub fn destroy(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch, jails:
     plan.push(Step::Commit {
         site: inventory.site.layout.site.clone(),
         commit: Commit::Destroy {
-            epoch: epoch.next(),
+            epoch: epoch.take(),
             doomed,
         },
     });

@@ -295,7 +295,7 @@ impl Epoch {
     }
 
     /// The epoch that the next commit is to find.
-    pub fn next(&mut self) -> u64 {
+    pub fn take(&mut self) -> u64 {
         let found = self.0;
         self.0 += 1;
         found

@@ -6,6 +6,11 @@
 //! `bare` an empty pool `tank`, `sited` a pool with the site `tank/ezz` and a real Debian world
 //! installed as generation 1, `outside` nothing: it runs on the host and drives the lab.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a test that cannot go on says so by a panic"
+)]
+
 mod bare;
 mod sited;
 mod support;

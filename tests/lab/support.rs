@@ -24,6 +24,7 @@ pub const DIRECTORY: &str = "/srv/jails";
 /// How a command ended.
 #[derive(Debug)]
 pub struct Ended {
+    #[expect(dead_code, reason = "shown when a test fails")]
     pub command: String,
     pub code: i32,
     pub stdout: String,

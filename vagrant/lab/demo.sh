@@ -31,9 +31,17 @@ fail() {
     printf 'demo: %s\n' "$*" >&2
     exit 1
 }
-# The numbers of one dataset, and of the memory that OpenZFS holds files in.
+# Bytes of one dataset, entries of one tree, bytes of memory that the kernel charges to one jail.
 used() { zfs get -Hpo value used "$1"; }
-arc() { awk '$1 == "size" { print $3 }' /proc/spl/kstat/zfs/arcstats; }
+entries() { find "$1" -xdev | wc -l; }
+memory() {
+    local total=0 value group
+    for group in /sys/fs/cgroup/ezz/*/"$1"; do
+        value=$(cat "$group/memory.current")
+        total=$((total + value))
+    done
+    echo "$total"
+}
 mib() { awk -v bytes="$1" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'; }
 
 say 'A site, and a world in it: unpacked, scrubbed, sealed'
@@ -65,31 +73,29 @@ run ezz exec "$thick" -- dpkg -i /tmp/hello.deb
 run ezz exec "$thick" -- hello
 
 say 'What a jail costs here, against a full copy of the world'
+directory=$(zfs get -Hpo value mountpoint "$site")
+newest=$(zfs list -Hro name -d1 "$site/basejail" | grep -E '/[0-9]+$' | sort -V | tail -n1)
+number=${newest##*/}
+mkdir "$here/copy" "$here/skeleton"
 copy=$site-full-copy
-base=$(zfs list -Hro name -d1 "$site/basejail" | grep -E '/[0-9]+$' | sort -V | tail -n1)
-zfs create -o canmount=noauto -o mountpoint="$here/copy" "$copy"
-trap 'zfs destroy -r "$copy" 2>/dev/null; rm -rf "$here"' EXIT
-zfs send "$base@${base##*/}" | zfs receive -F -o canmount=noauto -o mountpoint="$here/copy" "$copy"
+undo() {
+    umount "$here/skeleton" 2>/dev/null || true
+    ! zfs list "$copy" >/dev/null 2>&1 || zfs destroy -r "$copy"
+}
+trap 'undo; rm -rf "$here"' EXIT
+zfs send "$newest@$number" | zfs receive -u -o canmount=noauto -o mountpoint="$here/copy" "$copy"
 zfs mount "$copy"
-thin_bytes=$(used "$site/jails/${jails[1]}")
-copy_bytes=$(used "$copy")
-thin_files=$(zfs diff -H "$(zfs get -Hpo value origin "$site/jails/${jails[1]}")" "$site/jails/${jails[1]}" | grep -c '^+' || true)
-copy_files=$(find "$here/copy" -xdev | wc -l)
-# Memory: what reading all programs adds, once a first jail has read them.
-read_all='find -L /usr/bin /usr/lib -xdev -type f -exec cat {} + 2>/dev/null >/dev/null'
-ezz exec "${jails[0]}" -- sh -c "$read_all" || true
-before=$(arc)
-ezz exec "${jails[1]}" -- sh -c "$read_all" || true
-thin_memory=$(($(arc) - before))
-before=$(arc)
-find "$here/copy/usr/bin" "$here/copy/usr/lib" -xdev -type f -exec cat {} + >/dev/null
-copy_memory=$(($(arc) - before))
-[ "$thin_memory" -ge 0 ] || thin_memory=0
+mount -t zfs -o ro "$site/newjail/$number@$number" "$here/skeleton"
+# The same programs in a second thin jail, whose files a first one has in memory already, and in the
+# thick one, whose files are its own as those of a full copy would be.
+programs='for n in 1 2 3; do perl -e 1; find /usr -xdev >/dev/null; dpkg --version >/dev/null; done'
+for jail in "${jails[0]}" "${jails[1]}" "$thick"; do ezz exec "$jail" -- sh -c "$programs"; done
+more=$(($(entries "$directory/${jails[1]}") - $(entries "$here/skeleton")))
 printf '%-28s %14s %14s\n' '' 'one more jail' 'a full copy'
-printf '%-28s %14s %14s\n' 'disk' "$(mib "$thin_bytes")" "$(mib "$copy_bytes")"
-printf '%-28s %14s %14s\n' 'new inodes' "$thin_files" "$copy_files"
-printf '%-28s %14s %14s\n' 'memory to run its programs' "$(mib "$thin_memory")" "$(mib "$copy_memory")"
-zfs destroy -r "$copy"
+printf '%-28s %14s %14s\n' 'disk' "$(mib "$(used "$site/jails/${jails[1]}")")" "$(mib "$(used "$copy")")"
+printf '%-28s %14s %14s\n' 'new files and directories' "$more" "$(entries "$here/copy")"
+printf '%-28s %14s %14s\n' 'memory with a few programs' "$(mib "$(memory "${jails[1]}")")" "$(mib "$(memory "$thick")")"
+undo
 
 say 'Nothing has changed the world that they share'
 run ezz worlds verify

@@ -70,8 +70,10 @@ pub fn run(jid: u32, request: &ExecRequest, console: &[String]) -> Vec<OsString>
 
 /// script(1): a terminal of its own for a command. With the caller's own terminal as its
 /// controlling one, a program in the jail could type into the host's shell (TIOCSTI, tty(4)).
+/// `-w` passes changes of the window's size on. script(1) exits with the command's status, or with
+/// the bare number of the signal that ended it.
 pub fn in_terminal(program: &Path, argv: Vec<OsString>) -> Vec<OsString> {
-    let mut out = words(["-q", "-t", "0", "/dev/null"]);
+    let mut out = words(["-q", "-w", "-t", "0", "/dev/null"]);
     out.push(program.into());
     out.extend(argv);
     out
@@ -155,7 +157,16 @@ mod tests {
                 Path::new("/usr/sbin/jexec"),
                 words(["-l", "7"])
             )),
-            ["-q", "-t", "0", "/dev/null", "/usr/sbin/jexec", "-l", "7"]
+            [
+                "-q",
+                "-w",
+                "-t",
+                "0",
+                "/dev/null",
+                "/usr/sbin/jexec",
+                "-l",
+                "7"
+            ]
         );
     }
 }

@@ -173,13 +173,14 @@ fn boot(names: &[JailName], jail_list: &str, main_conf: &str, directory: &Path) 
     )
 }
 
-/// The very form that rc.d/jail looks for: at the beginning of a line, the path absolute.
+/// Whether jail.conf(5) includes them all: at the beginning of a line, by the absolute path, which
+/// is also the form by which rc.d/jail knows that a jail's own file is not to be used alone.
 fn includes(main_conf: &str, directory: &Path) -> bool {
+    let glob = format!("{}/*.conf", directory.display());
     main_conf.lines().any(|line| {
-        line.strip_prefix(".include")
-            .map(str::trim_start)
-            .and_then(|rest| rest.strip_prefix('"'))
-            .is_some_and(|path| path == format!("{}/*.conf\";", directory.display()).as_str())
+        let rest = line.trim_start().strip_prefix(".include");
+        let rest = rest.map(|rest| rest.trim_start().trim_start_matches(['"', '\'']));
+        rest.is_some_and(|rest| rest.starts_with(&glob))
     })
 }
 
@@ -215,6 +216,8 @@ mod tests {
         let of = |list: &str, main: &str| boot(&names, list, main, directory);
         let include = "exec.clean;\n.include \"/etc/jail.conf.d/*.conf\";\n";
         assert_eq!(of("", include).level, Level::Ok);
+        let indented = "\t.include '/etc/jail.conf.d/*.conf' ;";
+        assert_eq!(of("", indented).level, Level::Ok);
         assert_eq!(of("db web other", "").level, Level::Ok);
         assert_eq!(boot(&[], "", "", directory).level, Level::Ok);
 

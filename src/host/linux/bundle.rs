@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     BoxBuilder, Capabilities, Capability, Linux, LinuxBuilder, LinuxCapabilities,
-    LinuxCapabilitiesBuilder, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceBuilder,
-    LinuxNamespaceType, LinuxPidsBuilder, LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder,
-    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec,
-    SpecBuilder, User, UserBuilder,
+    LinuxCapabilitiesBuilder, LinuxDeviceCgroupBuilder, LinuxIdMapping, LinuxIdMappingBuilder,
+    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResourcesBuilder,
+    LinuxSeccomp, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
+    ProcessBuilder, RootBuilder, Spec, SpecBuilder, User, UserBuilder,
 };
 
 use super::ids::{COUNT, IdRange};
@@ -229,10 +229,16 @@ impl Bundle<'_> {
             .seccomp(self.seccomp.clone())
             .masked_paths(owned(&masked))
             .readonly_paths(owned(&READ_ONLY));
+        // All of them; the runtime adds the harmless ones.
+        let devices = LinuxDeviceCgroupBuilder::default()
+            .allow(false)
+            .access("rwm")
+            .build()?;
+        let mut resources = LinuxResourcesBuilder::default().devices(vec![devices]);
         if self.limit_pids {
-            let pids = LinuxPidsBuilder::default().limit(PIDS).build()?;
-            linux = linux.resources(LinuxResourcesBuilder::default().pids(pids).build()?);
+            resources = resources.pids(LinuxPidsBuilder::default().limit(PIDS).build()?);
         }
+        linux = linux.resources(resources.build()?);
         if let Some(ids) = self.ids {
             linux = linux
                 .uid_mappings(vec![mapping(ids)?])
@@ -496,7 +502,9 @@ mod tests {
         ));
         assert_eq!(spec["linux"].get("uidMappings"), None);
         assert!(!namespaces(&spec).contains(&"user"));
-        assert_eq!(spec["linux"].get("resources"), None);
+        assert_eq!(spec["linux"]["resources"].get("pids"), None);
+        let none = json!([{"allow": false, "access": "rwm"}]);
+        assert_eq!(spec["linux"]["resources"]["devices"], none);
     }
 
     #[test]

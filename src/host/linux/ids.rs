@@ -79,10 +79,9 @@ fn links(directory: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
     for entry in entries {
         let entry = entry?;
         let slot = entry.file_name().to_str().and_then(|s| s.parse().ok());
-        match (slot, fs::read_link(entry.path())) {
-            (Some(slot), Ok(owner)) => links.push((slot, owner)),
-            // Freed since, or not ours.
-            _ => {}
+        // One that cannot be read was freed since, or is not ours.
+        if let (Some(slot), Ok(owner)) = (slot, fs::read_link(entry.path())) {
+            links.push((slot, owner));
         }
     }
     Ok(links)

@@ -1,0 +1,228 @@
+//! Running jails: `start`, `stop`, `restart`, `exec`.
+
+use crate::support::*;
+
+/// The host's pid of a jail's first process.
+#[track_caller]
+fn init_of(jail: &str) -> u32 {
+    let found = sh(&format!("cat /run/ezz/*/jails/{jail}/pid")).ok().stdout;
+    found
+        .trim()
+        .parse()
+        .unwrap_or_else(|_| panic!("no pid of {jail}: {found:?}"))
+}
+
+/// What the kernel has mounted at /basejail in a jail.
+fn base_of(jail: &str) -> String {
+    let table = std::fs::read_to_string(format!("/proc/{}/mountinfo", init_of(jail)));
+    let table = table.expect("it runs");
+    let line = table
+        .lines()
+        .find(|line| line.split(' ').nth(4) == Some("/basejail"));
+    line.unwrap_or_else(|| panic!("nothing at /basejail:\n{table}"))
+        .to_owned()
+}
+
+/// Nothing of a stopped jail is left on the host.
+#[track_caller]
+fn nothing_runs(jail: &str) {
+    assert_eq!(processes(&format!("--name {jail} ")), Vec::<u32>::new());
+    let table = std::fs::read_to_string("/proc/self/mountinfo").expect("proc is mounted");
+    let at = format!("/jails/{jail}/");
+    let left: Vec<&str> = table
+        .lines()
+        .filter(|line| line.contains("/run/ezz") && line.contains(&at))
+        .collect();
+    assert!(left.is_empty(), "{left:#?}");
+    assert_eq!(
+        sh("ls /run/ezz/ids 2>/dev/null").stdout,
+        "",
+        "ids are given back"
+    );
+    assert_eq!(
+        sh(&format!("ls -d /sys/fs/cgroup/ezz/*/{jail} 2>/dev/null")).stdout,
+        ""
+    );
+}
+
+#[test]
+fn a_jail_starts_and_stops_and_nothing_is_left() {
+    ezz(&["create", "a", "b"]).ok();
+    let done = ezz(&["start", "a", "b", "--json"]).ok().json();
+    assert_eq!(done[0]["did"], "started");
+    let base = base_of("a");
+    assert!(base.contains("tank/ezz/basejail/1"), "{base}");
+    assert!(
+        base.split(' ')
+            .nth(5)
+            .is_some_and(|options| options.starts_with("ro,")),
+        "{base}"
+    );
+    let listed = ezz(&["list", "--json"]).ok().json();
+    for line in &listed {
+        assert_eq!(line["state"], "running");
+        assert_eq!(line["generation"], 1);
+    }
+    let again = ezz(&["start", "a"]).ok();
+    assert!(again.stderr.contains("running already"), "{again:#?}");
+    let before = init_of("a");
+    ezz(&["restart", "a"]).ok();
+    assert_ne!(init_of("a"), before);
+    ezz(&["stop", "a", "b"]).ok();
+    nothing_runs("a");
+    nothing_runs("b");
+    let again = ezz(&["stop", "a"]).ok();
+    assert!(again.stderr.contains("stopped already"), "{again:#?}");
+    ezz(&["doctor"]).ok();
+    ezz(&["start", "--all"]).ok();
+    assert_eq!(ezz(&["list", "--json"]).ok().json()[1]["state"], "running");
+    ezz(&["delete", "a", "b", "--yes"]).ok();
+    nothing_runs("a");
+    assert!(!exists("tank/ezz/jails/a"));
+    assert_eq!(
+        sh("ls /var/log/ezz/*/ 2>/dev/null").stdout,
+        "",
+        "its log went with it"
+    );
+}
+
+#[test]
+fn exec_passes_status_streams_user_and_environment() {
+    ezz(&["create", "a", "--start", "--hostname", "a.example.org"]).ok();
+    let run = |script: &str| ezz(&["exec", "a", "--", "sh", "-c", script]);
+    assert_eq!(run("exit 7").code, 7);
+    assert_eq!(run("kill -9 $$").code, 137);
+    assert_eq!(run("hostname").ok().stdout, "a.example.org\n");
+    assert_eq!(run("echo out; echo err >&2").ok().stderr, "err\n");
+    ezz(&["exec", "a", "--", "nosuchprogram"]).exits(127);
+    let bytes = sh(&format!(
+        "head -c 300000 /dev/urandom >/tmp/in; {EZZ} exec a -- cat </tmp/in >/tmp/out; cmp /tmp/in /tmp/out"
+    ));
+    assert_eq!(bytes.ok().stdout, "");
+    run("echo 'joe:x:1000:1000::/home/joe:/bin/sh' >>/etc/passwd; echo joe:x:1000: >>/etc/group")
+        .ok();
+    let as_joe = ezz(&[
+        "exec",
+        "a",
+        "--user",
+        "joe",
+        "--directory",
+        "/tmp",
+        "--env",
+        "X=1 2",
+        "--",
+        "sh",
+        "-c",
+        "id -un; pwd; echo $X; grep CapEff /proc/self/status",
+    ]);
+    assert_eq!(
+        as_joe.ok().stdout,
+        "joe\n/tmp\n1 2\nCapEff:\t0000000000000000\n"
+    );
+    let refused = ezz(&["exec", "a", "--user", "nobodyhere", "--", "id"]).exits(1);
+    assert!(refused.stderr.contains("nobodyhere"), "{refused:#?}");
+    ezz(&["stop", "a"]).ok();
+    ezz(&["exec", "a", "--", "id"]).refused(1, "a is not running");
+    ezz(&["exec", "none", "--", "id"]).refused(1, "there is no jail none");
+    ezz(&["exec", "a"]).exits(2);
+}
+
+#[test]
+fn a_jail_outlives_ezz_and_its_terminal() {
+    ezz(&["create", "a"]).ok();
+    // script(1) gives it a terminal, which goes away when it ends.
+    sh(&format!("script -qec '{EZZ} start a' /dev/null </dev/null")).ok();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let pid = init_of("a");
+    assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
+    ezz(&["exec", "a", "--", "true"]).ok();
+}
+
+#[test]
+fn a_jail_that_dies_is_seen_as_stopped() {
+    ezz(&["create", "a", "b", "--start"]).ok();
+    sh(&format!("kill -9 {}", init_of("a"))).ok();
+    wait_for("a to be seen as stopped", 20, || {
+        ezz(&["list", "a", "--json"]).ok().json()[0]["state"] == "stopped"
+    });
+    let line = &ezz(&["list", "a", "--json"]).ok().json()[0];
+    assert_eq!(line["exit"], 137, "{line}");
+    assert!(ezz(&["show", "a"]).ok().stdout.contains("last exit 137"));
+    // What it left is cleared away by the next start.
+    ezz(&["start", "a"]).ok();
+    ezz(&["exec", "a", "--", "true"]).ok();
+    // The same with the monitor gone too, as after an out-of-memory kill.
+    for pid in processes("--name b ") {
+        sh(&format!("kill -9 {pid}")).ok();
+    }
+    sh(&format!("kill -9 {}", init_of("b"))).ok();
+    wait_for("b to be seen as stopped", 20, || {
+        ezz(&["list", "b", "--json"]).ok().json()[0]["state"] == "stopped"
+    });
+    ezz(&["start", "b"]).ok();
+    ezz(&["stop", "a", "b"]).ok();
+    nothing_runs("b");
+}
+
+#[test]
+fn what_the_host_lacks_is_named_and_nothing_is_left() {
+    ezz(&["create", "a"]).ok();
+    for program in ["/usr/bin/crun", "/usr/bin/conmon", "/usr/bin/catatonit"] {
+        sh(&format!("mount --bind /dev/null $(readlink -f {program})")).ok();
+        let name = program.rsplit('/').next().expect("a name");
+        ezz(&["start", "a"]).refused(1, name);
+        nothing_runs("a");
+        ezz(&["doctor"]).exits(1);
+        sh(&format!("umount $(readlink -f {program})")).ok();
+    }
+    let profile = "/usr/share/containers/seccomp.json";
+    sh(&format!(
+        "echo '{{' >/tmp/bad.json; mount --bind /tmp/bad.json $(readlink -f {profile})"
+    ))
+    .ok();
+    ezz(&["start", "a"]).exits(1);
+    nothing_runs("a");
+    sh(&format!("umount $(readlink -f {profile})")).ok();
+    ezz(&["start", "a"]).ok();
+}
+
+#[test]
+fn a_failing_one_of_several_is_exit_3_and_named() {
+    ezz(&["create", "a", "b", "c"]).ok();
+    // The jail b lost its way to a shell: the directory its root links into is no directory.
+    sh("rm /srv/jails/b/bin && echo >/srv/jails/b/bin").ok();
+    let ended = ezz(&["start", "a", "b", "c"]);
+    assert_eq!(ended.code, 3, "{ended:#?}");
+    assert!(ended.stderr.contains("cannot start b"), "{ended:#?}");
+    let listed = ezz(&["list", "--json"]).ok().json();
+    let states: Vec<&str> = listed
+        .iter()
+        .filter_map(|line| line["state"].as_str())
+        .collect();
+    assert_eq!(states, ["running", "stopped", "running"]);
+}
+
+#[test]
+fn two_starts_at_once_are_one() {
+    ezz(&["create", "a"]).ok();
+    sh(&format!(
+        "{EZZ} start a & x=$!; {EZZ} start a & y=$!; wait $x && wait $y"
+    ))
+    .ok();
+    assert_eq!(processes("--name a ").len(), 1);
+}
+
+#[test]
+fn a_killed_start_is_mended_by_the_next() {
+    ezz(&["create", "a"]).ok();
+    for wait in ["0.3", "0.6", "0.9", "1.2", "1.5", "1.8"] {
+        sh(&format!(
+            "{EZZ} start a & pid=$!; sleep {wait}; kill -9 $pid; wait $pid; true"
+        ))
+        .ok();
+        ezz(&["start", "a"]).ok();
+        ezz(&["exec", "a", "--", "true"]).ok();
+        ezz(&["stop", "a"]).ok();
+        nothing_runs("a");
+    }
+}
