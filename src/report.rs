@@ -122,7 +122,7 @@ impl Report {
         }
         let mut table = Table::new();
         table
-            .load_style(presets::NOTHING)
+            .load_preset(presets::NOTHING)
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_header(head.iter().map(|cell| (*cell).to_owned()))
             .add_rows(rows);
