@@ -253,9 +253,14 @@ pub fn told(plan: &Plan) -> Vec<String> {
 
 /// The commits of a plan.
 pub fn commits(plan: &Plan) -> Vec<&Commit> {
-    let commit = |step| match step {
-        Step::Commit { commit, .. } => Some(commit),
-        _ => None,
-    };
-    plan.steps.iter().filter_map(commit).collect()
+    plan.steps
+        .iter()
+        .filter_map(|step| {
+            if let Step::Commit { commit, .. } = step {
+                Some(commit)
+            } else {
+                None
+            }
+        })
+        .collect()
 }
