@@ -74,7 +74,7 @@ pub enum ObserveError {
     Name(#[from] NameError),
 }
 
-/// The only site of this host.
+/// The only site of this host; replicas count only where there is nothing else.
 ///
 /// # Errors
 /// [`ObserveError::NoSite`], [`ObserveError::SeveralSites`], [`ObserveError::Zfs`].
@@ -90,11 +90,21 @@ pub fn only_site(zfs: &dyn Zfs) -> Result<DatasetName, ObserveError> {
             site: "the pools".to_owned(),
             source,
         })?;
-    let mut sites: Vec<String> = rows
-        .into_iter()
-        .filter(|(_, row)| own(row, property::FORMAT).is_some())
-        .map(|(name, _)| name)
-        .collect();
+    let with = |source: Source| -> Vec<String> {
+        let has = |row: &Row| {
+            row.0
+                .get(property::FORMAT)
+                .is_some_and(|found| found.source == source)
+        };
+        rows.iter()
+            .filter(|(_, row)| has(row))
+            .map(|(name, _)| name.clone())
+            .collect()
+    };
+    let mut sites = with(Source::Local);
+    if sites.is_empty() {
+        sites = with(Source::Received);
+    }
     match (sites.pop(), sites.is_empty()) {
         (None, _) => Err(ObserveError::NoSite),
         (Some(only), true) => Ok(DatasetName::parse(&only)?),

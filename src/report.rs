@@ -1,8 +1,8 @@
-//! All printing: results on standard output, everything else on standard error; and how an error
-//! becomes words, hints and an exit code.
+//! All printing: results on standard output, everything else on standard error; the question
+//! before something is deleted; and how an error becomes words, hints and an exit code.
 
 use std::error::Error;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
 use comfy_table::{ContentArrangement, Table, presets};
@@ -80,6 +80,29 @@ impl Report {
         if !self.quiet {
             err(&format!("ezz: {}", text.as_ref()));
         }
+    }
+
+    /// A file as the result, byte for byte.
+    ///
+    /// # Errors
+    /// It could not be written; a reader that went away is no failure.
+    pub fn file(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut stream = io::stdout().lock();
+        let written = stream.write_all(bytes).and_then(|()| stream.flush());
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Asks on standard error. Only `y` and `yes` are a yes; the end of input is a no.
+    pub fn ask(&self, about: &str, question: &str) -> bool {
+        let mut stream = io::stderr().lock();
+        let _closed = write!(stream, "{about}{question} [y/N] ");
+        let _closed = stream.flush();
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer).is_ok()
+            && matches!(answer.trim(), "y" | "Y" | "yes")
     }
 
     /// The result as one JSON object on one line; nothing without `--json`.

@@ -1,7 +1,7 @@
 //! One command at work on one site: lock, observe, plan, commit, host; and again from the
 //! observation if somebody else committed in between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
@@ -103,7 +103,12 @@ impl Session {
     /// [`SessionError::Observe`], [`SessionError::Host`].
     pub fn observe(&self, scope: &Scope) -> Result<Observed, SessionError> {
         let inventory = self.inventory(scope)?;
-        let states = self.host.states()?;
+        // A replica has the id of the site it came from, whose jails this host may run.
+        let states = if inventory.site.replica {
+            BTreeMap::new()
+        } else {
+            self.host.states()?
+        };
         let directories = observe::directories(&inventory);
         Ok(Observed {
             inventory,

@@ -89,10 +89,9 @@ impl Exec {
 
 fn execute(context: &Context, name: &JailName, request: &ExecRequest) -> Result<Exit, CliError> {
     let session = context.session(DryRun::default())?;
-    let inventory = session.inventory(&Scope::of([name.clone()]))?;
-    let spec = apply::spec(&inventory, name)?;
-    let state = session.host.states()?.remove(name);
-    if !state.is_some_and(|state| state.running()) {
+    let observed = session.observe(&Scope::of([name.clone()]))?;
+    let spec = apply::spec(&observed.inventory, name)?;
+    if !observed.state(name).running() {
         return Err(HostError::NotRunning(name.clone()).into());
     }
     let code = session.host.exec(&spec, request)?;

@@ -1,7 +1,7 @@
 //! `ezz delete`.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use clap::Args;
 
@@ -78,14 +78,10 @@ fn confirm(context: &Context, session: &Session, plan: &str) -> Result<(), CliEr
     context
         .report
         .note(format!("this will be done on {}:", session.site));
-    let mut stderr = io::stderr().lock();
-    let _closed = write!(stderr, "{plan}Delete for good? [y/N] ");
-    let _closed = stderr.flush();
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    match (read, answer.trim()) {
-        (Ok(_), "y" | "Y" | "yes") => Ok(()),
-        _ => Err(CliError::NotConfirmed("not deleted")),
+    if context.report.ask(plan, "Delete for good?") {
+        Ok(())
+    } else {
+        Err(CliError::NotConfirmed("not deleted"))
     }
 }
 

@@ -1,12 +1,11 @@
 //! `ezz completions` and `ezz man`: what is made from the command line's own description.
 
 use std::fs::File;
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory};
 
-use super::{Cli, CliError};
+use super::{Cli, CliError, Context};
 use crate::report::Exit;
 
 /// Print the completions for a shell
@@ -26,11 +25,12 @@ pub struct Man {
 }
 
 impl Completions {
-    pub(super) fn run(self) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "ezz", &mut text);
-        io::stdout()
-            .write_all(&text)
+        context
+            .report
+            .file(&text)
             .map_err(|source| CliError::Write {
                 path: "standard output".to_owned(),
                 source,

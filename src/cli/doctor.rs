@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::{CliError, Context, DryRun, install};
+use super::{CliError, Context, DryRun, init, install};
 use crate::apply;
 use crate::model::{Inventory, property, track_link};
 use crate::name::{DatasetName, SnapshotName};
@@ -92,6 +92,11 @@ impl Doctor {
     fn adopt(&self, context: &Context, session: &Session) -> Result<Exit, CliError> {
         let observed = session.observe(&Scope::all())?;
         let diagnosis = diagnose(&observed, &facts(session, &observed)?, false)?;
+        if observed.inventory.site.replica {
+            let came = &observed.inventory.site.directory;
+            let directory = self.directory.as_ref().unwrap_or(came);
+            init::usable(directory, &session.site)?;
+        }
         let broken: Vec<String> = diagnosis
             .findings
             .iter()
@@ -99,27 +104,22 @@ impl Doctor {
             .map(|finding| format!("{}: {}", finding.object, finding.what))
             .filter(|_| observed.inventory.site.replica)
             .collect();
-        // The directory's mode is no matter before the site is mounted where it will be.
-        let at = format!("{}:", observed.inventory.site.directory.display());
-        let broken: Vec<String> = broken
-            .into_iter()
-            .filter(|what| !what.starts_with(&at))
-            .collect();
         if !broken.is_empty() {
             return Err(CliError::Damaged {
                 site: session.site.clone(),
                 list: broken,
             });
         }
+        let id = uuid::Uuid::new_v4().to_string();
         let (outcome, exit) =
             context.transact(session, "doctor --adopt", &Scope::all(), |observed| {
                 let inventory = &observed.inventory;
-                let received = received(session, inventory)?;
-                let mut plan = site::adopt(inventory, &received);
-                if let Some(directory) = &self.directory {
-                    site::move_directory(&mut plan, inventory, directory);
-                }
-                Ok(plan)
+                let request = site::Adopt {
+                    received: received(session, inventory)?,
+                    id: id.clone(),
+                    directory: self.directory.clone(),
+                };
+                Ok(site::adopt(inventory, &request))
             })?;
         if !session.dry_run && !outcome.plan.steps.is_empty() {
             context.report.said(format!(
@@ -206,9 +206,12 @@ fn facts(session: &Session, observed: &Observed) -> Result<Facts, CliError> {
             .iter()
             .map(|generation| generation.id)
             .collect(),
-        derived: session.host.derived()?,
         ..Facts::default()
     };
+    // A replica has the id of the site it came from, whose jails this host may run.
+    if !inventory.site.replica {
+        facts.derived = session.host.derived()?;
+    }
     for track in inventory.tracks.keys() {
         let link = track_link(&inventory.site.directory, track);
         facts

@@ -51,20 +51,12 @@ struct Made<'a> {
 impl Init {
     pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
         let report = &context.report;
-        if !self.directory.is_absolute() || self.directory == Path::new("/") {
-            return Err(CliError::Usage {
-                what: format!(
-                    "the site directory {} will not do",
-                    self.directory.display()
-                ),
-                hint: "give an absolute path of its own, such as /srv/jails".to_owned(),
-            });
-        }
+        absolute(&self.directory)?;
         let zfs = Pool::new();
         let layout = Layout::new(self.dataset.clone())?;
         let request = look(&zfs, layout, self.directory.clone())?;
         if !request.initialised {
-            self.free_directory()?;
+            usable(&self.directory, &self.dataset)?;
         }
         let plan = site::init(&request);
         if self.dry_run.dry_run {
@@ -101,33 +93,51 @@ impl Init {
         }
         Ok(Exit::Done)
     }
+}
 
-    /// The site is mounted there: what is in the directory would be hidden.
-    fn free_directory(&self) -> Result<(), CliError> {
-        let mut entries = match std::fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(_) => None,
-            Ok(entries) => Some(entries),
-        };
-        if entries
-            .as_mut()
-            .is_some_and(|entries| entries.next().is_none())
-        {
-            return Ok(());
-        }
-        let at = &self.directory;
-        let own = ezz_zfs::mounted()
-            .unwrap_or_default()
-            .iter()
-            .any(|mount| mount.target == *at && mount.source == self.dataset.as_str());
-        if own {
-            return Ok(());
-        }
-        Err(CliError::Usage {
-            what: format!("the site directory {} is not empty", at.display()),
-            hint: "empty it, or choose another with --directory".to_owned(),
-        })
+fn absolute(directory: &Path) -> Result<(), CliError> {
+    if directory.is_absolute() && directory != Path::new("/") {
+        return Ok(());
     }
+    Err(CliError::Usage {
+        what: format!("the site directory {} will not do", directory.display()),
+        hint: "give an absolute path of its own with --directory, such as /srv/jails".to_owned(),
+    })
+}
+
+/// Whether a site can be mounted at a directory: what is in it would be hidden.
+///
+/// # Errors
+/// [`CliError::Usage`].
+pub(super) fn usable(directory: &Path, site: &DatasetName) -> Result<(), CliError> {
+    absolute(directory)?;
+    let mut entries = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(_) => None,
+        Ok(entries) => Some(entries),
+    };
+    let mounts = ezz_zfs::mounted().unwrap_or_default();
+    let there = mounts.iter().rev().find(|mount| mount.target == directory);
+    if let Some(mount) = there.filter(|mount| mount.source != site.as_str()) {
+        return Err(CliError::Usage {
+            what: format!(
+                "{} is mounted at the site directory {}",
+                mount.source,
+                directory.display()
+            ),
+            hint: "choose another with --directory".to_owned(),
+        });
+    }
+    let empty = entries
+        .as_mut()
+        .is_some_and(|entries| entries.next().is_none());
+    if empty || there.is_some() {
+        return Ok(());
+    }
+    Err(CliError::Usage {
+        what: format!("the site directory {} is not empty", directory.display()),
+        hint: "empty it, or choose another with --directory".to_owned(),
+    })
 }
 
 /// What is there already.

@@ -148,7 +148,7 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, CliError> {
         Verb::Worlds(args) => args.run(context),
         Verb::Track(args) => args.run(context),
         Verb::Doctor(args) => args.run(context),
-        Verb::Completions(args) => args.run(),
+        Verb::Completions(args) => args.run(context),
         Verb::Man(args) => args.run(),
     }
 }

@@ -297,7 +297,6 @@ fn check_jails(
     found: &mut Diagnosis,
 ) -> Result<(), PlanError> {
     let inventory = &observed.inventory;
-    let mut epoch = Epoch::of(inventory);
     let mut unfinished: Vec<(&Jail, &JailConfig)> = Vec::new();
     for (name, jail) in &inventory.jails {
         let object = format!("jail {name}");
@@ -326,26 +325,7 @@ fn check_jails(
             }
         }
     }
-    for (jail, config) in unfinished {
-        let object = format!("jail {}", jail.name);
-        if derived_only {
-            found.add(Severity::Debris, object, "it was never finished");
-            continue;
-        }
-        let mut plan = Plan::default();
-        delete::destroy(&mut plan, inventory, &mut epoch, &[jail]);
-        create::make(
-            &mut plan,
-            inventory,
-            &mut epoch,
-            &[(jail.name.clone(), config.clone())],
-        )?;
-        found.mend(
-            object,
-            "it was never finished: it is made again",
-            plan.steps,
-        );
-    }
+    check_unfinished(inventory, &unfinished, derived_only, found)?;
     for name in &facts.derived {
         if !inventory.jails.contains_key(name) {
             let what = "the host keeps files of a jail that is not there";
@@ -363,6 +343,38 @@ fn check_jails(
                 );
             }
         }
+    }
+    Ok(())
+}
+
+/// All of them in one program, as they were to be made: one after the other takes minutes.
+fn check_unfinished(
+    inventory: &Inventory,
+    unfinished: &[(&Jail, &JailConfig)],
+    derived_only: bool,
+    found: &mut Diagnosis,
+) -> Result<(), PlanError> {
+    let mut again: Vec<(&Jail, (JailName, JailConfig))> = Vec::new();
+    for (jail, config) in unfinished {
+        let object = format!("jail {}", jail.name);
+        if inventory.sealed(config.skel).is_none() {
+            let what = format!(
+                "it was never finished, and generation {} is not there",
+                config.skel
+            );
+            found.add(Severity::Broken, object, what);
+        } else if derived_only {
+            found.add(Severity::Debris, object, "it was never finished");
+        } else {
+            found.mend(object, "it was never finished: it is made again", []);
+            again.push((jail, (jail.name.clone(), (*config).clone())));
+        }
+    }
+    let mut epoch = Epoch::of(inventory);
+    for chunk in again.chunks(create::MOST_IN_ONE) {
+        let (jails, made): (Vec<&Jail>, Vec<_>) = chunk.iter().cloned().unzip();
+        delete::destroy(&mut found.plan, inventory, &mut epoch, &jails);
+        create::make(&mut found.plan, inventory, &mut epoch, &made)?;
     }
     Ok(())
 }

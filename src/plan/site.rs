@@ -160,38 +160,62 @@ pub fn set_track(inventory: &Inventory, name: &TrackName, track: &Track) -> Resu
     })
 }
 
+/// What the adoption of a replica was asked, and what it found.
+#[derive(Debug, Clone)]
+pub struct Adopt {
+    /// Every `ezz:*` property of the site's own datasets and sealed snapshots that came with the
+    /// receive: dataset, property, value.
+    pub received: Vec<(String, String, String)>,
+    /// The id it has from now on. Not the one it came with: locks and what a host keeps of running
+    /// jails go by it, and the site it is a replica of may be on the same host.
+    pub id: String,
+    /// The site directory from now on; none = as it came.
+    pub directory: Option<PathBuf>,
+}
+
 /// Plans the adoption of a replica: everything that came by a receive is written here, and the
 /// holds, which no stream carries, are put back.
-///
-/// `received` is every `ezz:*` property of the site's own datasets and sealed snapshots with its
-/// value, read from the pool.
-pub fn adopt(inventory: &Inventory, received: &[(String, String, String)]) -> Plan {
+pub fn adopt(inventory: &Inventory, request: &Adopt) -> Plan {
     let site = &inventory.site;
+    let layout = &site.layout;
     let mut plan = Plan::default();
     if !site.replica {
-        plan.note(format!("{} is no replica", site.layout.site));
+        plan.note(format!("{} is no replica", layout.site));
         return plan;
     }
-    let sets = received
-        .iter()
-        .filter(|(_, name, _)| name != property::EPOCH)
-        .map(|(dataset, property, value)| Set {
-            dataset: dataset.clone(),
-            property: property.clone(),
-            expect: Expect::Any,
-            value: Some(value.clone()),
-        })
-        .collect();
-    // Holds first: once it is no replica any more, a sealed generation is held.
+    // The commit comes last: cut short before it, it is a replica still, and is adopted again.
+    if let Some(directory) = &request.directory {
+        for dataset in [&layout.site, &layout.jails] {
+            plan.push(Step::Property {
+                dataset: dataset.clone(),
+                property: "mountpoint".to_owned(),
+                value: directory.to_string_lossy().into_owned(),
+            });
+        }
+    }
     let snapshots = inventory
         .generations
         .values()
         .filter(|generation| generation.sealed())
-        .flat_map(|generation| holds(&site.layout, generation.id))
+        .flat_map(|generation| holds(layout, generation.id))
         .collect();
     plan.push(Step::Hold { snapshots });
+    let sets = request
+        .received
+        .iter()
+        .filter(|(_, name, _)| name != property::EPOCH)
+        .map(|(dataset, name, value)| {
+            let own = name == property::ID && *dataset == layout.site.to_string();
+            Set {
+                dataset: dataset.clone(),
+                property: name.clone(),
+                expect: Expect::Any,
+                value: Some(if own { &request.id } else { value }.clone()),
+            }
+        })
+        .collect();
     plan.push(Step::Commit {
-        site: site.layout.site.clone(),
+        site: layout.site.clone(),
         commit: Commit::Set {
             epoch: site.epoch,
             sets,
@@ -199,18 +223,6 @@ pub fn adopt(inventory: &Inventory, received: &[(String, String, String)]) -> Pl
         },
     });
     plan
-}
-
-/// Adds what gives a site another directory: the two properties that say where it is.
-pub fn move_directory(plan: &mut Plan, inventory: &Inventory, directory: &std::path::Path) {
-    let layout = &inventory.site.layout;
-    for dataset in [&layout.site, &layout.jails] {
-        plan.push(Step::Property {
-            dataset: dataset.clone(),
-            property: "mountpoint".to_owned(),
-            value: directory.to_string_lossy().into_owned(),
-        });
-    }
 }
 
 /// The two snapshots of a generation, which are held.

@@ -5,8 +5,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::cgroup;
 use super::paths::Paths;
-use super::start::{PROGRAMS, SECCOMP_PACKAGE, can_map_ids, controllers, seccomp_profile};
+use super::start::{PROGRAMS, SECCOMP_PACKAGE, can_map_ids, seccomp_profile};
 use crate::exec::{Exec, find};
 use crate::ports::{Check, Level};
 
@@ -95,7 +96,7 @@ fn seccomp() -> Check {
 
 fn cgroups() -> Check {
     let what = "cgroups";
-    let found = controllers();
+    let found = cgroup::controllers();
     if found.is_empty() {
         let hint = "boot with systemd.unified_cgroup_hierarchy=1".to_owned();
         return check(what, Level::Bad, "no unified hierarchy", Some(hint));

@@ -1,20 +1,20 @@
 //! Commands in a running jail.
 //!
-//! With a terminal, crun makes a pty in the jail and relays. Without, the command gets our
-//! streams, but never a terminal of the host's: that one is relayed through pipes here. How the
+//! With a terminal, the command gets one of the jail's (`relay`). Without, it gets our streams, but
+//! never a terminal of the host's: that one is relayed through pipes here. How the
 //! command runs is given to crun as a whole process specification, since with single options an
 //! ordinary user would get the jail's capabilities.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 
 use command_fds::{CommandFdExt, FdMapping};
-use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::termios::tcgetwinsize;
 use serde::Deserialize;
@@ -22,6 +22,7 @@ use serde::Deserialize;
 use super::bundle::exec_process;
 use super::inside::Inside;
 use super::paths::Paths;
+use super::relay::Console;
 use super::users::{Account, lookup};
 use super::{file, program, runtime, state};
 use crate::exec::ExecError;
@@ -53,14 +54,25 @@ pub(super) fn exec(
     }
     let text = specification(spec, request)?;
     let program = program("run a command in", name);
+    let directory = paths.exits();
+    let console = request
+        .terminal
+        .then(|| Console::new(&directory))
+        .transpose()
+        .map_err(file("make a socket in", &directory))?;
     let exec = runtime::crun(paths)
         .map_err(&program)?
         .arg(format!("--log=/proc/self/fd/{LOG}"))
         .arg("--log-format=json")
         .arg("exec")
+        .args(
+            console
+                .iter()
+                .flat_map(|console| [OsStr::new("--console-socket"), console.path().as_os_str()]),
+        )
         .arg(format!("--process=/proc/self/fd/{SPECIFICATION}"))
         .arg(paths.container(name));
-    let run = || -> io::Result<(std::process::ExitStatus, Vec<u8>)> {
+    let run = |console: Option<&Console>| -> io::Result<(ExitStatus, Vec<u8>)> {
         let mut specification = memory("process")?;
         specification.write_all(&text)?;
         let mut log = memory("log")?;
@@ -77,17 +89,16 @@ pub(super) fn exec(
                 },
             ])
             .map_err(io::Error::other)?;
-        let status = if request.terminal {
-            with_terminal(command)?
-        } else {
-            without_terminal(command)?
+        let status = match console {
+            Some(console) => console.run(command)?,
+            None => without_terminal(command)?,
         };
         log.rewind()?;
         let mut said = Vec::new();
         log.read_to_end(&mut said)?;
         Ok((status, said))
     };
-    let (status, said) = run().map_err(|source| {
+    let (status, said) = run(console.as_ref()).map_err(|source| {
         program(ExecError::Start {
             command: exec.shown(),
             source,
@@ -179,30 +190,7 @@ fn memory(name: &str) -> io::Result<File> {
     Ok(memfd_create(name, MemfdFlags::CLOEXEC)?.into())
 }
 
-/// crun has our terminal in raw mode meanwhile; if it is killed, nobody but us puts it back.
-fn with_terminal(mut command: Command) -> io::Result<std::process::ExitStatus> {
-    let saved = Saved::of_stdin()?;
-    let status = command.status();
-    drop(saved);
-    status
-}
-
-struct Saved(Termios);
-
-impl Saved {
-    fn of_stdin() -> io::Result<Self> {
-        Ok(Saved(tcgetattr(io::stdin())?))
-    }
-}
-
-impl Drop for Saved {
-    fn drop(&mut self) {
-        // If it has gone, there is nothing to put back.
-        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.0);
-    }
-}
-
-fn without_terminal(mut command: Command) -> io::Result<std::process::ExitStatus> {
+fn without_terminal(mut command: Command) -> io::Result<ExitStatus> {
     let piped = |terminal: bool| {
         if terminal {
             Stdio::piped()

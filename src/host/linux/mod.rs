@@ -6,6 +6,7 @@
 //! Not here: mounting datasets, and which generation a jail should run.
 
 mod bundle;
+mod cgroup;
 mod checks;
 mod enter;
 mod identity;
@@ -13,6 +14,7 @@ mod ids;
 mod inside;
 mod paths;
 mod process;
+mod relay;
 mod runtime;
 mod seccomp;
 mod start;

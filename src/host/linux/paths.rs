@@ -110,9 +110,9 @@ impl Paths {
         format!("/ezz/{}/{name}", self.short())
     }
 
-    /// The cgroup of the site's conmons. No jail can be called so.
-    pub(super) fn watchers(&self) -> String {
-        format!("/ezz/{}/_conmon", self.short())
+    /// The cgroup of its conmon, and of crun while that makes it. No jail can be called so.
+    pub(super) fn watcher(&self, name: &JailName) -> String {
+        format!("/ezz/{}/_{name}", self.short())
     }
 
     fn short(&self) -> &str {
@@ -173,6 +173,7 @@ mod tests {
         );
         assert_eq!(paths.container(&name), "ezz-0f8b6a52-web1");
         assert_eq!(paths.cgroup(&name), "/ezz/0f8b6a52/web1");
-        assert!(JailName::parse("_conmon").is_err());
+        assert_eq!(paths.watcher(&name), "/ezz/0f8b6a52/_web1");
+        assert!(JailName::parse("_web1").is_err());
     }
 }

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -17,13 +17,10 @@ use serde::Deserialize;
 
 use super::paths::{self, Paths};
 use super::process::{Process, readable};
-use super::{file, program};
+use super::{cgroup, file, program};
 use crate::exec::{Exec, ExecError};
 use crate::name::JailName;
 use crate::ports::HostError;
-
-/// Where the unified cgroup hierarchy is.
-pub(super) const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// The console's log is cut when it has this many bytes.
 const LOG_SIZE: u64 = 4 << 20;
@@ -89,7 +86,7 @@ pub(super) fn create(paths: &Paths, name: &JailName) -> Result<(), HostError> {
             source,
         })
     })?;
-    let outcome = handshake(paths, &mut child, sync, start);
+    let outcome = handshake(&paths.watcher(name), &mut child, sync, start);
     let refused = |why: String| HostError::Start {
         jail: name.clone(),
         why,
@@ -161,14 +158,9 @@ fn conmon(paths: &Paths, name: &JailName) -> Result<Exec, ExecError> {
 }
 
 /// Moves conmon away from our cgroup, lets it go on, and waits for what it tells.
-fn handshake(
-    paths: &Paths,
-    child: &mut Child,
-    sync: OwnedFd,
-    start: OwnedFd,
-) -> io::Result<Report> {
+fn handshake(cgroup: &str, child: &mut Child, sync: OwnedFd, start: OwnedFd) -> io::Result<Report> {
     // Else it would end with the service or the session that ezz was called from.
-    let moved = watcher_cgroup(paths, child.id());
+    let moved = cgroup::enter(cgroup, child.id());
     File::from(start).write_all(b"x")?;
     let report = moved.and_then(|()| {
         if !readable(&sync.as_fd(), CREATE)? {
@@ -187,12 +179,6 @@ fn handshake(
     // It has left a child behind that goes on.
     child.wait()?;
     report
-}
-
-fn watcher_cgroup(paths: &Paths, pid: u32) -> io::Result<()> {
-    let cgroup = PathBuf::from(format!("{CGROUPS}{}", paths.watchers()));
-    fs::create_dir_all(&cgroup)?;
-    fs::write(cgroup.join("cgroup.procs"), pid.to_string())
 }
 
 /// Lets the first process of a created container go.
@@ -267,19 +253,15 @@ pub(super) fn delete(paths: &Paths, name: &JailName) -> Result<(), HostError> {
     }
 }
 
-/// Waits for a jail's conmon to end, and ends it if it does not.
+/// Waits for a jail's conmon to end, and ends it if it does not, with a crun that it had started.
 pub(super) fn end_conmon(paths: &Paths, name: &JailName, time: Duration) -> Result<(), HostError> {
     let pid = paths.jail(name).join("conmon.pid");
+    let watcher = paths.watcher(name);
     let error = file("end the conmon of", &pid);
-    if let Some(conmon) = Process::find(&pid, &paths.watchers()).map_err(&error)? {
-        if !conmon.wait(time).map_err(&error)? {
-            conmon
-                .signal(rustix::process::Signal::KILL)
-                .map_err(&error)?;
-            conmon.wait(Duration::from_secs(5)).map_err(&error)?;
-        }
+    if let Some(conmon) = Process::find(&pid, &watcher).map_err(&error)? {
+        conmon.wait(time).map_err(&error)?;
     }
-    Ok(())
+    cgroup::remove(&watcher)
 }
 
 /// The last lines of the console's log, without conmon's stamps.

@@ -16,7 +16,7 @@ use super::bundle::{Bundle, CAPABILITIES, Init};
 use super::ids::{self, IdRange, NamespaceError, UserNamespace};
 use super::inside::Inside;
 use super::paths::Paths;
-use super::{file, identity, process, program, runtime, seccomp, state, stop};
+use super::{cgroup, file, identity, process, program, runtime, seccomp, state, stop};
 use crate::exec::find;
 use crate::model::{Changed, Network};
 use crate::ports::{HostError, JailSpec};
@@ -71,7 +71,7 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
             init: &init,
             resolver,
             cgroup: &paths.cgroup(name),
-            limit_pids: controllers().iter().any(|c| c == "pids"),
+            limit_pids: cgroup::controllers().iter().any(|c| c == "pids"),
             seccomp,
         };
         let config = paths.jail(name).join("config.json");
@@ -140,13 +140,6 @@ pub(super) fn seccomp_profile() -> Result<Option<(PathBuf, String)>, HostError> 
         }
     }
     Ok(None)
-}
-
-/// The controllers of the unified hierarchy.
-pub(super) fn controllers() -> Vec<String> {
-    let path = Path::new(runtime::CGROUPS).join("cgroup.controllers");
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.split_whitespace().map(str::to_owned).collect()
 }
 
 /// That the datasets, and not the directories below their mounts, are given to the jail.

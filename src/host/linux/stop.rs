@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use super::bundle::OWN_INIT;
 use super::paths::{self, Paths};
 use super::process::{Process, signal_number};
-use super::{file, ids, runtime, state};
+use super::{cgroup, file, ids, runtime, state};
 use crate::model::Changed;
 use crate::name::JailName;
 use crate::ports::HostError;
@@ -136,7 +136,8 @@ pub(super) fn clear(paths: &Paths, name: &JailName) -> Result<bool, HostError> {
     // It writes the exit status before it ends.
     runtime::end_conmon(paths, name, REPORT)?;
     runtime::delete(paths, name)?;
-    remove_cgroup(paths, name)?;
+    // Of a container whose making was killed, crun knows nothing.
+    cgroup::remove(&paths.cgroup(name))?;
     for at in [paths.base(name), paths.root(name)] {
         detach(&at, name)?;
     }
@@ -152,16 +153,6 @@ pub(super) fn clear(paths: &Paths, name: &JailName) -> Result<bool, HostError> {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(found),
         Err(e) => Err(file("remove", &directory)(e)),
-    }
-}
-
-/// crun removes the cgroup of a container that it knows; not of one whose making was killed.
-fn remove_cgroup(paths: &Paths, name: &JailName) -> Result<(), HostError> {
-    let cgroup = format!("{}{}", runtime::CGROUPS, paths.cgroup(name));
-    match fs::remove_dir(&cgroup) {
-        Ok(()) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(file("remove", Path::new(&cgroup))(e)),
     }
 }
 

@@ -1,0 +1,321 @@
+//! Which module may know which: the map of `src`, kept true by reading the sources.
+//!
+//! A row may import only rows above it, so the direction of `src/lib.rs` needs no second rule, and
+//! a row lists exactly what its module imports, so the map cannot grow stale. Tests in a module
+//! are left out: they may look further than the code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// From the ground up. `main` is the binary, `lib` the list of modules.
+const LAYERS: &[(&str, &[&str])] = &[
+    ("name", &[]),
+    ("model", &["name"]),
+    ("profile", &[]),
+    ("plan", &["model", "name"]),
+    ("exec", &[]),
+    ("lock", &["name"]),
+    ("config", &["name"]),
+    ("syslog", &[]),
+    ("report", &[]),
+    // Worlds are files in directories: no plan, no ZFS, no host.
+    ("world", &["profile"]),
+    ("ports", &["exec", "model", "name", "plan", "profile"]),
+    ("observe", &["model", "name", "plan", "ports"]),
+    ("pool", &["exec", "model", "name", "plan", "ports"]),
+    // A host knows how a jail is run, never why: no plan, no world.
+    (
+        "host",
+        &["exec", "lock", "model", "name", "ports", "profile"],
+    ),
+    (
+        "apply",
+        &["model", "name", "observe", "plan", "ports", "profile"],
+    ),
+    (
+        "session",
+        &["apply", "lock", "model", "name", "observe", "plan", "ports"],
+    ),
+    (
+        "cli",
+        &[
+            "apply", "config", "exec", "host", "lock", "model", "name", "observe", "plan", "pool",
+            "ports", "profile", "report", "session", "syslog", "world",
+        ],
+    ),
+    ("main", &["cli", "report"]),
+];
+
+/// Words that only these files may have (a folder ends with a slash), and why.
+const ONLY: &[(&str, &[&str], &str)] = &[
+    ("Command::new", &["exec.rs"], "one place starts processes"),
+    ("Flock", &["lock.rs"], "one place locks"),
+    ("println!", &[], "report writes to streams it has locked"),
+    ("print!", &[], "report writes to streams it has locked"),
+    ("stdout().lock", &["report.rs"], "one place prints"),
+    ("stderr().lock", &["report.rs"], "one place prints"),
+    ("stdout().write_all", &["report.rs"], "one place prints"),
+    ("stderr().write_all", &["report.rs"], "one place prints"),
+    ("comfy_table", &["report.rs"], "one place prints"),
+    ("indicatif", &["cli/progress.rs"], "one place draws bars"),
+    (
+        "ezz_zfs",
+        &[
+            "ports.rs",
+            "pool.rs",
+            "observe.rs",
+            "host/",
+            "cli/init.rs",
+            "cli/error.rs",
+        ],
+        "what decides knows no system call",
+    ),
+    (
+        "SystemTime",
+        &[],
+        "a plan has no clock; the time of a seal comes from jiff, in install",
+    ),
+    ("jiff", &["cli/install.rs"], "one place asks for the time"),
+    (
+        "env::var",
+        &["host/"],
+        "options come from the command line; a console asks for TERM",
+    ),
+    (
+        "env::var_os",
+        &["exec.rs", "host/"],
+        "options come from the command line; a program needs the loader's path",
+    ),
+    ("unsafe", &[], "only the crate in zfs/ may"),
+];
+
+/// Words that a pure module has no use for.
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::process",
+    "std::time",
+    "std::env",
+    "std::net::Tcp",
+    "std::thread",
+    "nix::",
+    "rustix::",
+    "jiff::",
+    "uuid::",
+    "ezz_zfs",
+];
+const PURE: &[&str] = &["name", "model", "plan"];
+
+/// One source file, without comments and tests.
+struct Source {
+    /// Below `src`.
+    path: String,
+    code: String,
+}
+
+impl Source {
+    /// `plan` for `plan.rs` and all below `plan/`.
+    fn module(&self) -> &str {
+        let first = self
+            .path
+            .split('/')
+            .next()
+            .expect("a path has a first part");
+        first.strip_suffix(".rs").unwrap_or(first)
+    }
+
+    /// Every `crate::MODULE` and `ezz::MODULE` in it.
+    fn imports(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for prefix in ["crate::", "ezz::"] {
+            for (at, _) in self.code.match_indices(prefix) {
+                let before = self.code[..at].chars().next_back();
+                if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+                    continue;
+                }
+                let rest = &self.code[at + prefix.len()..];
+                match rest.strip_prefix('{') {
+                    None => found.extend(word(rest)),
+                    Some(group) => found.extend(heads(group)),
+                }
+            }
+        }
+        found.remove(self.module());
+        found
+    }
+}
+
+/// The identifier that a text begins with.
+fn word(text: &str) -> Option<String> {
+    let end = text
+        .find(|c: char| !c.is_alphanumeric() && c != '_')
+        .unwrap_or(text.len());
+    Some(text[..end].to_owned()).filter(|word| !word.is_empty())
+}
+
+/// The first words of the items of `{a::b, c, d::{e, f}}`, after its opening brace.
+fn heads(group: &str) -> Vec<String> {
+    let (mut depth, mut heads, mut begins) = (0, Vec::new(), true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => begins = true,
+            c if begins && (c.is_alphabetic() || c == '_') => {
+                heads.extend(word(&group[at..]));
+                begins = false;
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+/// Without comments, and without what follows the `#[cfg(test)]` of the module of tests.
+fn code(text: &str) -> String {
+    let text = text
+        .find("\n#[cfg(test)]\nmod tests")
+        .map_or(text, |at| &text[..at]);
+    text.lines()
+        .map(|line| {
+            let comment = line
+                .match_indices("//")
+                .map(|(at, _)| at)
+                // `//` in a string or an address follows a colon or a quote.
+                .find(|at| !line[..*at].ends_with([':', '"']));
+            comment.map_or(line, |at| &line[..at])
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        let entries = fs::read_dir(&directory).expect("src can be read");
+        for path in entries.map(|entry| entry.expect("src can be read").path()) {
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "rs") && !of_tests(&path) {
+                let text = fs::read_to_string(&path).expect("sources are UTF-8");
+                let below = path.strip_prefix(&root).expect("it was found there");
+                found.push(Source {
+                    path: below.to_string_lossy().into_owned(),
+                    code: code(&text),
+                });
+            }
+        }
+    }
+    assert!(found.len() > 50, "only {} sources were found", found.len());
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// Files that are modules of tests as a whole.
+fn of_tests(path: &Path) -> bool {
+    ["tests.rs", "testing.rs"]
+        .map(PathBuf::from)
+        .iter()
+        .any(|name| path.ends_with(name))
+}
+
+#[test]
+fn the_map_is_what_is_imported() {
+    let mut real: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources().iter().filter(|source| source.path != "lib.rs") {
+        let imports = real.entry(source.module().to_owned()).or_default();
+        imports.extend(source.imports());
+    }
+    let map: BTreeMap<String, BTreeSet<String>> = LAYERS
+        .iter()
+        .map(|(module, imports)| {
+            let imports = imports.iter().map(|name| (*name).to_owned()).collect();
+            ((*module).to_owned(), imports)
+        })
+        .collect();
+    for (module, imports) in &real {
+        let known = map
+            .get(module)
+            .unwrap_or_else(|| panic!("{module} is not in LAYERS"));
+        let new: Vec<_> = imports.difference(known).collect();
+        let gone: Vec<_> = known.difference(imports).collect();
+        assert!(
+            new.is_empty(),
+            "{module} imports {new:?}, which LAYERS does not allow"
+        );
+        assert!(
+            gone.is_empty(),
+            "{module} does not import {gone:?} any more: take it out"
+        );
+    }
+    let modules = |map: &BTreeMap<String, _>| map.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(modules(&real), modules(&map));
+}
+
+#[test]
+fn imports_point_one_way() {
+    for (index, (module, imports)) in LAYERS.iter().enumerate() {
+        for import in *imports {
+            let below = LAYERS[..index].iter().any(|(lower, _)| lower == import);
+            assert!(below, "{module} is below {import}, or beside it");
+        }
+    }
+}
+
+#[test]
+fn what_decides_looks_at_nothing() {
+    for source in sources() {
+        if PURE.contains(&source.module()) {
+            for impure in IMPURE {
+                assert!(!source.code.contains(impure), "{}: {impure}", source.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn each_power_has_one_place() {
+    for source in sources() {
+        for (text, places, why) in ONLY {
+            let allowed = places.iter().any(|place| {
+                source.path == *place || place.ends_with('/') && source.path.starts_with(place)
+            });
+            assert!(
+                allowed || !has(&source.code, text),
+                "{} has {text}: {why}",
+                source.path
+            );
+        }
+    }
+}
+
+/// Whether a text has these words, not as a part of longer ones.
+fn has(code: &str, words: &str) -> bool {
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(words).any(|(at, _)| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + words.len()..].chars().next();
+        !before.is_some_and(part) && !after.is_some_and(part)
+    })
+}
+
+/// The reader itself: a check that sees nothing would pass for ever.
+#[test]
+fn the_reader_reads() {
+    let source = Source {
+        path: "plan/made_up.rs".to_owned(),
+        code: code(
+            "//! crate::comment\nuse crate::model::{A, B};\nuse crate::{name::{C, D}, ports, pool as p};\n\
+             fn f() { crate::host::x() } // crate::late\nlet x = mycrate::y;\n\
+             \n#[cfg(test)]\nmod tests { use crate::session; }\n",
+        ),
+    };
+    let imports: Vec<String> = source.imports().into_iter().collect();
+    assert_eq!(imports, ["host", "model", "name", "pool", "ports"]);
+    assert!(has("a println!(", "println!") && !has("eprintln!(", "println!"));
+    assert!(has("use ezz_zfs::x", "ezz_zfs") && !has("my_ezz_zfs", "ezz_zfs"));
+    assert!(has("unsafe {", "unsafe") && !has("forbid(unsafe_code)", "unsafe"));
+}

@@ -1,0 +1,273 @@
+//! `create`.
+
+use ezz::model::{JailConfig, Kind, Network};
+use ezz::name::GenerationId;
+use ezz::plan::create::{Choice, MOST_IN_ONE, Request, create};
+use ezz::plan::{Commit, Directory, Expect, Plan, PlanError};
+
+use super::inventory::*;
+
+fn request(list: &[&str]) -> Request {
+    Request {
+        names: names(list),
+        kind: Kind::Thin,
+        base: Choice::Track(track_name("main")),
+        hostname: None,
+        addresses: Vec::new(),
+        network: Network::Host,
+        quota: None,
+        start: false,
+    }
+}
+
+#[track_caller]
+fn planned(built: &Built, request: &Request) -> Plan {
+    create(&built.0, request).expect("a plan")
+}
+
+#[track_caller]
+fn refused(built: &Built, request: &Request) -> PlanError {
+    create(&built.0, request).expect_err("no plan")
+}
+
+/// The configurations that a plan's programs write.
+fn written(plan: &Plan) -> Vec<JailConfig> {
+    let jails = commits(plan).into_iter().filter_map(|commit| match commit {
+        Commit::Create { jails, .. } => Some(jails),
+        _ => None,
+    });
+    jails
+        .flatten()
+        .map(|jail| serde_json::from_str(&jail.config).expect("an ezz:jail"))
+        .collect()
+}
+
+#[test]
+fn thin_jails_are_one_program_and_their_mounts() {
+    let plan = planned(&installed(), &request(&["a", "b"]));
+    assert_eq!(
+        told(&plan),
+        [
+            "epoch 5: clone a from tank/ezz/newjail/1@1 b from tank/ezz/newjail/1@1",
+            "mount tank/ezz/jails/a at /srv/jails/a",
+            "mount tank/ezz/jails/b at /srv/jails/b",
+            "write the derived files of a",
+            "write the derived files of b",
+        ]
+    );
+    let configs = written(&plan);
+    assert_eq!((&*configs[0].hostname, &*configs[1].hostname), ("a", "b"));
+    assert!(configs.iter().all(|config| config.skel == GenerationId(1)));
+    assert!(plan.notes.is_empty());
+}
+
+#[test]
+fn a_thick_jail_is_a_clone_of_the_base() {
+    let thick = Request {
+        kind: Kind::Thick,
+        ..request(&["a"])
+    };
+    let plan = planned(&installed(), &thick);
+    assert_eq!(
+        told(&plan)[0],
+        "epoch 5: clone a from tank/ezz/basejail/1@1"
+    );
+}
+
+#[test]
+fn a_pin_is_written_and_needs_no_track() {
+    let pinned = Request {
+        base: Choice::Pin("debian-12.2.2".to_owned()),
+        ..request(&["a"])
+    };
+    let plan = planned(&installed().sealed(2), &pinned);
+    assert_eq!(told(&plan)[0], "epoch 5: clone a from tank/ezz/newjail/2@2");
+    assert_eq!(
+        written(&plan)[0].base,
+        ezz::model::Base::Pin(GenerationId(2))
+    );
+}
+
+/// A kill before the last commit leaves `todo`, which says that the jail has never run.
+#[test]
+fn a_quota_is_left_to_do_until_it_is_set() {
+    let with_quota = Request {
+        quota: Some(1 << 30),
+        ..request(&["a", "b"])
+    };
+    let plan = planned(&installed(), &with_quota);
+    let told = told(&plan);
+    assert_eq!(told[2], "set quota=1073741824 on tank/ezz/jails/a");
+    assert!(
+        told[5].starts_with("epoch 6: ezz:jail of tank/ezz/jails/a to "),
+        "{told:?}"
+    );
+    assert_eq!(told.len(), 8);
+    let [
+        Commit::Create { jails, .. },
+        Commit::Set { sets, adopt, .. },
+    ] = commits(&plan)[..]
+    else {
+        panic!("{plan}");
+    };
+    assert!(!adopt);
+    for (jail, set) in jails.iter().zip(sets) {
+        assert!(jail.config.contains(r#""todo":[{"quota":1073741824}]"#));
+        assert_eq!(
+            set.expect,
+            Expect::Value(jail.config.clone()),
+            "compare and set"
+        );
+        assert!(!set.value.as_deref().expect("a value").contains("todo"));
+    }
+}
+
+#[test]
+fn a_start_mounts_the_base_once_and_comes_last() {
+    let start = Request {
+        start: true,
+        ..request(&["a", "b"])
+    };
+    let plan = planned(&installed().unmounted_base(1), &start);
+    assert_eq!(
+        told(&plan)[5..],
+        [
+            "mount tank/ezz/basejail/1 at /srv/jails/basejail/1, read-only",
+            "link the track main to generation 1",
+            "start a",
+            "start b",
+        ]
+    );
+}
+
+#[test]
+fn debris_of_the_same_name_is_destroyed_first() {
+    let plan = planned(&installed().unfinished("b"), &request(&["a", "b"]));
+    assert_eq!(
+        told(&plan)[..3],
+        [
+            "unmount tank/ezz/jails/b from /srv/jails/b",
+            "epoch 5: destroy tank/ezz/jails/b",
+            "epoch 6: clone a from tank/ezz/newjail/1@1 b from tank/ezz/newjail/1@1",
+        ]
+    );
+    assert_eq!(plan.notes, ["b was never finished: it is made again"]);
+}
+
+#[test]
+fn programs_have_a_thousand_jails_at_most() {
+    for count in [1, MOST_IN_ONE, MOST_IN_ONE + 1, 2 * MOST_IN_ONE + 500] {
+        let wanted: Vec<String> = (0..count).map(|n| format!("j{n}")).collect();
+        let list: Vec<&str> = wanted.iter().map(String::as_str).collect();
+        let quota = Some(1 << 20);
+        let plan = planned(
+            &installed(),
+            &Request {
+                quota,
+                ..request(&list)
+            },
+        );
+        told(&plan);
+        let mut made = Vec::new();
+        for commit in commits(&plan) {
+            match commit {
+                Commit::Create { jails, .. } => {
+                    assert!(jails.len() <= MOST_IN_ONE);
+                    made.extend(jails.iter().map(|jail| jail.name.clone()));
+                }
+                Commit::Set { sets, .. } => assert!(sets.len() <= MOST_IN_ONE),
+                other => panic!("{other}"),
+            }
+        }
+        assert_eq!(made, names(&list), "each once, in order");
+    }
+}
+
+#[test]
+fn what_is_in_the_way_is_refused() {
+    let site = installed().thin("old").stranger("odd").track("empty", None);
+    let one = |list: &[&str]| refused(&site, &request(list)).to_string();
+    assert_eq!(one(&["a", "old"]), "the jail old exists already");
+    assert_eq!(one(&["a", "a"]), "the jail a is named twice");
+    assert_eq!(
+        one(&["empty"]),
+        "empty is the name of a track, and cannot be a jail's"
+    );
+    assert!(one(&["odd"]).ends_with("it is odd"));
+    for (directory, words) in [
+        (Directory::Occupied, "not an empty directory"),
+        (Directory::Mounted, "mounted there"),
+    ] {
+        let site = site.clone().directory("a", directory);
+        let why = refused(&site, &request(&["a"])).to_string();
+        assert!(why.contains("/srv/jails/a") && why.contains(words), "{why}");
+    }
+    planned(
+        &site.clone().directory("a", Directory::Free),
+        &request(&["a"]),
+    );
+}
+
+#[test]
+fn a_base_that_is_not_there_is_refused() {
+    let on = |base| Request {
+        base,
+        ..request(&["a"])
+    };
+    let site = installed().staged(2).track("empty", None);
+    let why = |base| refused(&site, &on(base)).to_string();
+    let track = |name| Choice::Track(track_name(name));
+    assert_eq!(why(track("none")), "there is no track none");
+    assert_eq!(why(track("empty")), "the track empty has no generation yet");
+    let staged = why(Choice::Pin("2".to_owned()));
+    assert_eq!(staged, r#"there is no sealed generation "2""#);
+    // A track that names what is not sealed is broken: no jail is made of it.
+    let broken = refused(&site.clone().track("main", Some(2)), &request(&["a"]));
+    assert!(matches!(broken, PlanError::NoBase { .. }), "{broken}");
+}
+
+#[test]
+fn one_of_a_kind_is_given_to_one_jail() {
+    let address = "192.0.2.7/24".parse().expect("an address");
+    let two = Request {
+        hostname: Some("h".to_owned()),
+        ..request(&["a", "b"])
+    };
+    assert!(matches!(refused(&installed(), &two), PlanError::OnlyOne(_)));
+    let two = Request {
+        addresses: vec![address],
+        ..request(&["a", "b"])
+    };
+    assert!(matches!(refused(&installed(), &two), PlanError::OnlyOne(_)));
+    let mut site = installed().thin("old");
+    let other_prefix = "em0|192.0.2.7/32".parse().expect("an address");
+    site.with_jail("old", |jail| {
+        let config = jail.config.as_mut().expect("valid");
+        config.addresses = vec![other_prefix];
+    });
+    let taken = Request {
+        names: names(&["a"]),
+        ..two
+    };
+    let why = refused(&site, &taken).to_string();
+    assert_eq!(why, "the address 192.0.2.7/24 is the jail old's");
+}
+
+#[test]
+fn too_little_space_is_refused_before_anything_is_done() {
+    let mut site = installed();
+    site.0.inventory.site.available = 2 * 240 * 1024;
+    planned(&site, &request(&["a", "b"]));
+    let why = refused(&site, &request(&["a", "b", "c"]));
+    assert!(matches!(why, PlanError::Space { .. }), "{why}");
+}
+
+#[test]
+fn a_replica_and_another_format_are_left_alone() {
+    let why = refused(&installed().replica(), &request(&["a"]));
+    assert!(matches!(why, PlanError::Replica(_)), "{why}");
+    let mut newer = installed();
+    newer.0.inventory.site.format = 2;
+    let why = refused(&newer, &request(&["a"])).to_string();
+    assert_eq!(why, "tank/ezz has format 2, and this ezz knows 1");
+}

@@ -1,0 +1,90 @@
+//! `delete`.
+
+use ezz::plan::delete::{Below, Request, delete};
+use ezz::plan::{Commit, PlanError};
+
+use super::inventory::*;
+
+fn request(list: &[&str], foreign: bool, below: &[(&str, &[&str])]) -> Request {
+    let below = below.iter().zip(900..).map(|((name, clones), guid)| Below {
+        name: (*name).to_owned(),
+        guid,
+        clones: clones.iter().map(|clone| (*clone).to_owned()).collect(),
+    });
+    Request {
+        names: names(list),
+        foreign,
+        below: below.collect(),
+    }
+}
+
+#[test]
+fn it_stops_unmounts_destroys_in_one_program_and_clears_up() {
+    let site = installed().thin("a").thin("b").running("b");
+    let plan = delete(&site.0, &request(&["a", "b"], false, &[])).expect("a plan");
+    assert_eq!(
+        told(&plan),
+        [
+            "stop b",
+            "unmount tank/ezz/jails/a from /srv/jails/a",
+            "unmount tank/ezz/jails/b from /srv/jails/b",
+            "epoch 5: destroy tank/ezz/jails/a tank/ezz/jails/b",
+            "remove the derived files of a",
+            "remove the empty directory /srv/jails/a",
+            "remove the derived files of b",
+            "remove the empty directory /srv/jails/b",
+        ]
+    );
+    // By guid: another dataset of that name is left alone.
+    let [Commit::Destroy { doomed, .. }] = commits(&plan)[..] else {
+        panic!("{plan}");
+    };
+    let guids: Vec<u64> = doomed.iter().map(|doomed| doomed.guid).collect();
+    assert_eq!(guids, [7000, 7001]);
+}
+
+#[test]
+fn what_ezz_did_not_make_is_named_and_goes_only_when_told() {
+    let site = installed().thin("a").thin("ab");
+    let below: &[(&str, &[&str])] = &[
+        ("tank/ezz/jails/a/sub@s", &[]),
+        ("tank/ezz/jails/a/sub", &[]),
+        ("tank/ezz/jails/a@backup", &[]),
+    ];
+    let why = delete(&site.0, &request(&["a"], false, below)).expect_err("foreign");
+    assert_eq!(
+        why.to_string(),
+        "tank/ezz/jails/a has what ezz did not make: tank/ezz/jails/a/sub@s, \
+         tank/ezz/jails/a/sub, tank/ezz/jails/a@backup"
+    );
+    // Another jail whose name begins alike has none of it.
+    delete(&site.0, &request(&["ab"], false, below)).expect("a plan");
+    let plan = delete(&site.0, &request(&["a"], true, below)).expect("told to");
+    assert_eq!(
+        told(&plan)[1],
+        "epoch 5: destroy tank/ezz/jails/a/sub@s tank/ezz/jails/a/sub \
+         tank/ezz/jails/a@backup tank/ezz/jails/a"
+    );
+}
+
+#[test]
+fn a_clone_elsewhere_stops_it_even_when_told() {
+    let site = installed().thin("a");
+    let below: &[(&str, &[&str])] = &[("tank/ezz/jails/a@s", &["tank/theirs"])];
+    let why = delete(&site.0, &request(&["a"], true, below)).expect_err("a dependent");
+    assert!(matches!(&why, PlanError::Dependents { list, .. } if list == &["tank/theirs"]));
+}
+
+#[test]
+fn the_wrong_jails_are_refused() {
+    let site = installed().thin("a").stranger("odd");
+    let why = |list: &[&str]| {
+        let refused = delete(&site.0, &request(list, true, &[]));
+        refused.expect_err("no plan").to_string()
+    };
+    assert_eq!(why(&["a", "nosuch"]), "there is no jail nosuch");
+    assert_eq!(why(&["a", "a"]), "the jail a is named twice");
+    assert!(why(&["odd"]).ends_with("it is odd"));
+    let replica = delete(&site.clone().replica().0, &request(&["a"], false, &[]));
+    assert!(matches!(replica, Err(PlanError::Replica(_))));
+}

@@ -1,0 +1,256 @@
+//! `doctor`: what it finds, and the plan of `--repair`.
+
+use std::path::PathBuf;
+
+use ezz::model::{Base, JailConfig, Kind, Stranger};
+use ezz::name::{GenerationId, SnapshotName};
+use ezz::plan::doctor::{Diagnosis, Facts, Severity, diagnose};
+use ezz::plan::site::holds;
+
+use super::inventory::*;
+
+/// The facts of a healthy site.
+fn healthy(built: &Built) -> Facts {
+    let inventory = &built.0.inventory;
+    let mut facts = Facts {
+        directory: Some((0o700, 0)),
+        ..Facts::default()
+    };
+    for id in inventory.generations.keys() {
+        for snapshot in holds(&inventory.site.layout, *id) {
+            facts.holds.insert(snapshot, Some(vec!["ezz".to_owned()]));
+        }
+    }
+    for (name, track) in &inventory.tracks {
+        let link = track.current.map(|id| PathBuf::from(format!("../{id}")));
+        facts.links.insert(name.clone(), link);
+    }
+    facts
+}
+
+#[track_caller]
+fn diagnosed(built: &Built, facts: &Facts) -> Diagnosis {
+    diagnose(&built.0, facts, false).expect("a diagnosis")
+}
+
+fn snapshot(text: &str) -> SnapshotName {
+    SnapshotName::parse(text).expect("a snapshot's name")
+}
+
+/// `Severity object: what`, and whether it can be mended.
+fn findings(diagnosis: &Diagnosis) -> Vec<String> {
+    let line = |found: &ezz::plan::doctor::Finding| {
+        let mend = if found.repairable { ", mended" } else { "" };
+        format!(
+            "{:?} {}: {}{mend}",
+            found.severity, found.object, found.what
+        )
+    };
+    diagnosis.findings.iter().map(line).collect()
+}
+
+#[test]
+fn a_healthy_site_has_no_findings_and_no_plan() {
+    let site = installed().thin("a").running("a");
+    let diagnosis = diagnosed(&site, &healthy(&site));
+    assert_eq!(findings(&diagnosis), [""; 0]);
+    assert!(diagnosis.plan.steps.is_empty());
+}
+
+/// Everything at once: what is read first is the site, then tracks, generations, jails, the host.
+fn ailing() -> (Built, Facts) {
+    let mut site = installed().staged(2).thin("a").unfinished("b");
+    site.0.inventory.site.mounted = false;
+    site.with_base(1, |base| base.mounted = false);
+    site.with_jail("a", |jail| jail.mounted = false);
+    let mut facts = healthy(&site);
+    facts.abandoned = vec![GenerationId(2)];
+    facts
+        .links
+        .insert(track_name("main"), Some(PathBuf::from("../9")));
+    facts
+        .holds
+        .insert(snapshot("tank/ezz/newjail/1@1"), Some(Vec::new()));
+    facts
+        .drift
+        .insert(jail_name("a"), vec![PathBuf::from("/etc/a.conf")]);
+    facts.derived = vec![jail_name("a"), jail_name("gone")];
+    (site, facts)
+}
+
+#[test]
+fn a_repair_goes_from_the_site_to_the_jails() {
+    let (site, facts) = ailing();
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(
+        findings(&diagnosis),
+        [
+            "Debris tank/ezz: it is not mounted, mended",
+            "Debris track main: its link does not point to its generation, mended",
+            "Debris generation debian-12.1.1: its base is not mounted, mended",
+            "Debris tank/ezz/newjail/1@1: ezz's hold is missing, mended",
+            "Debris generation 2: it was never sealed, and nobody is building it, mended",
+            "Debris jail a: it is not mounted, mended",
+            "Debris jail a: derived files are missing or differ: /etc/a.conf, mended",
+            "Debris jail b: it was never finished: it is made again, mended",
+            "Debris jail gone: the host keeps files of a jail that is not there, mended",
+        ]
+    );
+    let told = told(&diagnosis.plan);
+    let clear_b = told
+        .iter()
+        .position(|line| line == "epoch 5: destroy tank/ezz/jails/b");
+    assert_eq!(
+        told[..6],
+        [
+            "mount tank/ezz at /srv/jails",
+            "link the track main to generation 1",
+            "mount tank/ezz/basejail/1 at /srv/jails/basejail/1, read-only",
+            "hold tank/ezz/newjail/1@1",
+            "unmount tank/ezz/newjail/2 from /srv/jails/newjail/2",
+            "destroy tank/ezz/newjail/2",
+        ]
+    );
+    assert_eq!(clear_b, Some(13), "{told:#?}");
+    assert_eq!(told[14], "epoch 6: clone b from tank/ezz/newjail/1@1");
+    assert_eq!(
+        told.last().map(String::as_str),
+        Some("remove the derived files of gone")
+    );
+}
+
+/// At boot: nothing is destroyed, committed or held; mounts, links and files only.
+#[test]
+fn derived_only_touches_nothing_of_the_pool() {
+    let (site, facts) = ailing();
+    let diagnosis = diagnose(&site.0, &facts, true).expect("a diagnosis");
+    assert_eq!(
+        told(&diagnosis.plan),
+        [
+            "mount tank/ezz at /srv/jails",
+            "link the track main to generation 1",
+            "mount tank/ezz/basejail/1 at /srv/jails/basejail/1, read-only",
+            "mount tank/ezz/jails/a at /srv/jails/a",
+            "write the derived files of a",
+            "remove the derived files of gone",
+        ]
+    );
+    assert_eq!(diagnosis.findings.len(), 9, "the rest is told all the same");
+}
+
+#[test]
+fn unfinished_jails_are_made_again_together() {
+    let mut site = installed().unfinished("a").unfinished("b").unfinished("c");
+    site.with_jail("c", |jail| {
+        jail.config.as_mut().expect("valid").skel = GenerationId(9);
+    });
+    let diagnosis = diagnosed(&site, &healthy(&site));
+    let broken = "Broken jail c: it was never finished, and generation 9 is not there";
+    assert_eq!(findings(&diagnosis)[2], broken);
+    let told = told(&diagnosis.plan);
+    assert_eq!(
+        told[2],
+        "epoch 5: destroy tank/ezz/jails/a tank/ezz/jails/b"
+    );
+    assert_eq!(
+        told[3],
+        "epoch 6: clone a from tank/ezz/newjail/1@1 b from tank/ezz/newjail/1@1"
+    );
+    assert!(
+        !told.iter().any(|line| line.contains("jails/c")),
+        "{told:#?}"
+    );
+}
+
+#[test]
+fn what_is_broken_is_told_and_not_touched() {
+    let pinned = JailConfig {
+        base: Base::Pin(GenerationId(8)),
+        ..config(Kind::Thin, 7)
+    };
+    let mut site = installed()
+        .staged(3)
+        .track("old", Some(9))
+        .jail("p", pinned);
+    site.with_base(1, |base| base.written = 4096);
+    site.with_base(3, |base| base.snapshot = Some(1));
+    site = site.stranger("odd");
+    let mut facts = healthy(&site);
+    facts.holds.insert(snapshot("tank/ezz/newjail/1@1"), None);
+    facts.derived = vec![jail_name("ghost")];
+    let site = site.running("ghost");
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(
+        findings(&diagnosis),
+        [
+            "Broken track old: it names generation 9, which is not there or not sealed",
+            "Broken generation debian-12.1.1: 4096 bytes were written to its base after the seal: \
+             `ezz worlds verify` tells what",
+            "Broken tank/ezz/newjail/1@1: the snapshot is missing",
+            "Broken generation 3: it has its snapshot and no seal on it",
+            "Broken jail odd: it is odd",
+            "Broken jail p: the generation 7 that it was merged to is not there",
+            "Broken jail p: it is pinned to 8, which is not there",
+            "Broken jail ghost: it runs, and has no dataset",
+        ]
+    );
+    assert!(diagnosis.plan.steps.is_empty(), "{}", diagnosis.plan);
+}
+
+#[test]
+fn what_is_not_ezzs_is_named_and_left_alone() {
+    let mut site = installed().staged(2).thin("a");
+    site.0.inventory.strangers.push(Stranger {
+        dataset: "tank/ezz/basejail/1@theirs".to_owned(),
+        why: "a snapshot that ezz did not make".to_owned(),
+    });
+    let mut facts = healthy(&site);
+    let both = vec!["ezz".to_owned(), "zrepl".to_owned()];
+    facts
+        .holds
+        .insert(snapshot("tank/ezz/basejail/1@1"), Some(both));
+    facts.deep = vec!["tank/ezz/jails/a/inner".to_owned()];
+    let diagnosis = diagnosed(&site, &facts);
+    assert!(
+        diagnosis
+            .findings
+            .iter()
+            .all(|found| found.severity == Severity::Info)
+    );
+    assert_eq!(diagnosis.findings.len(), 4, "{:?}", findings(&diagnosis));
+    assert!(diagnosis.plan.steps.is_empty());
+}
+
+#[test]
+fn others_may_not_reach_into_the_site_directory() {
+    let site = installed();
+    for (mode, owner) in [(0o755, 0), (0o700, 1000), (0o711, 0)] {
+        let facts = Facts {
+            directory: Some((mode, owner)),
+            ..healthy(&site)
+        };
+        let diagnosis = diagnosed(&site, &facts);
+        assert_eq!(told(&diagnosis.plan), ["mount tank/ezz at /srv/jails"]);
+    }
+}
+
+#[test]
+fn a_running_jails_files_wait_until_it_has_stopped() {
+    let site = installed().thin("a").running("a");
+    let mut facts = healthy(&site);
+    facts
+        .drift
+        .insert(jail_name("a"), vec![PathBuf::from("/etc/a.conf")]);
+    let diagnosis = diagnosed(&site, &facts);
+    assert!(findings(&diagnosis)[0].ends_with("(restored after it stops)"));
+    assert!(diagnosis.plan.steps.is_empty());
+}
+
+#[test]
+fn a_replica_is_told_of_and_never_repaired() {
+    let (site, facts) = ailing();
+    let diagnosis = diagnosed(&site.replica(), &facts);
+    assert!(diagnosis.plan.steps.is_empty());
+    assert!(diagnosis.findings.iter().all(|found| !found.repairable));
+    assert!(findings(&diagnosis)[0].starts_with("Info tank/ezz: a replica"));
+}

@@ -1,0 +1,261 @@
+//! Inventories built by hand, and plans as lines.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ezz::model::{
+    Base, Generation, Half, Inventory, Jail, JailConfig, JailState, Kind, Layout, Network, Seal,
+    Site, Todo, Track, World,
+};
+use ezz::name::{DatasetName, GenerationId, JailName, TrackName};
+use ezz::plan::{Commit, Directory, Observed, Plan, Step};
+
+/// The epoch of every site that is made here.
+pub const EPOCH: u64 = 5;
+
+pub fn jail_name(text: &str) -> JailName {
+    JailName::parse(text).expect("a jail's name")
+}
+
+pub fn track_name(text: &str) -> TrackName {
+    TrackName::parse(text).expect("a track's name")
+}
+
+pub fn dataset(text: &str) -> DatasetName {
+    DatasetName::parse(text).expect("a dataset's name")
+}
+
+pub fn names(list: &[&str]) -> Vec<JailName> {
+    list.iter().map(|name| jail_name(name)).collect()
+}
+
+/// What a jail of the track main is configured to be.
+pub fn config(kind: Kind, generation: u32) -> JailConfig {
+    JailConfig {
+        kind,
+        base: Base::Track(track_name("main")),
+        skel: GenerationId(generation),
+        hostname: "h".to_owned(),
+        addresses: Vec::new(),
+        network: Network::Host,
+        todo: Vec::new(),
+        other: serde_json::Map::new(),
+    }
+}
+
+/// The site tank/ezz at /srv/jails, mounted, with nothing in it; then one thing after another.
+#[derive(Clone)]
+pub struct Built(pub Observed);
+
+/// An empty site.
+pub fn site() -> Built {
+    Built(Observed {
+        inventory: Inventory {
+            site: Site {
+                layout: Layout::new(dataset("tank/ezz")).expect("short"),
+                id: "id".to_owned(),
+                format: 1,
+                seq: 0,
+                epoch: EPOCH,
+                replica: false,
+                directory: PathBuf::from("/srv/jails"),
+                mounted: true,
+                available: 10 << 30,
+            },
+            tracks: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            jails: BTreeMap::new(),
+            scope: None,
+            strangers: Vec::new(),
+        },
+        states: BTreeMap::new(),
+        directories: BTreeMap::new(),
+    })
+}
+
+/// A site with generation 1, sealed, which the track main has as current.
+pub fn installed() -> Built {
+    site().sealed(1).track("main", Some(1))
+}
+
+impl Built {
+    fn half(&self, parent: &str, id: u32, sealed: bool) -> Half {
+        Half {
+            dataset: dataset(&format!("tank/ezz/{parent}/{id}")),
+            guid: u64::from(id) * 100,
+            mounted: parent == "basejail",
+            mountpoint: PathBuf::from(format!("/srv/jails/{parent}/{id}")),
+            referenced: 80 << 20,
+            used: 80 << 20,
+            snapshot: sealed.then_some(u64::from(id) * 100 + 1),
+            seal: sealed.then(|| Seal {
+                manifest: "m".to_owned(),
+                at: "2026-01-01T00:00:00Z".to_owned(),
+                other: serde_json::Map::new(),
+            }),
+            written: 0,
+            held: sealed,
+        }
+    }
+
+    fn generation(mut self, id: u32, sealed: bool) -> Self {
+        let generation = Generation {
+            id: GenerationId(id),
+            world: sealed.then(|| world(&format!("debian-12.{id}"))),
+            base: Some(self.half("basejail", id, sealed)),
+            skeleton: Some(self.half("newjail", id, sealed)),
+        };
+        self.0
+            .inventory
+            .generations
+            .insert(GenerationId(id), generation);
+        self.0.inventory.site.seq = self.0.inventory.site.seq.max(id);
+        self
+    }
+
+    /// A sealed generation, its base mounted.
+    pub fn sealed(self, id: u32) -> Self {
+        self.generation(id, true)
+    }
+
+    /// A generation that is being built.
+    pub fn staged(self, id: u32) -> Self {
+        self.generation(id, false)
+    }
+
+    /// A track.
+    pub fn track(mut self, name: &str, current: Option<u32>) -> Self {
+        let track = Track {
+            current: current.map(GenerationId),
+            ..Track::default()
+        };
+        self.0.inventory.tracks.insert(track_name(name), track);
+        self
+    }
+
+    /// A mounted jail with this configuration.
+    pub fn jail(mut self, name: &str, config: JailConfig) -> Self {
+        let jail = Jail {
+            name: jail_name(name),
+            dataset: dataset(&format!("tank/ezz/jails/{name}")),
+            guid: 7000 + self.0.inventory.jails.len() as u64,
+            config: Ok(config),
+            origin: Some("tank/ezz/newjail/1@1".to_owned()),
+            mountpoint: PathBuf::from(format!("/srv/jails/{name}")),
+            mounted: true,
+            used: 0,
+            referenced: 0,
+            quota: 0,
+        };
+        self.0.inventory.jails.insert(jail_name(name), jail);
+        self
+    }
+
+    /// A thin jail that follows main.
+    pub fn thin(self, name: &str) -> Self {
+        self.jail(name, config(Kind::Thin, 1))
+    }
+
+    /// A jail whose creation was interrupted before its quota was set.
+    pub fn unfinished(self, name: &str) -> Self {
+        let todo = vec![Todo::Quota(1 << 30)];
+        self.jail(
+            name,
+            JailConfig {
+                todo,
+                ..config(Kind::Thin, 1)
+            },
+        )
+    }
+
+    /// A dataset among the jails that ezz cannot use.
+    pub fn stranger(self, name: &str) -> Self {
+        let mut built = self.thin(name);
+        built.with_jail(name, |jail| jail.config = Err("it is odd".to_owned()));
+        built
+    }
+
+    pub fn running(mut self, name: &str) -> Self {
+        let state = JailState::Running { id: 42, base: None };
+        self.0.states.insert(jail_name(name), state);
+        self
+    }
+
+    pub fn directory(mut self, name: &str, directory: Directory) -> Self {
+        self.0.directories.insert(jail_name(name), directory);
+        self
+    }
+
+    pub fn replica(mut self) -> Self {
+        self.0.inventory.site.replica = true;
+        self
+    }
+
+    pub fn with_jail(&mut self, name: &str, change: impl FnOnce(&mut Jail)) {
+        let jail = self.0.inventory.jails.get_mut(&jail_name(name));
+        change(jail.expect("it was added"));
+    }
+
+    pub fn with_base(&mut self, id: u32, change: impl FnOnce(&mut Half)) {
+        let found = self.0.inventory.generations.get_mut(&GenerationId(id));
+        let base = found.and_then(|generation| generation.base.as_mut());
+        change(base.expect("it was added"));
+    }
+
+    pub fn unmounted_base(mut self, id: u32) -> Self {
+        self.with_base(id, |base| base.mounted = false);
+        self
+    }
+}
+
+pub fn world(label: &str) -> World {
+    World {
+        label: label.to_owned(),
+        profile: "debian".to_owned(),
+        os: "linux".to_owned(),
+        arch: "amd64".to_owned(),
+        source: None,
+        parent: None,
+        other: serde_json::Map::new(),
+    }
+}
+
+/// A plan as one line a step; a commit begins with the epoch that it expects.
+#[track_caller]
+pub fn told(plan: &Plan) -> Vec<String> {
+    let mut next = EPOCH;
+    let mut lines = Vec::new();
+    for step in &plan.steps {
+        let Step::Commit { commit, .. } = step else {
+            lines.push(step.to_string());
+            continue;
+        };
+        let epoch = match commit {
+            Commit::Init { .. } => {
+                lines.push(format!("commit: {commit}"));
+                continue;
+            }
+            Commit::Stage { epoch, .. }
+            | Commit::Seal { epoch, .. }
+            | Commit::Create { epoch, .. }
+            | Commit::Set { epoch, .. }
+            | Commit::Destroy { epoch, .. } => *epoch,
+        };
+        assert_eq!(
+            epoch, next,
+            "a commit that would find another epoch: {plan}"
+        );
+        next += 1;
+        lines.push(format!("epoch {epoch}: {commit}"));
+    }
+    lines
+}
+
+/// The commits of a plan.
+pub fn commits(plan: &Plan) -> Vec<&Commit> {
+    let commit = |step| match step {
+        &Step::Commit { ref commit, .. } => Some(commit),
+        _ => None,
+    };
+    plan.steps.iter().filter_map(commit).collect()
+}

@@ -1,0 +1,115 @@
+//! `start`, `stop`, `restart`.
+
+use ezz::model::{Base, JailConfig, Kind};
+use ezz::name::GenerationId;
+use ezz::plan::PlanError;
+use ezz::plan::run::{restart, start, stop};
+
+use super::inventory::*;
+
+#[test]
+fn a_start_restores_what_is_missing_below_it() {
+    let mut site = installed().unmounted_base(1).thin("a").thin("b");
+    site.with_jail("a", |jail| jail.mounted = false);
+    let plan = start(&site.0, &names(&["a", "b"])).expect("a plan");
+    assert_eq!(
+        told(&plan),
+        [
+            "mount tank/ezz/jails/a at /srv/jails/a",
+            "mount tank/ezz/basejail/1 at /srv/jails/basejail/1, read-only",
+            "link the track main to generation 1",
+            "start a",
+            "start b",
+        ]
+    );
+}
+
+#[test]
+fn an_unfinished_jail_is_made_again_before_it_starts() {
+    let site = installed().unfinished("a").unfinished("b");
+    let plan = start(&site.0, &names(&["a", "b"])).expect("a plan");
+    let told = told(&plan);
+    assert_eq!(
+        told[..4],
+        [
+            "unmount tank/ezz/jails/a from /srv/jails/a",
+            "epoch 5: destroy tank/ezz/jails/a",
+            "epoch 6: clone a from tank/ezz/newjail/1@1",
+            "mount tank/ezz/jails/a at /srv/jails/a",
+        ]
+    );
+    assert!(
+        told[5].starts_with("epoch 7: ezz:jail of tank/ezz/jails/a"),
+        "{told:?}"
+    );
+    assert_eq!(
+        told.iter().filter(|line| line.starts_with("epoch")).count(),
+        6
+    );
+    assert_eq!(told.last().map(String::as_str), Some("start b"));
+    assert_eq!(plan.notes.len(), 2);
+}
+
+#[test]
+fn a_second_time_says_so() {
+    let site = installed().thin("a").thin("b").running("a");
+    let plan = start(&site.0, &names(&["a"])).expect("a plan");
+    assert!(plan.steps.is_empty());
+    assert_eq!(plan.notes, ["a is running already"]);
+    let plan = stop(&site.0, &names(&["a", "b"])).expect("a plan");
+    assert_eq!(told(&plan), ["stop a"]);
+    assert_eq!(plan.notes, ["b is stopped already"]);
+}
+
+#[test]
+fn a_restart_takes_one_jail_down_at_a_time() {
+    let site = installed().thin("a").thin("b").running("a").running("b");
+    let plan = restart(&site.0, &names(&["a", "b"])).expect("a plan");
+    assert_eq!(
+        told(&plan),
+        [
+            "stop a",
+            "link the track main to generation 1",
+            "start a",
+            "stop b",
+            "start b",
+        ]
+    );
+}
+
+#[test]
+fn pinned_and_thick_jails_need_no_track() {
+    let pinned = JailConfig {
+        base: Base::Pin(GenerationId(2)),
+        ..config(Kind::Thin, 1)
+    };
+    let site = installed().sealed(2).unmounted_base(2).unmounted_base(1);
+    let site = site.jail("p", pinned).jail("t", config(Kind::Thick, 1));
+    let plan = start(&site.0, &names(&["p", "t"])).expect("a plan");
+    assert_eq!(
+        told(&plan),
+        [
+            "mount tank/ezz/basejail/2 at /srv/jails/basejail/2, read-only",
+            "start p",
+            "start t",
+        ]
+    );
+}
+
+#[test]
+fn without_its_base_or_on_a_replica_nothing_starts() {
+    let site = site()
+        .staged(1)
+        .track("main", Some(1))
+        .thin("a")
+        .stranger("odd");
+    let why = |list: &[&str]| start(&site.0, &names(list)).expect_err("no plan");
+    assert!(matches!(why(&["a"]), PlanError::NoBase { .. }));
+    assert!(matches!(why(&["odd"]), PlanError::Stranger { .. }));
+    assert!(matches!(why(&["none"]), PlanError::NoJail(_)));
+    let replica = installed().thin("a").replica();
+    let why = start(&replica.0, &names(&["a"])).expect_err("a replica");
+    assert!(matches!(why, PlanError::Replica(_)));
+    let why = restart(&replica.0, &names(&["a"])).expect_err("a replica");
+    assert!(matches!(why, PlanError::Replica(_)));
+}

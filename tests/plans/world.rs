@@ -1,0 +1,105 @@
+//! Stage, seal, reap.
+
+use ezz::model::Seal;
+use ezz::name::GenerationId;
+use ezz::plan::world::{reap, seal, stage};
+use ezz::plan::{Commit, Expect, Plan};
+
+use super::inventory::*;
+
+fn sealing(built: &Built, id: u32, track: &str) -> Plan {
+    let promise = Seal {
+        manifest: "m".to_owned(),
+        at: "2026-01-01T00:00:00Z".to_owned(),
+        other: serde_json::Map::new(),
+    };
+    let world = world("debian-12.1");
+    let inventory = &built.0.inventory;
+    seal(
+        inventory,
+        GenerationId(id),
+        &world,
+        &promise,
+        &track_name(track),
+    )
+    .expect("a plan")
+}
+
+#[test]
+fn a_number_is_taken_before_anything_is_made_of_it() {
+    let (plan, id) = stage(&installed().0.inventory).expect("a plan");
+    assert_eq!(id, GenerationId(2));
+    assert_eq!(
+        told(&plan),
+        [
+            "epoch 5: take the generation number 2",
+            "create tank/ezz/basejail/2 readonly=off sync=disabled",
+            "create tank/ezz/newjail/2 canmount=noauto sync=disabled",
+            "mount tank/ezz/basejail/2 at /srv/jails/basejail/2",
+            "mount tank/ezz/newjail/2 at /srv/jails/newjail/2",
+        ]
+    );
+}
+
+/// A number that was given away is never given again, not even if its generation is gone.
+#[test]
+fn numbers_come_from_the_site_and_not_from_what_is_there() {
+    let mut site = site();
+    site.0.inventory.site.seq = 41;
+    let (_, id) = stage(&site.0.inventory).expect("a plan");
+    assert_eq!(id, GenerationId(42));
+}
+
+#[test]
+fn the_first_world_of_a_track_is_its_current_one() {
+    let plan = sealing(&site().staged(1), 1, "main");
+    assert_eq!(
+        told(&plan),
+        [
+            "unmount tank/ezz/basejail/1 from /srv/jails/basejail/1",
+            "unmount tank/ezz/newjail/1 from /srv/jails/newjail/1",
+            r#"epoch 5: seal generation 1 and set ezz:track:main to {"current":1,"previous":null}"#,
+            "hold tank/ezz/basejail/1@1 tank/ezz/newjail/1@1",
+            "mount tank/ezz/basejail/1 at /srv/jails/basejail/1, read-only",
+            "link the track main to generation 1",
+        ]
+    );
+    let expected = |plan: &Plan| match commits(plan)[..] {
+        [Commit::Seal { track, .. }] => track.as_ref().map(|set| set.expect.clone()),
+        _ => panic!("{plan}"),
+    };
+    assert_eq!(expected(&plan), Some(Expect::Absent));
+    // One that exists and is empty is compared with what was seen of it.
+    let plan = sealing(&site().staged(1).track("main", None), 1, "main");
+    let was = r#"{"current":null,"previous":null}"#.to_owned();
+    assert_eq!(expected(&plan), Some(Expect::Value(was)));
+}
+
+#[test]
+fn a_later_world_moves_no_jail() {
+    let plan = sealing(&installed().staged(2), 2, "main");
+    assert_eq!(told(&plan)[2], "epoch 5: seal generation 2");
+    assert!(!told(&plan).iter().any(|line| line.contains("track")));
+    assert!(
+        plan.notes[0].contains("stays where it is"),
+        "{:?}",
+        plan.notes
+    );
+}
+
+#[test]
+fn what_was_not_sealed_is_cleared_skeleton_first() {
+    let site = installed().staged(2);
+    let plan = reap(&site.0.inventory.generations[&GenerationId(2)]);
+    assert_eq!(
+        told(&plan),
+        [
+            "unmount tank/ezz/newjail/2 from /srv/jails/newjail/2",
+            "destroy tank/ezz/newjail/2",
+            "remove the empty directory /srv/jails/newjail/2",
+            "unmount tank/ezz/basejail/2 from /srv/jails/basejail/2",
+            "destroy tank/ezz/basejail/2",
+            "remove the empty directory /srv/jails/basejail/2",
+        ]
+    );
+}
