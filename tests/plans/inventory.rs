@@ -254,7 +254,7 @@ pub fn told(plan: &Plan) -> Vec<String> {
 /// The commits of a plan.
 pub fn commits(plan: &Plan) -> Vec<&Commit> {
     let commit = |step| match step {
-        &Step::Commit { ref commit, .. } => Some(commit),
+        Step::Commit { commit, .. } => Some(commit),
         _ => None,
     };
     plan.steps.iter().filter_map(commit).collect()
