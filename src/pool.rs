@@ -287,7 +287,14 @@ impl Zfs for Pool {
         let mounts = ezz_zfs::mounted().map_err(failed)?;
         let there = mounts.iter().rev().find(|mount| mount.target == at);
         let mut changed = Changed::Already;
-        if there.is_none_or(|mount| mount.source != dataset.as_str()) {
+        if let Some(other) = there.filter(|mount| mount.source != dataset.as_str()) {
+            return Err(PortError::Occupied {
+                dataset: dataset.to_string(),
+                at: at.to_owned(),
+                by: other.source.clone(),
+            });
+        }
+        if there.is_none() {
             make_directory(at, how)?;
             ezz_zfs::mount(dataset.as_str(), at, flags(how)).map_err(failed)?;
             changed = Changed::Done;

@@ -427,6 +427,16 @@ pub enum PortError {
         /// Where it is mounted.
         at: PathBuf,
     },
+    /// Something else is mounted where it should be: a mount would hide that.
+    #[error("cannot mount {dataset} at {}: {by} is mounted there", at.display())]
+    Occupied {
+        /// Which dataset.
+        dataset: String,
+        /// Where.
+        at: PathBuf,
+        /// What is there.
+        by: String,
+    },
     /// A directory is in the way, or cannot be made.
     #[error("cannot use the directory {}", path.display())]
     Directory {

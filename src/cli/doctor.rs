@@ -20,7 +20,7 @@ use crate::session::{Scope, Session};
 /// Check the host and the site; mend what is derived or left over
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz doctor --repair\n\nThe exit code is 1 if something is broken or left over afterwards.\n\nJSON: {\"site\",\"capabilities\",\"checks\",\"findings\",\"repaired\"}"
+    after_help = "Example:\n  ezz doctor --repair\n\nThe exit code is 1 if something is broken or left over afterwards.\n\nJSON: {\"site\",\"capabilities\",\"checks\",\"findings\",\"repaired\"}; with --adopt {\"site\",\"did\"}"
 )]
 pub struct Doctor {
     /// Mend what is derived, and clear away what interrupted commands left
@@ -46,6 +46,12 @@ struct Told<'a> {
     checks: &'a [crate::ports::Check],
     findings: &'a [crate::plan::doctor::Finding],
     repaired: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Adopted<'a> {
+    site: &'a DatasetName,
+    did: &'a str,
 }
 
 impl Doctor {
@@ -97,13 +103,16 @@ impl Doctor {
             let directory = self.directory.as_ref().unwrap_or(came);
             init::usable(directory, &session.site)?;
         }
-        let broken: Vec<String> = diagnosis
+        let mut broken: Vec<String> = diagnosis
             .findings
             .iter()
             .filter(|finding| finding.severity == Severity::Broken)
             .map(|finding| format!("{}: {}", finding.object, finding.what))
             .filter(|_| observed.inventory.site.replica)
             .collect();
+        if observed.inventory.site.replica {
+            broken.extend(unsealed(session, &observed.inventory)?);
+        }
         if !broken.is_empty() {
             return Err(CliError::Damaged {
                 site: session.site.clone(),
@@ -121,7 +130,15 @@ impl Doctor {
                 };
                 Ok(site::adopt(inventory, &request))
             })?;
-        if !session.dry_run && !outcome.plan.steps.is_empty() {
+        if session.dry_run {
+            return Ok(exit);
+        }
+        let adopted = !outcome.plan.steps.is_empty();
+        context.report.object(&Adopted {
+            site: &session.site,
+            did: if adopted { "adopted" } else { "already" },
+        });
+        if adopted {
             context.report.said(format!(
                 "{} is a site of its own; `ezz doctor --repair` restores what is derived",
                 session.site
@@ -267,6 +284,39 @@ fn deep(session: &Session, inventory: &Inventory) -> Result<Vec<String>, CliErro
                 .is_some_and(|found| found.source != Source::Elsewhere)
         })
         .map(|(name, _)| name)
+        .collect())
+}
+
+/// Skeletons of sealed generations that have no seal. An observation leaves them out, since to
+/// read a snapshot with thousands of clones takes seconds; a site is adopted once.
+fn unsealed(session: &Session, inventory: &Inventory) -> Result<Vec<String>, CliError> {
+    let layout = &inventory.site.layout;
+    let sealed = inventory
+        .generations
+        .values()
+        .filter(|found| found.sealed());
+    let snapshots: Vec<String> = sealed
+        .filter_map(|generation| layout.skeleton_seal(generation.id).ok())
+        .map(|snapshot| snapshot.to_string())
+        .collect();
+    if snapshots.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = session.zfs.read(&Query {
+        roots: &snapshots,
+        depth: Some(0),
+        types: &["snapshot"],
+        properties: &[property::SEALED],
+    })?;
+    let has = |name: &String| {
+        rows.get(name)
+            .and_then(|row| row.0.get(property::SEALED))
+            .is_some_and(|found| found.source == Source::Received)
+    };
+    Ok(snapshots
+        .into_iter()
+        .filter(|name| !has(name))
+        .map(|name| format!("{name}: it has no seal"))
         .collect())
 }
 

@@ -330,6 +330,10 @@ fn port_hint(error: &PortError) -> Option<String> {
             "`fuser -vm {}` (Linux) or `fstat -f` (FreeBSD) names the processes",
             at.display()
         )),
+        PortError::Occupied { at, .. } => Some(format!(
+            "unmount what is at {}, or is it another site's directory?",
+            at.display()
+        )),
         PortError::Stale { .. } => Some("other commands are at work: run it again".to_owned()),
         PortError::Refused { reason, .. } => match reason {
             Why::Unsupported => Some(

@@ -1,6 +1,7 @@
 //! `ezz worlds`: the generations of a site.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
@@ -8,6 +9,7 @@ use serde::Serialize;
 use super::list::line;
 use super::progress::Shown;
 use super::{CliError, Context, DryRun};
+use crate::lock::RUN_DIRECTORY;
 use crate::model::{Base, Generation, Half, JailState};
 use crate::name::{GenerationId, TrackName};
 use crate::plan::{MountAs, Observed, Plan, Step};
@@ -294,13 +296,49 @@ impl Verify {
         let (Some(base), Some(seal)) = (&generation.base, generation.seal()) else {
             return Ok(differences);
         };
-        let mut mount = Plan::default();
-        mount.push(Step::Mount {
-            dataset: base.dataset.clone(),
-            at: base.mountpoint.clone(),
+        if base.mounted {
+            let found = self.compare(context, generation, &base.mountpoint, &seal.manifest)?;
+            differences.extend(found);
+            return Ok(differences);
+        }
+        // For the time of reading, at a place of its own: the base of a replica has the mountpoint
+        // of the site it came from, which may be on this host.
+        let at = Path::new(RUN_DIRECTORY).join(format!(
+            "verify-{}-{}",
+            std::process::id(),
+            generation.id
+        ));
+        let dataset = base.dataset.clone();
+        let mount = Step::Mount {
+            dataset: dataset.clone(),
+            at: at.clone(),
             how: MountAs::Base,
-        });
-        session.run(&mount)?;
+        };
+        let unmount = Step::Unmount {
+            dataset,
+            at: at.clone(),
+        };
+        let run = |steps: Vec<Step>| {
+            session.run(&Plan {
+                steps,
+                notes: Vec::new(),
+            })
+        };
+        run(vec![mount])?;
+        let found = self.compare(context, generation, &at, &seal.manifest);
+        run(vec![unmount, Step::RemoveDirectory { at }])?;
+        differences.extend(found?);
+        Ok(differences)
+    }
+
+    /// Compares the files at a directory with the manifest there, and that with the sealed digest.
+    fn compare(
+        &self,
+        context: &Context,
+        generation: &Generation,
+        at: &Path,
+        sealed: &str,
+    ) -> Result<Vec<String>, CliError> {
         let failed = |source| match source {
             WorldError::Interrupted => CliError::Interrupted,
             source => CliError::Verify {
@@ -313,14 +351,14 @@ impl Verify {
             progress: &progress,
             cancel: super::cancel(),
         };
-        let (text, digest) = manifest::read(&base.mountpoint).map_err(failed)?;
-        if digest.to_string() != seal.manifest {
-            differences.push(format!("its manifest is not the sealed one: {digest}"));
-            return Ok(differences);
+        let (text, digest) = manifest::read(at).map_err(failed)?;
+        if digest.to_string() != sealed {
+            return Ok(vec![format!(
+                "its manifest is not the sealed one: {digest}"
+            )]);
         }
-        let found = manifest::verify(&base.mountpoint, &text, &work).map_err(failed)?;
-        differences.extend(found.iter().map(ToString::to_string));
-        Ok(differences)
+        let found = manifest::verify(at, &text, &work).map_err(failed)?;
+        Ok(found.iter().map(ToString::to_string).collect())
     }
 }
 
