@@ -253,9 +253,11 @@ pub fn told(plan: &Plan) -> Vec<String> {
 
 /// The commits of a plan.
 pub fn commits(plan: &Plan) -> Vec<&Commit> {
-    let commit = |step| match step {
-        &Step::Commit { ref commit, .. } => Some(commit),
-        _ => None,
-    };
-    plan.steps.iter().filter_map(commit).collect()
+    let steps = plan.steps.iter();
+    steps
+        .filter_map(|step| match step {
+            Step::Commit { commit, .. } => Some(commit),
+            _ => None,
+        })
+        .collect()
 }
