@@ -58,7 +58,7 @@ fn each_kind_of_tampering_is_found_and_named() {
             "touch -r usr/bin/dpkg /tmp/t; printf X | dd of=usr/bin/dpkg bs=1 seek=99 conv=notrunc 2>&1; touch -r /tmp/t usr/bin/dpkg",
             "usr/bin/dpkg: sha256",
         ),
-        ("chmod 755 usr/bin/su", "usr/bin/su: mode is 0755, was 4755"),
+        ("chmod 755 usr/bin/su", "usr/bin/su: mode is 0755, was 04755"),
         (
             "touch -r usr/lib /tmp/t; touch usr/lib/evil; touch -r /tmp/t usr/lib",
             "usr/lib/evil: added",
@@ -131,7 +131,7 @@ fn another_manifest_is_not_the_sealed_one() {
     writable();
     sh("set -e; cd /tmp/rw; m=.ezz/manifest.mtree.zst
         zstd -qdc $m >/tmp/m; chmod 755 usr/bin/su
-        sed -i '/usr\\/bin\\/su /s/mode=4755/mode=0755/' /tmp/m
+        sed -i '/usr\\/bin\\/su /s/mode=04755/mode=0755/' /tmp/m
         zstd -qc /tmp/m >/tmp/m.zst; cat /tmp/m.zst >$m; cd /; umount /tmp/rw")
     .ok();
     assert!(
