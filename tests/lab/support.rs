@@ -121,13 +121,23 @@ pub fn exists(dataset: &str) -> bool {
     sh(&format!("zfs list -H '{dataset}' >/dev/null 2>&1")).code == 0
 }
 
-/// All datasets and snapshots of the pool with all their local `ezz:*` properties, guids and
+/// All datasets and snapshots of the pool `tank` with all their `ezz:*` properties, guids and
 /// holds: two of these are equal if nothing was changed.
 pub fn everything() -> String {
-    let mut all = sh("zfs list -Hr -t all -o name,guid,origin,quota,readonly,canmount tank")
-        .ok()
-        .stdout;
-    let properties = sh("zfs get -Hrpo name,property,value,source -s local,received all tank").ok();
+    everything_of("tank")
+}
+
+/// The same of another pool.
+pub fn everything_of(pool: &str) -> String {
+    let mut all = sh(&format!(
+        "zfs list -Hr -t all -o name,guid,origin,quota,readonly,canmount,mountpoint {pool}"
+    ))
+    .ok()
+    .stdout;
+    let properties = sh(&format!(
+        "zfs get -Hrpo name,property,value,source -s local,received all {pool}"
+    ))
+    .ok();
     for line in properties
         .stdout
         .lines()
@@ -135,10 +145,20 @@ pub fn everything() -> String {
     {
         let _ = writeln!(all, "{line}");
     }
-    all += &sh("zfs list -Hr -t snapshot -o name tank | xargs -r zfs holds -H | cut -f1,2")
-        .ok()
-        .stdout;
+    all += &sh(&format!(
+        "zfs list -Hr -t snapshot -o name {pool} | xargs -r zfs holds -H | cut -f1,2"
+    ))
+    .ok()
+    .stdout;
     all
+}
+
+/// The mounts of a pool: dataset and directory.
+pub fn mounts_of(pool: &str) -> Vec<String> {
+    let script = format!("awk '$3 == \"zfs\" {{ print $1, $2 }}' /proc/mounts | grep '^{pool}/'");
+    let mut lines: Vec<String> = sh(&script).stdout.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
 }
 
 /// Makes the site of a bare pool.

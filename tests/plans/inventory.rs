@@ -253,14 +253,11 @@ pub fn told(plan: &Plan) -> Vec<String> {
 
 /// The commits of a plan.
 pub fn commits(plan: &Plan) -> Vec<&Commit> {
-    plan.steps
-        .iter()
-        .filter_map(|step| {
-            if let Step::Commit { commit, .. } = step {
-                Some(commit)
-            } else {
-                None
-            }
+    let steps = plan.steps.iter();
+    steps
+        .filter_map(|step| match step {
+            Step::Commit { commit, .. } => Some(commit),
+            _ => None,
         })
         .collect()
 }

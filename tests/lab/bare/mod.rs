@@ -2,3 +2,5 @@
 
 mod init;
 mod install;
+mod track;
+mod trouble;

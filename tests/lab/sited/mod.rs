@@ -2,5 +2,9 @@
 
 mod console;
 mod create;
+mod doctor;
+mod output;
 mod run;
 mod security;
+mod site;
+mod worlds;

@@ -1,0 +1,231 @@
+//! Hosts and pools that are not as they should be, and commands that are killed or not alone.
+
+use std::path::Path;
+
+use crate::support::*;
+
+const LIBRARIES: &str = "/usr/lib/*/libzfs_core.so* /lib/*/libzfs_core.so*";
+
+#[test]
+fn without_openzfs_every_verb_says_so() {
+    init();
+    sh(&format!(
+        "mkdir /tmp/away; for f in {LIBRARIES}; do [ -e $f ] && mv $f /tmp/away; done; true"
+    ))
+    .ok();
+    // Hidden also from the programs that come with it: nothing of it is left.
+    sh("for d in /usr/local/sbin /usr/sbin /sbin; do rm -f $d/zfs $d/zpool; done").ok();
+    for verb in [
+        &["list"][..],
+        &["doctor"],
+        &["init", "tank/x"],
+        &["--site", SITE, "create", "a"],
+    ] {
+        let told = ezz(verb).refused(1, "OpenZFS is not installed");
+        assert!(told.stderr.contains("hint: install OpenZFS"), "{told:#?}");
+    }
+    // What needs none works.
+    ezz(&["--help"]).ok();
+    ezz(&["completions", "fish"]).ok();
+}
+
+#[test]
+fn without_the_kernel_module_it_says_so() {
+    init();
+    install_small();
+    let hidden = sh(&format!(
+        "unshare -m sh -c 'mount -t tmpfs none /dev; mknod /dev/null c 1 3; {EZZ} create a'"
+    ));
+    let told = hidden.refused(
+        1,
+        "cannot open /dev/zfs: the OpenZFS kernel module is not loaded",
+    );
+    assert!(told.stderr.contains("hint: load the module"), "{told:#?}");
+    assert!(!exists("tank/ezz/jails/a"));
+    let denied = sh(&format!(
+        "unshare -m sh -c 'mount -t tmpfs none /dev; mknod /dev/null c 1 3; mknod /dev/zfs c 99 99; {EZZ} list'"
+    ));
+    denied.refused(1, "cannot open /dev/zfs");
+}
+
+#[test]
+fn a_pool_that_is_exported_is_missed() {
+    init();
+    install_small();
+    ezz(&["create", "a"]).ok();
+    sh("zpool export tank").ok();
+    ezz(&["list"]).refused(1, "no pool of this host has a site");
+    let told = ezz(&["--site", SITE, "start", "a"]).refused(1, "there is no dataset tank/ezz");
+    assert!(told.stderr.contains("is its pool imported?"), "{told:#?}");
+    sh("zpool import -d /run/lab tank").ok();
+    ezz(&["doctor", "--repair"]).ok();
+    assert!(mounted_at("/srv/jails/a").is_some());
+    assert!(mounted_at("/srv/jails/basejail/1").is_some());
+}
+
+/// A pool on a sparse file in a file system that is full: its writes fail, and it suspends.
+#[test]
+fn a_suspended_pool_is_named() {
+    sh("set -e; mkdir /tmp/small-disk; mount -t tmpfs -o size=96M none /tmp/small-disk
+        truncate -s 1G /tmp/small-disk/img; zpool create -f -o failmode=continue sick /tmp/small-disk/img")
+    .ok();
+    ezz(&["init", "sick/ezz", "--directory", "/srv/sick"]).ok();
+    sh("head -c 200M /dev/urandom | dd of=/srv/sick/fill bs=1M 2>/dev/null & sleep 5; timeout 10 zpool sync sick; true").ok();
+    wait_for("the pool to suspend", 60, || {
+        sh("zpool status sick").stdout.contains("SUSPENDED")
+    });
+    for verb in [
+        &["--site", "sick/ezz", "list"][..],
+        &["--site", "sick/ezz", "create", "a"],
+        &["init", "sick/more", "--directory", "/srv/more"],
+    ] {
+        let told = ezz(verb).refused(1, "suspended");
+        assert!(told.stderr.contains("zpool clear"), "{told:#?}");
+    }
+    // A healthy site beside it works, when it is named.
+    init();
+    ezz(&["--site", SITE, "list"]).ok();
+}
+
+#[test]
+fn a_full_pool_makes_no_jail() {
+    sh("set -e; truncate -s 128M /run/lab/tiny.img; zpool create -f tiny /run/lab/tiny.img").ok();
+    ezz(&["init", "tiny/ezz", "--directory", "/srv/tiny"]).ok();
+    let tiny = |args: &[&str]| ezz(&[&["--site", "tiny/ezz"], args].concat());
+    small_world(Path::new("/tmp/small"), "12.1");
+    tiny(&["install", "/tmp/small.tar"]).ok();
+    sh("dd if=/dev/urandom of=/srv/tiny/fill bs=64k 2>/dev/null; zpool sync tiny; dd if=/dev/urandom of=/srv/tiny/more bs=4k 2>/dev/null; zpool sync tiny").exits(0);
+    let before = everything_of("tiny");
+    let told = tiny(&["create", "a{01..40}"]).refused(1, "space");
+    assert!(!told.stderr.contains("could not undo"), "{told:#?}");
+    assert_eq!(everything_of("tiny"), before);
+    tiny(&["install", "/tmp/small.tar"]).exits(1);
+    assert!(!exists("tiny/ezz/basejail/2"));
+    tiny(&["list"]).ok();
+    sh("rm /srv/tiny/fill /srv/tiny/more; zpool sync tiny").ok();
+    tiny(&["create", "a{01..40}"]).ok();
+    tiny(&["doctor"]).ok();
+}
+
+/// How many jails of this prefix there are, once the kernel is done with what was killed.
+fn settled(prefix: &str) -> usize {
+    sh("zpool sync tank").ok();
+    let list = sh("zfs list -Hro name tank/ezz/jails").ok().stdout;
+    let prefix = format!("tank/ezz/jails/{prefix}");
+    list.lines()
+        .filter(|line| line.starts_with(&prefix))
+        .count()
+}
+
+#[test]
+fn two_hundred_jails_are_all_there_or_none_whenever_it_is_killed() {
+    init();
+    install_small();
+    let mut seen = (0, 0);
+    for moment in [0.2, 0.5, 0.8, 1.1, 1.5, 2.0, 2.6] {
+        sh(&format!(
+            "{EZZ} create 'j{{001..200}}' & pid=$!; sleep {moment}; kill -9 $pid; wait $pid; true"
+        ));
+        match settled("j") {
+            0 => seen.0 += 1,
+            200 => seen.1 += 1,
+            some => panic!("{some} of 200 after {moment} s"),
+        }
+        ezz(&["doctor", "--repair", "-q"]).ok();
+        assert_eq!(findings(), [""; 0], "after {moment} s");
+        if settled("j") == 200 {
+            let mounted = mounts_of("tank")
+                .iter()
+                .filter(|line| line.contains("/jails/j"))
+                .count();
+            assert_eq!(mounted, 200, "after {moment} s");
+            ezz(&["delete", "j{001..200}", "--yes", "-q"]).ok();
+        }
+    }
+    assert!(seen.1 > 0, "it was always too early: {seen:?}");
+    // The same command again ends as if it had not been interrupted.
+    ezz(&["create", "j{001..200}", "-q"]).ok();
+    assert_eq!(settled("j"), 200);
+}
+
+#[track_caller]
+fn findings() -> Vec<String> {
+    let told = ezz(&["doctor", "--json"]).json();
+    let list = told[0]["findings"].as_array().expect("a list").clone();
+    list.iter().map(ToString::to_string).collect()
+}
+
+/// With a quota there is work between the first program and the second, which says ready.
+#[test]
+fn a_kill_between_clone_and_ready_leaves_what_the_next_command_mends() {
+    init();
+    install_small();
+    let create = "create 'q{01..20}' --quota 1G";
+    sh(&format!(
+        "{EZZ} {create} & pid=$!
+         for i in $(seq 200); do [ \"$(zfs get -Hpo value quota tank/ezz/jails/q05 2>/dev/null)\" = 1073741824 ] && break; sleep 0.05; done
+         kill -9 $pid; wait $pid; true"
+    ))
+    .ok();
+    assert_eq!(settled("q"), 20, "all were cloned");
+    for name in ["q01", "q20"] {
+        let todo = json_property(&format!("tank/ezz/jails/{name}"), "ezz:jail")["todo"].clone();
+        assert!(todo.is_array(), "{name} is not ready");
+    }
+    let listed = ezz(&["list", "--json"]).ok().json();
+    assert!(
+        listed.iter().all(|jail| jail["state"] == "unfinished"),
+        "{listed:?}"
+    );
+    // Once by doctor, once by the same command again.
+    ezz(&["doctor", "--repair", "-q"]).ok();
+    assert_eq!(findings(), [""; 0]);
+    assert_eq!(property("tank/ezz/jails/q20", "quota"), "1073741824");
+    let guid = property("tank/ezz/jails/q01", "guid");
+    sh(r#"for n in 01 02; do zfs set ezz:jail="$(zfs get -Hpo value ezz:jail tank/ezz/jails/q$n | sed 's/}$/,"todo":[{"quota":1073741824}]}/')" tank/ezz/jails/q$n; done"#).ok();
+    ezz(&["create", "q{01..02}", "--quota", "1G"]).ok();
+    assert_ne!(
+        property("tank/ezz/jails/q01", "guid"),
+        guid,
+        "it was made again"
+    );
+    assert_eq!(findings(), [""; 0]);
+}
+
+#[test]
+fn of_two_that_create_the_same_jail_one_wins() {
+    init();
+    install_small();
+    for round in 0..3 {
+        let ended = sh(&format!(
+            "{EZZ} create w{round} 2>/tmp/a & a=$!; {EZZ} create w{round} 2>/tmp/b & b=$!
+             wait $a; x=$?; wait $b; y=$?; cat /tmp/a /tmp/b >&2; echo $x $y"
+        ))
+        .ok();
+        assert!(["0 1\n", "1 0\n"].contains(&&*ended.stdout), "{ended:#?}");
+        assert!(ended.stderr.contains("exists already"), "{ended:#?}");
+        assert!(mounted_at(&format!("/srv/jails/w{round}")).is_some());
+    }
+    assert_eq!(findings(), [""; 0]);
+}
+
+#[test]
+fn eight_that_create_different_jails_all_succeed() {
+    init();
+    install_small();
+    let epoch = || {
+        property(SITE, "ezz:epoch")
+            .parse::<u64>()
+            .expect("a number")
+    };
+    let before = epoch();
+    sh(&format!(
+        "for n in 1 2 3 4 5 6 7 8; do {EZZ} --wait 120 create e$n-a e$n-b & pids=\"$pids $!\"; done
+         for pid in $pids; do wait $pid || exit 1; done"
+    ))
+    .ok();
+    assert_eq!(settled("e"), 16);
+    assert_eq!(epoch(), before + 8, "each commit raised it once");
+    assert_eq!(findings(), [""; 0]);
+    assert_eq!(ezz(&["list", "--json"]).ok().json().len(), 16);
+}
