@@ -58,7 +58,10 @@ fn each_kind_of_tampering_is_found_and_named() {
             "touch -r usr/bin/dpkg /tmp/t; printf X | dd of=usr/bin/dpkg bs=1 seek=99 conv=notrunc 2>&1; touch -r /tmp/t usr/bin/dpkg",
             "usr/bin/dpkg: sha256",
         ),
-        ("chmod 755 usr/bin/su", "usr/bin/su: mode is 0755, was 04755"),
+        (
+            "chmod 755 usr/bin/su",
+            "usr/bin/su: mode is 0755, was 04755",
+        ),
         (
             "touch -r usr/lib /tmp/t; touch usr/lib/evil; touch -r /tmp/t usr/lib",
             "usr/lib/evil: added",
