@@ -207,7 +207,7 @@ fn of_two_that_create_the_same_jail_one_wins() {
     install_small();
     for round in 0..3 {
         let ended = sh(&format!(
-            "{EZZ} create w{round} 2>/tmp/a & a=$!; {EZZ} create w{round} 2>/tmp/b & b=$!
+            "{EZZ} -q create w{round} 2>/tmp/a & a=$!; {EZZ} -q create w{round} 2>/tmp/b & b=$!
              wait $a; x=$?; wait $b; y=$?; cat /tmp/a /tmp/b >&2; echo $x $y"
         ))
         .ok();
