@@ -65,7 +65,7 @@ check: ## format, lints, host tests, documentation: under two minutes when warm
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check; \
 		else echo 'check: cargo-deny is not installed: licences and advisories were not looked at'; fi
-	@if command -v shellcheck >/dev/null; then shellcheck -x vagrant/setup vagrant/lab/lab vagrant/lab/runner vagrant/lab/selftest \
+	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR vagrant/setup vagrant/lab/lab vagrant/lab/runner vagrant/lab/selftest \
 		vagrant/lab/demo.sh vagrant/lab/guest/shell .ci/run; \
 		else echo 'check: shellcheck is not installed: the scripts were not looked at'; fi
 

@@ -15,7 +15,8 @@ pub fn start(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError>
     let mut epoch = Epoch::of(inventory);
     for name in names {
         let config = config(inventory, name)?;
-        if observed.state(name).running() {
+        // One that is dying is started: the host waits until the kernel is done with it.
+        if matches!(observed.state(name), JailState::Running { .. }) {
             plan.note(format!("{name} is running already"));
             continue;
         }

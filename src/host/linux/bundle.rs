@@ -82,6 +82,15 @@ pub(super) enum Init {
         /// What it runs.
         command: Vec<String>,
     },
+    /// A command that prepares the jail, and ends.
+    Once(Vec<String>),
+}
+
+impl Init {
+    /// Whether it gets a /dev/console, as an init that manages a whole system expects.
+    pub(super) fn has_console(&self) -> bool {
+        matches!(self, Init::World(_))
+    }
 }
 
 /// All that decides a bundle.
@@ -117,6 +126,7 @@ impl Bundle<'_> {
     pub(super) fn spec(&self) -> Result<Spec, OciSpecError> {
         let words = match self.init {
             Init::World(path) => vec![path.clone()],
+            Init::Once(command) => command.clone(),
             Init::Own { command, .. } => [OWN_INIT, "--"]
                 .into_iter()
                 .map(str::to_owned)
@@ -125,7 +135,7 @@ impl Bundle<'_> {
         };
         let environment = vec![PATH.to_owned(), "container=ezz".to_owned()];
         let process = process(words, environment, Path::new("/"), &root_user()?)?
-            .terminal(false)
+            .terminal(self.init.has_console())
             .build()?;
         SpecBuilder::default()
             .version("1.0.2")
@@ -164,11 +174,16 @@ impl Bundle<'_> {
         // A world's own init manages cgroups below its own.
         let writable = match self.init {
             Init::World(_) => "rw",
-            Init::Own { .. } => "ro",
+            Init::Own { .. } | Init::Once(_) => "ro",
         };
         let options = format!("nosuid,noexec,nodev,relatime,{writable}");
         mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options)?);
         mounts.push(mount("/run", "tmpfs", "tmpfs", "nosuid,nodev,mode=755")?);
+        if let Init::World(_) = self.init {
+            // systemd wants it to be a mount of its own, and cannot make it one.
+            let options = "nosuid,nodev,noexec,mode=1777,size=5m";
+            mounts.push(mount("/run/lock", "tmpfs", "tmpfs", options)?);
+        }
         if let Some(base) = self.base {
             mounts.push(bind("/basejail", base, "bind,private,ro,nodev")?);
         }

@@ -125,7 +125,7 @@ fn failure(log: &str) -> Option<String> {
         .filter(|line| line.level == "error")
         .map(|line| line.msg.trim().to_owned())
         .collect();
-    (!errors.is_empty()).then(|| errors.join("; "))
+    (!errors.is_empty()).then(|| runtime::printable(&errors.join("; ")))
 }
 
 /// The process specification, as JSON.

@@ -1,6 +1,7 @@
 //! What makes a jail an individual, given to it before it runs for the first time. What it has is
 //! left alone, and nothing is followed out of it.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::inside::Inside;
@@ -58,6 +59,39 @@ pub(super) fn prepare(inside: &Inside, spec: &JailSpec, own_init: bool) -> Resul
     Ok(())
 }
 
+/// Whether an ssh server of the jail has no keys yet.
+///
+/// # Errors
+/// [`HostError::File`].
+pub(super) fn wants_host_keys(inside: &Inside, spec: &JailSpec) -> Result<bool, HostError> {
+    if !spec
+        .profile
+        .generate
+        .iter()
+        .any(|name| name == "ssh-host-keys")
+    {
+        return Ok(false);
+    }
+    for kind in ["ed25519", "rsa"] {
+        match inside.is_vacant("etc/ssh", &format!("ssh_host_{kind}_key")) {
+            Ok(true) => {}
+            // It has one, or no server is configured.
+            Ok(false) => return Ok(false),
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(false);
+            }
+            Err(source) => {
+                return Err(HostError::File {
+                    action: "look at",
+                    path: spec.root.join("etc/ssh"),
+                    source,
+                });
+            }
+        }
+    }
+    Ok(true)
+}
+
 /// The host's resolv.conf, if the jail has none of its own.
 ///
 /// # Errors
@@ -78,7 +112,7 @@ pub(super) fn resolver(
 }
 
 fn refused(spec: &JailSpec, name: &str, error: std::io::Error) -> HostError {
-    if error.kind() == std::io::ErrorKind::NotADirectory {
+    if error.kind() == ErrorKind::NotADirectory {
         return HostError::Start {
             jail: spec.name.clone(),
             why: format!("/{name} in it is not a directory"),

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -52,9 +53,9 @@ pub(super) fn crun(paths: &Paths) -> Result<Exec, ExecError> {
 ///
 /// # Errors
 /// [`HostError::Start`] with crun's own words.
-pub(super) fn create(paths: &Paths, name: &JailName) -> Result<(), HostError> {
+pub(super) fn create(paths: &Paths, name: &JailName, console: bool) -> Result<(), HostError> {
     let program = program("start", name);
-    let conmon = conmon(paths, name).map_err(&program)?;
+    let conmon = conmon(paths, name, console).map_err(&program)?;
     let shown = conmon.shown();
     let pipe = |()| nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from);
     let spawn = || -> io::Result<(Child, OwnedFd, OwnedFd, File)> {
@@ -92,7 +93,10 @@ pub(super) fn create(paths: &Paths, name: &JailName) -> Result<(), HostError> {
         why,
     };
     match outcome {
-        Ok(Report { data, .. }) if data > 0 => Ok(()),
+        Ok(Report { data, .. }) if data > 0 => {
+            let null = Path::new("/dev/null");
+            null_to_root(null).map_err(file("take back", null))
+        }
         Ok(Report {
             message: Some(message),
             ..
@@ -116,7 +120,18 @@ pub(super) fn create(paths: &Paths, name: &JailName) -> Result<(), HostError> {
     }
 }
 
-fn conmon(paths: &Paths, name: &JailName) -> Result<Exec, ExecError> {
+/// crun gives the files that it has as standard streams to the jail's root, which with a console
+/// is the host's /dev/null (seen with 1.8.1). The jail has that device too, and could change its
+/// mode. Nothing of the jail runs yet.
+fn null_to_root(null: &Path) -> io::Result<()> {
+    let metadata = fs::metadata(null)?;
+    if metadata.uid() != 0 || metadata.gid() != 0 {
+        chown(null, Some(0), Some(0))?;
+    }
+    Ok(())
+}
+
+fn conmon(paths: &Paths, name: &JailName, console: bool) -> Result<Exec, ExecError> {
     let container = paths.container(name);
     let directory = paths.jail(name);
     let crun = crun(paths)?;
@@ -132,9 +147,8 @@ fn conmon(paths: &Paths, name: &JailName) -> Result<Exec, ExecError> {
             "--name",
             name.as_str(),
         ])
-        // A pipe as standard input: crun gives the file that it has to the jail's root, and that
-        // would be the host's /dev/null (seen with 1.8.1).
-        .arg("--stdin")
+        // A pipe as standard input, where there can be one: see `null_to_root`.
+        .arg(if console { "--terminal" } else { "--stdin" })
         .arg("--full-attach")
         .arg("--bundle")
         .arg(&directory)
@@ -179,6 +193,41 @@ fn handshake(cgroup: &str, child: &mut Child, sync: OwnedFd, start: OwnedFd) -> 
     // It has left a child behind that goes on.
     child.wait()?;
     report
+}
+
+/// Runs the bundle's command to its end, without conmon.
+///
+/// # Errors
+/// [`HostError::Start`] with its last words.
+pub(super) fn run_once(paths: &Paths, name: &JailName) -> Result<(), HostError> {
+    let program = program("prepare", name);
+    let exec = crun(paths)
+        .map_err(&program)?
+        .args(["run", "--bundle"])
+        .arg(paths.jail(name))
+        .arg(paths.container(name));
+    // All pipes: see `null_to_root`.
+    let output = exec
+        .command()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .and_then(Child::wait_with_output)
+        .map_err(|source| {
+            program(ExecError::Start {
+                command: exec.shown(),
+                source,
+            })
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = [output.stdout, output.stderr].concat();
+    Err(HostError::Start {
+        jail: name.clone(),
+        why: plain(&String::from_utf8_lossy(&said)),
+    })
 }
 
 /// Lets the first process of a created container go.
@@ -268,7 +317,7 @@ pub(super) fn end_conmon(paths: &Paths, name: &JailName, time: Duration) -> Resu
 pub(super) fn log_tail(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().map(without_stamp).collect();
-    lines[lines.len().saturating_sub(5)..].join("; ")
+    printable(&lines[lines.len().saturating_sub(5)..].join("; "))
 }
 
 /// `TIME STREAM TAG TEXT`: the format that conmon calls k8s-file.
@@ -291,7 +340,12 @@ fn plain(message: &str) -> String {
         .map(|line| line.strip_prefix("crun: ").unwrap_or(line))
         .filter(|line| !line.is_empty())
         .collect();
-    lines.join("; ")
+    printable(&lines.join("; "))
+}
+
+/// Words of a jail go to the terminal of the host's root: without what would control that.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 #[cfg(test)]
@@ -307,6 +361,7 @@ mod tests {
                 "mount `a` to `b`: No such file",
             ),
             ("[conmon:e]: Failed to open\ncrun: y\n", "Failed to open; y"),
+            ("\u{1b}]0;title\u{7}\r\n", "]0;title"),
             ("\n", ""),
         ] {
             assert_eq!(plain(text), expected);

@@ -24,6 +24,9 @@ use crate::ports::{HostError, JailSpec};
 /// A first process that ends within this time did not start.
 const SETTLE: Duration = Duration::from_millis(200);
 
+/// What makes the keys of an ssh server, in the jail.
+const KEYGEN: &str = "/usr/bin/ssh-keygen";
+
 /// What must be there, and the Debian package that brings it.
 pub(super) const PROGRAMS: [(&str, &str); 3] = [
     ("crun", "crun"),
@@ -57,6 +60,8 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
         Network::Host => identity::resolver(&inside, spec)?,
         Network::None => None,
     };
+    let keys = identity::wants_host_keys(&inside, spec)?
+        && world(&inside, spec, |world| world.is_program(KEYGEN))?;
     drop(inside);
 
     let run = || -> Result<(), HostError> {
@@ -74,17 +79,17 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
             limit_pids: cgroup::controllers().iter().any(|c| c == "pids"),
             seccomp,
         };
-        let config = paths.jail(name).join("config.json");
-        let text = bundle
-            .spec()
-            .map_err(|error| error.to_string())
-            .and_then(|spec| serde_json::to_vec(&spec).map_err(|error| error.to_string()))
-            .map_err(|why| HostError::Parse {
-                what: format!("the configuration of {name}"),
-                why,
-            })?;
-        fs::write(&config, text).map_err(file("write", &config))?;
-        runtime::create(paths, name)?;
+        if keys {
+            let keygen = Init::Once(vec![KEYGEN.to_owned(), "-A".to_owned()]);
+            let once = Bundle {
+                init: &keygen,
+                ..bundle.clone()
+            };
+            write(paths, spec, &once)?;
+            runtime::run_once(paths, name)?;
+        }
+        write(paths, spec, &bundle)?;
+        runtime::create(paths, name, init.has_console())?;
         runtime::start(paths, name)?;
         settle(paths, spec)
     };
@@ -97,6 +102,20 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
             Err(error)
         }
     }
+}
+
+/// Writes the configuration of the container.
+fn write(paths: &Paths, spec: &JailSpec, bundle: &Bundle<'_>) -> Result<(), HostError> {
+    let config = paths.jail(&spec.name).join("config.json");
+    let text = bundle
+        .spec()
+        .map_err(|error| error.to_string())
+        .and_then(|spec| serde_json::to_vec(&spec).map_err(|error| error.to_string()))
+        .map_err(|why| HostError::Parse {
+            what: format!("the configuration of {}", spec.name),
+            why,
+        })?;
+    fs::write(&config, text).map_err(file("write", &config))
 }
 
 /// What this host must have; gives the seccomp profile.
@@ -165,19 +184,25 @@ fn check_mounts(spec: &JailSpec) -> Result<(), HostError> {
     Ok(())
 }
 
-/// The world's init if it has one, else our own around the profile's command. A thin jail's is
-/// looked for in its basejail, which is sealed, and not in what the jail can write.
+/// Looks at the world of a jail. A thin jail's is its basejail, which is sealed, and not what the
+/// jail can write.
+fn world<T>(
+    inside: &Inside,
+    spec: &JailSpec,
+    look: impl FnOnce(&Inside) -> io::Result<T>,
+) -> Result<T, HostError> {
+    match &spec.base {
+        Some(base) => Inside::open(&base.path)
+            .and_then(|inside| look(&inside))
+            .map_err(file("look into", &base.path)),
+        None => look(inside).map_err(file("look into", &spec.root)),
+    }
+}
+
+/// The world's init if it has one, else our own around the profile's command.
 fn choose_init(inside: &Inside, spec: &JailSpec) -> Result<Init, HostError> {
-    let base = match &spec.base {
-        Some(base) => Some(Inside::open(&base.path).map_err(file("open", &base.path))?),
-        None => None,
-    };
-    let world = base.as_ref().unwrap_or(inside);
     for path in &spec.profile.start.init {
-        if world
-            .is_program(path)
-            .map_err(file("look for", Path::new(path)))?
-        {
+        if world(inside, spec, |world| world.is_program(path))? {
             return Ok(Init::World(path.clone()));
         }
     }

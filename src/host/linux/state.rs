@@ -54,6 +54,9 @@ pub(super) fn of(paths: &Paths, name: &JailName) -> Result<JailState, HostError>
             exit: exit(paths, name)?,
         });
     };
+    if unstarted(paths, name) {
+        return Ok(JailState::Stopped { exit: None });
+    }
     let table = PathBuf::from(format!("/proc/{}/mountinfo", init.pid));
     let text = process::read(&table).map_err(file("read", &table))?;
     let base = match text {
@@ -64,6 +67,13 @@ pub(super) fn of(paths: &Paths, name: &JailName) -> Result<JailState, HostError>
         None => None,
     };
     Ok(JailState::Running { id: init.pid, base })
+}
+
+/// Whether a container was made and never started: crun's pipe is still there, which its first
+/// process waits at (`exec.fifo` in crun's state directory). So a start leaves it that was killed
+/// between the two; it is no jail that runs, and the next start clears it away.
+fn unstarted(paths: &Paths, name: &JailName) -> bool {
+    paths.crun_state(name).join("exec.fifo").exists()
 }
 
 /// The exit status that conmon left.
