@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
 
 /// Width of a table where there is no terminal to ask.
@@ -129,9 +129,7 @@ impl Report {
         if !io::stdout().is_terminal() {
             table.set_width(WIDTH);
         }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
+        keep_short_columns_whole(&mut table);
         for line in table.to_string().lines() {
             out(line.trim_end());
         }
@@ -163,6 +161,26 @@ impl Report {
         }
         for hint in hints {
             err(&format!("hint: {hint}"));
+        }
+    }
+}
+
+/// Where a table is too narrow for a long name, only columns with long cells are wrapped.
+fn keep_short_columns_whole(table: &mut Table) {
+    const GAP: u16 = 2;
+    const SHORT: u16 = 22;
+    const LEAST: u16 = 8;
+    let widths = table.column_max_content_widths();
+    let least = |width: &u16| GAP + if *width <= SHORT { *width } else { LEAST };
+    let fits = table
+        .width()
+        .is_none_or(|all| widths.iter().map(least).sum::<u16>() <= all);
+    for (column, width) in table.column_iter_mut().zip(widths) {
+        column.set_padding((0, GAP));
+        if fits && width <= SHORT {
+            // The padding is a part of a column's width.
+            let whole = Width::Fixed(width + GAP);
+            column.set_constraint(ColumnConstraint::LowerBoundary(whole));
         }
     }
 }

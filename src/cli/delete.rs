@@ -15,7 +15,7 @@ use crate::session::{Scope, Session, SessionError};
 /// Delete jails with all their files; running ones are stopped first
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz delete web01 --yes\n\nJSON: one {\"jail\",\"did\":\"deleted\"} a jail"
+    after_help = "Example:\n  ezz delete web01 --yes\n\nJSON: one {\"jail\", \"did\": \"deleted\"} a jail"
 )]
 pub struct Delete {
     /// Names, or ranges such as web{01..20}

@@ -20,7 +20,7 @@ use crate::session::{Scope, Session};
 /// Check the host and the site; mend what is derived or left over
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz doctor --repair\n\nThe exit code is 1 if something is broken or left over afterwards.\n\nJSON: {\"site\",\"capabilities\",\"checks\",\"findings\",\"repaired\"}; with --adopt {\"site\",\"did\"}"
+    after_help = "Example:\n  ezz doctor --repair\n\nThe exit code is 1 if something is broken or left over afterwards.\n\nJSON: {\"site\", \"capabilities\", \"checks\", \"findings\", \"repaired\"}; with --adopt {\"site\", \"did\"}"
 )]
 pub struct Doctor {
     /// Mend what is derived, and clear away what interrupted commands left

@@ -20,7 +20,7 @@ use crate::syslog;
 /// Make a site: the datasets that hold the basejails and the jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz init tank/ezz\n\nJSON: {\"site\",\"id\",\"directory\",\"created\"}"
+    after_help = "Example:\n  ezz init tank/ezz\n\nJSON: {\"site\", \"id\", \"directory\", \"created\"}"
 )]
 pub struct Init {
     /// The dataset, which is made if it is missing

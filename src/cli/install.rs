@@ -23,7 +23,7 @@ use crate::world::{self, Context as Work, Digest, Source, WorldError, manifest};
 /// Bring a world in: an archive, a directory or standard input becomes a sealed generation
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c…\n  xz -dc base.txz | ezz install - --track 14\n\nJSON: {\"generation\",\"label\",\"track\",\"current\",\"files\",\"bytes\",\"source\",\"manifest\",\"skeleton_files\",\"skeleton_bytes\"}"
+    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c...\n  xz -dc base.txz | ezz install - --track 14\n\nJSON: {\"generation\", \"label\", \"track\", \"current\", \"files\", \"bytes\", \"source\", \"manifest\", \"skeleton_files\", \"skeleton_bytes\"}"
 )]
 pub struct Install {
     /// A tar archive (plain, gzip, xz or zstd), a directory, or - for standard input

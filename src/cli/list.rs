@@ -13,7 +13,7 @@ use crate::session::Scope;
 /// List jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz list\n\nJSON: one object a jail: {\"jail\",\"state\",\"exit\",\"kind\",\"generation\",\"due\",\"track\",\"pin\",\"hostname\",\"addresses\",\"used\",\"problem\"}; sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next"
+    after_help = "Example:\n  ezz list\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"due\", \"track\", \"pin\", \"hostname\", \"addresses\", \"used\", \"problem\"}; sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next"
 )]
 pub struct List {
     /// Names, or ranges; without any, all

@@ -25,7 +25,7 @@ struct Which {
 
 /// Start jails
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ezz start www\n\nJSON: one {\"jail\",\"did\"} a jail")]
+#[command(after_help = "Example:\n  ezz start www\n\nJSON: one {\"jail\", \"did\"} a jail")]
 pub struct Start {
     #[command(flatten)]
     which: Which,
@@ -33,7 +33,7 @@ pub struct Start {
 
 /// Stop jails: by their own shutdown, then by signals
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ezz stop --all\n\nJSON: one {\"jail\",\"did\"} a jail")]
+#[command(after_help = "Example:\n  ezz stop --all\n\nJSON: one {\"jail\", \"did\"} a jail")]
 pub struct Stop {
     #[command(flatten)]
     which: Which,
@@ -41,7 +41,7 @@ pub struct Stop {
 
 /// Stop jails and start them again, each before the next
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ezz restart www\n\nJSON: one {\"jail\",\"did\"} a jail")]
+#[command(after_help = "Example:\n  ezz restart www\n\nJSON: one {\"jail\", \"did\"} a jail")]
 pub struct Restart {
     #[command(flatten)]
     which: Which,

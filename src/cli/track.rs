@@ -20,14 +20,14 @@ pub enum Track {
 /// List the tracks
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz track list\n\nJSON: one {\"track\",\"current\",\"previous\",\"followers\"} a track"
+    after_help = "Example:\n  ezz track list\n\nJSON: one {\"track\", \"current\", \"previous\", \"followers\"} a track"
 )]
 pub struct List {}
 
 /// Create a track, at a generation or empty
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz track create 15 --generation 15.0-RELEASE.9\n\nJSON: {\"track\",\"did\"}"
+    after_help = "Example:\n  ezz track create 15 --generation 15.0-RELEASE.9\n\nJSON: {\"track\", \"did\"}"
 )]
 pub struct Create {
     /// Its name

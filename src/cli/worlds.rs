@@ -29,7 +29,7 @@ pub enum Worlds {
 /// List generations
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz worlds list\n\nJSON: one {\"generation\",\"label\",\"profile\",\"os\",\"arch\",\"sealed\",\"tracks\",\"following\",\"pinned\",\"running\",\"size\",\"source\",\"manifest\"} a generation"
+    after_help = "Example:\n  ezz worlds list\n\nJSON: one {\"generation\", \"label\", \"profile\", \"os\", \"arch\", \"sealed\", \"tracks\", \"following\", \"pinned\", \"running\", \"size\", \"source\", \"manifest\"} a generation"
 )]
 pub struct List {}
 
@@ -44,7 +44,7 @@ pub struct Show {
 /// Compare generations with their seals and manifests
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz worlds verify --all\n\nThe exit code is 1 if something differs.\n\nJSON: one {\"generation\",\"ok\",\"quick\",\"differences\"} a generation"
+    after_help = "Example:\n  ezz worlds verify --all\n\nThe exit code is 1 if something differs.\n\nJSON: one {\"generation\", \"ok\", \"quick\", \"differences\"} a generation"
 )]
 pub struct Verify {
     /// Number, LABEL.N or label; without it, the current ones of all tracks

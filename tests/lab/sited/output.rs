@@ -15,11 +15,12 @@ fn documented(verb: &[&str]) -> BTreeSet<String> {
         .split("JSON:")
         .nth(1)
         .unwrap_or_else(|| panic!("no JSON in {help}"));
-    json.split('"')
-        .skip(1)
-        .step_by(2)
-        .map(str::to_owned)
-        .collect()
+    // Every second piece is quoted; what follows a colon is a value. Help is wrapped.
+    let pieces: Vec<&str> = json.split('"').collect();
+    let quoted = pieces
+        .chunks_exact(2)
+        .filter(|pair| !pair[0].trim_end().ends_with(':'));
+    quoted.map(|pair| pair[1].to_owned()).collect()
 }
 
 fn fields<'a>(objects: impl IntoIterator<Item = &'a Value>) -> BTreeSet<String> {

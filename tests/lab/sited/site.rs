@@ -168,7 +168,9 @@ fn an_adopted_replica_is_a_site_whose_jails_start() {
         "running"
     );
     there(&["create", "new", "--start"]).ok();
-    there(&["delete", "b", "--yes"]).ok();
+    // Its snapshots came with the stream, and are not ezz's.
+    there(&["delete", "b", "--yes"]).refused(1, "back/ezz/jails/b@sent");
+    there(&["delete", "b", "--yes", "--foreign-snapshots"]).ok();
     assert!(exists("tank/ezz/jails/b") && !exists("back/ezz/jails/b"));
     there(&["stop", "--all"]).ok();
 }
