@@ -212,7 +212,10 @@ fn of_two_that_create_the_same_jail_one_wins() {
         ))
         .ok();
         let codes = ended.stdout.lines().last();
-        assert!(codes.is_some_and(|codes| ["0 1", "1 0"].contains(&codes)), "{ended:#?}");
+        assert!(
+            codes.is_some_and(|codes| ["0 1", "1 0"].contains(&codes)),
+            "{ended:#?}"
+        );
         assert!(ended.stderr.contains("exists already"), "{ended:#?}");
         assert!(mounted_at(&format!("/srv/jails/w{round}")).is_some());
     }
