@@ -2,12 +2,13 @@
 
 use clap::Args;
 
-use super::{CliError, Context, Did, DryRun, names};
+use super::{CliError, Context, Did, DryRun, error, names};
 use crate::model::{Address, Kind, Network};
 use crate::name::TrackName;
 use crate::plan::create::{Choice, Request, create};
+use crate::plan::delete;
 use crate::report::Exit;
-use crate::session::Scope;
+use crate::session::{Scope, Session, SessionError};
 
 /// Create jails
 #[derive(Debug, Args)]
@@ -68,23 +69,43 @@ impl Create {
             whole,
             ..Scope::of(request.names.iter().cloned())
         };
-        let (outcome, exit) = context.transact(&session, "create", &scope, |observed| {
-            Ok(create(observed, &request)?)
-        })?;
+        let (outcome, exit) = context
+            .transact(&session, "create", &scope, |observed| {
+                Ok(create(observed, &request)?)
+            })
+            .map_err(|first| undo(&session, &scope, first))?;
         if session.dry_run {
             return Ok(exit);
         }
         for jail in &request.names {
             let failed = outcome.applied.failed.iter().any(|(name, _)| name == jail);
-            let did = match (request.start, failed) {
-                (true, false) => "created and started",
-                (true, true) => "created",
-                (false, _) => "created",
+            let did = if request.start && !failed {
+                "created and started"
+            } else {
+                "created"
             };
             context.report.object(&Did { jail, did });
             context.report.said(format!("{jail}: {did}"));
         }
         Ok(exit)
+    }
+}
+
+/// Clears jails away that a failed `create` could not finish; keeps both causes if that fails too.
+/// Jails that were ready before it, or have become so, stay.
+fn undo(session: &Session, scope: &Scope, first: CliError) -> CliError {
+    if session.dry_run {
+        return first;
+    }
+    let named = Scope::of(scope.jails.iter().cloned());
+    match session.transact(&named, |observed| Ok(delete::unfinished(observed)?)) {
+        Ok(_) => first,
+        // It was another ezz, the pool or its absence that stopped the first: the same again.
+        Err(_) if !matches!(first, CliError::Session(SessionError::Apply(_))) => first,
+        Err(undo) => CliError::Undo {
+            first: Box::new(first),
+            undo: error::one_line(&undo),
+        },
     }
 }
 

@@ -114,6 +114,33 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     Ok(plan)
 }
 
+/// Plans the clearing of the jails in scope that were never finished.
+///
+/// # Errors
+/// [`PlanError`]: a replica.
+pub fn unfinished(observed: &Observed) -> Result<Plan, PlanError> {
+    let inventory = &observed.inventory;
+    writable(inventory)?;
+    let mut plan = Plan::default();
+    let scope = inventory.scope.iter().flatten();
+    let jails: Vec<&Jail> = scope
+        .filter_map(|name| inventory.jails.get(name))
+        .filter(|jail| {
+            jail.config
+                .as_ref()
+                .is_ok_and(|config| !config.todo.is_empty())
+        })
+        .collect();
+    if !jails.is_empty() {
+        destroy(&mut plan, inventory, &mut Epoch::of(inventory), &jails);
+        plan.steps
+            .extend(jails.iter().map(|jail| Step::RemoveDirectory {
+                at: directory(inventory, jail),
+            }));
+    }
+    Ok(plan)
+}
+
 /// Adds the steps that destroy jails without snapshots or children: those never finished.
 pub fn destroy(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch, jails: &[&Jail]) {
     for jail in jails {

@@ -130,6 +130,26 @@ fn an_unfinished_jail_is_made_again() {
 }
 
 #[test]
+fn a_create_that_cannot_finish_leaves_nothing() {
+    ezz(&["create", "before"]).ok();
+    let before = everything();
+    // The guest's root is a layer of its own: this zfs(8) sets nothing.
+    sh("zfs=$(command -v zfs); mv $zfs $zfs.real
+        printf '#!/bin/sh\\n[ \"$1\" = set ] && { echo no >&2; exit 1; }\\nexec %s.real \"$@\"\\n' $zfs >$zfs; chmod 755 $zfs")
+    .ok();
+    ezz(&["create", "a", "b", "--quota", "1G"]).exits(1);
+    for name in ["a", "b"] {
+        assert!(!exists(&format!("tank/ezz/jails/{name}")));
+        assert!(!Path::new("/srv/jails").join(name).exists());
+    }
+    let kept = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| !line.contains("ezz:epoch"));
+        lines.map(str::to_owned).collect()
+    };
+    assert_eq!(kept(&everything()), kept(&before));
+}
+
+#[test]
 fn delete_asks_and_deletes() {
     ezz(&["create", "a", "b"]).ok();
     ezz(&["delete", "a"]).refused(1, "--yes was not given");
