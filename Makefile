@@ -29,7 +29,6 @@ help: ## this list
 	@printf 'ezz: jails on ZFS. Targets:\n\n'
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | sort | \
 		awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
-	@printf '\nThere is no `make bench` yet: there is nothing to measure before jails are made in bulk.\n'
 
 .PHONY: setup
 setup: ## install what building and testing needs (Debian 12, 13); others call it
@@ -66,7 +65,7 @@ check: ## format, lints, host tests, documentation: under two minutes when warm
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check; \
 		else echo 'check: cargo-deny is not installed: licences and advisories were not looked at'; fi
 	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR vagrant/setup vagrant/lab/lab vagrant/lab/runner vagrant/lab/selftest \
-		vagrant/lab/demo.sh vagrant/lab/guest/shell .ci/run; \
+		vagrant/lab/demo.sh vagrant/lab/bench.sh vagrant/lab/guest/shell .ci/run; \
 		else echo 'check: shellcheck is not installed: the scripts were not looked at'; fi
 
 .PHONY: lab
@@ -91,6 +90,13 @@ lab-soak: ## the lab tests SOAK times (10), with a count of what failed how ofte
 	grep -hoE '^ +(FAIL|TIMEOUT|SIG[A-Z]+) \[[^]]*\] .*' $(TARGET)/soak/*.log | sed -E 's/\[[^]]*\] *(\([^)]*\))?//' | \
 		sort | uniq -c | sort -rn; \
 	echo "soak: $$good of $$((good + bad)) runs passed (logs: $(TARGET)/soak)"; [ $$bad -eq 0 ]
+
+.PHONY: bench
+bench: release ## ratios in one boot: `ezz create` against a `zfs clone` loop and a bare channel program
+	@vagrant/setup lab
+	@$(LAB) kernel && $(LAB) userland
+	@$(GOLDEN)
+	@$(LAB) run --golden site --mem 3072M --timeout 1800 -- /bin/bash vagrant/lab/bench.sh "$(abspath $(RELEASE))"
 
 .PHONY: shell
 shell: build ## an interactive shell in the lab, with a site that is ready to play with

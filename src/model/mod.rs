@@ -1,0 +1,263 @@
+//! What a site is made of, as plain values: the JSON that `ezz:*` properties hold (`stored`), what an
+//! observation finds (`observed`), and the names of a site's datasets.
+//!
+//! Pure: no pool, no host, no clock. Fields that this version does not know are kept, so that an
+//! older ezz does not lose what a newer one wrote.
+
+mod observed;
+mod stored;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use observed::{
+    Changed, Generation, GenerationError, Half, Inventory, Jail, JailState, Site, Stranger,
+};
+pub use stored::{
+    Address, AddressError, Base, JailConfig, Kind, Network, Seal, Todo, Track, World,
+};
+
+use crate::name::{DatasetName, GenerationId, JailName, NameError, SnapshotName, TrackName};
+
+/// The format of the pool that this version writes.
+pub const FORMAT: u32 = 1;
+
+/// Longest value of an `ezz:*` property in bytes. ZFS takes 8191 (dsl_prop.c).
+pub const MAX_VALUE: usize = 8000;
+
+/// The tag of ezz's holds.
+pub const HOLD_TAG: &str = "ezz";
+
+/// Property names.
+pub mod property {
+    /// Format of the site, on the site.
+    pub const FORMAT: &str = "ezz:format";
+    /// UUID of the site, on the site.
+    pub const ID: &str = "ezz:id";
+    /// The last generation number that was given away, on the site.
+    pub const SEQ: &str = "ezz:seq";
+    /// Raised by every commit, on the site.
+    pub const EPOCH: &str = "ezz:epoch";
+    /// Prefix of a track's property, on SITE/basejail.
+    pub const TRACK: &str = "ezz:track:";
+    /// What a generation holds, on SITE/basejail/N.
+    pub const WORLD: &str = "ezz:world";
+    /// The seal, on both snapshots @N.
+    pub const SEALED: &str = "ezz:sealed";
+    /// A jail's configuration, on SITE/jails/NAME.
+    pub const JAIL: &str = "ezz:jail";
+}
+
+/// A property value that does not mean anything.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// Not the JSON that was expected.
+    #[error("{property} on {dataset} is not valid")]
+    Json {
+        /// The dataset that carries it.
+        dataset: String,
+        /// Which property.
+        property: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// Not a number.
+    #[error("{property} on {dataset} is {value:?}, not a number")]
+    Number {
+        /// The dataset that carries it.
+        dataset: String,
+        /// Which property.
+        property: String,
+        /// What it holds.
+        value: String,
+    },
+    /// A value that must not be written.
+    #[error("the value of {property} for {dataset} {why}")]
+    Value {
+        /// The dataset it was meant for.
+        dataset: String,
+        /// Which property.
+        property: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A name in it does not parse.
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+/// Encodes a value for a property: compact JSON, within the limits of design.md §3.
+///
+/// # Errors
+/// [`ModelError::Value`] if it is longer than [`MAX_VALUE`] or has a control character.
+pub fn encode<T: Serialize>(
+    dataset: &DatasetName,
+    property: &str,
+    value: &T,
+) -> Result<String, ModelError> {
+    let text = serde_json::to_string(value).map_err(|source| ModelError::Json {
+        dataset: dataset.to_string(),
+        property: property.to_owned(),
+        source,
+    })?;
+    let bad = |why| ModelError::Value {
+        dataset: dataset.to_string(),
+        property: property.to_owned(),
+        why,
+    };
+    if text.len() > MAX_VALUE {
+        return Err(bad("is longer than 8000 bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(bad("has a control character"));
+    }
+    Ok(text)
+}
+
+/// Decodes a property.
+///
+/// # Errors
+/// [`ModelError::Json`].
+pub fn decode<T: for<'a> Deserialize<'a>>(
+    dataset: &str,
+    property: &str,
+    text: &str,
+) -> Result<T, ModelError> {
+    serde_json::from_str(text).map_err(|source| ModelError::Json {
+        dataset: dataset.to_owned(),
+        property: property.to_owned(),
+        source,
+    })
+}
+
+/// The names of a site's datasets. Infallible to use: [`Layout::new`] leaves room for the longest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    /// The site itself.
+    pub site: DatasetName,
+    /// Parent of the bases.
+    pub basejail: DatasetName,
+    /// Parent of the skeletons.
+    pub newjail: DatasetName,
+    /// Parent of the jails.
+    pub jails: DatasetName,
+}
+
+impl Layout {
+    /// The layout of a site.
+    ///
+    /// # Errors
+    /// [`NameError::Dataset`] if the site's name is too long for its children.
+    pub fn new(site: DatasetName) -> Result<Self, NameError> {
+        Ok(Layout {
+            basejail: site.child("basejail")?,
+            newjail: site.child("newjail")?,
+            jails: site.child("jails")?,
+            site,
+        })
+    }
+
+    /// SITE/basejail/N.
+    ///
+    /// # Errors
+    /// [`NameError`] if the path is too long.
+    pub fn base(&self, generation: GenerationId) -> Result<DatasetName, NameError> {
+        self.basejail.child(&generation.to_string())
+    }
+
+    /// SITE/newjail/N.
+    ///
+    /// # Errors
+    /// [`NameError`] if the path is too long.
+    pub fn skeleton(&self, generation: GenerationId) -> Result<DatasetName, NameError> {
+        self.newjail.child(&generation.to_string())
+    }
+
+    /// SITE/basejail/N@N.
+    ///
+    /// # Errors
+    /// [`NameError`] if the path is too long.
+    pub fn base_seal(&self, generation: GenerationId) -> Result<SnapshotName, NameError> {
+        self.base(generation)?.at(&generation.to_string())
+    }
+
+    /// SITE/newjail/N@N.
+    ///
+    /// # Errors
+    /// [`NameError`] if the path is too long.
+    pub fn skeleton_seal(&self, generation: GenerationId) -> Result<SnapshotName, NameError> {
+        self.skeleton(generation)?.at(&generation.to_string())
+    }
+
+    /// SITE/jails/NAME.
+    ///
+    /// # Errors
+    /// [`NameError`] if the path is too long.
+    pub fn jail(&self, name: &JailName) -> Result<DatasetName, NameError> {
+        self.jails.child(name.as_str())
+    }
+}
+/// The directory of the links that track names have, below the site directory.
+///
+/// Not `basejail/TRACK` itself: a track may be called `14`, and `basejail/14` is where
+/// generation 14 is mounted.
+pub fn track_link(site_directory: &Path, track: &TrackName) -> PathBuf {
+    site_directory
+        .join("basejail")
+        .join("tracks")
+        .join(track.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_fields_survive() {
+        let text = r#"{"kind":"thin","base":{"track":"main"},"skel":7,"hostname":"w","network":"host","color":"red"}"#;
+        let config: JailConfig = decode("t/e/jails/w", property::JAIL, text).expect("valid");
+        let dataset = DatasetName::parse("t/e/jails/w").expect("valid");
+        assert_eq!(
+            encode(&dataset, property::JAIL, &config).expect("short"),
+            text
+        );
+    }
+
+    #[test]
+    fn control_characters_and_long_values_are_refused() {
+        let dataset = DatasetName::parse("t/e").expect("valid");
+        assert!(encode(&dataset, "ezz:x", &"a".repeat(9000)).is_err());
+        // JSON escapes ASCII control characters; the C1 ones it leaves.
+        assert!(encode(&dataset, "ezz:x", &"\u{85}").is_err());
+        assert_eq!(
+            encode(&dataset, "ezz:x", &"a\tb").expect("escaped"),
+            r#""a\tb""#
+        );
+    }
+
+    #[test]
+    fn addresses_parse_and_print() {
+        for (text, shown) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("em0|192.0.2.7/24", "em0|192.0.2.7/24"),
+            ("2001:db8::1/64", "2001:db8::1/64"),
+        ] {
+            assert_eq!(
+                text.parse::<Address>().map(|a| a.to_string()).as_deref(),
+                Ok(shown)
+            );
+        }
+        for bad in [
+            "",
+            "1.2.3",
+            "1.2.3.4/33",
+            "|1.2.3.4",
+            "a b|1.2.3.4",
+            "1.2.3.4/-1",
+        ] {
+            assert!(bad.parse::<Address>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What an observation finds of a site: values of one moment, which plans are made from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use serde::Serialize;
+use thiserror::Error;
+
+use super::{Base, JailConfig, Layout, Seal, Track, World};
+use crate::name::{DatasetName, GenerationId, JailName, TrackName};
+
+/// One half of a generation as observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Half {
+    /// The dataset.
+    pub dataset: DatasetName,
+    /// Its guid.
+    pub guid: u64,
+    /// Where it is mounted now, if it is.
+    pub mounted: bool,
+    /// Its mountpoint of the moment.
+    pub mountpoint: PathBuf,
+    /// Bytes it refers to.
+    pub referenced: u64,
+    /// Bytes that are only its own.
+    pub used: u64,
+    /// The guid of its snapshot @N, if that is there.
+    pub snapshot: Option<u64>,
+    /// The seal on that snapshot.
+    pub seal: Option<Seal>,
+    /// Bytes written since the snapshot: 0 unless somebody tampered with it.
+    pub written: u64,
+    /// Whether ezz's hold is on the snapshot.
+    pub held: bool,
+}
+
+/// A generation as observed. Sealed if both halves are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Generation {
+    /// Its number.
+    pub id: GenerationId,
+    /// `ezz:world` of a sealed one.
+    pub world: Option<World>,
+    /// SITE/basejail/N.
+    pub base: Option<Half>,
+    /// SITE/newjail/N.
+    pub skeleton: Option<Half>,
+}
+
+impl Generation {
+    /// Whether it is finished for ever.
+    pub fn sealed(&self) -> bool {
+        self.seal().is_some()
+    }
+
+    /// The seal of its base.
+    pub fn seal(&self) -> Option<&Seal> {
+        self.base.as_ref().and_then(|half| half.seal.as_ref())
+    }
+
+    /// How it is shown: `14.3-RELEASE-p2.7`.
+    pub fn display(&self) -> String {
+        match &self.world {
+            Some(world) => format!("{}.{}", world.label, self.id),
+            None => self.id.to_string(),
+        }
+    }
+}
+
+/// A jail as observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jail {
+    /// Its name.
+    pub name: JailName,
+    /// Its dataset.
+    pub dataset: DatasetName,
+    /// Its guid.
+    pub guid: u64,
+    /// Its configuration; none if the property is missing or does not parse: such a dataset is
+    /// shown and left alone.
+    pub config: Result<JailConfig, String>,
+    /// The snapshot it is a clone of.
+    pub origin: Option<String>,
+    /// Where it is mounted when it is.
+    pub mountpoint: PathBuf,
+    /// Whether it is mounted on the host.
+    pub mounted: bool,
+    /// Bytes of its own.
+    pub used: u64,
+    /// Bytes it refers to.
+    pub referenced: u64,
+    /// Its quota in bytes; 0 is none.
+    pub quota: u64,
+}
+
+/// Whether an operation had anything to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[must_use]
+pub enum Changed {
+    /// It was so already.
+    Already,
+    /// It is so now.
+    Done,
+}
+
+/// What a host knows of one jail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JailState {
+    /// It does not run.
+    Stopped {
+        /// The exit status of its first process, where the host remembers it.
+        exit: Option<i32>,
+    },
+    /// It runs.
+    Running {
+        /// Process id of its init (Linux), jid (FreeBSD).
+        id: u32,
+        /// The dataset that the kernel has mounted at /basejail, from the mount table.
+        base: Option<String>,
+    },
+    /// It was removed and the kernel is not done with it.
+    Dying,
+}
+
+impl JailState {
+    /// Whether processes of it may run.
+    pub fn running(&self) -> bool {
+        !matches!(self, JailState::Stopped { .. })
+    }
+}
+
+/// Something in the site that ezz did not make or cannot use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranger {
+    /// The dataset or snapshot.
+    pub dataset: String,
+    /// Why it is left alone.
+    pub why: String,
+}
+
+/// The site itself as observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// Its datasets.
+    pub layout: Layout,
+    /// `ezz:id`.
+    pub id: String,
+    /// `ezz:format`.
+    pub format: u32,
+    /// `ezz:seq`.
+    pub seq: u32,
+    /// `ezz:epoch`.
+    pub epoch: u64,
+    /// Whether its properties came with a `zfs receive`: then nothing is changed.
+    pub replica: bool,
+    /// The site directory.
+    pub directory: PathBuf,
+    /// Whether it is mounted.
+    pub mounted: bool,
+    /// Bytes the pool can still give it.
+    pub available: u64,
+}
+
+/// What was seen of a site in one observation. `jails` holds those that were asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    /// The site.
+    pub site: Site,
+    /// Its tracks.
+    pub tracks: BTreeMap<TrackName, Track>,
+    /// Its generations, staged ones too.
+    pub generations: BTreeMap<GenerationId, Generation>,
+    /// Its jails: all, or those named.
+    pub jails: BTreeMap<JailName, Jail>,
+    /// Which names were looked for; none = all.
+    pub scope: Option<BTreeSet<JailName>>,
+    /// What is there and not ezz's.
+    pub strangers: Vec<Stranger>,
+}
+
+impl Inventory {
+    /// A sealed generation by its number.
+    pub fn sealed(&self, id: GenerationId) -> Option<&Generation> {
+        self.generations
+            .get(&id)
+            .filter(|generation| generation.sealed())
+    }
+
+    /// The generation a jail is to run on when it next starts.
+    pub fn due(&self, base: &Base) -> Option<GenerationId> {
+        match base {
+            Base::Pin(id) => Some(*id),
+            Base::Track(track) => self.tracks.get(track).and_then(|track| track.current),
+        }
+    }
+
+    /// A sealed generation by number, `LABEL.N`, or a label that only one has.
+    pub fn find_generation(&self, text: &str) -> Result<&Generation, GenerationError> {
+        let sealed = || {
+            self.generations
+                .values()
+                .filter(|generation| generation.sealed())
+        };
+        let by_id = |text| GenerationId::from_component(text).and_then(|id| self.sealed(id));
+        if let Some(found) = by_id(text) {
+            return Ok(found);
+        }
+        if let Some(found) = sealed().find(|generation| generation.display() == text) {
+            return Ok(found);
+        }
+        let labelled: Vec<&Generation> = sealed()
+            .filter(|generation| generation.world.as_ref().is_some_and(|w| w.label == text))
+            .collect();
+        match labelled.as_slice() {
+            [] => Err(GenerationError::Unknown(text.to_owned())),
+            [only] => Ok(only),
+            several => Err(GenerationError::Ambiguous(
+                text.to_owned(),
+                several
+                    .iter()
+                    .map(|generation| generation.display())
+                    .collect(),
+            )),
+        }
+    }
+}
+
+/// A generation that cannot be told.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum GenerationError {
+    /// None has that number or label.
+    #[error("there is no sealed generation {0:?}")]
+    Unknown(String),
+    /// More than one has that label.
+    #[error("{0:?} is the label of several generations: {list}", list = .1.join(", "))]
+    Ambiguous(String, Vec<String>),
+}

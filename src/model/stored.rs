@@ -1,0 +1,195 @@
+//! What the pool stores: the JSON of the `ezz:*` properties. Reading and writing them is elsewhere.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use crate::name::{GenerationId, TrackName};
+
+/// `ezz:world`: what a generation holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct World {
+    /// Read from the finished world, e.g. `14.3-RELEASE-p2`, `debian-12.15`.
+    pub label: String,
+    /// The profile it was installed by, e.g. `debian`.
+    pub profile: String,
+    /// `freebsd` or `linux`.
+    pub os: String,
+    /// Machine, e.g. `amd64`.
+    pub arch: String,
+    /// SHA-256 of the archive it came from; none for a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The generation it was made from by an update.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<GenerationId>,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// `ezz:sealed`: the promise that a generation is finished for ever.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seal {
+    /// SHA-256 of the manifest's text.
+    pub manifest: String,
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// `ezz:track:NAME`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Track {
+    /// What followers start on.
+    #[serde(default)]
+    pub current: Option<GenerationId>,
+    /// What a rollback goes back to.
+    #[serde(default)]
+    pub previous: Option<GenerationId>,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// How a jail gets its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A clone of the skeleton, with a basejail mounted read-only.
+    Thin,
+    /// A clone of the base: all files its own.
+    Thick,
+}
+
+/// Which basejail a thin jail is to run on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Base {
+    /// Whatever the track has as current.
+    Track(TrackName),
+    /// Always this generation.
+    Pin(GenerationId),
+}
+
+/// An address with its prefix length, and on FreeBSD an interface.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address {
+    /// `em0` in `em0|192.0.2.7/24`.
+    pub interface: Option<String>,
+    /// The address.
+    pub ip: IpAddr,
+    /// Its prefix length.
+    pub prefix: u8,
+}
+
+/// An address that does not parse.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("bad address {0:?}: expected [INTERFACE|]ADDRESS[/PREFIX]")]
+pub struct AddressError(pub String);
+
+impl std::str::FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let bad = || AddressError(text.to_owned());
+        let (interface, rest) = match text.split_once('|') {
+            Some((interface, rest)) => (Some(interface), rest),
+            None => (None, text),
+        };
+        let interface_ok = |name: &str| {
+            (1..=15).contains(&name.len())
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        };
+        if interface.is_some_and(|name| !interface_ok(name)) {
+            return Err(bad());
+        }
+        let (ip, prefix) = match rest.split_once('/') {
+            Some((ip, prefix)) => (ip, Some(prefix)),
+            None => (rest, None),
+        };
+        let ip: IpAddr = ip.parse().map_err(|_| bad())?;
+        let most = if ip.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            None => most,
+            Some(text) => text.parse().ok().filter(|p| *p <= most).ok_or_else(bad)?,
+        };
+        Ok(Address {
+            interface: interface.map(str::to_owned),
+            ip,
+            prefix,
+        })
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(interface) = &self.interface {
+            write!(f, "{interface}|")?;
+        }
+        write!(f, "{}/{}", self.ip, self.prefix)
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = AddressError;
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+impl From<Address> for String {
+    fn from(address: Address) -> String {
+        address.to_string()
+    }
+}
+
+/// What network a jail sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// The host's.
+    #[default]
+    Host,
+    /// Only a loopback of its own.
+    None,
+}
+
+/// A step that is left to do before a new jail is ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Todo {
+    /// Set `quota`, in bytes: a native property, which no program can set.
+    Quota(u64),
+}
+
+/// `ezz:jail`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JailConfig {
+    /// Thin or thick.
+    pub kind: Kind,
+    /// What it runs on; of a thick jail, what it was made from and which world's rules it follows.
+    pub base: Base,
+    /// The generation whose skeleton (thick: whose base) it was made from or merged to.
+    pub skel: GenerationId,
+    /// Its host name; the jail's name if none was given.
+    pub hostname: String,
+    /// Its addresses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<Address>,
+    /// Its network.
+    #[serde(default)]
+    pub network: Network,
+    /// What is left to do; a jail with any of it has never run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub todo: Vec<Todo>,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
