@@ -85,7 +85,8 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         });
     }
     for jail in &jails {
-        if observed.state(&jail.name).running() {
+        // Of one that died by itself the stop takes the mounts away, which keep its dataset busy.
+        if observed.known_to_host(&jail.name) {
             plan.push(Step::Stop {
                 jail: jail.name.clone(),
             });

@@ -40,6 +40,11 @@ impl Observed {
             .cloned()
             .unwrap_or(JailState::Stopped { exit: None })
     }
+
+    /// Whether the host keeps anything of a jail: it runs, or it died and left its mounts.
+    pub fn known_to_host(&self, name: &JailName) -> bool {
+        self.states.contains_key(name)
+    }
 }
 
 /// What is where a jail's directory is to be.

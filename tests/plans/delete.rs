@@ -44,6 +44,14 @@ fn it_stops_unmounts_destroys_in_one_program_and_clears_up() {
 }
 
 #[test]
+fn of_a_jail_that_died_the_host_clears_up_first() {
+    let site = installed().thin("a").thin("b").ended("a", 137);
+    let plan = delete(&site.0, &request(&["a", "b"], false, &[])).expect("a plan");
+    assert_eq!(told(&plan)[0], "stop a", "its mounts would keep it busy");
+    assert!(!told(&plan).contains(&"stop b".to_owned()), "it never ran");
+}
+
+#[test]
 fn what_ezz_did_not_make_is_named_and_goes_only_when_told() {
     let site = installed().thin("a").thin("ab");
     let below: &[(&str, &[&str])] = &[

@@ -181,6 +181,13 @@ impl Built {
         self
     }
 
+    /// The host remembers how it ended.
+    pub fn ended(mut self, name: &str, exit: i32) -> Self {
+        let state = JailState::Stopped { exit: Some(exit) };
+        self.0.states.insert(jail_name(name), state);
+        self
+    }
+
     pub fn directory(mut self, name: &str, directory: Directory) -> Self {
         self.0.directories.insert(jail_name(name), directory);
         self

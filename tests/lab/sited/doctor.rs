@@ -300,3 +300,18 @@ fn what_is_broken_is_told_and_the_rest_goes_on() {
     ezz(&["delete", "odd", "--yes"]).refused(1, "is not valid");
     assert!(exists("tank/ezz/jails/odd"));
 }
+
+/// Its mounts are still there, in the host's own place; nothing else may be left of it.
+#[test]
+fn a_jail_that_died_by_itself_can_be_deleted() {
+    ezz(&["create", "dead", "--start"]).ok();
+    sh("kill -9 $(cat /run/ezz/*/jails/dead/pid)").ok();
+    wait_for("the death to be seen", 30, || {
+        ezz(&["list", "dead", "--json"]).ok().json()[0]["state"] == "stopped"
+    });
+    ezz(&["delete", "dead", "--yes"]).ok();
+    assert!(!exists("tank/ezz/jails/dead"));
+    let left = sh("grep -c dead /proc/self/mountinfo; ls -d /run/ezz/*/jails/dead 2>/dev/null");
+    assert_eq!(left.stdout, "0\n");
+    assert_eq!(findings(0), [""; 0]);
+}
