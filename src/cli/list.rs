@@ -94,20 +94,22 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
         JailState::Running {
             base: Some(base), ..
         } => generation_of(&observed.inventory, base),
-        JailState::Running { base: None, .. } | JailState::Dying | JailState::Stopped { .. } => {
-            None
-        }
+        JailState::Running { base: None, .. }
+        | JailState::Starting
+        | JailState::Dying
+        | JailState::Stopped { .. } => None,
     };
     let mut line = Line {
         jail: jail.name.clone(),
         state: match &state {
             JailState::Running { .. } => "running",
+            JailState::Starting => "starting",
             JailState::Dying => "dying",
             JailState::Stopped { .. } => "stopped",
         },
         exit: match state {
             JailState::Stopped { exit } => exit,
-            JailState::Running { .. } | JailState::Dying => None,
+            JailState::Running { .. } | JailState::Starting | JailState::Dying => None,
         },
         kind: None,
         generation: running,

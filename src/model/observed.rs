@@ -119,6 +119,8 @@ pub enum JailState {
         /// The dataset that the kernel has mounted at /basejail, from the mount table.
         base: Option<String>,
     },
+    /// It is being started, or its start was killed.
+    Starting,
     /// It was removed and the kernel is not done with it.
     Dying,
 }

@@ -37,7 +37,7 @@ pub fn stop(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> 
         }
         match observed.state(name) {
             JailState::Stopped { .. } => plan.note(format!("{name} is stopped already")),
-            JailState::Running { .. } | JailState::Dying => {
+            JailState::Running { .. } | JailState::Starting | JailState::Dying => {
                 plan.push(Step::Stop { jail: name.clone() });
             }
         }

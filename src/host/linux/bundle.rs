@@ -37,6 +37,11 @@ pub(super) const CAPABILITIES: [(Capability, &str); 11] = [
 /// no file for it.
 pub(super) const OWN_INIT: &str = "/dev/init";
 
+/// A directory that every jail has and no host. Commands are started from it: `crun exec` up to at
+/// least 1.8.1 runs them on the host, in no namespace of the jail, if the jail ends meanwhile
+/// (`join_process_namespaces` in its linux.c forgets to return the error).
+pub(super) const INSIDE: &str = "/dev/ezz";
+
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Processes of one jail; a fork bomb in it must not take the host's last process id.
@@ -168,6 +173,12 @@ impl Bundle<'_> {
                 "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
             )?,
             mount("/dev/shm", "tmpfs", "shm", "nosuid,noexec,nodev,mode=1777")?,
+            mount(
+                INSIDE,
+                "tmpfs",
+                "tmpfs",
+                "ro,nosuid,nodev,noexec,size=4k,mode=755",
+            )?,
             mount("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev")?,
             self.sysfs()?,
         ];
@@ -284,7 +295,10 @@ pub(super) fn exec_process(
         variables.extend([format!("USER={name}"), format!("LOGNAME={name}")]);
     }
     variables.extend(environment);
-    let mut process = process(command, variables, directory, &user)?.terminal(terminal.is_some());
+    let directory = Path::new(INSIDE)
+        .join("../..")
+        .join(directory.strip_prefix("/").unwrap_or(directory));
+    let mut process = process(command, variables, &directory, &user)?.terminal(terminal.is_some());
     if let Some((rows, columns)) = terminal {
         let size = BoxBuilder::default()
             .height(u64::from(rows))
@@ -534,7 +548,7 @@ mod tests {
         let words = vec!["id".to_owned()];
         let more = vec!["A=b".to_owned()];
         let process =
-            exec_process(words, &account, Path::new("/"), more, Some((50, 132))).expect("valid");
+            exec_process(words, &account, Path::new("/srv"), more, Some((50, 132))).expect("valid");
         let value = serde_json::to_value(process).expect("serialises");
         assert_eq!(value["capabilities"]["effective"], json!([]));
         assert_eq!(
@@ -543,6 +557,7 @@ mod tests {
         );
         assert_eq!(value["consoleSize"], json!({"height": 50, "width": 132}));
         assert_eq!(value["terminal"], true);
+        assert_eq!(value["cwd"], "/dev/ezz/../../srv");
         let env = json!([PATH, "HOME=/var/www", "USER=www", "LOGNAME=www", "A=b"]);
         assert_eq!(value["env"], env);
     }

@@ -19,13 +19,14 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::termios::tcgetwinsize;
 use serde::Deserialize;
 
-use super::bundle::exec_process;
+use super::bundle::{INSIDE, exec_process};
 use super::inside::Inside;
 use super::paths::Paths;
 use super::relay::Console;
 use super::users::{Account, lookup};
 use super::{file, program, runtime, state};
 use crate::exec::ExecError;
+use crate::model::JailState;
 use crate::ports::{ExecRequest, HostError, JailSpec};
 
 /// The descriptors that crun gets: the specification, and its log.
@@ -49,7 +50,7 @@ pub(super) fn exec(
     request: &ExecRequest,
 ) -> Result<i32, HostError> {
     let name = &spec.name;
-    if state::init(paths, name)?.is_none() {
+    if !matches!(state::of(paths, name)?, JailState::Running { .. }) {
         return Err(HostError::NotRunning(name.clone()));
     }
     let text = specification(spec, request)?;
@@ -106,6 +107,10 @@ pub(super) fn exec(
     })?;
     if !status.success() {
         if let Some(why) = failure(&String::from_utf8_lossy(&said)) {
+            if state::init(paths, name)?.is_none() {
+                return Err(HostError::NotRunning(name.clone()));
+            }
+            let why = why.replace(&format!("{INSIDE}/../.."), "");
             return Err(HostError::Command {
                 jail: name.clone(),
                 why,

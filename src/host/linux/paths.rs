@@ -60,6 +60,12 @@ impl Paths {
         self.jail(name).join("base")
     }
 
+    /// There once its first process was let go. crun's own word is no help: it calls a container
+    /// running whose making was killed.
+    pub(super) fn started(&self, name: &JailName) -> PathBuf {
+        self.jail(name).join("started")
+    }
+
     /// What crun knows; not the bundle.
     pub(super) fn crun(&self) -> PathBuf {
         self.site().join("crun")

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,13 +28,8 @@ impl Process {
         let Some(pid) = number(pid_file)? else {
             return Ok(None);
         };
-        let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        let Some(process) = Process::open(pid)? else {
             return Ok(None);
-        };
-        let fd = match pidfd_open(raw, PidfdFlags::empty()) {
-            Ok(fd) => fd,
-            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(None),
-            Err(errno) => return Err(errno.into()),
         };
         // Looked at after it was opened: if these are right, so is the descriptor, or it has died.
         let proc = PathBuf::from(format!("/proc/{pid}"));
@@ -42,7 +38,38 @@ impl Process {
             return Ok(None);
         };
         let ours = in_cgroup(&groups, cgroup) && !is_dead(&stat);
-        Ok(ours.then_some(Process { pid, fd }))
+        Ok(ours.then_some(process))
+    }
+
+    /// The process of this number, if it is a conmon of this container that nobody waits for.
+    pub(super) fn conmon_of(pid: u32, container: &str) -> io::Result<Option<Self>> {
+        let proc = PathBuf::from(format!("/proc/{pid}"));
+        let is_it = || -> io::Result<bool> {
+            let words = read(&proc.join("cmdline"))?.unwrap_or_default();
+            let mut words = words.split('\0');
+            let program = words.next().is_some_and(|p| p.ends_with("/conmon"));
+            // A process of the jail may call itself so; its user is not the host's root.
+            Ok(program
+                && words.any(|word| word == container)
+                && fs::metadata(&proc).is_ok_and(|proc| proc.uid() == 0))
+        };
+        if !is_it()? {
+            return Ok(None);
+        }
+        let process = Process::open(pid)?;
+        // Looked at again: the number may be another's since.
+        Ok(if is_it()? { process } else { None })
+    }
+
+    fn open(pid: u32) -> io::Result<Option<Self>> {
+        let Some(raw) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+            return Ok(None);
+        };
+        match pidfd_open(raw, PidfdFlags::empty()) {
+            Ok(fd) => Ok(Some(Process { pid, fd })),
+            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Waits until it has ended; false if it has not within the time.

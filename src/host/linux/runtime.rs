@@ -3,6 +3,7 @@
 //! conmon starts `crun create`, tells the process id or crun's error through a pipe, and stays with
 //! the jail: it outlives ezz and its terminal, keeps the log and writes the exit status.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,6 +15,7 @@ use std::time::Duration;
 use command_fds::{CommandFdExt, FdMapping};
 use nix::fcntl::OFlag;
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::Signal;
 use serde::Deserialize;
 
 use super::paths::{self, Paths};
@@ -43,10 +45,24 @@ struct Report {
 
 /// `crun` with the options that all its commands need.
 pub(super) fn crun(paths: &Paths) -> Result<Exec, ExecError> {
-    Ok(Exec::new("crun")?
-        .arg("--root")
-        .arg(paths.crun())
-        .args(["--cgroup-manager", "cgroupfs"]))
+    Ok(dying_with_us("crun")?.args(crun_options(paths)))
+}
+
+fn crun_options(paths: &Paths) -> [OsString; 4] {
+    [
+        "--root".into(),
+        paths.crun().into(),
+        "--cgroup-manager".into(),
+        "cgroupfs".into(),
+    ]
+}
+
+/// A program that is killed when this process is: what it goes on to do would come between what the
+/// next ezz does.
+fn dying_with_us(program: &str) -> Result<Exec, ExecError> {
+    Ok(Exec::new("setpriv")?
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(crate::exec::find(program)?))
 }
 
 /// Creates the container from the bundle in the jail's directory: its first process waits.
@@ -61,6 +77,8 @@ pub(super) fn create(paths: &Paths, name: &JailName, console: bool) -> Result<()
     let spawn = || -> io::Result<(Child, OwnedFd, OwnedFd, File)> {
         let (sync, sync_write) = pipe(())?;
         let (start_read, start) = pipe(())?;
+        // Its own copy of our end: it takes an end of the file for the sign to go on.
+        let never_ends = start.try_clone()?;
         let errors = File::from(memfd_create("conmon", MemfdFlags::CLOEXEC)?);
         let mut command = conmon.command();
         command
@@ -75,6 +93,10 @@ pub(super) fn create(paths: &Paths, name: &JailName, console: bool) -> Result<()
                 FdMapping {
                     parent_fd: start_read,
                     child_fd: START,
+                },
+                FdMapping {
+                    parent_fd: never_ends,
+                    child_fd: START + 1,
                 },
             ])
             .map_err(io::Error::other)?;
@@ -134,8 +156,7 @@ fn null_to_root(null: &Path) -> io::Result<()> {
 fn conmon(paths: &Paths, name: &JailName, console: bool) -> Result<Exec, ExecError> {
     let container = paths.container(name);
     let directory = paths.jail(name);
-    let crun = crun(paths)?;
-    let mut exec = Exec::new("conmon")?
+    let mut exec = dying_with_us("conmon")?
         .env("_OCI_SYNCPIPE", SYNC.to_string())
         .env("_OCI_STARTPIPE", START.to_string())
         .args(["--api-version", "1", "--log-level", "error"])
@@ -164,8 +185,8 @@ fn conmon(paths: &Paths, name: &JailName, console: bool) -> Result<Exec, ExecErr
         .arg(format!("k8s-file:{}", paths.log(name).display()))
         .args(["--log-size-max", &LOG_SIZE.to_string()])
         .arg("--runtime")
-        .arg(&crun.words()[0]);
-    for word in &crun.words()[1..] {
+        .arg(crate::exec::find("crun")?);
+    for word in crun_options(paths) {
         exec = exec.arg("--runtime-arg").arg(word);
     }
     Ok(exec)
@@ -175,8 +196,8 @@ fn conmon(paths: &Paths, name: &JailName, console: bool) -> Result<Exec, ExecErr
 fn handshake(cgroup: &str, child: &mut Child, sync: OwnedFd, start: OwnedFd) -> io::Result<Report> {
     // Else it would end with the service or the session that ezz was called from.
     let moved = cgroup::enter(cgroup, child.id());
-    File::from(start).write_all(b"x")?;
     let report = moved.and_then(|()| {
+        File::from(start).write_all(b"x")?;
         if !readable(&sync.as_fd(), CREATE)? {
             return Err(io::ErrorKind::TimedOut.into());
         }
@@ -248,23 +269,6 @@ pub(super) fn start(paths: &Paths, name: &JailName) -> Result<(), HostError> {
     }
 }
 
-/// What crun says of a container: `created`, `running`, `stopped`.
-pub(super) fn status(paths: &Paths, name: &JailName) -> Result<String, HostError> {
-    #[derive(Deserialize)]
-    struct State {
-        status: String,
-    }
-    let output = crun(paths)
-        .and_then(|exec| exec.args(["state", &paths.container(name)]).run())
-        .map_err(program("look at", name))?;
-    let state: State =
-        serde_json::from_slice(&output.stdout).map_err(|error| HostError::Parse {
-            what: format!("crun's state of {name}"),
-            why: error.to_string(),
-        })?;
-    Ok(state.status)
-}
-
 /// Sends a signal by number to the first process: for those that have no name in POSIX.
 pub(super) fn kill(paths: &Paths, name: &JailName, signal: i32) -> Result<(), HostError> {
     crun(paths)
@@ -311,6 +315,25 @@ pub(super) fn end_conmon(paths: &Paths, name: &JailName, time: Duration) -> Resu
         conmon.wait(time).map_err(&error)?;
     }
     cgroup::remove(&watcher)
+}
+
+/// Ends a conmon that waits for the sign to go on, which comes no more: the ezz that had started it
+/// was killed before it could be put into its cgroup.
+pub(super) fn end_strays(paths: &Paths, name: &JailName) -> Result<(), HostError> {
+    let proc = Path::new("/proc");
+    let container = paths.container(name);
+    for pid in paths::list(proc).map_err(file("list", proc))? {
+        let Ok(pid) = pid.parse::<u32>() else {
+            continue;
+        };
+        let stray = Process::conmon_of(pid, &container).map_err(file("look at", proc))?;
+        if let Some(stray) = stray {
+            stray
+                .signal(Signal::KILL)
+                .map_err(file("end a conmon in", proc))?;
+        }
+    }
+    Ok(())
 }
 
 /// The last lines of the console's log, without conmon's stamps.

@@ -18,7 +18,7 @@ use super::inside::Inside;
 use super::paths::Paths;
 use super::{cgroup, file, identity, process, program, runtime, seccomp, state, stop};
 use crate::exec::find;
-use crate::model::{Changed, Network};
+use crate::model::{Changed, JailState, Network};
 use crate::ports::{HostError, JailSpec};
 
 /// A first process that ends within this time did not start.
@@ -28,9 +28,10 @@ const SETTLE: Duration = Duration::from_millis(200);
 const KEYGEN: &str = "/usr/bin/ssh-keygen";
 
 /// What must be there, and the Debian package that brings it.
-pub(super) const PROGRAMS: [(&str, &str); 3] = [
+pub(super) const PROGRAMS: [(&str, &str); 4] = [
     ("crun", "crun"),
     ("conmon", "conmon"),
+    ("setpriv", "util-linux"),
     ("unshare", "util-linux"),
 ];
 
@@ -43,7 +44,7 @@ pub(super) const SECCOMP_PACKAGE: &str = "golang-github-containers-common";
 /// See [`crate::ports::Host::start`].
 pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError> {
     let name = &spec.name;
-    if state::init(paths, name)?.is_some() && runtime::status(paths, name)? == "running" {
+    if matches!(state::of(paths, name)?, JailState::Running { .. }) {
         return Ok(Changed::Already);
     }
     let seccomp = requirements()?;
@@ -91,6 +92,8 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
         write(paths, spec, &bundle)?;
         runtime::create(paths, name, init.has_console())?;
         runtime::start(paths, name)?;
+        let started = paths.started(name);
+        fs::write(&started, "").map_err(file("write", &started))?;
         settle(paths, spec)
     };
     match run() {

@@ -57,6 +57,9 @@ pub(super) fn of(paths: &Paths, name: &JailName) -> Result<JailState, HostError>
     if unstarted(paths, name) {
         return Ok(JailState::Stopped { exit: None });
     }
+    if !paths.started(name).exists() {
+        return Ok(JailState::Starting);
+    }
     let table = PathBuf::from(format!("/proc/{}/mountinfo", init.pid));
     let text = process::read(&table).map_err(file("read", &table))?;
     let base = match text {

@@ -59,7 +59,7 @@ pub(super) fn stop(
         why: "no such signal".to_owned(),
     })?;
     // A jail whose creation was killed waits for a start that never comes, deaf to signals.
-    if runtime::status(paths, name).is_ok_and(|status| status == "running") {
+    if paths.started(name).exists() {
         match Signal::from_named_raw(number) {
             Some(signal) => send(&init, name, paths, signal)?,
             None => runtime::kill(paths, name, number)?,
@@ -135,6 +135,9 @@ pub(super) fn clear(paths: &Paths, name: &JailName) -> Result<bool, HostError> {
     }
     // It writes the exit status before it ends.
     runtime::end_conmon(paths, name, REPORT)?;
+    if found && !paths.started(name).exists() {
+        runtime::end_strays(paths, name)?;
+    }
     runtime::delete(paths, name)?;
     // Of a container whose making was killed, crun knows nothing.
     cgroup::remove(&paths.cgroup(name))?;
