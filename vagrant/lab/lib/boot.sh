@@ -8,7 +8,7 @@ BOOT_DISKS=()  # copies that go when the guest has gone
 
 # Defaults of the options of run; parse_boot reads them.
 boot_defaults() {
-    opt_pool=none opt_mem=2048M opt_timeout=600 opt_golden='' opt_after='' opt_tty='' opt_cwd=$PWD
+    opt_pool=none opt_mem=2048M opt_timeout=600 opt_golden='' opt_after='' opt_mark='' opt_tty='' opt_cwd=$PWD
     opt_disks=() opt_inputs=() opt_size=8G opt_args=()
 }
 
@@ -16,7 +16,7 @@ parse_boot() {
     boot_defaults
     while [ $# -gt 0 ]; do
         case $1 in
-            --pool | --mem | --timeout | --golden | --after | --cwd | --disk | --input | --size)
+            --pool | --mem | --timeout | --golden | --after | --mark | --cwd | --disk | --input | --size)
                 [ $# -ge 2 ] || die "$1 wants a value"
                 case $1 in
                     --disk) opt_disks+=("$2") ;;
@@ -65,7 +65,7 @@ boot_request() {
     guest_environment >"$BOOT_DIR/env"
     printf '%s\0' "${opt_args[@]}" >"$BOOT_DIR/argv"
     {
-        printf 'userland %s\ncwd %s\npool %s\n' "$(readlink -f "$LAB_CACHE/userland/$(lab_codename)")" \
+        printf 'userland %s\ncwd %s\npool %s\n' "$(readlink -f "$(userland_link)")" \
             "$opt_cwd" "$opt_pool"
         [ "$(id -u)" -eq 0 ] || printf 'owner %s\n' "$(id -u)"
         [ -z "${EZZ_LAB_OUT:-}" ] || printf 'out %s\n' "$(readlink -f "$EZZ_LAB_OUT")"
@@ -233,6 +233,9 @@ lab_cut() {
         sleep 0.02
         waited=$((waited + 1))
         [ $waited -lt 1500 ] || die "the guest did not start within 30 s"
+    done
+    while [ -n "$opt_mark" ] && [ ! -e "$opt_mark" ] && kill -0 "$BOOT_PID" 2>/dev/null; do
+        sleep 0.01
     done
     sleep "$(printf '%d.%03d' $((opt_after / 1000)) $((opt_after % 1000)))"
     if kill -0 "$BOOT_PID" 2>/dev/null; then

@@ -38,7 +38,7 @@ lab_doctor() {
     rm -f "$probe"
     kernel_is_current && check ok "kernel $(tr '\n' ' ' <"$(kernel_link)/versions")" ||
         check no "the kernel with OpenZFS $LAB_SERIES (made by: lab kernel)"
-    userland_is_current "$LAB_CACHE/userland/$(lab_codename)" && check ok "userland" ||
+    userland_is_current "$(userland_link)" && check ok "userland" ||
         check no "the OpenZFS userland (made by: lab userland)"
     [ "$bad" -eq 0 ] || return 1
 }

@@ -23,7 +23,11 @@ lab_golden() {
     case $name in */* | -*) die "bad name for a golden image: $name" ;; esac
     shift
     parse_boot "$@"
-    [ ${#opt_args[@]} -gt 0 ] || die "golden wants a command that fills the pool tank"
+    if [ ${#opt_args[@]} -eq 0 ]; then
+        [ -e "$(golden_image "$name")" ] || die "no golden image $name (make it with: $LAB_DIR/lab golden $name -- COMMAND)"
+        readlink -f "$(golden_image "$name")"
+        return 0
+    fi
     lab_kernel
     key=$(golden_key)
     link=$(golden_image "$name")

@@ -2,91 +2,165 @@
 # Builds and caches the User Mode Linux kernel with OpenZFS built in.
 # Must not be here: how it is booted (boot.sh).
 
-# The kernel series that both OpenZFS series support, in Debian stable and in its security archive.
-LAB_LINUX=6.12
-
 # Raised when a change to the build below must not be served from a cache.
 LAB_KERNEL_RECIPE=1
+
+# The Linux series for the OpenZFS series, from Debian stable or its security archive: 6.12 is the newest
+# that both 2.3 and 2.4 support; 2.1 knows none later than 6.2, and meets 6.1 on Debian 12.
+kernel_linux() {
+    case $LAB_SERIES in
+        2.1) printf '6.1\n' ;;
+        *) printf '6.12\n' ;;
+    esac
+}
 
 kernel_link() {
     printf '%s\n' "$LAB_CACHE/kernels/$LAB_SERIES"
 }
 
 kernel_recipe() {
-    { printf '%s\n' "$LAB_KERNEL_RECIPE" "$LAB_LINUX"; cat "$LAB_DIR/kernel.config"; } | sha256sum | cut -c1-12
+    { printf '%s\n' "$LAB_KERNEL_RECIPE" "$(kernel_linux)"; cat "$LAB_DIR/kernel.config"; } | sha256sum | cut -c1-12
 }
 
 kernel_is_current() {
     [ -x "$(kernel_link)/linux" ] && [ "$(cat "$(kernel_link)/recipe" 2>/dev/null)" = "$(kernel_recipe)" ]
 }
 
-# lab_kernel [--update]: the kernel of $LAB_SERIES is in the cache afterwards. Offline and quick when
-# there is one for this configuration; --update asks the archive for newer versions.
+# lab_kernel [--update] [SERIES...]: the kernels of these series, or of $LAB_SERIES, are in the cache
+# afterwards. Offline and quick when they are there for this configuration; --update asks the archive for
+# newer versions. Those that are missing are built one after the other, because each build uses all
+# processors, and in one tree: of the second, only OpenZFS has to be compiled.
 lab_kernel() {
-    if [ "${1:-}" != --update ] && kernel_is_current; then
-        return 0
+    local update='' missing=() LAB_SERIES=$LAB_SERIES
+    if [ "${1:-}" = --update ]; then
+        update=--update
+        shift
     fi
-    locked "kernel-$LAB_SERIES" kernel_build "${1:-}"
+    for LAB_SERIES in "${@:-$LAB_SERIES}"; do
+        [ -z "$update" ] && kernel_is_current || missing+=("$LAB_SERIES")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    locked kernel kernel_build "$update" "${missing[@]}"
 }
 
 kernel_build() {
-    local zfs linux key work
-    [ "${1:-}" != --update ] && kernel_is_current && return 0
-    need gcc make flex bison bc autoconf automake libtoolize cpio xz perl
-    locked apt apt_refresh "${1:+--force}"
-    zfs=$(newest zfs-dkms "$LAB_SERIES.*") || die "no zfs-dkms $LAB_SERIES in the suites ${LAB_SUITES[*]}"
-    linux=$(newest "linux-source-$LAB_LINUX" "*") || die "no linux-source-$LAB_LINUX in the suites ${LAB_SUITES[*]}"
-    key=$LAB_LINUX-zfs-${zfs%%-*}-$(printf '%s %s %s' "$linux" "$zfs" "$(kernel_recipe)" | sha256sum | cut -c1-12)
-    if [ ! -x "$LAB_CACHE/kernels/$key/linux" ]; then
-        mkdir -p "$LAB_CACHE/kernels"
-        # A build that was killed leaves its directory; it is ours, and we hold the lock.
-        rm -rf "$LAB_CACHE/kernels/.tmp.$LAB_SERIES."*
-        work=$(mktemp -d "$LAB_CACHE/kernels/.tmp.$LAB_SERIES.XXXXXX")
-        say "building Linux $linux with OpenZFS $zfs (3 to 6 minutes on two cores; log: $work/log)"
-        # As a job of its own, because `set -e` does not hold inside a condition.
-        kernel_compile "$work" "$linux" "$zfs" >"$work/log" 2>&1 &
-        if ! wait $!; then
-            tail -n 30 "$work/log" >&2
-            die "the kernel could not be built; the whole log is $work/log"
+    local update=$1 work='' tree='' linux zfs key series same
+    local -A linuxes=() modules=()
+    shift
+    for LAB_SERIES in "$@"; do
+        [ -z "$update" ] && kernel_is_current && continue
+        need gcc make flex bison bc autoconf automake libtoolize cpio xz perl
+        [ ${#modules[@]} -gt 0 ] || locked apt apt_refresh "${update:+--force}"
+        zfs=$(newest zfs-dkms "$LAB_SERIES.*") || die "no zfs-dkms $LAB_SERIES in the suites ${LAB_SUITES[*]}"
+        linux=$(newest "linux-source-$(kernel_linux)" "*") ||
+            die "no linux-source-$(kernel_linux) in the suites ${LAB_SUITES[*]}"
+        modules[$LAB_SERIES]=$zfs linuxes[$LAB_SERIES]=$linux
+    done
+    for LAB_SERIES in "$@"; do
+        zfs=${modules[$LAB_SERIES]:-} linux=${linuxes[$LAB_SERIES]:-}
+        [ -n "$zfs" ] || continue
+        key=$(kernel_linux)-zfs-${zfs%%-*}-$(printf '%s %s %s' "$linux" "$zfs" "$(kernel_recipe)" | sha256sum | cut -c1-12)
+        if [ ! -x "$LAB_CACHE/kernels/$key/linux" ]; then
+            if [ "$tree" != "$linux" ]; then
+                mkdir -p "$LAB_CACHE/kernels"
+                # A build that was killed leaves its directory; it is ours, and we hold the lock.
+                rm -rf "$LAB_CACHE/kernels/.tmp."*
+                work=$(mktemp -d "$LAB_CACHE/kernels/.tmp.XXXXXX")
+            fi
+            say "building Linux $linux with OpenZFS $zfs (3 to 6 minutes on two cores; log: $work/log)"
+            if [ "$tree" != "$linux" ]; then
+                same=()
+                for series in "${!modules[@]}"; do
+                    [ "${linuxes[$series]}" != "$linux" ] || same+=("${modules[$series]}")
+                done
+                kernel_step kernel_prepare "$work" "$linux" "${same[@]}"
+                tree=$linux
+            fi
+            kernel_step kernel_compile "$work" "$zfs"
+            mkdir "$work/out"
+            cp "$work/src/linux" "$work/log" "$work/out/"
+            cp "$work/src/.config" "$work/out/config"
+            kernel_recipe >"$work/out/recipe"
+            printf 'linux %s\nzfs %s\n' "$linux" "$zfs" >"$work/out/versions"
+            rm -rf "${LAB_CACHE:?}/kernels/$key"
+            mv "$work/out" "$LAB_CACHE/kernels/$key"
         fi
-        mkdir "$work/out"
-        mv "$work/src/linux" "$work/src/.config" "$work/log" "$work/out/"
-        mv "$work/out/.config" "$work/out/config"
-        kernel_recipe >"$work/out/recipe"
-        printf 'linux %s\nzfs %s\n' "$linux" "$zfs" >"$work/out/versions"
-        rm -rf "${LAB_CACHE:?}/kernels/$key"
-        mv "$work/out" "$LAB_CACHE/kernels/$key"
-        rm -rf "$work"
-    fi
-    publish_link "$key" "$(kernel_link)"
-    say "kernel ready: $(kernel_link)/linux (Linux $linux, OpenZFS $zfs)"
+        publish_link "$key" "$(kernel_link)"
+        say "kernel ready: $(kernel_link)/linux (Linux $linux, OpenZFS $zfs)"
+    done
+    [ -z "$work" ] || rm -rf "$work"
 }
 
-kernel_compile() (
-    set -ex
-    work=$1 linux=$2 zfs=$3
-    # The user's own make (-j, jobserver) must not leak into this one; nor may a locale.
+# kernel_step STEP DIRECTORY ARGUMENTS...: into the log there.
+kernel_step() {
+    # As a job of its own, because `set -e` does not hold inside a condition.
+    "$@" >>"$2/log" 2>&1 &
+    if ! wait $!; then
+        tail -n 30 "$2/log" >&2
+        die "the kernel could not be built; the whole log is $2/log"
+    fi
+}
+
+# What is the same for every step: the user's own make (-j, jobserver) must not leak into this one; nor
+# may a locale.
+kernel_environment() {
     unset MAKEFLAGS MFLAGS MAKELEVEL
     export LC_ALL=C ARCH=um
-    download "$work/debs" "linux-source-$LAB_LINUX=$linux" "zfs-dkms=$zfs"
-    mkdir "$work/tree" "$work/src" "$work/zfs"
-    for deb in "$work"/debs/*.deb; do
-        dpkg-deb -x "$deb" "$work/tree"
-    done
-    tar -xf "$work/tree/usr/src/linux-source-$LAB_LINUX.tar.xz" -C "$work/src" --strip-components=1
-    cp -a "$work"/tree/usr/src/zfs-*/. "$work/zfs"
-    rm -rf "$work/tree" "$work/debs"
+}
 
+# kernel_prepare DIRECTORY LINUX ZFS...: the configured kernel in DIRECTORY/src, and each OpenZFS configured
+# for it in DIRECTORY/zfs-VERSION. All of them now, while nothing is compiled: what a configure finds
+# must not depend on what was built before it.
+kernel_prepare() (
+    set -ex
+    work=$1 linux=$2 pids=()
+    shift 2
+    kernel_environment
+    download "$work/debs" "linux-source-$(kernel_linux)=$linux"
+    mkdir "$work/src" "$work/tree"
+    dpkg-deb -x "$work"/debs/linux-source-*.deb "$work/tree"
+    tar -xf "$work/tree/usr/src/linux-source-$(kernel_linux).tar.xz" -C "$work/src" --strip-components=1
+    rm -rf "$work/tree" "$work/debs"
     cd "$work/src"
+    cp fs/Kconfig fs/Makefile "$work/"
     make defconfig
     kernel_options
     make olddefconfig
     make -j"$(nproc)" prepare modules_prepare
+    for zfs; do
+        kernel_configure "$work" "$zfs" >"$work/log.$zfs" 2>&1 &
+        pids+=($!)
+    done
+    for zfs; do
+        wait "${pids[0]}" || { cat "$work/log.$zfs" && exit 1; }
+        pids=("${pids[@]:1}")
+    done
+)
 
-    cd "$work/zfs"
+kernel_configure() (
+    set -ex
+    work=$1 zfs=$2
+    download "$work/debs-$zfs" "zfs-dkms=$zfs"
+    dpkg-deb -x "$work/debs-$zfs"/*.deb "$work/tree-$zfs"
+    mv "$work/tree-$zfs"/usr/src/zfs-* "$work/zfs-$zfs"
+    rm -rf "$work/tree-$zfs" "$work/debs-$zfs"
+    cd "$work/zfs-$zfs"
     ./configure --enable-linux-builtin --with-linux="$work/src" --with-linux-obj="$work/src" --with-config=kernel
-    ./copy-builtin "$work/src"
+)
 
+# kernel_compile DIRECTORY ZFS: DIRECTORY/src/linux. What was compiled there with another OpenZFS is used.
+kernel_compile() (
+    set -ex
+    work=$1 zfs=$2
+    kernel_environment
+    rm -rf "$work/src/fs/zfs" "$work/src/include/zfs" "$work/src/linux"
+    cp "$work/Kconfig" "$work/Makefile" "$work/src/fs/"
+    cd "$work/zfs-$zfs"
+    if [ -e copy-builtin ]; then
+        ./copy-builtin "$work/src"
+    else
+        kernel_copy_builtin "$work/src"
+    fi
     cd "$work/src"
     if [ ! -e include/zfs/zfs_gitrev.h ]; then
         printf '#define ZFS_META_GITREV "%s"\n' "$zfs" >include/zfs/zfs_gitrev.h
@@ -97,6 +171,17 @@ kernel_compile() (
     make -j"$(nproc)" linux
     strip -g linux
 )
+
+# Debian's package of 2.1 lacks copy-builtin; its Kbuild files know the place nevertheless.
+kernel_copy_builtin() {
+    cp -a module "$1/fs/zfs"
+    cp -a include "$1/include/zfs"
+    cp zfs_config.h "$1/include/zfs/"
+    printf 'config ZFS\n\tbool "OpenZFS"\n\tdepends on BLOCK\n\tselect ZLIB_INFLATE\n\tselect ZLIB_DEFLATE\n' >"$1/fs/zfs/Kconfig"
+    printf 'source "fs/zfs/Kconfig"\n' >>"$1/fs/Kconfig"
+    # shellcheck disable=SC2016 # for make
+    printf 'obj-$(CONFIG_ZFS) += zfs/\n' >>"$1/fs/Makefile"
+}
 
 # Applies kernel.config in the current kernel tree.
 kernel_options() {

@@ -98,14 +98,16 @@ download() {
 }
 
 # Raised when a change to how the tree is made must not be served from a cache.
-LAB_USERLAND_RECIPE=2
+LAB_USERLAND_RECIPE=3
 
 # The OpenZFS userland and the container tools, unpacked side by side. The guest lays the tree over
 # its /usr, where everything finds it by ordinary lookup; the host never sees it.
-# 2.3 is preferred: it drives the 2.4 module too, and needs no newer libc than Debian 12 has.
+# 2.3 is preferred: it drives the 2.4 module too, and needs no newer libc than Debian 12 has. 2.1 gets its
+# own, because that is what the hosts that have it run, and an older libzfs_core is part of the test.
 userland_packages() {
-    local host=$1 zfs pattern
-    for pattern in "2.3.*bpo$host*" "2.3.*deb$host*" "2.*bpo$host*" "2.3.*" "2.*"; do
+    local host=$1 zfs pattern patterns=("2.3.*bpo$host*" "2.3.*deb$host*" "2.*bpo$host*" "2.3.*" "2.*")
+    [ "$LAB_SERIES" != 2.1 ] || patterns=("2.1.*")
+    for pattern in "${patterns[@]}"; do
         zfs=$(newest zfsutils-linux "$pattern") && break
     done
     [ -n "$zfs" ] || die "no OpenZFS userland for Debian $host"
@@ -122,9 +124,17 @@ userland_is_current() {
     [ "$(cat "$1/usr/share/ezz-lab/recipe" 2>/dev/null)" = "$LAB_USERLAND_RECIPE" ]
 }
 
+userland_link() {
+    case $LAB_SERIES in
+        2.1) printf '%s\n' "$LAB_CACHE/userland/$(lab_codename)-2.1" ;;
+        *) printf '%s\n' "$LAB_CACHE/userland/$(lab_codename)" ;;
+    esac
+}
+
+# lab_userland [--update]: the userland for $LAB_SERIES is in the cache afterwards.
 lab_userland() {
     local link
-    link=$LAB_CACHE/userland/$(lab_codename)
+    link=$(userland_link)
     if [ "${1:-}" != --update ] && userland_is_current "$link"; then
         return 0
     fi
@@ -156,12 +166,14 @@ userland_build() {
     # Never used in the guest, and every file costs the guest a little.
     rm -rf "$work"/tree/usr/share/{doc,man,gocode,lintian,initramfs-tools,bash-completion,locale}
     find "$work/tree/usr/lib" -name '*.a' -delete
+    stand_in "$work/tree" libzfs.so.6 libcrypto.so.3 libtrapto.so.3
+    stand_in "$work/tree" libtirpc.so.3 libgssapi_krb5.so.2 libgssapi_trap.so.2
     mkdir -p "$work/tree/usr/share/ezz-lab"
     (cd "$work/debs" && printf '%s\n' *.deb) >"$work/tree/usr/share/ezz-lab/packages"
     printf '%s\n' "$LAB_USERLAND_RECIPE" >"$work/tree/usr/share/ezz-lab/recipe"
     chmod 755 "$work/tree"
     local name
-    name=$(lab_codename)-$(hash_of "$work"/tree/usr/share/ezz-lab/*)
+    name=$(basename "$link")-$(hash_of "$work"/tree/usr/share/ezz-lab/*)
     rm -rf "${LAB_CACHE:?}/userland/$name"
     mv "$work/tree" "$LAB_CACHE/userland/$name"
     rm -rf "$work"
@@ -178,4 +190,36 @@ merge_usr() {
         cp -a "$1/$directory/." "$1/usr/$directory/"
         rm -rf "${1:?}/$directory"
     done
+}
+
+# stand_in TREE LIBRARY NEEDED NAME: what LIBRARY calls in NEEDED ends the process instead.
+# Half of what it costs to start zfs in the guest are the page faults, 0.1 ms each, of relocating
+# libcrypto, which it needs for keys from passphrases, and Kerberos, for remote procedure calls. The
+# library in the tree looks for NAME, of the same length, instead; other programs have the real ones.
+stand_in() {
+    local tree=$1 library=$2 needed=$3 name=$4 file directory host versions version symbols
+    file=$(find "$tree/usr/lib" -name "$library" | head -n 1)
+    if [ -z "$file" ]; then
+        host=$(ldconfig -p | awk -v name="$library" '$1 == name { print $NF; exit }')
+        # 2.1 has another, and other systems may not need it: then zfs only starts more slowly.
+        [ -n "$host" ] || return 0
+        file=$tree/usr/lib/$(basename "$(dirname "$host")")/$library
+        mkdir -p "$(dirname "$file")"
+        cp -L "$host" "$file"
+    fi
+    file=$(readlink -f "$file")
+    directory=$(dirname "$file")
+    mapfile -t versions < <(objdump -p "$file" |
+        awk -v needed="$needed:" '/required from/ { on = $3 == needed; next } on && NF == 4 { print $4 } NF == 0 { on = 0 }')
+    [ ${#versions[@]} -gt 0 ] || return 0
+    for version in "${versions[@]}"; do
+        symbols=$(nm -D --undefined-only "$file" | sed -n "s/^ *U \\(.*\\)@$version\$/\\1/p")
+        # shellcheck disable=SC2086
+        printf 'void %s(void) { __builtin_trap(); }\n' $symbols
+    done >"$directory/$name.c"
+    printf '%s { global: *; };\n' "${versions[@]}" >"$directory/$name.map"
+    gcc -shared -fPIC -nostdlib -w -Wl,-soname,"$name" -Wl,--version-script="$directory/$name.map" \
+        -o "$directory/$name" "$directory/$name.c" || die "cannot make $name"
+    rm -f "$directory/$name.c" "$directory/$name.map"
+    LC_ALL=C sed -i "s/${needed//./\\.}/$name/g" "$file"
 }
