@@ -9,20 +9,28 @@ LAB_CACHE := $(or $(EZZ_LAB_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ezz-la
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Nextest may have been built by vagrant/setup, outside the user's own directories.
 export PATH := $(PATH):$(LAB_CACHE)/tools/bin
-# The kernel module of the lab: 2.4 or 2.3.
+# The OpenZFS series that `make lab` runs on, one after the other, and the one that everything else takes.
+LAB_SERIES_ALL := 2.4 2.3
+LAB_SERIES := $(or $(EZZ_LAB_ZFS),$(LAB_SERIES_ALL))
 export EZZ_LAB_ZFS ?= 2.4
 
+# All is built with the same features, also for tests that need no lab: else everything is compiled twice.
+BUILT := --workspace --features lab
 # Tests that need a guest: the target `lab` of ezz, and all of the crate in zfs/.
-LAB_TESTS := --workspace --features lab -E 'kind(test) & (binary(lab) | package(ezz-zfs))'
+LAB_ONES := kind(test) & (binary(lab) | package(ezz-zfs))
+LAB_TESTS := $(BUILT) -E '$(LAB_ONES)'
 LAB_RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/vagrant/lab/runner
 
 # The disk image that tests with a real world start from, made once per binary and world.
-GOLDEN = world="$$($(LAB) world)" && cargo build --quiet --bin ezz && \
+GOLDEN = world="$$($(LAB) world)" && cargo nextest run --cargo-quiet --no-run $(LAB_TESTS) && \
 	$(LAB) golden site --size 4G --input "$(abspath $(TARGET))/debug/ezz" --input "$$world" -- \
 	/bin/sh "$(CURDIR)/tests/lab/golden" "$(abspath $(TARGET))/debug/ezz" "$$world"
 
-# How often lab-soak runs them.
-SOAK ?= 10
+# How often lab-repeat runs them, and how many cuts lab-soak makes on each series, over 14 scenarios. A cut
+# has its record below SOAKED and is not made again: to begin anew, remove that directory.
+REPEAT ?= 10
+CUTS ?= 300
+SOAKED := $(abspath $(TARGET))/soak
 
 .PHONY: help
 help: ## this list
@@ -58,38 +66,62 @@ test: check lab $(if $(wildcard vagrant/freebsd.mk),freebsd) ## everything that 
 check: ## format, lints, host tests, documentation: under two minutes when warm
 	@vagrant/setup build
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features lab -- -D warnings
-	cargo nextest run --workspace
-	cargo test --quiet --workspace --doc
+	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
+	cargo clippy $(BUILT) --all-targets -- -D warnings
+	cargo nextest run $(BUILT) -E 'not ($(LAB_ONES))'
+	cargo test --quiet $(BUILT) --doc
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check; \
 		else echo 'check: cargo-deny is not installed: licences and advisories were not looked at'; fi
-	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR vagrant/setup vagrant/lab/lab vagrant/lab/runner vagrant/lab/selftest \
-		vagrant/lab/demo.sh vagrant/lab/bench.sh vagrant/lab/guest/shell .ci/run; \
+	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR vagrant/setup vagrant/lab/lab vagrant/lab/runner vagrant/lab/selftest vagrant/lab/suite vagrant/lab/soak-report \
+		vagrant/lab/demo.sh vagrant/lab/bench.sh vagrant/lab/guest/shell .ci/run tests/fuzz/run tests/bugs/try; \
 		else echo 'check: shellcheck is not installed: the scripts were not looked at'; fi
 
 .PHONY: lab
-lab: ## the tests on a real OpenZFS kernel; EZZ_LAB_ZFS=2.3 for the other series, T=NAME for one test
+lab: ## the tests on real OpenZFS kernels, of two series; EZZ_LAB_ZFS=2.3 for one of them, T=NAME for one test
 	@vagrant/setup build
 	@vagrant/setup lab
-	@$(LAB) kernel && $(LAB) userland
-	@$(GOLDEN)
-	@vagrant/lab/selftest
-	$(LAB_RUNNER) cargo nextest run --profile lab $(LAB_TESTS) $(T)
+	vagrant/lab/suite '$(LAB_SERIES)' $(LAB_TESTS) $(T)
 
 .PHONY: lab-soak
-lab-soak: ## the lab tests SOAK times (10), with a count of what failed how often
+lab-soak: ## CUTS power cuts (300) on each series of OpenZFS, kills at each step, long races, and a report; goes on where it was stopped
+	@vagrant/setup build
+	@vagrant/setup lab
+	@mkdir -p $(SOAKED)
+	@EZZ_SOAK="$(SOAKED)" EZZ_CUT_SEED=1 EZZ_CUTS=$$((($(CUTS) + 13) / 14)) EZZ_KILL_EVERY=1 EZZ_ROUNDS=11 EZZ_RACE=60 EZZ_LAB_TIMEOUT=1800 \
+		vagrant/lab/suite '$(LAB_SERIES)' $(BUILT) -E 'binary(lab) & test(/^outside::cut::|::kills::|::hostile::/)' $(T) || \
+		echo 'lab-soak: not all has passed'
+	@vagrant/lab/soak-report "$(SOAKED)"
+
+.PHONY: lab-repeat
+lab-repeat: ## the lab tests REPEAT times (10), with a count of what failed how often
 	@vagrant/setup build
 	@vagrant/setup lab
 	@$(LAB) kernel && $(LAB) userland
 	@$(GOLDEN)
-	@mkdir -p $(TARGET)/soak; good=0; bad=0; for n in $$(seq $(SOAK)); do \
-		if $(LAB_RUNNER) cargo nextest run --profile lab $(LAB_TESTS) $(T) >$(TARGET)/soak/$$n.log 2>&1; \
+	@mkdir -p $(TARGET)/repeat; good=0; bad=0; for n in $$(seq $(REPEAT)); do \
+		if $(LAB_RUNNER) cargo nextest run --profile lab $(LAB_TESTS) $(T) >$(TARGET)/repeat/$$n.log 2>&1; \
 		then good=$$((good + 1)); else bad=$$((bad + 1)); fi; \
-		printf 'soak %s: %s\n' $$n "$$(grep -h '^ *Summary' $(TARGET)/soak/$$n.log || echo 'no summary')"; done; \
-	grep -hoE '^ +(FAIL|TIMEOUT|SIG[A-Z]+) \[[^]]*\] .*' $(TARGET)/soak/*.log | sed -E 's/\[[^]]*\] *(\([^)]*\))?//' | \
+		printf 'repeat %s: %s\n' $$n "$$(grep -h '^ *Summary' $(TARGET)/repeat/$$n.log || echo 'no summary')"; done; \
+	grep -hoE '^ +(FAIL|TIMEOUT|SIG[A-Z]+) \[[^]]*\] .*' $(TARGET)/repeat/*.log | sed -E 's/\[[^]]*\] *(\([^)]*\))?//' | \
 		sort | uniq -c | sort -rn; \
-	echo "soak: $$good of $$((good + bad)) runs passed (logs: $(TARGET)/soak)"; [ $$bad -eq 0 ]
+	echo "repeat: $$good of $$((good + bad)) runs passed (logs: $(TARGET)/repeat)"; [ $$bad -eq 0 ]
+
+.PHONY: bugs
+bugs: ## put each bug of tests/bugs into a copy: the tests must notice; T=NAME for those that begin so
+	@vagrant/setup build
+	@vagrant/setup lab
+	@$(LAB) kernel && $(LAB) userland
+	tests/bugs/try $(T)
+
+# Seconds for each fuzz target; all of them, or those named in T.
+FUZZ_SECONDS ?= 600
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZ_SECONDS (600), two at a time; T=TARGET for one
+	@vagrant/setup build
+	@vagrant/setup fuzz
+	tests/fuzz/run $(FUZZ_SECONDS) $(T)
 
 .PHONY: bench
 bench: release ## ratios in one boot: `ezz create` against a `zfs clone` loop and a bare channel program

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 use thiserror::Error;
 
+use crate::crash;
 use crate::model::{Changed, Inventory, Kind, track_link};
 use crate::name::{DatasetName, GenerationId, JailName};
 use crate::observe::{self, ObserveError};
@@ -54,9 +55,19 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
+    /// Whether the kernel called a dataset busy that was to be destroyed: nothing has changed.
+    pub fn busy(&self) -> bool {
+        matches!(self, ApplyError::Zfs(error) if error.refused_busy())
+    }
+
     /// Whether the site changed since it was read: observe and plan again.
     pub fn stale(&self) -> bool {
         matches!(self, ApplyError::Zfs(PortError::Stale { .. }))
+    }
+
+    /// Whether the kernel's programs cannot clone, which is said before anything is changed.
+    pub fn unsupported(&self) -> bool {
+        matches!(self, ApplyError::Zfs(error) if error.unsupported())
     }
 }
 
@@ -69,6 +80,15 @@ pub struct Applied {
     pub failed: Vec<(JailName, ApplyError)>,
 }
 
+type Specs = BTreeMap<JailName, Result<JailSpec, ApplyError>>;
+
+/// What is known of the site between two commits.
+#[derive(Debug, Default)]
+struct Known<'a> {
+    inventory: Option<&'a Inventory>,
+    specs: Option<Specs>,
+}
+
 /// What a plan is applied with.
 #[derive(Debug)]
 pub struct Apply<'a> {
@@ -78,6 +98,8 @@ pub struct Apply<'a> {
     pub host: &'a dyn Host,
     /// The site.
     pub site: &'a DatasetName,
+    /// The site as it was observed, while nothing of it was committed since.
+    pub known: Option<&'a Inventory>,
     /// Called before each step.
     pub on_step: fn(&Step),
     /// Whether one jail's failure ends it all: so before a commit, which speaks for all of them.
@@ -91,7 +113,10 @@ impl Apply<'_> {
     /// [`ApplyError`] of the first failed step that is not one jail's own; those before it are
     /// done. Failures of one jail's own steps are in [`Applied::failed`].
     pub fn run(&self, plan: &[Step], applied: &mut Applied) -> Result<(), ApplyError> {
-        let mut specs: Option<BTreeMap<JailName, Result<JailSpec, ApplyError>>> = None;
+        let mut known = Known {
+            inventory: self.known,
+            specs: None,
+        };
         let mut index = 0;
         while index < plan.len() {
             let mounts = plan[index..]
@@ -99,13 +124,21 @@ impl Apply<'_> {
                 .take_while(|step| matches!(step, Step::Mount { .. }))
                 .count();
             if mounts > 1 {
-                self.mount_all(&plan[index..index + mounts], applied)?;
+                let wanted: Vec<&Step> = plan[index..index + mounts]
+                    .iter()
+                    .filter(|step| !self.of_failed(step, applied))
+                    .collect();
+                self.mount_all(&wanted, applied)?;
                 index += mounts;
                 continue;
             }
             let step = &plan[index];
             index += 1;
+            if self.of_failed(step, applied) {
+                continue;
+            }
             (self.on_step)(step);
+            crash::point();
             let jail = match step {
                 Step::Derive { jail }
                 | Step::Forget { jail }
@@ -113,6 +146,7 @@ impl Apply<'_> {
                 | Step::Stop { jail } => Some(jail),
                 Step::Create { .. }
                 | Step::Commit { .. }
+                | Step::Clone { .. }
                 | Step::Hold { .. }
                 | Step::Release { .. }
                 | Step::Mount { .. }
@@ -125,9 +159,9 @@ impl Apply<'_> {
             };
             let Some(jail) = jail else {
                 if matches!(step, Step::Commit { .. }) {
-                    specs = None;
+                    known = Known::default();
                 }
-                if self.step(step)? == Changed::Done {
+                if self.step(step, known.inventory)? == Changed::Done {
                     applied.changed += 1;
                 }
                 continue;
@@ -135,23 +169,7 @@ impl Apply<'_> {
             if applied.failed.iter().any(|(name, _)| name == jail) {
                 continue;
             }
-            let done = match step {
-                Step::Stop { .. } | Step::Forget { .. } => self.host_step(step, jail, None),
-                _ => {
-                    let specs = match &mut specs {
-                        Some(specs) => specs,
-                        none => none.insert(self.specs(plan)?),
-                    };
-                    match specs.get(jail) {
-                        Some(Ok(spec)) => self.host_step(step, jail, Some(spec)),
-                        Some(Err(_)) | None => match specs.remove(jail) {
-                            Some(Err(error)) => Err(error),
-                            Some(Ok(_)) | None => Err(PlanError::NoJail(jail.clone()).into()),
-                        },
-                    }
-                }
-            };
-            match done {
+            match self.host_step(step, jail, plan, &mut known) {
                 Ok(Changed::Done) => applied.changed += 1,
                 Ok(Changed::Already) => {}
                 Err(error) if self.strict => return Err(error),
@@ -161,12 +179,26 @@ impl Apply<'_> {
         Ok(())
     }
 
-    fn mount_all(&self, steps: &[Step], applied: &mut Applied) -> Result<(), ApplyError> {
-        let mount = |step: &Step| match step {
-            Step::Mount { dataset, at, how } => self.zfs.mount(dataset, at, *how),
-            _ => Ok(Changed::Already),
+    /// Whether it mounts a jail of which an earlier step has failed: what is mounted is complete.
+    fn of_failed(&self, step: &Step, applied: &Applied) -> bool {
+        let Step::Mount { dataset, .. } = step else {
+            return false;
         };
-        steps.iter().for_each(self.on_step);
+        let below = dataset.as_str().strip_prefix(self.site.as_str());
+        let name = below.and_then(|below| below.strip_prefix("/jails/"));
+        let mut failed = applied.failed.iter();
+        failed.any(|(jail, _)| Some(jail.as_str()) == name)
+    }
+
+    fn mount_all(&self, steps: &[&Step], applied: &mut Applied) -> Result<(), ApplyError> {
+        let mount = |step: &&Step| {
+            crash::point();
+            match step {
+                Step::Mount { dataset, at, how } => self.zfs.mount(dataset, at, *how),
+                _ => Ok(Changed::Already),
+            }
+        };
+        steps.iter().copied().for_each(self.on_step);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(MOUNT_THREADS)
             .build();
@@ -186,49 +218,66 @@ impl Apply<'_> {
         &self,
         step: &Step,
         jail: &JailName,
-        spec: Option<&JailSpec>,
+        plan: &[Step],
+        known: &mut Known<'_>,
     ) -> Result<Changed, ApplyError> {
-        match (step, spec) {
-            (Step::Stop { .. }, _) => {
+        match step {
+            Step::Forget { .. } => Ok(self.host.forget(jail)?),
+            Step::Stop { .. } => {
                 // The rules of its world say how it is asked to stop; without them it is killed.
-                let profile = self.profile_of(jail);
-                Ok(self.host.stop(jail, profile.as_ref())?)
+                let specs = self.specs(plan, known).ok();
+                let spec = specs.and_then(|specs| specs.get(jail)?.as_ref().ok());
+                Ok(self.host.stop(jail, spec.map(|spec| &spec.profile))?)
             }
-            (Step::Forget { .. }, _) => Ok(self.host.forget(jail)?),
-            (Step::Derive { .. }, Some(spec)) => Ok(self.host.derive(spec)?),
-            (Step::Start { .. }, Some(spec)) => Ok(self.host.start(spec)?),
-            _ => Ok(Changed::Already),
+            _ => {
+                let specs = self.specs(plan, known)?;
+                match (step, specs.get(jail)) {
+                    (Step::Derive { .. }, Some(Ok(spec))) => Ok(self.host.derive(spec)?),
+                    (Step::Start { .. }, Some(Ok(spec))) => Ok(self.host.start(spec)?),
+                    _ => Err(match specs.remove(jail) {
+                        Some(Err(error)) => error,
+                        Some(Ok(_)) | None => PlanError::NoJail(jail.clone()).into(),
+                    }),
+                }
+            }
         }
     }
 
-    fn profile_of(&self, jail: &JailName) -> Option<Profile> {
-        let scope = BTreeSet::from([jail.clone()]);
-        let inventory = observe::inventory(self.zfs, self.site, Some(&scope)).ok()?;
-        spec(&inventory, jail).ok().map(|spec| spec.profile)
-    }
-
-    fn specs(
+    /// What is known of the jails that the host is to do something with. Read once after each
+    /// commit, for all of them.
+    fn specs<'k>(
         &self,
         plan: &[Step],
-    ) -> Result<BTreeMap<JailName, Result<JailSpec, ApplyError>>, ApplyError> {
-        let names: BTreeSet<JailName> = plan
-            .iter()
-            .filter_map(|step| match step {
-                Step::Derive { jail } | Step::Start { jail } => Some(jail.clone()),
-                _ => None,
-            })
-            .collect();
-        let inventory = observe::inventory(self.zfs, self.site, Some(&names))?;
-        Ok(names
-            .into_iter()
-            .map(|name| {
-                let spec = spec(&inventory, &name);
+        known: &'k mut Known<'_>,
+    ) -> Result<&'k mut Specs, ApplyError> {
+        if known.specs.is_none() {
+            let names: BTreeSet<JailName> = plan
+                .iter()
+                .filter_map(|step| match step {
+                    Step::Derive { jail } | Step::Start { jail } | Step::Stop { jail } => {
+                        Some(jail.clone())
+                    }
+                    _ => None,
+                })
+                .collect();
+            let read;
+            let inventory = match known.inventory {
+                Some(inventory) => inventory,
+                None => {
+                    read = observe::inventory(self.zfs, self.site, Some(&names))?;
+                    &read
+                }
+            };
+            let specs = names.into_iter().map(|name| {
+                let spec = spec(inventory, &name);
                 (name, spec)
-            })
-            .collect())
+            });
+            known.specs = Some(specs.collect());
+        }
+        Ok(known.specs.get_or_insert_default())
     }
 
-    fn step(&self, step: &Step) -> Result<Changed, ApplyError> {
+    fn step(&self, step: &Step, known: Option<&Inventory>) -> Result<Changed, ApplyError> {
         match step {
             Step::Create {
                 dataset,
@@ -239,6 +288,10 @@ impl Apply<'_> {
             }
             Step::Commit { site, commit } => {
                 self.zfs.commit(site, commit)?;
+                Ok(Changed::Done)
+            }
+            Step::Clone { clones } => {
+                self.zfs.clone_all(clones)?;
                 Ok(Changed::Done)
             }
             Step::Hold { snapshots } => Ok(self.zfs.hold(snapshots)?),
@@ -259,11 +312,11 @@ impl Apply<'_> {
                 Ok(Changed::Done)
             }
             Step::Link { track, generation } => {
-                let directory = self.site_directory()?;
+                let directory = self.site_directory(known)?;
                 link(&track_link(&directory, track), *generation)
             }
             Step::Unlink { track } => {
-                let directory = self.site_directory()?;
+                let directory = self.site_directory(known)?;
                 let path = track_link(&directory, track);
                 match std::fs::remove_file(&path) {
                     Ok(()) => Ok(Changed::Done),
@@ -283,11 +336,25 @@ impl Apply<'_> {
         }
     }
 
-    fn site_directory(&self) -> Result<PathBuf, ApplyError> {
-        let scope = BTreeSet::new();
-        Ok(observe::inventory(self.zfs, self.site, Some(&scope))?
-            .site
-            .directory)
+    /// Where the files of the site are to be written: its own, and not what somebody mounted over
+    /// it or what is below its mount.
+    fn site_directory(&self, known: Option<&Inventory>) -> Result<PathBuf, ApplyError> {
+        let directory = match known {
+            Some(inventory) => inventory.site.directory.clone(),
+            None => observe::named_site(self.zfs, self.site)?.directory,
+        };
+        // The mount table has no links in its paths.
+        let target = std::fs::canonicalize(&directory).unwrap_or_else(|_| directory.clone());
+        let mounts = self.zfs.mounts()?;
+        let top = mounts.into_iter().rfind(|mount| mount.target == target);
+        let by = match top {
+            Some(mount) if mount.source == self.site.as_str() => return Ok(directory),
+            Some(mount) => mount.source,
+            None => "nothing".to_owned(),
+        };
+        let dataset = self.site.to_string();
+        let at = directory;
+        Err(PortError::Covered { dataset, at, by }.into())
     }
 }
 
@@ -350,7 +417,15 @@ pub fn spec(inventory: &Inventory, name: &JailName) -> Result<JailSpec, ApplyErr
 fn remove_directory(at: &Path) -> Result<Changed, ApplyError> {
     match std::fs::remove_dir(at) {
         Ok(()) => Ok(Changed::Done),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Changed::Already),
+        // With something in it, it is not only a mount's any more.
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
+            Ok(Changed::Already)
+        }
         Err(source) => Err(ApplyError::File {
             action: "remove the directory",
             path: at.to_owned(),

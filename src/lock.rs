@@ -65,6 +65,11 @@ impl Locks {
         }
     }
 
+    /// The run directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// From observation to commit.
     ///
     /// # Errors
@@ -86,15 +91,7 @@ impl Locks {
     /// # Errors
     /// [`LockError::File`].
     pub fn stage_is_free(&self, generation: GenerationId) -> Result<bool, LockError> {
-        let now = Locks {
-            wait: Duration::ZERO,
-            ..self.clone()
-        };
-        match now.stage(generation) {
-            Ok(_) => Ok(true),
-            Err(LockError::Held(_)) => Ok(false),
-            Err(other) => Err(other),
-        }
+        free(self.at_once().stage(generation))
     }
 
     /// While jails are made, started, stopped or deleted. Taken before the site's.
@@ -114,6 +111,21 @@ impl Locks {
         self.take(&files, "these jails")
     }
 
+    /// Whether no command works on this jail, or on one that shares its lock.
+    ///
+    /// # Errors
+    /// [`LockError::File`].
+    pub fn jail_is_free(&self, name: &JailName) -> Result<bool, LockError> {
+        free(self.at_once().jails([name]))
+    }
+
+    fn at_once(&self) -> Locks {
+        Locks {
+            wait: Duration::ZERO,
+            ..self.clone()
+        }
+    }
+
     fn take(&self, files: &[String], what: &str) -> Result<Held, LockError> {
         DirBuilder::new()
             .mode(0o700)
@@ -130,6 +142,14 @@ impl Locks {
             held.push(lock(&path, deadline, what)?);
         }
         Ok(Held(held))
+    }
+}
+
+fn free(taken: Result<Held, LockError>) -> Result<bool, LockError> {
+    match taken {
+        Ok(_) => Ok(true),
+        Err(LockError::Held(_)) => Ok(false),
+        Err(other) => Err(other),
     }
 }
 

@@ -335,10 +335,17 @@ text_conversions!(JailName, TrackName, DatasetName, SnapshotName);
 /// [`NameError::Range`] for a broken or too large range.
 pub fn expand(pattern: &str) -> Result<Vec<String>, NameError> {
     let bad = |why| NameError::Range(pattern.to_owned(), why);
+    // 100 000 times an argument of 128 KiB would be all of the memory.
+    if pattern.contains('{') && pattern.len() > MAX_PATH {
+        return Err(bad("it is longer than 255 bytes"));
+    }
     let mut done = vec![String::new()];
     let mut rest = pattern;
     while let Some(open) = rest.find('{') {
         let (before, after) = rest.split_at(open);
+        if before.contains('}') {
+            return Err(bad("'}' without '{'"));
+        }
         let close = after.find('}').ok_or_else(|| bad("'{' without '}'"))?;
         let (low, high) = after[1..close]
             .split_once("..")
@@ -427,11 +434,13 @@ mod tests {
         for bad in [
             "a{",
             "a}",
+            "a}{1..2}",
             "a{1}",
             "a{2..1}",
             "a{x..y}",
             "a{0..999999999}",
             "a{-1..2}",
+            &format!("{}{{1..2}}", "a".repeat(255)),
         ] {
             assert!(expand(bad).is_err(), "{bad:?} was accepted");
         }

@@ -5,6 +5,8 @@
 //! thousands of clones. Nothing is changed and nothing decided here; what does not make sense is
 //! kept as an error in its place, so that one broken jail does not hide the others.
 
+mod intents;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -15,7 +17,8 @@ use crate::model::{
     decode, property,
 };
 use crate::name::{DatasetName, GenerationId, JailName, NameError, TrackName};
-use crate::plan::Directory;
+use crate::plan::doctor::Mount;
+use crate::plan::{Directory, intent};
 use crate::ports::{PortError, Query, Row, Source, Zfs};
 
 /// The property that gives a dataset to a jail: FreeBSD and Linux call it differently.
@@ -24,6 +27,9 @@ pub const DELEGATED: &str = if cfg!(target_os = "freebsd") {
 } else {
     "zoned"
 };
+
+/// What [`Found`] is made of. In this order: a forged row would leave a rest that does not fit.
+const HEAD: [&str; 4] = [property::FORMAT, property::ID, "mountpoint", DELEGATED];
 
 const GENERATION_PROPERTIES: [&str; 10] = [
     property::WORLD,
@@ -37,6 +43,8 @@ const GENERATION_PROPERTIES: [&str; 10] = [
     "userrefs",
     "type",
 ];
+
+const JAIL_PROPERTIES: [&str; 4] = [property::JAIL, "origin", "quota", DELEGATED];
 
 /// Why a site cannot be read.
 #[derive(Debug, Error)]
@@ -74,17 +82,30 @@ pub enum ObserveError {
     Name(#[from] NameError),
 }
 
-/// The only site of this host; replicas count only where there is nothing else.
+/// What has to be known of a site before it is locked and observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its dataset.
+    pub site: DatasetName,
+    /// Its `ezz:id`, by which the host's files of it are named.
+    pub id: String,
+    /// Where it is mounted.
+    pub directory: PathBuf,
+}
+
+/// The only site of this host; replicas count only where there is nothing else, and what is
+/// delegated to a jail never: its root may set any property on it.
 ///
 /// # Errors
-/// [`ObserveError::NoSite`], [`ObserveError::SeveralSites`], [`ObserveError::Zfs`].
-pub fn only_site(zfs: &dyn Zfs) -> Result<DatasetName, ObserveError> {
+/// [`ObserveError::NoSite`], [`ObserveError::SeveralSites`], [`ObserveError::Zfs`];
+/// [`ObserveError::NotASite`] if it has no `ezz:id`.
+pub fn only_site(zfs: &dyn Zfs) -> Result<Found, ObserveError> {
     let rows = zfs
         .read(&Query {
             roots: &[],
             depth: None,
             types: &["filesystem"],
-            properties: &[property::FORMAT],
+            properties: &HEAD,
         })
         .map_err(|source| ObserveError::Zfs {
             site: "the pools".to_owned(),
@@ -95,6 +116,7 @@ pub fn only_site(zfs: &dyn Zfs) -> Result<DatasetName, ObserveError> {
             row.0
                 .get(property::FORMAT)
                 .is_some_and(|found| found.source == source)
+                && text(row, DELEGATED) != "on"
         };
         rows.iter()
             .filter(|(_, row)| has(row))
@@ -107,12 +129,45 @@ pub fn only_site(zfs: &dyn Zfs) -> Result<DatasetName, ObserveError> {
     }
     match (sites.pop(), sites.is_empty()) {
         (None, _) => Err(ObserveError::NoSite),
-        (Some(only), true) => Ok(DatasetName::parse(&only)?),
+        (Some(only), true) => found(DatasetName::parse(&only)?, &rows[&only]),
         (Some(last), false) => {
             sites.push(last);
             Err(ObserveError::SeveralSites(sites))
         }
     }
+}
+
+/// The site of that name.
+///
+/// # Errors
+/// [`ObserveError::NoDataset`], [`ObserveError::NotASite`], [`ObserveError::Zfs`].
+pub fn named_site(zfs: &dyn Zfs, name: &DatasetName) -> Result<Found, ObserveError> {
+    let rows = zfs
+        .read(&Query {
+            roots: &[name.to_string()],
+            depth: Some(0),
+            types: &["filesystem"],
+            properties: &HEAD,
+        })
+        .map_err(|source| ObserveError::Zfs {
+            site: name.to_string(),
+            source,
+        })?;
+    let row = rows
+        .get(name.as_str())
+        .ok_or_else(|| ObserveError::NoDataset(name.clone()))?;
+    found(name.clone(), row)
+}
+
+fn found(site: DatasetName, row: &Row) -> Result<Found, ObserveError> {
+    let (Some(_), Some(id)) = (own(row, property::FORMAT), own(row, property::ID)) else {
+        return Err(ObserveError::NotASite(site));
+    };
+    Ok(Found {
+        id: id.to_owned(),
+        directory: PathBuf::from(text(row, "mountpoint")),
+        site,
+    })
 }
 
 /// Reads a site, its tracks and generations, and jails: those named, or all.
@@ -132,7 +187,11 @@ pub fn inventory(
         })
     };
     let top = read(&Query {
-        roots: &[layout.site.to_string(), layout.basejail.to_string()],
+        roots: &[
+            layout.site.to_string(),
+            layout.basejail.to_string(),
+            layout.jails.to_string(),
+        ],
         depth: Some(0),
         types: &["filesystem"],
         properties: &["all"],
@@ -144,63 +203,122 @@ pub fn inventory(
     let empty = Row::default();
     let tracks = tracks(&layout, top.get(layout.basejail.as_str()).unwrap_or(&empty))?;
 
+    let mut strangers = Vec::new();
+    let row = top.get(layout.jails.as_str()).unwrap_or(&empty);
+    let mut intents = intents::intents(&layout, &found, row, &mut strangers);
+    let mut debris = intents::debris(&layout, &intents, read)?;
+    if !debris.is_empty() {
+        // Without the site lock: a batch that has been committed since is not debris.
+        let again = read(&Query {
+            roots: &[layout.jails.to_string()],
+            depth: Some(0),
+            types: &["filesystem"],
+            properties: &["all"],
+        })?;
+        let row = again.get(layout.jails.as_str()).unwrap_or(&empty);
+        intents.retain(|name, _| row.0.contains_key(name));
+        debris.retain(|_, debris| row.0.contains_key(&intent::mark(&debris.intent)));
+    }
+
     let bases = read(&Query {
         roots: &[layout.basejail.to_string()],
         depth: Some(2),
         types: &["filesystem", "snapshot"],
         properties: &GENERATION_PROPERTIES,
     })?;
-    let mut roots = vec![layout.newjail.to_string()];
-    match scope {
-        None => roots.push(layout.jails.to_string()),
+    // What is below a jail may be delegated to it, and is not read: a property's value can be made
+    // to look like rows of others, and a jail must not keep itself from being stopped that way.
+    let (depth, roots) = match scope {
+        None => (
+            1,
+            vec![layout.newjail.to_string(), layout.jails.to_string()],
+        ),
         Some(names) => {
+            let bases = bases.keys().filter_map(|name| {
+                let below = name.strip_prefix(layout.basejail.as_str())?;
+                let number = below.strip_prefix('/')?;
+                GenerationId::from_component(number).map(|_| format!("{}/{number}", layout.newjail))
+            });
+            let mut roots: Vec<String> = bases.collect();
             for name in names {
                 roots.push(layout.jail(name)?.to_string());
             }
+            (0, roots)
         }
-    }
-    let properties = [
-        &GENERATION_PROPERTIES[..],
-        &[property::JAIL, "origin", "quota", DELEGATED],
-    ];
+    };
     let rest = read(&Query {
         roots: &roots,
-        depth: Some(1),
-        types: &["filesystem"],
-        properties: &properties.concat(),
+        depth: Some(depth),
+        // A volume of that name is in the way, and `zfs get` fails if it may not show it.
+        types: &["filesystem", "volume"],
+        properties: &[&GENERATION_PROPERTIES[..], &JAIL_PROPERTIES].concat(),
     })?;
-    let mut strangers = Vec::new();
     let generations = generations(&layout, found.replica, &bases, &rest, &mut strangers);
-    let jails = jails(&layout, &found, &rest, &mut strangers);
+    let mut jails = jails(&layout, &found, &rest, &mut strangers);
+    jails.retain(|name, _| !debris.contains_key(name));
     Ok(Inventory {
         site: found,
         tracks,
         generations,
+        intents: intents
+            .into_iter()
+            .map(|(name, (text, _))| (name, text))
+            .collect(),
+        debris,
         jails,
         scope: scope.cloned(),
         strangers,
     })
 }
 
-/// What is at the directories of jails that do not exist yet.
-pub fn directories(inventory: &Inventory) -> BTreeMap<JailName, Directory> {
-    let missing = inventory
-        .scope
-        .iter()
-        .flatten()
-        .filter(|name| !inventory.jails.contains_key(*name));
-    let mounts = ezz_zfs::mounted().unwrap_or_default();
-    missing
-        .map(|name| {
-            let at = inventory.site.directory.join(name.as_str());
-            let state = if mounts.iter().any(|mount| mount.target == at) {
-                Directory::Mounted
-            } else {
-                directory(&at)
+/// What is at the directories of the jails that were asked for and do not exist yet; of those that
+/// do, whether somebody else's mount lies on it, or (Linux) below: a running jail of FreeBSD has
+/// mounts of its own there.
+///
+/// # Errors
+/// [`ObserveError::Zfs`] if the mounts cannot be read.
+pub fn directories(
+    zfs: &dyn Zfs,
+    inventory: &Inventory,
+) -> Result<BTreeMap<JailName, Directory>, ObserveError> {
+    let mut asked = inventory.scope.iter().flatten().peekable();
+    if asked.peek().is_none() {
+        return Ok(BTreeMap::new());
+    }
+    let mounts = zfs.mounts().map_err(|source| ObserveError::Zfs {
+        site: inventory.site.layout.site.to_string(),
+        source,
+    })?;
+    let state = |name: &JailName| match inventory.jails.get(name) {
+        Some(jail) => {
+            let dataset = jail.dataset.as_str();
+            let on = |mount: &Mount| {
+                mount.target == jail.mountpoint
+                    || cfg!(target_os = "linux") && mount.target.starts_with(&jail.mountpoint)
             };
-            (name.clone(), state)
-        })
-        .collect()
+            mounts
+                .iter()
+                .any(|mount| on(mount) && !mount.belongs_to(dataset))
+                .then_some(Directory::Mounted)
+        }
+        None => {
+            let at = inventory.site.directory.join(name.as_str());
+            // Later ones hide earlier ones at the same place.
+            let mount = mounts.iter().rev().find(|mount| mount.target == at);
+            let debris = inventory.debris.get(name);
+            Some(match mount {
+                // It is unmounted before it is cleared away.
+                Some(mount) if debris.is_some_and(|d| mount.source == d.jail.dataset.as_str()) => {
+                    Directory::Free
+                }
+                Some(_) => Directory::Mounted,
+                None => directory(&at),
+            })
+        }
+    };
+    Ok(asked
+        .filter_map(|name| Some((name.clone(), state(name)?)))
+        .collect())
 }
 
 fn directory(at: &Path) -> Directory {
@@ -268,6 +386,7 @@ fn site_of(layout: &Layout, row: &Row) -> Result<Site, ObserveError> {
         directory: PathBuf::from(text(row, "mountpoint")),
         mounted: text(row, "mounted") == "yes",
         available: number(row, "available"),
+        read_only: text(row, "readonly") == "on",
     })
 }
 
@@ -318,6 +437,10 @@ fn generations(
                 note(name, "it is not a generation's number");
                 continue;
             };
+            if text(row, "type") == "volume" {
+                note(name, "it is a volume");
+                continue;
+            }
             if let Some(snapshot) = snapshot {
                 if snapshot != component {
                     note(name, "a snapshot that ezz did not make");
@@ -400,26 +523,35 @@ fn jails(
             continue;
         }
         let config = config(name, row, site.replica);
-        found.insert(
-            jail.clone(),
-            Jail {
-                mountpoint: PathBuf::from(text(row, "mountpoint")),
-                name: jail,
-                dataset,
-                guid: number(row, "guid"),
-                config,
-                origin: Some(text(row, "origin").to_owned()).filter(|o| !o.is_empty() && o != "-"),
-                mounted: text(row, "mounted") == "yes",
-                used: number(row, "used"),
-                referenced: number(row, "referenced"),
-                quota: number(row, "quota"),
-            },
-        );
+        found.insert(jail.clone(), jail_of(jail, dataset, row, config));
     }
     found
 }
 
+fn jail_of(
+    name: JailName,
+    dataset: DatasetName,
+    row: &Row,
+    config: Result<JailConfig, String>,
+) -> Jail {
+    Jail {
+        name,
+        dataset,
+        guid: number(row, "guid"),
+        config,
+        origin: Some(text(row, "origin").to_owned()).filter(|o| !o.is_empty() && o != "-"),
+        mountpoint: PathBuf::from(text(row, "mountpoint")),
+        mounted: text(row, "mounted") == "yes",
+        used: number(row, "used"),
+        referenced: number(row, "referenced"),
+        quota: number(row, "quota"),
+    }
+}
+
 fn config(name: &str, row: &Row, replica: bool) -> Result<JailConfig, String> {
+    if text(row, "type") == "volume" {
+        return Err("it is a volume".to_owned());
+    }
     let found = row
         .0
         .get(property::JAIL)

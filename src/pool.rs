@@ -4,6 +4,8 @@
 //! pool's history, and because only `zfs get` tells where a property was set. Nothing is decided
 //! here.
 
+mod rows;
+
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -11,14 +13,24 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use ezz_zfs::nvlist::{NvMap, Value};
-use ezz_zfs::program::{self, Reply};
+use ezz_zfs::program::{self, Kernel, Reply};
 use ezz_zfs::{MountError, MountFlags};
+use rayon::prelude::*;
 
+use crate::crash;
 use crate::exec::{Exec, ExecError};
 use crate::model::{Changed, HOLD_TAG};
 use crate::name::{DatasetName, SnapshotName};
-use crate::plan::{Commit, Expect, MountAs};
-use crate::ports::{Capabilities, PortError, PropertyValue, Query, Row, Source, Zfs};
+use crate::plan::doctor::Mount;
+use crate::plan::site::is_open;
+use crate::plan::{Commit, Expect, MountAs, NewClone};
+use crate::ports::{Capabilities, PortError, Query, Row, Zfs};
+
+use rows::{only_missing, parse_get};
+
+/// Clones at once. Each waits for its transaction group, and all that wait share one: with 64,
+/// a thousand take some 60 groups instead of a thousand.
+const CLONE_THREADS: usize = 64;
 
 /// The OpenZFS of this host; opened when it is first needed.
 #[derive(Debug, Default)]
@@ -91,7 +103,7 @@ impl Zfs for Pool {
             }));
         }
         let text = String::from_utf8_lossy(&output.stdout);
-        parse_get(&text).map_err(|why| PortError::Parse { dataset: of(), why })
+        parse_get(&text, query.properties).map_err(|why| PortError::Parse { dataset: of(), why })
     }
 
     fn create(
@@ -99,117 +111,31 @@ impl Zfs for Pool {
         dataset: &DatasetName,
         properties: &BTreeMap<String, String>,
     ) -> Result<(), PortError> {
-        let mut typed = NvMap::new();
-        for (name, value) in properties {
-            let value = typed_property(name, value).ok_or_else(|| PortError::Property {
-                dataset: dataset.clone(),
-                property: name.clone(),
-                value: value.clone(),
-            })?;
-            typed.insert(name.clone(), value);
-        }
+        let typed = typed(dataset, properties)?;
         self.library()?
             .create(dataset.as_str(), &typed)
             .map_err(PortError::Call)
     }
 
     fn commit(&self, site: &DatasetName, commit: &Commit) -> Result<(), PortError> {
+        run(self.library()?, site, commit)
+    }
+
+    fn clone_all(&self, clones: &[NewClone]) -> Result<(), PortError> {
         let library = self.library()?;
-        let site_text = site.to_string();
-        let (name, expected, reply) = match commit {
-            Commit::Init { id } => {
-                let program = program::Init {
-                    site: site_text,
-                    id: id.clone(),
-                };
-                ("init", 0, program.run(library))
-            }
-            Commit::Stage { epoch, seq } => {
-                let program = program::Stage {
-                    site: site_text,
-                    epoch: *epoch,
-                    seq: u64::from(*seq),
-                };
-                ("stage", *epoch, program.run(library))
-            }
-            Commit::Seal {
-                epoch,
-                generation,
-                world,
-                sealed,
-                track,
-            } => {
-                let program = program::Seal {
-                    site: site_text,
-                    epoch: *epoch,
-                    number: u64::from(generation.0),
-                    world: world.clone(),
-                    sealed: sealed.clone(),
-                    track: track.as_ref().and_then(track_update),
-                };
-                ("seal", *epoch, program.run(library))
-            }
-            Commit::Create { epoch, jails } => {
-                let jails = jails
-                    .iter()
-                    .map(|jail| program::NewJail {
-                        name: jail.name.to_string(),
-                        origin: jail.origin.to_string(),
-                        jail: jail.config.clone(),
-                        props: BTreeMap::new(),
-                    })
-                    .collect();
-                let program = program::Create {
-                    site: site_text,
-                    epoch: *epoch,
-                    jails,
-                };
-                ("create", *epoch, program.run(library))
-            }
-            Commit::Set { epoch, sets, adopt } => {
-                let changes = sets
-                    .iter()
-                    .map(|set| program::Change {
-                        dataset: set.dataset.clone(),
-                        property: set.property.clone(),
-                        expect: match &set.expect {
-                            Expect::Any => program::Expect::Any,
-                            Expect::Absent => program::Expect::Absent,
-                            Expect::Value(value) => program::Expect::Is(value.clone()),
-                        },
-                        value: set.value.clone(),
-                    })
-                    .collect();
-                let program = program::Commit {
-                    site: site_text,
-                    epoch: *epoch,
-                    adopt: *adopt,
-                    changes,
-                };
-                ("commit", *epoch, program.run(library))
-            }
-            Commit::Destroy { epoch, doomed } => {
-                let datasets = doomed
-                    .iter()
-                    .map(|doomed| program::Doomed {
-                        name: doomed.name.clone(),
-                        guid: doomed.guid,
-                    })
-                    .collect();
-                let program = program::Destroy {
-                    site: site_text,
-                    epoch: *epoch,
-                    datasets,
-                };
-                ("destroy", *epoch, program.run(library))
-            }
+        let none = NvMap::new();
+        let clone = |clone: &NewClone| {
+            crash::point();
+            let origin = clone.origin.to_string();
+            library
+                .clone(clone.dataset.as_str(), &origin, &none)
+                .map_err(PortError::Call)
         };
-        let reply = reply.map_err(|source| PortError::Program {
-            program: name,
-            site: site.clone(),
-            source,
-        })?;
-        answer(name, site, expected, reply)
+        let threads = CLONE_THREADS.min(clones.len());
+        match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+            Ok(pool) => pool.install(|| clones.par_iter().with_max_len(1).try_for_each(clone)),
+            Err(_) => clones.iter().try_for_each(clone),
+        }
     }
 
     fn destroy(&self, dataset: &DatasetName) -> Result<(), PortError> {
@@ -314,19 +240,27 @@ impl Zfs for Pool {
         };
         let mounts = ezz_zfs::mounted().map_err(failed)?;
         // Deepest first, and of several at one place the last one first.
+        let own = |mount: &ezz_zfs::Mounted| mount.belongs_to(dataset.as_str());
         let mut targets: Vec<(PathBuf, usize)> = mounts
             .iter()
             .enumerate()
-            .filter(|(_, mount)| {
-                let own = mount.source == dataset.as_str()
-                    || mount
-                        .source
-                        .strip_prefix(dataset.as_str())
-                        .is_some_and(|rest| rest.starts_with('@') || rest.starts_with('/'));
-                own && mount.target.starts_with(at)
-            })
+            .filter(|(_, mount)| own(mount) && mount.target.starts_with(at))
             .map(|(index, mount)| (mount.target.clone(), index))
             .collect();
+        // A directory names the last mount on it: somebody else's would go instead of ours.
+        for (target, index) in &targets {
+            let over = mounts.iter().enumerate().find(|(other, mount)| {
+                let on = mount.target == *target && other > index;
+                !own(mount) && (on || mount.target != *target && mount.target.starts_with(target))
+            });
+            if let Some((_, mount)) = over {
+                return Err(PortError::Covered {
+                    dataset: dataset.to_string(),
+                    at: mount.target.clone(),
+                    by: mount.source.clone(),
+                });
+            }
+        }
         targets.sort_by_key(|(target, index)| {
             std::cmp::Reverse((target.components().count(), *index))
         });
@@ -348,6 +282,24 @@ impl Zfs for Pool {
         Ok(Changed::Done)
     }
 
+    fn mounts(&self) -> Result<Vec<Mount>, PortError> {
+        let mounts = ezz_zfs::mounted().map_err(|source| PortError::Mount {
+            action: "read the mounts for",
+            dataset: "this host".to_owned(),
+            source,
+        })?;
+        Ok(mounts
+            .into_iter()
+            .map(|mount| Mount {
+                whole: mount.root == Path::new("/"),
+                source: mount.source,
+                target: mount.target,
+                read_only: mount.read_only,
+                nodev: mount.nodev,
+            })
+            .collect())
+    }
+
     fn capabilities(&self, site: &DatasetName) -> Result<Capabilities, PortError> {
         let found = self
             .library()?
@@ -362,6 +314,119 @@ impl Zfs for Pool {
             sync_clone: found.sync_clone,
         })
     }
+}
+
+/// Runs the program of a commit and reads its reply.
+///
+/// # Errors
+/// As [`Zfs::commit`].
+pub fn run(kernel: &dyn Kernel, site: &DatasetName, commit: &Commit) -> Result<(), PortError> {
+    let site_text = site.to_string();
+    let (name, expected, reply) = match commit {
+        Commit::Init { id } => {
+            let program = program::Init {
+                site: site_text,
+                id: id.clone(),
+            };
+            ("init", 0, program.run(kernel))
+        }
+        Commit::Stage { epoch, seq } => {
+            let program = program::Stage {
+                site: site_text,
+                epoch: *epoch,
+                seq: u64::from(*seq),
+            };
+            ("stage", *epoch, program.run(kernel))
+        }
+        Commit::Seal {
+            epoch,
+            generation,
+            world,
+            sealed,
+            track,
+        } => {
+            let program = program::Seal {
+                site: site_text,
+                epoch: *epoch,
+                number: u64::from(generation.0),
+                world: world.clone(),
+                sealed: sealed.clone(),
+                track: track.as_ref().and_then(track_update),
+            };
+            ("seal", *epoch, program.run(kernel))
+        }
+        Commit::Create {
+            epoch,
+            jails,
+            intents,
+        } => {
+            let jails = jails
+                .iter()
+                .map(|jail| program::NewJail {
+                    name: jail.name.to_string(),
+                    origin: jail.origin.to_string(),
+                    jail: jail.config.clone(),
+                    props: BTreeMap::new(),
+                })
+                .collect();
+            let program = program::Create {
+                site: site_text,
+                epoch: *epoch,
+                jails,
+                intents: intents.clone(),
+            };
+            ("create", *epoch, program.run(kernel))
+        }
+        Commit::Set {
+            epoch,
+            sets,
+            sealed,
+            adopt,
+        } => {
+            let changes = sets
+                .iter()
+                .map(|set| program::Change {
+                    dataset: set.dataset.clone(),
+                    property: set.property.clone(),
+                    expect: match &set.expect {
+                        Expect::Any => program::Expect::Any,
+                        Expect::Absent => program::Expect::Absent,
+                        Expect::Value(value) => program::Expect::Is(value.clone()),
+                    },
+                    value: set.value.clone(),
+                })
+                .collect();
+            let program = program::Commit {
+                site: site_text,
+                epoch: *epoch,
+                adopt: *adopt,
+                sealed: sealed.iter().map(ToString::to_string).collect(),
+                changes,
+            };
+            ("commit", *epoch, program.run(kernel))
+        }
+        Commit::Destroy { epoch, doomed } => {
+            let datasets = doomed
+                .iter()
+                .map(|doomed| program::Doomed {
+                    name: doomed.name.clone(),
+                    guid: doomed.guid,
+                })
+                .collect();
+            let program = program::Destroy {
+                site: site_text,
+                epoch: *epoch,
+                datasets,
+            };
+            ("destroy", *epoch, program.run(kernel))
+        }
+    };
+    let reply = reply.map_err(|source| PortError::Program {
+        program: name,
+        site: site.clone(),
+        source,
+    })?;
+    answer(name, site, expected, reply)
 }
 
 fn track_update(set: &crate::plan::Set) -> Option<program::TrackUpdate> {
@@ -427,43 +492,23 @@ fn answer(
     }
 }
 
-/// Whether all that `zfs get` complained of is roots that do not exist. Every line must name one
-/// of them, in the words of libzfs; anything else stays an error.
-fn only_missing(stderr: &str, roots: &[String]) -> bool {
-    let known = |line: &str| {
-        roots
-            .iter()
-            .any(|root| line == format!("cannot open '{root}': dataset does not exist"))
+/// Properties in the types that the kernel wants.
+///
+/// # Errors
+/// [`PortError::Property`] of one that ezz does not know how to give.
+pub fn typed(
+    dataset: &DatasetName,
+    properties: &BTreeMap<String, String>,
+) -> Result<NvMap, PortError> {
+    let one = |(name, value): (&String, &String)| {
+        let typed = typed_property(name, value).ok_or_else(|| PortError::Property {
+            dataset: dataset.clone(),
+            property: name.clone(),
+            value: value.clone(),
+        })?;
+        Ok((name.clone(), typed))
     };
-    !stderr.trim().is_empty() && stderr.lines().all(known)
-}
-
-fn parse_get(text: &str) -> Result<BTreeMap<String, Row>, String> {
-    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
-    for line in text.lines() {
-        let mut columns = line.splitn(4, '\t');
-        let (Some(name), Some(property), Some(value), Some(source)) = (
-            columns.next(),
-            columns.next(),
-            columns.next(),
-            columns.next(),
-        ) else {
-            return Err(format!("a line of zfs get has no four columns: {line:?}"));
-        };
-        let source = match source {
-            "local" => Source::Local,
-            "received" => Source::Received,
-            _ => Source::Elsewhere,
-        };
-        rows.entry(name.to_owned()).or_default().0.insert(
-            property.to_owned(),
-            PropertyValue {
-                value: value.to_owned(),
-                source,
-            },
-        );
-    }
-    Ok(rows)
+    properties.iter().map(one).collect()
 }
 
 /// The value of a native property in the type that the kernel wants (zfs_prop.c: an index is a
@@ -508,11 +553,15 @@ fn protect(at: &Path) -> Result<Changed, PortError> {
         source,
     };
     let found = std::fs::metadata(at).map_err(failed)?;
-    if found.mode() & 0o7777 == 0o700 && found.uid() == 0 {
+    if !is_open(found.mode() & 0o7777, found.uid()) {
         return Ok(Changed::Already);
     }
     std::os::unix::fs::chown(at, Some(0), Some(0)).map_err(failed)?;
     std::fs::set_permissions(at, Permissions::from_mode(0o700)).map_err(failed)?;
+    // What was said to be closed is closed after a power cut too.
+    std::fs::File::open(at)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed)?;
     Ok(Changed::Done)
 }
 
@@ -537,44 +586,4 @@ fn make_directory(at: &Path, how: MountAs) -> Result<(), PortError> {
         .recursive(recursive)
         .create(at)
         .map_err(failed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_keep_value_and_source() {
-        let text = "tank/ezz\tezz:id\tabc\tlocal\ntank/ezz\tatime\toff\tinherited from tank\n\
-                    tank/ezz\tezz:x\ta b\treceived\n";
-        let rows = parse_get(text).expect("well-formed");
-        let row = &rows["tank/ezz"].0;
-        assert_eq!(row["ezz:id"].source, Source::Local);
-        assert_eq!(row["atime"].source, Source::Elsewhere);
-        assert_eq!(
-            row["ezz:x"],
-            PropertyValue {
-                value: "a b".into(),
-                source: Source::Received
-            }
-        );
-        assert!(parse_get("tank\tx\n").is_err());
-    }
-
-    #[test]
-    fn only_the_expected_names_may_be_missing() {
-        let roots = ["tank/ezz/jails/a".to_owned()];
-        assert!(only_missing(
-            "cannot open 'tank/ezz/jails/a': dataset does not exist\n",
-            &roots
-        ));
-        for other in [
-            "",
-            "cannot open 'tank/other': dataset does not exist\n",
-            "cannot open 'tank/ezz/jails/a': pool I/O is currently suspended\n",
-            "cannot open 'tank/ezz/jails/a': dataset does not exist\ninternal error\n",
-        ] {
-            assert!(!only_missing(other, &roots), "{other:?}");
-        }
-    }
 }

@@ -10,7 +10,8 @@ use thiserror::Error;
 
 use crate::model::{Changed, JailConfig, JailState, World};
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
-use crate::plan::{Commit, MountAs};
+use crate::plan::doctor::Mount;
+use crate::plan::{Commit, MountAs, NewClone};
 use crate::profile::Profile;
 
 /// The basejail of a thin jail, mounted on the host.
@@ -116,6 +117,13 @@ pub trait Host: Sync + fmt::Debug {
     /// # Errors
     /// [`HostError`] if the directory cannot be read.
     fn derived(&self) -> Result<Vec<JailName>, HostError>;
+
+    /// Jails of which a start or stop that did not end has left something, such as mounts: what
+    /// [`Host::stop`] clears away. One that is just being started or stopped is among them.
+    ///
+    /// # Errors
+    /// [`HostError`] if the kernel or a directory cannot be read.
+    fn leftovers(&self) -> Result<Vec<JailName>, HostError>;
 
     /// Removes what the host keeps of a stopped jail: derived files, logs, the exit status.
     ///
@@ -288,6 +296,13 @@ pub trait Zfs: Sync + fmt::Debug {
     /// [`PortError::Refused`] if the program's own checks failed. Nothing has changed then.
     fn commit(&self, site: &DatasetName, commit: &Commit) -> Result<(), PortError>;
 
+    /// Clones snapshots, without properties and not mounted: many at once, each atomic by itself.
+    /// Stops at the first failure; those that were made stay.
+    ///
+    /// # Errors
+    /// [`PortError`] of the first that failed; EEXIST if a dataset of that name is there.
+    fn clone_all(&self, clones: &[NewClone]) -> Result<(), PortError>;
+
     /// Destroys one filesystem without children or snapshots.
     ///
     /// # Errors
@@ -323,6 +338,12 @@ pub trait Zfs: Sync + fmt::Debug {
     /// # Errors
     /// [`PortError`]; busy is [`PortError::Busy`].
     fn unmount(&self, dataset: &DatasetName, at: &Path) -> Result<Changed, PortError>;
+
+    /// The mounts of this machine, of whatever kind; later ones hide earlier ones.
+    ///
+    /// # Errors
+    /// [`PortError::Mount`] if the table cannot be read.
+    fn mounts(&self) -> Result<Vec<Mount>, PortError>;
 
     /// The holds on a snapshot, by tag.
     ///
@@ -437,6 +458,16 @@ pub enum PortError {
         /// What is there.
         by: String,
     },
+    /// Somebody else's mount hides what should be used, or lies below what should be unmounted.
+    #[error("{dataset} is out of reach: {by} is mounted at {}", at.display())]
+    Covered {
+        /// Which dataset.
+        dataset: String,
+        /// Where the other mount is.
+        at: PathBuf,
+        /// What it is of.
+        by: String,
+    },
     /// A directory is in the way, or cannot be made.
     #[error("cannot use the directory {}", path.display())]
     Directory {
@@ -466,6 +497,29 @@ pub enum PortError {
 }
 
 impl PortError {
+    /// Whether the program said that this OpenZFS cannot clone in programs.
+    pub fn unsupported(&self) -> bool {
+        matches!(
+            self,
+            PortError::Refused {
+                reason: ezz_zfs::program::Why::Unsupported,
+                ..
+            }
+        )
+    }
+
+    /// Whether a program refused since a dataset is mounted somewhere or in use.
+    pub fn refused_busy(&self) -> bool {
+        matches!(self, PortError::Refused { reason, .. }
+            if *reason == ezz_zfs::program::Why::Busy)
+    }
+
+    /// Whether the pool was imported read-only.
+    pub fn read_only(&self) -> bool {
+        matches!(self, PortError::Program { source, .. }
+            if matches!(source, ezz_zfs::ProgramError::ReadOnly { .. }))
+    }
+
     /// Whether the call said that the dataset or snapshot it was about does not exist.
     pub fn no_such_dataset(&self) -> bool {
         matches!(self, PortError::Call(error) if error.errno.name() == Some("ENOENT"))

@@ -1,7 +1,9 @@
 //! All printing: results on standard output, everything else on standard error; the question
 //! before something is deleted; and how an error becomes words, hints and an exit code.
 
+use std::borrow::Cow;
 use std::error::Error;
+use std::fmt;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -51,6 +53,32 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// What takes the lines of a command.
+pub trait Sink: Sync + fmt::Debug {
+    /// A line of the result.
+    fn out(&self, line: &str);
+
+    /// A line beside the result: a note, an error.
+    fn err(&self, line: &str);
+}
+
+/// Standard output and standard error.
+#[derive(Debug)]
+pub struct Streams;
+
+impl Sink for Streams {
+    fn out(&self, line: &str) {
+        let mut stream = io::stdout().lock();
+        // A reader that went away (`ezz list | head`) is no failure of ours.
+        let _closed = writeln!(stream, "{line}");
+    }
+
+    fn err(&self, line: &str) {
+        let mut stream = io::stderr().lock();
+        let _closed = writeln!(stream, "{line}");
+    }
+}
+
 /// Where a command prints.
 #[derive(Debug, Clone, Copy)]
 pub struct Report {
@@ -58,27 +86,37 @@ pub struct Report {
     pub json: bool,
     /// No words beside results and errors.
     pub quiet: bool,
+    /// Where lines go.
+    pub sink: &'static dyn Sink,
 }
 
 impl Report {
+    fn out(&self, line: &str) {
+        self.sink.out(&plain(line));
+    }
+
+    fn err(&self, line: &str) {
+        self.sink.err(&plain(line));
+    }
+
     /// A line of the result, for people; nothing with `--json`.
     pub fn line(&self, text: impl AsRef<str>) {
         if !self.json {
-            out(text.as_ref());
+            self.out(text.as_ref());
         }
     }
 
     /// A line that says what was done; not with `--quiet` or `--json`.
     pub fn said(&self, text: impl AsRef<str>) {
         if !self.json && !self.quiet {
-            out(text.as_ref());
+            self.out(text.as_ref());
         }
     }
 
     /// A word beside the result, on standard error; not with `--quiet`.
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
-            err(&format!("ezz: {}", text.as_ref()));
+            self.err(&format!("ezz: {}", text.as_ref()));
         }
     }
 
@@ -109,8 +147,8 @@ impl Report {
     pub fn object<T: Serialize>(&self, value: &T) {
         if self.json {
             match serde_json::to_string(value) {
-                Ok(text) => out(&text),
-                Err(error) => err(&format!("ezz: cannot write the result as JSON: {error}")),
+                Ok(text) => self.sink.out(&plain_json(&text)),
+                Err(error) => self.err(&format!("ezz: cannot write the result as JSON: {error}")),
             }
         }
     }
@@ -131,7 +169,7 @@ impl Report {
         }
         keep_short_columns_whole(&mut table);
         for line in table.to_string().lines() {
-            out(line.trim_end());
+            self.out(line.trim_end());
         }
     }
 
@@ -151,16 +189,16 @@ impl Report {
                 hints,
             };
             if let Ok(text) = serde_json::to_string(&failure) {
-                err(&text);
+                self.sink.err(&plain_json(&text));
             }
             return;
         }
-        err(&format!("ezz: {}", chain[0]));
+        self.err(&format!("ezz: {}", chain[0]));
         for cause in &chain[1..] {
-            err(&format!("  caused by: {cause}"));
+            self.err(&format!("  caused by: {cause}"));
         }
         for hint in hints {
-            err(&format!("hint: {hint}"));
+            self.err(&format!("hint: {hint}"));
         }
     }
 }
@@ -199,15 +237,29 @@ fn chain(error: &dyn Error) -> Vec<String> {
     chain
 }
 
-fn out(line: &str) {
-    let mut stream = io::stdout().lock();
-    // A reader that went away (`ezz list | head`) is no failure of ours.
-    let _closed = writeln!(stream, "{line}");
+/// Names of files come from archives and manifests, lines of programs from jails: none of them may
+/// move the cursor of root's terminal, or look like a line of ours.
+fn plain(line: &str) -> Cow<'_, str> {
+    escaped(line, |c| c.escape_default().to_string())
 }
 
-fn err(line: &str) {
-    let mut stream = io::stderr().lock();
-    let _closed = writeln!(stream, "{line}");
+/// The same in JSON, where control characters are only in strings: serde_json leaves some.
+fn plain_json(text: &str) -> Cow<'_, str> {
+    escaped(text, |c| format!("\\u{:04x}", u32::from(c)))
+}
+
+fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c.is_control() {
+            true => plain += &escape(c),
+            false => plain.push(c),
+        }
+    }
+    Cow::Owned(plain)
 }
 
 /// Bytes for people: `87.7M`, in powers of 1024, as `zfs list` shows them.
@@ -229,6 +281,21 @@ pub fn bytes(count: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_is_printed_moves_the_cursor() {
+        assert_eq!(plain("a b ü \\"), "a b ü \\");
+        assert_eq!(
+            plain("a\nhint: x\u{1b}[2J\u{9b}"),
+            "a\\nhint: x\\u{1b}[2J\\u{9b}"
+        );
+        let value = serde_json::json!({"name": "a\n\u{7f}\u{9b}2J"});
+        let text = serde_json::to_string(&value).expect("JSON");
+        let shown = plain_json(&text);
+        assert!(!shown.contains(char::is_control), "{shown:?}");
+        let again: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+        assert_eq!(again, value);
+    }
 
     #[test]
     fn bytes_are_short() {

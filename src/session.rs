@@ -2,6 +2,8 @@
 //! observation if somebody else committed in between.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -10,11 +12,28 @@ use crate::lock::{LockError, Locks};
 use crate::model::Inventory;
 use crate::name::{DatasetName, JailName};
 use crate::observe::{self, ObserveError};
-use crate::plan::{Observed, Plan, PlanError, Step};
+use crate::plan::{Commit, Observed, Plan, PlanError, Step};
 use crate::ports::{Host, HostError, Zfs};
 
-/// How often a command observes and plans before it gives up against others.
-const TRIES: usize = 3;
+/// How often a command observes and plans before it gives up against others. The site lock makes a
+/// second try rare; where it is not shared (another /run, its files removed) twelve were too few for
+/// eight processes at once on a busy machine.
+const TRIES: u32 = 40;
+
+/// After so many tries it waits a little before the next, each time longer.
+const AT_ONCE: u32 = 3;
+
+/// How often a dataset that is busy, though ezz has just unmounted it, is tried, and how much longer
+/// each pause is. A container that is being made, whoever makes it, has a copy of all mounts of the
+/// host until it has its own root; where the host's mounts are not shared, ours is in it.
+const BUSY_TRIES: u32 = 8;
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long. Not the same for all, so that two do not keep step.
+fn pause(tries: u32) -> Duration {
+    let step = 10 + u64::from(std::process::id() % 23);
+    Duration::from_millis(step * u64::from(tries.saturating_sub(AT_ONCE)))
+}
 
 /// Why a command did not do its work.
 #[derive(Debug, Error)]
@@ -94,6 +113,8 @@ pub struct Session {
     pub dry_run: bool,
     /// Told of each step.
     pub on_step: fn(&Step),
+    /// Whether the kernel has said that its programs cannot clone; false until it was asked.
+    pub no_sync_clone: AtomicBool,
 }
 
 impl Session {
@@ -109,12 +130,27 @@ impl Session {
         } else {
             self.host.states()?
         };
-        let directories = observe::directories(&inventory);
+        let directories = observe::directories(self.zfs.as_ref(), &inventory)?;
         Ok(Observed {
             inventory,
             states,
             directories,
+            sync_clone: !self.no_sync_clone.load(Ordering::Relaxed),
         })
+    }
+
+    /// Observes, and if some command seems to be between intent and commit, once more when that is
+    /// over: what is left then is debris.
+    ///
+    /// # Errors
+    /// As [`Session::observe`]; [`SessionError::Lock`].
+    pub fn observe_settled(&self, scope: &Scope) -> Result<Observed, SessionError> {
+        let observed = self.observe(scope)?;
+        if observed.inventory.intents.is_empty() || observed.inventory.site.replica {
+            return Ok(observed);
+        }
+        let _site = self.locks.site()?;
+        self.observe(scope)
     }
 
     /// Observes the pool alone.
@@ -137,13 +173,15 @@ impl Session {
         mut plan: impl FnMut(&Observed) -> Result<Plan, SessionError>,
     ) -> Result<Outcome, SessionError> {
         let _jails = self.locks.jails(&scope.jails)?;
-        let mut tries = 0;
+        let mut tries = 1;
         loop {
-            tries += 1;
             let site_lock = self.locks.site()?;
             let observed = self.observe(scope)?;
             let epoch = observed.inventory.site.epoch;
             let plan = plan(&observed)?;
+            if self.cannot(&plan)? {
+                continue;
+            }
             let mut applied = Applied::default();
             if self.dry_run {
                 return Ok(Outcome {
@@ -153,18 +191,55 @@ impl Session {
                 });
             }
             let (commits, rest) = split(&plan);
-            match self.apply(true).run(commits, &mut applied) {
-                Err(error) if error.stale() && tries < TRIES => continue,
+            let known = &observed.inventory;
+            match self.apply(true, Some(known)).run(commits, &mut applied) {
+                Err(error) if error.stale() && tries < TRIES => {
+                    drop(site_lock);
+                    std::thread::sleep(pause(tries));
+                    tries += 1;
+                    continue;
+                }
+                Err(error) if error.unsupported() && observed.sync_clone => {
+                    self.no_sync_clone.store(true, Ordering::Relaxed);
+                    continue;
+                }
+                Err(error) if error.busy() && tries < BUSY_TRIES => {
+                    drop(site_lock);
+                    std::thread::sleep(BUSY_PAUSE * tries);
+                    tries += 1;
+                    continue;
+                }
                 result => result?,
             }
             drop(site_lock);
-            self.apply(false).run(rest, &mut applied)?;
+            let known = commits.is_empty().then_some(known);
+            self.apply(false, known).run(rest, &mut applied)?;
             return Ok(Outcome {
                 plan,
                 applied,
                 epoch,
             });
         }
+    }
+
+    /// Whether a plan has a program that the kernel is known to refuse. It is asked only where its
+    /// refusal would be too late: for a dry run, which runs no program, and for a plan that has
+    /// destroyed something by then, such as an unfinished jail that is made again.
+    fn cannot(&self, plan: &Plan) -> Result<bool, SessionError> {
+        let mut commits = plan.steps.iter().filter_map(|step| match step {
+            Step::Commit { commit, .. } => Some(commit),
+            _ => None,
+        });
+        let Some(at) = commits.position(|commit| matches!(commit, Commit::Create { .. })) else {
+            return Ok(false);
+        };
+        if at == 0 && !self.dry_run {
+            return Ok(false);
+        }
+        let found = self.zfs.capabilities(&self.site);
+        let cannot = !found.map_err(ApplyError::from)?.sync_clone;
+        self.no_sync_clone.store(cannot, Ordering::Relaxed);
+        Ok(cannot)
     }
 
     /// Applies a plan that needs no observation of its own.
@@ -174,16 +249,17 @@ impl Session {
     pub fn run(&self, plan: &Plan) -> Result<Applied, ApplyError> {
         let mut applied = Applied::default();
         if !self.dry_run {
-            self.apply(false).run(&plan.steps, &mut applied)?;
+            self.apply(false, None).run(&plan.steps, &mut applied)?;
         }
         Ok(applied)
     }
 
-    fn apply(&self, strict: bool) -> Apply<'_> {
+    fn apply<'a>(&'a self, strict: bool, known: Option<&'a Inventory>) -> Apply<'a> {
         Apply {
             zfs: self.zfs.as_ref(),
             host: self.host.as_ref(),
             site: &self.site,
+            known,
             on_step: self.on_step,
             strict,
         }

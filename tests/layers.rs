@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 /// From the ground up. `main` is the binary, `lib` the list of modules.
 const LAYERS: &[(&str, &[&str])] = &[
     ("name", &[]),
+    // Points where a debug build can be made to die; used wherever something is done.
+    ("crash", &[]),
     ("model", &["name"]),
     ("profile", &[]),
     ("plan", &["model", "name"]),
@@ -28,15 +30,17 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("world", &["profile"]),
     ("ports", &["exec", "model", "name", "plan", "profile"]),
     ("observe", &["model", "name", "plan", "ports"]),
-    ("pool", &["exec", "model", "name", "plan", "ports"]),
+    ("pool", &["crash", "exec", "model", "name", "plan", "ports"]),
     // A host knows how a jail is run, never why: no plan, no world.
     (
         "host",
-        &["exec", "lock", "model", "name", "ports", "profile"],
+        &["crash", "exec", "lock", "model", "name", "ports", "profile"],
     ),
     (
         "apply",
-        &["model", "name", "observe", "plan", "ports", "profile"],
+        &[
+            "crash", "model", "name", "observe", "plan", "ports", "profile",
+        ],
     ),
     (
         "session",
@@ -45,8 +49,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "apply", "config", "exec", "host", "lock", "model", "name", "observe", "plan", "pool",
-            "ports", "profile", "report", "session", "syslog", "world",
+            "apply", "config", "crash", "exec", "host", "lock", "model", "name", "observe", "plan",
+            "pool", "ports", "profile", "report", "session", "syslog", "world",
         ],
     ),
     ("main", &["cli", "report"]),
@@ -70,14 +74,7 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     ("indicatif", &["cli/progress.rs"], "one place draws bars"),
     (
         "ezz_zfs",
-        &[
-            "ports.rs",
-            "pool.rs",
-            "observe.rs",
-            "host/",
-            "cli/init.rs",
-            "cli/error.rs",
-        ],
+        &["ports.rs", "pool.rs", "host/", "cli/error.rs"],
         "what decides knows no system call",
     ),
     (
@@ -93,7 +90,7 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     ),
     (
         "env::var_os",
-        &["exec.rs", "host/"],
+        &["exec.rs", "host/", "crash.rs"],
         "options come from the command line; a program needs the loader's path",
     ),
     ("unsafe", &[], "only the crate in zfs/ may"),

@@ -49,7 +49,7 @@ pub struct Exec {
 }
 
 impl Console {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         if !stdin().is_terminal() || !stdout().is_terminal() {
             return Err(CliError::Usage {
                 what: "a console needs a terminal".to_owned(),
@@ -69,7 +69,7 @@ impl Console {
 }
 
 impl Exec {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         if self.tty && !stdin().is_terminal() {
             return Err(CliError::Usage {
                 what: "--tty needs a terminal".to_owned(),
@@ -87,7 +87,11 @@ impl Exec {
     }
 }
 
-fn execute(context: &Context, name: &JailName, request: &ExecRequest) -> Result<Exit, CliError> {
+fn execute(
+    context: &Context<'_>,
+    name: &JailName,
+    request: &ExecRequest,
+) -> Result<Exit, CliError> {
     let session = context.session(DryRun::default())?;
     let observed = session.observe(&Scope::of([name.clone()]))?;
     let spec = apply::spec(&observed.inventory, name)?;

@@ -48,7 +48,7 @@ pub struct Create {
 }
 
 impl Create {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let request = Request {
             names: names(&self.names)?,
             kind: if self.thick { Kind::Thick } else { Kind::Thin },

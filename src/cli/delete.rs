@@ -1,13 +1,14 @@
 //! `ezz delete`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal};
 
 use clap::Args;
 
-use super::{CliError, Context, Did, DryRun, names};
+use super::{CliError, Context, Did, DryRun, error, names};
 use crate::model::Inventory;
-use crate::plan::delete::{Below, Request, delete};
+use crate::name::JailName;
+use crate::plan::delete::{Below, Request, delete, restore as restored};
 use crate::ports::{PortError, Query, Zfs};
 use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};
@@ -32,7 +33,7 @@ pub struct Delete {
 }
 
 impl Delete {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let names = names(&self.names)?;
         let session = context.session(self.dry_run)?;
         let scope = Scope::of(names.iter().cloned());
@@ -50,9 +51,18 @@ impl Delete {
             let plan = delete(&observed, &request(&observed.inventory)?)?;
             confirm(context, &session, &plan.to_string())?;
         }
-        let (outcome, exit) = context.transact(&session, "delete", &scope, |observed| {
-            Ok(delete(observed, &request(&observed.inventory)?)?)
-        })?;
+        let mut mounted = BTreeSet::new();
+        let (outcome, exit) = context
+            .transact(&session, "delete", &scope, |observed| {
+                let plan = delete(observed, &request(&observed.inventory)?)?;
+                mounted.extend(
+                    (observed.inventory.jails.values())
+                        .filter(|jail| jail.mounted)
+                        .map(|jail| jail.name.clone()),
+                );
+                Ok(plan)
+            })
+            .map_err(|first| restore(&session, &scope, &mounted, first))?;
         if session.dry_run {
             return Ok(exit);
         }
@@ -69,7 +79,26 @@ impl Delete {
     }
 }
 
-fn confirm(context: &Context, session: &Session, plan: &str) -> Result<(), CliError> {
+/// Mounts the jails again that a failed deletion had unmounted; keeps both causes if that fails too.
+fn restore(
+    session: &Session,
+    scope: &Scope,
+    mounted: &BTreeSet<JailName>,
+    first: CliError,
+) -> CliError {
+    if session.dry_run || !matches!(first, CliError::Session(SessionError::Apply(_))) {
+        return first;
+    }
+    match session.transact(scope, |observed| Ok(restored(observed, mounted))) {
+        Ok(_) => first,
+        Err(undo) => CliError::Undo {
+            first: Box::new(first),
+            undo: error::one_line(&undo),
+        },
+    }
+}
+
+fn confirm(context: &Context<'_>, session: &Session, plan: &str) -> Result<(), CliError> {
     if !io::stdin().is_terminal() {
         return Err(CliError::NotConfirmed(
             "nobody can be asked, and --yes was not given",
@@ -88,43 +117,94 @@ fn confirm(context: &Context, session: &Session, plan: &str) -> Result<(), CliEr
 /// Snapshots and datasets below the jails, deepest first, with clones of the snapshots that live
 /// elsewhere.
 fn below(zfs: &dyn Zfs, inventory: &Inventory) -> Result<Vec<Below>, PortError> {
-    let mut below = Vec::new();
-    for jail in inventory.jails.values() {
-        let rows = zfs.read(&Query {
-            roots: &[jail.dataset.to_string()],
-            depth: None,
-            types: &["filesystem", "volume", "snapshot"],
-            properties: &["guid", "clones"],
-        })?;
-        let inside = |name: &str| {
-            name == jail.dataset.as_str()
-                || name
-                    .strip_prefix(jail.dataset.as_str())
-                    .is_some_and(|rest| rest.starts_with(['/', '@']))
-        };
-        let mut found: BTreeMap<(usize, bool, String), Below> = BTreeMap::new();
-        for (name, row) in rows {
-            if name == jail.dataset.as_str() {
-                continue;
-            }
-            let value = |property: &str| {
-                row.0
-                    .get(property)
-                    .map_or("", |found| found.value.as_str())
-                    .to_owned()
-            };
-            let clones = value("clones");
-            let clones = clones
-                .split(',')
-                .filter(|clone| !clone.is_empty() && *clone != "-" && !inside(clone))
-                .map(str::to_owned)
-                .collect();
-            // A filesystem goes after its snapshots and its children.
-            let key = (name.matches('/').count(), name.contains('@'), name.clone());
-            let guid = value("guid").parse().unwrap_or(0);
-            found.insert(key, Below { name, guid, clones });
-        }
-        below.extend(found.into_values().rev());
+    let named = |name| {
+        inventory
+            .scope
+            .as_ref()
+            .is_some_and(|scope| scope.contains(name))
+    };
+    let debris = inventory.debris.values().map(|debris| &debris.jail);
+    let debris = debris.filter(|jail| named(&jail.name));
+    let jails: BTreeSet<String> = inventory
+        .jails
+        .values()
+        .chain(debris)
+        .map(|jail| jail.dataset.to_string())
+        .collect();
+    if jails.is_empty() {
+        return Ok(Vec::new());
     }
-    Ok(below)
+    // One process for all of them: with one each, to delete 200 jails takes twenty seconds.
+    let rows = zfs.read(&Query {
+        roots: &jails.iter().cloned().collect::<Vec<_>>(),
+        depth: None,
+        types: &["filesystem", "volume", "snapshot"],
+        properties: &["guid", "clones", "userrefs"],
+    })?;
+    let depth = inventory.site.layout.jails.as_str().matches('/').count() + 1;
+    // By jail; in each a filesystem goes after its snapshots and its children.
+    let mut found: BTreeMap<(String, usize, bool, String), Below> = BTreeMap::new();
+    for (name, row) in rows {
+        let jail = jail_of(&name, depth);
+        if name == jail || !jails.contains(jail) {
+            continue;
+        }
+        let value = |property: &str| row.0.get(property).map_or("", |found| &found.value);
+        let clones = value("clones")
+            .split(',')
+            .filter(|clone| !clone.is_empty() && *clone != "-" && jail_of(clone, depth) != jail)
+            .map(str::to_owned)
+            .collect();
+        let key = (
+            jail.to_owned(),
+            name.matches('/').count(),
+            name.contains('@'),
+            name.clone(),
+        );
+        let guid = value("guid").parse().unwrap_or(0);
+        let held = value("userrefs")
+            .parse::<u64>()
+            .is_ok_and(|holds| holds > 0);
+        found.insert(
+            key,
+            Below {
+                name,
+                guid,
+                clones,
+                held,
+            },
+        );
+    }
+    Ok(found.into_values().rev().collect())
+}
+
+/// The dataset of the jail that a name below SITE/jails belongs to: its first components.
+fn jail_of(name: &str, depth: usize) -> &str {
+    let end = name
+        .char_indices()
+        .filter(|(_, c)| *c == '/')
+        .nth(depth)
+        .map(|(at, _)| at);
+    let end = end.or_else(|| name.find('@')).unwrap_or(name.len());
+    let own = &name[..end];
+    own.split_once('@').map_or(own, |(own, _)| own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_below_a_jail_is_told_by_its_first_components() {
+        for (name, jail) in [
+            ("tank/ezz/jails/a", "tank/ezz/jails/a"),
+            ("tank/ezz/jails/a@s", "tank/ezz/jails/a"),
+            ("tank/ezz/jails/a/b@s", "tank/ezz/jails/a"),
+            ("tank/ezz/jails/a/b/c", "tank/ezz/jails/a"),
+            ("tank/ezz/jails/ab", "tank/ezz/jails/ab"),
+            ("tank/other@x", "tank/other"),
+        ] {
+            assert_eq!(jail_of(name, 3), jail);
+        }
+    }
 }

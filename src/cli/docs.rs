@@ -25,7 +25,7 @@ pub struct Man {
 }
 
 impl Completions {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "ezz", &mut text);
         context

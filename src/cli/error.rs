@@ -234,7 +234,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             ApplyError::Observe(inner) => hint(inner),
             ApplyError::Plan(inner) => hint(inner),
             ApplyError::Profile { .. } => Some("a newer ezz may know it".to_owned()),
-            ApplyError::File { .. } => None,
+            ApplyError::File { source, .. } => io_hint(source),
         };
     }
     if let Some(error) = error.downcast_ref::<NameError>() {
@@ -290,12 +290,23 @@ fn plan_hint(error: &PlanError) -> Option<String> {
     let text = match error {
         PlanError::Replica(_) => "`ezz doctor --adopt` checks it and makes it a site of its own",
         PlanError::Format { .. } => "use a newer ezz",
+        PlanError::ReadOnly(site) => {
+            return Some(format!(
+                "`zpool export {0} && zpool import {0}` imports it writable; `zfs get readonly {site}` tells if it is the property",
+                site.pool()
+            ));
+        }
         PlanError::JailExists(name) => {
             return Some(format!(
                 "`ezz show {name}` shows it, `ezz delete {name}` removes it"
             ));
         }
         PlanError::NoJail(_) => "`ezz list` shows the jails",
+        PlanError::Interrupted(name) => {
+            return Some(format!(
+                "`ezz create {name}` makes it again, `ezz delete {name}` clears it away"
+            ));
+        }
         PlanError::Twice(_) => "name it once",
         PlanError::OnlyOne(_) => "create the jails one by one, or leave it out",
         PlanError::NoTrack(name) => {
@@ -312,6 +323,9 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::Space { .. } => "free space in the pool, or create fewer jails at once",
         PlanError::Foreign { .. } => "--foreign-snapshots deletes them too",
         PlanError::Dependents { .. } => "delete those first",
+        PlanError::Held { .. } => {
+            "`zfs holds` tells the tag, `zfs release TAG SNAPSHOT` lets it go"
+        }
         PlanError::AddressTaken { .. } => "choose another address",
         PlanError::JailIsTrack(_) | PlanError::TrackIsJail(_) => "choose another name",
         PlanError::TrackExists(_) => "`ezz track list` shows it",
@@ -334,18 +348,20 @@ fn port_hint(error: &PortError) -> Option<String> {
             "unmount what is at {}, or is it another site's directory?",
             at.display()
         )),
+        PortError::Covered { at, .. } => Some(format!("`umount {}` first", at.display())),
         PortError::Stale { .. } => Some("other commands are at work: run it again".to_owned()),
         PortError::Refused { reason, .. } => match reason {
-            Why::Unsupported => Some(
-                "this OpenZFS cannot clone in a channel program: 2.4 or later is needed".to_owned(),
-            ),
             Why::Space => Some("free space in the pool".to_owned()),
             Why::Busy => {
                 Some("something on this host uses it; unmount it, or stop what uses it".to_owned())
             }
             _ => Some("`ezz doctor` tells more".to_owned()),
         },
-        PortError::Failed { .. } => Some("`ezz doctor` tells what is there now".to_owned()),
+        PortError::Failed { why, .. } => ["ENOSPC", "EDQUOT"]
+            .into_iter()
+            .find(|name| why.contains(name))
+            .and_then(errno_hint)
+            .or_else(|| Some("`ezz doctor` tells what is there now".to_owned())),
         PortError::Program { source, .. } => source.hint().map(str::to_owned),
         PortError::Command { source, .. } => match source {
             ExecError::NotFound(_) => {
@@ -356,12 +372,38 @@ fn port_hint(error: &PortError) -> Option<String> {
             }
             ExecError::Failed { .. } | ExecError::Start { .. } => None,
         },
-        PortError::Call(_)
-        | PortError::Mount { .. }
-        | PortError::Directory { .. }
-        | PortError::Parse { .. }
-        | PortError::Property { .. } => None,
+        PortError::Call(error) => error.errno.name().and_then(errno_hint),
+        PortError::Directory { source, .. } => io_hint(source),
+        PortError::Parse { .. } => {
+            Some("`zfs get -r -s local all` shows it, and `zfs inherit` takes it away".to_owned())
+        }
+        PortError::Mount { .. } | PortError::Property { .. } => None,
     }
+}
+
+/// What to do about a pool or quota that is full, or cannot be written.
+fn errno_hint(name: &str) -> Option<String> {
+    let hint = match name {
+        "ENOSPC" => {
+            "the pool is full: `zfs list -o space` tells of what; `zfs destroy` of a snapshot gives space back where removing files is refused"
+        }
+        "EDQUOT" => "a quota is used up: `zfs get -r quota,refquota` tells which",
+        "EAGAIN" => "`zpool status` tells which device failed; `zpool clear` goes on",
+        "EEXIST" | "EBUSY" => "`ezz doctor` tells what is there now",
+        "EROFS" => "it is read-only: `zpool get readonly` and `zfs get readonly` tell why",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn io_hint(error: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind;
+    errno_hint(match error.kind() {
+        ErrorKind::StorageFull => "ENOSPC",
+        ErrorKind::QuotaExceeded => "EDQUOT",
+        ErrorKind::ReadOnlyFilesystem => "EROFS",
+        _ => return None,
+    })
 }
 
 fn host_hint(error: &HostError) -> Option<String> {
@@ -373,10 +415,10 @@ fn host_hint(error: &HostError) -> Option<String> {
             source: ExecError::NotFound(program),
             ..
         } => Some(format!("install the package that has {program}")),
+        HostError::File { source, .. } => io_hint(source),
         HostError::Start { .. } => Some("`ezz doctor` checks what the host has".to_owned()),
         HostError::Program { .. }
         | HostError::Command { .. }
-        | HostError::File { .. }
         | HostError::Mount { .. }
         | HostError::Timeout { .. }
         | HostError::Parse { .. } => None,

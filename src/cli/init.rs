@@ -6,16 +6,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::{CliError, Context, DryRun};
-use crate::apply::{Applied, Apply};
-use crate::host;
+use super::{CliError, Context, DryRun, access};
+use crate::apply::{Applied, Apply, ApplyError, split};
 use crate::model::{Layout, property};
 use crate::name::DatasetName;
-use crate::plan::{PlanError, site};
-use crate::pool::Pool;
-use crate::ports::{Query, Source, Zfs};
+use crate::observe::DELEGATED;
+use crate::plan::{PlanError, Step, site};
+use crate::ports::{PortError, Query, Source, Zfs};
 use crate::report::Exit;
-use crate::syslog;
 
 /// Make a site: the datasets that hold the basejails and the jails
 #[derive(Debug, Args)]
@@ -49,29 +47,37 @@ struct Made<'a> {
 }
 
 impl Init {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let report = &context.report;
         absolute(&self.directory)?;
-        let zfs = Pool::new();
+        let zfs = context.machine.zfs();
+        let zfs = zfs.as_ref();
         let layout = Layout::new(self.dataset.clone())?;
-        let request = look(&zfs, layout, self.directory.clone())?;
+        let request = look(zfs, layout, self.directory.clone())?;
         if !request.initialised {
-            usable(&self.directory, &self.dataset)?;
+            usable(zfs, &self.directory, &self.dataset)?;
+            outside_of_sites(zfs, &self.directory, &self.dataset)?;
         }
         let plan = site::init(&request);
         if self.dry_run.dry_run {
             context.plan(&plan);
             return Ok(Exit::Done);
         }
-        let host = host::this_host(&request.id, &self.directory);
+        let host = context.machine.host(&request.id, &self.directory);
         let apply = Apply {
-            zfs: &zfs,
+            zfs,
             host: host.as_ref(),
             site: &self.dataset,
+            known: None,
             on_step: |_| {},
             strict: true,
         };
-        apply.run(&plan.steps, &mut Applied::default())?;
+        let (commits, rest) = split(&plan);
+        let mut applied = Applied::default();
+        apply
+            .run(commits, &mut applied)
+            .map_err(|first| undo(zfs, commits, applied.changed, first))?;
+        apply.run(rest, &mut applied)?;
         for note in &plan.notes {
             report.note(note);
         }
@@ -84,7 +90,8 @@ impl Init {
         };
         report.object(&made);
         if created {
-            syslog::write(&format!("init {}: epoch 0 to 1: exit 0", self.dataset));
+            let line = format!("init {}: epoch 0 to 1: exit 0", self.dataset);
+            context.machine.log(&line);
             report.said(format!(
                 "{} is a site, at {}",
                 self.dataset,
@@ -92,6 +99,54 @@ impl Init {
             ));
         }
         Ok(Exit::Done)
+    }
+}
+
+/// Destroys the datasets that a failed `init` had made: the first steps, as many as were done. If the
+/// program was cut short nobody knows what it did, and they stay; `init` goes on from there.
+fn undo(zfs: &dyn Zfs, steps: &[Step], done: usize, first: ApplyError) -> CliError {
+    let unknown = matches!(&first, ApplyError::Zfs(PortError::Program { source, .. })
+        if source.may_have_changed());
+    let made = steps.iter().take(if unknown { 0 } else { done }).rev();
+    let cleared = made
+        .filter_map(|step| match step {
+            Step::Create { dataset, .. } => Some(dataset),
+            _ => None,
+        })
+        .try_for_each(|dataset| zfs.destroy(dataset));
+    match cleared {
+        Ok(()) => first.into(),
+        Err(undo) => CliError::Undo {
+            first: Box::new(first.into()),
+            undo: super::error::one_line(&undo),
+        },
+    }
+}
+
+/// Refuses a directory inside another site's: there it would be a jail's, or a jail's own file.
+fn outside_of_sites(zfs: &dyn Zfs, directory: &Path, site: &DatasetName) -> Result<(), CliError> {
+    let rows = zfs.read(&Query {
+        roots: &[],
+        depth: None,
+        types: &["filesystem"],
+        properties: &[property::FORMAT, "mountpoint", DELEGATED],
+    })?;
+    let inside = rows.iter().find(|(name, row)| {
+        let value = |property: &str| row.0.get(property).map_or("-", |found| &found.value);
+        name.as_str() != site.as_str()
+            && value(DELEGATED) != "on"
+            && value(property::FORMAT) != "-"
+            && directory.starts_with(value("mountpoint"))
+    });
+    match inside {
+        None => Ok(()),
+        Some((name, _)) => Err(CliError::Usage {
+            what: format!(
+                "the directory {} is inside the site of {name}",
+                directory.display()
+            ),
+            hint: "choose another with --directory".to_owned(),
+        }),
     }
 }
 
@@ -108,16 +163,16 @@ fn absolute(directory: &Path) -> Result<(), CliError> {
 /// Whether a site can be mounted at a directory: what is in it would be hidden.
 ///
 /// # Errors
-/// [`CliError::Usage`].
-pub(super) fn usable(directory: &Path, site: &DatasetName) -> Result<(), CliError> {
+/// [`CliError::Usage`]; [`CliError::Zfs`] if the mounts cannot be read.
+pub(super) fn usable(zfs: &dyn Zfs, directory: &Path, site: &DatasetName) -> Result<(), CliError> {
     absolute(directory)?;
     let mut entries = match std::fs::read_dir(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(_) => None,
         Ok(entries) => Some(entries),
     };
-    let mounts = ezz_zfs::mounted().unwrap_or_default();
-    let there = mounts.iter().rev().find(|mount| mount.target == directory);
+    let mounts = zfs.mounts()?;
+    let there = mounts.iter().rfind(|mount| mount.target == directory);
     if let Some(mount) = there.filter(|mount| mount.source != site.as_str()) {
         return Err(CliError::Usage {
             what: format!(
@@ -141,7 +196,7 @@ pub(super) fn usable(directory: &Path, site: &DatasetName) -> Result<(), CliErro
 }
 
 /// What is there already.
-fn look(zfs: &Pool, layout: Layout, directory: PathBuf) -> Result<site::Init, CliError> {
+fn look(zfs: &dyn Zfs, layout: Layout, directory: PathBuf) -> Result<site::Init, CliError> {
     let mut roots = Vec::new();
     let mut above = layout.site.parent();
     while let Some(parent) = above {
@@ -164,7 +219,13 @@ fn look(zfs: &Pool, layout: Layout, directory: PathBuf) -> Result<site::Init, Cl
         roots: &all,
         depth: Some(0),
         types: &["filesystem"],
-        properties: &[property::FORMAT, property::ID, "type"],
+        properties: &[
+            property::FORMAT,
+            property::ID,
+            "mounted",
+            "mountpoint",
+            "type",
+        ],
     })?;
     if !rows.contains_key(pool.as_str()) {
         return Err(CliError::Observe(crate::observe::ObserveError::NoDataset(
@@ -192,6 +253,11 @@ fn look(zfs: &Pool, layout: Layout, directory: PathBuf) -> Result<site::Init, Cl
     if !initialised && known.contains(&layout.site) {
         only_ours(zfs, &layout)?;
     }
+    let value = |name: &str| -> Option<String> {
+        let found = rows.get(layout.site.as_str())?.0.get(name)?;
+        Some(found.value.clone())
+    };
+    let open = |at: &PathBuf| access(at).is_some_and(|(mode, owner)| site::is_open(mode, owner));
     let capabilities = zfs.capabilities(&layout.site)?;
     let native = if cfg!(target_os = "linux") {
         BTreeMap::from([
@@ -206,6 +272,9 @@ fn look(zfs: &Pool, layout: Layout, directory: PathBuf) -> Result<site::Init, Cl
         existing: known,
         parents: roots.iter().filter(|root| !exists(root)).cloned().collect(),
         initialised,
+        unready: value("mountpoint")
+            .map(PathBuf::from)
+            .filter(|at| initialised && (value("mounted").as_deref() == Some("no") || open(at))),
         native,
         snapdir_disabled: version_at_least(&capabilities.module, (2, 3)),
         directory,
@@ -215,7 +284,7 @@ fn look(zfs: &Pool, layout: Layout, directory: PathBuf) -> Result<site::Init, Cl
 
 /// A dataset that exists and is no site is taken only if nothing but an interrupted `init` can
 /// have made what is below it.
-fn only_ours(zfs: &Pool, layout: &Layout) -> Result<(), CliError> {
+fn only_ours(zfs: &dyn Zfs, layout: &Layout) -> Result<(), CliError> {
     let rows = zfs.read(&Query {
         roots: &[layout.site.to_string()],
         depth: None,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::progress::Shown;
 use super::{CliError, Context, DryRun, error};
 use crate::apply::Applied;
+use crate::crash;
 use crate::model::{Inventory, Seal, World};
 use crate::name::{GenerationId, TrackName};
 use crate::plan::{Plan, Step, world as plan};
@@ -69,7 +70,7 @@ struct Built {
 }
 
 impl Install {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(self.dry_run)?;
         if self.source != Path::new("-") && !self.source.exists() {
             return Err(CliError::Usage {
@@ -109,7 +110,7 @@ impl Install {
 
     fn build(
         &self,
-        context: &Context,
+        context: &Context<'_>,
         session: &Session,
         id: GenerationId,
     ) -> Result<Built, CliError> {
@@ -127,8 +128,9 @@ impl Install {
         let progress = Shown::new(context.report);
         let work = Work {
             progress: &progress,
-            cancel: super::cancel(),
+            cancel: context.machine.cancel(),
         };
+        crash::point();
         let extracted = world::extract(Source::from_arg(&self.source), &base, self.sha256, &work)
             .map_err(failed)?;
         if extracted.dropped_devices > 0 {
@@ -149,7 +151,9 @@ impl Install {
                 hint: format!("the profiles are {}", profiles()),
             });
         };
+        crash::point();
         world::scrub(&base, profile, &work).map_err(failed)?;
+        crash::point();
         let secrets = world::find_secrets(&base, profile, &work).map_err(failed)?;
         if !secrets.is_empty() {
             let list: Vec<String> = secrets.iter().map(ToString::to_string).collect();
@@ -161,7 +165,9 @@ impl Install {
             }
         }
         let label = world::label(&base, profile).map_err(failed)?;
+        crash::point();
         let made = world::make_skeleton(&base, &skeleton, profile, &work).map_err(failed)?;
+        crash::point();
         let written = manifest::write(&base, &work).map_err(failed)?;
         Ok(Built {
             world: World {
@@ -190,12 +196,17 @@ impl Install {
     /// Returns whether the track points to it from now on.
     fn seal(
         &self,
-        context: &Context,
+        context: &Context<'_>,
         session: &Session,
         id: GenerationId,
         built: &Built,
     ) -> Result<bool, CliError> {
-        super::cancel().check().map_err(|_| CliError::Interrupted)?;
+        crash::point();
+        context
+            .machine
+            .cancel()
+            .check()
+            .map_err(|_| CliError::Interrupted)?;
         let (outcome, _) = context.transact(session, "install", &Scope::none(), |observed| {
             let inventory = &observed.inventory;
             Ok(plan::seal(
@@ -210,7 +221,7 @@ impl Install {
             .plan
             .steps
             .iter()
-            .any(|step| matches!(step, Step::Link { .. })))
+            .any(|step| matches!(step, Step::Link { generation, .. } if *generation == id)))
     }
 
     fn tell(&self, report: Report, id: GenerationId, built: &Built, current: bool) {
@@ -243,9 +254,13 @@ fn stage(session: &Session) -> Result<(GenerationId, Plan, crate::lock::Held), C
     let mut taken = None;
     session.transact(&Scope::none(), |observed| {
         let (mut all, id) = plan::stage(&observed.inventory)?;
+        // The lock of an earlier try, which was stale, may be the same one.
+        taken = None;
         // Before the number is committed, so that nobody takes what follows for abandoned.
         let lock = session.locks.stage(id)?;
-        let rest = all.steps.split_off(1);
+        let commit = |step: &Step| matches!(step, Step::Commit { .. });
+        let first = all.steps.iter().position(commit).map_or(0, |at| at + 1);
+        let rest = all.steps.split_off(first);
         taken = Some((
             id,
             Plan {
@@ -283,11 +298,19 @@ fn undo(session: &Session, id: GenerationId, first: CliError) -> CliError {
 }
 
 /// Clears away what earlier installs left that were killed.
-pub(super) fn reap(context: &Context, session: &Session) -> Result<(), CliError> {
+pub(super) fn reap(context: &Context<'_>, session: &Session) -> Result<(), CliError> {
     let inventory = session.inventory(&Scope::none())?;
     crate::plan::writable(&inventory)?;
-    for generation in abandoned(session, &inventory)? {
+    let abandoned = abandoned(session, &inventory)?;
+    if !abandoned.is_empty() {
+        session.run(&Plan::on(&inventory))?;
+    }
+    for generation in abandoned {
         let id = generation.id;
+        // A skeleton alone is not what an install leaves: doctor looks at it closely.
+        if generation.base.is_none() {
+            continue;
+        }
         context.report.note(format!(
             "generation {id} was never sealed: it is cleared away"
         ));
@@ -303,11 +326,7 @@ pub(super) fn abandoned<'a>(
 ) -> Result<Vec<&'a crate::model::Generation>, CliError> {
     let mut abandoned = Vec::new();
     for generation in inventory.generations.values() {
-        let untouched = generation
-            .base
-            .as_ref()
-            .is_none_or(|half| half.snapshot.is_none());
-        if untouched && session.locks.stage_is_free(generation.id)? {
+        if generation.staged() && session.locks.stage_is_free(generation.id)? {
             abandoned.push(generation);
         }
     }

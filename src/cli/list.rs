@@ -1,5 +1,7 @@
 //! `ezz list`.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -47,7 +49,7 @@ pub(super) struct Line {
 }
 
 impl List {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(DryRun::default())?;
         let wanted = names(&self.names)?;
         let scope = if wanted.is_empty() {
@@ -56,14 +58,17 @@ impl List {
             Scope::of(wanted.iter().cloned())
         };
         let observed = session.observe(&scope)?;
-        if let Some(missing) = wanted
-            .iter()
-            .find(|name| !observed.inventory.jails.contains_key(*name))
-        {
+        let debris = observed.inventory.debris.iter();
+        let shown: BTreeMap<&JailName, &Jail> = debris
+            .filter(|(name, _)| wanted.is_empty() || wanted.contains(name))
+            .map(|(name, debris)| (name, &debris.jail))
+            .chain(&observed.inventory.jails)
+            .collect();
+        if let Some(missing) = wanted.iter().find(|name| !shown.contains_key(*name)) {
             return Err(crate::plan::PlanError::NoJail(missing.clone()).into());
         }
         let mut rows = Vec::new();
-        for jail in observed.inventory.jails.values() {
+        for jail in shown.into_values() {
             let line = line(&observed, jail);
             context.report.object(&line);
             rows.push(row(&observed.inventory, &line));
@@ -122,7 +127,12 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
         problem: None,
     };
     match &jail.config {
-        Err(why) => line.problem = Some(why.clone()),
+        Err(why) => {
+            line.problem = Some(why.clone());
+            if observed.inventory.debris.contains_key(&jail.name) {
+                line.state = "unfinished";
+            }
+        }
         Ok(config) => {
             line.kind = Some(config.kind);
             line.hostname = Some(config.hostname.clone());

@@ -10,31 +10,32 @@ mod error;
 mod init;
 mod install;
 mod list;
+mod machine;
 mod progress;
 mod run;
 mod show;
 mod track;
 mod worlds;
 
+use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 pub use error::CliError;
+pub use machine::{Machine, ThisMachine};
 
-use crate::lock::{Locks, RUN_DIRECTORY};
+use crate::lock::Locks;
 use crate::name::{DatasetName, JailName, expand};
+use crate::observe;
 use crate::plan::{Plan, Step};
-use crate::pool::Pool;
+use crate::ports::Zfs;
 use crate::report::{Exit, Report};
 use crate::session::{Outcome, Scope, Session};
-use crate::world::Cancel;
-use crate::{config, host, observe, syslog};
 
 /// Jails on ZFS: one sealed basejail, cloned skeletons, atomic world updates.
 #[derive(Debug, Parser)]
@@ -97,8 +98,9 @@ enum Verb {
 
 /// What a verb is run with.
 #[derive(Debug)]
-pub struct Context {
+pub struct Context<'a> {
     global: Global,
+    machine: &'a dyn Machine,
     /// Where it prints.
     pub report: Report,
 }
@@ -113,26 +115,47 @@ pub fn main() -> Exit {
             return if wanted { Exit::Done } else { Exit::Usage };
         }
     };
-    let report = Report {
-        json: cli.global.json,
-        quiet: cli.global.quiet,
-    };
-    let context = Context {
-        global: cli.global,
-        report,
-    };
-    let _handlers = cancel();
-    let done = run(&context, cli.verb);
-    done.unwrap_or_else(|error| {
-        report.error(&error, &error.hints());
-        error.exit()
-    })
+    let root = nix::unistd::geteuid().is_root();
+    if !root && !matches!(cli.verb, Verb::Completions(_) | Verb::Man(_)) {
+        return context(&ThisMachine, cli.global).failed(&CliError::NotRoot);
+    }
+    let _handlers = ThisMachine.cancel();
+    run(&ThisMachine, cli)
 }
 
-fn run(context: &Context, verb: Verb) -> Result<Exit, CliError> {
-    if !matches!(verb, Verb::Completions(_) | Verb::Man(_)) && !nix::unistd::geteuid().is_root() {
-        return Err(CliError::NotRoot);
+/// Runs a command on a machine as `main` does on this one, whoever the user is: for tests. The
+/// arguments are those after the program's name.
+///
+/// # Errors
+/// What is wrong with the arguments, as it would be printed.
+pub fn run_on<A: Into<OsString> + Clone>(
+    machine: &dyn Machine,
+    arguments: impl IntoIterator<Item = A>,
+) -> Result<Exit, clap::Error> {
+    let arguments = arguments.into_iter().map(Into::into);
+    let cli = Cli::try_parse_from(std::iter::once(OsString::from("ezz")).chain(arguments))?;
+    Ok(run(machine, cli))
+}
+
+fn context(machine: &dyn Machine, global: Global) -> Context<'_> {
+    let report = Report {
+        json: global.json,
+        quiet: global.quiet,
+        sink: machine.sink(),
+    };
+    Context {
+        global,
+        machine,
+        report,
     }
+}
+
+fn run(machine: &dyn Machine, cli: Cli) -> Exit {
+    let context = context(machine, cli.global);
+    verb(&context, cli.verb).unwrap_or_else(|error| context.failed(&error))
+}
+
+fn verb(context: &Context<'_>, verb: Verb) -> Result<Exit, CliError> {
     match verb {
         Verb::Init(args) => args.run(context),
         Verb::Install(args) => args.run(context),
@@ -153,19 +176,25 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, CliError> {
     }
 }
 
-impl Context {
+impl Context<'_> {
+    fn failed(&self, error: &CliError) -> Exit {
+        self.report.error(error, &error.hints());
+        error.exit()
+    }
+
     /// The site that is meant.
     ///
     /// # Errors
     /// [`CliError`]: a bad configuration, no site, several.
-    fn site(&self, pool: &Pool) -> Result<DatasetName, CliError> {
-        if let Some(site) = &self.global.site {
-            return Ok(site.clone());
-        }
-        if let Some(site) = config::load()?.site {
-            return Ok(site);
-        }
-        Ok(observe::only_site(pool)?)
+    fn site(&self, zfs: &dyn Zfs) -> Result<observe::Found, CliError> {
+        let named = match &self.global.site {
+            Some(site) => Some(site.clone()),
+            None => self.machine.configured_site()?,
+        };
+        Ok(match named {
+            Some(site) => observe::named_site(zfs, &site)?,
+            None => observe::only_site(zfs)?,
+        })
     }
 
     /// Opens the site for a command.
@@ -173,27 +202,17 @@ impl Context {
     /// # Errors
     /// [`CliError`].
     fn session(&self, dry_run: DryRun) -> Result<Session, CliError> {
-        let pool = Pool::new();
-        let site = self.site(&pool)?;
-        self.session_of(pool, site, dry_run)
-    }
-
-    fn session_of(
-        &self,
-        pool: Pool,
-        site: DatasetName,
-        dry_run: DryRun,
-    ) -> Result<Session, CliError> {
-        let scope = std::collections::BTreeSet::new();
-        let found = observe::inventory(&pool, &site, Some(&scope))?.site;
+        let zfs = self.machine.zfs();
+        let found = self.site(zfs.as_ref())?;
         let wait = Duration::from_secs(self.global.wait);
         Ok(Session {
-            zfs: Box::new(pool),
-            host: host::this_host(&found.id, &found.directory),
-            site,
-            locks: Locks::new(Path::new(RUN_DIRECTORY), &found.id, wait),
+            zfs,
+            host: self.machine.host(&found.id, &found.directory),
+            site: found.site,
+            locks: Locks::new(self.machine.run_directory(), &found.id, wait),
             dry_run: dry_run.dry_run,
             on_step: |_| {},
+            no_sync_clone: AtomicBool::new(false),
         })
     }
 
@@ -216,13 +235,19 @@ impl Context {
                 let exit = self.tell(session, verb, &outcome);
                 if !session.dry_run && outcome.applied.changed > 0 {
                     let commits = commits(&outcome.plan);
-                    log(&what, outcome.epoch, outcome.epoch + commits, exit);
+                    let (before, after) = (outcome.epoch, outcome.epoch + commits);
+                    let code = exit.code();
+                    self.machine.log(&format!(
+                        "uid {}: {what}: epoch {before} to {after}: exit {code}",
+                        uid()
+                    ));
                 }
                 Ok((outcome, exit))
             }
             Err(error) => {
                 if !session.dry_run {
-                    syslog::write(&format!("uid {}: {what}: failed: {error}", uid()));
+                    self.machine
+                        .log(&format!("uid {}: {what}: failed: {error}", uid()));
                 }
                 Err(error.into())
             }
@@ -327,26 +352,12 @@ fn uid() -> u32 {
     nix::unistd::getuid().as_raw()
 }
 
-fn log(what: &str, before: u64, after: u64, exit: Exit) {
-    let code = exit.code();
-    syslog::write(&format!(
-        "uid {}: {what}: epoch {before} to {after}: exit {code}",
-        uid()
-    ));
-}
-
-/// What interrupts long work: SIGINT, SIGTERM or SIGHUP. Short work is finished all the same.
-fn cancel() -> Cancel {
-    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-    let flag = FLAG.get_or_init(|| {
-        let flag = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // It fails only for signals that cannot be caught.
-            let _registered = signal_hook::flag::register(signal, Arc::clone(&flag));
-        }
-        flag
-    });
-    Cancel::new(Arc::clone(flag))
+/// Permissions and owner of a directory, if it is there. Root's is what root alone, who runs ezz, has
+/// made; on a simulated machine whoever runs the test.
+fn access(directory: &Path) -> Option<(u32, u32)> {
+    let found = std::fs::metadata(directory).ok()?;
+    let own = found.uid() == nix::unistd::geteuid().as_raw();
+    Some((found.mode() & 0o7777, if own { 0 } else { found.uid() }))
 }
 
 /// Jail names from arguments that may have ranges.

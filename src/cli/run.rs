@@ -48,19 +48,19 @@ pub struct Restart {
 }
 
 impl Start {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         self.which.run(context, "start", "started", run::start)
     }
 }
 
 impl Stop {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         self.which.run(context, "stop", "stopped", run::stop)
     }
 }
 
 impl Restart {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         self.which
             .run(context, "restart", "restarted", run::restart)
     }
@@ -69,7 +69,7 @@ impl Restart {
 impl Which {
     fn run(
         self,
-        context: &Context,
+        context: &Context<'_>,
         verb: &'static str,
         did: &'static str,
         plan: fn(&Observed, &[JailName]) -> Result<Plan, PlanError>,
@@ -88,7 +88,13 @@ impl Which {
         let mut seen = BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
         let scope = Scope::of(names.iter().cloned());
+        let mut stopped = BTreeSet::new();
         let (outcome, exit) = context.transact(&session, verb, &scope, |observed| {
+            let all = names.iter();
+            stopped = all
+                .filter(|name| !observed.state(name).running())
+                .cloned()
+                .collect();
             Ok(plan(observed, &names)?)
         })?;
         if session.dry_run {
@@ -96,8 +102,10 @@ impl Which {
         }
         for jail in &names {
             let failed = outcome.applied.failed.iter().any(|(name, _)| name == jail);
-            let planned = outcome.plan.steps.iter().any(|step| {
-                matches!(step, Step::Start { jail: name } | Step::Stop { jail: name } if name == jail)
+            let planned = outcome.plan.steps.iter().any(|step| match step {
+                Step::Start { jail: name } => name == jail,
+                Step::Stop { jail: name } => name == jail && !stopped.contains(jail),
+                _ => false,
             });
             let did = match (failed, planned) {
                 (true, _) => continue,

@@ -54,7 +54,7 @@ struct Site<'a> {
 }
 
 impl Show {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(DryRun::default())?;
         match self.name {
             Some(name) => jail(
@@ -70,11 +70,12 @@ impl Show {
     }
 }
 
-fn jail(context: &Context, observed: &Observed, name: &JailName) -> Result<Exit, CliError> {
+fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<Exit, CliError> {
     let inventory = &observed.inventory;
     let found = inventory
         .jails
         .get(name)
+        .or_else(|| Some(&inventory.debris.get(name)?.jail))
         .ok_or_else(|| PlanError::NoJail(name.clone()))?;
     let line = line(observed, found);
     let skeleton = found.config.as_ref().ok().map(|config| config.skel);
@@ -151,7 +152,7 @@ fn jail(context: &Context, observed: &Observed, name: &JailName) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-fn site(context: &Context, observed: &Observed) {
+fn site(context: &Context<'_>, observed: &Observed) {
     let inventory = &observed.inventory;
     let found = &inventory.site;
     context.report.object(&Site {
@@ -187,7 +188,7 @@ fn site(context: &Context, observed: &Observed) {
     print(context, &rows);
 }
 
-fn print(context: &Context, rows: &[(&str, String)]) {
+fn print(context: &Context<'_>, rows: &[(&str, String)]) {
     for (name, value) in rows.iter().filter(|(_, value)| value != "-") {
         context.report.line(format!("{name:<12} {value}"));
     }

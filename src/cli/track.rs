@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{CliError, Context, DryRun};
 use crate::model::{Base, Inventory};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::site;
+use crate::plan::{Step, site};
 use crate::report::Exit;
 use crate::session::Scope;
 
@@ -54,7 +54,7 @@ struct Made<'a> {
 }
 
 impl Track {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         match self {
             Track::List(_) => list(context),
             Track::Create(args) => create(context, &args),
@@ -62,7 +62,7 @@ impl Track {
     }
 }
 
-fn list(context: &Context) -> Result<Exit, CliError> {
+fn list(context: &Context<'_>) -> Result<Exit, CliError> {
     let session = context.session(DryRun::default())?;
     let inventory = session.inventory(&Scope::all())?;
     let mut rows = Vec::new();
@@ -96,7 +96,7 @@ fn list(context: &Context) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn create(context: &Context, args: &Create) -> Result<Exit, CliError> {
+fn create(context: &Context<'_>, args: &Create) -> Result<Exit, CliError> {
     let session = context.session(args.dry_run)?;
     // A jail of that name is in the way: it is read, though nothing is done to it.
     let scope = Scope::of(JailName::parse(args.name.as_str()));
@@ -108,10 +108,11 @@ fn create(context: &Context, args: &Create) -> Result<Exit, CliError> {
         )?)
     })?;
     if !session.dry_run {
-        let did = if outcome.plan.steps.is_empty() {
-            "already"
-        } else {
+        let commit = |step: &Step| matches!(step, Step::Commit { .. });
+        let did = if outcome.plan.steps.iter().any(commit) {
             "created"
+        } else {
+            "already"
         };
         context.report.object(&Made {
             track: &args.name,

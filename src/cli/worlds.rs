@@ -9,7 +9,6 @@ use serde::Serialize;
 use super::list::line;
 use super::progress::Shown;
 use super::{CliError, Context, DryRun};
-use crate::lock::RUN_DIRECTORY;
 use crate::model::{Base, Generation, Half, JailState};
 use crate::name::{GenerationId, TrackName};
 use crate::plan::{MountAs, Observed, Plan, Step};
@@ -84,7 +83,7 @@ struct Verified {
 }
 
 impl Worlds {
-    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(DryRun::default())?;
         match self {
             Worlds::List(_) => list(context, &session.observe(&Scope::all())?),
@@ -151,7 +150,7 @@ fn lines(observed: &Observed) -> BTreeMap<GenerationId, Line> {
         .collect()
 }
 
-fn list(context: &Context, observed: &Observed) -> Result<Exit, CliError> {
+fn list(context: &Context<'_>, observed: &Observed) -> Result<Exit, CliError> {
     let mut rows = Vec::new();
     for line in lines(observed).into_values() {
         context.report.object(&line);
@@ -161,8 +160,10 @@ fn list(context: &Context, observed: &Observed) -> Result<Exit, CliError> {
             observed.inventory.generations[&line.generation].display(),
             if line.sealed.is_some() {
                 "sealed"
-            } else {
+            } else if observed.inventory.generations[&line.generation].staged() {
                 "staged"
+            } else {
+                "broken"
             }
             .to_owned(),
             if tracks.is_empty() {
@@ -191,7 +192,7 @@ fn list(context: &Context, observed: &Observed) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn show(context: &Context, line: &Line, generation: &Generation) {
+fn show(context: &Context<'_>, line: &Line, generation: &Generation) {
     context.report.object(line);
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let tracks: Vec<&str> = line.tracks.iter().map(TrackName::as_str).collect();
@@ -232,7 +233,7 @@ fn show(context: &Context, line: &Line, generation: &Generation) {
 }
 
 impl Verify {
-    fn run(&self, context: &Context, session: &Session) -> Result<Exit, CliError> {
+    fn run(&self, context: &Context<'_>, session: &Session) -> Result<Exit, CliError> {
         let inventory = session.inventory(&Scope::none())?;
         let chosen: Vec<&Generation> = match &self.generation {
             Some(text) => vec![inventory.find_generation(text)?],
@@ -285,7 +286,7 @@ impl Verify {
 
     fn verify(
         &self,
-        context: &Context,
+        context: &Context<'_>,
         session: &Session,
         generation: &Generation,
     ) -> Result<Vec<String>, CliError> {
@@ -303,9 +304,9 @@ impl Verify {
         }
         // For the time of reading, at a place of its own: the base of a replica has the mountpoint
         // of the site it came from, which may be on this host.
-        let at = Path::new(RUN_DIRECTORY).join(format!(
+        let at = context.machine.run_directory().join(format!(
             "verify-{}-{}",
-            std::process::id(),
+            context.machine.process_id(),
             generation.id
         ));
         let dataset = base.dataset.clone();
@@ -334,7 +335,7 @@ impl Verify {
     /// Compares the files at a directory with the manifest there, and that with the sealed digest.
     fn compare(
         &self,
-        context: &Context,
+        context: &Context<'_>,
         generation: &Generation,
         at: &Path,
         sealed: &str,
@@ -349,7 +350,7 @@ impl Verify {
         let progress = Shown::new(context.report);
         let work = Work {
             progress: &progress,
-            cancel: super::cancel(),
+            cancel: context.machine.cancel(),
         };
         let (text, digest) = manifest::read(at).map_err(failed)?;
         if digest.to_string() != sealed {

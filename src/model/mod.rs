@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use observed::{
-    Changed, Generation, GenerationError, Half, Inventory, Jail, JailState, Site, Stranger,
+    Changed, Debris, Generation, GenerationError, Half, Inventory, Jail, JailState, Site, Stranger,
 };
 pub use stored::{
-    Address, AddressError, Base, JailConfig, Kind, Network, Seal, Todo, Track, World,
+    Address, AddressError, Base, Intent, JailConfig, Kind, Network, Seal, Todo, Track, World,
 };
 
 use crate::name::{DatasetName, GenerationId, JailName, NameError, SnapshotName, TrackName};
@@ -48,6 +48,8 @@ pub mod property {
     pub const SEALED: &str = "ezz:sealed";
     /// A jail's configuration, on SITE/jails/NAME.
     pub const JAIL: &str = "ezz:jail";
+    /// Prefix of an intent's property, on SITE/jails.
+    pub const INTENT: &str = "ezz:intent:";
 }
 
 /// A property value that does not mean anything.
@@ -73,10 +75,10 @@ pub enum ModelError {
         /// What it holds.
         value: String,
     },
-    /// A value that must not be written.
+    /// A value that no property may have.
     #[error("the value of {property} for {dataset} {why}")]
     Value {
-        /// The dataset it was meant for.
+        /// The dataset it is of, or was meant for.
         dataset: String,
         /// Which property.
         property: String,
@@ -107,24 +109,36 @@ pub fn encode<T: Serialize>(
         property: property.to_owned(),
         why,
     };
-    if text.len() > MAX_VALUE {
-        return Err(bad("is longer than 8000 bytes"));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(bad("has a control character"));
-    }
-    Ok(text)
+    unfit(&text).map_or(Ok(text), |why| Err(bad(why)))
 }
 
-/// Decodes a property.
+/// Why a text is no value of a property.
+fn unfit(text: &str) -> Option<&'static str> {
+    if text.len() > MAX_VALUE {
+        Some("is longer than 8000 bytes")
+    } else if text.chars().any(char::is_control) {
+        Some("has a control character")
+    } else {
+        None
+    }
+}
+
+/// Decodes a property. What ezz would not have written is refused: others can set properties too.
 ///
 /// # Errors
-/// [`ModelError::Json`].
+/// [`ModelError::Value`] as of [`encode`]; [`ModelError::Json`].
 pub fn decode<T: for<'a> Deserialize<'a>>(
     dataset: &str,
     property: &str,
     text: &str,
 ) -> Result<T, ModelError> {
+    if let Some(why) = unfit(text) {
+        return Err(ModelError::Value {
+            dataset: dataset.to_owned(),
+            property: property.to_owned(),
+            why,
+        });
+    }
     serde_json::from_str(text).map_err(|source| ModelError::Json {
         dataset: dataset.to_owned(),
         property: property.to_owned(),
@@ -198,6 +212,17 @@ impl Layout {
     pub fn jail(&self, name: &JailName) -> Result<DatasetName, NameError> {
         self.jails.child(name.as_str())
     }
+
+    /// The snapshot that a new jail is a clone of: the skeleton's seal, of a thick jail the base's.
+    ///
+    /// # Errors
+    /// [`NameError`] if the path is too long.
+    pub fn origin(&self, kind: Kind, skel: GenerationId) -> Result<SnapshotName, NameError> {
+        match kind {
+            Kind::Thin => self.skeleton_seal(skel),
+            Kind::Thick => self.base_seal(skel),
+        }
+    }
 }
 /// The directory of the links that track names have, below the site directory.
 ///
@@ -225,6 +250,19 @@ mod tests {
         );
     }
 
+    /// Without serde_json's `float_roundtrip` the last digit changes with each rewrite.
+    #[test]
+    fn unknown_numbers_survive() {
+        let text = r#"{"current":7,"previous":null,"x":18446718446744073709551617,"y":0.1}"#;
+        let dataset = DatasetName::parse("t/e/basejail").expect("valid");
+        let once: Track = decode("t/e/basejail", "ezz:x", text).expect("valid");
+        let written = encode(&dataset, "ezz:x", &once).expect("short");
+        let again: Track = decode("t/e/basejail", "ezz:x", &written).expect("valid");
+        assert_eq!(again, once);
+        // How an exponent is written is serde_json's.
+        assert!(written.contains("1.8446718446744074e"), "{written}");
+    }
+
     #[test]
     fn control_characters_and_long_values_are_refused() {
         let dataset = DatasetName::parse("t/e").expect("valid");
@@ -235,6 +273,13 @@ mod tests {
             encode(&dataset, "ezz:x", &"a\tb").expect("escaped"),
             r#""a\tb""#
         );
+        for bad in [
+            "{\n}".to_owned(),
+            format!(r#"{{"x":"{}"}}"#, "a".repeat(8000)),
+        ] {
+            let read = decode::<Track>("t/e", "ezz:x", &bad);
+            assert!(matches!(read, Err(ModelError::Value { .. })), "{read:?}");
+        }
     }
 
     #[test]

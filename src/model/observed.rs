@@ -53,6 +53,14 @@ impl Generation {
         self.seal().is_some()
     }
 
+    /// Whether it is being built, or is what a killed install left: its base is there, with neither
+    /// the snapshot nor the `ezz:world` that a seal makes. What lost its snapshot by hand is not,
+    /// and neither is a skeleton alone: bases are made first, and go last.
+    pub fn staged(&self) -> bool {
+        let bare = |half: &Half| half.snapshot.is_none();
+        self.base.as_ref().is_some_and(bare) && self.world.is_none()
+    }
+
     /// The seal of its base.
     pub fn seal(&self) -> Option<&Seal> {
         self.base.as_ref().and_then(|half| half.seal.as_ref())
@@ -91,6 +99,19 @@ pub struct Jail {
     pub referenced: u64,
     /// Its quota in bytes; 0 is none.
     pub quota: u64,
+}
+
+/// A clone of an intent's origin that the intent names: the command that was to make a jail of it
+/// did not commit. It is no jail, whatever properties it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Debris {
+    /// The dataset as a jail's, for the sake of its name, guid and mount; its `config` is an error.
+    pub jail: Jail,
+    /// The property that names it.
+    pub intent: String,
+    /// Snapshots and datasets below it, which ezz did not make: with any, it is not cleared away
+    /// unasked.
+    pub below: Vec<String>,
 }
 
 /// Whether an operation had anything to do.
@@ -162,6 +183,9 @@ pub struct Site {
     pub mounted: bool,
     /// Bytes the pool can still give it.
     pub available: u64,
+    /// Whether nothing can be written to it: a pool that was imported read-only, or `readonly=on`.
+    /// Of a pool that is known only while the site is mounted.
+    pub read_only: bool,
 }
 
 /// What was seen of a site in one observation. `jails` holds those that were asked for.
@@ -173,6 +197,11 @@ pub struct Inventory {
     pub tracks: BTreeMap<TrackName, Track>,
     /// Its generations, staged ones too.
     pub generations: BTreeMap<GenerationId, Generation>,
+    /// Intents that no command has committed, and their text. Dead ones for who has the site lock:
+    /// it is held from the intent to the commit.
+    pub intents: BTreeMap<String, String>,
+    /// Clones that those name, whichever jails were asked for.
+    pub debris: BTreeMap<JailName, Debris>,
     /// Its jails: all, or those named.
     pub jails: BTreeMap<JailName, Jail>,
     /// Which names were looked for; none = all.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::name::{GenerationId, TrackName};
+use crate::name::{GenerationId, JailName, TrackName};
 
 /// `ezz:world`: what a generation holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ pub struct Track {
 }
 
 /// How a jail gets its files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// A clone of the skeleton, with a basejail mounted read-only.
@@ -189,6 +189,20 @@ pub struct JailConfig {
     /// What is left to do; a jail with any of it has never run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub todo: Vec<Todo>,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// `ezz:intent:BATCH:N` on SITE/jails: clones that are being made. While part 0 of a batch is there, none of its clones is a jail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Intent {
+    /// Clones of skeletons or of bases.
+    pub kind: Kind,
+    /// Of which generation: together the origin, in a form that survives a rename of the site.
+    pub skel: GenerationId,
+    /// The jails.
+    pub jails: Vec<JailName>,
     /// What this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Address, Base, Inventory, JailConfig, Kind, Network, Todo, encode, property};
+use crate::model::{
+    Address, Base, Inventory, Jail, JailConfig, JailState, Kind, Network, Todo, encode, property,
+};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{
     Commit, Directory, Epoch, Expect, MountAs, NewJail, Observed, Plan, PlanError, Set, Step,
-    delete, writable,
+    delete, intent, writable,
 };
 
 /// Most jails in one program (design.md §5).
 pub const MOST_IN_ONE: usize = 1000;
 
 /// What ZFS reckons for a clone and its property, in bytes: blocks × 16 KiB × 3
-/// (zcp_synctask.c); the running total must stay below 2 GiB and the free space.
+/// (zcp_synctask.c); the running total must stay below 2 GiB and the free space. Where programs
+/// cannot clone it is enough too: the committing program asks for 192 KiB each, once the clones
+/// have taken theirs.
 const CLONE_ESTIMATE: u64 = (144 + 96) * 1024;
 
 /// Which basejail the new jails are to run on.
@@ -64,43 +68,11 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     }
     let (base, generation) = choose(inventory, &request.base)?;
     free_addresses(inventory, request)?;
-    let mut plan = Plan::default();
+    let mut plan = Plan::on(inventory);
     let mut epoch = Epoch::of(inventory);
     let mut seen = BTreeSet::new();
     let mut debris = Vec::new();
-    for name in &request.names {
-        if !seen.insert(name) {
-            return Err(PlanError::Twice(name.clone()));
-        }
-        if TrackName::parse(name.as_str()).is_ok_and(|track| inventory.tracks.contains_key(&track))
-        {
-            return Err(PlanError::JailIsTrack(name.clone()));
-        }
-        match inventory.jails.get(name) {
-            Some(jail) => match &jail.config {
-                Ok(config) if config.todo.is_empty() => {
-                    return Err(PlanError::JailExists(name.clone()));
-                }
-                Ok(_) => debris.push(jail),
-                Err(why) => {
-                    return Err(PlanError::Stranger {
-                        dataset: jail.dataset.clone(),
-                        why: why.clone(),
-                    });
-                }
-            },
-            None => free_directory(observed, name)?,
-        }
-    }
-    if !debris.is_empty() {
-        for jail in &debris {
-            plan.note(format!(
-                "{} was never finished: it is made again",
-                jail.name
-            ));
-        }
-        delete::destroy(&mut plan, inventory, &mut epoch, &debris);
-    }
+    let mut made = BTreeSet::new();
     let config = JailConfig {
         kind: request.kind,
         base,
@@ -111,24 +83,81 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         todo: request.quota.map(Todo::Quota).into_iter().collect(),
         other: serde_json::Map::new(),
     };
-    for chunk in request.names.chunks(MOST_IN_ONE) {
+    for name in &request.names {
+        if !seen.insert(name) {
+            return Err(PlanError::Twice(name.clone()));
+        }
+        if TrackName::parse(name.as_str()).is_ok_and(|track| inventory.tracks.contains_key(&track))
+        {
+            return Err(PlanError::JailIsTrack(name.clone()));
+        }
+        match inventory.jails.get(name) {
+            Some(jail) => match &jail.config {
+                Ok(found) if found.todo.is_empty() => {
+                    if !is_same(jail, found, &with_name(&config, request, name), request) {
+                        return Err(PlanError::JailExists(name.clone()));
+                    }
+                    made.insert(name);
+                }
+                Ok(_) => debris.push(jail),
+                Err(why) => {
+                    return Err(PlanError::Stranger {
+                        dataset: jail.dataset.clone(),
+                        why: why.clone(),
+                    });
+                }
+            },
+            None => {
+                not_in_use(inventory, name)?;
+                free_directory(observed, name)?;
+            }
+        }
+    }
+    // Jails that are there already are refused, unless this same command was cut off after it had
+    // made them: then something is missing that comes after that.
+    let cut_off = |name: &&&JailName| {
+        let mounted = inventory.jails.get(**name).is_some_and(|jail| jail.mounted);
+        !mounted || request.start && !matches!(observed.state(name), JailState::Running { .. })
+    };
+    let complete = debris.is_empty() && made.iter().find(cut_off).is_none();
+    if let Some(first) = made.first().filter(|_| complete) {
+        return Err(PlanError::JailExists((*first).clone()));
+    }
+    intent::clear(&mut plan, inventory, &mut epoch);
+    if !debris.is_empty() {
+        for jail in &debris {
+            plan.note(format!(
+                "{} was never finished: it is made again",
+                jail.name
+            ));
+        }
+        delete::destroy(&mut plan, inventory, &mut epoch, &debris);
+    }
+    let new: Vec<&JailName> = request
+        .names
+        .iter()
+        .filter(|name| !made.contains(name))
+        .collect();
+    for chunk in new.chunks(MOST_IN_ONE) {
         let jails: Vec<(JailName, JailConfig)> = chunk
             .iter()
-            .map(|name| {
-                let hostname = request
-                    .hostname
-                    .clone()
-                    .unwrap_or_else(|| name.as_str().to_owned());
-                (
-                    name.clone(),
-                    JailConfig {
-                        hostname,
-                        ..config.clone()
-                    },
-                )
-            })
+            .map(|name| ((*name).clone(), with_name(&config, request, name)))
             .collect();
-        make(&mut plan, inventory, &mut epoch, &jails)?;
+        make(&mut plan, observed, &mut epoch, &jails)?;
+    }
+    for name in &made {
+        plan.note(format!("{name} exists already: what it lacks is done"));
+        let jail = &inventory.jails[*name];
+        plan.push(Step::Derive {
+            jail: (*name).clone(),
+        });
+        if !jail.mounted {
+            plan.push(Step::Mount {
+                dataset: jail.dataset.clone(),
+                at: jail.mountpoint.clone(),
+                how: MountAs::Jail,
+            });
+        }
     }
     if request.start {
         super::run::start_new(&mut plan, inventory, &config, &request.names)?;
@@ -136,28 +165,50 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     Ok(plan)
 }
 
-/// Adds the steps that make jails from their configurations: clone, mount, what is left to do.
+fn with_name(config: &JailConfig, request: &Request, name: &JailName) -> JailConfig {
+    let hostname = request.hostname.clone();
+    JailConfig {
+        hostname: hostname.unwrap_or_else(|| name.as_str().to_owned()),
+        ..config.clone()
+    }
+}
+
+/// Whether a jail that exists is what was asked for.
+fn is_same(jail: &Jail, found: &JailConfig, wanted: &JailConfig, request: &Request) -> bool {
+    let same = JailConfig {
+        todo: Vec::new(),
+        // The track may have moved since.
+        skel: found.skel,
+        ..wanted.clone()
+    } == *found;
+    same && jail.quota == request.quota.unwrap_or(0)
+}
+
+/// Adds the steps that make jails from their configurations: the clones, and what is left to do.
+/// Dead intents must have been cleared.
 ///
 /// # Errors
 /// [`PlanError`]: no such generation, a name or value too long, no space by ZFS's estimate.
 pub fn make(
     plan: &mut Plan,
-    inventory: &Inventory,
+    observed: &Observed,
     epoch: &mut Epoch,
     jails: &[(JailName, JailConfig)],
 ) -> Result<(), PlanError> {
+    let inventory = &observed.inventory;
     let layout = &inventory.site.layout;
     let need = CLONE_ESTIMATE * jails.len() as u64;
     if need > inventory.site.available {
         return Err(PlanError::Space {
-            what: format!("cloning {} jails", jails.len()),
+            what: match jails {
+                [(name, _)] => format!("the jail {name}"),
+                _ => format!("cloning {} jails", jails.len()),
+            },
             need,
             have: inventory.site.available,
         });
     }
     let mut new = Vec::with_capacity(jails.len());
-    let mut sets = Vec::new();
-    let mut after = Vec::new();
     for (name, config) in jails {
         if inventory.sealed(config.skel).is_none() {
             return Err(PlanError::NoBase {
@@ -166,19 +217,57 @@ pub fn make(
             });
         }
         let dataset = layout.jail(name)?;
-        let origin = match config.kind {
-            Kind::Thin => layout.skeleton_seal(config.skel)?,
-            Kind::Thick => layout.base_seal(config.skel)?,
-        };
-        let text = encode(&dataset, property::JAIL, config)?;
-        after.push(Step::Mount {
+        new.push(NewJail {
+            name: name.clone(),
+            origin: layout.origin(config.kind, config.skel)?,
+            config: encode(&dataset, property::JAIL, config)?,
+        });
+    }
+    if observed.sync_clone {
+        let epoch = epoch.take();
+        plan.push(Step::Commit {
+            site: layout.site.clone(),
+            commit: Commit::Create {
+                epoch,
+                jails: new,
+                intents: intent::intents(layout, epoch, jails)?,
+            },
+        });
+    } else {
+        intent::make(plan, inventory, epoch, jails, new)?;
+    }
+    finish(plan, inventory, epoch, jails)
+}
+
+/// Adds the steps that finish jails whose clones are there: derived files, mounts, what is in
+/// `todo`, and the program that says that nothing is left. All of it can be done twice.
+///
+/// # Errors
+/// [`PlanError`]: a name or value too long.
+pub fn finish(
+    plan: &mut Plan,
+    inventory: &Inventory,
+    epoch: &mut Epoch,
+    jails: &[(JailName, JailConfig)],
+) -> Result<(), PlanError> {
+    let layout = &inventory.site.layout;
+    // Before the mounts: what is mounted has all that is derived.
+    plan.steps.extend(
+        jails
+            .iter()
+            .map(|(name, _)| Step::Derive { jail: name.clone() }),
+    );
+    let mut sets = Vec::new();
+    for (name, config) in jails {
+        let dataset = layout.jail(name)?;
+        plan.push(Step::Mount {
             dataset: dataset.clone(),
             at: inventory.site.directory.join(name.as_str()),
             how: MountAs::Jail,
         });
         for todo in &config.todo {
             match todo {
-                Todo::Quota(bytes) => after.push(Step::Property {
+                Todo::Quota(bytes) => plan.push(Step::Property {
                     dataset: dataset.clone(),
                     property: "quota".to_owned(),
                     value: bytes.to_string(),
@@ -193,40 +282,22 @@ pub fn make(
             sets.push(Set {
                 dataset: dataset.to_string(),
                 property: property::JAIL.to_owned(),
-                expect: Expect::Value(text.clone()),
+                expect: Expect::Value(encode(&dataset, property::JAIL, config)?),
                 value: Some(encode(&dataset, property::JAIL, &ready)?),
             });
         }
-        new.push(NewJail {
-            name: name.clone(),
-            origin,
-            config: text,
-        });
     }
-    let site = layout.site.clone();
-    plan.push(Step::Commit {
-        site: site.clone(),
-        commit: Commit::Create {
-            epoch: epoch.take(),
-            jails: new,
-        },
-    });
-    plan.steps.extend(after);
     if !sets.is_empty() {
         plan.push(Step::Commit {
-            site,
+            site: layout.site.clone(),
             commit: Commit::Set {
                 epoch: epoch.take(),
                 sets,
+                sealed: Vec::new(),
                 adopt: false,
             },
         });
     }
-    plan.steps.extend(
-        jails
-            .iter()
-            .map(|(name, _)| Step::Derive { jail: name.clone() }),
-    );
     Ok(())
 }
 
@@ -266,6 +337,26 @@ fn free_addresses(inventory: &Inventory, request: &Request) -> Result<(), PlanEr
         }
     }
     Ok(())
+}
+
+/// Refuses a name that a dataset has which is no jail, and debris that stays because somebody made
+/// something below it.
+fn not_in_use(inventory: &Inventory, name: &JailName) -> Result<(), PlanError> {
+    let dataset = inventory.site.layout.jail(name)?;
+    let mut strangers = inventory.strangers.iter();
+    if let Some(found) = strangers.find(|found| found.dataset == dataset.as_str()) {
+        return Err(PlanError::Stranger {
+            dataset,
+            why: found.why.clone(),
+        });
+    }
+    match inventory.debris.get(name) {
+        Some(debris) if !debris.below.is_empty() => Err(PlanError::Foreign {
+            dataset: debris.jail.dataset.clone(),
+            list: debris.below.clone(),
+        }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn free_directory(observed: &Observed, name: &JailName) -> Result<(), PlanError> {

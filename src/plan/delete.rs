@@ -1,8 +1,12 @@
 //! The plan of `delete`, and how jails that were never finished are cleared away.
 
+use std::collections::BTreeSet;
+
 use crate::model::{Inventory, Jail};
 use crate::name::JailName;
-use crate::plan::{Commit, Doomed, Epoch, Observed, Plan, PlanError, Step, writable};
+use crate::plan::{
+    Commit, Directory, Doomed, Epoch, MountAs, Observed, Plan, PlanError, Step, intent, writable,
+};
 
 /// What `delete` was asked.
 #[derive(Debug, Clone)]
@@ -24,33 +28,47 @@ pub struct Below {
     pub guid: u64,
     /// Datasets that are clones of it and not below the same jail.
     pub clones: Vec<String>,
+    /// Whether a snapshot is held: nobody but who holds it lets it go.
+    pub held: bool,
 }
 
-/// Plans the deletion of jails, running ones too: they are stopped first.
+/// Plans the deletion of jails, running ones too: they are stopped first. What dead intents left
+/// goes with them, and can be named as well.
 ///
 /// # Errors
 /// [`PlanError`]: no such jail; snapshots or children that ezz did not make, unless told;
-/// clones that depend on a snapshot.
+/// clones that depend on a snapshot; a snapshot that is held; somebody else's mount on the jail.
 pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError> {
     let inventory = &observed.inventory;
     writable(inventory)?;
-    let mut plan = Plan::default();
+    let mut plan = Plan::on(inventory);
     let mut jails = Vec::new();
     for name in &request.names {
+        let debris = inventory.debris.get(name);
         let jail = inventory
             .jails
             .get(name)
+            .or_else(|| debris.map(|debris| &debris.jail))
             .ok_or_else(|| PlanError::NoJail(name.clone()))?;
         if jails.iter().any(|other: &&Jail| other.name == *name) {
             return Err(PlanError::Twice(name.clone()));
         }
-        if let Err(why) = &jail.config {
+        if let (Err(why), None) = (&jail.config, debris) {
             return Err(PlanError::Stranger {
                 dataset: jail.dataset.clone(),
                 why: why.clone(),
             });
         }
         jails.push(jail);
+    }
+    for jail in &jails {
+        if observed.directories.get(&jail.name) == Some(&Directory::Mounted) {
+            return Err(PlanError::Directory {
+                jail: jail.name.clone(),
+                at: jail.mountpoint.clone(),
+                why: "something else is mounted there, or below",
+            });
+        }
     }
     let mut doomed = Vec::new();
     for jail in &jails {
@@ -75,6 +93,17 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
                 list: below.iter().map(|item| item.name.clone()).collect(),
             });
         }
+        let held: Vec<String> = below
+            .iter()
+            .filter(|item| item.held)
+            .map(|item| item.name.clone())
+            .collect();
+        if !held.is_empty() {
+            return Err(PlanError::Held {
+                dataset: jail.dataset.clone(),
+                list: held,
+            });
+        }
         doomed.extend(below.iter().map(|item| Doomed {
             name: item.name.clone(),
             guid: item.guid,
@@ -92,37 +121,61 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
             });
         }
     }
-    for jail in &jails {
+    let others: Vec<&Jail> = intent::clearable(inventory, &request.names).collect();
+    intent::note(&mut plan, &others);
+    doomed.extend(others.iter().map(|jail| intent::doomed(jail)));
+    for jail in jails.iter().chain(&others) {
         plan.push(unmount(jail));
     }
-    if !doomed.is_empty() {
-        plan.push(Step::Commit {
-            site: inventory.site.layout.site.clone(),
-            commit: Commit::Destroy {
-                epoch: inventory.site.epoch,
-                doomed,
-            },
-        });
-    }
+    // The datasets come last: until they are gone the same command can be given again.
     for jail in &jails {
         plan.push(Step::Forget {
             jail: jail.name.clone(),
         });
-        plan.push(Step::RemoveDirectory {
-            at: directory(inventory, jail),
+        plan.push(remove_directory(inventory, jail));
+    }
+    let directories = others.iter().map(|jail| remove_directory(inventory, jail));
+    plan.steps.extend(directories);
+    let mut epoch = Epoch::of(inventory);
+    if !doomed.is_empty() {
+        plan.push(Step::Commit {
+            site: inventory.site.layout.site.clone(),
+            commit: Commit::Destroy {
+                epoch: epoch.take(),
+                doomed,
+            },
         });
     }
+    intent::forget(&mut plan, inventory, &mut epoch, &request.names);
     Ok(plan)
 }
 
-/// Plans the clearing of the jails in scope that were never finished.
+/// Plans the return of jails that a failed deletion had unmounted.
+pub fn restore(observed: &Observed, unmounted: &BTreeSet<JailName>) -> Plan {
+    let mut plan = Plan::default();
+    let jails = observed.inventory.jails.values();
+    // `mounted` would be true also of one that is mounted somewhere else.
+    for jail in jails.filter(|jail| unmounted.contains(&jail.name)) {
+        plan.push(Step::Mount {
+            dataset: jail.dataset.clone(),
+            at: jail.mountpoint.clone(),
+            how: MountAs::Jail,
+        });
+    }
+    plan
+}
+
+/// Plans the clearing of the jails in scope that were never finished, and of what dead intents
+/// left.
 ///
 /// # Errors
 /// [`PlanError`]: a replica.
 pub fn unfinished(observed: &Observed) -> Result<Plan, PlanError> {
     let inventory = &observed.inventory;
     writable(inventory)?;
-    let mut plan = Plan::default();
+    let mut plan = Plan::on(inventory);
+    let mut epoch = Epoch::of(inventory);
+    intent::clear(&mut plan, inventory, &mut epoch);
     let scope = inventory.scope.iter().flatten();
     let jails: Vec<&Jail> = scope
         .filter_map(|name| inventory.jails.get(name))
@@ -133,27 +186,18 @@ pub fn unfinished(observed: &Observed) -> Result<Plan, PlanError> {
         })
         .collect();
     if !jails.is_empty() {
-        destroy(&mut plan, inventory, &mut Epoch::of(inventory), &jails);
-        plan.steps
-            .extend(jails.iter().map(|jail| Step::RemoveDirectory {
-                at: directory(inventory, jail),
-            }));
+        destroy(&mut plan, inventory, &mut epoch, &jails);
     }
     Ok(plan)
 }
 
-/// Adds the steps that destroy jails without snapshots or children: those never finished.
+/// Adds the steps that destroy jails without snapshots or children: those never finished. Their
+/// directories go before them: of a dataset that is gone nobody knows any more where it was.
 pub fn destroy(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch, jails: &[&Jail]) {
-    for jail in jails {
-        plan.push(unmount(jail));
-    }
-    let doomed = jails
-        .iter()
-        .map(|jail| Doomed {
-            name: jail.dataset.to_string(),
-            guid: jail.guid,
-        })
-        .collect();
+    plan.steps.extend(jails.iter().map(|jail| unmount(jail)));
+    let directories = jails.iter().map(|jail| remove_directory(inventory, jail));
+    plan.steps.extend(directories);
+    let doomed = jails.iter().map(|jail| intent::doomed(jail)).collect();
     plan.push(Step::Commit {
         site: inventory.site.layout.site.clone(),
         commit: Commit::Destroy {
@@ -170,8 +214,10 @@ fn unmount(jail: &Jail) -> Step {
     }
 }
 
-fn directory(inventory: &Inventory, jail: &Jail) -> std::path::PathBuf {
-    inventory.site.directory.join(jail.name.as_str())
+fn remove_directory(inventory: &Inventory, jail: &Jail) -> Step {
+    Step::RemoveDirectory {
+        at: inventory.site.directory.join(jail.name.as_str()),
+    }
 }
 
 fn is_below(jail: &Jail, name: &str) -> bool {

@@ -2,11 +2,13 @@
 //!
 //! A plan is made by a pure function from what was observed and what was asked, is printed by
 //! `--dry-run`, and is walked by `apply`, which decides nothing. Nothing here looks at a pool, a
-//! file or a clock.
+//! file or a clock. Longer than other files: steps, commits and errors are one vocabulary, which each
+//! verb's file uses, and which is read as a whole.
 
 pub mod create;
 pub mod delete;
 pub mod doctor;
+pub mod intent;
 pub mod run;
 pub mod site;
 pub mod world;
@@ -28,8 +30,12 @@ pub struct Observed {
     pub inventory: Inventory,
     /// The host's side: jails that run, or ended.
     pub states: BTreeMap<JailName, JailState>,
-    /// What is at the directories of the jails that were asked for and do not exist.
+    /// What is at the directories of the jails that were asked for and do not exist; and those that
+    /// do exist and have somebody else's mount on them.
     pub directories: BTreeMap<JailName, Directory>,
+    /// Whether programs can clone: assumed until the kernel has said no, which is OpenZFS before
+    /// 2.4.
+    pub sync_clone: bool,
 }
 
 impl Observed {
@@ -108,6 +114,15 @@ pub struct NewJail {
     pub config: String,
 }
 
+/// A dataset to clone outside of a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewClone {
+    /// The dataset that is made.
+    pub dataset: DatasetName,
+    /// The sealed snapshot it is a clone of.
+    pub origin: SnapshotName,
+}
+
 /// A dataset or snapshot to destroy, known by its guid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Doomed {
@@ -152,6 +167,9 @@ pub enum Commit {
         epoch: u64,
         /// The jails.
         jails: Vec<NewJail>,
+        /// Properties of SITE/jails that announce them, with their text: the program sets them
+        /// first and removes them last, so that they tell if a signal stopped it in its middle.
+        intents: BTreeMap<String, String>,
     },
     /// Sets properties.
     Set {
@@ -159,6 +177,9 @@ pub enum Commit {
         epoch: u64,
         /// What to set.
         sets: Vec<Set>,
+        /// Snapshots that must be sealed for it: what a track is set to.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        sealed: Vec<SnapshotName>,
         /// Whether the epoch may be a received one: the adoption of a replica.
         adopt: bool,
     },
@@ -188,6 +209,11 @@ pub enum Step {
         site: DatasetName,
         /// What it does.
         commit: Commit,
+    },
+    /// Clones datasets, each by itself: they are nothing until a commit says what they are.
+    Clone {
+        /// Which.
+        clones: Vec<NewClone>,
     },
     /// Puts ezz's hold on snapshots.
     Hold {
@@ -278,6 +304,21 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A plan for a site. After a boot the site may not be mounted, and what were mounted below its
+    /// directory before it would be hidden by it.
+    pub fn on(inventory: &Inventory) -> Self {
+        let mut plan = Plan::default();
+        let site = &inventory.site;
+        if !site.mounted {
+            plan.push(Step::Mount {
+                dataset: site.layout.site.clone(),
+                at: site.directory.clone(),
+                how: MountAs::Site,
+            });
+        }
+        plan
+    }
+
     /// Adds a step.
     pub fn push(&mut self, step: Step) {
         self.steps.push(step);
@@ -313,6 +354,9 @@ pub enum PlanError {
     /// The site came by `zfs receive`.
     #[error("{0} is a replica: its properties came with a zfs receive, and ezz only reads it")]
     Replica(DatasetName),
+    /// The pool was imported read-only, or the site's `readonly` is on.
+    #[error("{0} is read-only")]
+    ReadOnly(DatasetName),
     /// A newer ezz wrote it.
     #[error("{site} has format {found}, and this ezz knows {known}")]
     Format {
@@ -338,6 +382,9 @@ pub enum PlanError {
     /// Named twice in one command.
     #[error("the jail {0} is named twice")]
     Twice(JailName),
+    /// A command that was to make it did not come to its commit, and it is no jail.
+    #[error("the creation of {0} was interrupted")]
+    Interrupted(JailName),
     /// Its dataset is not one of ezz's.
     #[error("{dataset} is not a jail that ezz can use: {why}")]
     Stranger {
@@ -412,6 +459,14 @@ pub enum PlanError {
         /// The clones.
         list: Vec<String>,
     },
+    /// Somebody holds its snapshots.
+    #[error("{dataset} cannot go: {} held by somebody else", held(list))]
+    Held {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// The snapshots.
+        list: Vec<String>,
+    },
     /// The generation cannot be told.
     #[error(transparent)]
     Generation(#[from] GenerationError),
@@ -423,10 +478,15 @@ pub enum PlanError {
     Name(#[from] NameError),
 }
 
-/// Refuses to change a replica or a site of another format.
+fn held(list: &[String]) -> String {
+    let are = if list.len() == 1 { "is" } else { "are" };
+    format!("{} {are}", list.join(", "))
+}
+
+/// Refuses to change a replica, a site of another format, or one that cannot be written.
 ///
 /// # Errors
-/// [`PlanError::Replica`], [`PlanError::Format`].
+/// [`PlanError::Replica`], [`PlanError::Format`], [`PlanError::ReadOnly`].
 pub fn writable(inventory: &Inventory) -> Result<(), PlanError> {
     let site = &inventory.site;
     if site.format != crate::model::FORMAT {
@@ -438,6 +498,9 @@ pub fn writable(inventory: &Inventory) -> Result<(), PlanError> {
     }
     if site.replica {
         return Err(PlanError::Replica(site.layout.site.clone()));
+    }
+    if site.read_only {
+        return Err(PlanError::ReadOnly(site.layout.site.clone()));
     }
     Ok(())
 }
@@ -468,6 +531,13 @@ impl fmt::Display for Step {
                 Ok(())
             }
             Step::Commit { site, commit } => write!(f, "commit on {site}: {commit}"),
+            Step::Clone { clones } => {
+                write!(f, "clone")?;
+                for clone in clones {
+                    write!(f, " {} from {}", clone.dataset, clone.origin)?;
+                }
+                Ok(())
+            }
             Step::Hold { snapshots } => write!(f, "hold {}", listed(snapshots)),
             Step::Release { snapshots } => write!(f, "release {}", listed(snapshots)),
             Step::Mount { dataset, at, how } => {

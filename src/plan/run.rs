@@ -2,16 +2,16 @@
 
 use crate::model::{Base, Inventory, JailConfig, JailState, Kind};
 use crate::name::{GenerationId, JailName};
-use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, create, delete, writable};
+use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, create, writable};
 
-/// Plans the start of jails. One that was never finished is made again first.
+/// Plans the start of jails. One that was never finished is finished first.
 ///
 /// # Errors
 /// [`PlanError`]: no such jail, or its base is not there.
 pub fn start(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> {
     let inventory = &observed.inventory;
     writable(inventory)?;
-    let mut plan = Plan::default();
+    let mut plan = Plan::on(inventory);
     let mut epoch = Epoch::of(inventory);
     for name in names {
         let config = config(inventory, name)?;
@@ -20,7 +20,7 @@ pub fn start(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError>
             plan.note(format!("{name} is running already"));
             continue;
         }
-        start_one(&mut plan, inventory, &mut epoch, name, config)?;
+        start_one(&mut plan, observed, &mut epoch, name, config)?;
     }
     Ok(plan)
 }
@@ -33,10 +33,16 @@ pub fn stop(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> 
     let mut plan = Plan::default();
     for name in names {
         if !observed.inventory.jails.contains_key(name) {
-            return Err(PlanError::NoJail(name.clone()));
+            return Err(missing(&observed.inventory, name));
         }
         match observed.state(name) {
-            JailState::Stopped { .. } => plan.note(format!("{name} is stopped already")),
+            JailState::Stopped { .. } => {
+                plan.note(format!("{name} is stopped already"));
+                // One that died, or whose stop was killed, may have left its mounts.
+                if observed.known_to_host(name) {
+                    plan.push(Step::Stop { jail: name.clone() });
+                }
+            }
             JailState::Running { .. } | JailState::Starting | JailState::Dying => {
                 plan.push(Step::Stop { jail: name.clone() });
             }
@@ -52,14 +58,14 @@ pub fn stop(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> 
 pub fn restart(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> {
     let inventory = &observed.inventory;
     writable(inventory)?;
-    let mut plan = Plan::default();
+    let mut plan = Plan::on(inventory);
     let mut epoch = Epoch::of(inventory);
     for name in names {
         let config = config(inventory, name)?;
         if observed.state(name).running() {
             plan.push(Step::Stop { jail: name.clone() });
         }
-        start_one(&mut plan, inventory, &mut epoch, name, config)?;
+        start_one(&mut plan, observed, &mut epoch, name, config)?;
     }
     Ok(plan)
 }
@@ -81,21 +87,29 @@ pub fn start_new(
     Ok(())
 }
 
+fn missing(inventory: &Inventory, name: &JailName) -> PlanError {
+    if inventory.debris.contains_key(name) {
+        PlanError::Interrupted(name.clone())
+    } else {
+        PlanError::NoJail(name.clone())
+    }
+}
+
 fn start_one(
     plan: &mut Plan,
-    inventory: &Inventory,
+    observed: &Observed,
     epoch: &mut Epoch,
     name: &JailName,
     config: &JailConfig,
 ) -> Result<(), PlanError> {
+    let inventory = &observed.inventory;
     let jail = inventory
         .jails
         .get(name)
         .ok_or_else(|| PlanError::NoJail(name.clone()))?;
     if !config.todo.is_empty() {
-        plan.note(format!("{name} was never finished: it is made again"));
-        delete::destroy(plan, inventory, epoch, &[jail]);
-        create::make(plan, inventory, epoch, &[(name.clone(), config.clone())])?;
+        plan.note(format!("{name} was never finished: it is finished now"));
+        create::finish(plan, inventory, epoch, &[(name.clone(), config.clone())])?;
     } else if !jail.mounted {
         plan.push(Step::Mount {
             dataset: jail.dataset.clone(),
@@ -169,7 +183,7 @@ fn config<'a>(inventory: &'a Inventory, name: &JailName) -> Result<&'a JailConfi
     let jail = inventory
         .jails
         .get(name)
-        .ok_or_else(|| PlanError::NoJail(name.clone()))?;
+        .ok_or_else(|| missing(inventory, name))?;
     jail.config.as_ref().map_err(|why| PlanError::Stranger {
         dataset: jail.dataset.clone(),
         why: why.clone(),

@@ -22,10 +22,19 @@ pub struct Init {
     pub parents: Vec<DatasetName>,
     /// Whether the site has a format already.
     pub initialised: bool,
+    /// Where an initialised site is to be mounted and is not, or is open to others: the power may
+    /// fail between the commit of `init` and its last step.
+    pub unready: Option<PathBuf>,
     /// Properties of the host's kind of ZFS: ACLs and extended attributes.
     pub native: BTreeMap<String, String>,
     /// Whether `snapdir=disabled` is known (2.3 and later).
     pub snapdir_disabled: bool,
+}
+
+/// Whether a site directory of these permissions, without the file type, and this owner lets others
+/// than root in.
+pub fn is_open(mode: u32, owner: u32) -> bool {
+    mode != 0o700 || owner != 0
 }
 
 /// Plans a new site. One that an interrupted `init` began is finished.
@@ -36,6 +45,12 @@ pub fn init(request: &Init) -> Plan {
     let mut plan = Plan::default();
     if request.initialised {
         plan.note(format!("{} is a site already", layout.site));
+        plan.steps
+            .extend(request.unready.iter().map(|at| Step::Mount {
+                dataset: layout.site.clone(),
+                at: at.clone(),
+                how: MountAs::Site,
+            }));
         return plan;
     }
     let directory = directory.to_string_lossy().into_owned();
@@ -67,12 +82,26 @@ pub fn init(request: &Init) -> Plan {
     }
     let newjail = own(&[("canmount", "off"), ("com.sun:auto-snapshot", "false")]);
     let jails = own(&[("canmount", "off"), ("mountpoint", &directory)]);
-    for (dataset, properties) in [
+    let own = [
         (&layout.site, site),
         (&layout.basejail, basejail),
         (&layout.newjail, newjail),
         (&layout.jails, jails),
-    ] {
+    ];
+    // A dataset is created in one transaction and gets its properties in the next: after a power
+    // cut it may be there without them. The site itself comes last: its mountpoint moves what of
+    // the others is mounted.
+    for (dataset, properties) in own.iter().rev() {
+        if request.existing.contains(dataset) {
+            plan.steps
+                .extend(properties.iter().map(|(property, value)| Step::Property {
+                    dataset: (*dataset).clone(),
+                    property: property.clone(),
+                    value: value.clone(),
+                }));
+        }
+    }
+    for (dataset, properties) in own {
         if !request.existing.contains(dataset) {
             plan.push(Step::Create {
                 dataset: dataset.clone(),
@@ -111,12 +140,18 @@ pub fn track_create(
     if JailName::parse(name.as_str()).is_ok_and(|jail| inventory.jails.contains_key(&jail)) {
         return Err(PlanError::TrackIsJail(name.clone()));
     }
-    let mut plan = Plan::default();
+    let mut plan = Plan::on(inventory);
     if let Some(track) = inventory.tracks.get(name) {
         if current.is_some() && track.current != current {
             return Err(PlanError::TrackExists(name.clone()));
         }
         plan.note(format!("the track {name} exists already"));
+        // It may be missing since the command was killed.
+        plan.steps
+            .extend(track.current.map(|generation| Step::Link {
+                track: name.clone(),
+                generation,
+            }));
         return Ok(plan);
     }
     let track = Track {
@@ -128,6 +163,9 @@ pub fn track_create(
         commit: Commit::Set {
             epoch: inventory.site.epoch,
             sets: vec![set_track(inventory, name, &track)?],
+            sealed: current
+                .map(|id| holds(&inventory.site.layout, id))
+                .unwrap_or_default(),
             adopt: false,
         },
     });
@@ -200,10 +238,18 @@ pub fn adopt(inventory: &Inventory, request: &Adopt) -> Plan {
         .flat_map(|generation| holds(layout, generation.id))
         .collect();
     plan.push(Step::Hold { snapshots });
-    let sets = request
+    // The format last: a signal can stop the program between two of its changes, and with a format
+    // of its own this is no replica any more.
+    let is_format =
+        |name: &str, dataset: &str| name == property::FORMAT && *dataset == layout.site.to_string();
+    let (last, first): (Vec<_>, Vec<_>) = request
         .received
         .iter()
         .filter(|(_, name, _)| name != property::EPOCH)
+        .partition(|(dataset, name, _)| is_format(name, dataset));
+    let sets = first
+        .into_iter()
+        .chain(last)
         .map(|(dataset, name, value)| {
             let own = name == property::ID && *dataset == layout.site.to_string();
             Set {
@@ -219,6 +265,7 @@ pub fn adopt(inventory: &Inventory, request: &Adopt) -> Plan {
         commit: Commit::Set {
             epoch: site.epoch,
             sets,
+            sealed: Vec::new(),
             adopt: true,
         },
     });

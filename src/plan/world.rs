@@ -14,7 +14,7 @@ pub fn stage(inventory: &Inventory) -> Result<(Plan, GenerationId), PlanError> {
     writable(inventory)?;
     let found = &inventory.site;
     let id = GenerationId(found.seq + 1);
-    let mut plan = Plan::default();
+    let mut plan = Plan::on(inventory);
     plan.push(Step::Commit {
         site: found.layout.site.clone(),
         commit: Commit::Stage {
@@ -22,6 +22,22 @@ pub fn stage(inventory: &Inventory) -> Result<(Plan, GenerationId), PlanError> {
             seq: found.seq,
         },
     });
+    // What a kill after a seal left undone.
+    for sealed in inventory.generations.values().filter(|g| g.sealed()) {
+        let base = sealed.base.iter();
+        for half in base.clone().filter(|half| !half.held) {
+            debug_assert!(half.seal.is_some(), "it is sealed");
+            plan.push(Step::Hold {
+                snapshots: site::holds(&found.layout, sealed.id),
+            });
+        }
+        plan.steps
+            .extend(base.filter(|half| !half.mounted).map(|half| Step::Mount {
+                dataset: half.dataset.clone(),
+                at: half.mountpoint.clone(),
+                how: MountAs::Base,
+            }));
+    }
     let base = found.layout.base(id)?;
     let skeleton = found.layout.skeleton(id)?;
     // Without `sync=disabled` the intent log leaves its first block in the dataset for ever, and
@@ -78,11 +94,8 @@ pub fn seal(
         dataset: skeleton,
         at: at("newjail"),
     });
-    let empty = inventory
-        .tracks
-        .get(track)
-        .is_none_or(|track| track.current.is_none());
-    let set = if empty {
+    let before = inventory.tracks.get(track).and_then(|track| track.current);
+    let set = if before.is_none() {
         let old = inventory.tracks.get(track).cloned().unwrap_or_default();
         Some(site::set_track(
             inventory,
@@ -108,20 +121,29 @@ pub fn seal(
             track: set,
         },
     });
-    plan.push(Step::Hold {
-        snapshots: site::holds(&found.layout, id),
-    });
-    plan.push(Step::Mount {
-        dataset: base,
-        at: at("basejail"),
-        how: MountAs::Base,
-    });
-    if empty {
-        plan.push(Step::Link {
-            track: track.clone(),
-            generation: id,
-        });
+    let mut snapshots = site::holds(&found.layout, id);
+    let mut mounts = vec![(base, at("basejail"))];
+    // An install that was killed after its seal did not come so far; this one is the next command.
+    for earlier in inventory.generations.values().filter(|g| g.sealed()) {
+        let Some(half) = &earlier.base else { continue };
+        if !half.held {
+            snapshots.extend(site::holds(&found.layout, earlier.id));
+        }
+        if !half.mounted {
+            mounts.push((half.dataset.clone(), half.mountpoint.clone()));
+        }
     }
+    plan.push(Step::Hold { snapshots });
+    plan.steps
+        .extend(mounts.into_iter().map(|(dataset, at)| Step::Mount {
+            dataset,
+            at,
+            how: MountAs::Base,
+        }));
+    plan.push(Step::Link {
+        track: track.clone(),
+        generation: before.unwrap_or(id),
+    });
     Ok(plan)
 }
 
@@ -142,10 +164,10 @@ fn unmount_and_destroy(plan: &mut Plan, half: &Half) {
         dataset: half.dataset.clone(),
         at: half.mountpoint.clone(),
     });
-    plan.push(Step::Destroy {
-        dataset: half.dataset.clone(),
-    });
     plan.push(Step::RemoveDirectory {
         at: half.mountpoint.clone(),
+    });
+    plan.push(Step::Destroy {
+        dataset: half.dataset.clone(),
     });
 }

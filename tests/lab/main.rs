@@ -12,5 +12,10 @@
 )]
 
 mod bare;
+#[path = "../contract/mod.rs"]
+mod contract_suite;
+mod inspect;
+mod outside;
 mod sited;
 mod support;
+mod worlds;

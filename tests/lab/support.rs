@@ -7,10 +7,12 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+pub use crate::worlds::{install_runnable, install_small, small_world};
 
 /// The built binary.
 pub const EZZ: &str = env!("CARGO_BIN_EXE_ezz");
@@ -96,17 +98,37 @@ pub fn sh(script: &str) -> Ended {
     Ended::of(script.to_owned(), output)
 }
 
+/// Starts a shell script in a directory, and does not wait for it.
+pub fn spawn(directory: &str, script: &str) -> Child {
+    Command::new("/bin/sh")
+        .args(["-c", script])
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("sh can be started")
+}
+
+/// Runs `zfs`, without a shell: starting one takes a tenth of a second in the lab.
+pub fn zfs(args: &[&str]) -> Ended {
+    let output = Command::new("zfs")
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect("zfs can be started");
+    Ended::of(format!("zfs {}", args.join(" ")), output)
+}
+
 /// One property of a dataset, from `zfs get`.
 #[track_caller]
 pub fn property(dataset: &str, name: &str) -> String {
-    let got = sh(&format!("zfs get -Hpo value '{name}' '{dataset}'")).ok();
+    let got = zfs(&["get", "-Hpo", "value", name, dataset]).ok();
     got.stdout.trim_end().to_owned()
 }
 
 /// Where a property was set: `local`, `received`, `default` …
 #[track_caller]
 pub fn source(dataset: &str, name: &str) -> String {
-    let got = sh(&format!("zfs get -Hpo source '{name}' '{dataset}'")).ok();
+    let got = zfs(&["get", "-Hpo", "source", name, dataset]).ok();
     got.stdout.trim_end().to_owned()
 }
 
@@ -118,7 +140,41 @@ pub fn json_property(dataset: &str, name: &str) -> Value {
 }
 
 pub fn exists(dataset: &str) -> bool {
-    sh(&format!("zfs list -H '{dataset}' >/dev/null 2>&1")).code == 0
+    zfs(&["list", "-H", dataset]).code == 0
+}
+
+/// Exports the pool, which the kernel finds busy for a moment after something was unmounted.
+#[track_caller]
+pub fn export() {
+    sh("i=0; until zpool export tank; do [ $i -lt 20 ] || exit 1; i=$((i + 1)); sleep 0.1; done")
+        .ok();
+}
+
+/// What the environment says, if anything.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The same as a number.
+pub fn number(name: &str) -> Option<u64> {
+    variable(name).map(|text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} is no number"))
+    })
+}
+
+/// Whether this kernel's programs can clone: OpenZFS 2.4 and later (tests/lab runs on both).
+pub fn sync_clone() -> bool {
+    let version = std::fs::read_to_string("/sys/module/zfs/version").expect("OpenZFS is there");
+    let mut numbers = version
+        .split('.')
+        .map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(2), Some(4))
+}
+
+/// How many commits one `create` is: without a program that clones, the intent is another.
+pub fn commits_of_create() -> u64 {
+    if sync_clone() { 1 } else { 2 }
 }
 
 /// All datasets and snapshots of the pool `tank` with all their `ezz:*` properties, guids and
@@ -129,34 +185,45 @@ pub fn everything() -> String {
 
 /// The same of another pool.
 pub fn everything_of(pool: &str) -> String {
-    let mut all = sh(&format!(
-        "zfs list -Hr -t all -o name,guid,origin,quota,readonly,canmount,mountpoint {pool}"
-    ))
-    .ok()
-    .stdout;
-    let properties = sh(&format!(
-        "zfs get -Hrpo name,property,value,source -s local,received all {pool}"
-    ))
-    .ok();
-    for line in properties
-        .stdout
-        .lines()
-        .filter(|line| line.contains("ezz:"))
-    {
-        let _ = writeln!(all, "{line}");
+    let columns = "name,guid,origin,quota,readonly,canmount,mountpoint";
+    let mut all = zfs(&["list", "-Hr", "-t", "all", "-o", columns, pool])
+        .ok()
+        .stdout;
+    let names = all.lines().filter_map(|line| line.split('\t').next());
+    let snapshots: Vec<String> = names
+        .filter(|name| name.contains('@'))
+        .map(str::to_owned)
+        .collect();
+    let columns = "name,property,value,source";
+    let sources = "local,received";
+    let properties = zfs(&["get", "-Hrpo", columns, "-s", sources, "all", pool]).ok();
+    for line in properties.stdout.lines() {
+        if line.contains("ezz:") {
+            let _ = writeln!(all, "{line}");
+        }
     }
-    all += &sh(&format!(
-        "zfs list -Hr -t snapshot -o name {pool} | xargs -r zfs holds -H | cut -f1,2"
-    ))
-    .ok()
-    .stdout;
+    if !snapshots.is_empty() {
+        let mut args = vec!["holds", "-H"];
+        args.extend(snapshots.iter().map(String::as_str));
+        for line in zfs(&args).ok().stdout.lines() {
+            let columns: Vec<&str> = line.split('\t').take(2).collect();
+            let _ = writeln!(all, "{}", columns.join("\t"));
+        }
+    }
     all
 }
 
 /// The mounts of a pool: dataset and directory.
 pub fn mounts_of(pool: &str) -> Vec<String> {
-    let script = format!("awk '$3 == \"zfs\" {{ print $1, $2 }}' /proc/mounts | grep '^{pool}/'");
-    let mut lines: Vec<String> = sh(&script).stdout.lines().map(str::to_owned).collect();
+    let table = std::fs::read_to_string("/proc/mounts").expect("proc is mounted");
+    let prefix = format!("{pool}/");
+    let zfs = table.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        let (source, target) = (words.next()?, words.next()?);
+        let ours = words.next() == Some("zfs") && source.starts_with(&prefix);
+        ours.then(|| format!("{source} {target}"))
+    });
+    let mut lines: Vec<String> = zfs.collect();
     lines.sort();
     lines
 }
@@ -167,36 +234,52 @@ pub fn init() {
     ezz(&["init", SITE]).ok();
 }
 
-/// Installs a small made-up world as the next generation: seconds matter here.
-#[track_caller]
-pub fn install_small() {
-    let tar = small_world(Path::new("/tmp/small"), "12.1");
-    ezz(&["install", tar.to_str().expect("a plain path")]).ok();
+/// What the host has of the site: mounts of the pool, directories and what is below /run/ezz, but
+/// for locks and the directories that generations are mounted in.
+pub fn surroundings() -> String {
+    let table = std::fs::read_to_string("/proc/mounts").expect("proc is mounted");
+    let of_the_site = |line: &&str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        words[2] == "zfs" || words[1].starts_with("/run/ezz") || words[1].starts_with("/srv")
+    };
+    let shown = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        format!("{} {} {}", words[0], words[1], words[3])
+    };
+    let mut lines: Vec<String> = table.lines().filter(of_the_site).map(shown).collect();
+    let known = |at: &Path| {
+        let inside = at.starts_with("/srv/jails/basejail/1") && !at.ends_with("basejail/1");
+        inside || at.ends_with("basejail") || at.ends_with("newjail")
+    };
+    let lock = |at: &Path| at.extension().is_some_and(|end| end == "lock");
+    let srv = below(Path::new("/srv"), 3);
+    lines.extend(
+        srv.iter()
+            .filter(|at| !known(at))
+            .map(|at| at.display().to_string()),
+    );
+    let run = below(Path::new("/run/ezz"), usize::MAX);
+    lines.extend(
+        run.iter()
+            .filter(|at| !lock(at))
+            .map(|at| at.display().to_string()),
+    );
+    lines.sort();
+    lines.join("\n")
 }
 
-/// A made-up world of the Debian profile: a few files, right in shape. Returns its tar.
-#[track_caller]
-pub fn small_world(directory: &Path, version: &str) -> PathBuf {
-    let tar = directory.with_extension("tar");
-    sh(&format!(
-        "set -e; rm -rf {d} {t}; mkdir -p {d}; cd {d}
-         mkdir -p usr/bin usr/sbin usr/lib usr/lib64 usr/share etc var/lib/dpkg var/lib/apt root home tmp dev proc sys run opt srv mnt media boot var/log var/cache var/tmp
-         ln -s usr/bin bin; ln -s usr/sbin sbin; ln -s usr/lib lib; ln -s usr/lib64 lib64
-         cp /bin/busybox usr/bin/sh 2>/dev/null || cp /bin/sh usr/bin/sh
-         cp usr/bin/sh usr/bin/dash; cp usr/bin/sh usr/bin/dpkg; cp usr/bin/sh usr/bin/su; chmod 4755 usr/bin/su
-         printf 'ID=debian\\nVERSION_ID=\"{major}\"\\nPRETTY_NAME=\"Debian\"\\n' >usr/lib/os-release
-         ln -s ../usr/lib/os-release etc/os-release
-         echo {version} >etc/debian_version
-         echo 'root:x:0:0:root:/root:/bin/sh' >etc/passwd
-         echo 'root:*:19000:0:99999:7:::' >etc/shadow; chmod 640 etc/shadow
-         : >var/lib/dpkg/status; chmod 1777 tmp var/tmp
-         tar -cf {t} .",
-        d = directory.display(),
-        t = tar.display(),
-        major = version.split('.').next().unwrap_or(version),
-    ))
-    .ok();
-    tar
+/// What is below a directory, without what is mounted in `/run`: that is a jail's.
+fn below(directory: &Path, depth: usize) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let at = entry.path();
+        let mounted = at.starts_with("/run") && mounted_at(&at.display().to_string()).is_some();
+        if depth > 1 && !mounted && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.extend(below(&at, depth - 1));
+        }
+        found.push(at);
+    }
+    found
 }
 
 /// Waits until something is so.

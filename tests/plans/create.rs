@@ -1,6 +1,6 @@
 //! `create`.
 
-use ezz::model::{JailConfig, Kind, Network};
+use ezz::model::{JailConfig, Kind, Network, Stranger};
 use ezz::name::GenerationId;
 use ezz::plan::create::{Choice, MOST_IN_ONE, Request, create};
 use ezz::plan::{Commit, Directory, Expect, Plan, PlanError};
@@ -49,10 +49,10 @@ fn thin_jails_are_one_program_and_their_mounts() {
         told(&plan),
         [
             "epoch 5: clone a from tank/ezz/newjail/1@1 b from tank/ezz/newjail/1@1",
-            "mount tank/ezz/jails/a at /srv/jails/a",
-            "mount tank/ezz/jails/b at /srv/jails/b",
             "write the derived files of a",
             "write the derived files of b",
+            "mount tank/ezz/jails/a at /srv/jails/a",
+            "mount tank/ezz/jails/b at /srv/jails/b",
         ]
     );
     let configs = written(&plan);
@@ -97,9 +97,9 @@ fn a_quota_is_left_to_do_until_it_is_set() {
     };
     let plan = planned(&installed(), &with_quota);
     let told = told(&plan);
-    assert_eq!(told[2], "set quota=1073741824 on tank/ezz/jails/a");
+    assert_eq!(told[4], "set quota=1073741824 on tank/ezz/jails/a");
     assert!(
-        told[5].starts_with("epoch 6: ezz:jail of tank/ezz/jails/a to "),
+        told[7].starts_with("epoch 6: ezz:jail of tank/ezz/jails/a to "),
         "{told:?}"
     );
     assert_eq!(told.len(), 8);
@@ -144,14 +144,56 @@ fn a_start_mounts_the_base_once_and_comes_last() {
 fn debris_of_the_same_name_is_destroyed_first() {
     let plan = planned(&installed().unfinished("b"), &request(&["a", "b"]));
     assert_eq!(
-        told(&plan)[..3],
+        told(&plan)[..4],
         [
             "unmount tank/ezz/jails/b from /srv/jails/b",
+            "remove the empty directory /srv/jails/b",
             "epoch 5: destroy tank/ezz/jails/b",
             "epoch 6: clone a from tank/ezz/newjail/1@1 b from tank/ezz/newjail/1@1",
         ]
     );
     assert_eq!(plan.notes, ["b was never finished: it is made again"]);
+}
+
+/// The same command, cut off after its program: it is finished and not refused.
+#[test]
+fn what_a_killed_create_made_is_finished_by_the_same_command() {
+    let start = Request {
+        start: true,
+        ..request(&["a", "b"])
+    };
+    let mut made = installed().thin("a").thin("b");
+    for name in ["a", "b"] {
+        made.with_jail(name, |jail| {
+            jail.config.as_mut().expect("valid").hostname = name.to_owned();
+        });
+    }
+    let plan = planned(&made.clone().unmounted("b"), &request(&["a", "b"]));
+    assert_eq!(
+        told(&plan),
+        [
+            "write the derived files of a",
+            "write the derived files of b",
+            "mount tank/ezz/jails/b at /srv/jails/b",
+        ]
+    );
+    assert_eq!(plan.notes[0], "a exists already: what it lacks is done");
+    let plan = planned(&made.clone().running("a"), &start);
+    assert_eq!(told(&plan).last().map(String::as_str), Some("start b"));
+    // Nothing is missing, or it is another jail.
+    for (site, request) in [
+        (made.clone(), request(&["a", "b"])),
+        (made.clone().running("a").running("b"), start),
+        (
+            made.unmounted("b"),
+            Request {
+                quota: Some(1 << 30),
+                ..request(&["b"])
+            },
+        ),
+    ] {
+        assert!(matches!(refused(&site, &request), PlanError::JailExists(_)));
+    }
 }
 
 #[test]
@@ -194,6 +236,13 @@ fn what_is_in_the_way_is_refused() {
         "empty is the name of a track, and cannot be a jail's"
     );
     assert!(one(&["odd"]).ends_with("it is odd"));
+    let mut given = installed();
+    given.0.inventory.strangers.push(Stranger {
+        dataset: "tank/ezz/jails/given".to_owned(),
+        why: "it is delegated".to_owned(),
+    });
+    let why = refused(&given, &request(&["given"])).to_string();
+    assert!(why.ends_with("it is delegated"), "{why}");
     for (directory, words) in [
         (Directory::Occupied, "not an empty directory"),
         (Directory::Mounted, "mounted there"),

@@ -1,7 +1,7 @@
 //! `delete`.
 
-use ezz::plan::delete::{Below, Request, delete};
-use ezz::plan::{Commit, PlanError};
+use ezz::plan::delete::{Below, Request, delete, restore};
+use ezz::plan::{Commit, Directory, PlanError};
 
 use super::inventory::*;
 
@@ -10,6 +10,7 @@ fn request(list: &[&str], foreign: bool, below: &[(&str, &[&str])]) -> Request {
         name: (*name).to_owned(),
         guid,
         clones: clones.iter().map(|clone| (*clone).to_owned()).collect(),
+        held: false,
     });
     Request {
         names: names(list),
@@ -28,11 +29,11 @@ fn it_stops_unmounts_destroys_in_one_program_and_clears_up() {
             "stop b",
             "unmount tank/ezz/jails/a from /srv/jails/a",
             "unmount tank/ezz/jails/b from /srv/jails/b",
-            "epoch 5: destroy tank/ezz/jails/a tank/ezz/jails/b",
             "remove the derived files of a",
             "remove the empty directory /srv/jails/a",
             "remove the derived files of b",
             "remove the empty directory /srv/jails/b",
+            "epoch 5: destroy tank/ezz/jails/a tank/ezz/jails/b",
         ]
     );
     // By guid: another dataset of that name is left alone.
@@ -69,7 +70,7 @@ fn what_ezz_did_not_make_is_named_and_goes_only_when_told() {
     delete(&site.0, &request(&["ab"], false, below)).expect("a plan");
     let plan = delete(&site.0, &request(&["a"], true, below)).expect("told to");
     assert_eq!(
-        told(&plan)[1],
+        told(&plan)[3],
         "epoch 5: destroy tank/ezz/jails/a/sub@s tank/ezz/jails/a/sub \
          tank/ezz/jails/a@backup tank/ezz/jails/a"
     );
@@ -95,4 +96,43 @@ fn the_wrong_jails_are_refused() {
     assert!(why(&["odd"]).ends_with("it is odd"));
     let replica = delete(&site.clone().replica().0, &request(&["a"], false, &[]));
     assert!(matches!(replica, Err(PlanError::Replica(_))));
+}
+
+#[test]
+fn a_held_snapshot_stops_it_before_anything_is_stopped() {
+    let site = installed().thin("a").running("a");
+    let mut request = request(&["a"], true, &[("tank/ezz/jails/a@s", &[])]);
+    request.below[0].held = true;
+    let why = delete(&site.0, &request).expect_err("held");
+    assert_eq!(
+        why.to_string(),
+        "tank/ezz/jails/a cannot go: tank/ezz/jails/a@s is held by somebody else"
+    );
+}
+
+#[test]
+fn somebody_elses_mount_on_a_jail_stops_it() {
+    let mut site = installed().thin("a");
+    let directories = &mut site.0.directories;
+    directories.insert(jail_name("a"), Directory::Mounted);
+    let why = delete(&site.0, &request(&["a"], false, &[])).expect_err("in the way");
+    assert!(
+        why.to_string()
+            .contains("something else is mounted there, or below")
+    );
+}
+
+#[test]
+fn after_a_failure_what_was_unmounted_is_mounted_again() {
+    let site = installed().thin("a").thin("b");
+    let plan = restore(&site.0, &[jail_name("a")].into());
+    assert_eq!(told(&plan), ["mount tank/ezz/jails/a at /srv/jails/a"]);
+}
+
+#[test]
+fn a_site_that_is_read_only_is_not_changed() {
+    let mut site = installed().thin("a").running("a");
+    site.0.inventory.site.read_only = true;
+    let why = delete(&site.0, &request(&["a"], false, &[])).expect_err("read-only");
+    assert_eq!(why.to_string(), "tank/ezz is read-only");
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ezz::model::{
-    Base, Generation, Half, Inventory, Jail, JailConfig, JailState, Kind, Layout, Network, Seal,
-    Site, Todo, Track, World,
+    Base, Debris, Generation, Half, Intent, Inventory, Jail, JailConfig, JailState, Kind, Layout,
+    Network, Seal, Site, Todo, Track, World,
 };
 use ezz::name::{DatasetName, GenerationId, JailName, TrackName};
 use ezz::plan::{Commit, Directory, Observed, Plan, Step};
@@ -61,15 +61,19 @@ pub fn site() -> Built {
                 directory: PathBuf::from("/srv/jails"),
                 mounted: true,
                 available: 10 << 30,
+                read_only: false,
             },
             tracks: BTreeMap::new(),
             generations: BTreeMap::new(),
+            intents: BTreeMap::new(),
+            debris: BTreeMap::new(),
             jails: BTreeMap::new(),
             scope: None,
             strangers: Vec::new(),
         },
         states: BTreeMap::new(),
         directories: BTreeMap::new(),
+        sync_clone: true,
     })
 }
 
@@ -203,10 +207,53 @@ impl Built {
         change(jail.expect("it was added"));
     }
 
+    /// A kernel whose programs cannot clone, which has said so.
+    pub fn no_sync_clone(mut self) -> Self {
+        self.0.sync_clone = false;
+        self
+    }
+
+    /// An intent for thin jails of generation 1 that was never committed.
+    pub fn intent(mut self, property: &str, jails: &[&str]) -> Self {
+        let intent = Intent {
+            kind: Kind::Thin,
+            skel: GenerationId(1),
+            jails: names(jails),
+            other: serde_json::Map::new(),
+        };
+        let text = serde_json::to_string(&intent).expect("JSON");
+        self.0.inventory.intents.insert(property.to_owned(), text);
+        self
+    }
+
+    /// A clone that such an intent names; not mounted.
+    pub fn debris(self, name: &str, intent: &str) -> Self {
+        let mut built = self.stranger(name);
+        let jail = built.0.inventory.jails.remove(&jail_name(name));
+        let mut debris = Debris {
+            jail: jail.expect("it was added"),
+            intent: intent.to_owned(),
+            below: Vec::new(),
+        };
+        debris.jail.mounted = false;
+        built.0.inventory.debris.insert(jail_name(name), debris);
+        built
+    }
+
+    pub fn with_debris(&mut self, name: &str, change: impl FnOnce(&mut Debris)) {
+        let debris = self.0.inventory.debris.get_mut(&jail_name(name));
+        change(debris.expect("it was added"));
+    }
+
     pub fn with_base(&mut self, id: u32, change: impl FnOnce(&mut Half)) {
         let found = self.0.inventory.generations.get_mut(&GenerationId(id));
         let base = found.and_then(|generation| generation.base.as_mut());
         change(base.expect("it was added"));
+    }
+
+    pub fn unmounted(mut self, name: &str) -> Self {
+        self.with_jail(name, |jail| jail.mounted = false);
+        self
     }
 
     pub fn unmounted_base(mut self, id: u32) -> Self {

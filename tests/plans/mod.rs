@@ -3,6 +3,8 @@
 mod create;
 mod delete;
 mod doctor;
+mod doctor_facts;
+mod intent;
 mod inventory;
 mod run;
 mod site;

@@ -79,11 +79,30 @@ fn the_first_world_of_a_track_is_its_current_one() {
 fn a_later_world_moves_no_jail() {
     let plan = sealing(&installed().staged(2), 2, "main");
     assert_eq!(told(&plan)[2], "epoch 5: seal generation 2");
-    assert!(!told(&plan).iter().any(|line| line.contains("track")));
+    let link = "link the track main to generation 1";
+    assert_eq!(told(&plan).last().map(String::as_str), Some(link));
     assert!(
         plan.notes[0].contains("stays where it is"),
         "{:?}",
         plan.notes
+    );
+}
+
+/// It has its seal and its track; what comes after the commit is done by the next install.
+#[test]
+fn what_a_kill_after_the_seal_left_undone_is_done() {
+    let mut site = installed().staged(2);
+    let first = site.0.inventory.generations.get_mut(&GenerationId(1));
+    let half = first.and_then(|found| found.base.as_mut()).expect("sealed");
+    (half.held, half.mounted) = (false, false);
+    assert_eq!(
+        told(&sealing(&site, 2, "main"))[3..],
+        [
+            "hold tank/ezz/basejail/2@2 tank/ezz/newjail/2@2 tank/ezz/basejail/1@1 tank/ezz/newjail/1@1",
+            "mount tank/ezz/basejail/2 at /srv/jails/basejail/2, read-only",
+            "mount tank/ezz/basejail/1 at /srv/jails/basejail/1, read-only",
+            "link the track main to generation 1",
+        ]
     );
 }
 
@@ -95,11 +114,11 @@ fn what_was_not_sealed_is_cleared_skeleton_first() {
         told(&plan),
         [
             "unmount tank/ezz/newjail/2 from /srv/jails/newjail/2",
-            "destroy tank/ezz/newjail/2",
             "remove the empty directory /srv/jails/newjail/2",
+            "destroy tank/ezz/newjail/2",
             "unmount tank/ezz/basejail/2 from /srv/jails/basejail/2",
-            "destroy tank/ezz/basejail/2",
             "remove the empty directory /srv/jails/basejail/2",
+            "destroy tank/ezz/basejail/2",
         ]
     );
 }

@@ -11,14 +11,29 @@ for i = 1, n do
     if x == "-" and v or x ~= "-" and v ~= string.sub(x, 2) then return no("differs", d, nil, p) end
   end
 end
+for _, s in ipairs(a.sealed or {}) do
+  if not zfs.exists(s) then return no("absent", s) end
+  if not own(s, "ezz:sealed") then return no("unsealed", s) end
+end
 -- Each set counts 96 KiB of space, and each undo again: a big list must not get stuck half-way.
 if n > 16 and zfs.get_prop(string.match(S, "^[^/]+"), "available") < n * 2 * 98304 then
   return no("space", S, ENOSPC)
 end
-for i = 1, n do
+local function set(i)
   local v = a.v[i]
   if v == "-" then v = nil else v = string.sub(v, 2) end
-  r = put(a.ds[i], a.p[i], v)
+  return put(a.ds[i], a.p[i], v)
+end
+-- Of an adoption the last change comes after the epoch: it is the one that makes a site of a replica.
+local m = a.adopt and n - 1 or n
+for i = 1, m do
+  r = set(i)
   if r then return r end
 end
-return raise() or ok()
+r = raise()
+if r then return r end
+if m < n then
+  r = set(n)
+  if r then return r end
+end
+return ok()

@@ -1,4 +1,6 @@
--- Clones all jails, or none. The undo is to destroy the clones, which needs no space.
+-- Clones all jails, or none. The undo is to destroy the clones, which needs no space. The intents
+-- are there from before the first clone to after the last property, so that it shows if a signal
+-- stops the program in between, which keeps what was done.
 local r = stale()
 if r then return r end
 if not zfs.sync.clone then return no("unsupported") end
@@ -11,6 +13,10 @@ end
 for _, n in ipairs(a.names) do
   if zfs.exists(J .. "/" .. n) then return no("present", J .. "/" .. n) end
 end
+for i, p in ipairs(a.ip) do
+  r = put(J, p, a.iv[i])
+  if r then return r end
+end
 for i, n in ipairs(a.names) do
   local d = J .. "/" .. n
   local e = zfs.sync.clone(a.origins[a.o[i]], d)
@@ -22,5 +28,9 @@ for i, n in ipairs(a.names) do
     e = zfs.sync.set_prop(d, p, v)
     if e ~= 0 then return back("set", d, e, p) end
   end
+end
+for _, p in ipairs(a.ip) do
+  r = put(J, p)
+  if r then return r end
 end
 return raise() or ok()

@@ -111,7 +111,7 @@ pub(super) fn unmount(at: &Path) -> Result<(), Errno> {
 
 pub(super) fn mounted() -> Result<Vec<Mounted>, MountError> {
     let bytes = std::fs::read("/proc/self/mountinfo").map_err(MountError::Table)?;
-    Ok(parse_mountinfo(&String::from_utf8_lossy(&bytes))?)
+    Ok(parse_mountinfo(&bytes)?)
 }
 
 /// Binds a directory to another with the ids of a user namespace, and exactly these flags.

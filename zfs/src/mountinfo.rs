@@ -3,7 +3,7 @@
 //! Format: proc_pid_mountinfo(5). No system calls here; `mount::mounted` reads the real table.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 /// One mount.
@@ -27,6 +27,17 @@ pub struct Mounted {
     pub noexec: bool,
 }
 
+impl Mounted {
+    /// Whether it is a mount of this dataset, of one below it, or of a snapshot of these.
+    pub fn belongs_to(&self, dataset: &str) -> bool {
+        self.source == dataset
+            || self
+                .source
+                .strip_prefix(dataset)
+                .is_some_and(|rest| rest.starts_with(['@', '/']))
+    }
+}
+
 /// A line of the mount table is not as proc(5) says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} of the mount table is not understood: {text:?}")]
@@ -40,61 +51,70 @@ pub struct ParseError {
 /// Parses `/proc/self/mountinfo` or that of another process. Later mounts hide earlier ones on
 /// the same target; the order is kept.
 ///
+/// Bytes, since a directory may have any name: decoded as text it would be another one.
+///
 /// # Errors
 /// A line with too few fields or without the `-` that ends the optional ones.
-pub fn parse_mountinfo(text: &str) -> Result<Vec<Mounted>, ParseError> {
-    text.lines()
+pub fn parse_mountinfo(table: impl AsRef<[u8]>) -> Result<Vec<Mounted>, ParseError> {
+    table
+        .as_ref()
+        .split(|byte| *byte == b'\n')
         .enumerate()
         .filter(|(_, line)| !line.is_empty())
         .map(|(index, line)| {
             parse_line(line).ok_or_else(|| ParseError {
                 line: index + 1,
-                text: line.to_owned(),
+                text: String::from_utf8_lossy(line).into_owned(),
             })
         })
         .collect()
 }
 
-fn parse_line(line: &str) -> Option<Mounted> {
+fn parse_line(line: &[u8]) -> Option<Mounted> {
     // Blanks inside a field are escaped, so a blank always ends one. An empty field is possible
     // for the source (`mount -t tmpfs ""`), hence split and not split_whitespace.
-    let mut fields = line.split(' ');
-    let _id: u64 = fields.next()?.parse().ok()?;
-    let _parent: u64 = fields.next()?.parse().ok()?;
+    let mut fields = line.split(|byte| *byte == b' ');
+    let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u64>().ok();
+    number(fields.next()?)?;
+    number(fields.next()?)?;
     let _device = fields.next()?;
     let root = path(fields.next()?);
     let target = path(fields.next()?);
     let options = fields.next()?;
     // Optional fields (shared:N, master:N …) up to a single dash.
-    fields.by_ref().find(|field| *field == "-")?;
+    fields.by_ref().find(|field| *field == b"-")?;
     let fstype = text(fields.next()?);
     let source = text(fields.next()?);
     let super_options = fields.next()?;
-    let has = |name| options.split(',').any(|option| option == name);
+    let among = |options: &[u8], name: &str| {
+        let mut options = options.split(|byte| *byte == b',');
+        options.any(|option| option == name.as_bytes())
+    };
+    let has = |name| among(options, name);
     Some(Mounted {
         source,
         root,
         target,
         fstype,
-        read_only: has("ro") || super_options.split(',').any(|option| option == "ro"),
+        read_only: has("ro") || among(super_options, "ro"),
         nosuid: has("nosuid"),
         nodev: has("nodev"),
         noexec: has("noexec"),
     })
 }
 
-fn path(field: &str) -> PathBuf {
+fn path(field: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(unescape(field)))
 }
 
-fn text(field: &str) -> String {
+fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(&unescape(field)).into_owned()
 }
 
 /// The kernel writes blank, tab, newline, backslash and `#` as `\` and three octal digits.
-fn unescape(field: &str) -> Vec<u8> {
+fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = std::ffi::OsStr::new(field).as_bytes();
+    let mut rest = field;
     while let Some((&byte, tail)) = rest.split_first() {
         if byte == b'\\' {
             if let Some(code) = octal(tail) {
@@ -119,6 +139,8 @@ fn octal(digits: &[u8]) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     fn one(line: &str) -> Option<Mounted> {
@@ -158,10 +180,18 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_may_have_any_name() {
+        let line = b"36 35 0:42 / /srv/\xff rw - zfs a rw";
+        let mounts = parse_mountinfo(line).ok();
+        let target = mounts.as_ref().map(|mounts| mounts[0].target.as_os_str());
+        assert_eq!(target, Some(std::ffi::OsStr::from_bytes(b"/srv/\xff")));
+    }
+
+    #[test]
     fn what_is_no_escape_stays() {
-        assert_eq!(unescape(r"a\04"), br"a\04");
-        assert_eq!(unescape(r"a\999b\"), br"a\999b\");
-        assert_eq!(unescape(r"\303\274"), "ü".as_bytes());
+        assert_eq!(unescape(br"a\04"), br"a\04");
+        assert_eq!(unescape(br"a\999b\"), br"a\999b\");
+        assert_eq!(unescape(br"\303\274"), "ü".as_bytes());
     }
 
     #[test]
@@ -173,7 +203,7 @@ mod tests {
     #[test]
     fn an_empty_source_and_an_empty_table() {
         assert!(one("1 0 0:1 / /t rw - tmpfs  rw").is_some_and(|mount| mount.source.is_empty()));
-        assert_eq!(parse_mountinfo(""), Ok(vec![]));
+        assert_eq!(parse_mountinfo(b""), Ok(vec![]));
     }
 
     #[test]

@@ -79,6 +79,10 @@ pub struct Create {
     pub epoch: u64,
     /// The jails.
     pub jails: Vec<NewJail>,
+    /// Properties of `SITE/jails` that name the jails, with their text: set before the first clone,
+    /// removed after the last, the first of them first. One that is left tells that the program was
+    /// stopped.
+    pub intents: BTreeMap<String, String>,
 }
 
 /// One jail of [`Create`].
@@ -103,6 +107,8 @@ pub struct Commit {
     pub epoch: u64,
     /// Adopting a replica: received values, the epoch's too, count as if they were local.
     pub adopt: bool,
+    /// Snapshots that must have a seal of their own: what a track is set to.
+    pub sealed: Vec<String>,
     /// The changes, in order.
     pub changes: Vec<Change>,
 }
@@ -152,6 +158,35 @@ pub struct Doomed {
     pub guid: u64,
 }
 
+/// What runs channel programs: the kernel, or a simulator that has the same functions.
+pub trait Kernel {
+    /// Runs a program in one transaction group; gives what it returned under the name `return`.
+    ///
+    /// # Errors
+    /// See [`ProgramError`]; after some of them what the program did stays done.
+    fn run_program(
+        &self,
+        name: &str,
+        pool: &str,
+        source: &str,
+        args: &NvMap,
+        limits: Limits,
+    ) -> Result<NvMap, ProgramError>;
+}
+
+impl Kernel for Zfs {
+    fn run_program(
+        &self,
+        name: &str,
+        pool: &str,
+        source: &str,
+        args: &NvMap,
+        limits: Limits,
+    ) -> Result<NvMap, ProgramError> {
+        Zfs::run_program(self, name, pool, source, args, limits, true)
+    }
+}
+
 macro_rules! programs {
     ($($program:ident: $name:literal, $body:ident;)*) => {
         $(impl $program {
@@ -159,7 +194,7 @@ macro_rules! programs {
             ///
             /// # Errors
             /// The program did not end by itself: see [`ProgramError`] and `CONTRACT.md`.
-            pub fn run(&self, zfs: &Zfs) -> Result<Reply, ProgramError> {
+            pub fn run(&self, zfs: &dyn Kernel) -> Result<Reply, ProgramError> {
                 let args = self.args();
                 let limits = limits_for(&args);
                 run(zfs, $name, &Self::source(), &self.site, &args, limits)
@@ -169,7 +204,7 @@ macro_rules! programs {
             ///
             /// # Errors
             /// As for `run`.
-            pub fn run_within(&self, zfs: &Zfs, limits: Limits) -> Result<Reply, ProgramError> {
+            pub fn run_within(&self, zfs: &dyn Kernel, limits: Limits) -> Result<Reply, ProgramError> {
                 run(zfs, $name, &Self::source(), &self.site, &self.args(), limits)
             }
 
@@ -244,6 +279,9 @@ impl Create {
         args.insert("names".into(), Value::StrArray(names));
         args.insert("jails".into(), Value::StrArray(jails));
         args.insert("o".into(), Value::IntArray(origin_of));
+        let (properties, texts) = self.intents.clone().into_iter().unzip();
+        args.insert("ip".into(), Value::StrArray(properties));
+        args.insert("iv".into(), Value::StrArray(texts));
         if !sets.is_empty() {
             let sets = (1..)
                 .zip(sets)
@@ -265,6 +303,9 @@ impl Commit {
             |cell: fn(&Change) -> String| Value::StrArray(self.changes.iter().map(cell).collect());
         let mut args = common(&self.site, self.epoch);
         args.insert("adopt".into(), Value::Bool(self.adopt));
+        if !self.sealed.is_empty() {
+            args.insert("sealed".into(), Value::StrArray(self.sealed.clone()));
+        }
         args.insert("ds".into(), column(|change| change.dataset.clone()));
         args.insert("p".into(), column(|change| change.property.clone()));
         args.insert(
@@ -361,7 +402,7 @@ fn size(value: &Value) -> usize {
 }
 
 fn run(
-    zfs: &Zfs,
+    zfs: &dyn Kernel,
     name: &'static str,
     source: &str,
     site: &str,
@@ -369,7 +410,7 @@ fn run(
     limits: Limits,
 ) -> Result<Reply, ProgramError> {
     let pool = site.split(['/', '@']).next().unwrap_or_default();
-    let raw = zfs.run_program(name, pool, source, args, limits, true)?;
+    let raw = zfs.run_program(name, pool, source, args, limits)?;
     let reply = raw
         .get("return")
         .and_then(Value::as_list)
@@ -419,6 +460,7 @@ mod tests {
             site: "tank".into(),
             epoch: 1,
             jails,
+            intents: BTreeMap::new(),
         }
         .args();
         assert_eq!(args.get("o"), Some(&Value::IntArray(vec![1, 1, 1])));

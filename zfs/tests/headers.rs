@@ -16,7 +16,8 @@ use ezz_zfs::sys::{CONSTANTS, Declaration, declarations};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// The directory with `libzfs_core.h`: named, in the lab's cache, or installed.
+/// The directory with `libzfs_core.h`: named, installed (as in the lab's guest, whose own they are), or in
+/// the lab's cache.
 fn headers() -> Result<PathBuf, Box<dyn Error>> {
     let cache = env::var_os("EZZ_LAB_CACHE").map(PathBuf::from);
     let cached = cache
@@ -25,13 +26,13 @@ fn headers() -> Result<PathBuf, Box<dyn Error>> {
     let candidates = env::var_os("EZZ_ZFS_HEADERS")
         .map(PathBuf::from)
         .into_iter()
+        .chain([PathBuf::from("/usr/include/libzfs")])
         .chain(
             cached
                 .flatten()
                 .flatten()
                 .map(|entry| entry.path().join("usr/include/libzfs")),
-        )
-        .chain([PathBuf::from("/usr/include/libzfs")]);
+        );
     for candidate in candidates {
         if candidate.join("libzfs_core.h").is_file() {
             return Ok(candidate);
@@ -120,7 +121,11 @@ fn c_source(declared: &[Declaration]) -> Result<String, std::fmt::Error> {
 fn compile(headers: &Path, source: &str, name: &str) -> Result<Output, Box<dyn Error>> {
     let file = env::temp_dir().join(format!("ezz-{}-{name}.c", std::process::id()));
     fs::write(&file, source)?;
+    // Almost nothing is const in the headers of OpenZFS before 2.2; a call is the same with and without.
+    let nvpair = fs::read_to_string(headers.join("sys/nvpair.h"))?;
+    let old = nvpair.contains("nvpair_value_string(nvpair_t *, char **)");
     let output = Command::new("cc")
+        .args(old.then_some("-Dconst="))
         .args(["-std=gnu11", "-fsyntax-only", "-D_GNU_SOURCE", "-I"])
         .arg(headers)
         .arg("-I")
@@ -156,7 +161,7 @@ fn a_wrong_declaration_is_found() -> Outcome {
     let clone = find("lzc_clone").ok_or("lzc_clone")?;
     let wrong = [
         Declaration {
-            arguments: &["*const c_char", "*const c_char", "*const NvList"],
+            arguments: &["*const c_char", "*const c_char", "*mut NvPair"],
             ..clone
         },
         Declaration {

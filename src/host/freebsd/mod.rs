@@ -188,6 +188,10 @@ impl Host for FreeBsd {
         Ok(names.into_iter().collect())
     }
 
+    fn leftovers(&self) -> Result<Vec<JailName>, HostError> {
+        Ok(self.look()?.left())
+    }
+
     fn forget(&self, name: &JailName) -> Result<Changed, HostError> {
         if self.look()?.runs(name) {
             return Err(HostError::Running(name.clone()));

@@ -1,6 +1,6 @@
 //! What the kernel knows at one moment: its jails and its mounts, and what follows from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ezz_zfs::Mounted;
@@ -135,6 +135,21 @@ impl View {
             .filter(|mount| MOUNTED_BY_JAIL.contains(&mount.fstype.as_str()))
             .collect()
     }
+
+    /// Jails that the kernel does not have, with something below their roots that jail(8) mounts.
+    pub fn left(&self) -> Vec<JailName> {
+        let states = self.states();
+        let below = self
+            .mounts
+            .iter()
+            .filter_map(|mount| mount.target.strip_prefix(&self.site).ok())
+            .filter_map(|below| below.iter().next()?.to_str());
+        let names: BTreeSet<JailName> = below
+            .filter_map(|name| JailName::parse(name).ok())
+            .filter(|name| !states.contains_key(name) && !self.mounted_in(name).is_empty())
+            .collect();
+        names.into_iter().collect()
+    }
 }
 
 #[cfg(test)]
@@ -196,6 +211,14 @@ mod tests {
         assert_eq!(view().jid(&name("web")), Some(1));
         assert_eq!(view().jid(&name("db")), None);
         assert!(!view().runs(&name("mail")));
+    }
+
+    #[test]
+    fn what_is_mounted_in_no_jail_is_left() {
+        let mut view = view();
+        assert_eq!(view.left(), [name("web2")]);
+        view.jails.clear();
+        assert_eq!(view.left(), [name("web"), name("web2")]);
     }
 
     #[test]

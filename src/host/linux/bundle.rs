@@ -47,6 +47,11 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// Processes of one jail; a fork bomb in it must not take the host's last process id.
 const PIDS: i64 = 16_384;
 
+/// Bytes of its shared memory, as podman has it, and of its /run. What is in them is the host's
+/// memory, and without a size each could be half of it.
+const SHM: &str = "64m";
+const RUN: &str = "128m";
+
 /// What podman hides (pkg/specgen, `DefaultMaskPaths`).
 const MASKED: [&str; 12] = [
     "/proc/acpi",
@@ -138,7 +143,12 @@ impl Bundle<'_> {
                 .chain(command.iter().cloned())
                 .collect(),
         };
-        let environment = vec![PATH.to_owned(), "container=ezz".to_owned()];
+        // Without HOME crun looks it up in the jail's passwd, which may be a pipe that never ends.
+        let environment = vec![
+            PATH.to_owned(),
+            "HOME=/root".to_owned(),
+            "container=ezz".to_owned(),
+        ];
         let process = process(words, environment, Path::new("/"), &root_user()?)?
             .terminal(self.init.has_console())
             .build()?;
@@ -172,7 +182,7 @@ impl Bundle<'_> {
                 "devpts",
                 "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
             )?,
-            mount("/dev/shm", "tmpfs", "shm", "nosuid,noexec,nodev,mode=1777")?,
+            mount("/dev/shm", "tmpfs", "shm", &tmpfs("noexec,mode=1777", SHM))?,
             mount(
                 INSIDE,
                 "tmpfs",
@@ -189,7 +199,7 @@ impl Bundle<'_> {
         };
         let options = format!("nosuid,noexec,nodev,relatime,{writable}");
         mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options)?);
-        mounts.push(mount("/run", "tmpfs", "tmpfs", "nosuid,nodev,mode=755")?);
+        mounts.push(mount("/run", "tmpfs", "tmpfs", &tmpfs("mode=755", RUN))?);
         if let Init::World(_) = self.init {
             // systemd wants it to be a mount of its own, and cannot make it one.
             let options = "nosuid,nodev,noexec,mode=1777,size=5m";
@@ -365,6 +375,10 @@ fn mapping(ids: IdRange) -> Result<LinuxIdMapping, OciSpecError> {
         .host_id(ids.first())
         .size(COUNT)
         .build()
+}
+
+fn tmpfs(options: &str, size: &str) -> String {
+    format!("nosuid,nodev,{options},size={size}")
 }
 
 fn mount(at: &str, typ: &str, source: &str, options: &str) -> Result<Mount, OciSpecError> {

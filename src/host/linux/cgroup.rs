@@ -24,6 +24,14 @@ pub(super) fn controllers() -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
+/// The names of the cgroups in one; none if that is missing.
+pub(super) fn list(cgroup: &str) -> io::Result<Vec<String>> {
+    let path = path(cgroup);
+    let mut names = super::paths::list(&path)?;
+    names.retain(|name| path.join(name).is_dir());
+    Ok(names)
+}
+
 /// Moves a process into a cgroup, which is made if it is missing.
 pub(super) fn enter(cgroup: &str, pid: u32) -> io::Result<()> {
     let path = path(cgroup);

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::boot;
 use super::cgroup;
 use super::paths::Paths;
 use super::start::{PROGRAMS, SECCOMP_PACKAGE, can_map_ids, seccomp_profile};
@@ -32,10 +33,16 @@ pub(super) fn all(paths: &Paths, site_directory: &Path) -> Vec<Check> {
     checks.push(mapped_ids(paths, site_directory));
     checks.extend(reachable(site_directory));
     checks.extend(low_ports());
+    checks.extend(boot::all(Path::new("/"), site_directory));
     checks
 }
 
-fn check(what: &str, level: Level, found: impl Into<String>, hint: Option<String>) -> Check {
+pub(super) fn check(
+    what: &str,
+    level: Level,
+    found: impl Into<String>,
+    hint: Option<String>,
+) -> Check {
     Check {
         what: what.to_owned(),
         level,

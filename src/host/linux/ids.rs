@@ -59,6 +59,14 @@ pub(super) fn take(directory: &Path, owner: &str) -> io::Result<Option<IdRange>>
     Ok(None)
 }
 
+/// Who owns slots, of those whose name begins so; without that beginning.
+pub(super) fn owners(directory: &Path, prefix: &str) -> io::Result<Vec<String>> {
+    let links = links(directory)?.into_iter();
+    Ok(links
+        .filter_map(|(_, of)| Some(of.to_str()?.strip_prefix(prefix)?.to_owned()))
+        .collect())
+}
+
 /// Frees what `owner` has.
 pub(super) fn free(directory: &Path, owner: &str) -> io::Result<()> {
     for (slot, of) in links(directory)? {
@@ -177,6 +185,10 @@ mod tests {
         assert_eq!(take(&ids, "s/a").expect("again"), Some(a));
         let b = take(&ids, "s/b").expect("taken").expect("free");
         assert_ne!(a, b);
+        let mut owned = owners(&ids, "s/").expect("listed");
+        owned.sort();
+        assert_eq!(owned, ["a", "b"]);
+        assert_eq!(owners(&ids, "t/").expect("listed"), [""; 0]);
         free(&ids, "s/a").expect("freed");
         free(&ids, "s/a").expect("freed twice");
         assert_eq!(take(&ids, "s/a").expect("taken"), Some(a));

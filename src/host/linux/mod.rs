@@ -5,6 +5,7 @@
 //! `start`, `stop`, `state`, `enter` (commands in a jail); `bundle` and `seccomp` are pure.
 //! Not here: mounting datasets, and which generation a jail should run.
 
+mod boot;
 mod bundle;
 mod cgroup;
 mod checks;
@@ -74,8 +75,16 @@ impl Host for Linux {
         Ok(Vec::new())
     }
 
+    /// What a start leaves outside of its run directory counts too: ids and cgroups.
     fn derived(&self) -> Result<Vec<JailName>, HostError> {
         let mut names: BTreeSet<JailName> = state::known(&self.paths)?;
+        let slots = self.paths.ids();
+        let owned = ids::owners(&slots, &self.paths.owners()).map_err(file("list", &slots))?;
+        names.extend(owned.iter().filter_map(|name| JailName::parse(name).ok()));
+        let groups = cgroup::list(&self.paths.cgroups())
+            .map_err(file("list", Path::new(&self.paths.cgroups())))?;
+        let jail = |name: &String| JailName::parse(name.strip_prefix('_').unwrap_or(name)).ok();
+        names.extend(groups.iter().filter_map(jail));
         let log = self.paths.logs();
         for file in paths::list(&log).map_err(file("list", &log))? {
             names.extend(
@@ -84,6 +93,10 @@ impl Host for Linux {
             );
         }
         Ok(names.into_iter().collect())
+    }
+
+    fn leftovers(&self) -> Result<Vec<JailName>, HostError> {
+        state::half_made(&self.paths)
     }
 
     fn forget(&self, name: &JailName) -> Result<Changed, HostError> {

@@ -93,7 +93,12 @@ impl Paths {
 
     /// Who owns a slot of ids.
     pub(super) fn owner(&self, name: &JailName) -> String {
-        format!("{}/{name}", self.site)
+        format!("{}{name}", self.owners())
+    }
+
+    /// What the owners of this site begin with.
+    pub(super) fn owners(&self) -> String {
+        format!("{}/", self.site)
     }
 
     /// The consoles' logs.
@@ -113,7 +118,12 @@ impl Paths {
 
     /// The cgroup of a jail, below the host's root.
     pub(super) fn cgroup(&self, name: &JailName) -> String {
-        format!("/ezz/{}/{name}", self.short())
+        format!("{}/{name}", self.cgroups())
+    }
+
+    /// The cgroup that those of the site's jails are in.
+    pub(super) fn cgroups(&self) -> String {
+        format!("/ezz/{}", self.short())
     }
 
     /// The cgroup of its conmon, and of crun while that makes it. No jail can be called so.

@@ -17,6 +17,7 @@ use super::ids::{self, IdRange, NamespaceError, UserNamespace};
 use super::inside::Inside;
 use super::paths::Paths;
 use super::{cgroup, file, identity, process, program, runtime, seccomp, state, stop};
+use crate::crash::point;
 use crate::exec::find;
 use crate::model::{Changed, JailState, Network};
 use crate::ports::{HostError, JailSpec};
@@ -51,11 +52,13 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
     paths
         .create()
         .map_err(file("make the directories in", &paths.site()))?;
+    point();
     stop::clear(paths, name)?;
     stop::forget_exit(paths, name)?;
     check_mounts(spec)?;
     let inside = Inside::open(&spec.root).map_err(file("open", &spec.root))?;
     let init = choose_init(&inside, spec)?;
+    point();
     identity::prepare(&inside, spec, matches!(init, Init::Own { .. }))?;
     let resolver = match spec.config.network {
         Network::Host => identity::resolver(&inside, spec)?,
@@ -87,13 +90,19 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
                 ..bundle.clone()
             };
             write(paths, spec, &once)?;
+            point();
             runtime::run_once(paths, name)?;
         }
+        point();
         write(paths, spec, &bundle)?;
+        point();
         runtime::create(paths, name, init.has_console())?;
+        point();
         runtime::start(paths, name)?;
+        point();
         let started = paths.started(name);
         fs::write(&started, "").map_err(file("write", &started))?;
+        point();
         settle(paths, spec)
     };
     match run() {
@@ -225,11 +234,13 @@ fn choose_init(inside: &Inside, spec: &JailSpec) -> Result<Init, HostError> {
 fn mount(paths: &Paths, spec: &JailSpec) -> Result<Option<IdRange>, HostError> {
     let name = &spec.name;
     for path in [paths.jail(name), paths.root(name), paths.base(name)] {
+        point();
         fs::DirBuilder::new()
             .mode(0o700)
             .create(&path)
             .map_err(file("make", &path))?;
     }
+    point();
     let directory = paths.ids();
     let ids = ids::take(&directory, &paths.owner(name))
         .map_err(file("take ids from", &directory))?
@@ -237,6 +248,7 @@ fn mount(paths: &Paths, spec: &JailSpec) -> Result<Option<IdRange>, HostError> {
             what: "free ids: 4094 jails run".to_owned(),
             hint: format!("stop some, or look into {}", directory.display()),
         })?;
+    point();
     let path = paths.jail(name);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o710))
         .and_then(|()| chown(&path, None, Some(ids.first())))
@@ -256,7 +268,10 @@ fn mount(paths: &Paths, spec: &JailSpec) -> Result<Option<IdRange>, HostError> {
     };
     let mapped = binds(paths, spec)
         .into_iter()
-        .try_for_each(|(from, to, flags)| bind_idmapped(from, &to, namespace.fd.as_fd(), flags));
+        .try_for_each(|(from, to, flags)| {
+            point();
+            bind_idmapped(from, &to, namespace.fd.as_fd(), flags)
+        });
     match mapped {
         Ok(()) => Ok(Some(ids)),
         Err(MountError::IdmapUnsupported { .. }) => {

@@ -36,6 +36,17 @@ pub(super) fn known(paths: &Paths) -> Result<BTreeSet<JailName>, HostError> {
     Ok(names)
 }
 
+/// Those with a run directory that says neither that they were started nor that all of it is gone.
+pub(super) fn half_made(paths: &Paths) -> Result<Vec<JailName>, HostError> {
+    let jails = paths.jails();
+    Ok(paths::list(&jails)
+        .map_err(file("list", &jails))?
+        .iter()
+        .filter_map(|name| JailName::parse(name).ok())
+        .filter(|name| !paths.started(name).exists())
+        .collect())
+}
+
 /// The state of all of them.
 pub(super) fn all(paths: &Paths) -> Result<BTreeMap<JailName, JailState>, HostError> {
     known(paths)?

@@ -16,6 +16,7 @@ use super::bundle::OWN_INIT;
 use super::paths::{self, Paths};
 use super::process::{Process, signal_number};
 use super::{cgroup, file, ids, runtime, state};
+use crate::crash::point;
 use crate::model::Changed;
 use crate::name::JailName;
 use crate::ports::HostError;
@@ -133,25 +134,32 @@ pub(super) fn clear(paths: &Paths, name: &JailName) -> Result<bool, HostError> {
         send(&init, name, paths, Signal::KILL)?;
         wait(&init, name, paths, KILL)?;
     }
+    point();
     // It writes the exit status before it ends.
     runtime::end_conmon(paths, name, REPORT)?;
     if found && !paths.started(name).exists() {
         runtime::end_strays(paths, name)?;
     }
+    point();
     runtime::delete(paths, name)?;
+    point();
     // Of a container whose making was killed, crun knows nothing.
     cgroup::remove(&paths.cgroup(name))?;
     for at in [paths.base(name), paths.root(name)] {
+        point();
         detach(&at, name)?;
     }
+    point();
     let slots = paths.ids();
     ids::free(&slots, &paths.owner(name)).map_err(file("free the ids in", &slots))?;
     for left in paths::list(&directory).map_err(file("list", &directory))? {
+        point();
         let left = directory.join(left);
         found = true;
         // Sockets, pipes and files; both mount points are gone.
         paths::remove(&left).map_err(file("remove", &left))?;
     }
+    point();
     match fs::remove_dir(&directory) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(found),

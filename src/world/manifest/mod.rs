@@ -120,6 +120,15 @@ pub fn read(root: &Path) -> Result<(String, Digest), WorldError> {
     Ok((text, sha256))
 }
 
+/// Parses the text of a manifest and writes it again: the same text.
+///
+/// # Errors
+/// Everything that is no manifest as [`write`] makes it.
+#[doc(hidden)]
+pub fn rewrite(text: &str) -> Result<String, WorldError> {
+    text::parse(text).map(|lines| text::render(&lines))
+}
+
 /// Files below [`DIR`] that are not ezz's.
 fn foreign(root: &Path) -> Result<Vec<RelPath>, WorldError> {
     let dir = RelPath::parse(DIR.as_bytes()).unwrap_or_default();

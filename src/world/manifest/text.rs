@@ -69,22 +69,26 @@ pub(super) fn render(lines: &[Line]) -> String {
     text.push_str(HEADER);
     text.push('\n');
     for line in lines {
-        text.push('.');
-        if !line.path.is_root() {
-            text.push('/');
-            text.push_str(&escape(line.path.as_bytes()));
-        }
-        let known = KEYWORDS.iter().filter_map(|k| line.words.get_key_value(*k));
-        let attributes = line.words.iter().filter(|(k, _)| k.starts_with("xattr."));
-        for (keyword, value) in known.chain(attributes) {
-            text.push(' ');
-            text.push_str(keyword);
-            text.push('=');
-            text.push_str(value);
-        }
+        render_line(line, &mut text);
         text.push('\n');
     }
     text
+}
+
+fn render_line(line: &Line, text: &mut String) {
+    text.push('.');
+    if !line.path.is_root() {
+        text.push('/');
+        text.push_str(&escape(line.path.as_bytes()));
+    }
+    let known = KEYWORDS.iter().filter_map(|k| line.words.get_key_value(*k));
+    let attributes = line.words.iter().filter(|(k, _)| k.starts_with("xattr."));
+    for (keyword, value) in known.chain(attributes) {
+        text.push(' ');
+        text.push_str(keyword);
+        text.push('=');
+        text.push_str(value);
+    }
 }
 
 /// Parses a whole text.
@@ -125,6 +129,10 @@ pub(super) fn parse(text: &str) -> Result<Vec<Line>, WorldError> {
 }
 
 fn parse_line(row: &str) -> Result<Line, String> {
+    // All that is not so is escaped: no control character gets into a report.
+    if let Some(other) = row.bytes().find(|b| *b != b' ' && !b.is_ascii_graphic()) {
+        return Err(format!("it holds the byte {other:#04x}"));
+    }
     let mut words = row.split(' ');
     let name = words.next().unwrap_or_default();
     let path = match name.strip_prefix("./") {
@@ -157,15 +165,24 @@ fn parse_line(row: &str) -> Result<Line, String> {
         .map(|(kind, _)| *kind)
         .ok_or("it has no type, or an unknown one")?;
     let size = match found.get("size") {
-        Some(size) => size.parse().map_err(|_| format!("{size} is no size"))?,
+        Some(text) => match text.parse::<u64>() {
+            Ok(size) if size.to_string() == *text => size,
+            _ => return Err(format!("{text} is no size")),
+        },
         None => 0,
     };
-    Ok(Line {
+    let line = Line {
         path,
         kind,
         size,
         words: found,
-    })
+    };
+    let mut written = String::with_capacity(row.len());
+    render_line(&line, &mut written);
+    if written != row {
+        return Err("its keywords are not in order".to_owned());
+    }
+    Ok(line)
 }
 
 /// Escapes what would end a word or mean something in mtree(5), and all that is not printable ASCII.
@@ -267,6 +284,11 @@ mod tests {
             (good.replace("./a ", "/a "), 3),
             (good.replace("size=1", "size=x"), 3),
             (good.replace("size=1", "size=1 size=1"), 3),
+            (good.replace("size=1", "size=+1"), 3),
+            (good.replace("size=1", "size=01"), 3),
+            (good.replace("type=dir mode=0755", "mode=0755 type=dir"), 2),
+            (good.replace("size=1", "size=1 link=a\u{1b}"), 3),
+            (good.replace("size=1", "size=1 link=\u{e4}"), 3),
             (good.replace("size=1", "flags=schg"), 3),
             (good.replace("type=file", "type=door"), 3),
             (good.replace("type=file ", ""), 3),

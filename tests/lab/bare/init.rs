@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use crate::inspect;
 use crate::support::*;
 
 #[test]
@@ -43,6 +44,14 @@ fn twice_is_once_and_says_so() {
     let again = ezz(&["init", SITE]).ok();
     assert!(again.stderr.contains("is a site already"), "{again:#?}");
     assert_eq!(everything(), before);
+    // As a power cut before its last step leaves it.
+    sh(&format!("chmod 0755 {DIRECTORY}")).ok();
+    let planned = ezz(&["init", SITE, "--dry-run"]).ok();
+    assert!(planned.stdout.contains("mount tank/ezz"), "{planned:#?}");
+    ezz(&["init", SITE]).ok();
+    let directory = std::fs::metadata(DIRECTORY).expect("mounted");
+    assert_eq!(directory.mode() & 0o7777, 0o700);
+    ezz(&["doctor"]).ok();
 }
 
 #[test]
@@ -63,6 +72,22 @@ fn an_interrupted_one_is_finished() {
     ezz(&["init", SITE]).ok();
     assert_eq!(property(SITE, "ezz:format"), "1");
     assert!(exists("tank/ezz/jails"));
+}
+
+/// A dataset is created in one transaction and gets its properties in the next, so a power cut can
+/// leave it without them; the import after that mounts it by the defaults.
+#[test]
+fn one_that_was_cut_before_the_properties_is_finished() {
+    for made in [
+        "zfs create tank/ezz",
+        "zfs create tank/ezz; zfs create tank/ezz/basejail; zfs create tank/ezz/newjail; zfs create tank/ezz/jails",
+    ] {
+        sh(&format!("set -e; {made}")).ok();
+        init();
+        assert_eq!(inspect::site(SITE), [""; 0], "{made}");
+        assert_eq!(sh("ls -A /srv/jails; ls -A /tank").stdout, "");
+        sh("zfs destroy -r tank/ezz").ok();
+    }
 }
 
 #[test]

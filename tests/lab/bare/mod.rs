@@ -1,6 +1,15 @@
 //! Tests that begin with an empty pool.
 
+mod broken;
+mod contract;
+mod crowd;
+mod fallback;
+mod full;
+mod imports;
 mod init;
+mod inspector;
 mod install;
+pub mod kills;
+mod others;
 mod track;
 mod trouble;

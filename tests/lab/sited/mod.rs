@@ -3,6 +3,10 @@
 mod console;
 mod create;
 mod doctor;
+mod doctor_looks;
+mod hostile;
+mod inspector;
+mod kills;
 mod output;
 mod run;
 mod security;

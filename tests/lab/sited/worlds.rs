@@ -229,7 +229,8 @@ fn intact_bases_pass_before_and_after_an_export() {
         1,
         "only what a track has as current"
     );
-    sh("zpool export tank && zpool import -d /dev tank").ok();
+    export();
+    sh("zpool import -d /dev tank").ok();
     for generation in [1, 2] {
         for half in ["basejail", "newjail"] {
             let dataset = format!("tank/ezz/{half}/{generation}");

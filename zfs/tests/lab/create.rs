@@ -24,6 +24,9 @@ fn create(site: &str, epoch: u64, jails: Vec<NewJail>) -> Create {
         site: site.into(),
         epoch,
         jails,
+        intents: [("ezz:intent:3:0", "{}"), ("ezz:intent:3:1", "[]")]
+            .map(|(name, text)| (name.to_owned(), text.to_owned()))
+            .into(),
     }
 }
 
@@ -91,6 +94,9 @@ fn jails_are_clones_with_their_properties() {
     assert_eq!(local(&thin, "ezz:note"), None);
     assert_eq!(local(&thick, "ezz:note").as_deref(), Some("big"));
     assert_eq!(local(&site, "ezz:epoch").as_deref(), Some("4"));
+    let parent = format!("{site}/jails");
+    assert_eq!(local(&parent, "ezz:intent:3:0"), None);
+    assert_eq!(local(&parent, "ezz:intent:3:1"), None);
 }
 
 #[test]
@@ -226,6 +232,9 @@ fn a_create_that_is_cut_short_leaves_debris_that_can_be_told_and_removed() {
     let marked = column(&parent, "ezz:jail", "local");
     assert!(made.len() - marked.len() <= 1, "{made:?} {marked:?}");
     assert_eq!(local(&site, "ezz:epoch").as_deref(), Some("3"));
+    // All that it made is announced, also what has its ezz:jail.
+    assert_eq!(local(&parent, "ezz:intent:3:0").as_deref(), Some("{}"));
+    assert_eq!(local(&parent, "ezz:intent:3:1").as_deref(), Some("[]"));
 
     // Recovery: what was made is destroyed, then the same command runs as if it were the first.
     let datasets = made

@@ -63,6 +63,7 @@ fn commit(site: &str, epoch: u64, changes: Vec<Change>) -> Commit {
         site: site.into(),
         epoch,
         adopt: false,
+        sealed: Vec::new(),
         changes,
     }
 }
@@ -343,6 +344,45 @@ fn commit_refuses_as_a_whole() {
     let reply = refused(Why::Absent, &pool.ds("none"));
     unchanged(&pool, || run(3, vec![good(), nowhere]), &reply);
     unchanged(&pool, || run(2, vec![good()]), &Reply::Stale { epoch: 3 });
+}
+
+#[test]
+fn commit_asks_for_the_seals_it_was_given() {
+    let pool = Pool::new();
+    let site = pool.staged();
+    let track = |sealed: &[String], epoch| Commit {
+        sealed: sealed.to_vec(),
+        ..commit(
+            &site,
+            epoch,
+            vec![change(
+                &format!("{site}/basejail"),
+                "ezz:track:x",
+                Expect::Absent,
+                Some("{}"),
+            )],
+        )
+    };
+    let halves = ["basejail", "newjail"].map(|half| format!("{site}/{half}/1@1"));
+    let absent = refused(Why::Absent, &halves[0]);
+    unchanged(&pool, || track(&halves, 2).run(&pool.zfs).unwrap(), &absent);
+    // A snapshot of that name is no seal, and neither is a property that it inherits.
+    let snapshots = [halves[0].as_str(), halves[1].as_str()];
+    pool.zfs.snapshot(&snapshots, &NvMap::new()).unwrap();
+    run(
+        "zfs",
+        &["set", "ezz:sealed={}", &format!("{site}/basejail/1")],
+    );
+    let unsealed = refused(Why::Unsealed, &halves[0]);
+    unchanged(
+        &pool,
+        || track(&halves, 2).run(&pool.zfs).unwrap(),
+        &unsealed,
+    );
+    for snapshot in snapshots {
+        run("zfs", &["set", "ezz:sealed={}", snapshot]);
+    }
+    assert_eq!(track(&halves, 2).run(&pool.zfs).unwrap(), OK(3));
 }
 
 #[test]

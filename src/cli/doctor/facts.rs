@@ -1,0 +1,206 @@
+//! What doctor looks at beyond an observation. All reads are of many things at once: a site may
+//! have a thousand jails. Must not be here: what any of it means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::{CliError, install};
+use crate::apply;
+use crate::cli::access;
+use crate::model::{Inventory, property, track_link};
+use crate::name::{GenerationId, JailName, SnapshotName, TrackName};
+use crate::plan::doctor::{Dataset, Entry, EntryKind, Facts, Setting, Snapshot};
+use crate::plan::{Observed, site};
+use crate::ports::{PortError, Query, Source};
+use crate::session::Session;
+
+/// Native properties that are looked at. The last is one that cannot have a line break.
+const NATIVE: [&str; 9] = [
+    "mountpoint",
+    "readonly",
+    "sync",
+    "devices",
+    "setuid",
+    "exec",
+    "sharenfs",
+    "sharesmb",
+    "canmount",
+];
+
+/// Looks. At boot, where only what is derived is mended, the pool's snapshots are not read: with
+/// thousands of clones that takes seconds. `left` are leftovers of the host that nobody is at.
+///
+/// # Errors
+/// [`CliError`] if the pool or the host cannot be asked.
+pub(super) fn facts(
+    session: &Session,
+    observed: &Observed,
+    derived_only: bool,
+    left: &BTreeSet<JailName>,
+) -> Result<Facts, CliError> {
+    let inventory = &observed.inventory;
+    let mut facts = Facts {
+        abandoned: install::abandoned(session, inventory)?
+            .iter()
+            .map(|generation| generation.id)
+            .collect(),
+        mounts: session.zfs.mounts()?,
+        verify: verify(session.locks.directory()),
+        ..Facts::default()
+    };
+    // A replica has the id of the site it came from, whose jails this host may run.
+    if !inventory.site.replica {
+        facts.derived = session.host.derived()?;
+        facts.left = left.iter().cloned().collect();
+    }
+    let all = datasets(session, inventory).and_then(|datasets| {
+        let read = !derived_only;
+        let snapshots = read.then(|| snapshots(session, inventory)).transpose()?;
+        Ok((datasets, snapshots.unwrap_or_default()))
+    });
+    match all {
+        Ok((datasets, snapshots)) => (facts.datasets, facts.snapshots) = (datasets, snapshots),
+        Err(PortError::Parse { why, .. }) => facts.unreadable = Some(why),
+        Err(other) => return Err(other.into()),
+    }
+    let sealed = inventory
+        .generations
+        .values()
+        .filter(|generation| generation.sealed());
+    for snapshot in sealed.flat_map(|found| site::holds(&inventory.site.layout, found.id)) {
+        let tags = tags(session, &snapshot)?;
+        facts.holds.insert(snapshot, tags);
+    }
+    for name in inventory.jails.keys() {
+        // A jail that cannot be understood is a finding of its own.
+        let Ok(spec) = apply::spec(inventory, name) else {
+            continue;
+        };
+        facts.drift.insert(name.clone(), session.host.drift(&spec)?);
+    }
+    directories(inventory, &mut facts);
+    Ok(facts)
+}
+
+fn tags(session: &Session, snapshot: &SnapshotName) -> Result<Option<Vec<String>>, CliError> {
+    match session.zfs.holds(snapshot) {
+        Ok(tags) => Ok(Some(tags)),
+        Err(error) if error.no_such_dataset() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn datasets(
+    session: &Session,
+    inventory: &Inventory,
+) -> Result<BTreeMap<String, Dataset>, PortError> {
+    let mut properties = vec![property::JAIL];
+    properties.extend(NATIVE);
+    let rows = session.zfs.read(&Query {
+        roots: &[inventory.site.layout.site.to_string()],
+        depth: None,
+        types: &["filesystem", "volume"],
+        properties: &properties,
+    })?;
+    let setting = |(name, found): (String, crate::ports::PropertyValue)| {
+        let own = found.source != Source::Elsewhere;
+        let value = found.value;
+        (name, Setting { value, own })
+    };
+    Ok(rows
+        .into_iter()
+        .map(|(name, row)| (name, row.0.into_iter().map(setting).collect()))
+        .collect())
+}
+
+fn snapshots(
+    session: &Session,
+    inventory: &Inventory,
+) -> Result<BTreeMap<String, Snapshot>, PortError> {
+    let rows = session.zfs.read(&Query {
+        roots: &[inventory.site.layout.site.to_string()],
+        depth: None,
+        types: &["snapshot", "bookmark"],
+        properties: &[property::SEALED, "userrefs"],
+    })?;
+    let replica = inventory.site.replica;
+    Ok(rows
+        .into_iter()
+        .map(|(name, row)| {
+            let sealed = row.0.get(property::SEALED).map(|found| found.source);
+            let holds = row.0.get("userrefs").map(|found| found.value.parse());
+            let snapshot = Snapshot {
+                sealed: sealed == Some(Source::Local)
+                    || replica && sealed == Some(Source::Received),
+                holds: holds.and_then(Result::ok).unwrap_or(0),
+            };
+            (name, snapshot)
+        })
+        .collect())
+}
+
+/// Directories `verify-PID-GENERATION` whose process is gone.
+fn verify(run: &Path) -> Vec<(GenerationId, PathBuf)> {
+    let left = |name: String| {
+        let (pid, number) = name.strip_prefix("verify-")?.split_once('-')?;
+        let pid = rustix::process::Pid::from_raw(pid.parse().ok()?)?;
+        let gone = rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+        let id = GenerationId::from_component(number)?;
+        gone.then(|| (id, run.join(name)))
+    };
+    names(run).into_iter().filter_map(left).collect()
+}
+
+fn directories(inventory: &Inventory, facts: &mut Facts) {
+    let site = &inventory.site;
+    for track in inventory.tracks.keys() {
+        let link = track_link(&site.directory, track);
+        facts
+            .links
+            .insert(track.clone(), std::fs::read_link(link).ok());
+    }
+    if !site.mounted {
+        return;
+    }
+    facts.directory = access(&site.directory);
+    let bases = site.directory.join("basejail");
+    for name in names(&bases.join("tracks")) {
+        let path = bases.join("tracks").join(&name);
+        match (TrackName::parse(&name), std::fs::read_link(&path)) {
+            (Ok(track), Ok(target)) => drop(facts.links.insert(track, Some(target))),
+            _ => facts.entries.extend(entry(&path)),
+        }
+    }
+    for directory in [&site.directory, &bases, &site.directory.join("newjail")] {
+        for name in names(directory) {
+            // The root of a jail is not looked into.
+            let jail = JailName::parse(&name).ok();
+            if !jail.is_some_and(|jail| inventory.jails.contains_key(&jail)) {
+                facts.entries.extend(entry(&directory.join(name)));
+            }
+        }
+    }
+}
+
+/// The names in a directory, sorted; none if it cannot be read.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+fn entry(path: &Path) -> Option<Entry> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    let kind = if !found.is_dir() {
+        EntryKind::Other
+    } else if names(path).is_empty() {
+        EntryKind::Empty
+    } else {
+        EntryKind::Full
+    };
+    let path = path.to_owned();
+    Some(Entry { path, kind })
+}

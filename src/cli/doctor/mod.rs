@@ -1,0 +1,238 @@
+//! `ezz doctor`: what is wrong, and the repair of what is derived or debris.
+
+mod adopt;
+mod facts;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{CliError, Context, DryRun, init, install};
+use crate::apply;
+use crate::name::{DatasetName, JailName};
+use crate::plan::doctor::{Diagnosis, Finding, Severity, diagnose};
+use crate::ports::{Capabilities, Check, Level};
+use crate::report::Exit;
+use crate::session::{Scope, Session, SessionError};
+use facts::facts;
+
+/// Check the host and the site; mend what is derived or left over
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ezz doctor --repair\n\nNothing is changed without --repair, and with it only what is derived (mounts, links, files of the host) or left over of an interrupted command. What is broken, and what others made, is told and left alone. Of generations it looks at the seal and at what was written since; `ezz worlds verify` compares every file.\n\nThe exit code is 1 if something is broken or left over afterwards, or the host cannot run jails.\n\nJSON: one object {\"site\", \"capabilities\", \"checks\", \"findings\", \"mended\", \"repaired\"}; with --adopt {\"site\", \"did\"}. Capabilities are module and sync_clone, or null on a pool that is imported read-only; a check has what, level (ok, warning, bad), found and perhaps hint; a finding has kind, severity (info, debris, broken), object, what, repairable, and perhaps cause and hint. Kinds keep their names. What is in mended was found before --repair and is not there any more; repaired counts the steps that changed something."
+)]
+pub struct Doctor {
+    /// Mend what is derived, and clear away what interrupted commands left
+    #[arg(long)]
+    repair: bool,
+    /// With --repair: only what is derived, as at boot
+    #[arg(long, requires = "repair")]
+    derived: bool,
+    /// Make a replica that came by zfs receive a site of its own
+    #[arg(long, conflicts_with = "repair")]
+    adopt: bool,
+    /// With --adopt: the site directory from now on
+    #[arg(long, requires = "adopt", value_name = "DIR")]
+    directory: Option<PathBuf>,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    site: &'a DatasetName,
+    /// None on a pool that was imported read-only.
+    capabilities: Option<&'a Capabilities>,
+    checks: &'a [Check],
+    findings: &'a [Finding],
+    mended: &'a [Finding],
+    repaired: usize,
+}
+
+impl Doctor {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+        let session = context.session(self.dry_run)?;
+        if self.adopt {
+            return self.adopt(context, &session);
+        }
+        if self.repair {
+            return self.repair(context, &session);
+        }
+        let diagnosis = examine(&session, false)?;
+        tell(context, &session, &diagnosis, &[], 0)
+    }
+
+    fn repair(&self, context: &Context<'_>, session: &Session) -> Result<Exit, CliError> {
+        // What is in the site directory shows only when the site is mounted.
+        let unmounted = !session.inventory(&Scope::none())?.site.mounted;
+        let (mut before, mut changed, exit) = self.repair_once(context, session)?;
+        if session.dry_run || exit != Exit::Done {
+            return Ok(exit);
+        }
+        if unmounted {
+            let (more, also, exit) = self.repair_once(context, session)?;
+            if exit != Exit::Done {
+                return Ok(exit);
+            }
+            before.extend(more);
+            changed += also;
+        }
+        let diagnosis = examine(session, self.derived)?;
+        // What is still found was not mended, whatever its step said.
+        before.retain(|finding| finding.repairable && !diagnosis.findings.contains(finding));
+        for finding in &before {
+            context.report.said(format!(
+                "mended  {}: {}{}",
+                finding.object,
+                finding.what,
+                cause(finding)
+            ));
+        }
+        tell(context, session, &diagnosis, &before, changed)
+    }
+
+    /// Finds and mends; gives what it found and how many steps changed something.
+    fn repair_once(
+        &self,
+        context: &Context<'_>,
+        session: &Session,
+    ) -> Result<(Vec<Finding>, usize, Exit), CliError> {
+        let mut before = Vec::new();
+        let scope = Scope {
+            jails: left(session)?,
+            ..Scope::all()
+        };
+        let (outcome, exit) = context.transact(session, "doctor --repair", &scope, |observed| {
+            // Of those that are locked now, the ones that have not been cleared meanwhile.
+            let mut left: BTreeSet<JailName> = session.host.leftovers()?.into_iter().collect();
+            left.retain(|name| scope.jails.contains(name));
+            let facts =
+                facts(session, observed, self.derived, &left).map_err(|error| match error {
+                    CliError::Session(inner) => inner,
+                    other => crate::session::SessionError::Apply(apply::ApplyError::File {
+                        action: "examine",
+                        path: PathBuf::from(session.site.as_str()),
+                        source: std::io::Error::other(super::error::one_line(&other)),
+                    }),
+                })?;
+            let diagnosis = diagnose(observed, &facts, self.derived)?;
+            before = diagnosis.findings;
+            Ok(diagnosis.plan)
+        })?;
+        Ok((before, outcome.applied.changed, exit))
+    }
+}
+
+/// What made it so, for behind the finding.
+fn cause(finding: &Finding) -> String {
+    finding
+        .cause
+        .map(|cause| format!(" (from {cause})"))
+        .unwrap_or_default()
+}
+
+fn examine(session: &Session, derived_only: bool) -> Result<Diagnosis, CliError> {
+    let observed = session.observe_settled(&Scope::all())?;
+    let left = left(session)?;
+    Ok(diagnose(
+        &observed,
+        &facts(session, &observed, derived_only, &left)?,
+        derived_only,
+    )?)
+}
+
+/// Jails of which the host has leftovers, and that no command works on.
+fn left(session: &Session) -> Result<BTreeSet<JailName>, CliError> {
+    let mut left = BTreeSet::new();
+    for name in session.host.leftovers().map_err(SessionError::from)? {
+        if session
+            .locks
+            .jail_is_free(&name)
+            .map_err(SessionError::from)?
+        {
+            left.insert(name);
+        }
+    }
+    Ok(left)
+}
+
+fn tell(
+    context: &Context<'_>,
+    session: &Session,
+    diagnosis: &Diagnosis,
+    mended: &[Finding],
+    repaired: usize,
+) -> Result<Exit, CliError> {
+    let report = &context.report;
+    // Asked by a program, which a pool that was imported read-only does not run.
+    let capabilities = match session.zfs.capabilities(&session.site) {
+        Ok(found) => Some(found),
+        Err(error) if error.read_only() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let checks = session.host.checks();
+    report.object(&Told {
+        site: &session.site,
+        capabilities: capabilities.as_ref(),
+        checks: &checks,
+        findings: &diagnosis.findings,
+        mended,
+        repaired,
+    });
+    report.line(match &capabilities {
+        Some(found) => {
+            let clone = if found.sync_clone {
+                "clones in programs"
+            } else {
+                "no clones in programs: `create` announces them, clones in parallel and commits once"
+            };
+            format!("ok      OpenZFS: {}, {clone}", found.module)
+        }
+        None => "ok      OpenZFS: the pool is read-only, and cannot be asked more".to_owned(),
+    });
+    let mut exit = Exit::Done;
+    for check in &checks {
+        let level = match check.level {
+            Level::Ok => "ok     ",
+            Level::Warning => "warning",
+            Level::Bad => "bad    ",
+        };
+        report.line(format!("{level} {}: {}", check.what, check.found));
+        if let (Some(hint), Level::Warning | Level::Bad) = (&check.hint, check.level) {
+            report.line(format!("        hint: {hint}"));
+        }
+        if check.level == Level::Bad {
+            exit = Exit::Failed;
+        }
+    }
+    let mut mendable = false;
+    for finding in &diagnosis.findings {
+        let word = match finding.severity {
+            Severity::Info => "info   ",
+            Severity::Debris => "debris ",
+            Severity::Broken => "broken ",
+        };
+        report.line(format!(
+            "{word} {}: {}{}",
+            finding.object,
+            finding.what,
+            cause(finding)
+        ));
+        if let Some(hint) = &finding.hint {
+            report.line(format!("        hint: {hint}"));
+        }
+        mendable |= finding.repairable;
+        if finding.severity > Severity::Info {
+            exit = Exit::Failed;
+        }
+    }
+    if mendable {
+        report.line("        hint: `ezz doctor --repair` mends what is debris");
+    }
+    if diagnosis.findings.is_empty() {
+        report.line(format!("ok      {}: nothing to mend", session.site));
+    }
+    Ok(exit)
+}

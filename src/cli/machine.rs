@@ -1,0 +1,96 @@
+//! What a command works on: the pools, the host, and where it keeps locks and writes. One value,
+//! so that the same verbs run on this machine and on a simulated one.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::config::ConfigError;
+use crate::lock::RUN_DIRECTORY;
+use crate::name::DatasetName;
+use crate::pool::Pool;
+use crate::ports::{Host, Zfs};
+use crate::report::{Sink, Streams};
+use crate::world::Cancel;
+use crate::{config, host, syslog};
+
+/// A machine that commands run on.
+pub trait Machine: Sync + fmt::Debug {
+    /// Its pools.
+    fn zfs(&self) -> Box<dyn Zfs>;
+
+    /// What runs the jails of a site.
+    fn host(&self, site_id: &str, site_directory: &Path) -> Box<dyn Host>;
+
+    /// What names this process among those of the machine.
+    fn process_id(&self) -> u32;
+
+    /// Where ezz keeps what does not outlive a boot.
+    fn run_directory(&self) -> &Path;
+
+    /// The site that its configuration names.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; a missing configuration is an empty one.
+    fn configured_site(&self) -> Result<Option<DatasetName>, ConfigError>;
+
+    /// Writes a line in its log.
+    fn log(&self, line: &str);
+
+    /// What interrupts long work on it.
+    fn cancel(&self) -> Cancel;
+
+    /// Where commands print.
+    fn sink(&self) -> &'static dyn Sink;
+}
+
+/// The machine that this process runs on.
+#[derive(Debug)]
+pub struct ThisMachine;
+
+impl Machine for ThisMachine {
+    fn zfs(&self) -> Box<dyn Zfs> {
+        Box::new(Pool::new())
+    }
+
+    fn host(&self, site_id: &str, site_directory: &Path) -> Box<dyn Host> {
+        host::this_host(site_id, site_directory)
+    }
+
+    fn process_id(&self) -> u32 {
+        std::process::id()
+    }
+
+    fn run_directory(&self) -> &Path {
+        Path::new(RUN_DIRECTORY)
+    }
+
+    fn configured_site(&self) -> Result<Option<DatasetName>, ConfigError> {
+        Ok(config::load()?.site)
+    }
+
+    fn log(&self, line: &str) {
+        syslog::write(line);
+    }
+
+    /// SIGINT, SIGTERM or SIGHUP. Short work is finished all the same.
+    fn cancel(&self) -> Cancel {
+        static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+        let flag = FLAG.get_or_init(|| {
+            let flag = Arc::new(AtomicBool::new(false));
+            for signal in [SIGINT, SIGTERM, SIGHUP] {
+                // It fails only for signals that cannot be caught.
+                let _registered = signal_hook::flag::register(signal, Arc::clone(&flag));
+            }
+            flag
+        });
+        Cancel::new(Arc::clone(flag))
+    }
+
+    fn sink(&self) -> &'static dyn Sink {
+        &Streams
+    }
+}

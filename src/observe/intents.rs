@@ -1,0 +1,98 @@
+//! The intents of a site, and the clones that they name. What is debris is told here, by name,
+//! origin and mark; what becomes of it is the plans'.
+
+use std::collections::BTreeMap;
+
+use super::{DELEGATED, GENERATION_PROPERTIES, JAIL_PROPERTIES, ObserveError, jail_of, text};
+use crate::model::{Debris, Intent, Layout, Site, Stranger, decode, property};
+use crate::name::JailName;
+use crate::plan::intent;
+use crate::ports::{Query, Row, Source};
+
+/// The intents of a site: property, text and meaning. Those whose mark is gone are only left over,
+/// and mean nothing.
+pub(super) fn intents(
+    layout: &Layout,
+    site: &Site,
+    row: &Row,
+    strangers: &mut Vec<Stranger>,
+) -> BTreeMap<String, (String, Option<Intent>)> {
+    let mut found = BTreeMap::new();
+    for (name, value) in &row.0 {
+        let counts = match value.source {
+            Source::Local => true,
+            Source::Received => site.replica,
+            Source::Elsewhere => false,
+        };
+        if !counts || !name.starts_with(property::INTENT) {
+            continue;
+        }
+        match decode(layout.jails.as_str(), name, &value.value) {
+            Ok(meaning) => {
+                let marked = row.0.contains_key(&intent::mark(name));
+                let meaning = Some(meaning).filter(|_| marked);
+                found.insert(name.clone(), (value.value.clone(), meaning));
+            }
+            Err(error) => strangers.push(Stranger {
+                dataset: layout.jails.to_string(),
+                why: format!("{error}: what it names is left alone"),
+            }),
+        }
+    }
+    found
+}
+
+/// The clones that intents name: of the intent's origin, and not delegated. Anything else that has
+/// such a name is somebody's.
+pub(super) fn debris(
+    layout: &Layout,
+    intents: &BTreeMap<String, (String, Option<Intent>)>,
+    read: impl Fn(&Query<'_>) -> Result<BTreeMap<String, Row>, ObserveError>,
+) -> Result<BTreeMap<JailName, Debris>, ObserveError> {
+    let mut wanted = BTreeMap::new();
+    for (property, (_, intent)) in intents {
+        let Some(intent) = intent else {
+            continue;
+        };
+        let origin = layout.origin(intent.kind, intent.skel)?.to_string();
+        for name in &intent.jails {
+            let dataset = layout.jail(name)?;
+            wanted.insert(dataset, (name.clone(), origin.clone(), property.clone()));
+        }
+    }
+    let mut found = BTreeMap::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let roots: Vec<String> = wanted.keys().map(ToString::to_string).collect();
+    let rows = read(&Query {
+        roots: &roots,
+        depth: None,
+        types: &["filesystem", "volume", "snapshot"],
+        properties: &[&GENERATION_PROPERTIES[..], &JAIL_PROPERTIES].concat(),
+    })?;
+    for (dataset, (name, origin, intent)) in wanted {
+        let Some(row) = rows.get(dataset.as_str()) else {
+            continue;
+        };
+        if text(row, "origin") != origin || text(row, DELEGATED) == "on" {
+            continue;
+        }
+        // Rows of one jail follow each other but for names such as a-b, which is not below a.
+        let below = rows
+            .range(dataset.to_string()..)
+            .take_while(|(row, _)| row.starts_with(dataset.as_str()))
+            .filter(|(row, _)| row[dataset.as_str().len()..].starts_with(['/', '@']))
+            .map(|(row, _)| row.clone())
+            .collect();
+        let config = Err("its creation was interrupted".to_owned());
+        let jail = jail_of(name.clone(), dataset, row, config);
+        let debris = Debris {
+            jail,
+            intent,
+            below,
+        };
+        found.insert(name, debris);
+    }
+    Ok(found)
+}

@@ -1,0 +1,252 @@
+//! What a finding is, and what doctor looked at. Must not be here: any rule.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::name::{GenerationId, JailName, SnapshotName, TrackName};
+
+/// What doctor looked at beyond an observation. What is empty was not looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Staged generations that nobody is building.
+    pub abandoned: Vec<GenerationId>,
+    /// Tags of the holds on sealed snapshots; none = there is no such snapshot.
+    pub holds: BTreeMap<SnapshotName, Option<Vec<String>>>,
+    /// Where the link of each track points now, and links of tracks that are not there.
+    pub links: BTreeMap<TrackName, Option<PathBuf>>,
+    /// Derived files that are missing or differ.
+    pub drift: BTreeMap<JailName, Vec<PathBuf>>,
+    /// Jails that have derived files, or anything else that the host keeps while it runs.
+    pub derived: Vec<JailName>,
+    /// Jails that a killed start or stop left something of.
+    pub left: Vec<JailName>,
+    /// Permission bits and owner of the site directory.
+    pub directory: Option<(u32, u32)>,
+    /// Every dataset of the site, with what is set of it.
+    pub datasets: BTreeMap<String, Dataset>,
+    /// Every snapshot and bookmark of the site.
+    pub snapshots: BTreeMap<String, Snapshot>,
+    /// The mount table of the host, in its order.
+    pub mounts: Vec<Mount>,
+    /// Places where a `worlds verify` that was killed had mounted a generation, to read it.
+    pub verify: Vec<(GenerationId, PathBuf)>,
+    /// Why the properties below the site cannot be read: then `datasets` and `snapshots` are empty.
+    pub unreadable: Option<String>,
+    /// What is in the site directory and in its `basejail` and `newjail`.
+    pub entries: Vec<Entry>,
+}
+
+/// Properties of a dataset.
+pub type Dataset = BTreeMap<String, Setting>;
+
+/// A property of a dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its value.
+    pub value: String,
+    /// Whether it was set on this very dataset (or came with a receive).
+    pub own: bool,
+}
+
+/// A snapshot or bookmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Whether it has an `ezz:sealed` of its own.
+    pub sealed: bool,
+    /// How many holds are on it.
+    pub holds: u64,
+}
+
+/// A line of the mount table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What: a dataset, if it is ZFS.
+    pub source: String,
+    /// Whether it is the whole of it, and not a directory of it.
+    pub whole: bool,
+    /// Where.
+    pub target: PathBuf,
+    /// Whether nothing can be written through it.
+    pub read_only: bool,
+    /// Whether device nodes have no effect.
+    pub nodev: bool,
+}
+
+impl Mount {
+    /// Whether it is of this dataset, of one below it, or of a snapshot of these.
+    pub fn belongs_to(&self, dataset: &str) -> bool {
+        let below = self.source.strip_prefix(dataset);
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['@', '/']))
+    }
+}
+
+/// Something in a directory of the site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its path.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What is in a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    /// A directory with nothing in it.
+    Empty,
+    /// A directory with something in it.
+    Full,
+    /// No directory.
+    Other,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Good to know; no promise is broken.
+    Info,
+    /// Left over or derived: `--repair` mends it, but for what somebody else put there.
+    Debris,
+    /// A promise is broken.
+    Broken,
+}
+
+/// What is found. The names in JSON stay as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum What {
+    /// The site came with a receive.
+    Replica,
+    /// The site cannot be written.
+    ReadOnly,
+    /// A format that this version does not know.
+    FormatUnknown,
+    /// The last number given away is lower than one that is there.
+    SeqBehind,
+    /// One of the four datasets of a site is not there.
+    DatasetMissing,
+    /// Others may reach into the site directory.
+    DirectoryOpen,
+    /// A dataset that should be mounted is not.
+    NotMounted,
+    /// It is mounted elsewhere than it should be.
+    MountedElsewhere,
+    /// A sealed base that could be written through a mount.
+    MountedWritable,
+    /// Something else is mounted over it.
+    MountedOver,
+    /// An empty directory without a dataset.
+    DirectoryLeft,
+    /// A file or directory of the site directory that ezz does not know.
+    DirectoryForeign,
+    /// A track names a generation that is not there or not sealed.
+    TrackBroken,
+    /// The link of a track is missing or points elsewhere.
+    LinkWrong,
+    /// The link of a track that is not there.
+    LinkLeft,
+    /// A generation that is being built.
+    Building,
+    /// A generation that nobody builds any more.
+    Unsealed,
+    /// Half of a generation.
+    Half,
+    /// A snapshot of a seal is missing.
+    SnapshotMissing,
+    /// A snapshot of a seal that has no `ezz:sealed`.
+    SealMissing,
+    /// `ezz:world` is missing or not valid.
+    WorldMissing,
+    /// A sealed base was written to.
+    Written,
+    /// ezz's hold is missing.
+    HoldMissing,
+    /// Holds of others.
+    HoldForeign,
+    /// Snapshots and bookmarks of others.
+    SnapshotForeign,
+    /// Datasets of others.
+    DatasetForeign,
+    /// A dataset whose `ezz:jail` does not count.
+    JailIgnored,
+    /// A property that takes away what protects the host.
+    PropertyDangerous,
+    /// A property that makes the others unreadable.
+    PropertyUnreadable,
+    /// A property that is not as ezz sets it.
+    PropertyChanged,
+    /// The configuration of a jail is missing or not valid.
+    JailInvalid,
+    /// A jail that was never finished.
+    Unfinished,
+    /// A clone that no command committed, or the intent of one.
+    Uncommitted,
+    /// A generation that a jail needs is not there.
+    GenerationMissing,
+    /// A jail that is no clone.
+    OriginMissing,
+    /// Derived files are missing or differ.
+    DerivedWrong,
+    /// The host keeps something of a jail that is not there or of a run that is over.
+    HostLeft,
+    /// A jail runs and has no dataset.
+    RunsWithoutDataset,
+    /// A jail runs on another generation than it is due.
+    Behind,
+}
+
+/// One thing that doctor found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What kind of thing it is.
+    pub kind: What,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Which object.
+    pub object: String,
+    /// What is wrong with it.
+    pub what: String,
+    /// Whether `--repair` mends it.
+    pub repairable: bool,
+    /// What made it so, where only one thing can have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<&'static str>,
+    /// What the user can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    /// A finding that `--repair` does not mend.
+    pub fn new(
+        kind: What,
+        severity: Severity,
+        object: impl ToString,
+        what: impl Into<String>,
+    ) -> Self {
+        Finding {
+            kind,
+            severity,
+            object: object.to_string(),
+            what: what.into(),
+            repairable: false,
+            cause: None,
+            hint: None,
+        }
+    }
+
+    /// With what made it so.
+    pub fn made_by(mut self, cause: &'static str) -> Self {
+        self.cause = Some(cause);
+        self
+    }
+
+    /// With what the user can do.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}

@@ -1,0 +1,255 @@
+//! Generations: sealed ones whole and held, others debris of an install.
+
+use std::path::Path;
+
+use super::{Diagnosis, Facts, Finding, Severity, What};
+use crate::model::{Generation, HOLD_TAG, Half, Inventory};
+use crate::name::SnapshotName;
+use crate::plan::{MountAs, Step, site, world};
+
+pub(super) fn check(
+    inventory: &Inventory,
+    generation: &Generation,
+    facts: &Facts,
+    derived_only: bool,
+    found: &mut Diagnosis,
+) {
+    let name = format!("generation {}", generation.display());
+    if !generation.sealed() {
+        staged(inventory, generation, facts, derived_only, name, found);
+        return;
+    }
+    if generation.world.is_none() {
+        found.add(
+            Finding::new(
+                What::WorldMissing,
+                Severity::Broken,
+                &name,
+                "its ezz:world is missing or not valid",
+            )
+            .hint("no jail starts on it; install the world again and move its jails there"),
+        );
+    }
+    if generation.skeleton.is_none() {
+        found.add(
+            Finding::new(
+                What::Half,
+                Severity::Broken,
+                &name,
+                "its skeleton is missing",
+            )
+            .made_by("somebody destroyed it: no command of ezz leaves half of a generation")
+            .hint("no jail can be made of it; those that there are go on"),
+        );
+    }
+    if let Some(base) = &generation.base {
+        self::base(inventory, &name, base, found);
+    }
+    for snapshot in site::holds(&inventory.site.layout, generation.id) {
+        seal(&snapshot, facts, derived_only, found);
+    }
+    for half in [&generation.base, &generation.skeleton]
+        .into_iter()
+        .flatten()
+    {
+        foreign_snapshots(inventory, half, facts, found);
+    }
+}
+
+/// A generation without a seal: being built, debris, or something that no command of ezz makes.
+fn staged(
+    inventory: &Inventory,
+    generation: &Generation,
+    facts: &Facts,
+    derived_only: bool,
+    name: String,
+    found: &mut Diagnosis,
+) {
+    let layout = &inventory.site.layout;
+    let has = |snapshot: Option<SnapshotName>| {
+        snapshot.is_some_and(|snapshot| facts.snapshots.contains_key(&snapshot.to_string()))
+    };
+    let of_base = generation
+        .base
+        .as_ref()
+        .is_some_and(|half| half.snapshot.is_some())
+        || has(layout.base_seal(generation.id).ok());
+    let of_skeleton = has(layout.skeleton_seal(generation.id).ok());
+    if generation.base.is_none() {
+        let what = if of_skeleton {
+            "its base is missing, and its skeleton is sealed"
+        } else {
+            "its base is missing"
+        };
+        found.add(
+            Finding::new(What::Half, Severity::Broken, name, what)
+                .made_by("somebody destroyed it: no command of ezz leaves half of a generation")
+                .hint("thin jails of it cannot start; `ezz doctor` does not touch it"),
+        );
+    } else if !of_base && generation.world.is_some() {
+        let what = "it was sealed, and its snapshot is gone";
+        found.add(
+            Finding::new(What::SnapshotMissing, Severity::Broken, name, what)
+                .made_by("somebody released the hold and destroyed it: ezz:world is set by a seal")
+                .hint("jails of it cannot start; `ezz doctor` does not touch it"),
+        );
+    } else if of_base || of_skeleton {
+        let what = "it has its snapshot and no seal on it";
+        found.add(
+            Finding::new(What::SealMissing, Severity::Broken, name, what)
+                .made_by("somebody made the snapshot or took the seal away: a seal is one program")
+                .hint("it is no generation; destroy it with zfs if nobody needs what is in it"),
+        );
+    } else if !generation.staged() {
+        let what = match &generation.base {
+            None => "its base is missing",
+            Some(_) => "it was sealed, and its snapshot is gone",
+        };
+        found.add(
+            Finding::new(What::Half, Severity::Broken, name, what)
+                .made_by("somebody destroyed it: no command of ezz leaves this")
+                .hint("it is left alone; destroy it with zfs if nobody needs what is in it"),
+        );
+    } else if !facts.abandoned.contains(&generation.id) {
+        found.add(Finding::new(
+            What::Building,
+            Severity::Info,
+            name,
+            "it is being built",
+        ));
+    } else {
+        let what = "it was never sealed, and nobody is building it";
+        let finding = Finding::new(What::Unsealed, Severity::Debris, name, what)
+            .made_by("an install that was killed");
+        if derived_only {
+            found.add(finding);
+        } else {
+            found.mend(finding, world::reap(generation).steps);
+        }
+    }
+}
+
+fn base(inventory: &Inventory, name: &str, base: &Half, found: &mut Diagnosis) {
+    if base.written > 0 {
+        let what = format!(
+            "{} bytes were written to its base after the seal",
+            base.written
+        );
+        found.add(
+            Finding::new(What::Written, Severity::Broken, name, what)
+                .hint("`ezz worlds verify` tells which files differ"),
+        );
+    }
+    if base.mounted {
+        return;
+    }
+    let at = inventory
+        .site
+        .directory
+        .join("basejail")
+        .join(base.dataset.leaf());
+    if base.mountpoint != at {
+        // Of `mountpoint=none` too; the property is a finding of its own.
+        let what = "its base is not mounted";
+        found.add(Finding::new(What::NotMounted, Severity::Debris, name, what));
+        return;
+    }
+    let finding = Finding::new(
+        What::NotMounted,
+        Severity::Debris,
+        name,
+        "its base is not mounted",
+    );
+    found.mend(finding, [mount(base, &at)]);
+}
+
+pub(super) fn mount(base: &Half, at: &Path) -> Step {
+    Step::Mount {
+        dataset: base.dataset.clone(),
+        at: at.to_owned(),
+        how: MountAs::Base,
+    }
+}
+
+/// The snapshot of a half: there, sealed, held.
+fn seal(snapshot: &SnapshotName, facts: &Facts, derived_only: bool, found: &mut Diagnosis) {
+    let tags = match facts.holds.get(snapshot) {
+        None => return,
+        Some(None) => {
+            found.add(
+                Finding::new(
+                    What::SnapshotMissing,
+                    Severity::Broken,
+                    snapshot,
+                    "the snapshot is missing",
+                )
+                .made_by("somebody released its hold and destroyed it")
+                .hint("no jail can be made of this generation any more"),
+            );
+            return;
+        }
+        Some(Some(tags)) => tags,
+    };
+    let sealed = facts.snapshots.get(&snapshot.to_string());
+    if sealed.is_some_and(|found| !found.sealed) {
+        found.add(
+            Finding::new(
+                What::SealMissing,
+                Severity::Broken,
+                snapshot,
+                "the other half of its generation is sealed, and this one is not",
+            )
+            .made_by("somebody made the snapshot or took the seal away: a seal is one program")
+            .hint("do not make jails of this generation"),
+        );
+    }
+    if !tags.iter().any(|tag| tag == HOLD_TAG) {
+        let finding = Finding::new(
+            What::HoldMissing,
+            Severity::Debris,
+            snapshot,
+            "ezz's hold is missing",
+        )
+        .made_by("an install that was killed just after its seal, or somebody released it");
+        if derived_only {
+            found.add(finding);
+        } else {
+            let snapshots = vec![snapshot.clone()];
+            found.mend(finding, [Step::Hold { snapshots }]);
+        }
+    }
+    let foreign: Vec<&String> = tags.iter().filter(|tag| *tag != HOLD_TAG).collect();
+    if !foreign.is_empty() {
+        let what = format!("holds that ezz did not make: {foreign:?}");
+        found.add(
+            Finding::new(What::HoldForeign, Severity::Info, snapshot, what)
+                .hint("this generation cannot be destroyed while they are there"),
+        );
+    }
+}
+
+/// Those of bases are told by the observation, those of skeletons only by the facts.
+fn foreign_snapshots(inventory: &Inventory, half: &Half, facts: &Facts, found: &mut Diagnosis) {
+    let own = format!("{0}@{1}", half.dataset, half.dataset.leaf());
+    let told = |name: &str| {
+        inventory
+            .strangers
+            .iter()
+            .any(|other| other.dataset == name)
+    };
+    for (name, _) in super::jails::snapshots_of(&half.dataset, facts) {
+        if *name != own && !told(name) {
+            let what = if name.contains('#') {
+                "a bookmark that ezz did not make"
+            } else {
+                "a snapshot that ezz did not make"
+            };
+            found.add(Finding::new(
+                What::SnapshotForeign,
+                Severity::Info,
+                name,
+                what,
+            ));
+        }
+    }
+}

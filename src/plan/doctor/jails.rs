@@ -1,0 +1,330 @@
+//! Jails: what they are configured to be, what they need, what the host keeps of them.
+
+use super::{Diagnosis, Facts, Finding, Severity, Snapshot, What};
+use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind};
+use crate::name::{DatasetName, JailName};
+use crate::plan::{Epoch, MountAs, Observed, PlanError, Step, create, intent, run};
+
+pub(super) fn check(
+    observed: &Observed,
+    facts: &Facts,
+    derived_only: bool,
+    found: &mut Diagnosis,
+) -> Result<(), PlanError> {
+    let inventory = &observed.inventory;
+    let mut unfinished: Vec<(&Jail, &JailConfig)> = Vec::new();
+    for (name, jail) in &inventory.jails {
+        let object = format!("jail {name}");
+        left(name, facts, &object, found);
+        let config = match &jail.config {
+            Ok(config) => config,
+            Err(why) => {
+                found.add(
+                    Finding::new(What::JailInvalid, Severity::Broken, object, why.clone())
+                        .hint("no command touches it; mend ezz:jail with zfs set, or destroy it"),
+                );
+                continue;
+            }
+        };
+        if !config.todo.is_empty() {
+            unfinished.push((jail, config));
+            continue;
+        }
+        needs(inventory, config, &object, found);
+        mounted(inventory, jail, &object, found);
+        behind(observed, name, config, &object, found);
+        derived(observed, name, facts, &object, found);
+        foreign(jail, facts, &object, found);
+    }
+    let mut epoch = Epoch::of(inventory);
+    uncommitted(inventory, derived_only, &mut epoch, found);
+    unfinished_jails(observed, &unfinished, derived_only, &mut epoch, found)?;
+    host(observed, facts, found);
+    Ok(())
+}
+
+/// What commands that were killed between intent and commit left.
+fn uncommitted(
+    inventory: &Inventory,
+    derived_only: bool,
+    epoch: &mut Epoch,
+    found: &mut Diagnosis,
+) {
+    let finding = |object: String, what: String| {
+        Finding::new(What::Uncommitted, Severity::Debris, object, what)
+            .made_by("a create that was killed")
+    };
+    let mut tell = |finding: Finding| match derived_only {
+        true => found.add(finding),
+        false => found.mend(finding, []),
+    };
+    let mut kept = Vec::new();
+    for (name, debris) in &inventory.debris {
+        let object = format!("jail {name}");
+        let what = "its creation was interrupted, and it is no jail";
+        if debris.below.is_empty() {
+            tell(finding(object, what.to_owned()));
+        } else {
+            let list = debris.below.join(", ");
+            let what = format!("{what}; it stays for what ezz did not make: {list}");
+            let hint = format!("`ezz delete {name} --foreign-snapshots`");
+            kept.push(finding(object, what).hint(hint));
+        }
+    }
+    for name in inventory.intents.keys() {
+        let mut debris = inventory.debris.values();
+        if debris.all(|debris| debris.intent != *name) {
+            let what = format!("{name} is left of an interrupted command");
+            tell(finding(inventory.site.layout.jails.to_string(), what));
+        }
+    }
+    kept.into_iter().for_each(|finding| found.add(finding));
+    if !derived_only {
+        intent::clear(&mut found.plan, inventory, epoch);
+    }
+}
+
+/// Finished in place, not made again: of a jail that was destroyed for that, a kill would leave nothing.
+fn unfinished_jails(
+    observed: &Observed,
+    unfinished: &[(&Jail, &JailConfig)],
+    derived_only: bool,
+    epoch: &mut Epoch,
+    found: &mut Diagnosis,
+) -> Result<(), PlanError> {
+    let inventory = &observed.inventory;
+    let mut finished: Vec<(JailName, JailConfig)> = Vec::new();
+    for (jail, config) in unfinished {
+        let finding = |severity, what: String| {
+            let object = format!("jail {}", jail.name);
+            Finding::new(What::Unfinished, severity, object, what)
+                .made_by("a create that was killed")
+        };
+        if inventory.sealed(config.skel).is_none() {
+            let what = format!(
+                "it was never finished, and generation {} is not there",
+                config.skel
+            );
+            let hint = format!("`ezz delete {}`", jail.name);
+            found.add(finding(Severity::Broken, what).hint(hint));
+        } else if derived_only {
+            found.add(finding(
+                Severity::Debris,
+                "it was never finished".to_owned(),
+            ));
+        } else {
+            let what = "it was never finished: what it lacks is done".to_owned();
+            found.mend(finding(Severity::Debris, what), []);
+            finished.push((jail.name.clone(), (*config).clone()));
+        }
+    }
+    for chunk in finished.chunks(create::MOST_IN_ONE) {
+        create::finish(&mut found.plan, inventory, epoch, chunk)?;
+    }
+    Ok(())
+}
+
+/// Generations and tracks that it names.
+fn needs(inventory: &Inventory, config: &JailConfig, object: &str, found: &mut Diagnosis) {
+    let mut missing = |what: String, hint: &str| {
+        found.add(Finding::new(What::GenerationMissing, Severity::Broken, object, what).hint(hint));
+    };
+    if inventory.sealed(config.skel).is_none() {
+        let what = format!(
+            "the generation {} that it was merged to is not there",
+            config.skel
+        );
+        missing(what, "its next change of release cannot be merged");
+    }
+    let start = "it cannot start: give it another base in its ezz:jail, or delete it";
+    if let Base::Pin(id) = &config.base {
+        if inventory.sealed(*id).is_none() {
+            missing(format!("it is pinned to {id}, which is not there"), start);
+        }
+    } else if config.kind == Kind::Thin {
+        // A track that names what is not there is a finding of the track.
+        if let Err(error) = run::due(inventory, config) {
+            missing(error.to_string(), start);
+        }
+    }
+}
+
+fn mounted(inventory: &Inventory, jail: &Jail, object: &str, found: &mut Diagnosis) {
+    if !jail.mounted {
+        let finding = Finding::new(
+            What::NotMounted,
+            Severity::Debris,
+            object,
+            "it is not mounted",
+        );
+        let at = inventory.site.directory.join(jail.name.as_str());
+        if jail.mountpoint == at {
+            let step = Step::Mount {
+                dataset: jail.dataset.clone(),
+                at,
+                how: MountAs::Jail,
+            };
+            found.mend(finding, [step]);
+        } else {
+            // To mount it there would be to do what somebody's property says; that is a finding.
+            found.add(finding);
+        }
+    }
+    if jail.origin.is_none() {
+        let what = "it is a clone of nothing: it was promoted or received";
+        found.add(Finding::new(
+            What::OriginMissing,
+            Severity::Info,
+            object,
+            what,
+        ));
+    }
+}
+
+fn behind(
+    observed: &Observed,
+    name: &JailName,
+    config: &JailConfig,
+    object: &str,
+    found: &mut Diagnosis,
+) {
+    let inventory = &observed.inventory;
+    let JailState::Running {
+        base: Some(runs), ..
+    } = observed.state(name)
+    else {
+        return;
+    };
+    if config.kind == Kind::Thick {
+        return;
+    }
+    let Ok(due) = run::due(inventory, config) else {
+        return;
+    };
+    let wanted = inventory.site.layout.base(due);
+    if wanted.is_ok_and(|wanted| wanted.as_str() != runs) {
+        let what = format!("it runs on {runs}, and is due to run on generation {due}");
+        let hint = format!("`ezz restart {name}` when it suits");
+        found.add(Finding::new(What::Behind, Severity::Info, object, what).hint(hint));
+    }
+}
+
+/// Cleared away before anything else of that jail is done.
+fn left(name: &JailName, facts: &Facts, object: &str, found: &mut Diagnosis) {
+    if facts.left.contains(name) {
+        let what = "it does not run, and mounts or files of its run are left";
+        let finding = Finding::new(What::HostLeft, Severity::Debris, object, what)
+            .made_by("a start or stop that was killed");
+        found.mend(finding, [Step::Stop { jail: name.clone() }]);
+    }
+}
+
+fn derived(
+    observed: &Observed,
+    name: &JailName,
+    facts: &Facts,
+    object: &str,
+    found: &mut Diagnosis,
+) {
+    let Some(paths) = facts.drift.get(name).filter(|paths| !paths.is_empty()) else {
+        return;
+    };
+    let list: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let what = format!("derived files are missing or differ: {}", list.join(", "));
+    if observed.state(name).running() && !facts.left.contains(name) {
+        let what = what + " (restored after it stops)";
+        found.add(Finding::new(
+            What::DerivedWrong,
+            Severity::Info,
+            object,
+            what,
+        ));
+    } else {
+        let finding = Finding::new(What::DerivedWrong, Severity::Debris, object, what);
+        found.mend(finding, [Step::Derive { jail: name.clone() }]);
+    }
+}
+
+/// Snapshots, bookmarks and holds of others on a jail: one finding, there may be thousands.
+fn foreign(jail: &Jail, facts: &Facts, object: &str, found: &mut Diagnosis) {
+    let list: Vec<(&String, &Snapshot)> = snapshots_of(&jail.dataset, facts).collect();
+    if list.is_empty() {
+        return;
+    }
+    const SHOWN: usize = 3;
+    let names: Vec<&str> = list
+        .iter()
+        .take(SHOWN)
+        .map(|(name, _)| name[jail.dataset.as_str().len()..].as_ref())
+        .collect();
+    let more = if list.len() > SHOWN { " …" } else { "" };
+    let held = list.iter().filter(|(_, found)| found.holds > 0).count();
+    let held = match held {
+        0 => String::new(),
+        n => format!(", {n} of them held"),
+    };
+    let many = match list.len() {
+        1 => "a snapshot or bookmark".to_owned(),
+        n => format!("{n} snapshots and bookmarks"),
+    };
+    let what = format!(
+        "{many} that ezz did not make{held}: {}{more}",
+        names.join(", ")
+    );
+    found.add(
+        Finding::new(What::SnapshotForeign, Severity::Info, object, what)
+            .hint("`ezz delete` takes them with the jail only when told"),
+    );
+}
+
+/// Snapshots and bookmarks of exactly this dataset.
+pub(super) fn snapshots_of<'a>(
+    dataset: &'a DatasetName,
+    facts: &'a Facts,
+) -> impl Iterator<Item = (&'a String, &'a Snapshot)> {
+    // `#` and `@` sort before letters and after the blank: two short ranges, not the whole map.
+    ['#', '@'].into_iter().flat_map(move |mark| {
+        let prefix = format!("{dataset}{mark}");
+        facts
+            .snapshots
+            .range(prefix.clone()..)
+            .take_while(move |(name, _)| name.starts_with(&prefix))
+    })
+}
+
+/// What the host has of jails that are not there.
+fn host(observed: &Observed, facts: &Facts, found: &mut Diagnosis) {
+    let known = |name: &JailName| observed.inventory.jails.contains_key(name);
+    for (name, state) in &observed.states {
+        if state.running() && !known(name) {
+            let hint = format!(
+                "`ezz stop` does not know it; find its processes below cgroup ezz/…/{name}, or use jail -r"
+            );
+            found.add(
+                Finding::new(
+                    What::RunsWithoutDataset,
+                    Severity::Broken,
+                    format!("jail {name}"),
+                    "it runs, and has no dataset",
+                )
+                .made_by("somebody destroyed or renamed the dataset with zfs")
+                .hint(hint),
+            );
+        }
+    }
+    for name in &facts.derived {
+        if !known(name) && !observed.state(name).running() {
+            let finding = Finding::new(
+                What::HostLeft,
+                Severity::Debris,
+                format!("jail {name}"),
+                "the host keeps files of a jail that is not there",
+            )
+            .made_by("a delete that was interrupted, or a zfs destroy by hand");
+            found.mend(finding, [Step::Forget { jail: name.clone() }]);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The mount table: bases read-only and in their place, nothing over a jail or a base.
+
+use std::path::Path;
+
+use super::generations;
+use super::{Diagnosis, Facts, Finding, Mount, Severity, What};
+use crate::model::Inventory;
+use crate::name::{DatasetName, GenerationId};
+use crate::plan::Step;
+
+pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
+    let site = &inventory.site;
+    let directory = &site.directory;
+    if site.mounted {
+        over(&site.layout.site, directory, facts, found);
+    }
+    for generation in inventory.generations.values() {
+        let Some(base) = generation.base.as_ref().filter(|_| generation.sealed()) else {
+            continue;
+        };
+        let at = directory.join("basejail").join(base.dataset.leaf());
+        for mount in of(&base.dataset, facts) {
+            // A jail's own mount of it has the ids of that jail, and is in /run.
+            let host = mount.target == at;
+            if !mount.read_only {
+                let what = format!(
+                    "mounted at {} so that it can be written",
+                    mount.target.display()
+                );
+                let hint = format!(
+                    "`umount {}`, then `ezz doctor --repair`",
+                    mount.target.display()
+                );
+                found.add(
+                    Finding::new(What::MountedWritable, Severity::Broken, &base.dataset, what)
+                        .hint(hint),
+                );
+            } else if !mount.nodev && host {
+                let what = format!("mounted at {} with devices", mount.target.display());
+                found.add(Finding::new(
+                    What::MountedWritable,
+                    Severity::Info,
+                    &base.dataset,
+                    what,
+                ));
+            }
+        }
+        place(&base.dataset, base.mounted, &at, facts, found);
+    }
+    for (id, at) in &facts.verify {
+        verify(inventory, *id, at, facts, found);
+    }
+    for jail in inventory.jails.values() {
+        let at = directory.join(jail.name.as_str());
+        place(&jail.dataset, jail.mounted, &at, facts, found);
+    }
+}
+
+fn verify(
+    inventory: &Inventory,
+    id: GenerationId,
+    at: &Path,
+    facts: &Facts,
+    found: &mut Diagnosis,
+) {
+    let site = &inventory.site;
+    let Ok(dataset) = site.layout.base(id) else {
+        return;
+    };
+    let there = facts.mounts.iter().rfind(|mount| mount.target == at);
+    // Another site of this host has generations of the same numbers.
+    if there.is_some_and(|mount| mount.source != dataset.as_str()) {
+        return;
+    }
+    let finding = Finding::new(
+        What::HostLeft,
+        Severity::Debris,
+        at.display(),
+        format!("generation {id} was mounted there to be read"),
+    )
+    .made_by("a `worlds verify` that was killed");
+    let at = at.to_owned();
+    let unmount = there.map(|_| Step::Unmount {
+        dataset: dataset.clone(),
+        at: at.clone(),
+    });
+    let remove = Step::RemoveDirectory { at };
+    let home = site.directory.join("basejail").join(dataset.leaf());
+    let base = inventory
+        .sealed(id)
+        .and_then(|generation| generation.base.as_ref());
+    // Its only mount was that one, so that it did not count as unmounted.
+    let again = base
+        .filter(|base| base.mounted && base.mountpoint == home)
+        .filter(|_| !of(&dataset, facts).any(|mount| mount.target == home))
+        .map(|base| generations::mount(base, &home));
+    found.mend(finding, unmount.into_iter().chain([remove]).chain(again));
+}
+
+fn of<'a>(dataset: &'a DatasetName, facts: &'a Facts) -> impl Iterator<Item = &'a Mount> {
+    facts
+        .mounts
+        .iter()
+        .filter(move |mount| mount.source == dataset.as_str())
+}
+
+/// That a mounted dataset is where it should be, and nothing else is.
+fn place(dataset: &DatasetName, mounted: bool, at: &Path, facts: &Facts, found: &mut Diagnosis) {
+    if facts.mounts.is_empty() {
+        return;
+    }
+    let there = of(dataset, facts).any(|mount| mount.target == at);
+    let read = |mount: &Mount| facts.verify.iter().any(|(_, at)| mount.target == *at);
+    let elsewhere = of(dataset, facts).find(|mount| mount.whole && !read(mount));
+    let only_read = elsewhere.is_none() && of(dataset, facts).any(read);
+    if mounted && !there && !only_read {
+        let what = match elsewhere {
+            Some(mount) => format!(
+                "mounted at {}, not at {}",
+                mount.target.display(),
+                at.display()
+            ),
+            None => format!("mounted, but not at {}", at.display()),
+        };
+        let hint = format!("unmount it there, then `ezz doctor --repair`: {dataset}");
+        found.add(Finding::new(What::MountedElsewhere, Severity::Broken, dataset, what).hint(hint));
+    }
+    over(dataset, at, facts, found);
+}
+
+/// What hides a directory is what was mounted there last.
+fn over(dataset: &DatasetName, at: &Path, facts: &Facts, found: &mut Diagnosis) {
+    let last = facts.mounts.iter().rfind(|mount| mount.target == at);
+    if let Some(mount) = last.filter(|mount| mount.source != dataset.as_str()) {
+        let what = format!("{} is mounted over it, at {}", mount.source, at.display());
+        let hint = format!("`umount {}`", at.display());
+        found.add(Finding::new(What::MountedOver, Severity::Broken, dataset, what).hint(hint));
+    }
+}

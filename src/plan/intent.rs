@@ -1,0 +1,233 @@
+//! The intent of a `create`: which clones are being made and are no jails yet; how jails are made
+//! on an OpenZFS whose programs cannot clone (before 2.4); and how the clones are cleared away that
+//! never became jails.
+//!
+//! Where programs can clone, one sets the intent, makes the jails and removes it. Where not, one
+//! program sets the intent, the clones are made one by one, and a last program, the commit point,
+//! sets every `ezz:jail` and removes the intent. A clone
+//! that an intent names is debris, also with an `ezz:jail`: a signal can stop a program in its
+//! middle, and what it had set stays (zcp.c, `zcp_eval_sig`). So the first part of an intent is
+//! the mark: while it is there nothing of the batch counts, once it is gone everything does. Who
+//! plans this holds the site lock, as its maker did from intent to commit, so the intent is dead;
+//! and if that lock did not work, the epoch that the clearing raises makes the maker's commit stale.
+//! Only what was observed as debris is destroyed, never what merely has a name that an intent has;
+//! and whatever plan brings a dataset to a jail's name clears dead intents first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::{
+    Intent, Inventory, Jail, JailConfig, Kind, Layout, MAX_VALUE, encode, property,
+};
+use crate::name::{GenerationId, JailName, SnapshotName};
+use crate::plan::{
+    Commit, Doomed, Epoch, Expect, NewClone, NewJail, Plan, PlanError, Set, Step, delete,
+};
+
+/// What an intent's JSON has beside its names, generously.
+const FRAME: usize = 100;
+
+/// Adds the steps that make jails without a program that clones.
+///
+/// # Errors
+/// [`PlanError::Model`] if an intent cannot be written; [`PlanError::Name`].
+pub fn make(
+    plan: &mut Plan,
+    inventory: &Inventory,
+    epoch: &mut Epoch,
+    jails: &[(JailName, JailConfig)],
+    new: Vec<NewJail>,
+) -> Result<(), PlanError> {
+    let layout = &inventory.site.layout;
+    let batch = epoch.take();
+    let intents = intents(layout, batch, jails)?;
+    let set = |epoch: u64, sets: Vec<Set>, sealed: Vec<SnapshotName>| Step::Commit {
+        site: layout.site.clone(),
+        commit: Commit::Set {
+            epoch,
+            sets,
+            sealed,
+            adopt: false,
+        },
+    };
+    // In the order of their properties, the mark first.
+    let announce = intents.iter().map(|(property, text)| Set {
+        dataset: layout.jails.to_string(),
+        property: property.clone(),
+        expect: Expect::Absent,
+        value: Some(text.clone()),
+    });
+    // Before anything is cloned, as the program does that clones: an origin must have its seal.
+    let origins: BTreeSet<SnapshotName> = new.iter().map(|jail| jail.origin.clone()).collect();
+    plan.push(set(
+        batch,
+        announce.collect(),
+        origins.into_iter().collect(),
+    ));
+    let mut clones = Vec::with_capacity(new.len());
+    let mut sets = Vec::with_capacity(new.len() + intents.len());
+    for jail in new {
+        let dataset = layout.jail(&jail.name)?;
+        sets.push(Set {
+            dataset: dataset.to_string(),
+            property: property::JAIL.to_owned(),
+            expect: Expect::Absent,
+            value: Some(jail.config),
+        });
+        clones.push(NewClone {
+            dataset,
+            origin: jail.origin,
+        });
+    }
+    plan.push(Step::Clone { clones });
+    // The mark is the first of them: ":0" sorts before the others.
+    sets.extend(intents.iter().map(|(name, text)| gone(layout, name, text)));
+    plan.push(set(epoch.take(), sets, Vec::new()));
+    Ok(())
+}
+
+/// The intents of a batch. The batch is named by the epoch that its first program finds: no other
+/// can ever find the same.
+pub(super) fn intents(
+    layout: &Layout,
+    batch: u64,
+    jails: &[(JailName, JailConfig)],
+) -> Result<BTreeMap<String, String>, PlanError> {
+    let mut origins: BTreeMap<(Kind, GenerationId), Vec<&JailName>> = BTreeMap::new();
+    for (name, config) in jails {
+        let names = origins.entry((config.kind, config.skel)).or_default();
+        names.push(name);
+    }
+    let mut intents = BTreeMap::new();
+    for ((kind, skel), names) in origins {
+        let mut part = Intent {
+            kind,
+            skel,
+            jails: Vec::new(),
+            other: serde_json::Map::new(),
+        };
+        let mut length = FRAME;
+        let mut parts = Vec::new();
+        for name in names {
+            // Two quotes and a comma.
+            let more = name.as_str().len() + 3;
+            if length + more > MAX_VALUE {
+                let next = Intent {
+                    jails: Vec::new(),
+                    ..part.clone()
+                };
+                parts.push(std::mem::replace(&mut part, next));
+                length = FRAME;
+            }
+            length += more;
+            part.jails.push(name.clone());
+        }
+        parts.push(part);
+        for part in parts {
+            let property = format!("{}{batch}:{}", property::INTENT, intents.len());
+            let text = encode(&layout.jails, &property, &part)?;
+            intents.insert(property, text);
+        }
+    }
+    Ok(intents)
+}
+
+/// The first part of the batch that an intent belongs to.
+pub fn mark(property: &str) -> String {
+    let batch = property
+        .rsplit_once(':')
+        .map_or(property, |(batch, _)| batch);
+    format!("{batch}:0")
+}
+
+/// Adds the steps that clear away what dead intents left, and the intents.
+pub fn clear(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch) {
+    let jails: Vec<&Jail> = clearable(inventory, &[]).collect();
+    note(plan, &jails);
+    if !jails.is_empty() {
+        delete::destroy(plan, inventory, epoch, &jails);
+    }
+    forget(plan, inventory, epoch, &[]);
+}
+
+/// Debris that nothing stands on, but for the jails named, which are dealt with elsewhere.
+pub(super) fn clearable<'a>(
+    inventory: &'a Inventory,
+    but: &'a [JailName],
+) -> impl Iterator<Item = &'a Jail> {
+    inventory
+        .debris
+        .values()
+        .filter(|debris| debris.below.is_empty() && !but.contains(&debris.jail.name))
+        .map(|debris| &debris.jail)
+}
+
+/// Says what is cleared away; of many only the first few.
+pub(super) fn note(plan: &mut Plan, jails: &[&Jail]) {
+    let few: Vec<&str> = jails
+        .iter()
+        .take(3)
+        .map(|jail| jail.name.as_str())
+        .collect();
+    let more = match jails.len() - few.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    if !few.is_empty() {
+        plan.note(format!(
+            "the creation of {}{more} was interrupted: what is there of it is cleared away",
+            few.join(", ")
+        ));
+    }
+}
+
+/// Adds the program that removes the intents, but for those of debris that stays and their marks;
+/// a mark goes last. What is below the jails named goes too.
+pub(super) fn forget(
+    plan: &mut Plan,
+    inventory: &Inventory,
+    epoch: &mut Epoch,
+    named: &[JailName],
+) {
+    let layout = &inventory.site.layout;
+    let stays: BTreeSet<String> = inventory
+        .debris
+        .values()
+        .filter(|debris| !debris.below.is_empty() && !named.contains(&debris.jail.name))
+        .flat_map(|debris| [debris.intent.clone(), mark(&debris.intent)])
+        .collect();
+    let sets: Vec<Set> = inventory
+        .intents
+        .iter()
+        .rev()
+        .filter(|(name, _)| !stays.contains(*name))
+        .map(|(name, text)| gone(layout, name, text))
+        .collect();
+    if !sets.is_empty() {
+        plan.push(Step::Commit {
+            site: layout.site.clone(),
+            commit: Commit::Set {
+                epoch: epoch.take(),
+                sets,
+                sealed: Vec::new(),
+                adopt: false,
+            },
+        });
+    }
+}
+
+/// How debris is destroyed: by name and guid.
+pub(super) fn doomed(jail: &Jail) -> Doomed {
+    Doomed {
+        name: jail.dataset.to_string(),
+        guid: jail.guid,
+    }
+}
+
+fn gone(layout: &Layout, name: &str, text: &str) -> Set {
+    Set {
+        dataset: layout.jails.to_string(),
+        property: name.to_owned(),
+        expect: Expect::Value(text.to_owned()),
+        value: None,
+    }
+}

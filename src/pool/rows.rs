@@ -1,0 +1,122 @@
+//! What `zfs get` prints, and what it complains of. Must not be here: starting it, and what a row
+//! means.
+
+use std::collections::BTreeMap;
+
+use crate::ports::{PropertyValue, Row, Source};
+
+/// Whether all that `zfs get` complained of is roots that do not exist. Every line must name one
+/// of them, in the words of libzfs; anything else stays an error.
+pub(super) fn only_missing(stderr: &str, roots: &[String]) -> bool {
+    let known = |line: &str| {
+        roots
+            .iter()
+            .any(|root| line == format!("cannot open '{root}': dataset does not exist"))
+    };
+    !stderr.trim().is_empty() && stderr.lines().all(known)
+}
+
+/// Reads what `zfs get` printed: for each dataset the properties that were asked for, in that order. A
+/// value with a line break could look like a row of another dataset, but what is left of the
+/// real row does not fit then, as long as the last property is a native one. `all` has no such
+/// order, and is only for what no jail can write.
+pub(super) fn parse_get(text: &str, wanted: &[&str]) -> Result<BTreeMap<String, Row>, String> {
+    let mut rows: BTreeMap<String, Row> = BTreeMap::new();
+    let ordered = wanted != ["all"];
+    let mut at = (0, "");
+    for line in text.lines() {
+        let mut columns = line.splitn(4, '\t');
+        let (Some(name), Some(property), Some(value), Some(source)) = (
+            columns.next(),
+            columns.next(),
+            columns.next(),
+            columns.next(),
+        ) else {
+            return Err(format!("a line of zfs get has no four columns: {line:?}"));
+        };
+        if ordered {
+            let (index, of) = at;
+            if wanted[index] != property || index > 0 && of != name {
+                return Err(format!(
+                    "a property of {of} or {name} has a line break in its value: {line:?}"
+                ));
+            }
+            at = ((index + 1) % wanted.len(), name);
+        }
+        let source = match source {
+            "local" => Source::Local,
+            "received" => Source::Received,
+            _ => Source::Elsewhere,
+        };
+        rows.entry(name.to_owned()).or_default().0.insert(
+            property.to_owned(),
+            PropertyValue {
+                value: value.to_owned(),
+                source,
+            },
+        );
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_keep_value_and_source() {
+        let text = "tank/ezz\tezz:id\tabc\tlocal\ntank/ezz\tatime\toff\tinherited from tank\n\
+                    tank/ezz\tezz:x\ta b\treceived\n";
+        let rows = parse_get(text, &["all"]).expect("well-formed");
+        let row = &rows["tank/ezz"].0;
+        assert_eq!(row["ezz:id"].source, Source::Local);
+        assert_eq!(row["atime"].source, Source::Elsewhere);
+        assert_eq!(
+            row["ezz:x"],
+            PropertyValue {
+                value: "a b".into(),
+                source: Source::Received
+            }
+        );
+        assert!(parse_get("tank\tx\n", &["all"]).is_err());
+    }
+
+    #[test]
+    fn a_value_with_a_line_break_makes_no_row_of_another() {
+        let wanted = ["ezz:jail", "quota", "type"];
+        let block = |name: &str, config: &str| {
+            format!(
+                "{name}\tezz:jail\t{config}\tlocal\n{name}\tquota\t0\tdefault\n{name}\ttype\tfilesystem\t-\n"
+            )
+        };
+        let plain = block("t/a", "{}") + &block("t/b", "-");
+        assert_eq!(parse_get(&plain, &wanted).expect("well-formed").len(), 2);
+        for forged in [
+            "x\tlocal\nt/b\tezz:jail\t{}",
+            "x\tlocal\nt/a\tquota\t0\tdefault\nt/a\ttype\tfilesystem\t-\nt/b\tezz:jail\t{}",
+            "x\tlocal\nt/a\tquota\t0\tdefault\nt/a\ttype\tfilesystem\t-\nt/b\tezz:jail\t{}\tlocal\nt/b\tquota\t9\t-\nt/b\ttype\tfilesystem",
+            "x\nt/b",
+            "x\tlocal\nt/a\tezz:jail\t{}",
+        ] {
+            let text = block("t/a", forged) + &block("t/b", "-");
+            assert!(parse_get(&text, &wanted).is_err(), "{forged:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_expected_names_may_be_missing() {
+        let roots = ["tank/ezz/jails/a".to_owned()];
+        assert!(only_missing(
+            "cannot open 'tank/ezz/jails/a': dataset does not exist\n",
+            &roots
+        ));
+        for other in [
+            "",
+            "cannot open 'tank/other': dataset does not exist\n",
+            "cannot open 'tank/ezz/jails/a': pool I/O is currently suspended\n",
+            "cannot open 'tank/ezz/jails/a': dataset does not exist\ninternal error\n",
+        ] {
+            assert!(!only_missing(other, &roots), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What the fuzz targets check, one module each: a function of bytes that panics at a finding.
+//!
+//! Included by `targets/` (with libFuzzer) and by `tests/corpus.rs` (without), so that what was
+//! found stays found. Must not be here: libFuzzer, and anything that depends on time or order.
+
+pub mod manifest;
+pub mod mounts;
+pub mod names;
+pub mod profile;
+pub mod stored;
+pub mod tar;
+
+/// A target by its name: the directory of its corpus.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const TARGETS: [Target; 6] = [
+    ("manifest", manifest::check),
+    ("mounts", mounts::check),
+    ("names", names::check),
+    ("profile", profile::check),
+    ("stored", stored::check),
+    ("tar", tar::check),
+];

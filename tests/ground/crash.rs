@@ -1,0 +1,466 @@
+//! Every command that changes something, cut off before, within and after each of its calls: by a
+//! kill, a power cut or an error. Then two ways, from the same state: the same command again, and
+//! `ezz doctor --repair`. All invariants hold at each moment, after the repair nothing is half-made,
+//! and the command ends as if nothing had happened.
+
+use std::collections::BTreeSet;
+
+use crate::sim::invariants::{Ledger, settled};
+use crate::sim::machine::Saved;
+use crate::sim::{Death, Dump, Fault, SimMachine, When};
+
+/// What happens to the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blow {
+    Kill,
+    /// The system mounts nothing by itself afterwards.
+    PowerCut,
+    /// It runs `zfs mount -a` at boot.
+    PowerCutAndMount,
+    /// A call fails, and the command ends as it is written to.
+    Error,
+    /// All calls fail from then on.
+    Errors,
+}
+
+const BLOWS: [Blow; 5] = [
+    Blow::Kill,
+    Blow::PowerCut,
+    Blow::PowerCutAndMount,
+    Blow::Error,
+    Blow::Errors,
+];
+
+impl Blow {
+    fn death(self) -> Death {
+        match self {
+            Blow::Kill | Blow::PowerCut | Blow::PowerCutAndMount => Death::Kill,
+            Blow::Error => Death::Error,
+            Blow::Errors => Death::Errors,
+        }
+    }
+
+    /// When it comes: of what leaves the same state as another, one is enough.
+    fn moments(self) -> &'static [When] {
+        match self {
+            Blow::Kill | Blow::Error => &[When::Before, When::After],
+            Blow::PowerCut | Blow::PowerCutAndMount => &[When::After],
+            Blow::Errors => &[When::Before],
+        }
+    }
+
+    fn ends_within(self) -> bool {
+        matches!(self, Blow::Kill | Blow::PowerCut)
+    }
+
+    fn cuts_power(self) -> bool {
+        matches!(self, Blow::PowerCut | Blow::PowerCutAndMount)
+    }
+}
+
+/// A command on a machine that is prepared for it.
+struct Scenario<'a> {
+    machine: &'a SimMachine,
+    command: &'a [&'a str],
+    /// Whether to do it twice is as good: `install` brings another generation each time.
+    repeats: bool,
+    /// Whether the command leaves what is derived to a repair, which both ways end with then.
+    repaired: bool,
+}
+
+/// What the crash test found wrong.
+struct Findings {
+    list: Vec<String>,
+    points: usize,
+}
+
+impl Scenario<'_> {
+    fn run(&self) -> Findings {
+        let m = self.machine;
+        let before = m.save();
+        let mut found = Findings {
+            list: Vec::new(),
+            points: 0,
+        };
+        m.ezz(self.command).ok();
+        let calls = m.state().faults.calls;
+        let trace = m.state().faults.trace.clone();
+        if self.repaired {
+            m.ezz(&["doctor", "--repair"]).ok();
+        }
+        let mut wanted = vec![Dump::of(m)];
+        if self.repeats {
+            m.ezz(self.command).ok();
+            wanted.push(Dump::of(m));
+        }
+        assert!(calls > 0, "{:?} changes nothing", self.command);
+        for call in 1..=calls {
+            for blow in BLOWS {
+                for when in blow.moments() {
+                    self.point(&before, call, *when, blow, &wanted, &trace, &mut found);
+                }
+                // A seal that is cut leaves a snapshot without a seal, which nothing clears yet.
+                let within = blow.ends_within() && !trace[call - 1].starts_with("commit seal");
+                for part in 0..if within { usize::MAX } else { 0 } {
+                    if !self.point(
+                        &before,
+                        call,
+                        When::Within(part),
+                        blow,
+                        &wanted,
+                        &trace,
+                        &mut found,
+                    ) {
+                        break;
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// One cut. Returns whether the call had parts left when it was cut.
+    #[expect(clippy::too_many_arguments, reason = "all that makes one point")]
+    fn point(
+        &self,
+        before: &Saved,
+        call: usize,
+        when: When,
+        blow: Blow,
+        wanted: &[Dump],
+        trace: &[String],
+        found: &mut Findings,
+    ) -> bool {
+        let m = self.machine;
+        m.restore(before);
+        let mut ledger = Ledger::default();
+        ledger.always(m);
+        let fault = Fault {
+            call,
+            when,
+            death: blow.death(),
+        };
+        let ended = m.attempt(Some(fault), self.command);
+        if matches!(when, When::Within(_)) && !m.state().faults.cut {
+            return false;
+        }
+        found.points += 1;
+        let at = format!(
+            "{:?}, {blow:?} {when:?} {call} ({})",
+            self.command,
+            trace.get(call - 1).map_or("?", String::as_str)
+        );
+        let mut complain = |what: String| found.list.push(format!("{at}: {what}"));
+        if !m.state().faults.struck {
+            complain("the fault never came".to_owned());
+        }
+        if ended.code == Some(70) {
+            complain(format!("a bug: {:?}", ended.err));
+        }
+        match blow {
+            Blow::PowerCut => m.power_cut(false),
+            Blow::PowerCutAndMount => m.power_cut(true),
+            Blow::Kill | Blow::Error | Blow::Errors => {}
+        }
+        if matches!(when, When::Within(_)) {
+            // A program that a signal stops has not raised the epoch yet (zfs/CONTRACT.md).
+            ledger.accept(m);
+        }
+        for broken in ledger.always(m) {
+            complain(format!("at once: {broken}"));
+        }
+        // Of a destroy that was cut the rest must be named: the same command finds some gone.
+        let gone = matches!(when, When::Within(_)) && at.contains("(commit destroy");
+        let crashed = m.save();
+        let same = |m: &SimMachine| -> Option<String> {
+            if gone {
+                return None;
+            }
+            let now = without_runtime(Dump::of(m), blow);
+            let differences: Vec<String> = wanted
+                .iter()
+                .map(|wanted| without_runtime(wanted.clone(), blow).difference(&now))
+                .collect();
+            let equal = differences.iter().any(String::is_empty);
+            (!equal).then(|| format!("it does not end as it should:\n{}", differences[0]))
+        };
+
+        // The same command again.
+        let mut again = ledger.clone();
+        let ended = m.ezz(self.command);
+        for broken in again.always(m) {
+            complain(format!("again: {broken}"));
+        }
+        if blow.cuts_power() || self.repaired {
+            // What the power cut took from others.
+            m.ezz(&["doctor", "--repair"]);
+        }
+        if let Some(what) = same(m) {
+            complain(format!(
+                "again (exit {:?}, {:?}): {what}",
+                ended.code, ended.err
+            ));
+        }
+
+        // Or first a repair.
+        m.restore(&crashed);
+        let mut repaired = ledger;
+        let repair = m.ezz(&["doctor", "--repair"]);
+        for broken in repaired.always(m) {
+            complain(format!("repaired: {broken}"));
+        }
+        let bare = m.state().pool.own_is_site();
+        if bare && repair.code != Some(0) {
+            complain(format!(
+                "the repair ends with {:?}: {:?}",
+                repair.code,
+                [repair.out, repair.err]
+            ));
+        }
+        for broken in settled(m, &BTreeSet::new()) {
+            complain(format!("repaired: {broken}"));
+        }
+        let ended = m.ezz(self.command);
+        for broken in repaired.always(m) {
+            complain(format!("repaired, again: {broken}"));
+        }
+        if self.repaired {
+            m.ezz(&["doctor", "--repair"]);
+        }
+        if let Some(what) = same(m) {
+            complain(format!(
+                "repaired, again (exit {:?}, {:?}): {what}",
+                ended.code, ended.err
+            ));
+        }
+        true
+    }
+}
+
+/// After a power cut nothing runs that the command did not start.
+fn without_runtime(mut dump: Dump, blow: Blow) -> Dump {
+    if blow.cuts_power() {
+        dump.0.retain(|line| !line.starts_with("host "));
+    }
+    dump
+}
+
+#[track_caller]
+fn survives(machine: &SimMachine, command: &[&str]) {
+    check(machine, command, false, false);
+}
+
+#[track_caller]
+fn check(machine: &SimMachine, command: &[&str], repeats: bool, repaired: bool) {
+    let scenario = Scenario {
+        machine,
+        command,
+        repeats,
+        repaired,
+    };
+    let found = scenario.run();
+    let shown: Vec<&str> = found.list.iter().take(40).map(String::as_str).collect();
+    assert!(
+        found.list.is_empty(),
+        "{} findings at {} points:\n{}",
+        found.list.len(),
+        found.points,
+        shown.join("\n")
+    );
+    assert!(found.points > 0);
+}
+
+/// On a pool whose programs can clone, and on one whose cannot.
+fn both(test: impl Fn(bool)) {
+    test(true);
+    test(false);
+}
+
+#[test]
+fn init() {
+    both(|clone| {
+        let m = SimMachine::bare(clone);
+        let directory = m.directory().display().to_string();
+        survives(&m, &["init", "tank/ezz", "--directory", &directory]);
+    });
+}
+
+#[test]
+fn install() {
+    both(|clone| {
+        let m = SimMachine::site(clone);
+        let world = m.world("12.1").display().to_string();
+        check(&m, &["install", &world], true, false);
+    });
+}
+
+#[test]
+fn install_a_second_one() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        m.ezz(&["create", "a", "--start"]).ok();
+        let world = m.world("12.2").display().to_string();
+        check(&m, &["install", &world, "--track", "next"], true, false);
+    });
+}
+
+#[test]
+fn create() {
+    both(|clone| survives(&SimMachine::installed(clone), &["create", "a"]));
+}
+
+#[test]
+fn create_thick() {
+    both(|clone| survives(&SimMachine::installed(clone), &["create", "a", "--thick"]));
+}
+
+#[test]
+fn create_with_a_quota() {
+    both(|clone| {
+        survives(
+            &SimMachine::installed(clone),
+            &["create", "a", "--quota", "1G"],
+        )
+    });
+}
+
+#[test]
+fn create_many() {
+    both(|clone| {
+        survives(
+            &SimMachine::installed(clone),
+            &["create", "a{1..3}", "--quota", "1G"],
+        )
+    });
+}
+
+#[test]
+fn create_and_start() {
+    both(|clone| {
+        survives(
+            &SimMachine::installed(clone),
+            &["create", "a", "b", "--start"],
+        )
+    });
+}
+
+#[test]
+fn start() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        m.ezz(&["create", "a", "b"]).ok();
+        survives(&m, &["start", "a", "b"]);
+    });
+}
+
+#[test]
+fn stop() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        m.ezz(&["create", "a", "b", "--start"]).ok();
+        survives(&m, &["stop", "--all"]);
+    });
+}
+
+#[test]
+fn restart() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        m.ezz(&["create", "a", "b", "--start"]).ok();
+        survives(&m, &["restart", "a", "b"]);
+    });
+}
+
+#[test]
+fn delete() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        m.ezz(&["create", "a", "b", "c", "--start"]).ok();
+        survives(&m, &["delete", "a", "b", "--yes"]);
+    });
+}
+
+#[test]
+fn track_create() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        survives(&m, &["track", "create", "x", "--generation", "1"]);
+    });
+}
+
+/// Every kind of debris at once.
+fn ailing(clone: bool) -> SimMachine {
+    let m = SimMachine::installed(clone);
+    m.ezz(&["create", "ready", "gone", "--start"]).ok();
+    m.ezz(&["stop", "gone"]).ok();
+    let cut = |call, when, command: &[&str]| {
+        let death = Death::Kill;
+        let ended = m.attempt(Some(Fault { call, when, death }), command);
+        assert_eq!(ended.code, None, "{ended:#?}");
+    };
+    // Each is cut off after what the next command would clear first.
+    let world = m.world("12.2").display().to_string();
+    cut(5, When::After, &["install", &world, "--track", "next"]);
+    cut(3, When::After, &["create", "unfinished", "--quota", "1G"]);
+    if clone {
+        cut(1, When::Within(3), &["create", "x", "y"]);
+    } else {
+        cut(3, When::Within(1), &["create", "x", "y"]);
+    }
+    let mut guard = m.state();
+    let state = &mut *guard;
+    for name in ["ready", "gone"] {
+        let at = m.directory().join(name);
+        if name == "gone" {
+            state
+                .mounts
+                .unmount(&mut state.pool, &at)
+                .expect("it is mounted");
+            state
+                .pool
+                .destroy("tank/ezz/jails/gone")
+                .expect("nothing is below it");
+        }
+    }
+    state
+        .pool
+        .release("tank/ezz/newjail/1@1", "ezz")
+        .expect("it is held");
+    drop(guard);
+    std::fs::remove_file(m.directory().join("basejail/tracks/main")).expect("it is there");
+    m
+}
+
+#[test]
+fn repair() {
+    both(|clone| survives(&ailing(clone), &["doctor", "--repair"]));
+}
+
+#[test]
+fn repair_of_what_is_derived() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        m.ezz(&["create", "a", "b"]).ok();
+        m.power_cut(false);
+        survives(&m, &["doctor", "--repair", "--derived"]);
+    });
+}
+
+#[test]
+fn adopt() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        m.ezz(&["create", "a"]).ok();
+        m.power_cut(false);
+        {
+            let mut state = m.state();
+            state.host = Default::default();
+            state.pool.replicate("tank/ezz", "tank/sent");
+            state.pool.forget("tank/ezz");
+            state.pool.replicate("tank/sent", "tank/ezz");
+            state.pool.forget("tank/sent");
+        }
+        m.ezz(&["create", "b"]).exits(1);
+        check(&m, &["doctor", "--adopt"], false, true);
+    });
+}

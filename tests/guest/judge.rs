@@ -1,0 +1,141 @@
+//! What is done in a guest around an interrupted command: preparing, measuring, running into the
+//! cut, and judging what is left of it.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::inspect;
+use crate::scenario::Scenario;
+use crate::sys::{Failure, out, run_ezz, said, say, sh};
+
+const SITE: &str = "tank/ezz";
+
+/// What is known of the time before the interruption.
+#[derive(Debug)]
+pub struct Before {
+    /// The epoch before the command; 0 if there was no site.
+    pub epoch: u64,
+    pub seed: u64,
+    /// The command had said that it was done.
+    pub acknowledged: bool,
+    pub how: How,
+}
+
+/// What the interruption was: a judgement costs seconds, and there are many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// The power was cut: the pool is scrubbed, and all is looked at twice.
+    Cut,
+    /// ezz was killed; the next round is another one of the same.
+    Kill,
+}
+
+/// Makes the pool what the scenario begins with; writes the epoch.
+pub fn set_up(scenario: &Scenario) -> Result<Vec<String>, Failure> {
+    fs::create_dir_all(out())?;
+    sh(&scenario.prepares())?;
+    let epoch = inspect::epoch(SITE).unwrap_or(0);
+    fs::write(out().join("epoch"), epoch.to_string())?;
+    sh("cd /; zpool sync tank; zpool export tank")?;
+    Ok(Vec::new())
+}
+
+/// Runs the command undisturbed: how long it takes, and whether all is right then.
+pub fn measure(scenario: &Scenario) -> Result<Vec<String>, Failure> {
+    sh(scenario.boot)?;
+    let ended = run_ezz(&scenario.line())?;
+    if !ended.ok() {
+        return Err(Failure(format!("{}: {ended:?}", scenario.command)));
+    }
+    fs::write(out().join("took"), ended.took.as_millis().to_string())?;
+    let mut wrong = (scenario.end)(1);
+    wrong.extend(inspect::site(SITE));
+    Ok(wrong)
+}
+
+/// Runs the command; the cut is to come before this ends.
+pub fn run_until_cut(scenario: &Scenario) -> Result<Vec<String>, Failure> {
+    sh(scenario.boot)?;
+    fs::write(out().join("begun"), "")?;
+    let ended = run_ezz(&scenario.line())?;
+    fs::write(out().join("ended"), format!("{:?}", ended.code))?;
+    say(&format!("{}: {ended:?}", scenario.command));
+    std::thread::sleep(Duration::from_secs(120));
+    Err(Failure("the power was not cut".to_owned()))
+}
+
+/// Judges what an interruption left.
+pub fn judge(scenario: &Scenario, was: &Before) -> Result<Vec<String>, Failure> {
+    let begun = Instant::now();
+    let mut wrong = Vec::new();
+    if was.how == How::Cut {
+        pool(&mut wrong)?;
+    }
+    // None before an `init`, and none of its own before an adoption.
+    let is_site = epoch(was.epoch, &mut wrong);
+    if is_site && was.how == How::Cut {
+        wrong.extend(inspect::at_any_moment(SITE));
+    }
+    wrong.extend((scenario.atomic)());
+    // The next command is the repair, or now and then the same again.
+    let repairs = is_site && (was.seed % 2 == 0 || was.how == How::Cut && was.seed % 4 != 1);
+    if repairs {
+        repair(&mut wrong)?;
+        wrong.extend(inspect::site(SITE));
+    }
+    let finished = (scenario.end)(1);
+    if was.acknowledged && scenario.durable && repairs && !finished.is_empty() {
+        wrong.push(format!("it had said that it was done: {finished:?}"));
+    }
+    let again = run_ezz(&scenario.line())?;
+    let refused = !scenario.already.is_empty()
+        && again.code == Some(1)
+        && again.stderr.contains(scenario.already)
+        && finished.is_empty();
+    if !again.ok() && !refused {
+        let line = scenario.command;
+        wrong.push(format!("{line} again: {again:?}, before: {finished:?}"));
+    }
+    if !repairs && refused || scenario.name == "adopt" {
+        // A refusal restores nothing; an adoption leaves the mounts to the repair, and says so.
+        repair(&mut wrong)?;
+    }
+    let times = if finished.is_empty() { 2 } else { 1 };
+    wrong.extend((scenario.end)(times));
+    // Foreign snapshots and the like are told, and are nothing to mend.
+    if was.how == How::Cut && !run_ezz("doctor")?.ok() {
+        wrong.push(format!("doctor: {}", said().trim_end()));
+    }
+    if was.how == How::Cut || !repairs {
+        wrong.extend(inspect::site(SITE));
+        epoch(was.epoch, &mut wrong);
+    }
+    say(&format!("judged in {} ms", begun.elapsed().as_millis()));
+    Ok(wrong)
+}
+
+/// The pool itself: every block as it was written.
+fn pool(wrong: &mut Vec<String>) -> Result<(), Failure> {
+    let status = sh("zpool scrub -w tank; zpool status -v tank")?;
+    if !status.contains("errors: No known data errors") || !status.contains("with 0 errors") {
+        wrong.push(format!("after a scrub: {status}"));
+    }
+    Ok(())
+}
+
+fn repair(wrong: &mut Vec<String>) -> Result<(), Failure> {
+    let ended = run_ezz("doctor --repair")?;
+    if !ended.ok() {
+        wrong.push(format!("doctor --repair: {ended:?}: {}", said().trim_end()));
+    }
+    Ok(())
+}
+
+/// The epoch is not smaller than before; whether there is a site with an epoch of its own.
+fn epoch(before: u64, wrong: &mut Vec<String>) -> bool {
+    let now = inspect::epoch(SITE);
+    if now.is_some_and(|now| now < before) {
+        wrong.push(format!("the epoch is {now:?}, and was {before}"));
+    }
+    now.is_some()
+}

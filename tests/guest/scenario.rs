@@ -1,0 +1,383 @@
+//! The scenarios: what is there before, which command is interrupted, and what has to be true
+//! afterwards. What is true of every site is the inspector's business, not theirs.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use crate::sys::{Failure, sh};
+
+/// A command and what is around it.
+pub struct Scenario {
+    pub name: &'static str,
+    /// Prepares the pool `tank`, once.
+    pub setup: &'static str,
+    /// Prepares the host after each boot.
+    pub boot: &'static str,
+    /// The words after `ezz`.
+    pub command: &'static str,
+    /// What a second run may say, once the first one had done all.
+    pub already: &'static str,
+    /// Whether the outcome is on the pool, so that a reboot does not end it.
+    pub durable: bool,
+    /// What must be true right after a cut, before any other command: all or nothing.
+    pub atomic: fn() -> Vec<String>,
+    /// What must be true when the command was done, so many times.
+    pub end: fn(times: u64) -> Vec<String>,
+    /// Back to what `setup` made, for many kills in one boot.
+    pub reset: &'static str,
+}
+
+/// A site with a made-up world as generation 1.
+const SITE: &str = r#"
+$EZZ -q init tank/ezz
+mkdir -p $OUT/w; cd $OUT/w
+mkdir -p usr/bin usr/sbin usr/lib usr/lib64 usr/share etc var/lib/dpkg var/lib/apt root home tmp dev proc sys run opt srv mnt media boot var/log var/cache var/tmp
+ln -s usr/bin bin; ln -s usr/sbin sbin; ln -s usr/lib lib; ln -s usr/lib64 lib64
+cp /bin/dash usr/bin/dash; cp /bin/dash usr/bin/su; chmod 4755 usr/bin/su; ln usr/bin/dash usr/bin/sh; cp /bin/true usr/bin/dpkg
+printf 'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian"\n' >usr/lib/os-release
+ln -s ../usr/lib/os-release etc/os-release
+echo 12.1 >etc/debian_version
+echo 'root:x:0:0:root:/root:/bin/sh' >etc/passwd
+echo 'root:*:19000:0:99999:7:::' >etc/shadow; chmod 640 etc/shadow
+: >var/lib/dpkg/status; chmod 1777 tmp var/tmp
+for d in 1 2 3 4 5 6; do mkdir usr/share/$d etc/$d; for f in a b c d e f g h i j k l; do echo $d$f >usr/share/$d/$f; echo $d$f >etc/$d/$f; done; done
+head -c 3000000 /dev/urandom >usr/share/large
+tar -cf $OUT/world.tar .; rm -rf $OUT/w; cd /
+"#;
+
+macro_rules! site_and {
+    ($more:literal) => {
+        concat!("__SITE__\n$EZZ -q install $OUT/world.tar\n", $more)
+    };
+}
+
+const NOTHING: fn() -> Vec<String> = Vec::new;
+
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "init",
+        setup: "true",
+        boot: "true",
+        command: "init tank/ezz",
+        already: "is a site already",
+        durable: true,
+        atomic: || {
+            let made = sh("zfs get -Hpo value,source ezz:format tank/ezz 2>/dev/null || true");
+            match made.as_deref() {
+                Ok("1\tlocal\n") => datasets_are(&["", "/basejail", "/newjail", "/jails"]),
+                Ok("" | "-\t-\n") => Vec::new(),
+                other => vec![format!("ezz:format is {other:?}")],
+            }
+        },
+        end: |_| datasets_are(&["", "/basejail", "/newjail", "/jails"]),
+        reset: "if zfs list tank/ezz >/dev/null 2>&1; then zfs destroy -r tank/ezz; fi; rm -rf /run/ezz",
+    },
+    Scenario {
+        name: "install",
+        setup: "__SITE__",
+        boot: "true",
+        command: "install $OUT/world.tar",
+        already: "",
+        durable: true,
+        atomic: NOTHING,
+        end: |times| sealed_are(times),
+        reset: "for n in $(zfs list -Hr -d1 -o name tank/ezz/basejail | sed 's,.*/,,' | grep -v basejail); do
+            umount /srv/jails/basejail/$n 2>/dev/null || true; for h in basejail newjail; do
+            zfs release ezz tank/ezz/$h/$n@$n 2>/dev/null || true; zfs destroy -r tank/ezz/$h/$n; rmdir /srv/jails/$h/$n 2>/dev/null || true; done; done
+            zfs inherit ezz:track:main tank/ezz/basejail; rm -f /srv/jails/basejail/tracks/main",
+    },
+    Scenario {
+        name: "install-debian",
+        setup: "$EZZ -q init tank/ezz",
+        boot: "true",
+        command: "install $WORLD",
+        already: "",
+        durable: true,
+        atomic: NOTHING,
+        end: |times| sealed_are(times),
+        reset: "false",
+    },
+    Scenario {
+        name: "create-one",
+        setup: site_and!(""),
+        boot: "true",
+        command: "create j01",
+        already: "exists already",
+        durable: true,
+        atomic: || all_or_none(1),
+        end: |_| jails_are(1, None),
+        reset: "[ ! -e /srv/jails/j01 ] || $EZZ -q delete j01 --yes",
+    },
+    Scenario {
+        name: "create-fifty",
+        setup: site_and!("$EZZ -q create other"),
+        boot: "true",
+        command: "create j{01..50}",
+        already: "exists already",
+        durable: true,
+        atomic: || all_or_none(50),
+        end: |_| jails_are(50, None),
+        reset: "[ ! -e /srv/jails/j01 ] || $EZZ -q delete j{01..50} --yes",
+    },
+    Scenario {
+        name: "create-quota",
+        setup: site_and!("$EZZ -q create other"),
+        boot: "true",
+        command: "create j{01..50} --quota 1G",
+        already: "exists already",
+        durable: true,
+        atomic: || all_or_none(50),
+        end: |_| jails_are(50, Some("1073741824")),
+        reset: "[ ! -e /srv/jails/j01 ] || $EZZ -q delete j{01..50} --yes",
+    },
+    Scenario {
+        name: "create-thick",
+        setup: site_and!(""),
+        boot: "true",
+        command: "create j{01..05} --thick --quota 1G",
+        already: "exists already",
+        durable: true,
+        atomic: || all_or_none(5),
+        end: |_| jails_are(5, Some("1073741824")),
+        reset: "[ ! -e /srv/jails/j01 ] || $EZZ -q delete j{01..05} --yes",
+    },
+    Scenario {
+        name: "delete-one",
+        setup: site_and!("$EZZ -q create j01 other; echo mine >/srv/jails/j01/root/file"),
+        boot: "true",
+        command: "delete j01 --yes",
+        already: "there is no jail j01",
+        durable: true,
+        atomic: || all_or_none(1),
+        end: |_| jails_are(0, None),
+        reset: "[ -e /srv/jails/j01 ] || $EZZ -q create j01",
+    },
+    Scenario {
+        name: "delete-fifty",
+        setup: site_and!("$EZZ -q create j{01..50} other"),
+        boot: "true",
+        command: "delete j{01..50} --yes",
+        already: "there is no jail j01",
+        durable: true,
+        atomic: || all_or_none(50),
+        end: |_| jails_are(0, None),
+        reset: "[ -e /srv/jails/j01 ] || $EZZ -q create j{01..50}",
+    },
+    Scenario {
+        name: "track",
+        setup: site_and!(""),
+        boot: "true",
+        command: "track create blue --generation 1",
+        already: "",
+        durable: true,
+        atomic: NOTHING,
+        end: |_| {
+            let link = fs::read_link("/srv/jails/basejail/tracks/blue").ok();
+            let right = link.as_deref() == Some("../1".as_ref());
+            if right { Vec::new() } else { vec![format!("the link of blue is {link:?}")] }
+        },
+        reset: "zfs inherit ezz:track:blue tank/ezz/basejail; rm -f /srv/jails/basejail/tracks/blue",
+    },
+    Scenario {
+        name: "adopt",
+        setup: site_and!(
+            "$EZZ -q create a b --quota 1G; $EZZ -q create big --thick
+            zfs snapshot -r tank/ezz@sent; zfs send -R tank/ezz@sent >$OUT/stream
+            for h in basejail newjail; do zfs release ezz tank/ezz/$h/1@1; done
+            for m in a b big basejail/1; do umount /srv/jails/$m; done; zfs destroy -r tank/ezz
+            zfs receive -u tank/ezz <$OUT/stream"
+        ),
+        boot: "true",
+        command: "--site tank/ezz doctor --adopt",
+        already: "",
+        durable: true,
+        atomic: || {
+            let sources = sh("zfs get -Hr -t filesystem -o source,property -s local,received all tank/ezz | awk '$2 ~ /^ezz:/ { print $1 }' | sort | uniq");
+            match sources.as_deref() {
+                Ok("local\n" | "received\n") => Vec::new(),
+                other => vec![format!("the adoption is neither done nor not: {other:?}")],
+            }
+        },
+        end: |_| {
+            let received = sh("zfs get -Hr -o name,property -s received all tank/ezz | grep ezz: || true");
+            match received.as_deref() {
+                Ok("") => Vec::new(),
+                other => vec![format!("received still: {other:?}")],
+            }
+        },
+        reset: "for m in a b big basejail/1; do umount /srv/jails/$m 2>/dev/null || true; done
+            for h in basejail newjail; do zfs release ezz tank/ezz/$h/1@1 2>/dev/null || true; done
+            zfs destroy -r tank/ezz; rmdir /srv/jails 2>/dev/null || true; zfs receive -u tank/ezz <$OUT/stream",
+    },
+    Scenario {
+        name: "repair",
+        setup: site_and!(""),
+        boot: r#"
+            $EZZ -q create a half; zfs set ezz:seq=8 tank/ezz
+            zfs release ezz tank/ezz/newjail/1@1
+            ln -sfn ../9 /srv/jails/basejail/tracks/main
+            umount /srv/jails/basejail/1; umount /srv/jails/a; chmod 755 /srv/jails
+            for n in 7 8; do zfs create -u -o readonly=off tank/ezz/basejail/$n; zfs create -u -o canmount=noauto tank/ezz/newjail/$n; done
+            zfs set ezz:jail='{"kind":"thin","base":{"track":"main"},"skel":1,"hostname":"half","network":"host","todo":[{"quota":1073741824}]}' tank/ezz/jails/half
+            d=/var/log/ezz/$(zfs get -Hpo value ezz:id tank/ezz); mkdir -p $d; : >$d/gone.log"#,
+        command: "doctor --repair",
+        already: "",
+        durable: true,
+        atomic: NOTHING,
+        end: |_| match sh("zfs get -Hpo value quota tank/ezz/jails/half").as_deref() {
+            Ok("1073741824\n") => Vec::new(),
+            other => vec![format!("the quota of half is {other:?}")],
+        },
+        reset: "$EZZ -q delete a half --yes",
+    },
+    Scenario {
+        name: "start",
+        setup: "__GOLDEN__ $EZZ -q create a b",
+        boot: "true",
+        command: "start a b",
+        already: "",
+        durable: false,
+        atomic: NOTHING,
+        end: |_| running_are(&["a", "b"]),
+        reset: "$EZZ -q stop a b",
+    },
+    Scenario {
+        name: "stop",
+        setup: "__GOLDEN__ $EZZ -q create a b",
+        boot: "$EZZ -q start a b",
+        command: "stop a b",
+        already: "",
+        durable: false,
+        atomic: NOTHING,
+        end: |_| running_are(&[]),
+        reset: "true",
+    },
+];
+
+impl Scenario {
+    /// The script that prepares the pool. What needs a real world starts on the golden image.
+    pub fn prepares(&self) -> String {
+        self.setup
+            .replace("__SITE__", SITE)
+            .replace("__GOLDEN__", "")
+    }
+
+    /// The words after `ezz`, with the real world's path.
+    pub fn line(&self) -> String {
+        let world = std::env::var("EZZ_LAB_WORLD").unwrap_or_default();
+        self.command.replace("$WORLD", &world)
+    }
+}
+
+fn complain(so: bool, what: String) -> Vec<String> {
+    if so { Vec::new() } else { vec![what] }
+}
+
+fn lines(script: &str) -> Result<Vec<String>, Failure> {
+    Ok(sh(script)?.lines().map(str::to_owned).collect())
+}
+
+fn datasets_are(below: &[&str]) -> Vec<String> {
+    let mut wanted: Vec<String> = below.iter().map(|name| format!("tank/ezz{name}")).collect();
+    wanted.sort();
+    let found = lines("zfs list -Hr -o name tank/ezz | sort").unwrap_or_default();
+    complain(
+        found == wanted,
+        format!("there are {found:?}, not {wanted:?}"),
+    )
+}
+
+/// So many sealed generations, and the track on the first.
+fn sealed_are(times: u64) -> Vec<String> {
+    let script = "zfs get -Hrpo name -t snapshot -s local ezz:sealed tank/ezz/basejail | sort";
+    let sealed = match lines(script) {
+        Ok(sealed) => sealed,
+        Err(Failure(why)) => return vec![why],
+    };
+    let mut wrong = complain(
+        sealed.len() as u64 == times,
+        format!("{times} were to be sealed, and there are {sealed:?}"),
+    );
+    let track = sh("zfs get -Hpo value ezz:track:main tank/ezz/basejail").unwrap_or_default();
+    let first = sealed.first().and_then(|name| name.rsplit_once('@'));
+    let current = first.is_some_and(|(_, n)| track.contains(&format!("\"current\":{n},")));
+    if !current {
+        wrong.push(format!("the track is {track}, and sealed are {sealed:?}"));
+    }
+    wrong
+}
+
+/// The jails of the command: name, `ezz:jail`, quota.
+fn jails() -> Result<BTreeMap<String, (String, String)>, Failure> {
+    let rows = lines("zfs get -Hrp -d1 -o name,property,value ezz:jail,quota tank/ezz/jails")?;
+    let mut jails: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for row in &rows {
+        let mut columns = row.splitn(3, '\t');
+        let (name, property) = (columns.next().unwrap_or_default(), columns.next());
+        let value = columns.next().unwrap_or_default().to_owned();
+        let Some(name) = name.strip_prefix("tank/ezz/jails/j") else {
+            continue;
+        };
+        let jail = jails.entry(format!("j{name}")).or_default();
+        match property {
+            Some("quota") => jail.1 = value,
+            _ => jail.0 = value,
+        }
+    }
+    Ok(jails)
+}
+
+/// All jails of the command, or none; all with something left to do, or none. While its intent is
+/// there a batch does not count, and what there is of it is debris.
+fn all_or_none(count: usize) -> Vec<String> {
+    let intents = "zfs get -Hpo property all tank/ezz/jails | grep -c ^ezz:intent: || true";
+    let (jails, intents) = match (jails(), sh(intents)) {
+        (Ok(jails), Ok(intents)) => (jails, intents),
+        (Err(Failure(why)), _) | (_, Err(Failure(why))) => return vec![why],
+    };
+    if intents != "0\n" {
+        return Vec::new();
+    }
+    let found = jails.len();
+    let unfinished = jails
+        .values()
+        .filter(|(config, _)| config.contains("\"todo\""))
+        .count();
+    let mut wrong = complain(
+        found == 0 || found == count,
+        format!("not atomic: {found} of {count} jails are there"),
+    );
+    if unfinished != 0 && unfinished != found {
+        wrong.push(format!(
+            "not atomic: {unfinished} of {found} jails have something to do"
+        ));
+    }
+    wrong
+}
+
+fn jails_are(count: usize, quota: Option<&str>) -> Vec<String> {
+    match jails() {
+        Ok(jails) => {
+            let without = jails
+                .values()
+                .filter(|(_, is)| quota.is_some_and(|quota| is != quota))
+                .count();
+            let so = jails.len() == count && without == 0;
+            complain(
+                so,
+                format!("{} of {count} jails, {without} without quota", jails.len()),
+            )
+        }
+        Err(Failure(why)) => vec![why],
+    }
+}
+
+/// Which jails run, by the processes in their cgroups.
+fn running_are(wanted: &[&str]) -> Vec<String> {
+    let script = "for f in /sys/fs/cgroup/ezz/*/*/cgroup.procs /sys/fs/cgroup/ezz/*/*/*/cgroup.procs; do
+        [ ! -e $f ] || [ -z \"$(cat $f 2>/dev/null)\" ] || echo $f; done | cut -d/ -f7 | grep -v ^_ | sort -u || true";
+    match lines(script) {
+        Ok(found) => complain(found == wanted, format!("{found:?} run, not {wanted:?}")),
+        Err(Failure(why)) => vec![why],
+    }
+}

@@ -1,0 +1,339 @@
+//! Pools and quotas without room: what is refused leaves nothing, and the way out works.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::*;
+
+/// What lies on the pool and takes its room.
+const FILL: &str = "/fill";
+
+/// A pool that is small enough to be filled.
+fn pool(size: &str) {
+    sh(&format!(
+        "set -e; truncate -s {size} /run/lab/tiny.img
+         zpool create -f -O compression=off -O atime=off tiny /run/lab/tiny.img
+         zfs create -o mountpoint={FILL} tiny/fill"
+    ))
+    .ok();
+}
+
+fn tiny(args: &[&str]) -> Ended {
+    ezz(&[&["--site", "tiny/ezz"], args].concat())
+}
+
+fn init() -> Ended {
+    ezz(&["init", "tiny/ezz", "--directory", "/srv/tiny"])
+}
+
+/// Writes files of a size until there is no room for one more; gives how many.
+fn write(prefix: &str, size: usize) -> usize {
+    let content = vec![0x5a; size];
+    let mut written = 0;
+    loop {
+        let path = format!("{FILL}/{prefix}{written:05}");
+        if fs::write(&path, &content).is_err() {
+            // It is there without its content, or not at all.
+            let _ = fs::remove_file(&path);
+            return written;
+        }
+        written += 1;
+    }
+}
+
+/// Fills the pool: to the last block that is not kept for administration.
+fn fill() {
+    for (round, size) in [1 << 20, 1 << 20, 64 << 10, 64 << 10, 4 << 10, 4 << 10]
+        .into_iter()
+        .enumerate()
+    {
+        write(&format!("{round}-"), size);
+        settle();
+    }
+}
+
+/// What was freed is free, and what was written is counted.
+fn settle() {
+    sh("for i in 1 2 3 4; do zpool sync tiny; done").ok();
+}
+
+/// Removes `count` of the files of 64 KiB.
+fn free(count: usize) {
+    let mut files: Vec<_> = fs::read_dir(FILL)
+        .expect("there")
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.metadata().is_ok_and(|found| found.len() == 64 << 10))
+        .collect();
+    files.sort();
+    for path in files.iter().rev().take(count) {
+        fs::remove_file(path).expect("a file can be removed from a full pool");
+    }
+    settle();
+}
+
+/// All of it.
+fn empty() {
+    sh(&format!("find {FILL} -type f -delete")).ok();
+    settle();
+}
+
+/// The pool without what every attempt counts up.
+fn content() -> String {
+    everything_of("tiny")
+        .lines()
+        .filter(|line| !line.contains("ezz:seq") && !line.contains("ezz:epoch"))
+        .filter(|line| !line.contains("tiny/fill"))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+#[test]
+fn an_init_without_room_leaves_nothing() {
+    pool("192M");
+    // Files of 64 KiB only: each gives as much back.
+    write("x", 64 << 10);
+    settle();
+    fill();
+    let before = everything_of("tiny");
+    let around = surroundings();
+    let mut refused = 0;
+    loop {
+        let told = init();
+        if told.code == 0 {
+            break;
+        }
+        let told = told.refused(1, "No space left on device");
+        assert!(told.stderr.contains("zfs list -o space"), "{told:#?}");
+        assert_eq!(everything_of("tiny"), before);
+        assert_eq!(surroundings().lines().count(), around.lines().count());
+        refused += 1;
+        assert!(refused < 80, "{told:#?}");
+        free(1);
+    }
+    assert!(refused > 0, "the pool was not full");
+    tiny(&["list"]).ok();
+    assert_eq!(property("tiny/ezz", "ezz:epoch"), "1");
+}
+
+/// A world whose skeleton is much larger than the steps in which room is given back, so that it is
+/// sure to be what does not fit: how much a pool counts for what is not written yet differs each time.
+fn world() -> String {
+    let tar = small_world(Path::new("/tmp/mid"), "12.1");
+    sh("set -e; cd /tmp/mid; mkdir etc/many
+        for i in $(seq 16); do head -c 262144 /dev/urandom >etc/many/f$i; done
+        for i in $(seq 40); do echo $i >usr/share/a-file-with-a-long-name-for-the-manifest-$i; done
+        head -c 1M /dev/urandom >usr/share/big; tar -cf /tmp/mid.tar .")
+    .ok();
+    tar.display().to_string()
+}
+
+/// Whether it was writing the skeleton that failed; a copy is named by what was to be copied.
+fn in_skeleton(told: &str) -> bool {
+    told.contains("/newjail/") || told.contains("cannot write the copy of")
+}
+
+fn in_base(told: &str) -> bool {
+    told.contains("/basejail/") && !in_skeleton(told)
+}
+
+#[test]
+fn an_install_without_room_leaves_nothing_wherever_it_fails() {
+    pool("192M");
+    init().ok();
+    let world = world();
+    write("x", 64 << 10);
+    settle();
+    fill();
+    let before = content();
+    let around = surroundings();
+    let mut failures = Vec::new();
+    loop {
+        let told = tiny(&["-q", "install", &world]);
+        if told.code == 0 {
+            break;
+        }
+        assert_eq!(told.code, 1, "{told:#?}");
+        assert!(told.stderr.contains("hint: "), "{told:#?}");
+        assert!(
+            !told.stderr.contains("could not be cleared away"),
+            "{told:#?}"
+        );
+        assert_eq!(content(), before, "{told:#?}");
+        assert_eq!(surroundings(), around, "{told:#?}");
+        failures.push(told.stderr);
+        assert!(failures.len() < 90, "{failures:#?}");
+        free(32);
+    }
+    assert!(
+        failures.iter().any(|told| in_base(told)),
+        "not in the base: {failures:#?}"
+    );
+    assert!(
+        failures.iter().any(|told| in_skeleton(told)),
+        "not in the skeleton: {failures:#?}"
+    );
+    let sealed = tiny(&["worlds", "list", "--json"]).ok().json();
+    assert_eq!(sealed.len(), 1, "{sealed:?}");
+    tiny(&["worlds", "verify", &sealed[0]["generation"].to_string()]).ok();
+    empty();
+    tiny(&["create", "a"]).ok();
+    tiny(&["doctor"]).ok();
+}
+
+/// Down to the part of the pool that is kept for administration, jails are not made, and
+/// everything that gives room back works.
+#[test]
+fn on_a_full_pool_jails_can_be_deleted_and_tracks_made() {
+    pool("192M");
+    init().ok();
+    small_world(Path::new("/tmp/small"), "12.1");
+    tiny(&["install", "/tmp/small.tar"]).ok();
+    tiny(&["create", "d{1..3}", "--quota", "10M"]).ok();
+    write("x", 64 << 10);
+    settle();
+    fill();
+    let before = everything_of("tiny");
+    for create in [
+        &["create", "a"][..],
+        &["create", "a", "--quota", "1G"],
+        &["create", "a", "--thick"],
+        &["create", "a{01..40}"],
+    ] {
+        tiny(create).refused(1, "free space");
+        assert_eq!(everything_of("tiny"), before, "{create:?}");
+    }
+    tiny(&["list"]).ok();
+    tiny(&["track", "create", "new"]).ok();
+    sh("umount /srv/tiny/d1; zfs release ezz tiny/ezz/basejail/1@1").ok();
+    tiny(&["doctor", "--repair"]).ok();
+    assert!(mounted_at("/srv/tiny/d1").is_some());
+    tiny(&["delete", "d1", "--yes"]).ok();
+    assert!(!exists("tiny/ezz/jails/d1"));
+    // Little by little: each amount of room makes all of it or nothing.
+    let mut refused = 0;
+    loop {
+        let told = tiny(&["create", "q1", "q2", "--quota", "1M"]);
+        if told.code == 0 {
+            break;
+        }
+        assert_eq!(told.code, 1, "{told:#?}");
+        assert!(told.stderr.contains("hint: "), "{told:#?}");
+        assert!(
+            !exists("tiny/ezz/jails/q1") && !exists("tiny/ezz/jails/q2"),
+            "{told:#?}"
+        );
+        refused += 1;
+        assert!(refused < 40, "{told:#?}");
+        free(1);
+    }
+    assert!(refused > 0);
+    assert_eq!(property("tiny/ezz/jails/q2", "quota"), "1048576");
+    tiny(&["delete", "d2", "d3", "q1", "q2", "--yes"]).ok();
+    empty();
+    tiny(&["create", "a{01..40}"]).ok();
+    tiny(&["doctor"]).ok();
+}
+
+/// Below half of what is kept for administration not even a property can be set, so nothing can be
+/// recorded. It is made by keeping more (spa_slop_shift), as writing never gets there.
+#[test]
+fn below_what_is_kept_for_administration_nothing_changes() {
+    pool("640M");
+    init().ok();
+    small_world(Path::new("/tmp/small"), "12.1");
+    tiny(&["install", "/tmp/small.tar"]).ok();
+    tiny(&["create", "d1", "d2"]).ok();
+    fill();
+    sh("zfs release ezz tiny/ezz/basejail/1@1; umount /srv/tiny/d2").ok();
+    let shift = "/sys/module/zfs/parameters/spa_slop_shift";
+    let usual = fs::read_to_string(shift).expect("a parameter");
+    fs::write(shift, "1").expect("set");
+    let before = everything_of("tiny");
+    let around = surroundings();
+    for change in [
+        &["create", "a"][..],
+        &["track", "create", "new"],
+        &["delete", "d1", "--yes"],
+        &["install", "/tmp/small.tar"],
+    ] {
+        tiny(change).refused(1, "space");
+        assert_eq!(everything_of("tiny"), before, "{change:?}");
+        assert_eq!(surroundings(), around, "{change:?}");
+    }
+    tiny(&["doctor", "--repair"]).refused(1, "No space left on device");
+    assert_eq!(everything_of("tiny"), before);
+    for look in [&["list"][..], &["show", "d1"], &["worlds", "verify", "1"]] {
+        tiny(look).ok();
+    }
+    assert_eq!(tiny(&["doctor"]).code, 1, "the hold is missing");
+    fs::write(shift, usual).expect("set");
+    tiny(&["delete", "d1", "--yes"]).ok();
+    tiny(&["doctor", "--repair"]).ok();
+    empty();
+    tiny(&["create", "a"]).ok();
+}
+
+#[test]
+fn a_quota_on_the_site_or_on_its_jails_is_kept_and_named() {
+    pool("192M");
+    init().ok();
+    small_world(Path::new("/tmp/small"), "12.1");
+    tiny(&["install", "/tmp/small.tar"]).ok();
+    tiny(&["create", "d1", "d2"]).ok();
+    // All that the jails may have is in one of them.
+    sh("zfs set quota=4M tiny/ezz/jails; dd if=/dev/zero of=/srv/tiny/d1/fill bs=64k 2>/dev/null; zpool sync tiny").ok();
+    let before = everything_of("tiny");
+    let made = tiny(&["create", "a", "b"]);
+    if made.code == 0 {
+        // A clone takes nothing by itself, so it may fit.
+        tiny(&["delete", "a", "b", "--yes"]).ok();
+    } else {
+        made.refused(1, "quota");
+        assert_eq!(everything_of("tiny"), before);
+    }
+    tiny(&["delete", "d1", "--yes"]).ok();
+    sh("zfs set quota=none tiny/ezz/jails").ok();
+    // And the site's own.
+    sh("zfs set quota=$(($(zfs get -Hpo value used tiny/ezz) + 1000)) tiny/ezz").ok();
+    let before = content();
+    let around = surroundings();
+    tiny(&["create", "a"]).refused(1, "free space");
+    tiny(&["install", "/tmp/small.tar"]).refused(1, "quota");
+    assert_eq!(content(), before);
+    assert_eq!(surroundings(), around);
+    tiny(&["track", "create", "new"]).ok();
+    tiny(&["delete", "d2", "--yes"]).ok();
+    sh("zfs set quota=none tiny/ezz").ok();
+    tiny(&["install", "/tmp/small.tar"]).ok();
+    tiny(&["create", "a", "b"]).ok();
+    tiny(&["doctor"]).ok();
+}
+
+/// The files of a jail are written at its start: where there is no room it does not start, and
+/// nothing of it is left; what runs goes on, and can be stopped and deleted.
+#[test]
+fn a_jail_does_not_start_without_room() {
+    crate::support::init();
+    install_runnable(SITE);
+    ezz(&["create", "a"]).ok();
+    ezz(&["create", "b", "c", "--start"]).ok();
+    // What a filesystem reserves is nobody else's: the quickest way to a full pool.
+    sh("set -e; zfs create -o mountpoint=none tank/filler; zpool sync tank; sleep 6; zpool sync tank
+        zfs set refreservation=$(zfs get -Hpo value available tank) tank/filler
+        for size in 64k 4k 512; do dd if=/dev/urandom of=/srv/jails/b/fill-$size bs=$size 2>/dev/null || true; zpool sync tank; done").ok();
+    let before = everything();
+    let around = surroundings();
+    let told = ezz(&["start", "a"]).refused(1, "No space left on device");
+    assert!(told.stderr.contains("zfs list -o space"), "{told:#?}");
+    assert_eq!(everything(), before);
+    assert_eq!(surroundings(), around, "nothing is left of the start");
+    ezz(&["create", "d", "--start"]).refused(1, "free space");
+    assert_eq!(ezz(&["exec", "b", "--", "id", "-u"]).ok().stdout, "0\n");
+    ezz(&["stop", "b"]).ok();
+    ezz(&["start", "b"]).ok();
+    ezz(&["delete", "c", "--yes"]).ok();
+    sh("zfs destroy tank/filler").ok();
+    ezz(&["start", "a"]).ok();
+    ezz(&["doctor"]).ok();
+}

@@ -1,0 +1,137 @@
+//! The inspector itself: it finds each thing that is not right.
+
+use crate::inspect;
+use crate::support::*;
+
+#[track_caller]
+fn finds(wanted: &str) {
+    let found = inspect::site(SITE);
+    assert!(
+        found.iter().any(|what| what.contains(wanted)),
+        "no {wanted:?}: {found:#?}"
+    );
+}
+
+/// What to break, how it is told, and the way back.
+const BROKEN: &[(&str, &str, &str)] = &[
+    (
+        "zfs set ezz:track:x='{\"current\":9}' tank/ezz/basejail",
+        "track x: its current is 9, which is not sealed",
+        "zfs inherit ezz:track:x tank/ezz/basejail",
+    ),
+    (
+        "zfs set readonly=off tank/ezz/basejail/2",
+        "tank/ezz/basejail/2: readonly is",
+        "zfs inherit readonly tank/ezz/basejail/2",
+    ),
+    (
+        "zfs release ezz tank/ezz/newjail/2@2",
+        "tank/ezz/newjail/2@2: it is not held",
+        "zfs hold ezz tank/ezz/newjail/2@2",
+    ),
+    (
+        "mkdir /tmp/skel; mount -t zfs -o zfsutil tank/ezz/newjail/2 /tmp/skel; : >/tmp/skel/x; umount /tmp/skel",
+        "generation 2: written@2 of its halves is",
+        "zfs rollback tank/ezz/newjail/2@2",
+    ),
+    (
+        "mount -o remount,rw /srv/jails/basejail/2; chmod 4777 /srv/jails/basejail/2/usr/bin/su; zpool sync",
+        "generation 2: ./usr/bin/su: mode is",
+        "umount /srv/jails/basejail/2; zfs rollback tank/ezz/basejail/2@2; ezz -q doctor --repair",
+    ),
+    (
+        "zfs create -u tank/ezz/basejail/7",
+        "generation 7: it was never sealed",
+        "zfs destroy tank/ezz/basejail/7",
+    ),
+    (
+        "zfs create -u tank/ezz/other",
+        "tank/ezz/other: an orphan",
+        "zfs destroy tank/ezz/other",
+    ),
+    (
+        "zfs set ezz:intent:x:0=y tank/ezz/jails",
+        "the intent ezz:intent:x:0 is left",
+        "zfs inherit ezz:intent:x:0 tank/ezz/jails",
+    ),
+    (
+        "zfs clone tank/ezz/newjail/2@2 tank/ezz/jails/half",
+        "tank/ezz/jails/half: it has no ezz:jail of its own",
+        "zfs destroy tank/ezz/jails/half",
+    ),
+    (
+        "zfs set ezz:jail='{\"kind\":\"thin\",\"base\":{\"pin\":2},\"skel\":2,\"hostname\":\"a\"}' tank/ezz/jails/a",
+        "is a clone of tank/ezz/newjail/1@1, not of tank/ezz/newjail/2@2",
+        "zfs set ezz:jail='{\"kind\":\"thin\",\"base\":{\"track\":\"main\"},\"skel\":1,\"hostname\":\"a\",\"network\":\"host\"}' tank/ezz/jails/a",
+    ),
+    (
+        "umount /srv/jails/a",
+        "tank/ezz/jails/a is not mounted",
+        "ezz -q doctor --repair",
+    ),
+    (
+        "mount -o remount,dev /srv/jails/a",
+        "without nodev",
+        "mount -o remount,nodev /srv/jails/a",
+    ),
+    (
+        "chmod 755 /srv/jails",
+        "/srv/jails: mode 755",
+        "chmod 700 /srv/jails",
+    ),
+    (
+        "mkdir /srv/jails/gone",
+        "/srv/jails/gone: a directory without a jail",
+        "rmdir /srv/jails/gone",
+    ),
+    (
+        "ln -sfn ../2 /srv/jails/basejail/tracks/main",
+        "track main: its link is",
+        "ln -sfn ../1 /srv/jails/basejail/tracks/main",
+    ),
+    (
+        "ln -s ../1 /srv/jails/basejail/tracks/no",
+        "tracks/no: a link without a track",
+        "rm /srv/jails/basejail/tracks/no",
+    ),
+    (
+        "zfs set ezz:seq=1 tank/ezz",
+        "ezz:seq is 1, and there is generation 2",
+        "zfs set ezz:seq=2 tank/ezz",
+    ),
+    (
+        "zfs set ezz:epoch=x tank/ezz",
+        "tank/ezz: ezz:epoch is",
+        "zfs set ezz:epoch=9 tank/ezz",
+    ),
+];
+
+#[test]
+fn each_thing_that_is_not_right_is_found() {
+    init();
+    install_small();
+    install_small();
+    ezz(&["create", "a"]).ok();
+    for (damage, told, back) in BROKEN {
+        sh(&format!("set -e; {damage}")).ok();
+        finds(told);
+        let path = std::path::Path::new(EZZ).parent().expect("a directory");
+        sh(&format!("PATH={}:$PATH; {back}", path.display())).ok();
+        assert_eq!(inspect::site(SITE), [""; 0], "after {back}");
+    }
+}
+
+/// A process in a jail's cgroup, and what the host keeps, without a jail.
+#[test]
+fn what_the_host_has_without_a_jail_is_found() {
+    init();
+    let id = property(SITE, "ezz:id");
+    sh(&format!(
+        "set -e; mkdir -p /sys/fs/cgroup/ezz/{short}/ghost /run/ezz/{id}/jails/ghost
+         sh -c 'echo $$ >/sys/fs/cgroup/ezz/{short}/ghost/cgroup.procs; exec sleep 100' >/dev/null 2>&1 &",
+        short = &id[..8]
+    ))
+    .ok();
+    finds("of ghost, and there is no such jail");
+    finds("jails/ghost: kept of a jail that is not there");
+}

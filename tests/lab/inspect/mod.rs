@@ -1,0 +1,110 @@
+//! The inspector: looks at a site from the outside, and says which invariants are broken.
+//!
+//! It asks `zfs`, the mount table, `/proc` and the files, and computes what it compares by itself:
+//! neither ezz's library nor anything that ezz printed. Tests of the lab call it in the guest; the
+//! program `lab-guest` (tests/guest) calls it after a power cut. Must not be here: what a scenario
+//! expects, and any repair.
+
+mod host;
+mod pool;
+mod tree;
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// When an invariant has to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// At any moment, also right after a kill or a power cut.
+    Always,
+    /// After the next command or `doctor --repair`, while nothing else is at work.
+    Settled,
+}
+
+/// What was found, in the order in which it was looked at.
+#[derive(Debug, Default)]
+struct Found {
+    list: Vec<(When, String)>,
+}
+
+impl Found {
+    fn always(&mut self, what: impl Into<String>) {
+        self.list.push((When::Always, what.into()));
+    }
+
+    fn settled(&mut self, what: impl Into<String>) {
+        self.list.push((When::Settled, what.into()));
+    }
+}
+
+/// All violations on a site where no ezz is at work and debris was cleared away.
+pub fn site(site: &str) -> Vec<String> {
+    look(site).list.into_iter().map(|(_, what)| what).collect()
+}
+
+/// Violations of what must hold at any moment, also before the first command after a cut.
+pub fn at_any_moment(site: &str) -> Vec<String> {
+    let found = look(site).list.into_iter();
+    found
+        .filter(|(when, _)| *when == When::Always)
+        .map(|(_, what)| what)
+        .collect()
+}
+
+/// The epoch of a site; none if it has none of its own, or one that is no number.
+pub fn epoch(site: &str) -> Option<u64> {
+    let text = run("zfs", &["get", "-Hpo", "value,source", "ezz:epoch", site]).ok()?;
+    let (value, source) = text.trim_end().split_once('\t')?;
+    value.parse().ok().filter(|_| source == "local")
+}
+
+fn look(site: &str) -> Found {
+    let mut found = Found::default();
+    match pool::read(site) {
+        Err(why) => found.always(why),
+        Ok(rows) => {
+            let seen = pool::check(&rows, &mut found);
+            host::check(&seen, &mut found);
+            tree::check(&seen, &mut found);
+        }
+    }
+    found
+}
+
+/// What the checks of the pool have understood, for those of the host and the files.
+#[derive(Debug)]
+struct Seen {
+    site: String,
+    /// The first part of `ezz:id` and the whole.
+    id: String,
+    directory: PathBuf,
+    /// Sealed generations with the SHA-256 of their manifest.
+    sealed: Vec<(u32, String)>,
+    /// All generations that have a dataset.
+    numbers: Vec<u32>,
+    /// Tracks with what they have as current.
+    tracks: Vec<(String, Option<u32>)>,
+    jails: Vec<String>,
+}
+
+/// Runs a program to its end; its output, or what it complained of.
+fn run(program: &str, args: &[&str]) -> Result<String, String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the inspector uses nothing of ezz"
+    )]
+    let output = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("cannot start {program}: {error}"))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!(
+        "{program} {}: {}: {}",
+        args.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim_end()
+    ))
+}

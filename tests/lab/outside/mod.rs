@@ -1,0 +1,43 @@
+//! Tests that run on the host and drive the lab, because they pull the plug of a guest.
+//!
+//! A test is one scenario of tests/guest/scenario.rs: its pool is prepared once on a disk image;
+//! the command is measured once; then each cut has a copy of that image, a moment from a seed, and
+//! a second boot in which `lab-guest` judges what is left. `EZZ_CUTS` is how many cuts a scenario
+//! gets (1), `EZZ_CUT_SEED` the seed of the first, the next ones count up. `EZZ_SOAK` names a
+//! directory for a record of each cut; a cut that has one is not made again.
+
+mod harness;
+
+macro_rules! scenarios {
+    ($($test:ident: $name:literal,)*) => {
+        mod cut {
+            $(#[test]
+            fn $test() {
+                super::harness::cuts($name);
+            })*
+        }
+        const NAMES: &[&str] = &[$($name),*];
+    };
+}
+
+scenarios! {
+    init: "init",
+    install: "install",
+    install_debian: "install-debian",
+    create_one: "create-one",
+    create_fifty: "create-fifty",
+    create_quota: "create-quota",
+    create_thick: "create-thick",
+    delete_one: "delete-one",
+    delete_fifty: "delete-fifty",
+    track: "track",
+    adopt: "adopt",
+    repair: "repair",
+    start: "start",
+    stop: "stop",
+}
+
+#[test]
+fn every_scenario_has_a_test() {
+    assert_eq!(harness::scenarios(), NAMES);
+}

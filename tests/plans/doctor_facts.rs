@@ -1,0 +1,504 @@
+//! `doctor`: what it makes of properties, mounts, directories and snapshots.
+
+use std::path::PathBuf;
+
+use ezz::model::{Base, JailConfig, JailState, Kind};
+use ezz::name::GenerationId;
+use ezz::plan::doctor::{
+    Dataset, Diagnosis, Entry, EntryKind, Facts, Mount, Setting, Severity, Snapshot, What, diagnose,
+};
+
+use super::doctor::{diagnosed, findings, healthy};
+use super::inventory::*;
+
+/// A site with a jail `a`, and facts of all kinds, none of them odd.
+fn looked_at() -> (Built, Facts) {
+    let site = installed().thin("a");
+    let mut facts = healthy(&site);
+    for (name, own) in [
+        ("tank/ezz", &["mountpoint=/srv/jails"][..]),
+        ("tank/ezz/basejail", &["canmount=off", "readonly=on"]),
+        ("tank/ezz/basejail/1", &["readonly=on"]),
+        ("tank/ezz/newjail", &["canmount=off"]),
+        ("tank/ezz/newjail/1", &["canmount=noauto"]),
+        ("tank/ezz/jails", &["canmount=off"]),
+        (
+            "tank/ezz/jails/a",
+            &["mountpoint=/srv/jails/a", "ezz:jail={}"],
+        ),
+    ] {
+        let below = name.strip_prefix("tank/ezz").expect("below");
+        let mut dataset = Dataset::new();
+        let mountpoint = format!("mountpoint=/srv/jails{below}");
+        let usual = [
+            "canmount=on",
+            "readonly=off",
+            "sync=standard",
+            "devices=off",
+            "setuid=on",
+            "exec=on",
+            "sharenfs=off",
+            "sharesmb=off",
+            &mountpoint,
+        ];
+        for pair in usual.iter().chain(own) {
+            let (property, value) = pair.split_once('=').expect("a pair");
+            dataset.insert(property.to_owned(), setting(value, false));
+        }
+        facts.datasets.insert(name.to_owned(), dataset);
+    }
+    for half in ["basejail", "newjail"] {
+        let name = format!("tank/ezz/{half}/1@1");
+        let snapshot = Snapshot {
+            sealed: true,
+            holds: 1,
+        };
+        facts.snapshots.insert(name, snapshot);
+    }
+    facts.mounts = vec![
+        mount("tank/ezz", "/srv/jails", false),
+        mount("tank/ezz/basejail/1", "/srv/jails/basejail/1", true),
+        mount("tank/ezz/jails/a", "/srv/jails/a", false),
+    ];
+    for (path, kind) in [
+        ("basejail", EntryKind::Full),
+        ("newjail", EntryKind::Full),
+        ("basejail/tracks", EntryKind::Full),
+        ("basejail/1", EntryKind::Full),
+        ("newjail/1", EntryKind::Empty),
+    ] {
+        facts.entries.push(entry(path, kind));
+    }
+    (site, facts)
+}
+
+fn setting(value: &str, own: bool) -> Setting {
+    Setting {
+        value: value.to_owned(),
+        own,
+    }
+}
+
+fn mount(source: &str, target: &str, read_only: bool) -> Mount {
+    Mount {
+        source: source.to_owned(),
+        whole: true,
+        target: PathBuf::from(target),
+        read_only,
+        nodev: true,
+    }
+}
+
+fn entry(path: &str, kind: EntryKind) -> Entry {
+    Entry {
+        path: PathBuf::from("/srv/jails").join(path),
+        kind,
+    }
+}
+
+/// The only finding.
+#[track_caller]
+fn only(diagnosis: &Diagnosis) -> (What, Severity, &str) {
+    match diagnosis.findings.as_slice() {
+        [one] => (one.kind, one.severity, one.object.as_str()),
+        _ => panic!("{:#?}", findings(diagnosis)),
+    }
+}
+
+#[test]
+fn a_site_that_was_looked_at_closely_is_healthy() {
+    let (site, facts) = looked_at();
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(findings(&diagnosis), [""; 0]);
+    assert!(diagnosis.plan.steps.is_empty());
+}
+
+#[test]
+fn properties_that_endanger_the_host_are_broken_and_others_told() {
+    for (dataset, property, value, kind, severity) in [
+        (
+            "tank/ezz/jails/a",
+            "devices",
+            "on",
+            What::PropertyDangerous,
+            Severity::Broken,
+        ),
+        (
+            "tank/ezz",
+            "sharenfs",
+            "on",
+            What::PropertyDangerous,
+            Severity::Broken,
+        ),
+        (
+            "tank/ezz/jails/a",
+            "mountpoint",
+            "/home/a",
+            What::PropertyDangerous,
+            Severity::Broken,
+        ),
+        (
+            "tank/ezz/basejail/1",
+            "readonly",
+            "off",
+            What::PropertyDangerous,
+            Severity::Broken,
+        ),
+        (
+            "tank/ezz/basejail/1",
+            "sync",
+            "disabled",
+            What::PropertyChanged,
+            Severity::Info,
+        ),
+        (
+            "tank/ezz/newjail/1",
+            "canmount",
+            "on",
+            What::PropertyChanged,
+            Severity::Info,
+        ),
+        (
+            "tank/ezz/jails/a",
+            "canmount",
+            "off",
+            What::PropertyChanged,
+            Severity::Info,
+        ),
+        (
+            "tank/ezz/jails/a",
+            "exec",
+            "off",
+            What::PropertyChanged,
+            Severity::Info,
+        ),
+        (
+            "tank/ezz/jails",
+            "canmount",
+            "on",
+            What::PropertyChanged,
+            Severity::Info,
+        ),
+    ] {
+        let (site, mut facts) = looked_at();
+        let settings = facts.datasets.get_mut(dataset).expect("it is there");
+        settings.insert(property.to_owned(), setting(value, true));
+        let diagnosis = diagnosed(&site, &facts);
+        assert_eq!(only(&diagnosis), (kind, severity, dataset), "{property}");
+        assert!(diagnosis.plan.steps.is_empty(), "{property}");
+        let hint = diagnosis.findings[0].hint.as_deref().unwrap_or_default();
+        assert!(hint.contains(&format!("zfs inherit {property} {dataset}")));
+        // Where it comes from a receive it is for who adopts it.
+        let replica = diagnosed(&site.clone().replica(), &facts);
+        assert_eq!(only(&replica).0, What::Replica);
+    }
+    // What the pool's owner chose for all of it.
+    let (site, mut facts) = looked_at();
+    let settings = facts
+        .datasets
+        .get_mut("tank/ezz/basejail/1")
+        .expect("there");
+    settings.insert("sync".to_owned(), setting("always", false));
+    settings.insert("sharesmb".to_owned(), setting("-", false));
+    assert_eq!(findings(&diagnosed(&site, &facts)), [""; 0]);
+}
+
+#[test]
+fn mounts_in_the_wrong_place_or_over_something_are_broken() {
+    let (site, healthy) = looked_at();
+    let with = |change: &dyn Fn(&mut Vec<Mount>)| {
+        let mut facts = healthy.clone();
+        change(&mut facts.mounts);
+        diagnosed(&site, &facts)
+    };
+    let writable = with(&|mounts| mounts[1].read_only = false);
+    let base = "tank/ezz/basejail/1";
+    assert_eq!(
+        only(&writable),
+        (What::MountedWritable, Severity::Broken, base)
+    );
+    let moved = with(&|mounts| mounts[1].target = PathBuf::from("/mnt"));
+    assert_eq!(
+        only(&moved),
+        (What::MountedElsewhere, Severity::Broken, base)
+    );
+    assert!(findings(&moved)[0].contains("mounted at /mnt, not at /srv/jails/basejail/1"));
+    let jail = "tank/ezz/jails/a";
+    let over = with(&|mounts| mounts.push(mount("tmpfs", "/srv/jails/a", false)));
+    assert_eq!(only(&over), (What::MountedOver, Severity::Broken, jail));
+    let hidden = with(&|mounts| mounts.push(mount("tank", "/srv/jails", false)));
+    assert_eq!(
+        only(&hidden),
+        (What::MountedOver, Severity::Broken, "tank/ezz")
+    );
+    // The mounts of a running jail, and one below its directory.
+    let own = with(&|mounts| {
+        mounts.push(mount(base, "/run/ezz/id/jails/a/base", true));
+        mounts.push(mount(jail, "/run/ezz/id/jails/a/root", false));
+        mounts.push(mount("tmpfs", "/srv/jails/a/tmp", false));
+    });
+    assert_eq!(findings(&own), [""; 0]);
+}
+
+#[test]
+fn empty_directories_go_and_full_ones_stay() {
+    let (site, mut facts) = looked_at();
+    for (path, kind) in [
+        ("gone", EntryKind::Empty),
+        ("basejail/3", EntryKind::Empty),
+        ("basejail/4", EntryKind::Full),
+        ("full", EntryKind::Full),
+        ("Not-A-Jail", EntryKind::Empty),
+        ("file", EntryKind::Other),
+        ("basejail/tracks/main.new", EntryKind::Other),
+    ] {
+        facts.entries.push(entry(path, kind));
+    }
+    let diagnosis = diagnosed(&site, &facts);
+    let told: Vec<String> = findings(&diagnosis);
+    assert_eq!(told.len(), 7, "{told:#?}");
+    let mended: Vec<&str> = diagnosis
+        .findings
+        .iter()
+        .filter(|found| found.repairable)
+        .map(|found| found.object.as_str())
+        .collect();
+    assert_eq!(mended, ["/srv/jails/gone", "/srv/jails/basejail/3"]);
+    assert_eq!(
+        super::inventory::told(&diagnosis.plan),
+        [
+            "remove the empty directory /srv/jails/gone",
+            "remove the empty directory /srv/jails/basejail/3",
+        ]
+    );
+    let others = diagnosis.findings.iter().filter(|found| !found.repairable);
+    assert!(
+        others.clone().count() == 5 && others.into_iter().all(|f| f.severity == Severity::Info)
+    );
+}
+
+#[test]
+fn what_a_killed_verify_mounted_goes() {
+    let (site, mut facts) = looked_at();
+    let at = "/run/ezz/verify-77-1";
+    facts.verify = vec![(GenerationId(1), PathBuf::from(at))];
+    facts.mounts.push(mount("tank/ezz/basejail/1", at, true));
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(only(&diagnosis), (What::HostLeft, Severity::Debris, at));
+    assert_eq!(
+        told(&diagnosis.plan),
+        [
+            "unmount tank/ezz/basejail/1 from /run/ezz/verify-77-1",
+            "remove the empty directory /run/ezz/verify-77-1"
+        ]
+    );
+}
+
+#[test]
+fn a_link_without_a_track_goes() {
+    let (site, mut facts) = looked_at();
+    facts
+        .links
+        .insert(track_name("old"), Some(PathBuf::from("../1")));
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(
+        only(&diagnosis),
+        (What::LinkLeft, Severity::Debris, "track old")
+    );
+    assert_eq!(told(&diagnosis.plan), ["remove the link of the track old"]);
+}
+
+#[test]
+fn snapshots_of_others_are_told_once_a_jail() {
+    let (site, mut facts) = looked_at();
+    let plain = Snapshot {
+        sealed: false,
+        holds: 0,
+    };
+    for name in ["a@1", "a@2", "a@3", "a@4", "a#b", "ab@x", "a/in@y"] {
+        facts
+            .snapshots
+            .insert(format!("tank/ezz/jails/{name}"), plain);
+    }
+    facts
+        .snapshots
+        .insert("tank/ezz/newjail/1@theirs".to_owned(), plain);
+    facts.snapshots.insert(
+        "tank/ezz/jails/a@4".to_owned(),
+        Snapshot { holds: 2, ..plain },
+    );
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(
+        findings(&diagnosis),
+        [
+            "Info tank/ezz/newjail/1@theirs: a snapshot that ezz did not make",
+            "Info jail a: 5 snapshots and bookmarks that ezz did not make, 1 of them held: #b, @1, @2 …",
+        ]
+    );
+    assert!(diagnosis.plan.steps.is_empty());
+}
+
+/// No command of ezz leaves half of a generation, so nothing of one may be destroyed.
+#[test]
+fn halves_of_a_generation_are_broken_and_left_alone() {
+    let (mut site, mut facts) = looked_at();
+    let generations = &mut site.0.inventory.generations;
+    let one = generations.get_mut(&GenerationId(1)).expect("there");
+    one.base = None;
+    facts.abandoned = vec![GenerationId(1)];
+    facts.holds.clear();
+    facts.snapshots.remove("tank/ezz/basejail/1@1");
+    let diagnosis = diagnosed(&site, &facts);
+    let all = findings(&diagnosis);
+    assert!(
+        all.contains(
+            &"Broken generation debian-12.1.1: its base is missing, and its skeleton is sealed"
+                .to_owned()
+        ),
+        "{all:#?}"
+    );
+    assert!(diagnosis.plan.steps.is_empty(), "{}", diagnosis.plan);
+
+    let (mut site, facts) = looked_at();
+    let generations = &mut site.0.inventory.generations;
+    generations
+        .get_mut(&GenerationId(1))
+        .expect("there")
+        .skeleton = None;
+    assert_eq!(only(&diagnosed(&site, &facts)).0, What::Half);
+
+    let (site, mut facts) = looked_at();
+    let name = "tank/ezz/newjail/1@1";
+    facts.snapshots.get_mut(name).expect("there").sealed = false;
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(
+        only(&diagnosis),
+        (What::SealMissing, Severity::Broken, name)
+    );
+
+    // Unsealed on both sides, but with a snapshot: not an install's, which makes them at the seal.
+    let site = installed().staged(2);
+    let mut facts = healthy(&site);
+    facts.abandoned = vec![GenerationId(2)];
+    let plain = Snapshot {
+        sealed: false,
+        holds: 0,
+    };
+    facts
+        .snapshots
+        .insert("tank/ezz/newjail/2@2".to_owned(), plain);
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(
+        only(&diagnosis),
+        (What::SealMissing, Severity::Broken, "generation 2")
+    );
+    assert!(diagnosis.plan.steps.is_empty(), "{}", diagnosis.plan);
+}
+
+#[test]
+fn a_running_jail_that_is_behind_is_told() {
+    let runs = |config: JailConfig, base: &str| {
+        let mut site = installed()
+            .sealed(2)
+            .track("main", Some(2))
+            .jail("a", config);
+        let base = Some(format!("tank/ezz/basejail/{base}"));
+        let state = JailState::Running { id: 42, base };
+        site.0.states.insert(jail_name("a"), state);
+        let facts = healthy(&site);
+        diagnosed(&site, &facts)
+    };
+    let pinned = JailConfig {
+        base: Base::Pin(GenerationId(1)),
+        ..config(Kind::Thin, 1)
+    };
+    let behind = runs(config(Kind::Thin, 1), "1");
+    assert_eq!(only(&behind), (What::Behind, Severity::Info, "jail a"));
+    assert!(findings(&behind)[0].ends_with("due to run on generation 2"));
+    for (config, base) in [
+        (config(Kind::Thin, 1), "2"),
+        (pinned, "1"),
+        (config(Kind::Thick, 1), "1"),
+    ] {
+        assert_eq!(findings(&runs(config, base)), [""; 0]);
+    }
+}
+
+#[test]
+fn a_number_that_would_be_given_away_twice_is_broken() {
+    let mut site = installed();
+    site.0.inventory.site.seq = 0;
+    let facts = healthy(&site);
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(
+        only(&diagnosis),
+        (What::SeqBehind, Severity::Broken, "tank/ezz")
+    );
+    let hint = diagnosis.findings[0].hint.as_deref();
+    assert_eq!(hint, Some("`zfs set ezz:seq=1 tank/ezz`"));
+}
+
+#[test]
+fn a_part_of_the_site_that_is_missing_is_broken() {
+    let (site, mut facts) = looked_at();
+    facts.datasets.remove("tank/ezz/newjail");
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(
+        only(&diagnosis),
+        (What::DatasetMissing, Severity::Broken, "tank/ezz/newjail")
+    );
+}
+
+/// The names in JSON are a promise.
+#[test]
+fn json_says_kind_cause_and_hint() {
+    let site = installed().staged(2);
+    let mut facts = healthy(&site);
+    facts.abandoned = vec![GenerationId(2)];
+    let diagnosis = diagnose(&site.0, &facts, true).expect("a diagnosis");
+    let json = serde_json::to_value(&diagnosis.findings[0]).expect("JSON");
+    assert_eq!(
+        json,
+        serde_json::json!({
+            "kind": "unsealed",
+            "severity": "debris",
+            "object": "generation 2",
+            "what": "it was never sealed, and nobody is building it",
+            "repairable": false,
+            "cause": "an install that was killed",
+        })
+    );
+    let kinds = [
+        (What::RunsWithoutDataset, "runs-without-dataset"),
+        (What::PropertyDangerous, "property-dangerous"),
+        (What::HoldForeign, "hold-foreign"),
+    ];
+    for (kind, text) in kinds {
+        assert_eq!(serde_json::to_value(kind).expect("JSON"), text);
+    }
+}
+
+/// A clone that nobody committed, and its directory.
+#[test]
+fn the_directory_of_an_uncommitted_clone_goes_with_it() {
+    let mut site = installed()
+        .intent("ezz:intent:3:0", &["y"])
+        .debris("y", "ezz:intent:3:0");
+    let facts = Facts {
+        entries: vec![entry("y", EntryKind::Empty)],
+        ..healthy(&site)
+    };
+    for mounted in [true, false] {
+        let debris = site.0.inventory.debris.get_mut(&jail_name("y"));
+        debris.expect("it was added").jail.mounted = mounted;
+        let diagnosis = diagnosed(&site, &facts);
+        let left = |found: &&ezz::plan::doctor::Finding| found.kind == What::DirectoryLeft;
+        assert!(
+            !diagnosis.findings.iter().any(|f| left(&f)),
+            "it is the clone's"
+        );
+        let removals = told(&diagnosis.plan);
+        let removals = removals.iter().filter(|line| line.starts_with("remove"));
+        assert_eq!(removals.count(), 1, "{}", diagnosis.plan);
+    }
+}

@@ -1,0 +1,384 @@
+//! The invariants of the design, looked at from the outside: at the simulated pool, its mounts and
+//! its host, never through ezz's own reading of them.
+//!
+//! Numbers are those of ARCHITECTURE.md. 5, 9 and 10 are about commands, and are where commands are
+//! run: atomic creation, dry runs, and running things twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::SITE;
+use super::files;
+use super::host::Phase;
+use super::machine::{SimMachine, State};
+use super::pool::parent;
+
+/// What is remembered of a site from one look to the next.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    /// Files of sealed generations by the guid of their snapshot.
+    sealed: BTreeMap<u64, Vec<String>>,
+    /// What others made: guids of datasets and snapshots, with their names when they were made.
+    pub foreign: BTreeMap<u64, String>,
+    epoch: u64,
+    properties: BTreeMap<(String, String), String>,
+}
+
+fn json(text: Option<&String>) -> Option<Value> {
+    text.and_then(|text| serde_json::from_str(text).ok())
+}
+
+/// Numbers of sealed generations.
+fn sealed(state: &State) -> BTreeSet<u64> {
+    let prefix = format!("{SITE}/basejail/");
+    let names = state.pool.snapshots.iter().filter(|(_, found)| {
+        let seal = found.own.local.get("ezz:sealed");
+        seal.is_some()
+    });
+    names
+        .filter_map(|(name, _)| {
+            let (dataset, snapshot) = name.strip_prefix(&prefix)?.split_once('@')?;
+            (dataset == snapshot).then(|| dataset.parse().ok())?
+        })
+        .collect()
+}
+
+/// Jails of the site: the name, and `ezz:jail` if it has a valid one of its own.
+fn jails(state: &State) -> Vec<(String, Option<Value>)> {
+    let top = format!("{SITE}/jails");
+    let datasets = state.pool.datasets.iter();
+    datasets
+        .filter(|(name, _)| parent(name) == Some(&top))
+        .map(|(name, found)| (name.clone(), json(found.own.local.get("ezz:jail"))))
+        .collect()
+}
+
+fn unfinished(jail: &Value) -> bool {
+    jail["todo"].as_array().is_some_and(|todo| !todo.is_empty())
+}
+
+/// The generation that a jail is to mount, where it is to mount one.
+fn due(state: &State, jail: &Value) -> Option<u64> {
+    if jail["kind"] == "thick" {
+        return None;
+    }
+    if let Some(pin) = jail["base"]["pin"].as_u64() {
+        return Some(pin);
+    }
+    let track = jail["base"]["track"].as_str()?;
+    let base = state.pool.datasets.get(&format!("{SITE}/basejail"))?;
+    json(base.own.local.get(&format!("ezz:track:{track}")))?["current"].as_u64()
+}
+
+impl Ledger {
+    /// What must hold at every moment, whatever was killed. Gives what is broken.
+    pub fn always(&mut self, machine: &SimMachine) -> Vec<String> {
+        let mut broken = Vec::new();
+        let state = machine.state();
+        if !state.pool.own_is_site() {
+            return broken;
+        }
+        let sealed = sealed(&state);
+        self.tracks(&state, &sealed, &mut broken);
+        self.generations(&state, &sealed, &mut broken);
+        self.ready_jails(&state, &sealed, &mut broken);
+        self.foreign(&state, &mut broken);
+        self.epoch(&state, &mut broken);
+        broken
+    }
+
+    /// 1. Tracks and pins name sealed generations.
+    fn tracks(&self, state: &State, sealed: &BTreeSet<u64>, broken: &mut Vec<String>) {
+        let Some(base) = state.pool.datasets.get(&format!("{SITE}/basejail")) else {
+            return;
+        };
+        for (name, value) in &base.own.local {
+            if !name.starts_with("ezz:track:") {
+                continue;
+            }
+            let Some(track) = json(Some(value)) else {
+                broken.push(format!("1: {name} is not JSON: {value}"));
+                continue;
+            };
+            for field in ["current", "previous"] {
+                if track[field]
+                    .as_u64()
+                    .is_some_and(|number| !sealed.contains(&number))
+                {
+                    broken.push(format!(
+                        "1: {name} names {}, which is not sealed",
+                        track[field]
+                    ));
+                }
+            }
+        }
+        for (name, jail) in jails(state) {
+            let pin = jail.and_then(|jail| jail["base"]["pin"].as_u64());
+            if pin.is_some_and(|pin| !sealed.contains(&pin)) {
+                broken.push(format!(
+                    "1: {name} is pinned to {pin:?}, which is not sealed"
+                ));
+            }
+        }
+    }
+
+    /// 2. A sealed generation never changes.
+    fn generations(&mut self, state: &State, sealed: &BTreeSet<u64>, broken: &mut Vec<String>) {
+        for number in sealed {
+            let base = format!("{SITE}/basejail/{number}");
+            let skeleton = format!("{SITE}/newjail/{number}");
+            for name in [&base, &skeleton] {
+                let snapshot = format!("{name}@{number}");
+                let (Some(dataset), Some(found)) = (
+                    state.pool.datasets.get(name),
+                    state.pool.snapshots.get(&snapshot),
+                ) else {
+                    broken.push(format!("2: {snapshot} is missing"));
+                    continue;
+                };
+                if !found.own.local.contains_key("ezz:sealed") {
+                    broken.push(format!("2: {snapshot} has no seal"));
+                }
+                if dataset.written != 0 {
+                    broken.push(format!("2: {name} was written to after its seal"));
+                }
+                let files = state.mounts.files_of(&state.pool, &snapshot);
+                let files = files.map(|at| files::list(&at)).unwrap_or_default();
+                match self.sealed.insert(found.guid, files.clone()) {
+                    Some(old) if old != files => {
+                        broken.push(format!("2: the files of {snapshot} have changed"));
+                    }
+                    Some(_) | None => {}
+                }
+            }
+            let writable = state
+                .mounts
+                .table
+                .iter()
+                .any(|m| m.source == base && !m.read_only);
+            if writable {
+                broken.push(format!("2: {base} is mounted writable"));
+            }
+        }
+    }
+
+    /// Invariants 3 and 6: what a ready jail needs is there, and one with todo has never run; a
+    /// running jail's base is one sealed generation.
+    fn ready_jails(&self, state: &State, sealed: &BTreeSet<u64>, broken: &mut Vec<String>) {
+        for (name, jail) in jails(state) {
+            let Some(jail) = jail else { continue };
+            let short = name.rsplit('/').next().unwrap_or_default();
+            let runs = state.host.running.iter().find(|((_, jail), running)| {
+                jail.as_str() == short && running.phase == Phase::Running
+            });
+            if unfinished(&jail) {
+                if runs.is_some() {
+                    broken.push(format!("3: {name} runs and is not finished"));
+                }
+                continue;
+            }
+            if jail["skel"]
+                .as_u64()
+                .is_none_or(|skel| !sealed.contains(&skel))
+            {
+                broken.push(format!(
+                    "3: the generation {} of {name} is not there",
+                    jail["skel"]
+                ));
+            }
+            if due(state, &jail).is_some_and(|due| !sealed.contains(&due)) {
+                broken.push(format!("3: the base of {name} is not there"));
+            }
+            if let Some((_, running)) = runs {
+                let base = running
+                    .base
+                    .as_deref()
+                    .and_then(|base| base.rsplit('/').next());
+                let number = base.and_then(|number| number.parse::<u64>().ok());
+                if number.is_some_and(|number| !sealed.contains(&number)) {
+                    broken.push(format!("6: {name} runs on {base:?}, which is not sealed"));
+                }
+            }
+        }
+    }
+
+    /// 7. What others made is there, whatever its name is now.
+    fn foreign(&self, state: &State, broken: &mut Vec<String>) {
+        for (guid, name) in &self.foreign {
+            if state.pool.guid_of(name) != Some(*guid) {
+                broken.push(format!("7: {name} was not ezz's, and is gone"));
+            }
+        }
+    }
+
+    /// 11. Whatever changes in `ezz:*` raises the epoch.
+    fn epoch(&mut self, state: &State, broken: &mut Vec<String>) {
+        let mut now = BTreeMap::new();
+        for (name, found) in &state.pool.datasets {
+            for (property, value) in &found.own.local {
+                let counts = property.starts_with("ezz:") && property != "ezz:epoch";
+                if counts && name.starts_with(SITE) {
+                    now.insert((name.clone(), property.clone()), value.clone());
+                }
+            }
+        }
+        let site = &state.pool.datasets[SITE].own.local;
+        let epoch = site
+            .get("ezz:epoch")
+            .and_then(|epoch| epoch.parse().ok())
+            .unwrap_or(0);
+        if epoch < self.epoch || epoch == self.epoch && now != self.properties {
+            broken.push(format!(
+                "11: something changed, and the epoch went from {} to {epoch}",
+                self.epoch
+            ));
+        }
+        self.epoch = epoch;
+        self.properties = now;
+    }
+
+    /// To be called when a test itself changes `ezz:*`.
+    pub fn accept(&mut self, machine: &SimMachine) {
+        let mut ignored = Vec::new();
+        let state = machine.state();
+        if state.pool.own_is_site() {
+            self.epoch(&state, &mut ignored);
+        }
+    }
+}
+
+/// Invariant 4: what must hold after a repair, or a command that ended well: nothing half-made, nothing that
+/// belongs to nobody, and all that is derived is there. `strange` are datasets and snapshots that
+/// others made.
+pub fn settled(machine: &SimMachine, strange: &BTreeSet<String>) -> Vec<String> {
+    let mut broken = Vec::new();
+    let directory = machine.directory();
+    let state = machine.state();
+    if !state.pool.own_is_site() {
+        return broken;
+    }
+    let sealed = sealed(&state);
+    let mounted_at = |name: &str| {
+        let at = state.pool.mountpoint(name);
+        state
+            .mounts
+            .top(std::path::Path::new(&at))
+            .is_some_and(|mount| mount.source == name)
+    };
+    for half in ["basejail", "newjail"] {
+        let top = format!("{SITE}/{half}");
+        for child in state.pool.children(&top) {
+            let number = child
+                .rsplit('/')
+                .next()
+                .and_then(|number| number.parse().ok());
+            if number.is_none_or(|number| !sealed.contains(&number)) && !strange.contains(child) {
+                broken.push(format!("4: {child} was never sealed"));
+            }
+        }
+    }
+    for number in &sealed {
+        for half in ["basejail", "newjail"] {
+            let snapshot = format!("{SITE}/{half}/{number}@{number}");
+            let held = state
+                .pool
+                .snapshots
+                .get(&snapshot)
+                .is_some_and(|s| s.holds.contains("ezz"));
+            if !held {
+                broken.push(format!("4: {snapshot} is not held"));
+            }
+        }
+        if !mounted_at(&format!("{SITE}/basejail/{number}")) {
+            broken.push(format!("4: the base {number} is not mounted"));
+        }
+    }
+    if !mounted_at(SITE) {
+        broken.push("4: the site is not mounted".to_owned());
+    }
+    let mut names = BTreeSet::new();
+    for (name, jail) in jails(&state) {
+        if strange.contains(&name) {
+            continue;
+        }
+        let short = name.rsplit('/').next().unwrap_or_default().to_owned();
+        match jail {
+            None => broken.push(format!("4: {name} is no jail")),
+            Some(jail) if unfinished(&jail) => broken.push(format!("4: {name} is not finished")),
+            Some(_) => {
+                let derived = state.host.derived.keys().any(|jail| jail.as_str() == short);
+                // Those of a running jail are restored after it has stopped.
+                let runs = state.host.running.iter().any(|((_, jail), running)| {
+                    let up = matches!(running.phase, Phase::Running | Phase::Starting);
+                    jail.as_str() == short && up
+                });
+                if !derived && !runs {
+                    broken.push(format!("4: {name} has no derived files"));
+                }
+                if !mounted_at(&name) {
+                    broken.push(format!("4: {name} is not mounted"));
+                }
+            }
+        }
+        names.insert(short);
+    }
+    for ((_, name), jail) in &state.host.running {
+        if matches!(jail.phase, Phase::Starting | Phase::Left) {
+            broken.push(format!("4: a run of {name} is left half-done"));
+        }
+    }
+    let intents = state.pool.datasets.get(&format!("{SITE}/jails"));
+    for property in intents.iter().flat_map(|found| found.own.local.keys()) {
+        if property.starts_with("ezz:intent:") {
+            broken.push(format!("4: {property} is left over"));
+        }
+    }
+    let kept = state
+        .host
+        .derived
+        .keys()
+        .chain(state.host.logs.keys().map(|(_, name)| name));
+    for name in kept.chain(state.host.running.keys().map(|(_, name)| name)) {
+        if !names.contains(name.as_str()) {
+            broken.push(format!(
+                "4: the host keeps files of {name}, which is not there"
+            ));
+        }
+    }
+    links(&state, &directory, &mut broken);
+    for entry in std::fs::read_dir(&directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let known = ["basejail", "newjail"].contains(&name.as_str()) || names.contains(&name);
+        let strange = strange
+            .iter()
+            .any(|other| other.ends_with(&format!("/{name}")));
+        if !known && !strange {
+            broken.push(format!("4: the directory {name} belongs to nobody"));
+        }
+    }
+    broken
+}
+
+fn links(state: &State, directory: &std::path::Path, broken: &mut Vec<String>) {
+    let Some(base) = state.pool.datasets.get(&format!("{SITE}/basejail")) else {
+        return;
+    };
+    for (property, value) in &base.own.local {
+        let Some(track) = property.strip_prefix("ezz:track:") else {
+            continue;
+        };
+        let current = json(Some(value)).and_then(|track| track["current"].as_u64());
+        let link = std::fs::read_link(directory.join("basejail/tracks").join(track)).ok();
+        let wanted = current.map(|current| std::path::PathBuf::from(format!("../{current}")));
+        if link != wanted {
+            broken.push(format!(
+                "4: the link of the track {track} is {link:?}, not {wanted:?}"
+            ));
+        }
+    }
+}

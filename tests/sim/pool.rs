@@ -1,0 +1,496 @@
+//! The simulated pool: datasets, snapshots, properties, holds, space; and the errno that OpenZFS
+//! gives for what it refuses. No mounts and no files here: who is mounted is told by the caller.
+//!
+//! Facts: dsl_destroy.c (what makes a dataset busy), dsl_prop.c (sources), zcp_synctask.c (the
+//! space that a program is taken to need), zfs_namecheck.c.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ezz_zfs::Errno;
+
+/// Longest name, and longest value of a property.
+const MAX_NAME: usize = 255;
+const MAX_VALUE: usize = 8191;
+
+/// What the pool itself takes for a dataset.
+const DATASET_BYTES: u64 = 24 * 1024;
+
+/// Where a property's value was set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    Local,
+    Received,
+    /// On this ancestor.
+    Inherited(String),
+}
+
+/// Values that were set on one dataset.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Own {
+    pub local: BTreeMap<String, String>,
+    pub received: BTreeMap<String, String>,
+    /// Inherited explicitly: a received value does not count any more.
+    pub masked: BTreeSet<String>,
+}
+
+/// A file system.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    pub guid: u64,
+    pub own: Own,
+    /// Guid of the snapshot that it is a clone of.
+    pub origin: Option<u64>,
+    /// Its files: see `files`.
+    pub content: u64,
+    /// Bytes written since its last snapshot.
+    pub written: u64,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub guid: u64,
+    pub own: Own,
+    pub holds: BTreeSet<String>,
+    pub content: u64,
+}
+
+/// The pool.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    pub datasets: BTreeMap<String, Dataset>,
+    pub snapshots: BTreeMap<String, Snapshot>,
+    /// Bytes in all.
+    pub size: u64,
+    /// Whether programs can clone: OpenZFS 2.4.
+    pub sync_clone: bool,
+    /// Datasets that are mounted or otherwise owned.
+    pub owned: BTreeSet<String>,
+    pub next_guid: u64,
+    pub next_content: u64,
+}
+
+pub fn errno(name: &str) -> Errno {
+    Errno::from_name(name).expect("an errno of this system")
+}
+
+type Done = Result<(), Errno>;
+
+fn refuse<T>(name: &str) -> Result<T, Errno> {
+    Err(errno(name))
+}
+
+pub fn parent(name: &str) -> Option<&str> {
+    name.rsplit_once('/').map(|(parent, _)| parent)
+}
+
+/// The part before `@`.
+pub fn filesystem(name: &str) -> &str {
+    name.split('@').next().unwrap_or(name)
+}
+
+impl Pool {
+    pub fn new(name: &str, sync_clone: bool) -> Pool {
+        let mut pool = Pool {
+            datasets: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            size: 4 << 30,
+            sync_clone,
+            owned: BTreeSet::new(),
+            next_guid: 1,
+            next_content: 1,
+        };
+        let root = pool.fresh();
+        pool.datasets.insert(name.to_owned(), root);
+        pool
+    }
+
+    /// Below 2^53: Lua's numbers are doubles outside of the kernel.
+    fn guid(&mut self) -> u64 {
+        self.next_guid += 1;
+        self.next_guid.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 12
+    }
+
+    fn fresh(&mut self) -> Dataset {
+        self.next_content += 1;
+        Dataset {
+            guid: self.guid(),
+            own: Own::default(),
+            origin: None,
+            content: self.next_content,
+            written: 0,
+        }
+    }
+
+    pub fn exists(&self, name: &str) -> bool {
+        self.datasets.contains_key(name) || self.snapshots.contains_key(name)
+    }
+
+    pub fn guid_of(&self, name: &str) -> Option<u64> {
+        let dataset = self.datasets.get(name).map(|found| found.guid);
+        dataset.or_else(|| self.snapshots.get(name).map(|found| found.guid))
+    }
+
+    fn own(&self, name: &str) -> Option<&Own> {
+        let dataset = self.datasets.get(name).map(|found| &found.own);
+        dataset.or_else(|| self.snapshots.get(name).map(|found| &found.own))
+    }
+
+    pub fn own_mut(&mut self, name: &str) -> Option<&mut Own> {
+        if let Some(found) = self.datasets.get_mut(name) {
+            return Some(&mut found.own);
+        }
+        self.snapshots.get_mut(name).map(|found| &mut found.own)
+    }
+
+    /// A value that can be inherited, and where it comes from.
+    pub fn property(&self, name: &str, property: &str) -> Option<(String, From)> {
+        let mut at = name;
+        loop {
+            if let Some(own) = self.own(at) {
+                let inherits = at != name;
+                if inherits && !inheritable(property) {
+                    return None;
+                }
+                let found = own.local.get(property).map(|value| (value, From::Local));
+                let found = found.or_else(|| {
+                    let value = own.received.get(property)?;
+                    (!own.masked.contains(property)).then_some((value, From::Received))
+                });
+                if let Some((value, from)) = found {
+                    if !inherits {
+                        return Some((value.clone(), from));
+                    }
+                    return Some((value.clone(), From::Inherited(at.to_owned())));
+                }
+            }
+            at = match at.split_once('@') {
+                Some((dataset, _)) => dataset,
+                None => parent(at)?,
+            };
+        }
+    }
+
+    /// Names of all properties with a colon that a dataset has or inherits.
+    pub fn user_properties(&self, name: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut at = Some(name);
+        while let Some(here) = at {
+            if let Some(own) = self.own(here) {
+                let names = own.local.keys().chain(own.received.keys());
+                found.extend(names.filter(|name| name.contains(':')).cloned());
+            }
+            at = match here.split_once('@') {
+                Some((dataset, _)) => Some(dataset),
+                None => parent(here),
+            };
+        }
+        found.retain(|property| self.property(name, property).is_some());
+        found
+    }
+
+    /// Where it would be mounted: an inherited mountpoint ends with what is below it.
+    pub fn mountpoint(&self, name: &str) -> String {
+        match self.property(name, "mountpoint") {
+            None => format!("/{name}"),
+            Some((value, From::Inherited(from))) if value.starts_with('/') => {
+                let below = name.strip_prefix(&from).unwrap_or_default();
+                format!("{}{below}", value.trim_end_matches('/'))
+            }
+            Some((value, _)) => value,
+        }
+    }
+
+    pub fn children<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a String> {
+        self.datasets
+            .keys()
+            .filter(move |child| parent(child) == Some(name))
+    }
+
+    pub fn snapshots_of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a String> {
+        self.snapshots
+            .keys()
+            .filter(move |snapshot| filesystem(snapshot) == name)
+    }
+
+    pub fn clones_of(&self, snapshot: &str) -> Vec<String> {
+        let Some(found) = self.snapshots.get(snapshot) else {
+            return Vec::new();
+        };
+        let clones = self.datasets.iter();
+        clones
+            .filter(|(_, dataset)| dataset.origin == Some(found.guid))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
+    pub fn snapshot_by_guid(&self, guid: u64) -> Option<&String> {
+        let mut all = self.snapshots.iter();
+        all.find(|(_, found)| found.guid == guid)
+            .map(|(name, _)| name)
+    }
+
+    pub fn available(&self) -> u64 {
+        let count = self.datasets.len() + self.snapshots.len();
+        self.size.saturating_sub(count as u64 * DATASET_BYTES)
+    }
+
+    fn room(&self) -> Done {
+        if self.available() < 2 * DATASET_BYTES {
+            return refuse("ENOSPC");
+        }
+        Ok(())
+    }
+
+    fn new_name(&self, name: &str) -> Done {
+        if name.len() > MAX_NAME {
+            return refuse("ENAMETOOLONG");
+        }
+        match parent(name) {
+            Some(parent) if self.datasets.contains_key(parent) => {}
+            _ => return refuse("ENOENT"),
+        }
+        if self.datasets.contains_key(name) {
+            return refuse("EEXIST");
+        }
+        Ok(())
+    }
+
+    pub fn create(&mut self, name: &str, properties: &BTreeMap<String, String>) -> Done {
+        self.new_name(name)?;
+        self.room()?;
+        let mut dataset = self.fresh();
+        dataset.own.local = properties.clone();
+        self.datasets.insert(name.to_owned(), dataset);
+        Ok(())
+    }
+
+    pub fn check_clone(&self, origin: &str, name: &str) -> Done {
+        self.new_name(name)?;
+        if !origin.contains('@') {
+            return refuse("EINVAL");
+        }
+        if !self.snapshots.contains_key(origin) {
+            return refuse("ENOENT");
+        }
+        self.room()
+    }
+
+    pub fn clone_to(&mut self, origin: &str, name: &str) -> Done {
+        self.check_clone(origin, name)?;
+        let mut dataset = self.fresh();
+        let snapshot = &self.snapshots[origin];
+        dataset.origin = Some(snapshot.guid);
+        dataset.content = snapshot.content;
+        self.datasets.insert(name.to_owned(), dataset);
+        Ok(())
+    }
+
+    pub fn check_snapshot(&self, name: &str) -> Done {
+        if name.len() > MAX_NAME {
+            return refuse("ENAMETOOLONG");
+        }
+        if !self.datasets.contains_key(filesystem(name)) {
+            return refuse("ENOENT");
+        }
+        if self.snapshots.contains_key(name) {
+            return refuse("EEXIST");
+        }
+        self.room()
+    }
+
+    pub fn snapshot(&mut self, name: &str) -> Done {
+        self.check_snapshot(name)?;
+        let guid = self.guid();
+        let dataset = self
+            .datasets
+            .get_mut(filesystem(name))
+            .expect("it was looked for");
+        dataset.written = 0;
+        let snapshot = Snapshot {
+            guid,
+            own: Own::default(),
+            holds: BTreeSet::new(),
+            content: dataset.content,
+        };
+        self.snapshots.insert(name.to_owned(), snapshot);
+        Ok(())
+    }
+
+    /// As `dsl_destroy_head_check_impl` and `dsl_destroy_snapshot_check_impl` do.
+    pub fn check_destroy(&self, name: &str) -> Done {
+        if name.contains('@') {
+            // A snapshot that is not there is destroyed (dsl_destroy.c).
+            let Some(snapshot) = self.snapshots.get(name) else {
+                return Ok(());
+            };
+            if self.owned.contains(name) || !snapshot.holds.is_empty() {
+                return refuse("EBUSY");
+            }
+            if !self.clones_of(name).is_empty() {
+                return refuse("EEXIST");
+            }
+            return Ok(());
+        }
+        if !self.datasets.contains_key(name) {
+            return refuse("ENOENT");
+        }
+        if self.owned.contains(name) || self.snapshots_of(name).next().is_some() {
+            return refuse("EBUSY");
+        }
+        if self.children(name).next().is_some() {
+            return refuse("EEXIST");
+        }
+        Ok(())
+    }
+
+    pub fn destroy(&mut self, name: &str) -> Done {
+        self.check_destroy(name)?;
+        self.datasets.remove(name);
+        self.snapshots.remove(name);
+        Ok(())
+    }
+
+    /// Minds mounts, not what a rollback would lose.
+    pub fn check_rollback(&self, name: &str) -> Done {
+        if !self.datasets.contains_key(name) {
+            return refuse("ENOENT");
+        }
+        if self.snapshots_of(name).next().is_none() {
+            return refuse("ESRCH");
+        }
+        if self.owned.contains(name) {
+            return refuse("EBUSY");
+        }
+        Ok(())
+    }
+
+    /// What a program or `zfs set` may set: user properties.
+    pub fn check_user_property(&self, name: &str, property: &str, value: &str) -> Done {
+        if !self.exists(name) {
+            return refuse("ENOENT");
+        }
+        if property.len() > MAX_NAME {
+            return refuse("ENAMETOOLONG");
+        }
+        if !property.contains(':') || !valid_property(property) {
+            return refuse("EINVAL");
+        }
+        if value.len() > MAX_VALUE {
+            return refuse("E2BIG");
+        }
+        Ok(())
+    }
+
+    pub fn set(&mut self, name: &str, property: &str, value: &str) -> Done {
+        let Some(own) = self.own_mut(name) else {
+            return refuse("ENOENT");
+        };
+        own.local.insert(property.to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    pub fn inherit(&mut self, name: &str, property: &str) -> Done {
+        let Some(own) = self.own_mut(name) else {
+            return refuse("ENOENT");
+        };
+        own.local.remove(property);
+        if own.received.contains_key(property) {
+            own.masked.insert(property.to_owned());
+        }
+        Ok(())
+    }
+
+    pub fn hold(&mut self, name: &str, tag: &str) -> Done {
+        let Some(snapshot) = self.snapshots.get_mut(name) else {
+            return refuse("ENOENT");
+        };
+        if !snapshot.holds.insert(tag.to_owned()) {
+            return refuse("EEXIST");
+        }
+        Ok(())
+    }
+
+    pub fn release(&mut self, name: &str, tag: &str) -> Done {
+        let snapshot = self.snapshots.get_mut(name);
+        if snapshot.is_some_and(|found| found.holds.remove(tag)) {
+            return Ok(());
+        }
+        refuse("ENOENT")
+    }
+
+    /// What `zfs send -R | zfs receive -u` of a site does: the same snapshots under other datasets,
+    /// every property received, no holds, nothing mounted.
+    pub fn replicate(&mut self, from: &str, to: &str) {
+        let below = |name: &str| {
+            let rest = name.strip_prefix(from)?;
+            (rest.is_empty() || rest.starts_with(['/', '@'])).then(|| format!("{to}{rest}"))
+        };
+        let received = |own: &Own| Own {
+            received: own
+                .received
+                .clone()
+                .into_iter()
+                .chain(own.local.clone())
+                .collect(),
+            ..Own::default()
+        };
+        let datasets: Vec<(String, Dataset)> = self
+            .datasets
+            .iter()
+            .filter_map(|(name, found)| Some((below(name)?, found.clone())))
+            .collect();
+        let snapshots: Vec<(String, Snapshot)> = self
+            .snapshots
+            .iter()
+            .filter_map(|(name, found)| Some((below(name)?, found.clone())))
+            .collect();
+        for (name, found) in datasets {
+            let guid = self.guid();
+            let own = received(&found.own);
+            self.datasets.insert(name, Dataset { guid, own, ..found });
+        }
+        for (name, found) in snapshots {
+            let own = received(&found.own);
+            let holds = BTreeSet::new();
+            self.snapshots.insert(
+                name,
+                Snapshot {
+                    own,
+                    holds,
+                    ..found
+                },
+            );
+        }
+    }
+
+    /// Takes a dataset and all below it away: an export, or the pool of another host.
+    pub fn forget(&mut self, root: &str) {
+        let below = |name: &str| {
+            name.strip_prefix(root)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '@']))
+        };
+        self.datasets.retain(|name, _| !below(name));
+        self.snapshots.retain(|name, _| !below(name));
+        self.owned.retain(|name| !below(name));
+    }
+}
+
+/// Whether a name can be a user property's (zprop_valid_char).
+pub fn valid_property(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b":-._".contains(&b);
+    name.bytes().all(plain)
+}
+
+/// Of the native ones that ezz knows, those that children have too.
+fn inheritable(property: &str) -> bool {
+    property.contains(':') || !matches!(property, "canmount" | "quota")
+}
+
+impl Pool {
+    /// Whether the test's dataset is a site that is not a replica.
+    pub fn own_is_site(&self) -> bool {
+        let site = self.datasets.get(super::SITE);
+        site.is_some_and(|site| site.own.local.contains_key("ezz:format"))
+    }
+}
