@@ -121,7 +121,18 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
             });
         }
     }
-    let others: Vec<&Jail> = intent::clearable(inventory, &request.names).collect();
+    let mut epoch = Epoch::of(inventory);
+    // What dead intents left goes first: the deletion's own commit is to be the last, because once
+    // it is done a second try would not find the jails any more. With debris among the jails the
+    // intents have to wait for it.
+    let mut names = request.names.iter();
+    let has_debris = names.any(|name| inventory.debris.contains_key(name));
+    let others: Vec<&Jail> = if has_debris {
+        intent::clearable(inventory, &request.names).collect()
+    } else {
+        intent::clear(&mut plan, inventory, &mut epoch);
+        Vec::new()
+    };
     intent::note(&mut plan, &others);
     doomed.extend(others.iter().map(|jail| intent::doomed(jail)));
     for jail in jails.iter().chain(&others) {
@@ -136,7 +147,6 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     }
     let directories = others.iter().map(|jail| remove_directory(inventory, jail));
     plan.steps.extend(directories);
-    let mut epoch = Epoch::of(inventory);
     if !doomed.is_empty() {
         plan.push(Step::Commit {
             site: inventory.site.layout.site.clone(),
@@ -146,7 +156,9 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
             },
         });
     }
-    intent::forget(&mut plan, inventory, &mut epoch, &request.names);
+    if has_debris {
+        intent::forget(&mut plan, inventory, &mut epoch, &request.names);
+    }
     Ok(plan)
 }
 

@@ -92,7 +92,7 @@ boot_arguments() {
     local disk n=0
     printf '%s\n' "mem=$opt_mem" root=/dev/root rootfstype=hostfs rootflags=/ ro init="$(guest_init)" \
         quiet loglevel=4 panic=1 oops=panic "uml_dir=$BOOT_DIR/" umid=u "lab=$BOOT_DIR" con=null ssl=null \
-        console=ttyS2 ssl2=null,fd:3 random.trust_cpu=on
+        console=ttyS2 ssl2=null,fd:3 random.trust_cpu=on seccomp=auto
     if [ -n "$opt_tty" ]; then
         printf '%s\n' con0=fd:0,fd:1
     else
