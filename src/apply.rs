@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::crash;
-use crate::model::{Changed, Inventory, Kind, track_link};
+use crate::model::{Changed, Generation, Inventory, Kind, World, track_link};
 use crate::name::{DatasetName, GenerationId, JailName};
 use crate::observe::{self, ObserveError};
 use crate::plan::{Plan, PlanError, Step, run};
@@ -152,10 +152,12 @@ impl Apply<'_> {
                 | Step::Mount { .. }
                 | Step::Unmount { .. }
                 | Step::RemoveDirectory { .. }
+                | Step::Rollback { .. }
                 | Step::Destroy { .. }
                 | Step::Property { .. }
                 | Step::Link { .. }
-                | Step::Unlink { .. } => None,
+                | Step::Unlink { .. }
+                | Step::ClearWorld { .. } => None,
             };
             let Some(jail) = jail else {
                 if matches!(step, Step::Commit { .. }) {
@@ -299,6 +301,10 @@ impl Apply<'_> {
             Step::Mount { dataset, at, how } => Ok(self.zfs.mount(dataset, at, *how)?),
             Step::Unmount { dataset, at } => Ok(self.zfs.unmount(dataset, at)?),
             Step::RemoveDirectory { at } => remove_directory(at),
+            Step::Rollback { snapshot } => {
+                self.zfs.rollback(snapshot)?;
+                Ok(Changed::Done)
+            }
             Step::Destroy { dataset } => {
                 self.zfs.destroy(dataset)?;
                 Ok(Changed::Done)
@@ -330,6 +336,7 @@ impl Apply<'_> {
                     }),
                 }
             }
+            Step::ClearWorld { generation } => Ok(self.host.clear_world(*generation)?),
             Step::Derive { .. } | Step::Forget { .. } | Step::Start { .. } | Step::Stop { .. } => {
                 Ok(Changed::Already)
             }
@@ -384,14 +391,7 @@ pub fn spec(inventory: &Inventory, name: &JailName) -> Result<JailSpec, ApplyErr
         generation: id,
     };
     let world = generation.world.clone().ok_or_else(no_base)?;
-    let profile = Profile::builtin()
-        .iter()
-        .find(|profile| profile.name == world.profile)
-        .cloned()
-        .ok_or_else(|| ApplyError::Profile {
-            generation: generation.display(),
-            profile: world.profile.clone(),
-        })?;
+    let profile = profile(generation, &world)?.clone();
     let half = generation.base.as_ref().ok_or_else(no_base)?;
     let base = (config.kind == Kind::Thin).then(|| BaseMount {
         generation: id,
@@ -412,6 +412,20 @@ pub fn spec(inventory: &Inventory, name: &JailName) -> Result<JailSpec, ApplyErr
         profile,
         world,
     })
+}
+
+/// The rules of a generation's world.
+///
+/// # Errors
+/// [`ApplyError::Profile`].
+pub fn profile(generation: &Generation, world: &World) -> Result<&'static Profile, ApplyError> {
+    let mut known = Profile::builtin().iter();
+    known
+        .find(|profile| profile.name == world.profile)
+        .ok_or_else(|| ApplyError::Profile {
+            generation: generation.display(),
+            profile: world.profile.clone(),
+        })
 }
 
 fn remove_directory(at: &Path) -> Result<Changed, ApplyError> {

@@ -7,10 +7,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
 
 /// Where programs are looked for, in this order.
@@ -197,6 +201,30 @@ impl Exec {
         })
     }
 
+    /// Runs it with no standard input, and kills it if it is to end and does not.
+    ///
+    /// # Errors
+    /// [`ExecError::Start`].
+    pub fn watched(&self, watch: Watch<'_>) -> Result<Watched, ExecError> {
+        let run = || {
+            let mut child = self
+                .command()
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()?;
+            let id = Pid::from_child(&child);
+            watch.over(&mut child, || {
+                // It may have ended just now.
+                let _ = kill_process(id, Signal::KILL);
+            })
+        };
+        run().map_err(|source| ExecError::Start {
+            command: self.shown(),
+            source,
+        })
+    }
+
     /// Runs it on the caller's own terminal and waits for its exit status.
     ///
     /// # Errors
@@ -207,6 +235,109 @@ impl Exec {
             source,
         })
     }
+}
+
+/// How often it is looked whether a program has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How long a killed program may take to be gone, and its last words to arrive.
+const GONE: Duration = Duration::from_secs(5);
+
+/// How much of what a program prints goes into its log, in bytes.
+const LOG_MAX: u64 = 64 << 20;
+
+/// How a program is waited for that prints into pipes.
+pub struct Watch<'a> {
+    /// How long it may run.
+    pub limit: Duration,
+    /// Whether it is to be stopped before that; asked again and again.
+    pub stop: &'a dyn Fn() -> bool,
+    /// Where what it prints goes; the first 64 MiB of it.
+    pub log: Option<File>,
+}
+
+impl fmt::Debug for Watch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a watched program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Its status; none if it had to be killed.
+    pub status: Option<ExitStatus>,
+    /// The tail of what it printed.
+    pub said: String,
+}
+
+impl Watch<'_> {
+    /// Waits for it. `kill` is called once if it is to end and does not.
+    ///
+    /// # Errors
+    /// The program cannot be waited for, or its log not be written.
+    pub fn over(self, child: &mut Child, kill: impl FnOnce()) -> io::Result<Watched> {
+        let (said, hears) = mpsc::channel();
+        let mut pipes: Vec<Box<dyn Read + Send>> = Vec::new();
+        pipes.extend(child.stdout.take().map(|pipe| Box::new(pipe) as _));
+        pipes.extend(child.stderr.take().map(|pipe| Box::new(pipe) as _));
+        for pipe in pipes {
+            let said = said.clone();
+            let log = self.log.as_ref().map(File::try_clone).transpose()?;
+            // Not waited for: something that the program left behind may keep the pipe open.
+            std::thread::spawn(move || {
+                // A receiver that is gone has no more use for it.
+                let _ = said.send(tail(pipe, log));
+            });
+        }
+        drop(said);
+        let begun = Instant::now();
+        let mut status = None;
+        while status.is_none() && begun.elapsed() < self.limit && !(self.stop)() {
+            status = child.try_wait()?;
+            if status.is_none() {
+                std::thread::sleep(LOOK);
+            }
+        }
+        if status.is_none() {
+            kill();
+            let killed = Instant::now();
+            while child.try_wait()?.is_none() {
+                if killed.elapsed() > GONE {
+                    child.kill()?;
+                    child.wait()?;
+                    break;
+                }
+                std::thread::sleep(LOOK);
+            }
+        }
+        let mut words = Vec::new();
+        while let Ok(more) = hears.recv_timeout(GONE) {
+            words.extend(more?);
+        }
+        let said = String::from_utf8_lossy(&words).trim().to_owned();
+        Ok(Watched { status, said })
+    }
+}
+
+/// The last bytes of a stream, read to its end; all of them go into the log first.
+fn tail(mut stream: impl Read, mut log: Option<File>) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    let mut logged = 0;
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        let new = &buffer[..count];
+        if let Some(log) = log.as_mut().filter(|_| logged < LOG_MAX) {
+            log.write_all(new)?;
+            logged += count as u64;
+        }
+        kept.extend_from_slice(new);
+        let old = kept.len().saturating_sub(STDERR_TAIL);
+        kept.drain(..old);
+    }
+    Ok(kept)
 }
 
 #[cfg(test)]
@@ -224,6 +355,30 @@ mod tests {
         assert!(text.contains("/sh -c \"echo"), "{text}");
         assert!(text.contains("exit status: 3"), "{text}");
         assert!(text.ends_with("no such thing"), "{text}");
+    }
+
+    #[test]
+    fn a_program_is_watched_and_its_last_words_kept() {
+        let run = |script: &str, limit| {
+            let watch = Watch {
+                limit,
+                stop: &|| false,
+                log: None,
+            };
+            let exec = Exec::new("sh").expect("every host has sh");
+            let ended = exec.args(["-c", script]).watched(watch).expect("it starts");
+            (ended.status, ended.said)
+        };
+        let long = Duration::from_secs(60);
+        let (status, words) = run("echo out; echo err >&2; exit 7", long);
+        assert_eq!(status.and_then(|status| status.code()), Some(7));
+        assert!(words.contains("out") && words.contains("err"), "{words}");
+        let (status, words) = run("seq 100000; exit 0", long);
+        assert!(status.is_some_and(|status| status.success()));
+        assert!(words.ends_with("99999\n100000"), "{}", words.len());
+        assert!(words.len() <= STDERR_TAIL);
+        let (status, _) = run("exec sleep 100", Duration::from_millis(100));
+        assert_eq!(status, None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
-use crate::name::{GenerationId, JailName};
+use crate::name::{GenerationId, JailName, TrackName};
 
 /// Where ezz keeps what does not outlive a boot.
 pub const RUN_DIRECTORY: &str = if cfg!(target_os = "freebsd") {
@@ -84,6 +84,14 @@ impl Locks {
     /// [`LockError`].
     pub fn stage(&self, generation: GenerationId) -> Result<Held, LockError> {
         self.take(&[format!("stage-{generation}")], "this generation")
+    }
+
+    /// While a roll-out of this track is carried out. Taken before those of jails.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn rollout(&self, track: &TrackName) -> Result<Held, LockError> {
+        self.take(&[format!("rollout-{track}")], "this track's roll-out")
     }
 
     /// Whether nobody builds this generation.

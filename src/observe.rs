@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::model::{
-    Generation, Half, Inventory, Jail, JailConfig, Layout, ModelError, Site, Stranger, Track,
-    decode, property,
+    Generation, Half, Inventory, Jail, JailConfig, Layout, ModelError, Site, Stranger, SwapLog,
+    Track, UnderWay, decode, property,
 };
 use crate::name::{DatasetName, GenerationId, JailName, NameError, TrackName};
 use crate::plan::doctor::Mount;
@@ -31,8 +31,10 @@ pub const DELEGATED: &str = if cfg!(target_os = "freebsd") {
 /// What [`Found`] is made of. In this order: a forged row would leave a rest that does not fit.
 const HEAD: [&str; 4] = [property::FORMAT, property::ID, "mountpoint", DELEGATED];
 
-const GENERATION_PROPERTIES: [&str; 10] = [
+const GENERATION_PROPERTIES: [&str; 13] = [
+    property::POPULATED,
     property::WORLD,
+    property::REJECTED,
     property::SEALED,
     "guid",
     "mounted",
@@ -42,9 +44,11 @@ const GENERATION_PROPERTIES: [&str; 10] = [
     "written",
     "userrefs",
     "type",
+    "origin",
 ];
 
-const JAIL_PROPERTIES: [&str; 4] = [property::JAIL, "origin", "quota", DELEGATED];
+/// What of a jail is read beside those.
+const JAIL_PROPERTIES: [&str; 3] = [property::JAIL, "quota", DELEGATED];
 
 /// Why a site cannot be read.
 #[derive(Debug, Error)]
@@ -201,7 +205,10 @@ pub fn inventory(
         .ok_or_else(|| ObserveError::NoDataset(site.clone()))?;
     let found = site_of(&layout, row)?;
     let empty = Row::default();
-    let tracks = tracks(&layout, top.get(layout.basejail.as_str()).unwrap_or(&empty))?;
+    let row = top.get(layout.basejail.as_str()).unwrap_or(&empty);
+    let tracks = tracks(&layout, row)?;
+    let swaps = swaps(&layout, row);
+    let rollouts = rollouts(&layout, row);
 
     let mut strangers = Vec::new();
     let row = top.get(layout.jails.as_str()).unwrap_or(&empty);
@@ -259,6 +266,8 @@ pub fn inventory(
     Ok(Inventory {
         site: found,
         tracks,
+        swaps,
+        rollouts,
         generations,
         intents: intents
             .into_iter()
@@ -410,6 +419,38 @@ fn tracks(layout: &Layout, row: &Row) -> Result<BTreeMap<TrackName, Track>, Obse
     Ok(tracks)
 }
 
+/// The logs of swaps. One that does not parse loses what it told, and nothing else.
+fn swaps(layout: &Layout, row: &Row) -> BTreeMap<TrackName, SwapLog> {
+    let log = |name: &String| {
+        let track = TrackName::parse(name.strip_prefix(property::SWAPS)?).ok()?;
+        let text = own(row, name)?.to_owned();
+        let swaps = decode(layout.basejail.as_str(), name, &text).unwrap_or_default();
+        Some((track, SwapLog { text, swaps }))
+    };
+    row.0.keys().filter_map(log).collect()
+}
+
+/// A property of its own that holds JSON, if it parses.
+fn decoded<T: for<'a> serde::Deserialize<'a>>(name: &str, row: &Row, property: &str) -> Option<T> {
+    own(row, property).and_then(|value| decode(name, property, value).ok())
+}
+
+/// Roll-outs that are under way. One that cannot be read is one too: nothing swaps past it.
+fn rollouts(layout: &Layout, row: &Row) -> BTreeMap<TrackName, UnderWay> {
+    let one = |name: &String| {
+        let track = TrackName::parse(name.strip_prefix(property::ROLLOUT)?).ok()?;
+        let text = own(row, name)?.to_owned();
+        let rollout = decode(layout.basejail.as_str(), name, &text).map_err(|e| e.to_string());
+        Some((track, UnderWay { text, rollout }))
+    };
+    row.0.keys().filter_map(one).collect()
+}
+
+/// The snapshot that a dataset is a clone of.
+fn origin(row: &Row) -> Option<String> {
+    Some(text(row, "origin").to_owned()).filter(|origin| !origin.is_empty() && origin != "-")
+}
+
 fn generations(
     layout: &Layout,
     replica: bool,
@@ -442,7 +483,8 @@ fn generations(
                 continue;
             }
             if let Some(snapshot) = snapshot {
-                if snapshot != component {
+                let number = GenerationId::from_component(snapshot);
+                if number.is_none() || *parent == layout.newjail && number != Some(id) {
                     note(name, "a snapshot that ezz did not make");
                 }
                 continue;
@@ -460,13 +502,25 @@ fn generations(
                 };
                 counts.then(|| decode(name, property::SEALED, &value.value).ok())?
             });
+            let own_snapshots = format!("{name}@");
+            let moved = rows
+                .range(own_snapshots.clone()..)
+                .map_while(|(name, row)| {
+                    let snapshot = name.strip_prefix(&own_snapshots)?;
+                    Some((GenerationId::from_component(snapshot), row))
+                });
             let half = Half {
+                moved: moved
+                    .filter_map(|(found, row)| Some((found.filter(|found| *found != id)?, row)))
+                    .map(|(found, row)| (found, number(row, "guid")))
+                    .collect(),
                 dataset,
                 guid: number(row, "guid"),
                 mounted: text(row, "mounted") == "yes",
                 mountpoint: PathBuf::from(text(row, "mountpoint")),
                 referenced: number(row, "referenced"),
                 used: number(row, "used"),
+                origin: origin(row),
                 snapshot: sealed_row.map(|row| number(row, "guid")),
                 seal,
                 written: number(row, "written"),
@@ -475,12 +529,15 @@ fn generations(
             let generation = found.entry(id).or_insert_with(|| Generation {
                 id,
                 world: None,
+                populated: None,
+                rejected: None,
                 base: None,
                 skeleton: None,
             });
             if *parent == layout.basejail {
-                generation.world = own(row, property::WORLD)
-                    .and_then(|value| decode(name, property::WORLD, value).ok());
+                generation.world = decoded(name, row, property::WORLD);
+                generation.populated = decoded(name, row, property::POPULATED);
+                generation.rejected = decoded(name, row, property::REJECTED);
                 generation.base = Some(half);
             } else {
                 generation.skeleton = Some(half);
@@ -539,7 +596,7 @@ fn jail_of(
         dataset,
         guid: number(row, "guid"),
         config,
-        origin: Some(text(row, "origin").to_owned()).filter(|o| !o.is_empty() && o != "-"),
+        origin: origin(row),
         mountpoint: PathBuf::from(text(row, "mountpoint")),
         mounted: text(row, "mounted") == "yes",
         used: number(row, "used"),

@@ -144,6 +144,12 @@ impl Zfs for Pool {
             .map_err(PortError::Call)
     }
 
+    fn rollback(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
+        self.library()?
+            .rollback_to(snapshot.dataset().as_str(), &snapshot.to_string())
+            .map_err(PortError::Call)
+    }
+
     fn hold(&self, snapshots: &[SnapshotName]) -> Result<Changed, PortError> {
         let mut missing = Vec::new();
         for snapshot in snapshots {
@@ -419,6 +425,23 @@ pub fn run(kernel: &dyn Kernel, site: &DatasetName, commit: &Commit) -> Result<(
                 datasets,
             };
             ("destroy", *epoch, program.run(kernel))
+        }
+        Commit::Prune {
+            epoch,
+            dataset,
+            guid,
+            generation,
+            heir,
+        } => {
+            let program = program::Prune {
+                site: site_text,
+                epoch: *epoch,
+                dataset: dataset.to_string(),
+                guid: *guid,
+                number: generation.0.into(),
+                heir: heir.as_ref().map(ToString::to_string),
+            };
+            ("prune", *epoch, program.run(kernel))
         }
     };
     let reply = reply.map_err(|source| PortError::Program {

@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Serialize;
 use thiserror::Error;
 
+use crate::exec::Watched;
 use crate::model::{Changed, JailConfig, JailState, World};
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
 use crate::plan::doctor::Mount;
@@ -61,6 +64,75 @@ pub struct ExecRequest {
     pub environment: Vec<String>,
     /// Whether to give it a terminal of its own; the caller's must be one then.
     pub terminal: bool,
+}
+
+/// A command that changes the world of a generation that is being built.
+#[derive(Clone)]
+pub struct WorldRequest<'a> {
+    /// Which generation.
+    pub generation: GenerationId,
+    /// The dataset of its base, mounted writable.
+    pub dataset: &'a DatasetName,
+    /// Where.
+    pub root: &'a Path,
+    /// The rules of the world it is made from.
+    pub profile: &'a Profile,
+    /// That world.
+    pub world: &'a World,
+    /// Program and arguments.
+    pub command: &'a [String],
+    /// Variables, `NAME=value`, beside `EZZ_ROOT`: where the command finds the world.
+    pub environment: &'a [String],
+    /// Whether it runs on the host itself instead of in a jail of its own.
+    pub on_host: bool,
+    /// How long it may take.
+    pub limit: Duration,
+    /// Whether it is to be stopped; asked again and again.
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// How such a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorldRun {
+    /// Its exit code, 128 + signal if a signal ended it; none if it was stopped.
+    pub code: Option<i32>,
+    /// Its last words, without what would control a terminal.
+    pub said: String,
+    /// All that it printed.
+    pub log: PathBuf,
+}
+
+impl fmt::Debug for WorldRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorldRequest")
+            .field("generation", &self.generation)
+            .field("command", &self.command)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WorldRun {
+    /// From how its process ended.
+    pub fn new(ended: &Watched, log: PathBuf) -> Self {
+        WorldRun {
+            code: ended.status.map(|status| {
+                status
+                    .code()
+                    .unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+            }),
+            said: one_line(&ended.said),
+            log,
+        }
+    }
+}
+
+/// What somebody else has printed, on one line and without what would control the terminal of the
+/// host's root.
+fn one_line(text: &str) -> String {
+    text.replace('\n', "; ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect()
 }
 
 /// How a check of the host ended.
@@ -149,6 +221,26 @@ pub trait Host: Sync + fmt::Debug {
     /// # Errors
     /// [`HostError`] if it could not be started there.
     fn exec(&self, spec: &JailSpec, request: &ExecRequest) -> Result<i32, HostError>;
+
+    /// Runs a command in a running jail, with nothing on its standard input, and is content if it
+    /// ends with 0 in time. One that does not end is killed.
+    ///
+    /// # Errors
+    /// [`HostError::Unwell`]; [`HostError`] if it could not be started there.
+    fn probe(&self, spec: &JailSpec, command: &[String], limit: Duration) -> Result<(), HostError>;
+
+    /// Runs a command in the world of a generation that is being built, with the host's network.
+    /// Nothing of it runs, or is mounted, afterwards.
+    ///
+    /// # Errors
+    /// [`HostError`] if it could not be started.
+    fn run_in_world(&self, request: &WorldRequest<'_>) -> Result<WorldRun, HostError>;
+
+    /// Ends what a killed [`Host::run_in_world`] left of a generation: processes, mounts.
+    ///
+    /// # Errors
+    /// [`HostError`] if it cannot be ended.
+    fn clear_world(&self, generation: GenerationId) -> Result<Changed, HostError>;
 }
 
 /// What a host could not do.
@@ -224,6 +316,16 @@ pub enum HostError {
         /// The runtime's own words, or what was asked wrongly.
         why: String,
     },
+    /// Its health command says that it is not well.
+    #[error("{jail} is not well: {command:?} {why}")]
+    Unwell {
+        /// Which jail.
+        jail: JailName,
+        /// The command.
+        command: String,
+        /// How it ended, and its last words.
+        why: String,
+    },
     /// Something the host printed or keeps does not parse.
     #[error("cannot read {what}: {why}")]
     Parse {
@@ -232,6 +334,19 @@ pub enum HostError {
         /// What is wrong.
         why: String,
     },
+}
+
+impl HostError {
+    /// A jail whose health command ended badly: how, and what it said last.
+    pub fn unwell(jail: &JailName, command: &[String], how: &str, said: &str) -> Self {
+        let said = one_line(said);
+        let colon = if said.is_empty() { "" } else { ": " };
+        HostError::Unwell {
+            jail: jail.clone(),
+            command: command.last().cloned().unwrap_or_default(),
+            why: format!("{how}{colon}{said}"),
+        }
+    }
 }
 
 /// A row of properties: dataset or snapshot, then each property with its value and source.
@@ -308,6 +423,12 @@ pub trait Zfs: Sync + fmt::Debug {
     /// # Errors
     /// [`PortError`].
     fn destroy(&self, dataset: &DatasetName) -> Result<(), PortError>;
+
+    /// Rolls a filesystem that is not mounted back to its latest snapshot.
+    ///
+    /// # Errors
+    /// [`PortError`]; EEXIST if there is a later one.
+    fn rollback(&self, snapshot: &SnapshotName) -> Result<(), PortError>;
 
     /// Puts ezz's hold on snapshots; those that have it keep it.
     ///

@@ -206,6 +206,17 @@ pub struct Stop {
     pub timeout: u32,
 }
 
+/// The command that brings a world up to date.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Update {
+    /// Program and arguments; run with the world as its root.
+    pub command: Vec<String>,
+    /// Variables, `NAME=value`.
+    #[serde(default)]
+    pub environment: Vec<String>,
+}
+
 /// The files of the jail that two releases must be merged in, and those that are never merged.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -247,9 +258,9 @@ pub struct Profile {
     pub stop: Stop,
     /// What `ezz console` runs inside.
     pub console: Vec<String>,
-    /// Names of the updaters that work on it, preferred first.
+    /// How its world is brought up to date, if that is one command.
     #[serde(default)]
-    pub updaters: Vec<String>,
+    pub update: Option<Update>,
     /// Names of the things made for each jail at its first start (`machine-id`, `ssh-host-keys`).
     #[serde(default)]
     pub generate: Vec<String>,

@@ -80,9 +80,9 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     (
         "SystemTime",
         &[],
-        "a plan has no clock; the time of a seal comes from jiff, in install",
+        "a plan has no clock; the time of a seal or a swap comes from jiff",
     ),
-    ("jiff", &["cli/install.rs"], "one place asks for the time"),
+    ("jiff", &["cli/machine.rs"], "one place asks for the time"),
     (
         "env::var",
         &["host/"],

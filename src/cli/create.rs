@@ -37,6 +37,10 @@ pub struct Create {
     /// What network it sees: host or none
     #[arg(long, default_value = "host", value_parser = network)]
     network: Network,
+    /// A command for a shell in it, which ends with 0 if it is well: asked when it gets another
+    /// basejail
+    #[arg(long, value_name = "COMMAND")]
+    health: Option<String>,
     /// Most bytes that its own files may take, e.g. 10G
     #[arg(long, value_parser = size)]
     quota: Option<u64>,
@@ -59,6 +63,7 @@ impl Create {
             hostname: self.hostname,
             addresses: self.address,
             network: self.network,
+            health: self.health,
             quota: self.quota,
             start: self.start,
         };

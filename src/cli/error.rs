@@ -84,6 +84,14 @@ pub enum CliError {
         /// Why not.
         source: WorldError,
     },
+    /// A generation is not what was sealed.
+    #[error("{generation} is not what was sealed: {}", some(list))]
+    Tampered {
+        /// Which generation.
+        generation: String,
+        /// What differs.
+        list: Vec<String>,
+    },
     /// The world has what must not be in every jail.
     #[error("the world has what looks like a secret: {}", list.join("; "))]
     Secrets {
@@ -125,6 +133,27 @@ pub enum CliError {
         /// Why not.
         source: std::io::Error,
     },
+    /// A command that was to change a world.
+    #[error("`{command}` {how}; nothing was changed{}{said}", if said.is_empty() { "" } else { ": " })]
+    Updater {
+        /// The command.
+        command: String,
+        /// How it ended.
+        how: String,
+        /// Its last words.
+        said: String,
+        /// Where all of them are.
+        log: String,
+    },
+    /// A signal asked to stop, when only ezz's own work was left.
+    #[error("interrupted; the files of generation {generation} are complete, and kept")]
+    Kept {
+        /// Which generation.
+        generation: crate::name::GenerationId,
+    },
+    /// A signal asked to stop a roll-out.
+    #[error("interrupted; the roll-out of the track {0} is under way")]
+    RolloutInterrupted(crate::name::TrackName),
     /// A signal asked to stop.
     #[error("interrupted; nothing was left behind")]
     Interrupted,
@@ -151,10 +180,14 @@ impl CliError {
             | CliError::Generation(_)
             | CliError::World { .. }
             | CliError::Verify { .. }
+            | CliError::Tampered { .. }
             | CliError::Secrets { .. }
             | CliError::Damaged { .. }
             | CliError::Jail { .. }
             | CliError::Write { .. }
+            | CliError::Updater { .. }
+            | CliError::Kept { .. }
+            | CliError::RolloutInterrupted(_)
             | CliError::Interrupted => Exit::Failed,
         }
     }
@@ -162,6 +195,15 @@ impl CliError {
     /// What to do about it.
     pub fn hints(&self) -> Vec<String> {
         hints_of(self)
+    }
+}
+
+/// The first few of a list.
+fn some(list: &[String]) -> String {
+    let few = &list[..list.len().min(3)];
+    match list.len() - few.len() {
+        0 => few.join("; "),
+        more => format!("{}; and {more} more", few.join("; ")),
     }
 }
 
@@ -209,6 +251,14 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             CliError::Host(inner) => hint(inner),
             CliError::Lock(inner) => hint(inner),
             CliError::Generation(inner) => hint(inner),
+            CliError::Tampered { generation, .. } => Some(format!(
+                "`ezz worlds verify --repair {generation}` rolls its base back to its snapshot"
+            )),
+            CliError::Updater { log, .. } => Some(format!("all that it printed is in {log}")),
+            CliError::RolloutInterrupted(track) => plan_hint(&PlanError::RolloutUnderWay(track.clone())),
+            CliError::Kept { .. } => {
+                Some("the same command goes on; another one clears them away".to_owned())
+            }
             CliError::Damaged { .. } => Some("send it again from where it is whole".to_owned()),
             CliError::Undo { .. } => Some("`ezz doctor --repair` clears it away".to_owned()),
             CliError::World { .. }
@@ -319,7 +369,29 @@ fn plan_hint(error: &PlanError) -> Option<String> {
             "`ezz doctor` tells more; destroy or move it with zfs if it is not needed"
         }
         PlanError::Directory { .. } => "move what is there out of the way, or choose another name",
-        PlanError::NoBase { .. } => "`ezz worlds list` shows the generations",
+        PlanError::NoBase { .. } | PlanError::NotSealed(_) => {
+            "`ezz worlds list` shows the generations"
+        }
+        PlanError::RolloutUnderWay(name) => {
+            return Some(format!(
+                "`ezz update --track {name} --continue` goes on with it, --abort goes back"
+            ));
+        }
+        PlanError::NoRollout(_) => "`ezz track list` shows those that are",
+        PlanError::BadRollout { .. } => {
+            "`zfs get all` of the site's basejail shows it; was it edited by hand?"
+        }
+        PlanError::Canary { .. } => "name running thin jails that follow the track",
+        PlanError::InUse { jail, .. } => return Some(format!("`ezz stop {jail}`")),
+        PlanError::NoPrevious(name) => {
+            return Some(format!(
+                "`ezz rollback --track {name} --to GENERATION` names one; `ezz worlds list` shows them"
+            ));
+        }
+        PlanError::Rejected { .. } => "`ezz rollback --to GENERATION` takes it nevertheless",
+        PlanError::Replaced { .. } => {
+            "`ezz rollback --to GENERATION` takes what is there; `ezz worlds verify` compares it with its seal"
+        }
         PlanError::Space { .. } => "free space in the pool, or create fewer jails at once",
         PlanError::Foreign { .. } => "--foreign-snapshots deletes them too",
         PlanError::Dependents { .. } => "delete those first",
@@ -421,6 +493,7 @@ fn host_hint(error: &HostError) -> Option<String> {
         | HostError::Command { .. }
         | HostError::Mount { .. }
         | HostError::Timeout { .. }
+        | HostError::Unwell { .. }
         | HostError::Parse { .. } => None,
     }
 }

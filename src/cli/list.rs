@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{CliError, Context, DryRun, names};
 use crate::model::{Base, Inventory, Jail, JailState, Kind};
 use crate::name::{GenerationId, JailName};
+use crate::plan::converge::generation_of;
 use crate::plan::{Observed, run};
 use crate::report::{Exit, bytes};
 use crate::session::Scope;
@@ -202,10 +203,4 @@ fn row(inventory: &Inventory, line: &Line) -> Vec<String> {
         hostname,
         addresses,
     ]
-}
-
-/// The generation whose base this dataset is.
-fn generation_of(inventory: &Inventory, dataset: &str) -> Option<GenerationId> {
-    let below = dataset.strip_prefix(inventory.site.layout.basejail.as_str())?;
-    GenerationId::from_component(below.strip_prefix('/')?)
 }

@@ -40,6 +40,12 @@ pub trait Machine: Sync + fmt::Debug {
     /// Writes a line in its log.
     fn log(&self, line: &str);
 
+    /// What time it has, RFC 3339 in UTC, to the second.
+    fn now(&self) -> String;
+
+    /// The name of the user that works on it.
+    fn user(&self) -> String;
+
     /// What interrupts long work on it.
     fn cancel(&self) -> Cancel;
 
@@ -74,6 +80,22 @@ impl Machine for ThisMachine {
 
     fn log(&self, line: &str) {
         syslog::write(line);
+    }
+
+    fn now(&self) -> String {
+        jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string()
+    }
+
+    /// Who logged in, where the system keeps that (Linux: proc_pid_loginuid(5)), and not whom they
+    /// became by sudo or su.
+    fn user(&self) -> String {
+        let login = std::fs::read_to_string("/proc/self/loginuid").unwrap_or_default();
+        let login = login.trim().parse().ok().filter(|uid| *uid != u32::MAX);
+        let uid = login.map_or_else(nix::unistd::getuid, nix::unistd::Uid::from_raw);
+        let known = nix::unistd::User::from_uid(uid).ok().flatten();
+        known.map_or_else(|| uid.to_string(), |user| user.name)
     }
 
     /// SIGINT, SIGTERM or SIGHUP. Short work is finished all the same.

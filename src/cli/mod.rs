@@ -1,7 +1,9 @@
 //! The command line: what was typed, checked and turned into requests. One file a verb, each with
 //! its arguments and one function that runs it.
 
+mod build;
 mod console;
+mod converge;
 mod create;
 mod delete;
 mod docs;
@@ -11,10 +13,15 @@ mod init;
 mod install;
 mod list;
 mod machine;
+mod moving;
 mod progress;
+mod rollback;
+mod rollout;
 mod run;
 mod show;
 mod track;
+mod update;
+mod verify;
 mod worlds;
 
 use std::ffi::OsString;
@@ -78,6 +85,9 @@ pub struct DryRun {
 enum Verb {
     Init(init::Init),
     Install(install::Install),
+    Update(update::Update),
+    Rollback(rollback::Rollback),
+    Converge(converge::Converge),
     Create(create::Create),
     List(list::List),
     Show(show::Show),
@@ -159,6 +169,9 @@ fn verb(context: &Context<'_>, verb: Verb) -> Result<Exit, CliError> {
     match verb {
         Verb::Init(args) => args.run(context),
         Verb::Install(args) => args.run(context),
+        Verb::Update(args) => args.run(context),
+        Verb::Rollback(args) => args.run(context),
+        Verb::Converge(args) => args.run(context),
         Verb::Create(args) => args.run(context),
         Verb::List(args) => args.run(context),
         Verb::Show(args) => args.run(context),

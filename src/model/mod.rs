@@ -14,9 +14,11 @@ use thiserror::Error;
 
 pub use observed::{
     Changed, Debris, Generation, GenerationError, Half, Inventory, Jail, JailState, Site, Stranger,
+    SwapLog, UnderWay,
 };
 pub use stored::{
-    Address, AddressError, Base, Intent, JailConfig, Kind, Network, Seal, Todo, Track, World,
+    Address, AddressError, Base, Intent, JailConfig, Kind, Network, Phase, Populated, Rejected,
+    Rollout, Seal, Swap, Todo, Track, World,
 };
 
 use crate::name::{DatasetName, GenerationId, JailName, NameError, SnapshotName, TrackName};
@@ -42,6 +44,14 @@ pub mod property {
     pub const EPOCH: &str = "ezz:epoch";
     /// Prefix of a track's property, on SITE/basejail.
     pub const TRACK: &str = "ezz:track:";
+    /// Prefix of the log of a track's swaps, on SITE/basejail.
+    pub const SWAPS: &str = "ezz:swaps:";
+    /// Prefix of a track's roll-out that is under way, on SITE/basejail.
+    pub const ROLLOUT: &str = "ezz:rollout:";
+    /// That a roll-out of a generation failed, on SITE/basejail/N.
+    pub const REJECTED: &str = "ezz:rejected";
+    /// That the files of a stage are complete, on SITE/basejail/N.
+    pub const POPULATED: &str = "ezz:populated";
     /// What a generation holds, on SITE/basejail/N.
     pub const WORLD: &str = "ezz:world";
     /// The seal, on both snapshots @N.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{Base, JailConfig, Layout, Seal, Track, World};
+use super::{Base, JailConfig, Layout, Populated, Rejected, Rollout, Seal, Swap, Track, World};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 
 /// One half of a generation as observed.
@@ -24,10 +24,14 @@ pub struct Half {
     pub referenced: u64,
     /// Bytes that are only its own.
     pub used: u64,
+    /// The snapshot that it is a clone of, if it is one.
+    pub origin: Option<String>,
     /// The guid of its snapshot @N, if that is there.
     pub snapshot: Option<u64>,
     /// The seal on that snapshot.
     pub seal: Option<Seal>,
+    /// Snapshots of other generations that a promotion has moved here, with their guids.
+    pub moved: BTreeMap<GenerationId, u64>,
     /// Bytes written since the snapshot: 0 unless somebody tampered with it.
     pub written: u64,
     /// Whether ezz's hold is on the snapshot.
@@ -41,6 +45,10 @@ pub struct Generation {
     pub id: GenerationId,
     /// `ezz:world` of a sealed one.
     pub world: Option<World>,
+    /// `ezz:populated`, if its files are complete.
+    pub populated: Option<Populated>,
+    /// `ezz:rejected`, if a roll-out of it failed.
+    pub rejected: Option<Rejected>,
     /// SITE/basejail/N.
     pub base: Option<Half>,
     /// SITE/newjail/N.
@@ -188,6 +196,24 @@ pub struct Site {
     pub read_only: bool,
 }
 
+/// The log of a track's swaps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SwapLog {
+    /// The property as it was read, which a commit compares.
+    pub text: String,
+    /// The swaps, oldest first; none if the text does not parse.
+    pub swaps: Vec<Swap>,
+}
+
+/// A roll-out that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnderWay {
+    /// The property as it was read, which a commit compares.
+    pub text: String,
+    /// What it says; an error if it does not parse.
+    pub rollout: Result<Rollout, String>,
+}
+
 /// What was seen of a site in one observation. `jails` holds those that were asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
@@ -195,6 +221,10 @@ pub struct Inventory {
     pub site: Site,
     /// Its tracks.
     pub tracks: BTreeMap<TrackName, Track>,
+    /// The last swaps of each track, oldest first; of a log that does not parse, none.
+    pub swaps: BTreeMap<TrackName, SwapLog>,
+    /// Roll-outs that are under way.
+    pub rollouts: BTreeMap<TrackName, UnderWay>,
     /// Its generations, staged ones too.
     pub generations: BTreeMap<GenerationId, Generation>,
     /// Intents that no command has committed, and their text. Dead ones for who has the site lock:
@@ -216,6 +246,13 @@ impl Inventory {
         self.generations
             .get(&id)
             .filter(|generation| generation.sealed())
+    }
+
+    /// The skeleton of a finished generation, also of one whose base was pruned.
+    pub fn skeleton(&self, id: GenerationId) -> Option<&Half> {
+        let found = self.generations.get(&id)?;
+        let finished = found.sealed() || found.base.is_none();
+        found.skeleton.as_ref().filter(|_| finished)
     }
 
     /// The generation a jail is to run on when it next starts.

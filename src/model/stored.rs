@@ -51,6 +51,109 @@ pub struct Track {
     /// What a rollback goes back to.
     #[serde(default)]
     pub previous: Option<GenerationId>,
+    /// The guid that the sealed snapshot of `previous` had when the track left it: what a rollback
+    /// finds under that name must be the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_guid: Option<u64>,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// One swap of a track, as its log keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// Who: the name of the user that called ezz, as far as it is known.
+    pub by: String,
+    /// From which generation; none if the track had none.
+    #[serde(default)]
+    pub from: Option<GenerationId>,
+    /// To which.
+    pub to: GenerationId,
+    /// Why: the verb, or what the user said.
+    pub why: String,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// How far a roll-out is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The track is where it was; the canaries are pinned to the new generation.
+    Canaries,
+    /// The track is at the new generation, and the jails follow.
+    Swapped,
+    /// Something failed: the track is back, and the jails that had moved follow.
+    Back,
+}
+
+/// `ezz:rollout:TRACK` on SITE/basejail, while jails are moved to another generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// Where the track was.
+    pub from: GenerationId,
+    /// Where it goes.
+    pub to: GenerationId,
+    /// What the track had as previous, and has again if all goes back.
+    #[serde(default)]
+    pub previous: Option<GenerationId>,
+    /// How far it is.
+    pub phase: Phase,
+    /// Jails that go first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub canaries: Vec<JailName>,
+    /// How many jails are restarted at once.
+    pub batch: u32,
+    /// Seconds between batches.
+    #[serde(default)]
+    pub pause: u64,
+    /// The health command of jails that have none of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// Seconds until a jail must be well.
+    pub limit: u64,
+    /// When it began, RFC 3339 in UTC.
+    pub at: String,
+    /// Who began it.
+    pub by: String,
+    /// Why.
+    pub why: String,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// `ezz:rejected` on SITE/basejail/N: a roll-out of this generation failed, and no track is swapped
+/// to it unless it is named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// When, RFC 3339 in UTC.
+    pub at: String,
+    /// Why, for people.
+    pub why: String,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// `ezz:populated` on SITE/basejail/N, from when the files of a stage are complete: what is left is
+/// ezz's own work, which can be done again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Populated {
+    /// The track that it is for.
+    pub track: TrackName,
+    /// The generation that it was made from.
+    #[serde(default)]
+    pub parent: Option<GenerationId>,
+    /// SHA-256 of how it was made, to tell the same command from another.
+    pub by: String,
+    /// The digest of the archive it came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
     /// What this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -186,6 +289,9 @@ pub struct JailConfig {
     /// Its network.
     #[serde(default)]
     pub network: Network,
+    /// A command for a shell in the jail, which ends with 0 if the jail is well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
     /// What is left to do; a jail with any of it has never run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub todo: Vec<Todo>,

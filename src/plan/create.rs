@@ -44,6 +44,8 @@ pub struct Request {
     pub addresses: Vec<Address>,
     /// Network.
     pub network: Network,
+    /// The command that tells whether it is well.
+    pub health: Option<String>,
     /// Quota in bytes.
     pub quota: Option<u64>,
     /// Whether to start them.
@@ -80,6 +82,7 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         hostname: String::new(),
         addresses: request.addresses.clone(),
         network: request.network,
+        health: request.health.clone(),
         todo: request.quota.map(Todo::Quota).into_iter().collect(),
         other: serde_json::Map::new(),
     };

@@ -5,12 +5,16 @@
 //! file or a clock. Longer than other files: steps, commits and errors are one vocabulary, which each
 //! verb's file uses, and which is read as a whole.
 
+pub mod converge;
 pub mod create;
 pub mod delete;
 pub mod doctor;
 pub mod intent;
+pub mod prune;
+pub mod rollout;
 pub mod run;
 pub mod site;
+pub mod swap;
 pub mod world;
 
 use std::collections::BTreeMap;
@@ -190,6 +194,19 @@ pub enum Commit {
         /// What goes.
         doomed: Vec<Doomed>,
     },
+    /// Destroys one half of a generation with its sealed snapshot.
+    Prune {
+        /// The epoch the plan was made from.
+        epoch: u64,
+        /// The half.
+        dataset: DatasetName,
+        /// Its guid: another dataset of that name is left alone.
+        guid: u64,
+        /// Which generation.
+        generation: GenerationId,
+        /// The newest base that is a clone of it, which takes its place for others.
+        heir: Option<DatasetName>,
+    },
 }
 
 /// One step of a plan.
@@ -246,6 +263,11 @@ pub enum Step {
         /// Which.
         at: PathBuf,
     },
+    /// Rolls a dataset that is not mounted back to a snapshot, its latest.
+    Rollback {
+        /// Which snapshot.
+        snapshot: SnapshotName,
+    },
     /// Destroys one dataset of a staged generation, which has no snapshots.
     Destroy {
         /// Which.
@@ -271,6 +293,11 @@ pub enum Step {
     Unlink {
         /// The track.
         track: TrackName,
+    },
+    /// Ends what a killed command left in the world of a generation that is being built.
+    ClearWorld {
+        /// Which generation.
+        generation: GenerationId,
     },
     /// Makes the derived files of a jail what they should be.
     Derive {
@@ -423,6 +450,60 @@ pub enum PlanError {
     /// A track without a generation.
     #[error("the track {0} has no generation yet")]
     EmptyTrack(TrackName),
+    /// There is nothing to go back to.
+    #[error("the track {0} has no generation before its current one")]
+    NoPrevious(TrackName),
+    /// A roll-out of it failed.
+    #[error("generation {generation} was rejected: {why}")]
+    Rejected {
+        /// Which generation.
+        generation: String,
+        /// What was noted then.
+        why: String,
+    },
+    /// A track's generation is gone or not sealed.
+    #[error("generation {0} is not there or not sealed")]
+    NotSealed(GenerationId),
+    /// Jails are just being moved.
+    #[error("a roll-out of the track {0} is under way")]
+    RolloutUnderWay(TrackName),
+    /// There is nothing to go on with.
+    #[error("no roll-out of the track {0} is under way")]
+    NoRollout(TrackName),
+    /// What was stored of a roll-out makes no sense.
+    #[error("the roll-out of the track {track} cannot be read: {why}")]
+    BadRollout {
+        /// Which track.
+        track: TrackName,
+        /// What is wrong.
+        why: String,
+    },
+    /// A jail that cannot go first.
+    #[error("{jail} cannot be a canary: {why}")]
+    Canary {
+        /// Which jail.
+        jail: JailName,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A jail runs on it.
+    #[error("{generation} is in use: {jail} runs on it")]
+    InUse {
+        /// Which generation.
+        generation: String,
+        /// By which jail.
+        jail: JailName,
+    },
+    /// Under the number of the previous generation is another one.
+    #[error(
+        "generation {generation} is not the one that the track {track} left: its snapshot is another"
+    )]
+    Replaced {
+        /// Which generation.
+        generation: GenerationId,
+        /// Which track.
+        track: TrackName,
+    },
     /// A jail's base is gone or not sealed.
     #[error("the generation {generation} that the jail {jail} needs is not there or not sealed")]
     NoBase {
@@ -551,6 +632,7 @@ impl fmt::Display for Step {
             Step::RemoveDirectory { at } => {
                 write!(f, "remove the empty directory {}", at.display())
             }
+            Step::Rollback { snapshot } => write!(f, "roll back to {snapshot}"),
             Step::Destroy { dataset } => write!(f, "destroy {dataset}"),
             Step::Property {
                 dataset,
@@ -563,6 +645,9 @@ impl fmt::Display for Step {
                 write!(f, "link the track {track} to generation {generation}")
             }
             Step::Unlink { track } => write!(f, "remove the link of the track {track}"),
+            Step::ClearWorld { generation } => {
+                write!(f, "end what runs in the stage of generation {generation}")
+            }
             Step::Derive { jail } => write!(f, "write the derived files of {jail}"),
             Step::Forget { jail } => write!(f, "remove the derived files of {jail}"),
             Step::Start { jail } => write!(f, "start {jail}"),
@@ -607,6 +692,13 @@ impl fmt::Display for Commit {
             }
             Commit::Destroy { doomed, .. } => {
                 write!(f, "destroy {}", listed(doomed.iter().map(|d| &d.name)))
+            }
+            Commit::Prune { dataset, heir, .. } => {
+                write!(f, "destroy {dataset}")?;
+                match heir {
+                    Some(heir) => write!(f, ", its place taken by {heir}"),
+                    None => Ok(()),
+                }
             }
         }
     }

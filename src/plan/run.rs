@@ -1,6 +1,6 @@
 //! The plans of `start`, `stop` and `restart`.
 
-use crate::model::{Base, Inventory, JailConfig, JailState, Kind};
+use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind};
 use crate::name::{GenerationId, JailName};
 use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, create, writable};
 
@@ -32,9 +32,7 @@ pub fn start(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError>
 pub fn stop(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
     for name in names {
-        if !observed.inventory.jails.contains_key(name) {
-            return Err(missing(&observed.inventory, name));
-        }
+        known(&observed.inventory, name)?;
         match observed.state(name) {
             JailState::Stopped { .. } => {
                 plan.note(format!("{name} is stopped already"));
@@ -103,10 +101,7 @@ fn start_one(
     config: &JailConfig,
 ) -> Result<(), PlanError> {
     let inventory = &observed.inventory;
-    let jail = inventory
-        .jails
-        .get(name)
-        .ok_or_else(|| PlanError::NoJail(name.clone()))?;
+    let jail = known(inventory, name)?;
     if !config.todo.is_empty() {
         plan.note(format!("{name} was never finished: it is finished now"));
         create::finish(plan, inventory, epoch, &[(name.clone(), config.clone())])?;
@@ -179,11 +174,23 @@ pub fn due(inventory: &Inventory, config: &JailConfig) -> Result<GenerationId, P
     }
 }
 
-fn config<'a>(inventory: &'a Inventory, name: &JailName) -> Result<&'a JailConfig, PlanError> {
-    let jail = inventory
+/// The jail of that name.
+///
+/// # Errors
+/// [`PlanError::NoJail`]; [`PlanError::Interrupted`] if its creation was.
+pub fn known<'a>(inventory: &'a Inventory, name: &JailName) -> Result<&'a Jail, PlanError> {
+    inventory
         .jails
         .get(name)
-        .ok_or_else(|| missing(inventory, name))?;
+        .ok_or_else(|| missing(inventory, name))
+}
+
+/// The configuration of the jail of that name.
+///
+/// # Errors
+/// As [`known`]; [`PlanError::Stranger`].
+pub fn config<'a>(inventory: &'a Inventory, name: &JailName) -> Result<&'a JailConfig, PlanError> {
+    let jail = known(inventory, name)?;
     jail.config.as_ref().map_err(|why| PlanError::Stranger {
         dataset: jail.dataset.clone(),
         why: why.clone(),

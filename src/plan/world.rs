@@ -2,15 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{Generation, Half, Inventory, Seal, Track, World, encode, property};
-use crate::name::{GenerationId, TrackName};
-use crate::plan::{Commit, MountAs, Plan, PlanError, Step, site, writable};
+use crate::model::{
+    Generation, Half, Inventory, JailState, Populated, Seal, Track, World, encode, property,
+};
+use crate::name::{DatasetName, GenerationId, TrackName};
+use crate::plan::converge::generation_of;
+use crate::plan::{
+    Commit, Expect, MountAs, NewClone, Observed, Plan, PlanError, Set, Step, site, writable,
+};
 
-/// Plans the two datasets of a new generation, mounted and writable.
+/// Plans the two datasets of a new generation, mounted and writable. Both are empty; made from
+/// another generation, its base is a clone of that one's.
 ///
 /// # Errors
-/// [`PlanError`]: a replica, or a site whose name is too long.
-pub fn stage(inventory: &Inventory) -> Result<(Plan, GenerationId), PlanError> {
+/// [`PlanError`]: a replica, a site whose name is too long, a generation that is not sealed.
+pub fn stage(
+    inventory: &Inventory,
+    from: Option<GenerationId>,
+) -> Result<(Plan, GenerationId), PlanError> {
     writable(inventory)?;
     let found = &inventory.site;
     let id = GenerationId(found.seq + 1);
@@ -24,39 +33,35 @@ pub fn stage(inventory: &Inventory) -> Result<(Plan, GenerationId), PlanError> {
     });
     // What a kill after a seal left undone.
     for sealed in inventory.generations.values().filter(|g| g.sealed()) {
-        let base = sealed.base.iter();
-        for half in base.clone().filter(|half| !half.held) {
-            debug_assert!(half.seal.is_some(), "it is sealed");
-            plan.push(Step::Hold {
-                snapshots: site::holds(&found.layout, sealed.id),
-            });
-        }
-        plan.steps
-            .extend(base.filter(|half| !half.mounted).map(|half| Step::Mount {
-                dataset: half.dataset.clone(),
-                at: half.mountpoint.clone(),
-                how: MountAs::Base,
-            }));
+        ready(&mut plan, inventory, sealed);
     }
     let base = found.layout.base(id)?;
     let skeleton = found.layout.skeleton(id)?;
-    // Without `sync=disabled` the intent log leaves its first block in the dataset for ever, and
-    // each mount after the seal rewrites its header: `written@N` would never be 0 (zil_destroy in
-    // module/zfs/zil.c; seen in the lab). The seal inherits it; what it seals is on disk by then.
-    let properties = |name: &str, value: &str| {
-        [(name, value), ("sync", "disabled")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into_iter()
-            .collect::<BTreeMap<String, String>>()
-    };
-    plan.push(Step::Create {
-        dataset: base.clone(),
-        properties: properties("readonly", "off"),
-    });
-    plan.push(Step::Create {
-        dataset: skeleton.clone(),
-        properties: properties("canmount", "noauto"),
-    });
+    match from {
+        None => plan.push(Step::Create {
+            dataset: base.clone(),
+            properties: own(&[("readonly", "off"), SYNC]),
+        }),
+        Some(parent) => {
+            inventory
+                .sealed(parent)
+                .ok_or(PlanError::NotSealed(parent))?;
+            plan.push(Step::Clone {
+                clones: vec![NewClone {
+                    dataset: base.clone(),
+                    origin: found.layout.base_seal(parent)?,
+                }],
+            });
+            for (property, value) in [("readonly", "off"), SYNC] {
+                plan.push(Step::Property {
+                    dataset: base.clone(),
+                    property: property.to_owned(),
+                    value: value.to_owned(),
+                });
+            }
+        }
+    }
+    plan.push(empty_skeleton(&skeleton));
     for (dataset, half) in [(base, "basejail"), (skeleton, "newjail")] {
         let at = found.directory.join(half).join(id.to_string());
         plan.push(Step::Mount {
@@ -66,6 +71,78 @@ pub fn stage(inventory: &Inventory) -> Result<(Plan, GenerationId), PlanError> {
         });
     }
     Ok((plan, id))
+}
+
+/// Plans that a stage whose files are complete is gone on with: its skeleton is begun anew.
+pub fn resume(inventory: &Inventory, generation: &Generation) -> Result<Plan, PlanError> {
+    writable(inventory)?;
+    let found = &inventory.site;
+    let mut plan = Plan::on(inventory);
+    plan.push(Step::ClearWorld {
+        generation: generation.id,
+    });
+    if let Some(half) = &generation.skeleton {
+        unmount_and_destroy(&mut plan, half);
+    }
+    let base = found.layout.base(generation.id)?;
+    let skeleton = found.layout.skeleton(generation.id)?;
+    plan.push(empty_skeleton(&skeleton));
+    for (dataset, half) in [(base, "basejail"), (skeleton, "newjail")] {
+        plan.push(Step::Mount {
+            dataset,
+            at: found.directory.join(half).join(generation.id.to_string()),
+            how: MountAs::Staged,
+        });
+    }
+    Ok(plan)
+}
+
+/// Plans the note that the files of a stage are complete.
+///
+/// # Errors
+/// [`PlanError`]: a replica, or a value that is too long.
+pub fn populated(
+    inventory: &Inventory,
+    id: GenerationId,
+    populated: &Populated,
+) -> Result<Plan, PlanError> {
+    writable(inventory)?;
+    let base = inventory.site.layout.base(id)?;
+    let mut plan = Plan::default();
+    plan.push(Step::Commit {
+        site: inventory.site.layout.site.clone(),
+        commit: Commit::Set {
+            epoch: inventory.site.epoch,
+            sets: vec![Set {
+                dataset: base.to_string(),
+                property: property::POPULATED.to_owned(),
+                expect: Expect::Any,
+                value: Some(encode(&base, property::POPULATED, populated)?),
+            }],
+            sealed: Vec::new(),
+            adopt: false,
+        },
+    });
+    Ok(plan)
+}
+
+/// Without it the intent log leaves its first block in the dataset for ever, and each mount after
+/// the seal rewrites its header: `written@N` would never be 0 (zil_destroy in module/zfs/zil.c; seen
+/// in the lab). The seal inherits it; what it seals is on disk by then.
+const SYNC: (&str, &str) = ("sync", "disabled");
+
+fn own(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn empty_skeleton(dataset: &DatasetName) -> Step {
+    Step::Create {
+        dataset: dataset.clone(),
+        properties: own(&[("canmount", "noauto"), SYNC]),
+    }
 }
 
 /// Plans the seal of a staged generation, after which it never changes. A track that has no
@@ -106,9 +183,6 @@ pub fn seal(
             },
         )?)
     } else {
-        plan.note(format!(
-            "the track {track} stays where it is; `ezz create --pin {id}` uses the new generation"
-        ));
         None
     };
     plan.push(Step::Commit {
@@ -150,6 +224,9 @@ pub fn seal(
 /// Plans the clearing of a generation that was never sealed.
 pub fn reap(generation: &Generation) -> Plan {
     let mut plan = Plan::default();
+    plan.push(Step::ClearWorld {
+        generation: generation.id,
+    });
     for half in [&generation.skeleton, &generation.base]
         .into_iter()
         .flatten()
@@ -170,4 +247,76 @@ fn unmount_and_destroy(plan: &mut Plan, half: &Half) {
     plan.push(Step::Destroy {
         dataset: half.dataset.clone(),
     });
+}
+
+/// Plans that both halves of a generation are rolled back to what was sealed.
+///
+/// # Errors
+/// [`PlanError`]: a replica; a generation that is not sealed; a jail that runs on it.
+pub fn repair(observed: &Observed, id: GenerationId) -> Result<Plan, PlanError> {
+    let inventory = &observed.inventory;
+    writable(inventory)?;
+    let generation = inventory.sealed(id).ok_or(PlanError::NotSealed(id))?;
+    let mut runs = inventory.jails.keys().filter(|name| {
+        matches!(observed.state(name), JailState::Running { base: Some(base), .. }
+            if generation_of(inventory, &base) == Some(id))
+    });
+    if let Some(jail) = runs.next() {
+        return Err(PlanError::InUse {
+            generation: generation.display(),
+            jail: jail.clone(),
+        });
+    }
+    let mut plan = Plan::on(inventory);
+    for half in [&generation.base, &generation.skeleton]
+        .into_iter()
+        .flatten()
+    {
+        plan.push(Step::Unmount {
+            dataset: half.dataset.clone(),
+            at: half.mountpoint.clone(),
+        });
+        plan.push(Step::Rollback {
+            snapshot: half.dataset.at(&id.to_string())?,
+        });
+    }
+    ready(&mut plan, inventory, generation);
+    if let Some(half) = &generation.base {
+        let mount = Step::Mount {
+            dataset: half.dataset.clone(),
+            at: half.mountpoint.clone(),
+            how: MountAs::Base,
+        };
+        if !plan.steps.contains(&mount) {
+            plan.push(mount);
+        }
+    }
+    Ok(plan)
+}
+
+/// Plans what sealed generations may lack since a command was killed or refused: holds, mounts.
+pub fn restore(observed: &Observed) -> Plan {
+    let inventory = &observed.inventory;
+    let mut plan = Plan::default();
+    for generation in inventory.generations.values().filter(|g| g.sealed()) {
+        ready(&mut plan, inventory, generation);
+    }
+    plan
+}
+
+/// Adds what a sealed generation may lack since a command was killed: its holds, its mount.
+pub(super) fn ready(plan: &mut Plan, inventory: &Inventory, generation: &Generation) {
+    let Some(half) = &generation.base else { return };
+    if !half.held {
+        plan.push(Step::Hold {
+            snapshots: site::holds(&inventory.site.layout, generation.id),
+        });
+    }
+    if !half.mounted {
+        plan.push(Step::Mount {
+            dataset: half.dataset.clone(),
+            at: half.mountpoint.clone(),
+            how: MountAs::Base,
+        });
+    }
 }

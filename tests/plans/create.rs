@@ -15,6 +15,7 @@ fn request(list: &[&str]) -> Request {
         hostname: None,
         addresses: Vec::new(),
         network: Network::Host,
+        health: None,
         quota: None,
         start: false,
     }

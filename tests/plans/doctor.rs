@@ -101,18 +101,19 @@ fn a_repair_goes_from_the_site_to_the_jails() {
         .iter()
         .position(|line| line == "mount tank/ezz/jails/b at /srv/jails/b");
     assert_eq!(
-        told[..7],
+        told[..8],
         [
             "mount tank/ezz at /srv/jails",
             "link the track main to generation 1",
             "mount tank/ezz/basejail/1 at /srv/jails/basejail/1, read-only",
             "hold tank/ezz/newjail/1@1",
+            "end what runs in the stage of generation 2",
             "unmount tank/ezz/newjail/2 from /srv/jails/newjail/2",
             "remove the empty directory /srv/jails/newjail/2",
             "destroy tank/ezz/newjail/2",
         ]
     );
-    assert_eq!(finish_b, Some(13), "{told:#?}");
+    assert_eq!(finish_b, Some(14), "{told:#?}");
     assert_eq!(
         told.last().map(String::as_str),
         Some("remove the derived files of gone")

@@ -18,6 +18,7 @@ fn request(list: &[&str]) -> Request {
         hostname: None,
         addresses: Vec::new(),
         network: ezz::model::Network::Host,
+        health: None,
         quota: None,
         start: false,
     }

@@ -38,6 +38,7 @@ pub fn config(kind: Kind, generation: u32) -> JailConfig {
         hostname: "h".to_owned(),
         addresses: Vec::new(),
         network: Network::Host,
+        health: None,
         todo: Vec::new(),
         other: serde_json::Map::new(),
     }
@@ -64,6 +65,8 @@ pub fn site() -> Built {
                 read_only: false,
             },
             tracks: BTreeMap::new(),
+            swaps: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
             generations: BTreeMap::new(),
             intents: BTreeMap::new(),
             debris: BTreeMap::new(),
@@ -91,6 +94,8 @@ impl Built {
             mountpoint: PathBuf::from(format!("/srv/jails/{parent}/{id}")),
             referenced: 80 << 20,
             used: 80 << 20,
+            origin: None,
+            moved: BTreeMap::new(),
             snapshot: sealed.then_some(u64::from(id) * 100 + 1),
             seal: sealed.then(|| Seal {
                 manifest: "m".to_owned(),
@@ -106,6 +111,8 @@ impl Built {
         let generation = Generation {
             id: GenerationId(id),
             world: sealed.then(|| world(&format!("debian-12.{id}"))),
+            populated: None,
+            rejected: None,
             base: Some(self.half("basejail", id, sealed)),
             skeleton: Some(self.half("newjail", id, sealed)),
         };
@@ -293,7 +300,8 @@ pub fn told(plan: &Plan) -> Vec<String> {
             | Commit::Seal { epoch, .. }
             | Commit::Create { epoch, .. }
             | Commit::Set { epoch, .. }
-            | Commit::Destroy { epoch, .. } => *epoch,
+            | Commit::Destroy { epoch, .. }
+            | Commit::Prune { epoch, .. } => *epoch,
         };
         assert_eq!(
             epoch, next,

@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ezz::model::{Changed, JailState};
-use ezz::name::JailName;
-use ezz::ports::{Check, ExecRequest, Host, HostError, JailSpec};
+use ezz::name::{GenerationId, JailName};
+use ezz::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use ezz::profile::Profile;
 
 use super::fault::Act;
@@ -308,5 +309,47 @@ impl Host for SimHost {
         })?
         .then_some(0)
         .ok_or_else(|| HostError::NotRunning(spec.name.clone()))
+    }
+    /// A command `exit N` ends so; every other one well.
+    fn probe(
+        &self,
+        spec: &JailSpec,
+        command: &[String],
+        _limit: Duration,
+    ) -> Result<(), HostError> {
+        self.exec(spec, &ExecRequest::default())?;
+        let code = command.last().and_then(|word| word.strip_prefix("exit "));
+        match code {
+            Some(code) if code != "0" => {
+                let how = format!("ended with {code}");
+                Err(HostError::unwell(&spec.name, command, &how, ""))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+    /// A command `exit N` ends so; any other writes its words into a file of the world.
+    fn run_in_world(&self, request: &WorldRequest<'_>) -> Result<WorldRun, HostError> {
+        let words = request.command.join(" ");
+        let code = match words.strip_prefix("exit ") {
+            Some(code) => code.parse().ok(),
+            None => {
+                let at = request.root.join("usr/bin/changed");
+                std::fs::write(&at, &words).map_err(|source| HostError::File {
+                    action: "write",
+                    path: at,
+                    source,
+                })?;
+                Some(0)
+            }
+        };
+        Ok(WorldRun {
+            code,
+            said: String::new(),
+            log: PathBuf::from("/dev/null"),
+        })
+    }
+
+    fn clear_world(&self, _generation: GenerationId) -> Result<Changed, HostError> {
+        Ok(Changed::Already)
     }
 }

@@ -161,6 +161,10 @@ fn get_prop(lua: &Lua, pool: &Pool, name: &str, property: &str) -> mlua::Result<
     match property {
         "guid" => return own(number(pool.guid_of(name).unwrap_or(0))),
         "available" => return own(number(pool.available())),
+        "origin" => {
+            let origin = pool.origin(name).cloned().unwrap_or_default();
+            return own(mlua::Value::String(lua.create_string(origin)?));
+        }
         "userrefs" => {
             let holds = pool
                 .snapshots
@@ -193,6 +197,11 @@ fn changes(lua: &Lua, run: &Rc<Run>) -> mlua::Result<Table> {
     sync.set(
         "destroy",
         lua.create_function(move |_, name: String| state.sync(FREE, |pool| pool.destroy(&name)))?,
+    )?;
+    let state = Rc::clone(run);
+    sync.set(
+        "promote",
+        lua.create_function(move |_, name: String| state.sync(CLONE, |pool| pool.promote(&name)))?,
     )?;
     let state = Rc::clone(run);
     sync.set(

@@ -153,6 +153,14 @@ impl Machine for SimMachine {
 
     fn log(&self, _line: &str) {}
 
+    fn now(&self) -> String {
+        "2026-01-01T00:00:00Z".to_owned()
+    }
+
+    fn user(&self) -> String {
+        "root".to_owned()
+    }
+
     fn cancel(&self) -> Cancel {
         Cancel::new(Arc::default())
     }

@@ -365,6 +365,71 @@ impl Pool {
         Ok(())
     }
 
+    /// To a snapshot that no later one stands in the way of (`dsl_dataset_rollback_check`).
+    pub fn rollback(&mut self, snapshot: &str) -> Done {
+        let name = filesystem(snapshot).to_owned();
+        self.check_rollback(&name)?;
+        let Some(found) = self.snapshots.get(snapshot) else {
+            return refuse("ESRCH");
+        };
+        let (guid, content) = (found.guid, found.content);
+        if self
+            .snapshots_of(&name)
+            .any(|other| self.snapshots[other].guid > guid)
+        {
+            return refuse("EEXIST");
+        }
+        let dataset = self.datasets.get_mut(&name).expect("it was looked for");
+        dataset.content = content;
+        dataset.written = 0;
+        Ok(())
+    }
+
+    /// The name of the snapshot that a dataset is a clone of.
+    pub fn origin(&self, name: &str) -> Option<&String> {
+        let guid = self.datasets.get(name)?.origin?;
+        self.snapshot_by_guid(guid)
+    }
+
+    /// As `dsl_dataset_promote_check` and `_sync`: the clone gets its origin and what is older.
+    pub fn promote(&mut self, name: &str) -> Done {
+        let Some(dataset) = self.datasets.get(name) else {
+            return refuse("ENOENT");
+        };
+        let Some(origin) = dataset.origin else {
+            return refuse("EINVAL");
+        };
+        let old = self
+            .origin(name)
+            .map(|snapshot| filesystem(snapshot).to_owned());
+        let Some(old) = old else {
+            return refuse("EINVAL");
+        };
+        let moved: Vec<String> = self
+            .snapshots_of(&old)
+            .filter(|snapshot| self.snapshots[*snapshot].guid <= origin)
+            .cloned()
+            .collect();
+        let renamed = |snapshot: &str| snapshot.replacen(&old, name, 1);
+        if moved
+            .iter()
+            .any(|snapshot| self.snapshots.contains_key(&renamed(snapshot)))
+        {
+            return refuse("EEXIST");
+        }
+        for snapshot in moved {
+            let found = self.snapshots.remove(&snapshot).expect("it was looked for");
+            self.snapshots.insert(renamed(&snapshot), found);
+        }
+        let above = self.datasets.get(&old).and_then(|old| old.origin);
+        for (which, origin) in [(name, above), (old.as_str(), Some(origin))] {
+            if let Some(dataset) = self.datasets.get_mut(which) {
+                dataset.origin = origin;
+            }
+        }
+        Ok(())
+    }
+
     /// What a program or `zfs set` may set: user properties.
     pub fn check_user_property(&self, name: &str, property: &str, value: &str) -> Done {
         if !self.exists(name) {

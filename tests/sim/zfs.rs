@@ -243,6 +243,13 @@ impl Zfs for SimZfs {
         })
     }
 
+    fn rollback(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
+        self.changing("roll back to", &snapshot.to_string(), |state, _| {
+            let done = state.pool.rollback(&snapshot.to_string());
+            done.map_err(|why| refused("roll back to", snapshot.dataset().as_str(), why))
+        })
+    }
+
     fn hold(&self, snapshots: &[SnapshotName]) -> Result<Changed, PortError> {
         self.set_holds("hold", snapshots, true)
     }

@@ -21,6 +21,7 @@ const SEAL: &str = include_str!("../programs/seal.lua");
 const CREATE: &str = include_str!("../programs/create.lua");
 const COMMIT: &str = include_str!("../programs/commit.lua");
 const DESTROY: &str = include_str!("../programs/destroy.lua");
+const PRUNE: &str = include_str!("../programs/prune.lua");
 
 /// Makes an existing dataset a site: `ezz:id`, `ezz:seq` 0, `ezz:epoch` 1, `ezz:format` 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +159,24 @@ pub struct Doomed {
     pub guid: u64,
 }
 
+/// Destroys one half of a generation, `SITE/basejail/N` or `SITE/newjail/N`, with its sealed
+/// snapshot; a clone of it takes over what others need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prune {
+    /// The site.
+    pub site: String,
+    /// The epoch the plan was made from.
+    pub epoch: u64,
+    /// The file system.
+    pub dataset: String,
+    /// Its guid that was observed.
+    pub guid: u64,
+    /// The generation: its snapshot is `@number`.
+    pub number: u64,
+    /// The clone of that snapshot that is promoted, if there are any.
+    pub heir: Option<String>,
+}
+
 /// What runs channel programs: the kernel, or a simulator that has the same functions.
 pub trait Kernel {
     /// Runs a program in one transaction group; gives what it returned under the name `return`.
@@ -223,6 +242,7 @@ programs! {
     Create: "create", CREATE;
     Commit: "commit", COMMIT;
     Destroy: "destroy", DESTROY;
+    Prune: "prune", PRUNE;
 }
 
 impl Init {
@@ -334,17 +354,34 @@ impl Destroy {
             .iter()
             .map(|doomed| doomed.name.clone())
             .collect();
-        // Lua's numbers are int64 here, so a guid above 2^63 is negative there.
         let guids = self
             .datasets
             .iter()
-            .map(|doomed| i64::from_ne_bytes(doomed.guid.to_ne_bytes()))
+            .map(|doomed| lua_guid(doomed.guid))
             .collect();
         let mut args = common(&self.site, self.epoch);
         args.insert("ds".into(), Value::StrArray(names));
         args.insert("guids".into(), Value::IntArray(guids));
         args
     }
+}
+
+impl Prune {
+    fn args(&self) -> NvMap {
+        let mut args = common(&self.site, self.epoch);
+        args.extend([
+            entry("ds", &self.dataset),
+            entry("number", &self.number.to_string()),
+        ]);
+        args.extend(self.heir.as_ref().map(|heir| entry("heir", heir)));
+        args.insert("guid".into(), Value::Int(lua_guid(self.guid)));
+        args
+    }
+}
+
+/// Lua's numbers are int64 here, so a guid above 2^63 is negative there.
+fn lua_guid(guid: u64) -> i64 {
+    i64::from_ne_bytes(guid.to_ne_bytes())
 }
 
 fn entry(name: &str, value: &str) -> (String, Value) {

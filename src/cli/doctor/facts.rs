@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::{CliError, install};
+use super::{CliError, build};
 use crate::apply;
 use crate::cli::access;
 use crate::model::{Inventory, property, track_link};
@@ -40,7 +40,7 @@ pub(super) fn facts(
 ) -> Result<Facts, CliError> {
     let inventory = &observed.inventory;
     let mut facts = Facts {
-        abandoned: install::abandoned(session, inventory)?
+        abandoned: build::abandoned(session, inventory)?
             .iter()
             .map(|generation| generation.id)
             .collect(),

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::{CliError, Context, DryRun, init, install};
+use super::{CliError, Context, DryRun, build, init};
 use crate::apply;
 use crate::name::{DatasetName, JailName};
 use crate::plan::doctor::{Diagnosis, Finding, Severity, diagnose};

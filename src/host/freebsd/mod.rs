@@ -19,11 +19,13 @@ use std::fs;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
 
 use crate::exec::{self, Exec, ExecError};
 use crate::model::{Changed, JailState};
-use crate::name::JailName;
-use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec};
+use crate::name::{GenerationId, JailName};
+use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::Profile;
 
 use view::View;
@@ -234,10 +236,94 @@ impl Host for FreeBsd {
             exec = exec.env("TERM", term);
         }
         let status = exec.interactive().map_err(&failed)?;
-        Ok(status
-            .code()
-            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+        Ok(code(status))
     }
+
+    /// jexec(8) becomes the command, so to kill it is to kill that.
+    fn probe(&self, spec: &JailSpec, command: &[String], limit: Duration) -> Result<(), HostError> {
+        let Some(jid) = self.look()?.jid(&spec.name) else {
+            return Err(HostError::NotRunning(spec.name.clone()));
+        };
+        let failed = program_error("run a command in", &spec.name);
+        let request = ExecRequest {
+            command: command.to_vec(),
+            ..ExecRequest::default()
+        };
+        let exec = Exec::at(&exec::find("jexec").map_err(&failed)?).args(argv::run(
+            jid,
+            &request,
+            &spec.profile.console,
+        ));
+        let watch = exec::Watch {
+            limit,
+            stop: &|| false,
+            log: None,
+        };
+        let exec::Watched { status, said } = exec.watched(watch).map_err(&failed)?;
+        let how = match status {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => format!("ended with {}", code(status)),
+            None => format!("did not end within {} s", limit.as_secs()),
+        };
+        Err(HostError::unwell(&spec.name, command, &how, &said))
+    }
+    /// On the host alone: a jail for it is not built yet.
+    fn run_in_world(&self, request: &WorldRequest<'_>) -> Result<WorldRun, HostError> {
+        let Some((first, rest)) = request.command.split_first().filter(|_| request.on_host) else {
+            return Err(HostError::Missing {
+                what: "a jail for commands that change a world".to_owned(),
+                hint: "--on-host runs the command on this host, with EZZ_ROOT as the world"
+                    .to_owned(),
+            });
+        };
+        let log = world_log(&self.places, &self.site_id, request.generation);
+        if let Some(directory) = log.parent() {
+            make_directory(directory, 0o700)?;
+        }
+        let file = fs::File::create(&log).map_err(|source| HostError::File {
+            action: "write",
+            path: log.clone(),
+            source,
+        })?;
+        let mut exec = Exec::at(&exec::find(first).unwrap_or_else(|_| first.into())).args(rest);
+        for variable in request.environment {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            exec = exec.env(name, value);
+        }
+        let watch = exec::Watch {
+            limit: request.limit,
+            stop: request.stop,
+            log: Some(file),
+        };
+        let ended = exec
+            .env("EZZ_ROOT", request.root)
+            .watched(watch)
+            .map_err(|source| HostError::Program {
+                action: "change",
+                jail: format!("generation {}", request.generation),
+                source,
+            })?;
+        Ok(WorldRun::new(&ended, log))
+    }
+
+    /// What ran there died with the ezz that had started it, or is the administrator's.
+    fn clear_world(&self, _generation: GenerationId) -> Result<Changed, HostError> {
+        Ok(Changed::Already)
+    }
+}
+
+/// The log of a command that changes a world.
+fn world_log(places: &Places, site: &str, generation: GenerationId) -> PathBuf {
+    places
+        .log
+        .join(site)
+        .join(format!("stage-{generation}.log"))
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 /// Both results in one.

@@ -32,6 +32,7 @@ pub fn spec(name: &str) -> JailSpec {
             hostname: format!("{name}.example.org"),
             addresses: Vec::new(),
             network: Network::Host,
+            health: None,
             todo: Vec::new(),
             other: serde_json::Map::new(),
         },

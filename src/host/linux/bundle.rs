@@ -118,6 +118,8 @@ pub(super) struct Bundle<'a> {
     pub ids: Option<IdRange>,
     /// First process.
     pub init: &'a Init,
+    /// Variables of it beside the usual ones, `NAME=value`.
+    pub environment: &'a [String],
     /// The host's resolv.conf, if the jail is to see it.
     pub resolver: Option<&'a Path>,
     /// Path of its cgroup.
@@ -144,11 +146,12 @@ impl Bundle<'_> {
                 .collect(),
         };
         // Without HOME crun looks it up in the jail's passwd, which may be a pipe that never ends.
-        let environment = vec![
+        let mut environment = vec![
             PATH.to_owned(),
             "HOME=/root".to_owned(),
             "container=ezz".to_owned(),
         ];
+        environment.extend(self.environment.iter().cloned());
         let process = process(words, environment, Path::new("/"), &root_user()?)?
             .terminal(self.init.has_console())
             .build()?;
@@ -422,6 +425,7 @@ mod tests {
             base: Some(Path::new("/run/ezz/S/jails/web1/base")),
             ids: IdRange::from_slot(2),
             init: &init,
+            environment: &[],
             resolver: Some(Path::new("/etc/resolv.conf")),
             cgroup: "/ezz/S/web1",
             limit_pids: true,
@@ -531,6 +535,7 @@ mod tests {
             base: None,
             ids: None,
             init: &init,
+            environment: &[],
             resolver: None,
             cgroup: "/c",
             limit_pids: false,

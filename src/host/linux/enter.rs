@@ -6,16 +6,18 @@
 //! ordinary user would get the jail's capabilities.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, Signal, getpgid, getpgrp, kill_process, kill_process_group};
 use rustix::termios::tcgetwinsize;
 use serde::Deserialize;
 
@@ -25,8 +27,9 @@ use super::paths::Paths;
 use super::relay::Console;
 use super::users::{Account, lookup};
 use super::{file, program, runtime, state};
-use crate::exec::ExecError;
+use crate::exec::{Exec, ExecError, Watch, Watched};
 use crate::model::JailState;
+use crate::name::JailName;
 use crate::ports::{ExecRequest, HostError, JailSpec};
 
 /// The descriptors that crun gets: the specification, and its log.
@@ -53,7 +56,6 @@ pub(super) fn exec(
     if !matches!(state::of(paths, name)?, JailState::Running { .. }) {
         return Err(HostError::NotRunning(name.clone()));
     }
-    let text = specification(spec, request)?;
     let program = program("run a command in", name);
     let directory = paths.exits();
     let console = request
@@ -61,23 +63,159 @@ pub(super) fn exec(
         .then(|| Console::new(&directory))
         .transpose()
         .map_err(file("make a socket in", &directory))?;
-    let exec = runtime::crun(paths)
-        .map_err(&program)?
-        .arg(format!("--log=/proc/self/fd/{LOG}"))
-        .arg("--log-format=json")
-        .arg("exec")
-        .args(
-            console
-                .iter()
-                .flat_map(|console| [OsStr::new("--console-socket"), console.path().as_os_str()]),
-        )
-        .arg(format!("--process=/proc/self/fd/{SPECIFICATION}"))
-        .arg(paths.container(name));
-    let run = |console: Option<&Console>| -> io::Result<(ExitStatus, Vec<u8>)> {
+    let options = console
+        .iter()
+        .flat_map(|console| [OsStr::new("--console-socket"), console.path().as_os_str()]);
+    let call = Call::new(paths, spec, request, options)?;
+    let run = |console: Option<&Console>| -> io::Result<(ExitStatus, Option<String>)> {
+        let (command, log) = call.command()?;
+        let status = match console {
+            Some(console) => console.run(command)?,
+            None => without_terminal(command)?,
+        };
+        Ok((status, failure(log)?))
+    };
+    let (status, why) = run(console.as_ref()).map_err(|source| {
+        program(ExecError::Start {
+            command: call.exec.shown(),
+            source,
+        })
+    })?;
+    if let (false, Some(why)) = (status.success(), why) {
+        return Err(refused(paths, name, &why)?);
+    }
+    Ok(code(status))
+}
+
+/// Runs a command in a jail without anybody to talk to, for so long.
+///
+/// # Errors
+/// See [`crate::ports::Host::probe`].
+pub(super) fn probe(
+    paths: &Paths,
+    spec: &JailSpec,
+    command: &[String],
+    limit: Duration,
+) -> Result<(), HostError> {
+    let name = &spec.name;
+    if !matches!(state::of(paths, name)?, JailState::Running { .. }) {
+        return Err(HostError::NotRunning(name.clone()));
+    }
+    let request = ExecRequest {
+        command: command.to_vec(),
+        ..ExecRequest::default()
+    };
+    let pid = paths.jail(name).join("probe.pid");
+    let options = [OsStr::new("--pid-file"), pid.as_os_str()];
+    let call = Call::new(paths, spec, &request, options)?;
+    let watch = Watch {
+        limit,
+        stop: &|| false,
+        log: None,
+    };
+    let run = || -> io::Result<(Watched, Option<String>)> {
+        let (mut command, log) = call.command()?;
+        // All pipes: crun gives what it has as standard streams to the jail's root.
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        drop(command);
+        drop(child.stdin.take());
+        let ended = watch.over(&mut child, || kill(&pid))?;
+        Ok((ended, failure(log)?))
+    };
+    let ended = run();
+    let forgotten = fs::remove_file(&pid);
+    let (Watched { status, said }, why) = ended.map_err(|source| {
+        program("run a command in", name)(ExecError::Start {
+            command: call.exec.shown(),
+            source,
+        })
+    })?;
+    if let Err(error) = forgotten {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(file("remove", &pid)(error));
+        }
+    }
+    let how = match status {
+        Some(status) if status.success() => return Ok(()),
+        Some(status) => match why {
+            Some(why) => return Err(refused(paths, name, &why)?),
+            None => format!("ended with {}", code(status)),
+        },
+        None => format!("did not end within {} s", limit.as_secs()),
+    };
+    Err(HostError::unwell(name, command, &how, &said))
+}
+
+/// Kills the process whose id crun has written, with its group, which another process of crun's led.
+/// crun is its parent and waits for it, so the number is no other's yet.
+fn kill(pid: &Path) {
+    let text = fs::read_to_string(pid).unwrap_or_default();
+    let Some(id) = text.trim().parse().ok().and_then(Pid::from_raw) else {
+        return;
+    };
+    // Any of this may fail because it has ended just now.
+    let group = getpgid(Some(id)).ok().filter(|group| *group != getpgrp());
+    if let Some(group) = group {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = kill_process(id, Signal::KILL);
+}
+
+fn code(status: ExitStatus) -> i32 {
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+/// What it means that crun failed.
+fn refused(paths: &Paths, name: &JailName, why: &str) -> Result<HostError, HostError> {
+    if state::init(paths, name)?.is_none() {
+        return Ok(HostError::NotRunning(name.clone()));
+    }
+    Ok(HostError::Command {
+        jail: name.clone(),
+        why: why.replace(&format!("{INSIDE}/../.."), ""),
+    })
+}
+
+/// A call of `crun exec`.
+struct Call {
+    exec: Exec,
+    specification: Vec<u8>,
+}
+
+impl Call {
+    fn new<'a>(
+        paths: &Paths,
+        spec: &JailSpec,
+        request: &ExecRequest,
+        options: impl IntoIterator<Item = &'a OsStr>,
+    ) -> Result<Self, HostError> {
+        let exec = runtime::crun(paths)
+            .map_err(program("run a command in", &spec.name))?
+            .arg(format!("--log=/proc/self/fd/{LOG}"))
+            .arg("--log-format=json")
+            .arg("exec")
+            .args(options)
+            .arg(format!("--process=/proc/self/fd/{SPECIFICATION}"))
+            .arg(paths.container(&spec.name));
+        let specification = specification(spec, request)?;
+        Ok(Call {
+            exec,
+            specification,
+        })
+    }
+
+    /// The command with its descriptors, and the file that it logs into.
+    fn command(&self) -> io::Result<(Command, File)> {
         let mut specification = memory("process")?;
-        specification.write_all(&text)?;
-        let mut log = memory("log")?;
-        let mut command = exec.command();
+        specification.write_all(&self.specification)?;
+        let log = memory("log")?;
+        let mut command = self.exec.command();
         command
             .fd_mappings(vec![
                 FdMapping {
@@ -90,40 +228,19 @@ pub(super) fn exec(
                 },
             ])
             .map_err(io::Error::other)?;
-        let status = match console {
-            Some(console) => console.run(command)?,
-            None => without_terminal(command)?,
-        };
-        log.rewind()?;
-        let mut said = Vec::new();
-        log.read_to_end(&mut said)?;
-        Ok((status, said))
-    };
-    let (status, said) = run(console.as_ref()).map_err(|source| {
-        program(ExecError::Start {
-            command: exec.shown(),
-            source,
-        })
-    })?;
-    if !status.success() {
-        if let Some(why) = failure(&String::from_utf8_lossy(&said)) {
-            if state::init(paths, name)?.is_none() {
-                return Err(HostError::NotRunning(name.clone()));
-            }
-            let why = why.replace(&format!("{INSIDE}/../.."), "");
-            return Err(HostError::Command {
-                jail: name.clone(),
-                why,
-            });
-        }
+        Ok((command, log))
     }
-    Ok(status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default()))
 }
 
-/// What crun logged as an error: then it is crun that failed, and not the command.
-fn failure(log: &str) -> Option<String> {
+/// What crun has logged as an error: then it is crun that failed, and not the command.
+fn failure(mut log: File) -> io::Result<Option<String>> {
+    log.rewind()?;
+    let mut said = Vec::new();
+    log.read_to_end(&mut said)?;
+    Ok(errors(&String::from_utf8_lossy(&said)))
+}
+
+fn errors(log: &str) -> Option<String> {
     let errors: Vec<String> = log
         .lines()
         .filter_map(|line| serde_json::from_str::<Line>(line).ok())
@@ -249,12 +366,12 @@ mod tests {
     fn only_errors_of_crun_are_its_failure() {
         let log = "{\"msg\":\"executable file `x` not found in $PATH\",\"level\":\"error\",\"time\":\"t\"}\n";
         assert_eq!(
-            failure(log),
+            errors(log),
             Some("executable file `x` not found in $PATH".to_owned())
         );
-        assert_eq!(failure(""), None);
+        assert_eq!(errors(""), None);
         assert_eq!(
-            failure("{\"msg\":\"m\",\"level\":\"warning\"}\nnoise\n"),
+            errors("{\"msg\":\"m\",\"level\":\"warning\"}\nnoise\n"),
             None
         );
     }

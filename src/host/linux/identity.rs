@@ -10,11 +10,11 @@ use crate::ports::{HostError, JailSpec};
 /// Directories that the runtime mounts on. A link there would move the mount elsewhere.
 const MOUNT_POINTS: [&str; 4] = ["dev", "proc", "sys", "run"];
 
-/// Makes the mount points, checks that they are directories, and gives the jail its names.
+/// Makes the mount points, and checks that they are directories.
 ///
 /// # Errors
 /// [`HostError::Start`] if one of them is a link or a file.
-pub(super) fn prepare(inside: &Inside, spec: &JailSpec, own_init: bool) -> Result<(), HostError> {
+pub(super) fn mount_points(inside: &Inside, spec: &JailSpec) -> Result<(), HostError> {
     let basejail = spec.base.is_some().then_some("basejail");
     for directory in MOUNT_POINTS.into_iter().chain(basejail) {
         inside
@@ -23,7 +23,15 @@ pub(super) fn prepare(inside: &Inside, spec: &JailSpec, own_init: bool) -> Resul
     }
     inside
         .ensure_directory("etc")
-        .map_err(|e| refused(spec, "etc", e))?;
+        .map_err(|e| refused(spec, "etc", e))
+}
+
+/// Makes the mount points, and gives the jail its names.
+///
+/// # Errors
+/// As [`mount_points`]; [`HostError::File`].
+pub(super) fn prepare(inside: &Inside, spec: &JailSpec, own_init: bool) -> Result<(), HostError> {
+    mount_points(inside, spec)?;
     let hostname = &spec.config.hostname;
     let create = |name: &str, text: &str| {
         inside

@@ -22,14 +22,16 @@ mod start;
 mod state;
 mod stop;
 mod users;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::model::{Changed, JailState};
-use crate::name::JailName;
-use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec};
+use crate::name::{GenerationId, JailName};
+use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::Profile;
 
 use paths::Paths;
@@ -113,6 +115,18 @@ impl Host for Linux {
 
     fn exec(&self, spec: &JailSpec, request: &ExecRequest) -> Result<i32, HostError> {
         enter::exec(&self.paths, spec, request)
+    }
+
+    fn probe(&self, spec: &JailSpec, command: &[String], limit: Duration) -> Result<(), HostError> {
+        enter::probe(&self.paths, spec, command, limit)
+    }
+
+    fn run_in_world(&self, request: &WorldRequest<'_>) -> Result<WorldRun, HostError> {
+        world::run(&self.paths, request)
+    }
+
+    fn clear_world(&self, generation: GenerationId) -> Result<Changed, HostError> {
+        world::clear(&self.paths, generation)
     }
 }
 

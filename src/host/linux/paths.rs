@@ -35,6 +35,15 @@ impl Paths {
         }
     }
 
+    /// Those of the worlds that are being built, as if they were jails of another site: no jail's
+    /// name can be in the way of theirs.
+    pub(super) fn worlds(&self) -> Paths {
+        Paths {
+            site: format!("w{}", self.site),
+            ..self.clone()
+        }
+    }
+
     /// All of the site.
     pub(super) fn site(&self) -> PathBuf {
         self.run.join(&self.site)

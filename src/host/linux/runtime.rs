@@ -21,7 +21,7 @@ use serde::Deserialize;
 use super::paths::{self, Paths};
 use super::process::{Process, readable};
 use super::{cgroup, file, program};
-use crate::exec::{Exec, ExecError};
+use crate::exec::{Exec, ExecError, Watch, Watched};
 use crate::name::JailName;
 use crate::ports::HostError;
 
@@ -248,6 +248,44 @@ pub(super) fn run_once(paths: &Paths, name: &JailName) -> Result<(), HostError> 
     Err(HostError::Start {
         jail: name.clone(),
         why: plain(&String::from_utf8_lossy(&said)),
+    })
+}
+
+/// Runs the bundle's command, without conmon and without input, until it ends or is to stop. What
+/// it prints goes into a log.
+///
+/// # Errors
+/// [`HostError::Program`] if crun could not be started.
+pub(super) fn run_watched(
+    paths: &Paths,
+    name: &JailName,
+    watch: Watch<'_>,
+) -> Result<Watched, HostError> {
+    let program = program("run a command in", name);
+    let exec = crun(paths)
+        .map_err(&program)?
+        .args(["run", "--bundle"])
+        .arg(paths.jail(name))
+        .arg(paths.container(name));
+    let run = || -> io::Result<Watched> {
+        // All pipes: see `null_to_root`.
+        let mut child = exec
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        drop(child.stdin.take());
+        watch.over(&mut child, || {
+            // If it cannot be removed now, the clearing that follows says so.
+            let _ = delete(paths, name);
+        })
+    };
+    run().map_err(|source| {
+        program(ExecError::Start {
+            command: exec.shown(),
+            source,
+        })
     })
 }
 

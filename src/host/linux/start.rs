@@ -78,6 +78,7 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
             base: spec.base.is_some().then_some(base.as_path()),
             ids,
             init: &init,
+            environment: &[],
             resolver,
             cgroup: &paths.cgroup(name),
             limit_pids: cgroup::controllers().iter().any(|c| c == "pids"),
@@ -117,7 +118,7 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
 }
 
 /// Writes the configuration of the container.
-fn write(paths: &Paths, spec: &JailSpec, bundle: &Bundle<'_>) -> Result<(), HostError> {
+pub(super) fn write(paths: &Paths, spec: &JailSpec, bundle: &Bundle<'_>) -> Result<(), HostError> {
     let config = paths.jail(&spec.name).join("config.json");
     let text = bundle
         .spec()
@@ -131,7 +132,7 @@ fn write(paths: &Paths, spec: &JailSpec, bundle: &Bundle<'_>) -> Result<(), Host
 }
 
 /// What this host must have; gives the seccomp profile.
-fn requirements() -> Result<oci_spec::runtime::LinuxSeccomp, HostError> {
+pub(super) fn requirements() -> Result<oci_spec::runtime::LinuxSeccomp, HostError> {
     for (program, package) in PROGRAMS {
         if find(program).is_err() {
             return Err(missing(format!("the program {program}"), package));
@@ -174,7 +175,7 @@ pub(super) fn seccomp_profile() -> Result<Option<(PathBuf, String)>, HostError> 
 }
 
 /// That the datasets, and not the directories below their mounts, are given to the jail.
-fn check_mounts(spec: &JailSpec) -> Result<(), HostError> {
+pub(super) fn check_mounts(spec: &JailSpec) -> Result<(), HostError> {
     let table = mounted().map_err(|source| HostError::Mount {
         action: "read the mounts",
         jail: spec.name.to_string(),
@@ -231,7 +232,7 @@ fn choose_init(inside: &Inside, spec: &JailSpec) -> Result<Init, HostError> {
 }
 
 /// Mounts root and base for the jail: with ids of its own if this OpenZFS can do that.
-fn mount(paths: &Paths, spec: &JailSpec) -> Result<Option<IdRange>, HostError> {
+pub(super) fn mount(paths: &Paths, spec: &JailSpec) -> Result<Option<IdRange>, HostError> {
     let name = &spec.name;
     for path in [paths.jail(name), paths.root(name), paths.base(name)] {
         point();

@@ -154,6 +154,10 @@ pub enum What {
     Unsealed,
     /// Half of a generation.
     Half,
+    /// A skeleton whose base was pruned, and that no jail needs.
+    SkeletonAlone,
+    /// Jails are being moved to another generation, or were when it was interrupted.
+    Rollout,
     /// A snapshot of a seal is missing.
     SnapshotMissing,
     /// A snapshot of a seal that has no `ezz:sealed`.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Diagnosis, Facts, Finding, Severity, What};
-use crate::model::{Generation, HOLD_TAG, Half, Inventory};
+use crate::model::{Base, Generation, HOLD_TAG, Half, Inventory};
 use crate::name::SnapshotName;
 use crate::plan::{MountAs, Step, site, world};
 
@@ -75,7 +75,20 @@ fn staged(
         .is_some_and(|half| half.snapshot.is_some())
         || has(layout.base_seal(generation.id).ok());
     let of_skeleton = has(layout.skeleton_seal(generation.id).ok());
-    if generation.base.is_none() {
+    if generation.base.is_none() && of_skeleton && !named(inventory, generation) {
+        // What `prune` leaves for jails that were made from it.
+        if !needed(inventory, generation) {
+            found.add(
+                Finding::new(
+                    What::SkeletonAlone,
+                    Severity::Info,
+                    name,
+                    "its base is gone, and no jail needs its skeleton",
+                )
+                .hint("`ezz worlds prune` destroys it"),
+            );
+        }
+    } else if generation.base.is_none() {
         let what = if of_skeleton {
             "its base is missing, and its skeleton is sealed"
         } else {
@@ -127,6 +140,29 @@ fn staged(
             found.mend(finding, world::reap(generation).steps);
         }
     }
+}
+
+/// Whether a track or a jail is to run on it.
+fn named(inventory: &Inventory, generation: &Generation) -> bool {
+    let id = Some(generation.id);
+    let mut tracks = inventory.tracks.values();
+    let mut configs = inventory
+        .jails
+        .values()
+        .filter_map(|jail| jail.config.as_ref().ok());
+    tracks.any(|track| track.current == id || track.previous == id)
+        || configs.any(|config| config.base == Base::Pin(generation.id))
+}
+
+/// Whether a jail was made from its skeleton, or merged to it.
+fn needed(inventory: &Inventory, generation: &Generation) -> bool {
+    let seal = inventory.site.layout.skeleton_seal(generation.id);
+    let seal = seal.map(|seal| seal.to_string()).ok();
+    let debris = inventory.debris.values().map(|debris| &debris.jail);
+    inventory.jails.values().chain(debris).any(|jail| {
+        let config = jail.config.as_ref();
+        jail.origin == seal || config.is_ok_and(|config| config.skel == generation.id)
+    })
 }
 
 fn base(inventory: &Inventory, name: &str, base: &Half, found: &mut Diagnosis) {
@@ -237,8 +273,13 @@ fn foreign_snapshots(inventory: &Inventory, half: &Half, facts: &Facts, found: &
             .iter()
             .any(|other| other.dataset == name)
     };
+    // Of a base that was pruned, what a thick jail is a clone of.
+    let moved = |name: &str| {
+        let mut all = half.moved.keys();
+        all.any(|number| name == format!("{}@{number}", half.dataset))
+    };
     for (name, _) in super::jails::snapshots_of(&half.dataset, facts) {
-        if *name != own && !told(name) {
+        if *name != own && !moved(name) && !told(name) {
             let what = if name.contains('#') {
                 "a bookmark that ezz did not make"
             } else {

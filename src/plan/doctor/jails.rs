@@ -129,7 +129,11 @@ fn needs(inventory: &Inventory, config: &JailConfig, object: &str, found: &mut D
     let mut missing = |what: String, hint: &str| {
         found.add(Finding::new(What::GenerationMissing, Severity::Broken, object, what).hint(hint));
     };
-    if inventory.sealed(config.skel).is_none() {
+    let merged_to = match config.kind {
+        Kind::Thin => inventory.skeleton(config.skel).is_some(),
+        Kind::Thick => inventory.sealed(config.skel).is_some(),
+    };
+    if !merged_to {
         let what = format!(
             "the generation {} that it was merged to is not there",
             config.skel

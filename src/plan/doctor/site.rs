@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Diagnosis, EntryKind, Facts, Finding, Severity, What};
-use crate::model::{FORMAT, Inventory, property};
+use crate::model::{FORMAT, Inventory, Phase, property};
 use crate::name::{GenerationId, JailName, RESERVED};
 use crate::plan::site::is_open;
 use crate::plan::{MountAs, Step};
@@ -111,6 +111,30 @@ fn tracks(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
             };
             found.mend(finding, [step]);
         }
+    }
+    for (name, under_way) in &inventory.rollouts {
+        let object = format!("track {name}");
+        found.add(match &under_way.rollout {
+            Ok(rollout) => {
+                let how_far = match rollout.phase {
+                    Phase::Canaries => "canaries are proven",
+                    Phase::Swapped => "jails follow",
+                    Phase::Back => "jails go back",
+                };
+                let what = format!(
+                    "a roll-out from generation {} to {} is under way: {how_far}",
+                    rollout.from, rollout.to
+                );
+                Finding::new(What::Rollout, Severity::Info, object, what).hint(format!(
+                    "`ezz update --track {name} --continue` goes on with one that was interrupted, --abort goes back"
+                ))
+            }
+            Err(why) => {
+                let what = format!("its roll-out cannot be read: {why}");
+                Finding::new(What::Rollout, Severity::Broken, object, what)
+                    .hint("`zfs get all` of the site's basejail shows it; was it edited by hand?")
+            }
+        });
     }
     for (name, link) in &facts.links {
         let wanted = inventory.tracks.get(name).and_then(|track| track.current);

@@ -9,7 +9,7 @@
 mod text;
 mod verify;
 
-pub use verify::{Change, Difference, verify};
+pub use verify::{Change, Difference, Step, diff, verify};
 
 use std::fs::File;
 use std::io::{self, Read, Write};

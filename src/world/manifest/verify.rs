@@ -1,6 +1,7 @@
 //! Comparing a tree with a manifest.
 //! Must not be here: where the manifest comes from, and whether it is the right one.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
@@ -74,41 +75,89 @@ pub fn verify(
             what: Change::Added,
         })
         .collect();
-    let mut expected = expected.into_iter().peekable();
-    let mut found = found.into_iter().peekable();
-    loop {
-        let order = match (expected.peek(), found.peek()) {
-            (None, None) => break,
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some(a), Some(b)) => a.path.cmp(&b.path),
-        };
-        let (mut was, mut is) = (None, None);
-        if order.is_le() {
-            was = expected.next();
-        }
-        if order.is_ge() {
-            is = found.next();
-        }
-        match (was, is) {
-            (Some(was), Some(is)) => compare(&was, &is, &mut differences),
-            (Some(was), None) => {
-                differences.push(Difference {
-                    path: was.path,
-                    what: Change::Missing,
-                });
-            }
-            (None, Some(is)) => {
-                differences.push(Difference {
-                    path: is.path,
-                    what: Change::Added,
-                });
-            }
-            (None, None) => {}
-        }
-    }
+    pairs(expected, found, |pair| match pair {
+        (Some(was), Some(is)) => compare(&was, &is, &mut differences),
+        (Some(was), None) => differences.push(Difference {
+            path: was.path,
+            what: Change::Missing,
+        }),
+        (None, Some(is)) => differences.push(Difference {
+            path: is.path,
+            what: Change::Added,
+        }),
+        (None, None) => {}
+    });
     differences.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(differences)
+}
+
+/// How a file of one manifest differs from that of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Which.
+    pub path: RelPath,
+    /// Its type and bytes before; none if it was not there.
+    pub before: Option<(String, u64)>,
+    /// The same after.
+    pub after: Option<(String, u64)>,
+    /// Keywords of mtree(5) that have another value, of a file that is in both.
+    pub keywords: Vec<String>,
+}
+
+/// Compares two manifests: all files that differ, sorted by path. Times alone are no difference:
+/// whoever unpacks a file anew gives it another.
+///
+/// # Errors
+/// A text that is no manifest.
+pub fn diff(before: &str, after: &str) -> Result<Vec<Step>, WorldError> {
+    let side = |line: &Line| {
+        let word = |name: &str| line.words.get(name).cloned().unwrap_or_default();
+        (word("type"), word("size").parse().unwrap_or(0))
+    };
+    let mut steps = Vec::new();
+    pairs(text::parse(before)?, text::parse(after)?, |(was, is)| {
+        let Some(path) = is.as_ref().or(was.as_ref()).map(|line| line.path.clone()) else {
+            return;
+        };
+        let mut differences = Vec::new();
+        if let (Some(was), Some(is)) = (&was, &is) {
+            compare(was, is, &mut differences);
+        }
+        let keywords: Vec<String> = differences
+            .into_iter()
+            .filter_map(|difference| match difference.what {
+                Change::Changed { keyword, .. } => Some(keyword),
+                Change::Added | Change::Missing => None,
+            })
+            .filter(|keyword| keyword != "time")
+            .collect();
+        if was.is_some() && is.is_some() && keywords.is_empty() {
+            return;
+        }
+        steps.push(Step {
+            path,
+            before: was.as_ref().map(side),
+            after: is.as_ref().map(side),
+            keywords,
+        });
+    });
+    Ok(steps)
+}
+
+/// Walks two sorted lists at once: the lines of one path together.
+fn pairs(was: Vec<Line>, is: Vec<Line>, mut each: impl FnMut((Option<Line>, Option<Line>))) {
+    let (mut was, mut is) = (was.into_iter().peekable(), is.into_iter().peekable());
+    loop {
+        let order = match (was.peek(), is.peek()) {
+            (None, None) => break,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) => a.path.cmp(&b.path),
+        };
+        let before = if order.is_le() { was.next() } else { None };
+        let after = if order.is_ge() { is.next() } else { None };
+        each((before, after));
+    }
 }
 
 fn compare(was: &Line, is: &Line, differences: &mut Vec<Difference>) {

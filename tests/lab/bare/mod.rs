@@ -11,5 +11,7 @@ mod inspector;
 mod install;
 pub mod kills;
 mod others;
+mod prune;
 mod track;
 mod trouble;
+mod update;

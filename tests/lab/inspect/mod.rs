@@ -80,6 +80,8 @@ struct Seen {
     directory: PathBuf,
     /// Sealed generations with the SHA-256 of their manifest.
     sealed: Vec<(u32, String)>,
+    /// Those of which only the skeleton is left.
+    skeletons: Vec<u32>,
     /// All generations that have a dataset.
     numbers: Vec<u32>,
     /// Tracks with what they have as current.

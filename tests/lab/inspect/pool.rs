@@ -119,6 +119,7 @@ pub(super) fn check(rows: &Rows, found: &mut Found) -> Seen {
         id: local(top, "ezz:id").unwrap_or_default().to_owned(),
         directory: PathBuf::from(text(top, "mountpoint")),
         sealed: Vec::new(),
+        skeletons: Vec::new(),
         numbers: Vec::new(),
         tracks: Vec::new(),
         jails: Vec::new(),
@@ -277,6 +278,14 @@ fn generations(rows: &Rows, seen: &mut Seen, found: &mut Found) {
         );
         let (base_at, skeleton_at) = (format!("{base}@{n}"), format!("{skeleton}@{n}"));
         let sealed = (seal(rows, &base_at), seal(rows, &skeleton_at));
+        if sealed.1.is_some()
+            && !rows.datasets.contains_key(&base)
+            && !rows.snapshots.contains_key(&base_at)
+        {
+            // Its base was pruned; jails that were made from it keep the skeleton.
+            seen.skeletons.push(n);
+            continue;
+        }
         let (Some((own, manifest)), Some((other, _))) = &sealed else {
             if rows.snapshots.contains_key(&base_at) || sealed.0.is_some() || sealed.1.is_some() {
                 found.always(format!("generation {n}: it is half sealed: {sealed:?}"));
@@ -416,7 +425,14 @@ fn jails(rows: &Rows, seen: &mut Seen, found: &mut Found) {
 /// The `ezz:jail` of a jail, against the generations, the tracks and its origin.
 fn jail(rows: &Rows, seen: &Seen, dataset: &str, row: &Row, config: &Value) -> Result<(), String> {
     let skel = config.get("skel").ok_or("it names no skel")?;
-    let n = names_sealed(seen, skel).ok_or("its skel is no sealed generation")?;
+    let alone = |skel: &Value| {
+        let n = u32::try_from(skel.as_u64()?).ok()?;
+        let thin = config.get("kind").and_then(Value::as_str) == Some("thin");
+        (thin && seen.skeletons.contains(&n)).then_some(n)
+    };
+    let n = names_sealed(seen, skel)
+        .or_else(|| alone(skel))
+        .ok_or("its skel is no sealed generation")?;
     let half = match config.get("kind").and_then(Value::as_str) {
         Some("thin") => "newjail",
         Some("thick") => "basejail",

@@ -1,21 +1,22 @@
-//! `ezz worlds`: the generations of a site.
+//! `ezz worlds`: the generations of a site. Listing and verifying them is here.
+
+mod diff;
+mod prune;
+mod tree;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::list::line;
-use super::progress::Shown;
-use super::{CliError, Context, DryRun};
+use super::{CliError, Context, DryRun, verify};
 use crate::model::{Base, Generation, Half, JailState};
 use crate::name::{GenerationId, TrackName};
-use crate::plan::{MountAs, Observed, Plan, Step};
-use crate::ports::Query;
+use crate::plan::Observed;
+use crate::plan::world::repair;
 use crate::report::{Exit, bytes};
 use crate::session::{Scope, Session};
-use crate::world::{Context as Work, WorldError, manifest};
 
 /// Generations: the worlds of a site
 #[derive(Debug, Subcommand)]
@@ -23,6 +24,9 @@ pub enum Worlds {
     List(List),
     Show(Show),
     Verify(Verify),
+    Diff(diff::Diff),
+    Tree(tree::Tree),
+    Prune(prune::Prune),
 }
 
 /// List generations
@@ -43,7 +47,7 @@ pub struct Show {
 /// Compare generations with their seals and manifests
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz worlds verify --all\n\nThe exit code is 1 if something differs.\n\nJSON: one {\"generation\", \"ok\", \"quick\", \"differences\"} a generation"
+    after_help = "Example:\n  ezz worlds verify --all\n  ezz worlds verify 7 --repair\n\nThe exit code is 1 if something differs, and is not repaired.\n\nJSON: one {\"generation\", \"ok\", \"quick\", \"differences\"} a generation, repaired ones again"
 )]
 pub struct Verify {
     /// Number, LABEL.N or label; without it, the current ones of all tracks
@@ -55,6 +59,11 @@ pub struct Verify {
     /// Only ask ZFS whether something was written since the seal
     #[arg(long)]
     quick: bool,
+    /// Roll a base that differs back to its snapshot; no jail may run on it
+    #[arg(long)]
+    repair: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,8 +93,18 @@ struct Verified {
 
 impl Worlds {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        let session = context.session(DryRun::default())?;
+        let dry_run = match &self {
+            Worlds::Prune(args) => args.dry_run(),
+            Worlds::Verify(args) => args.dry_run,
+            Worlds::List(_) | Worlds::Show(_) | Worlds::Diff(_) | Worlds::Tree(_) => {
+                DryRun::default()
+            }
+        };
+        let session = context.session(dry_run)?;
         match self {
+            Worlds::Diff(args) => args.run(context, &session),
+            Worlds::Tree(args) => args.run(context, &session),
+            Worlds::Prune(args) => args.run(context, &session),
             Worlds::List(_) => list(context, &session.observe(&Scope::all())?),
             Worlds::Show(args) => {
                 let observed = session.observe(&Scope::all())?;
@@ -255,28 +274,11 @@ impl Verify {
         }
         let mut exit = Exit::Done;
         for generation in chosen {
-            let differences = self.verify(context, session, generation)?;
-            let ok = differences.is_empty();
-            let quick = self.quick;
-            context.report.object(&Verified {
-                generation: generation.id,
-                ok,
-                quick,
-                differences: differences.clone(),
-            });
-            for difference in &differences {
-                context
-                    .report
-                    .line(format!("{}: {difference}", generation.display()));
+            let mut ok = self.one(context, session, generation)?;
+            if !ok && self.repair {
+                roll_back(context, session, generation.id)?;
+                ok = session.dry_run || self.one(context, session, generation)?;
             }
-            let word = match (ok, quick) {
-                (true, true) => "nothing was written since the seal",
-                (true, false) => "as it was sealed",
-                (false, _) => "DIFFERS from what was sealed",
-            };
-            context
-                .report
-                .line(format!("{}: {word}", generation.display()));
             if !ok {
                 exit = Exit::Failed;
             }
@@ -284,111 +286,48 @@ impl Verify {
         Ok(exit)
     }
 
-    fn verify(
+    /// Tells of one generation; whether it is as it was sealed.
+    fn one(
         &self,
         context: &Context<'_>,
         session: &Session,
         generation: &Generation,
-    ) -> Result<Vec<String>, CliError> {
-        let mut differences = written(session, generation)?;
-        if self.quick {
-            return Ok(differences);
+    ) -> Result<bool, CliError> {
+        let differences = if self.quick {
+            verify::quick(session, generation)?
+        } else {
+            verify::whole(context, session, generation)?
+        };
+        let ok = differences.is_empty();
+        let quick = self.quick;
+        context.report.object(&Verified {
+            generation: generation.id,
+            ok,
+            quick,
+            differences: differences.clone(),
+        });
+        for difference in &differences {
+            context
+                .report
+                .line(format!("{}: {difference}", generation.display()));
         }
-        let (Some(base), Some(seal)) = (&generation.base, generation.seal()) else {
-            return Ok(differences);
+        let word = match (ok, quick) {
+            (true, true) => "nothing was written since the seal",
+            (true, false) => "as it was sealed",
+            (false, _) => "DIFFERS from what was sealed",
         };
-        if base.mounted {
-            let found = self.compare(context, generation, &base.mountpoint, &seal.manifest)?;
-            differences.extend(found);
-            return Ok(differences);
-        }
-        // For the time of reading, at a place of its own: the base of a replica has the mountpoint
-        // of the site it came from, which may be on this host.
-        let at = context.machine.run_directory().join(format!(
-            "verify-{}-{}",
-            context.machine.process_id(),
-            generation.id
-        ));
-        let dataset = base.dataset.clone();
-        let mount = Step::Mount {
-            dataset: dataset.clone(),
-            at: at.clone(),
-            how: MountAs::Base,
-        };
-        let unmount = Step::Unmount {
-            dataset,
-            at: at.clone(),
-        };
-        let run = |steps: Vec<Step>| {
-            session.run(&Plan {
-                steps,
-                notes: Vec::new(),
-            })
-        };
-        run(vec![mount])?;
-        let found = self.compare(context, generation, &at, &seal.manifest);
-        run(vec![unmount, Step::RemoveDirectory { at }])?;
-        differences.extend(found?);
-        Ok(differences)
-    }
-
-    /// Compares the files at a directory with the manifest there, and that with the sealed digest.
-    fn compare(
-        &self,
-        context: &Context<'_>,
-        generation: &Generation,
-        at: &Path,
-        sealed: &str,
-    ) -> Result<Vec<String>, CliError> {
-        let failed = |source| match source {
-            WorldError::Interrupted => CliError::Interrupted,
-            source => CliError::Verify {
-                generation: generation.display(),
-                source,
-            },
-        };
-        let progress = Shown::new(context.report);
-        let work = Work {
-            progress: &progress,
-            cancel: context.machine.cancel(),
-        };
-        let (text, digest) = manifest::read(at).map_err(failed)?;
-        if digest.to_string() != sealed {
-            return Ok(vec![format!(
-                "its manifest is not the sealed one: {digest}"
-            )]);
-        }
-        let found = manifest::verify(at, &text, &work).map_err(failed)?;
-        Ok(found.iter().map(ToString::to_string).collect())
+        context
+            .report
+            .line(format!("{}: {word}", generation.display()));
+        Ok(ok)
     }
 }
 
-/// What ZFS itself knows of writes after the seal: `written@N` of both halves (zfsprops.7).
-fn written(session: &Session, generation: &Generation) -> Result<Vec<String>, CliError> {
-    let property = format!("written@{}", generation.id);
-    let mut differences = Vec::new();
-    for half in [&generation.base, &generation.skeleton]
-        .into_iter()
-        .flatten()
-    {
-        let rows = session.zfs.read(&Query {
-            roots: &[half.dataset.to_string()],
-            depth: Some(0),
-            types: &["filesystem"],
-            properties: &[&property],
-        })?;
-        let value = rows
-            .get(half.dataset.as_str())
-            .and_then(|row| row.0.get(&property))
-            .map_or("-", |found| found.value.as_str());
-        match value.parse::<u64>() {
-            Ok(0) => {}
-            Ok(count) => differences.push(format!(
-                "{} bytes of {} were written after the seal",
-                count, half.dataset
-            )),
-            Err(_) => differences.push(format!("{} has lost its snapshot", half.dataset)),
-        }
-    }
-    Ok(differences)
+/// Rolls the halves of a generation back to their sealed snapshots.
+fn roll_back(context: &Context<'_>, session: &Session, id: GenerationId) -> Result<(), CliError> {
+    let scope = Scope::all();
+    context.transact(session, "worlds verify --repair", &scope, |observed| {
+        Ok(repair(observed, id)?)
+    })?;
+    Ok(())
 }

@@ -1,0 +1,331 @@
+//! How a generation is built: the stage of its two datasets, the work on their files, the seal. How
+//! the files come into the stage is the verb's: `install` and `update`.
+//!
+//! Number and datasets first, then the long work on them, then one program that seals. Whatever
+//! fails or interrupts before the seal, the datasets are destroyed again; a kill leaves them
+//! unsealed, and the next install, update or `doctor --repair` clears them away.
+
+use std::path::PathBuf;
+
+use super::progress::Shown;
+use super::{CliError, Context, error};
+use crate::crash;
+use crate::lock::Held;
+use crate::model::{Generation, Inventory, Seal, World};
+use crate::name::{GenerationId, TrackName};
+use crate::plan::{Plan, PlanError, Step, world as plan};
+use crate::profile::Profile;
+use crate::report::bytes;
+use crate::session::{Scope, Session};
+use crate::world::{self, Context as Work, WorldError, manifest};
+
+/// A generation that is being built. For as long as this lives nobody takes it for abandoned.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// Its number.
+    pub(super) id: GenerationId,
+    /// Where its base is mounted, writable.
+    pub(super) base: PathBuf,
+    /// Where its skeleton is.
+    pub(super) skeleton: PathBuf,
+    /// What to tell in errors where its files come from.
+    pub(super) origin: String,
+    _lock: Held,
+}
+
+/// What is to become of a stage whose files are complete.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted<'a> {
+    /// Which profile; else the one whose files the world has.
+    pub(super) profile: Option<&'a str>,
+    /// Whether what looks like a secret may stay.
+    pub(super) allow_secrets: bool,
+    /// The digest of the archive it came from.
+    pub(super) source: Option<String>,
+    /// The generation that it follows.
+    pub(super) parent: Option<GenerationId>,
+}
+
+/// What the long work on a staged generation came to.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) world: World,
+    pub(super) seal: Seal,
+    /// Files of the base, directories and links counted.
+    pub(super) files: u64,
+    pub(super) skeleton_files: u64,
+    pub(super) skeleton_bytes: u64,
+}
+
+/// What stops and shows long work.
+pub(super) fn work<'a>(context: &Context<'_>, progress: &'a Shown) -> Work<'a> {
+    Work {
+        progress,
+        cancel: context.machine.cancel(),
+    }
+}
+
+impl Stage {
+    /// The failure of work on its files.
+    pub(super) fn failed(&self, source: WorldError) -> CliError {
+        match source {
+            WorldError::Interrupted => CliError::Interrupted,
+            source => CliError::World {
+                origin: self.origin.clone(),
+                source,
+            },
+        }
+    }
+
+    /// Does what every world gets before its seal: the scrub, a look for secrets, the skeleton, the
+    /// manifest.
+    ///
+    /// # Errors
+    /// [`CliError::World`], [`CliError::Secrets`], [`CliError::Usage`] for an unknown profile.
+    pub(super) fn finish(
+        &self,
+        context: &Context<'_>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Built, CliError> {
+        let progress = Shown::new(context.report);
+        let work = work(context, &progress);
+        let failed = |source| self.failed(source);
+        let (base, skeleton) = (&self.base, &self.skeleton);
+        let profile = match wanted.profile {
+            Some(name) => named(name)?,
+            None => world::detect(base).map_err(failed)?,
+        };
+        crash::point();
+        world::scrub(base, profile, &work).map_err(failed)?;
+        crash::point();
+        let secrets = world::find_secrets(base, profile, &work).map_err(failed)?;
+        if !secrets.is_empty() {
+            let list: Vec<String> = secrets.iter().map(ToString::to_string).collect();
+            if !wanted.allow_secrets {
+                return Err(CliError::Secrets { list });
+            }
+            for secret in list {
+                context.report.note(format!("allowed: {secret}"));
+            }
+        }
+        let label = world::label(base, profile).map_err(failed)?;
+        crash::point();
+        let made = world::make_skeleton(base, skeleton, profile, &work).map_err(failed)?;
+        crash::point();
+        let written = manifest::write(base, &work).map_err(failed)?;
+        Ok(Built {
+            world: World {
+                label: label.label,
+                profile: label.profile,
+                os: label.os.as_str().to_owned(),
+                arch: label.arch.to_owned(),
+                source: wanted.source.clone(),
+                parent: wanted.parent,
+                other: serde_json::Map::new(),
+            },
+            seal: Seal {
+                manifest: written.sha256.to_string(),
+                at: context.machine.now(),
+                other: serde_json::Map::new(),
+            },
+            files: written.entries,
+            skeleton_files: made.files,
+            skeleton_bytes: made.bytes,
+        })
+    }
+
+    /// Seals it. Returns whether the track points to it from now on.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(super) fn seal(
+        &self,
+        context: &Context<'_>,
+        session: &Session,
+        verb: &'static str,
+        built: &Built,
+        track: &TrackName,
+    ) -> Result<bool, CliError> {
+        crash::point();
+        context
+            .machine
+            .cancel()
+            .check()
+            .map_err(|_| CliError::Interrupted)?;
+        let id = self.id;
+        let (outcome, _) = context.transact(session, verb, &Scope::none(), |observed| {
+            let inventory = &observed.inventory;
+            let (world, seal) = (&built.world, &built.seal);
+            Ok(plan::seal(inventory, id, world, seal, track)?)
+        })?;
+        let commit =
+            |step: &Step| matches!(step, Step::Link { generation, .. } if *generation == id);
+        Ok(outcome.plan.steps.iter().any(commit))
+    }
+
+    /// Clears it away after a failure; keeps both causes if that fails too.
+    pub(super) fn undo(&self, session: &Session, first: CliError) -> CliError {
+        let id = self.id;
+        let cleared = session
+            .inventory(&Scope::none())
+            .map_err(CliError::from)
+            .and_then(|found| match found.generations.get(&id) {
+                Some(generation) if !generation.sealed() => {
+                    session.run(&plan::reap(generation))?;
+                    Ok(())
+                }
+                Some(_) | None => Ok(()),
+            });
+        match cleared {
+            Ok(()) => first,
+            Err(undo) => CliError::Undo {
+                first: Box::new(first),
+                undo: error::one_line(&undo),
+            },
+        }
+    }
+}
+
+/// Says what was sealed.
+pub(super) fn sealed(context: &Context<'_>, id: GenerationId, built: &Built, base: &str) {
+    context.report.said(format!(
+        "{}.{id}: sealed; base {base}, skeleton {} in {} files",
+        built.world.label,
+        bytes(built.skeleton_bytes),
+        built.skeleton_files,
+    ));
+}
+
+/// Takes the next number in one program; the rest of the plan makes and mounts the datasets: empty
+/// ones, or a clone of a base.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn stage(
+    session: &Session,
+    from: Option<GenerationId>,
+    origin: String,
+) -> Result<Stage, CliError> {
+    let mut taken = None;
+    session.transact(&Scope::none(), |observed| {
+        let (mut all, id) = plan::stage(&observed.inventory, from)?;
+        // The lock of an earlier try, which was stale, may be the same one.
+        taken = None;
+        // Before the number is committed, so that nobody takes what follows for abandoned.
+        let lock = session.locks.stage(id)?;
+        let commit = |step: &Step| matches!(step, Step::Commit { .. });
+        let first = all.steps.iter().position(commit).map_or(0, |at| at + 1);
+        let rest = all.steps.split_off(first);
+        let directory = &observed.inventory.site.directory;
+        let at = |half: &str| directory.join(half).join(id.to_string());
+        let stage = Stage {
+            id,
+            base: at("basejail"),
+            skeleton: at("newjail"),
+            origin: origin.clone(),
+            _lock: lock,
+        };
+        taken = Some((stage, rest));
+        Ok(all)
+    })?;
+    let (stage, steps) = taken.ok_or(CliError::Interrupted)?;
+    let notes = Vec::new();
+    match session.run(&Plan { steps, notes }) {
+        Ok(_) => Ok(stage),
+        Err(first) => Err(stage.undo(session, first.into())),
+    }
+}
+
+/// Goes on with a stage whose files are complete.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn resume(
+    session: &Session,
+    id: GenerationId,
+    origin: String,
+) -> Result<Stage, CliError> {
+    let lock = session.locks.stage(id)?;
+    let inventory = session.inventory(&Scope::none())?;
+    let gone = || CliError::Plan(PlanError::NotSealed(id));
+    let generation = inventory.generations.get(&id).ok_or_else(gone)?;
+    session.run(&plan::resume(&inventory, generation)?)?;
+    let at = |half: &str| inventory.site.directory.join(half).join(id.to_string());
+    Ok(Stage {
+        id,
+        base: at("basejail"),
+        skeleton: at("newjail"),
+        origin,
+        _lock: lock,
+    })
+}
+
+/// Clears away what earlier installs left that were killed.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn reap(
+    context: &Context<'_>,
+    session: &Session,
+    keep: impl Fn(&Generation) -> bool,
+) -> Result<(), CliError> {
+    let inventory = session.inventory(&Scope::none())?;
+    crate::plan::writable(&inventory)?;
+    let abandoned = abandoned(session, &inventory)?;
+    if !abandoned.is_empty() {
+        session.run(&Plan::on(&inventory))?;
+    }
+    for generation in abandoned {
+        let id = generation.id;
+        // A skeleton alone is not what an install leaves: doctor looks at it closely.
+        if generation.base.is_none() || keep(generation) {
+            continue;
+        }
+        context.report.note(format!(
+            "generation {id} was never sealed: it is cleared away"
+        ));
+        session.run(&plan::reap(generation))?;
+    }
+    Ok(())
+}
+
+/// Staged generations that nobody is building.
+pub(super) fn abandoned<'a>(
+    session: &Session,
+    inventory: &'a Inventory,
+) -> Result<Vec<&'a Generation>, CliError> {
+    let mut abandoned = Vec::new();
+    for generation in inventory.generations.values() {
+        if generation.staged() && session.locks.stage_is_free(generation.id)? {
+            abandoned.push(generation);
+        }
+    }
+    Ok(abandoned)
+}
+
+/// A profile by its name.
+fn named(name: &str) -> Result<&'static Profile, CliError> {
+    let mut all = Profile::builtin().iter();
+    all.find(|profile| profile.name == name)
+        .ok_or_else(|| CliError::Usage {
+            what: "there is no such profile".to_owned(),
+            hint: format!("the profiles are {}", profiles()),
+        })
+}
+
+fn profiles() -> String {
+    let names: Vec<&str> = Profile::builtin().iter().map(|p| p.name.as_str()).collect();
+    names.join(", ")
+}
+
+/// The name of a profile, as an argument.
+pub(super) fn profile(text: &str) -> Result<String, String> {
+    if Profile::builtin()
+        .iter()
+        .any(|profile| profile.name == text)
+    {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("expected one of {}", profiles()))
+    }
+}

@@ -1,0 +1,249 @@
+//! `ezz converge`: running jails get the basejail that they are due to have.
+//!
+//! Batch after batch: each is restarted and asked whether it is well before the next begins, so that
+//! what fails, fails few.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::moving::Moving;
+use super::{CliError, Context, Did, DryRun, JailFailure, error, names};
+use crate::apply;
+use crate::model::{Base, Inventory, Jail};
+use crate::name::{JailName, TrackName};
+use crate::plan::Step;
+use crate::plan::converge::{behind, converge};
+use crate::ports::HostError;
+use crate::report::Exit;
+use crate::session::{Scope, Session};
+
+/// Restart jails that run an older or newer basejail than they should
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nA batch that fails ends it: the jails after it go on as they are.\n\nJSON: one {\"jail\", \"did\"} a jail: restarted, already, stopped, or left"
+)]
+pub struct Converge {
+    /// Names, or ranges such as web{01..20}; without any, all that are behind
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    #[command(flatten)]
+    pace: Pace,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// Between two tries of a health command.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How jails are restarted.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Pace {
+    /// How many jails are restarted before it is asked whether they are well
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) batch: u32,
+    /// Seconds between a batch and the next
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(super) pause: u64,
+    /// A command for a shell in each restarted jail: it is well if that ends with 0; tried again
+    /// until it does
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) health: Option<String>,
+    /// Seconds until a jail must be well
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) health_limit: u64,
+}
+
+/// What came of restarting jails.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    /// They run what they should, and are well.
+    pub(super) well: Vec<JailName>,
+    /// They do not, and why; the last batch.
+    pub(super) failed: Vec<(JailName, String)>,
+    /// They were not touched.
+    pub(super) left: Vec<JailName>,
+}
+
+impl Moved {
+    /// The exit code of a command that did this and nothing else.
+    pub(super) fn exit(&self) -> Exit {
+        match (self.failed.is_empty(), self.well.is_empty()) {
+            (true, _) => Exit::Done,
+            (false, false) => Exit::Partly,
+            (false, true) => Exit::Failed,
+        }
+    }
+}
+
+impl Converge {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        let session = context.session(self.dry_run)?;
+        let mut wanted = names(&self.names)?;
+        if self.names.is_empty() {
+            wanted = late(context, &session, None)?;
+            if wanted.is_empty() {
+                context
+                    .report
+                    .note("all running jails have what they should");
+            }
+        }
+        if session.dry_run {
+            let scope = Scope::of(wanted.iter().cloned());
+            let id = session.inventory(&Scope::none())?.site.id;
+            let down = Moving::of(context, &id).names()?;
+            let plan = |observed: &_| Ok(converge(observed, &wanted, &down)?);
+            return Ok(context.transact(&session, "converge", &scope, plan)?.1);
+        }
+        Ok(batches(context, &session, &wanted, &self.pace)?.exit())
+    }
+}
+
+/// All jails of the site that are behind, or that a restart has left down; or those of them that
+/// follow a track.
+pub(super) fn late(
+    context: &Context<'_>,
+    session: &Session,
+    track: Option<&TrackName>,
+) -> Result<Vec<JailName>, CliError> {
+    let observed = session.observe(&Scope::all())?;
+    let down = Moving::of(context, &observed.inventory.site.id).names()?;
+    let follows = |jail: &Jail| match (track, &jail.config) {
+        (None, _) => true,
+        (Some(track), Ok(config)) => config.base == Base::Track(track.clone()),
+        (Some(_), Err(_)) => false,
+    };
+    let left_down = |jail: &Jail| {
+        down.contains(&jail.name) && jail.config.is_ok() && !observed.state(&jail.name).running()
+    };
+    let jails = observed.inventory.jails.values();
+    Ok(jails
+        .filter(|jail| follows(jail))
+        .filter(|jail| behind(&observed, jail).is_some() || left_down(jail))
+        .map(|jail| jail.name.clone())
+        .collect())
+}
+
+/// Restarts those of the jails that are behind, and says what came of each. Ends after the first
+/// batch that fails.
+///
+/// # Errors
+/// [`CliError`]: what concerns more than single jails.
+pub(super) fn batches(
+    context: &Context<'_>,
+    session: &Session,
+    jails: &[JailName],
+    pace: &Pace,
+) -> Result<Moved, CliError> {
+    let mut moved = Moved::default();
+    let mut batches = jails.chunks(pace.batch as usize).peekable();
+    while let Some(batch) = batches.next() {
+        if context.machine.cancel().check().is_err() {
+            moved.left.extend(batch.iter().cloned());
+            moved.left.extend(batches.flatten().cloned());
+            tell(context, &moved.left, "left");
+            return Err(CliError::Interrupted);
+        }
+        one(context, session, batch, pace, &mut moved)?;
+        if !moved.failed.is_empty() {
+            break;
+        }
+        if batches.peek().is_some() {
+            std::thread::sleep(Duration::from_secs(pace.pause));
+        }
+    }
+    moved.left.extend(batches.flatten().cloned());
+    tell(context, &moved.left, "left");
+    Ok(moved)
+}
+
+fn one(
+    context: &Context<'_>,
+    session: &Session,
+    batch: &[JailName],
+    pace: &Pace,
+    moved: &mut Moved,
+) -> Result<(), CliError> {
+    let scope = Scope::of(batch.iter().cloned());
+    let before = session.observe(&scope)?;
+    let moving = Moving::of(context, &before.inventory.site.id);
+    for jail in batch.iter().filter(|jail| before.state(jail).running()) {
+        moving.add(jail)?;
+    }
+    let down = moving.names()?;
+    let (outcome, _) = context.transact(session, "converge", &scope, |observed| {
+        Ok(converge(observed, batch, &down)?)
+    })?;
+    let after = session.observe(&scope)?;
+    let starts = |jail: &JailName| {
+        let mut steps = outcome.plan.steps.iter();
+        steps.any(|step| matches!(step, Step::Start { jail: name } if name == jail))
+    };
+    for jail in batch {
+        let broken = outcome.applied.failed.iter().find(|(name, _)| name == jail);
+        if let Some((_, why)) = broken {
+            moved.failed.push((jail.clone(), error::one_line(why)));
+            continue;
+        }
+        moving.remove(jail)?;
+        let runs = after.state(jail).running();
+        let did = match (starts(jail), runs) {
+            (true, _) => "restarted",
+            (false, true) => "already",
+            (false, false) => "stopped",
+        };
+        if runs || starts(jail) {
+            if let Err(why) = well(session, &after.inventory, jail, pace) {
+                context.report.error(&why, &error::hints_of(&why));
+                moved.failed.push((jail.clone(), error::one_line(&why)));
+                continue;
+            }
+        }
+        tell(context, std::slice::from_ref(jail), did);
+        moved.well.push(jail.clone());
+    }
+    Ok(())
+}
+
+/// Asks a running jail whether it is well: by the command that was given, else by its own. One that
+/// has none is well when it runs.
+///
+/// # Errors
+/// [`CliError::Jail`] if it is not, or cannot be asked.
+pub(super) fn well(
+    session: &Session,
+    inventory: &Inventory,
+    jail: &JailName,
+    pace: &Pace,
+) -> Result<(), CliError> {
+    let unwell = |source: &dyn std::error::Error| CliError::Jail {
+        verb: "vouch for",
+        jail: jail.clone(),
+        source: JailFailure::from_ref(source),
+    };
+    let spec = apply::spec(inventory, jail).map_err(|error| unwell(&error))?;
+    let Some(health) = pace.health.as_ref().or(spec.config.health.as_ref()) else {
+        return Ok(());
+    };
+    let command = ["/bin/sh".to_owned(), "-c".to_owned(), health.clone()];
+    let begun = Instant::now();
+    let limit = Duration::from_secs(pace.health_limit);
+    loop {
+        // A service needs a moment until it answers.
+        let left = limit.saturating_sub(begun.elapsed());
+        match session.host.probe(&spec, &command, left.max(AGAIN)) {
+            Ok(()) => return Ok(()),
+            Err(HostError::Unwell { .. }) if begun.elapsed() + AGAIN < limit => {
+                std::thread::sleep(AGAIN);
+            }
+            Err(error) => return Err(unwell(&error)),
+        }
+    }
+}
+
+fn tell(context: &Context<'_>, jails: &[JailName], did: &str) {
+    for jail in jails {
+        context.report.object(&Did { jail, did });
+        context.report.said(format!("{jail}: {did}"));
+    }
+}

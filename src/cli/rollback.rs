@@ -1,0 +1,171 @@
+//! `ezz rollback`: a track goes back to the generation that it had before, or to another one.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::converge::{Pace, batches, late};
+use super::{CliError, Context, DryRun, verify};
+use crate::model::Generation;
+use crate::name::{GenerationId, JailName, TrackName};
+use crate::plan::Step;
+use crate::plan::swap::{Request, To, swap, target};
+use crate::report::Exit;
+use crate::session::{Scope, Session};
+
+/// Point a track back to the generation before, or to any other; twice returns to where it was
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ezz rollback\n  ezz rollback --track 14 --to 14.3-RELEASE.7 --restart\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. A jail's own files are not touched.\n\nJSON: {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
+)]
+pub struct Rollback {
+    /// Which track
+    #[arg(long, default_value = "main")]
+    track: TrackName,
+    /// To this generation: number, LABEL.N or label; also to one that was rejected
+    #[arg(long, value_name = "GENERATION")]
+    to: Option<String>,
+    /// Why, for the track's log
+    #[arg(long, value_name = "TEXT", default_value = "rollback", value_parser = why)]
+    why: String,
+    /// Restart the jails that have something else then
+    #[arg(long)]
+    restart: bool,
+    #[command(flatten)]
+    pace: Pace,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+#[derive(Debug, Serialize)]
+struct Swapped<'a> {
+    track: &'a TrackName,
+    from: Option<GenerationId>,
+    to: GenerationId,
+    did: &'a str,
+}
+
+impl Rollback {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        let session = context.session(self.dry_run)?;
+        let request = Request {
+            track: self.track,
+            to: self.to.map_or(To::Previous, To::Named),
+            at: context.machine.now(),
+            by: context.machine.user(),
+            why: self.why,
+        };
+        swap_checked(context, &session, "rollback", &request)?;
+        if session.dry_run {
+            return Ok(Exit::Done);
+        }
+        let restart = self.restart.then_some(&self.pace);
+        follow(context, &session, &request.track, restart)
+    }
+}
+
+/// Swaps a track, after a look at whether the target still is what was sealed.
+///
+/// # Errors
+/// [`CliError::Tampered`]; [`CliError`].
+pub(super) fn swap_checked(
+    context: &Context<'_>,
+    session: &Session,
+    verb: &'static str,
+    request: &Request,
+) -> Result<(), CliError> {
+    let inventory = session.inventory(&Scope::none())?;
+    let target = target(&inventory, request)?;
+    checked(context, session, target)?;
+    let from = inventory
+        .tracks
+        .get(&request.track)
+        .and_then(|track| track.current);
+    let (outcome, _) = context.transact(session, verb, &Scope::none(), |observed| {
+        Ok(swap(&observed.inventory, request)?)
+    })?;
+    if session.dry_run {
+        return Ok(());
+    }
+    let commit = |step: &Step| matches!(step, Step::Commit { .. });
+    let did = if outcome.plan.steps.iter().any(commit) {
+        "swapped"
+    } else {
+        "already"
+    };
+    context.report.object(&Swapped {
+        track: &request.track,
+        from,
+        to: target.id,
+        did,
+    });
+    if did == "swapped" {
+        let from = from.and_then(|id| inventory.generations.get(&id));
+        let from = from.map_or_else(|| "nothing".to_owned(), |from| from.display());
+        context.report.said(format!(
+            "track {}: from {from} to {}",
+            request.track,
+            target.display()
+        ));
+    }
+    Ok(())
+}
+
+/// That a generation is what was sealed. Its manifest is read only if ZFS knows of writes: it may
+/// have been the time of a mount.
+///
+/// # Errors
+/// [`CliError::Tampered`]; [`CliError`].
+pub(super) fn checked(
+    context: &Context<'_>,
+    session: &Session,
+    generation: &Generation,
+) -> Result<(), CliError> {
+    if verify::quick(session, generation)?.is_empty() {
+        return Ok(());
+    }
+    let list = verify::whole_base(context, session, generation)?;
+    if list.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::Tampered {
+        generation: generation.display(),
+        list,
+    })
+}
+
+/// What comes after a swap: the jails that are behind are restarted, or named.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn follow(
+    context: &Context<'_>,
+    session: &Session,
+    track: &TrackName,
+    restart: Option<&Pace>,
+) -> Result<Exit, CliError> {
+    let late = late(context, session, Some(track))?;
+    if let Some(pace) = restart {
+        return Ok(batches(context, session, &late, pace)?.exit());
+    }
+    if !late.is_empty() {
+        let few: Vec<&str> = late.iter().take(5).map(JailName::as_str).collect();
+        let more = match late.len() - few.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        context.report.note(format!(
+            "{}{more} run another basejail until they are restarted: `ezz converge` does it",
+            few.join(", ")
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+/// A reason for the log: one line, not long.
+pub(super) fn why(text: &str) -> Result<String, String> {
+    if text.len() <= 200 && !text.chars().any(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected one line of at most 200 bytes".to_owned())
+    }
+}

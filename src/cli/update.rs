@@ -1,0 +1,385 @@
+//! `ezz update`: a new generation beside the current one, and the swap to it.
+//!
+//! Stage, seal, swap, converge; each can be had alone. Before the swap no jail sees anything of it. A
+//! stage whose files are complete is gone on with by the same command, if that was interrupted.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::build::{Built, Stage, Wanted, profile, reap, resume, sealed, stage};
+use super::converge::Pace;
+use super::install::{extract, there};
+use super::rollback::{follow, swap_checked, why};
+use super::{CliError, Context, DryRun, rollout};
+use crate::crash;
+use crate::model::{Generation, Inventory, Populated};
+use crate::name::{GenerationId, JailName, TrackName};
+use crate::plan::swap::{self, Request, To};
+use crate::plan::{PlanError, world as plan};
+use crate::ports::WorldRequest;
+use crate::profile::Profile;
+use crate::report::Exit;
+use crate::session::{Scope, Session};
+use crate::world::Digest;
+
+/// Update the world that jails run on: a new generation is built beside the current one, sealed, and
+/// swapped in at once
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ezz update\n  ezz update --track web --run apt-get install -y nginx\n  ezz update --from debian-12.15.tar.zst --stage-only\n  ezz update --swap 7\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. `ezz rollback` is the way back.\n\nJSON: {\"generation\", \"label\", \"parent\", \"manifest\", \"resumed\"} of what was sealed, then {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
+)]
+pub struct Update {
+    /// Which track
+    #[arg(long, default_value = "main")]
+    track: TrackName,
+    /// A whole new world instead of an update of the current one: a tar archive, a directory, or -
+    /// for standard input
+    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["run", "swap", "resume", "abort"])]
+    from: Option<PathBuf>,
+    /// The SHA-256 that the archive must have
+    #[arg(long, value_name = "HEX", requires = "from")]
+    sha256: Option<Digest>,
+    /// Change the world by this command, in a container that has it as its root; it takes the rest
+    /// of the line
+    #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["swap", "resume", "abort"])]
+    run: Vec<String>,
+    /// Run it on this host: EZZ_ROOT says where the world is
+    #[arg(long, requires = "run")]
+    on_host: bool,
+    /// Seconds that the command may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+    /// The profile of a new world; else the one whose files it has
+    #[arg(long, value_parser = profile, requires = "from")]
+    profile: Option<String>,
+    /// Go on although the world has what looks like a secret: every jail will have it
+    #[arg(long)]
+    allow_secrets: bool,
+    /// Seal the new generation, and leave the track where it is
+    #[arg(long, conflicts_with_all = ["swap", "restart"])]
+    stage_only: bool,
+    /// Build nothing: swap to this sealed generation
+    #[arg(long, value_name = "GENERATION")]
+    swap: Option<String>,
+    /// Why, for the track's log
+    #[arg(long, value_name = "TEXT", default_value = "update", value_parser = why)]
+    why: String,
+    /// Restart the jails that follow the track, batch by batch; if one is not well then, go back
+    #[arg(long)]
+    restart: bool,
+    /// A jail that goes first: the track is swapped only when it is well on the new generation
+    #[arg(long, value_name = "NAME", requires = "restart")]
+    canary: Vec<JailName>,
+    /// Go on with the roll-out that was interrupted
+    #[arg(long = "continue", conflicts_with_all = ["swap", "restart", "stage_only", "abort"])]
+    resume: bool,
+    /// Go back from the roll-out that was interrupted
+    #[arg(long, conflicts_with_all = ["swap", "restart", "stage_only"])]
+    abort: bool,
+    #[command(flatten)]
+    pace: Pace,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+#[derive(Debug, Serialize)]
+struct Updated<'a> {
+    generation: GenerationId,
+    label: &'a str,
+    parent: Option<GenerationId>,
+    manifest: &'a str,
+    resumed: bool,
+}
+
+/// How the files come into the stage.
+#[derive(Debug)]
+enum Source {
+    /// From outside, into an empty one.
+    From(PathBuf),
+    /// By a command, on a clone of the current generation.
+    Run {
+        command: Vec<String>,
+        environment: Vec<String>,
+    },
+}
+
+impl Update {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        let session = context.session(self.dry_run)?;
+        let inventory = session.inventory(&Scope::none())?;
+        crate::plan::writable(&inventory)?;
+        let request = |to| Request {
+            track: self.track.clone(),
+            to,
+            at: context.machine.now(),
+            by: context.machine.user(),
+            why: self.why.clone(),
+        };
+        if self.resume || self.abort {
+            if session.dry_run {
+                return Err(CliError::Usage {
+                    what: "what a roll-out does next depends on how the jails are".to_owned(),
+                    hint: "`ezz track list` shows how far it is".to_owned(),
+                });
+            }
+            return rollout::resume(context, &session, &self.track, self.abort);
+        }
+        swap::free(&inventory, &self.track)?;
+        let id = match &self.swap {
+            Some(text) => inventory.find_generation(text)?.id,
+            None => match self.build(context, &session, &inventory)? {
+                Some(id) if !self.stage_only => id,
+                Some(_) | None => return Ok(Exit::Done),
+            },
+        };
+        crash::point();
+        let to = To::Generation(id);
+        if self.restart {
+            let begin = rollout::Begin {
+                request: request(to),
+                canaries: self.canary.clone(),
+                pace: self.pace.clone(),
+            };
+            return rollout::begin(context, &session, &begin);
+        }
+        swap_checked(context, &session, "update", &request(to))?;
+        if session.dry_run {
+            return Ok(Exit::Done);
+        }
+        follow(context, &session, &self.track, None)
+    }
+
+    /// Builds and seals the new generation; of a dry run only the plan is printed.
+    fn build(
+        &self,
+        context: &Context<'_>,
+        session: &Session,
+        inventory: &Inventory,
+    ) -> Result<Option<GenerationId>, CliError> {
+        let track = swap::track(inventory, &self.track)?;
+        let current = track
+            .current
+            .ok_or_else(|| PlanError::EmptyTrack(self.track.clone()))?;
+        let current = inventory
+            .sealed(current)
+            .ok_or(PlanError::NotSealed(current))?;
+        let source = self.source(current)?;
+        if !session.dry_run {
+            return Ok(Some(self.work(context, session, current, &source)?));
+        }
+        let (mut stage, id) = plan::stage(inventory, source.parent(current.id))?;
+        stage.note(format!(
+            "then {}, it is scrubbed, its skeleton made, its manifest written, and generation {id} sealed",
+            source.shown()
+        ));
+        if !self.stage_only {
+            stage.note(format!("then the track {} is swapped to it", self.track));
+        }
+        context.plan(&stage);
+        Ok(None)
+    }
+
+    fn source(&self, current: &Generation) -> Result<Source, CliError> {
+        if let Some(from) = &self.from {
+            there(from)?;
+            return Ok(Source::From(from.clone()));
+        }
+        if !self.run.is_empty() {
+            return Ok(Source::Run {
+                command: self.run.clone(),
+                environment: Vec::new(),
+            });
+        }
+        let update = profile_of(current)?.update.clone();
+        update
+            .map(|update| Source::Run {
+                command: update.command,
+                environment: update.environment,
+            })
+            .ok_or_else(|| CliError::Usage {
+                what: format!("ezz has no updater for {}", current.display()),
+                hint: "bring a new world in with --from, or change it with --run".to_owned(),
+            })
+    }
+
+    fn work(
+        &self,
+        context: &Context<'_>,
+        session: &Session,
+        current: &Generation,
+        source: &Source,
+    ) -> Result<GenerationId, CliError> {
+        let populated = Populated {
+            track: self.track.clone(),
+            parent: source.parent(current.id),
+            by: Digest::of(format!("{source:?}").as_bytes()).to_string(),
+            source: None,
+            other: serde_json::Map::new(),
+        };
+        let same = |found: &Populated| {
+            found.track == populated.track
+                && found.parent == populated.parent
+                && found.by == populated.by
+        };
+        let complete = |generation: &Generation| generation.populated.as_ref().is_some_and(same);
+        reap(context, session, complete)?;
+        let inventory = session.inventory(&Scope::none())?;
+        let half_way = inventory
+            .generations
+            .values()
+            .find(|generation| generation.staged() && complete(generation));
+        let (stage, digest) = match half_way {
+            Some(found) => {
+                context.report.note(format!(
+                    "the files of generation {} are complete since the last try: it is gone on with",
+                    found.id
+                ));
+                let digest = found.populated.as_ref().and_then(|p| p.source.clone());
+                (resume(session, found.id, source.shown())?, digest)
+            }
+            None => {
+                let stage = stage(session, source.parent(current.id), source.shown())?;
+                let filled = self.fill(context, session, &stage, current, source, &populated);
+                let digest = filled.map_err(|first| stage.undo(session, first))?;
+                (stage, digest)
+            }
+        };
+        let wanted = Wanted {
+            profile: self.profile.as_deref(),
+            allow_secrets: self.allow_secrets,
+            source: digest,
+            parent: Some(current.id),
+        };
+        let work = || {
+            let built = stage.finish(context, &wanted)?;
+            stage.seal(context, session, "update", &built, &self.track)?;
+            Ok(built)
+        };
+        // What is complete is kept for the next try, if this one was only interrupted.
+        let built = work().map_err(|first| match first {
+            CliError::Interrupted => CliError::Kept {
+                generation: stage.id,
+            },
+            first => stage.undo(session, first),
+        })?;
+        tell(context, &stage, &built, half_way.is_some());
+        Ok(stage.id)
+    }
+
+    /// Brings the files in, and notes on the pool that they are complete.
+    fn fill(
+        &self,
+        context: &Context<'_>,
+        session: &Session,
+        stage: &Stage,
+        current: &Generation,
+        source: &Source,
+        populated: &Populated,
+    ) -> Result<Option<String>, CliError> {
+        let digest = match source {
+            Source::From(from) => {
+                let extracted = extract(context, stage, from, self.sha256)?;
+                extracted.sha256.map(|digest| digest.to_string())
+            }
+            Source::Run {
+                command,
+                environment,
+            } => {
+                self.change(context, session, stage, current, (command, environment))?;
+                None
+            }
+        };
+        crash::point();
+        let populated = Populated {
+            source: digest.clone(),
+            ..populated.clone()
+        };
+        session.transact(&Scope::none(), |observed| {
+            Ok(plan::populated(&observed.inventory, stage.id, &populated)?)
+        })?;
+        crash::point();
+        Ok(digest)
+    }
+
+    /// Runs the command that changes the world.
+    fn change(
+        &self,
+        context: &Context<'_>,
+        session: &Session,
+        stage: &Stage,
+        current: &Generation,
+        (command, environment): (&[String], &[String]),
+    ) -> Result<(), CliError> {
+        let dataset = session
+            .site
+            .child("basejail")
+            .and_then(|parent| parent.child(&stage.id.to_string()))?;
+        let world = current
+            .world
+            .as_ref()
+            .ok_or(PlanError::NotSealed(current.id))?;
+        let cancel = context.machine.cancel();
+        context.report.note(format!("{} ...", stage.origin));
+        let ran = session.host.run_in_world(&WorldRequest {
+            generation: stage.id,
+            dataset: &dataset,
+            root: &stage.base,
+            profile: profile_of(current)?,
+            world,
+            command,
+            environment,
+            on_host: self.on_host,
+            limit: Duration::from_secs(self.limit),
+            stop: &|| cancel.is_cancelled(),
+        })?;
+        cancel.check().map_err(|_| CliError::Interrupted)?;
+        let how = match ran.code {
+            Some(0) => return Ok(()),
+            Some(code) => format!("ended with {code}"),
+            None => format!("did not end within {} s", self.limit),
+        };
+        Err(CliError::Updater {
+            command: command.join(" "),
+            how,
+            said: ran.said,
+            log: ran.log.display().to_string(),
+        })
+    }
+}
+
+impl Source {
+    /// The generation that the new one is a clone of.
+    fn parent(&self, current: GenerationId) -> Option<GenerationId> {
+        matches!(self, Source::Run { .. }).then_some(current)
+    }
+
+    fn shown(&self) -> String {
+        match self {
+            Source::From(from) => format!("{} is read into it", from.display()),
+            Source::Run { command, .. } => format!("`{}` changes it", command.join(" ")),
+        }
+    }
+}
+
+fn profile_of(generation: &Generation) -> Result<&'static Profile, CliError> {
+    let world = generation
+        .world
+        .as_ref()
+        .ok_or(PlanError::NotSealed(generation.id))?;
+    crate::apply::profile(generation, world).map_err(CliError::from)
+}
+
+fn tell(context: &Context<'_>, stage: &Stage, built: &Built, resumed: bool) {
+    context.report.object(&Updated {
+        generation: stage.id,
+        label: &built.world.label,
+        parent: built.world.parent,
+        manifest: &built.seal.manifest,
+        resumed,
+    });
+    let base = format!("{} files", built.files);
+    sealed(context, stage.id, built, &base);
+}

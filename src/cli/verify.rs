@@ -1,0 +1,149 @@
+//! Whether a generation is what was sealed: by what ZFS knows, and by its manifest.
+
+use std::path::Path;
+
+use super::progress::Shown;
+use super::{CliError, Context};
+use crate::model::Generation;
+use crate::plan::{MountAs, Plan, PlanError, Step};
+use crate::ports::Query;
+use crate::session::Session;
+use crate::world::{Context as Work, WorldError, manifest};
+
+/// What ZFS itself knows of writes after the seal: `written@N` of both halves (zfsprops.7).
+///
+/// # Errors
+/// [`CliError`]: the pool cannot be read.
+pub(super) fn quick(session: &Session, generation: &Generation) -> Result<Vec<String>, CliError> {
+    let property = format!("written@{}", generation.id);
+    let mut differences = Vec::new();
+    for half in [&generation.base, &generation.skeleton]
+        .into_iter()
+        .flatten()
+    {
+        let rows = session.zfs.read(&Query {
+            roots: &[half.dataset.to_string()],
+            depth: Some(0),
+            types: &["filesystem"],
+            properties: &[&property],
+        })?;
+        let value = rows
+            .get(half.dataset.as_str())
+            .and_then(|row| row.0.get(&property))
+            .map_or("-", |found| found.value.as_str());
+        match value.parse::<u64>() {
+            Ok(0) => {}
+            Ok(count) => differences.push(format!(
+                "{} bytes of {} were written after the seal",
+                count, half.dataset
+            )),
+            Err(_) => differences.push(format!("{} has lost its snapshot", half.dataset)),
+        }
+    }
+    Ok(differences)
+}
+
+/// Everything: what [`quick`] finds, and each file of the base against the sealed manifest.
+///
+/// # Errors
+/// [`CliError`]: the pool or a file cannot be read; interrupted.
+pub(super) fn whole(
+    context: &Context<'_>,
+    session: &Session,
+    generation: &Generation,
+) -> Result<Vec<String>, CliError> {
+    let mut differences = quick(session, generation)?;
+    differences.extend(whole_base(context, session, generation)?);
+    Ok(differences)
+}
+
+/// Each file of the base against the sealed manifest, and that against its seal.
+///
+/// # Errors
+/// As [`whole`].
+pub(super) fn whole_base(
+    context: &Context<'_>,
+    session: &Session,
+    generation: &Generation,
+) -> Result<Vec<String>, CliError> {
+    let Some(seal) = generation.seal() else {
+        return Ok(Vec::new());
+    };
+    with_base(context, session, generation, |at| {
+        compare(context, generation, at, &seal.manifest)
+    })
+}
+
+/// Does something with the files of a base, where they are mounted.
+///
+/// # Errors
+/// [`CliError`]: what that gives; the base is not there.
+pub(super) fn with_base<T>(
+    context: &Context<'_>,
+    session: &Session,
+    generation: &Generation,
+    work: impl FnOnce(&Path) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    let base = generation
+        .base
+        .as_ref()
+        .ok_or(PlanError::NotSealed(generation.id))?;
+    if base.mounted {
+        return work(&base.mountpoint);
+    }
+    // For the time of reading, at a place of its own: the base of a replica has the mountpoint
+    // of the site it came from, which may be on this host.
+    let at = context.machine.run_directory().join(format!(
+        "verify-{}-{}",
+        context.machine.process_id(),
+        generation.id
+    ));
+    let dataset = base.dataset.clone();
+    let mount = Step::Mount {
+        dataset: dataset.clone(),
+        at: at.clone(),
+        how: MountAs::Base,
+    };
+    let unmount = Step::Unmount {
+        dataset,
+        at: at.clone(),
+    };
+    let run = |steps: Vec<Step>| {
+        // The files are read, whatever else is planned and not done.
+        let notes = Vec::new();
+        session.run(&Plan { steps, notes })
+    };
+    run(vec![mount])?;
+    let found = work(&at);
+    run(vec![unmount, Step::RemoveDirectory { at }])?;
+    found
+}
+
+/// Compares the files at a directory with the manifest there, and that with the sealed digest.
+fn compare(
+    context: &Context<'_>,
+    generation: &Generation,
+    at: &Path,
+    sealed: &str,
+) -> Result<Vec<String>, CliError> {
+    let failed = |source| match source {
+        WorldError::Interrupted => CliError::Interrupted,
+        source => CliError::Verify {
+            generation: generation.display(),
+            source,
+        },
+    };
+    let progress = Shown::new(context.report);
+    let work = Work {
+        progress: &progress,
+        cancel: context.machine.cancel(),
+    };
+    let (text, digest) = manifest::read(at).map_err(failed)?;
+    if digest.to_string() != sealed {
+        return Ok(vec![format!(
+            "its manifest is not the sealed one: {digest}"
+        )]);
+    }
+    let found = manifest::verify(at, &text, &work).map_err(failed)?;
+    Ok(found.iter().map(ToString::to_string).collect())
+}

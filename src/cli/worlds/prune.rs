@@ -1,0 +1,221 @@
+//! `ezz worlds prune`: generations that nothing needs any more go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::apply::ApplyError;
+use crate::cli::{CliError, Context, DryRun, error};
+use crate::model::{Half, Inventory};
+use crate::name::GenerationId;
+use crate::plan::prune::{Kept, Reason, Request, kept, moved, prune};
+use crate::plan::world::restore;
+use crate::plan::{Commit, Observed, Step};
+use crate::ports::{PortError, Query, Row};
+use crate::report::{Exit, bytes};
+use crate::session::{Scope, Session, SessionError};
+
+/// Destroy generations that nothing needs: no track, no jail
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ezz worlds prune --dry-run\n\nBases and skeletons go by themselves: a jail keeps the skeleton that it was made from, some megabytes, and not the base of that time. What keeps each is printed.\n\nJSON: one {\"generation\", \"base\", \"skeleton\", \"base_kept_by\", \"skeleton_kept_by\"} a generation, where base and skeleton are kept, pruned or gone; then {\"freed\"}, in bytes"
+)]
+pub struct Prune {
+    /// Keep this many of the newest generations besides
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    keep: usize,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+#[derive(Debug, Serialize)]
+struct Line {
+    generation: GenerationId,
+    base: &'static str,
+    skeleton: &'static str,
+    base_kept_by: Vec<String>,
+    skeleton_kept_by: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Freed {
+    freed: u64,
+}
+
+impl Prune {
+    pub(super) fn dry_run(&self) -> DryRun {
+        self.dry_run
+    }
+
+    pub(super) fn run(&self, context: &Context<'_>, session: &Session) -> Result<Exit, CliError> {
+        let before = used(session)?;
+        let (mut why, mut generations) = (BTreeMap::new(), BTreeMap::new());
+        let scope = Scope::all();
+        let (outcome, exit) = context
+            .transact(session, "worlds prune", &scope, |observed| {
+                let request = self.request(session, observed).map_err(ApplyError::from)?;
+                let plan = prune(observed, &request)?;
+                why = kept(observed, &request);
+                generations = observed.inventory.generations.clone();
+                Ok(plan)
+            })
+            .map_err(|first| undo(session, first))?;
+        let pruned: BTreeSet<String> = outcome
+            .plan
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Commit {
+                    commit: Commit::Prune { dataset, .. },
+                    ..
+                } => Some(dataset.to_string()),
+                _ => None,
+            })
+            .collect();
+        if session.dry_run && context.report.json {
+            return Ok(exit);
+        }
+        for generation in generations.values() {
+            let none = Kept::default();
+            let kept = why.get(&generation.id).unwrap_or(&none);
+            let fate = |half: &Option<Half>| match half {
+                None => "gone",
+                Some(half) if pruned.contains(half.dataset.as_str()) => "pruned",
+                Some(_) => "kept",
+            };
+            let line = Line {
+                generation: generation.id,
+                base: fate(&generation.base),
+                skeleton: fate(&generation.skeleton),
+                base_kept_by: words(&kept.base),
+                skeleton_kept_by: words(&kept.skeleton),
+            };
+            context.report.line(format!(
+                "{}: base {}, skeleton {}",
+                generation.display(),
+                told(line.base, &line.base_kept_by),
+                told(line.skeleton, &line.skeleton_kept_by),
+            ));
+            context.report.object(&line);
+        }
+        if !session.dry_run {
+            let freed = before.saturating_sub(used(session)?);
+            context.report.object(&Freed { freed });
+            context.report.line(format!("freed: {}", bytes(freed)));
+        }
+        Ok(exit)
+    }
+}
+
+impl Prune {
+    fn request(&self, session: &Session, observed: &Observed) -> Result<Request, PortError> {
+        let mut request = Request {
+            newest: self.keep,
+            cloned: cloned(session, &observed.inventory)?,
+            foreign: BTreeMap::new(),
+        };
+        request.foreign = foreign(session, observed, &kept(observed, &request))?;
+        Ok(request)
+    }
+}
+
+/// Snapshots that ezz did not make, of skeletons that could go. Of the others none is read: it takes
+/// seconds where there are thousands of clones.
+fn foreign(
+    session: &Session,
+    observed: &Observed,
+    kept: &BTreeMap<GenerationId, Kept>,
+) -> Result<BTreeMap<GenerationId, String>, PortError> {
+    let all = observed.inventory.generations.values();
+    let goes = |id| kept.get(&id).is_none_or(|kept| kept.skeleton.is_empty());
+    let candidates: BTreeMap<String, GenerationId> = all
+        .filter(|generation| goes(generation.id))
+        .filter_map(|generation| {
+            let half = generation.skeleton.as_ref()?;
+            Some((half.dataset.to_string(), generation.id))
+        })
+        .collect();
+    if candidates.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let rows = session.zfs.read(&Query {
+        roots: &candidates.keys().cloned().collect::<Vec<_>>(),
+        depth: Some(1),
+        types: &["snapshot"],
+        properties: &["guid"],
+    })?;
+    let other = |name: String| {
+        let (dataset, snapshot) = name.split_once('@')?;
+        let id = *candidates.get(dataset)?;
+        (snapshot != id.to_string()).then_some((id, name))
+    };
+    Ok(rows.into_keys().filter_map(other).collect())
+}
+
+/// Which of the snapshots that promotions have moved have clones.
+fn cloned(session: &Session, inventory: &Inventory) -> Result<BTreeSet<String>, PortError> {
+    let roots: Vec<String> = moved(inventory)
+        .into_iter()
+        .map(|moved| moved.name)
+        .collect();
+    if roots.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let rows = session.zfs.read(&Query {
+        roots: &roots,
+        depth: Some(0),
+        types: &["snapshot"],
+        properties: &["clones", "guid"],
+    })?;
+    let has = |row: &Row| {
+        let clones = row.0.get("clones");
+        clones.is_some_and(|clones| !clones.value.is_empty() && clones.value != "-")
+    };
+    let rows = rows.into_iter().filter(|(_, row)| has(row));
+    Ok(rows.map(|(name, _)| name).collect())
+}
+
+fn words(reasons: &BTreeSet<Reason>) -> Vec<String> {
+    reasons.iter().map(ToString::to_string).collect()
+}
+
+/// What came of a half, and of what keeps it the first few.
+fn told(fate: &str, reasons: &[String]) -> String {
+    if fate != "kept" || reasons.is_empty() {
+        return fate.to_owned();
+    }
+    let few = &reasons[..reasons.len().min(3)];
+    let more = match reasons.len() - few.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{fate} ({}{more})", few.join("; "))
+}
+
+/// Bytes that the site has: what is freed is what they become less, and not what was estimated.
+fn used(session: &Session) -> Result<u64, CliError> {
+    let site = session.site.to_string();
+    let rows = session.zfs.read(&Query {
+        roots: std::slice::from_ref(&site),
+        depth: Some(0),
+        types: &["filesystem"],
+        properties: &["used"],
+    })?;
+    let used = rows.get(&site).and_then(|row| row.0.get("used"));
+    Ok(used.and_then(|used| used.value.parse().ok()).unwrap_or(0))
+}
+
+/// Holds and mounts again what a failed prune had let go; keeps both causes if that fails too.
+fn undo(session: &Session, first: CliError) -> CliError {
+    if session.dry_run || !matches!(first, CliError::Session(SessionError::Apply(_))) {
+        return first;
+    }
+    match session.transact(&Scope::all(), |observed| Ok(restore(observed))) {
+        Ok(_) => first,
+        Err(undo) => CliError::Undo {
+            first: Box::new(first),
+            undo: error::one_line(&undo),
+        },
+    }
+}

@@ -1,0 +1,155 @@
+//! Commands in the world of a generation that is being built: a container as a jail's, with the
+//! staged base as its root, that lives as long as its command.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+
+use super::bundle::{Bundle, Init};
+use super::inside::Inside;
+use super::paths::Paths;
+use super::{cgroup, file, identity, program, runtime, start, stop};
+use crate::crash::point;
+use crate::exec::{Exec, Watch, Watched, find};
+use crate::model::{Base, Changed, JailConfig, Kind, Network};
+use crate::name::{GenerationId, JailName, NameError};
+use crate::ports::{HostError, JailSpec, WorldRequest, WorldRun};
+
+/// Where the command finds the world.
+const ROOT: &str = "EZZ_ROOT";
+
+/// Runs a command in a world.
+///
+/// # Errors
+/// See [`crate::ports::Host::run_in_world`].
+pub(super) fn run(paths: &Paths, request: &WorldRequest<'_>) -> Result<WorldRun, HostError> {
+    let paths = &paths.worlds();
+    let name = &name(request.generation)?;
+    paths
+        .create()
+        .map_err(file("make the directories in", &paths.site()))?;
+    stop::clear(paths, name)?;
+    point();
+    let log = paths.log(name);
+    let watch = Watch {
+        limit: request.limit,
+        stop: request.stop,
+        log: Some(open(&log)?),
+    };
+    let ended = if request.on_host {
+        on_host(name, request, watch)?
+    } else {
+        let ended = contained(paths, name, request, watch);
+        let cleared = stop::clear(paths, name).and_then(|_| stop::forget_exit(paths, name));
+        let ended = ended?;
+        cleared?;
+        ended
+    };
+    Ok(WorldRun::new(&ended, log))
+}
+
+/// Ends what is left of a command.
+///
+/// # Errors
+/// See [`crate::ports::Host::clear_world`].
+pub(super) fn clear(paths: &Paths, generation: GenerationId) -> Result<Changed, HostError> {
+    let paths = &paths.worlds();
+    let name = &name(generation)?;
+    let found = stop::clear(paths, name)?;
+    stop::forget_exit(paths, name)?;
+    Ok(if found {
+        Changed::Done
+    } else {
+        Changed::Already
+    })
+}
+
+/// What such a container is called; among those of jails it could be a jail's.
+fn name(generation: GenerationId) -> Result<JailName, HostError> {
+    JailName::parse(&format!("stage-{generation}")).map_err(|error: NameError| HostError::Parse {
+        what: format!("generation {generation}"),
+        why: error.to_string(),
+    })
+}
+
+fn open(log: &PathBuf) -> Result<File, HostError> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(log)
+        .map_err(file("write", log))
+}
+
+fn on_host(
+    name: &JailName,
+    request: &WorldRequest<'_>,
+    watch: Watch<'_>,
+) -> Result<Watched, HostError> {
+    let program = program("run a command for", name);
+    let (first, rest) = request.command.split_first().ok_or(HostError::Command {
+        jail: name.clone(),
+        why: "there is no command".to_owned(),
+    })?;
+    let mut exec = Exec::at(&find(first).unwrap_or_else(|_| first.into())).args(rest);
+    for variable in request.environment {
+        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+        exec = exec.env(name, value);
+    }
+    exec.env(ROOT, request.root).watched(watch).map_err(program)
+}
+
+fn contained(
+    paths: &Paths,
+    name: &JailName,
+    request: &WorldRequest<'_>,
+    watch: Watch<'_>,
+) -> Result<Watched, HostError> {
+    let spec = JailSpec {
+        site_id: String::new(),
+        name: name.clone(),
+        dataset: request.dataset.clone(),
+        root: request.root.to_owned(),
+        base: None,
+        config: JailConfig {
+            kind: Kind::Thick,
+            base: Base::Pin(request.generation),
+            skel: request.generation,
+            hostname: name.to_string(),
+            addresses: Vec::new(),
+            network: Network::Host,
+            health: None,
+            todo: Vec::new(),
+            other: serde_json::Map::new(),
+        },
+        profile: request.profile.clone(),
+        world: request.world.clone(),
+    };
+    let seccomp = start::requirements()?;
+    start::check_mounts(&spec)?;
+    let inside = Inside::open(&spec.root).map_err(file("open", &spec.root))?;
+    identity::mount_points(&inside, &spec)?;
+    let resolver = identity::resolver(&inside, &spec)?;
+    drop(inside);
+    let ids = start::mount(paths, &spec)?;
+    let root = paths.root(name);
+    let mut environment = request.environment.to_vec();
+    environment.push(format!("{ROOT}=/"));
+    let bundle = Bundle {
+        hostname: &spec.config.hostname,
+        network: spec.config.network,
+        root: &root,
+        base: None,
+        ids,
+        init: &Init::Once(request.command.to_vec()),
+        environment: &environment,
+        resolver,
+        cgroup: &paths.cgroup(name),
+        limit_pids: cgroup::controllers().iter().any(|c| c == "pids"),
+        seccomp,
+    };
+    start::write(paths, &spec, &bundle)?;
+    point();
+    runtime::run_watched(paths, name, watch)
+}

@@ -1,0 +1,357 @@
+//! The plan of `worlds prune`: generations that nothing needs go, bases and skeletons by themselves.
+//!
+//! A base may be a clone of another one, and it may be the origin of others: those are not in the way,
+//! since the newest of them takes its snapshot over (promote). Skeletons are copies, and never
+//! promoted over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::model::{Base, Generation, Half, Inventory, JailState, Kind};
+use crate::name::{GenerationId, JailName, TrackName};
+use crate::plan::converge::generation_of;
+use crate::plan::{Commit, Doomed, Epoch, Observed, Plan, PlanError, Step, writable};
+
+/// Why something stays.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// It is being built.
+    Staged,
+    /// A track is at it.
+    Current(TrackName),
+    /// A track goes back to it.
+    Previous(TrackName),
+    /// It is among the newest, which were asked to be kept.
+    Newest,
+    /// A jail is pinned to it.
+    Pinned(JailName),
+    /// A jail runs on it.
+    Runs(JailName),
+    /// A thick jail is a clone of it, and there is no other base that could take its place.
+    Thick(JailName),
+    /// Its base stays.
+    Partner,
+    /// A jail is a clone of it, or was merged to it.
+    Skeleton(JailName),
+    /// A roll-out of this track is under way.
+    Rollout(TrackName),
+    /// Something that ezz did not make is below it.
+    Foreign(String),
+    /// Half of it is missing: `doctor` looks at it.
+    Broken,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Staged => write!(f, "it is being built"),
+            Reason::Current(track) => write!(f, "current of {track}"),
+            Reason::Previous(track) => write!(f, "previous of {track}"),
+            Reason::Newest => write!(f, "among the newest"),
+            Reason::Pinned(jail) => write!(f, "{jail} is pinned to it"),
+            Reason::Runs(jail) => write!(f, "{jail} runs on it"),
+            Reason::Thick(jail) => write!(f, "thick {jail} is a clone of it"),
+            Reason::Partner => write!(f, "its base stays"),
+            Reason::Skeleton(jail) => write!(f, "{jail} was made from it"),
+            Reason::Rollout(track) => write!(f, "roll-out of {track}"),
+            Reason::Foreign(name) => write!(f, "{name} is not ezz's"),
+            Reason::Broken => write!(f, "half of it is missing"),
+        }
+    }
+}
+
+/// What keeps the two halves of a generation; nothing of a half that can go, or is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The base.
+    pub base: BTreeSet<Reason>,
+    /// The skeleton.
+    pub skeleton: BTreeSet<Reason>,
+}
+
+/// What keeps each generation.
+pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Kept> {
+    let inventory = &observed.inventory;
+    let mut all: BTreeMap<GenerationId, Kept> = BTreeMap::new();
+    for generation in inventory.generations.values() {
+        let kept = all.entry(generation.id).or_default();
+        if generation.staged() {
+            kept.base.insert(Reason::Staged);
+        } else if !generation.sealed() && generation.base.is_some() {
+            kept.base.insert(Reason::Broken);
+        }
+    }
+    let sealed = inventory.generations.values().rev().filter(|g| g.sealed());
+    for generation in sealed.take(request.newest) {
+        base(&mut all, generation.id, Reason::Newest);
+    }
+    for (name, track) in &inventory.tracks {
+        if let Some(id) = track.current {
+            base(&mut all, id, Reason::Current(name.clone()));
+        }
+        if let Some(id) = track.previous {
+            base(&mut all, id, Reason::Previous(name.clone()));
+        }
+    }
+    for (name, found) in &inventory.rollouts {
+        for rollout in found.rollout.iter() {
+            for id in [rollout.from, rollout.to]
+                .into_iter()
+                .chain(rollout.previous)
+            {
+                base(&mut all, id, Reason::Rollout(name.clone()));
+            }
+        }
+    }
+    for (id, name) in &request.foreign {
+        skeleton(&mut all, *id, Reason::Foreign(name.clone()));
+    }
+    for stranger in &inventory.strangers {
+        let below = stranger
+            .dataset
+            .strip_prefix(inventory.site.layout.site.as_str());
+        let mut parts = below.unwrap_or_default().split(['/', '@']).skip(1);
+        let (half, number) = (parts.next(), parts.next());
+        if let Some(id) = number.and_then(GenerationId::from_component) {
+            let reason = Reason::Foreign(stranger.dataset.clone());
+            match half {
+                Some("basejail") => base(&mut all, id, reason),
+                Some("newjail") => skeleton(&mut all, id, reason),
+                _ => {}
+            }
+        }
+    }
+    jails(&mut all, observed);
+    let heirs = heirs(inventory);
+    for jail in inventory.jails.values() {
+        let origin = jail.origin.as_deref().unwrap_or_default();
+        let id = origin
+            .split_once('@')
+            .and_then(|(dataset, _)| generation_of(inventory, dataset));
+        // Of a base that others are clones of, the newest takes over what the jail is a clone of.
+        if let Some(id) = id.filter(|id| !heirs.contains_key(id)) {
+            base(&mut all, id, Reason::Thick(jail.name.clone()));
+        }
+    }
+    for kept in all.values_mut() {
+        if !kept.base.is_empty() {
+            kept.skeleton.insert(Reason::Partner);
+        }
+    }
+    all
+}
+
+fn base(all: &mut BTreeMap<GenerationId, Kept>, id: GenerationId, reason: Reason) {
+    all.entry(id).or_default().base.insert(reason);
+}
+
+fn skeleton(all: &mut BTreeMap<GenerationId, Kept>, id: GenerationId, reason: Reason) {
+    all.entry(id).or_default().skeleton.insert(reason);
+}
+
+fn jails(all: &mut BTreeMap<GenerationId, Kept>, observed: &Observed) {
+    let inventory = &observed.inventory;
+    let debris = inventory.debris.values().map(|debris| &debris.jail);
+    for jail in inventory.jails.values().chain(debris) {
+        if let JailState::Running {
+            base: Some(dataset),
+            ..
+        } = observed.state(&jail.name)
+        {
+            if let Some(id) = generation_of(inventory, &dataset) {
+                base(all, id, Reason::Runs(jail.name.clone()));
+            }
+        }
+        let origin = jail.origin.as_deref().unwrap_or_default();
+        let below = origin.strip_prefix(inventory.site.layout.newjail.as_str());
+        let number = below.and_then(|below| below.strip_prefix('/')?.split('@').next());
+        if let Some(id) = number.and_then(GenerationId::from_component) {
+            skeleton(all, id, Reason::Skeleton(jail.name.clone()));
+        }
+        let Ok(config) = &jail.config else { continue };
+        if let Base::Pin(id) = config.base {
+            base(all, id, Reason::Pinned(jail.name.clone()));
+        }
+        match config.kind {
+            Kind::Thin => skeleton(all, config.skel, Reason::Skeleton(jail.name.clone())),
+            // Its world's rules are read from the generation.
+            Kind::Thick => base(all, config.skel, Reason::Thick(jail.name.clone())),
+        }
+    }
+}
+
+/// For each base that others are clones of, the newest of those.
+fn heirs(inventory: &Inventory) -> BTreeMap<GenerationId, GenerationId> {
+    let mut heirs = BTreeMap::new();
+    for generation in inventory.generations.values() {
+        let origin = generation
+            .base
+            .as_ref()
+            .and_then(|half| half.origin.as_deref());
+        let of = origin
+            .and_then(|origin| origin.split_once('@'))
+            .and_then(|(dataset, _)| generation_of(inventory, dataset));
+        if let Some(of) = of {
+            // In the order of their numbers: a later one replaces.
+            heirs.insert(of, generation.id);
+        }
+    }
+    heirs
+}
+
+/// What `prune` was asked, and what it found.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// How many of the newest generations are kept besides.
+    pub newest: usize,
+    /// Snapshots among those that a promotion has moved which something is a clone of, whoever made
+    /// it.
+    pub cloned: BTreeSet<String>,
+    /// Snapshots that ezz did not make, of skeletons that could go otherwise.
+    pub foreign: BTreeMap<GenerationId, String>,
+}
+
+/// Snapshots that an earlier promotion has moved.
+pub fn moved(inventory: &Inventory) -> Vec<Doomed> {
+    let bases = inventory
+        .generations
+        .values()
+        .filter_map(|generation| generation.base.as_ref());
+    let of = |half: &Half| -> Vec<Doomed> {
+        let all = half.moved.iter();
+        all.map(|(number, guid)| Doomed {
+            name: format!("{}@{number}", half.dataset),
+            guid: *guid,
+        })
+        .collect()
+    };
+    bases.flat_map(of).collect()
+}
+
+/// Plans that all goes which nothing keeps.
+///
+/// # Errors
+/// [`PlanError`]: a replica; a name that is too long.
+pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> {
+    let inventory = &observed.inventory;
+    writable(inventory)?;
+    let kept = kept(observed, request);
+    let mut plan = Plan::on(inventory);
+    let mut epoch = Epoch::of(inventory);
+    let goes = |id: &GenerationId, half: fn(&Kept) -> &BTreeSet<Reason>| {
+        kept.get(id).is_none_or(|kept| half(kept).is_empty())
+    };
+    let mut family = Family::of(inventory);
+    // The newest first: what is a clone of another goes before that.
+    for generation in inventory.generations.values().rev() {
+        if let Some(half) = generation
+            .base
+            .as_ref()
+            .filter(|_| goes(&generation.id, |k| &k.base))
+        {
+            let heir = family.remove(generation.id);
+            drop_half(&mut plan, inventory, &mut epoch, generation, half, heir)?;
+        }
+    }
+    for generation in inventory.generations.values().rev() {
+        let half = generation.skeleton.as_ref();
+        if let Some(half) = half.filter(|_| goes(&generation.id, |k| &k.skeleton)) {
+            drop_half(&mut plan, inventory, &mut epoch, generation, half, None)?;
+        }
+    }
+    // With a base that goes now, its own go too, or to its heir.
+    let stays = |doomed: &Doomed| {
+        !plan.steps.iter().any(|step| {
+            matches!(step, Step::Commit { commit: Commit::Prune { dataset, .. }, .. }
+                if doomed.name.split_once('@').is_some_and(|(base, _)| base == dataset.as_str()))
+        })
+    };
+    let left: Vec<Doomed> = moved(inventory)
+        .into_iter()
+        .filter(|doomed| stays(doomed) && !request.cloned.contains(&doomed.name))
+        .collect();
+    if !left.is_empty() {
+        plan.push(Step::Commit {
+            site: inventory.site.layout.site.clone(),
+            commit: Commit::Destroy {
+                epoch: epoch.take(),
+                doomed: left,
+            },
+        });
+    }
+    if plan
+        .steps
+        .iter()
+        .all(|step| !matches!(step, Step::Commit { .. }))
+    {
+        plan.note("nothing can go");
+    }
+    Ok(plan)
+}
+
+/// Which base is a clone of which, while some go.
+struct Family(BTreeMap<GenerationId, GenerationId>);
+
+impl Family {
+    fn of(inventory: &Inventory) -> Self {
+        let parent = |generation: &Generation| {
+            let origin = generation.base.as_ref()?.origin.as_deref()?;
+            Some((
+                generation.id,
+                generation_of(inventory, origin.split_once('@')?.0)?,
+            ))
+        };
+        Family(inventory.generations.values().filter_map(parent).collect())
+    }
+
+    /// Takes one out; its newest clone inherits its place, and is returned.
+    fn remove(&mut self, id: GenerationId) -> Option<GenerationId> {
+        let origin = self.0.remove(&id);
+        let heir = self
+            .0
+            .iter()
+            .rev()
+            .find(|(_, of)| **of == id)
+            .map(|(id, _)| *id)?;
+        match origin {
+            Some(origin) => self.0.insert(heir, origin),
+            None => self.0.remove(&heir),
+        };
+        for of in self.0.values_mut().filter(|of| **of == id) {
+            *of = heir;
+        }
+        Some(heir)
+    }
+}
+
+fn drop_half(
+    plan: &mut Plan,
+    inventory: &Inventory,
+    epoch: &mut Epoch,
+    generation: &Generation,
+    half: &Half,
+    heir: Option<GenerationId>,
+) -> Result<(), PlanError> {
+    let layout = &inventory.site.layout;
+    plan.push(Step::Unmount {
+        dataset: half.dataset.clone(),
+        at: half.mountpoint.clone(),
+    });
+    plan.push(Step::RemoveDirectory {
+        at: half.mountpoint.clone(),
+    });
+    plan.push(Step::Release {
+        snapshots: vec![half.dataset.at(&generation.id.to_string())?],
+    });
+    plan.push(Step::Commit {
+        site: layout.site.clone(),
+        commit: Commit::Prune {
+            epoch: epoch.take(),
+            dataset: half.dataset.clone(),
+            guid: half.guid,
+            generation: generation.id,
+            heir: heir.map(|heir| layout.base(heir)).transpose()?,
+        },
+    });
+    Ok(())
+}

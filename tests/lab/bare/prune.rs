@@ -1,0 +1,218 @@
+//! `ezz worlds diff`, `tree` and `prune`.
+
+use crate::support::*;
+use crate::worlds::runnable_world;
+
+/// Generations 2 and on, each made from the one before it.
+#[track_caller]
+fn updates(count: u32) {
+    for number in 0..count {
+        let script = format!("echo {number} > /usr/share/version; echo x > /usr/share/new{number}");
+        ezz(&["update", "--run", "/bin/sh", "-c", &script]).ok();
+    }
+}
+
+#[track_caller]
+fn runnable() {
+    init();
+    runnable_world(std::path::Path::new("/tmp/runnable"));
+    ezz(&["install", "/tmp/runnable.tar"]).ok();
+}
+
+/// Which halves there are: `b1 n1 b2 …`.
+fn halves() -> String {
+    let mut names = Vec::new();
+    for (half, letter) in [("basejail", "b"), ("newjail", "n")] {
+        let parent = format!("tank/ezz/{half}");
+        let listed = zfs(&["list", "-Hd1", "-o", "name", &parent]).ok().stdout;
+        names.extend(
+            listed
+                .lines()
+                .filter_map(|line| line.strip_prefix(&format!("{parent}/")))
+                .map(|number| format!("{letter}{number}")),
+        );
+    }
+    names.join(" ")
+}
+
+fn snapshots() -> Vec<String> {
+    let listed = zfs(&[
+        "list",
+        "-Hrt",
+        "snapshot",
+        "-o",
+        "name",
+        "tank/ezz/basejail",
+    ])
+    .ok();
+    listed.stdout.lines().map(str::to_owned).collect()
+}
+
+#[track_caller]
+fn whole() {
+    ezz(&["worlds", "verify", "--all"]).ok();
+    let told = ezz(&["doctor", "--json"]).ok().json();
+    let findings = told[0]["findings"].as_array().cloned().unwrap_or_default();
+    let behind = |finding: &serde_json::Value| finding["kind"] == "behind";
+    assert!(findings.iter().all(behind), "{findings:#?}");
+}
+
+#[test]
+fn a_line_of_updates_is_cut_down_to_what_is_needed() {
+    runnable();
+    ezz(&["create", "old", "--start"]).ok();
+    updates(3);
+    let differs = ezz(&["worlds", "diff", "4", "--json"]).ok().json();
+    let told: Vec<String> = differs
+        .iter()
+        .map(|line| format!("{} {}", line["did"], line["path"]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            r#""added" "usr/share/new2""#,
+            r#""changed" "usr/share/version""#
+        ]
+    );
+    let back = ezz(&["worlds", "diff", "4", "1"]).ok().stdout;
+    assert!(
+        back.ends_with("0 added, 4 removed, 0 changed: -8B\n"),
+        "{back}"
+    );
+    let tree = ezz(&["worlds", "tree"]).ok().stdout;
+    let lines: Vec<&str> = tree
+        .lines()
+        .map(|line| line.split("  ").next().unwrap_or_default())
+        .collect();
+    let tail: Vec<&str> = tree.lines().map(str::trim_start).collect();
+    assert!(
+        lines[0] == "debian-12.1.1" && tail[1].starts_with("`-- debian-12.1.2"),
+        "{tree}"
+    );
+    assert!(tree.contains("[main]"), "{tree}");
+    // What runs keeps its base, though it is not due.
+    let before = everything();
+    let planned = ezz(&["worlds", "prune", "--dry-run"]).ok();
+    assert!(
+        planned.stdout.contains("destroy tank/ezz/basejail/2"),
+        "{planned:#?}"
+    );
+    assert!(planned.stdout.contains("old runs on it"), "{planned:#?}");
+    assert_eq!(everything(), before);
+    let lines = ezz(&["worlds", "prune", "--json"]).ok().json();
+    assert_eq!(
+        (&lines[1]["base"], &lines[1]["skeleton"]),
+        (&"pruned".into(), &"pruned".into())
+    );
+    assert_eq!(halves(), "b1 b3 b4 n1 n3 n4");
+    // The third was a clone of the second, and of the first now.
+    assert_eq!(
+        property("tank/ezz/basejail/3", "origin"),
+        "tank/ezz/basejail/1@1"
+    );
+    whole();
+    // Restarted, a jail of three generations ago keeps its skeleton alone.
+    ezz(&["converge"]).ok();
+    let lines = ezz(&["worlds", "prune", "--json"]).ok().json();
+    assert!(
+        lines
+            .last()
+            .is_some_and(|line| line["freed"].as_u64() > Some(0)),
+        "{lines:#?}"
+    );
+    assert_eq!(halves(), "b3 b4 n1 n3 n4");
+    assert_eq!(
+        snapshots(),
+        ["tank/ezz/basejail/3@3", "tank/ezz/basejail/4@4"]
+    );
+    whole();
+    // And again there is nothing to do.
+    let before = everything();
+    let again = ezz(&["worlds", "prune"]).ok();
+    assert!(again.stderr.contains("nothing can go"), "{again:#?}");
+    assert_eq!(everything(), before);
+    // The jail lives on, and the way back too.
+    ezz(&["rollback", "--restart"]).ok();
+    assert_eq!(
+        ezz(&["exec", "old", "--", "cat", "/usr/share/version"])
+            .ok()
+            .stdout,
+        "1\n"
+    );
+}
+
+#[test]
+fn what_is_needed_stays_and_is_told() {
+    runnable();
+    ezz(&["create", "thick", "--thick"]).ok();
+    updates(1);
+    ezz(&["create", "pinned", "--pin", "2"]).ok();
+    updates(3);
+    ezz(&["rollback", "--to", "5"]).ok();
+    let foreign = "tank/ezz/newjail/3@mine";
+    zfs(&["snapshot", foreign]).ok();
+    let lines = ezz(&["worlds", "prune", "--json"]).ok().json();
+    let why = |index: usize, half: &str| lines[index][half].to_string();
+    assert_eq!(
+        why(0, "base_kept_by"),
+        r#"["thick thick is a clone of it"]"#
+    );
+    assert_eq!(why(1, "base_kept_by"), r#"["pinned is pinned to it"]"#);
+    assert_eq!(
+        why(2, "skeleton_kept_by"),
+        format!(r#"["{foreign} is not ezz's"]"#)
+    );
+    assert_eq!(why(3, "base_kept_by"), r#"["previous of main"]"#);
+    assert_eq!(why(4, "base_kept_by"), r#"["current of main"]"#);
+    assert_eq!(halves(), "b1 b2 b4 b5 n1 n2 n3 n4 n5");
+    whole_but_foreign(foreign);
+    // More are kept where it is asked for.
+    zfs(&["destroy", foreign]).ok();
+    ezz(&["delete", "--yes", "pinned"]).ok();
+    ezz(&["worlds", "prune", "--keep", "4"]).ok();
+    assert_eq!(halves(), "b1 b2 b4 b5 n1 n2 n4 n5");
+    ezz(&["delete", "--yes", "thick"]).ok();
+    ezz(&["worlds", "prune"]).ok();
+    assert_eq!(halves(), "b4 b5 n4 n5");
+    whole();
+}
+
+#[track_caller]
+fn whole_but_foreign(foreign: &str) {
+    ezz(&["worlds", "verify", "--all"]).ok();
+    let told = ezz(&["doctor", "--json"]).json();
+    let findings = told[0]["findings"].as_array().cloned().unwrap_or_default();
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.to_string().contains(foreign)
+                || finding["kind"] == "skeleton-alone"),
+        "{findings:#?}"
+    );
+}
+
+#[test]
+fn one_that_somebody_uses_is_put_back() {
+    runnable();
+    updates(3);
+    // A process of the host works in the base that is to go.
+    let mut user = spawn("/srv/jails/basejail/2", "exec sleep 100");
+    let refused = ezz(&["worlds", "prune"]).exits(1);
+    assert!(refused.stderr.contains("busy"), "{refused:#?}");
+    user.kill().expect("it runs");
+    user.wait().expect("it ends");
+    whole();
+    // Somebody else's clone of a base, and a hold on another.
+    zfs(&["clone", "tank/ezz/basejail/2@2", "tank/other"]).ok();
+    let lines = ezz(&["worlds", "prune", "--json"]).exits(0).json();
+    assert_eq!(halves(), "b3 b4 n3 n4");
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+    assert_eq!(property("tank/other", "origin"), "tank/ezz/basejail/3@2");
+    zfs(&["destroy", "tank/other"]).ok();
+    ezz(&["worlds", "prune"]).ok();
+    assert_eq!(
+        snapshots(),
+        ["tank/ezz/basejail/3@3", "tank/ezz/basejail/4@4"]
+    );
+    whole();
+}
