@@ -6,11 +6,12 @@
 use serde::Serialize;
 
 use super::converge::{Moved, Pace, batches, late};
+use super::moving::Moving;
 use super::rollback::checked;
 use super::{CliError, Context};
 use crate::model::{Inventory, Phase, Rejected, Rollout};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::swap::{self, Request};
+use crate::plan::swap::{self, Request, To};
 use crate::plan::{Plan, PlanError, rollout as plan};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
@@ -49,6 +50,11 @@ pub(super) fn begin(
     let track = &request.track;
     let _lock = session.locks.rollout(track)?;
     let inventory = session.inventory(&Scope::none())?;
+    let same = |other: &Rollout| request.to == To::Generation(other.to);
+    if plan::under_way(&inventory, track).is_ok_and(same) {
+        // The same again: an earlier one was interrupted, maybe on its way back.
+        return go(context, session, track);
+    }
     let target = swap::target(&inventory, request)?;
     checked(context, session, target)?;
     let found = swap::track(&inventory, track)?;
@@ -73,7 +79,7 @@ pub(super) fn begin(
     if from != target.id {
         let scope = Scope::of(begin.canaries.iter().cloned());
         context.transact(session, "update", &scope, |observed| {
-            Ok(plan::begin(observed, track, &rollout)?)
+            Ok(plan::begin(&observed.inventory, track, &rollout)?)
         })?;
         if session.dry_run {
             return Ok(Exit::Done);
@@ -119,7 +125,14 @@ fn go(context: &Context<'_>, session: &Session, track: &TrackName) -> Result<Exi
             health_limit: rollout.limit.max(1),
         };
         let jails = match rollout.phase {
-            Phase::Canaries => rollout.canaries.clone(),
+            Phase::Canaries => {
+                // One that does not run proves nothing: it is started.
+                let moving = Moving::of(context, &inventory.site.id);
+                for canary in &rollout.canaries {
+                    moving.add(canary)?;
+                }
+                rollout.canaries.clone()
+            }
             Phase::Swapped | Phase::Back => late(context, session, Some(track))?,
         };
         let moved = batches(context, session, &jails, &pace).map_err(|error| match error {

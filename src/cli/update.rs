@@ -127,7 +127,9 @@ impl Update {
             }
             return rollout::resume(context, &session, &self.track, self.abort);
         }
-        swap::free(&inventory, &self.track)?;
+        if self.swap.is_none() {
+            swap::free(&inventory, &self.track)?;
+        }
         let id = match &self.swap {
             Some(text) => inventory.find_generation(text)?.id,
             None => match self.build(context, &session, &inventory)? {

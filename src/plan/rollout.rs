@@ -4,12 +4,10 @@
 //! Its state is a property of the pool that changes in the same program as what it tells of, so that a
 //! roll-out can be gone on with, or gone back from, after whatever has interrupted it.
 
-use crate::model::{
-    Base, Inventory, JailState, Kind, Phase, Rejected, Rollout, Track, encode, property,
-};
+use crate::model::{Base, Inventory, Kind, Phase, Rejected, Rollout, Track, encode, property};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::swap::{self, Request, To};
-use crate::plan::{Expect, Observed, Plan, PlanError, Set, Step, run, site, world, writable};
+use crate::plan::{Expect, Plan, PlanError, Set, Step, run, site, world, writable};
 
 /// The roll-out of a track that is under way.
 ///
@@ -34,8 +32,11 @@ pub fn under_way<'a>(
 /// # Errors
 /// [`PlanError`]: another roll-out; a target that is not sealed, or rejected; a jail that cannot be
 /// a canary.
-pub fn begin(observed: &Observed, track: &TrackName, rollout: &Rollout) -> Result<Plan, PlanError> {
-    let inventory = &observed.inventory;
+pub fn begin(
+    inventory: &Inventory,
+    track: &TrackName,
+    rollout: &Rollout,
+) -> Result<Plan, PlanError> {
     writable(inventory)?;
     swap::free(inventory, track)?;
     if rollout.canaries.is_empty() {
@@ -57,9 +58,6 @@ pub fn begin(observed: &Observed, track: &TrackName, rollout: &Rollout) -> Resul
         }
         if config.base != Base::Track(track.clone()) {
             return Err(cannot("it does not follow the track"));
-        }
-        if !matches!(observed.state(name), JailState::Running { .. }) {
-            return Err(cannot("it does not run"));
         }
         sets.push(base(inventory, name, &Base::Pin(rollout.to))?);
     }

@@ -13,10 +13,12 @@ pub struct Scenario {
     pub setup: &'static str,
     /// Prepares the host after each boot.
     pub boot: &'static str,
-    /// The words after `ezz`.
+    /// The words after `ezz`; `^` in one is a blank.
     pub command: &'static str,
     /// What a second run may say, once the first one had done all.
     pub already: &'static str,
+    /// How it ends when nobody interrupts it.
+    pub code: i32,
     /// Whether the outcome is on the pool, so that a reboot does not end it.
     pub durable: bool,
     /// What must be true right after a cut, before any other command: all or nothing.
@@ -60,6 +62,7 @@ pub const ALL: &[Scenario] = &[
         boot: "true",
         command: "init tank/ezz",
         already: "is a site already",
+        code: 0,
         durable: true,
         atomic: || {
             let made = sh("zfs get -Hpo value,source ezz:format tank/ezz 2>/dev/null || true");
@@ -78,6 +81,7 @@ pub const ALL: &[Scenario] = &[
         boot: "true",
         command: "install $OUT/world.tar",
         already: "",
+        code: 0,
         durable: true,
         atomic: NOTHING,
         end: |times| sealed_are(times),
@@ -92,6 +96,7 @@ pub const ALL: &[Scenario] = &[
         boot: "true",
         command: "install $WORLD",
         already: "",
+        code: 0,
         durable: true,
         atomic: NOTHING,
         end: |times| sealed_are(times),
@@ -103,6 +108,7 @@ pub const ALL: &[Scenario] = &[
         boot: "true",
         command: "create j01",
         already: "exists already",
+        code: 0,
         durable: true,
         atomic: || all_or_none(1),
         end: |_| jails_are(1, None),
@@ -114,6 +120,7 @@ pub const ALL: &[Scenario] = &[
         boot: "true",
         command: "create j{01..50}",
         already: "exists already",
+        code: 0,
         durable: true,
         atomic: || all_or_none(50),
         end: |_| jails_are(50, None),
@@ -125,6 +132,7 @@ pub const ALL: &[Scenario] = &[
         boot: "true",
         command: "create j{01..50} --quota 1G",
         already: "exists already",
+        code: 0,
         durable: true,
         atomic: || all_or_none(50),
         end: |_| jails_are(50, Some("1073741824")),
@@ -136,6 +144,7 @@ pub const ALL: &[Scenario] = &[
         boot: "true",
         command: "create j{01..05} --thick --quota 1G",
         already: "exists already",
+        code: 0,
         durable: true,
         atomic: || all_or_none(5),
         end: |_| jails_are(5, Some("1073741824")),
@@ -147,6 +156,7 @@ pub const ALL: &[Scenario] = &[
         boot: "true",
         command: "delete j01 --yes",
         already: "there is no jail j01",
+        code: 0,
         durable: true,
         atomic: || all_or_none(1),
         end: |_| jails_are(0, None),
@@ -158,6 +168,7 @@ pub const ALL: &[Scenario] = &[
         boot: "true",
         command: "delete j{01..50} --yes",
         already: "there is no jail j01",
+        code: 0,
         durable: true,
         atomic: || all_or_none(50),
         end: |_| jails_are(0, None),
@@ -169,6 +180,7 @@ pub const ALL: &[Scenario] = &[
         boot: "true",
         command: "track create blue --generation 1",
         already: "",
+        code: 0,
         durable: true,
         atomic: NOTHING,
         end: |_| {
@@ -190,6 +202,7 @@ pub const ALL: &[Scenario] = &[
         boot: "true",
         command: "--site tank/ezz doctor --adopt",
         already: "",
+        code: 0,
         durable: true,
         atomic: || {
             let sources = sh("zfs get -Hr -t filesystem -o source,property -s local,received all tank/ezz | awk '$2 ~ /^ezz:/ { print $1 }' | sort | uniq");
@@ -222,6 +235,7 @@ pub const ALL: &[Scenario] = &[
             d=/var/log/ezz/$(zfs get -Hpo value ezz:id tank/ezz); mkdir -p $d; : >$d/gone.log"#,
         command: "doctor --repair",
         already: "",
+        code: 0,
         durable: true,
         atomic: NOTHING,
         end: |_| match sh("zfs get -Hpo value quota tank/ezz/jails/half").as_deref() {
@@ -236,6 +250,7 @@ pub const ALL: &[Scenario] = &[
         boot: "true",
         command: "start a b",
         already: "",
+        code: 0,
         durable: false,
         atomic: NOTHING,
         end: |_| running_are(&["a", "b"]),
@@ -247,10 +262,88 @@ pub const ALL: &[Scenario] = &[
         boot: "$EZZ -q start a b",
         command: "stop a b",
         already: "",
+        code: 0,
         durable: false,
         atomic: NOTHING,
         end: |_| running_are(&[]),
         reset: "true",
+    },
+    Scenario {
+        name: "update",
+        setup: site_and!("$EZZ -q create j01"),
+        boot: "true",
+        command: "update --on-host --run /bin/sh -c date^+%N^>$EZZ_ROOT/usr/share/new",
+        already: "",
+        code: 0,
+        durable: true,
+        atomic: track_is_whole,
+        end: |times| newest_is_current(1 + times),
+        reset: "true",
+    },
+    Scenario {
+        name: "swap",
+        setup: site_and!("$EZZ -q install $OUT/world.tar"),
+        boot: "true",
+        command: "update --swap 2",
+        already: "",
+        code: 0,
+        durable: true,
+        atomic: track_is_whole,
+        end: |_| current_is(2),
+        reset: "$EZZ -q rollback --to 1",
+    },
+    Scenario {
+        name: "rollback",
+        setup: site_and!("$EZZ -q install $OUT/world.tar; $EZZ -q update --swap 2"),
+        boot: "true",
+        command: "rollback --to 1",
+        already: "",
+        code: 0,
+        durable: true,
+        atomic: track_is_whole,
+        end: |_| current_is(1),
+        reset: "$EZZ -q update --swap 2",
+    },
+    Scenario {
+        name: "prune",
+        setup: site_and!(
+            "$EZZ -q create j01
+            for n in 1 2 3 4; do $EZZ -q update --on-host --run /bin/sh -c 'date +%N >$EZZ_ROOT/usr/share/new'; done"
+        ),
+        boot: "true",
+        command: "worlds prune",
+        already: "",
+        code: 0,
+        durable: true,
+        atomic: track_is_whole,
+        end: |_| two_are_left(),
+        reset: "for n in 1 2; do $EZZ -q update --on-host --run /bin/sh -c 'date +%N >$EZZ_ROOT/usr/share/new'; done",
+    },
+    Scenario {
+        name: "rollout",
+        setup: "__GOLDEN__ $EZZ -q create a b c
+            $EZZ -q update --stage-only --on-host --run /bin/sh -c 'echo new >$EZZ_ROOT/usr/share/new'",
+        boot: "$EZZ -q start a b c",
+        command: "update --swap 2 --restart --canary a --batch 1 --health test^-e^/usr/share/new",
+        already: "",
+        code: 0,
+        durable: true,
+        atomic: track_is_whole,
+        end: |_| rolled_out(2),
+        reset: "$EZZ -q rollback --to 1 --restart; $EZZ -q start a b c",
+    },
+    Scenario {
+        name: "rollout-back",
+        setup: "__GOLDEN__ $EZZ -q create a b c
+            $EZZ -q update --stage-only --on-host --run /bin/sh -c 'echo new >$EZZ_ROOT/usr/share/new'",
+        boot: "$EZZ -q start a b c",
+        command: "update --swap 2 --restart --batch 2 --health-limit 1 --health test^!^-e^/usr/share/new",
+        already: "was rejected",
+        code: 1,
+        durable: true,
+        atomic: track_is_whole,
+        end: |_| rolled_out(1),
+        reset: "false",
     },
 ];
 
@@ -380,4 +473,115 @@ fn running_are(wanted: &[&str]) -> Vec<String> {
         Ok(found) => complain(found == wanted, format!("{found:?} run, not {wanted:?}")),
         Err(Failure(why)) => vec![why],
     }
+}
+
+/// `ezz:track:main`: its current and previous generation, 0 for none.
+fn track() -> Result<(u64, u64), Failure> {
+    let text = sh("zfs get -Hpo value ezz:track:main tank/ezz/basejail")?;
+    let number = |key: &str| {
+        let rest = text.split_once(&format!("\"{key}\":"));
+        let digits = rest.map_or("", |(_, rest)| {
+            let end = rest.find(|c: char| !c.is_ascii_digit());
+            &rest[..end.unwrap_or(rest.len())]
+        });
+        digits.parse().unwrap_or(0)
+    };
+    Ok((number("current"), number("previous")))
+}
+
+/// The track and the last entry of its log changed together.
+fn track_is_whole() -> Vec<String> {
+    let log = "zfs get -Hpo value -s local ezz:swaps:main tank/ezz/basejail";
+    match (track(), sh(log)) {
+        (Ok((current, _)), Ok(log)) if !log.is_empty() => {
+            let last = log.rsplit("\"to\":").next().unwrap_or_default();
+            let so = last.starts_with(&format!("{current},"));
+            complain(so, format!("the track is at {current}, its log says {log}"))
+        }
+        // No swap yet: where the first world has put it.
+        (Ok((current, _)), Ok(_)) => complain(
+            current == 1,
+            format!("the track is at {current}, without a log"),
+        ),
+        (Err(Failure(why)), _) | (_, Err(Failure(why))) => vec![why],
+    }
+}
+
+fn current_is(wanted: u64) -> Vec<String> {
+    let link = fs::read_link("/srv/jails/basejail/tracks/main").ok();
+    let right = link.as_deref() == Some(format!("../{wanted}").as_ref());
+    match track() {
+        Ok((current, _)) => complain(
+            current == wanted && right,
+            format!("the track is at {current}, its link is {link:?}"),
+        ),
+        Err(Failure(why)) => vec![why],
+    }
+}
+
+/// At least so many sealed generations, and the track at the last of them.
+fn newest_is_current(least: u64) -> Vec<String> {
+    let script = "zfs get -Hrpo name -t snapshot -s local ezz:sealed tank/ezz/basejail | sed 's/.*@//' | sort -n";
+    match lines(script) {
+        Ok(sealed) => {
+            let newest = sealed.last().and_then(|n| n.parse().ok()).unwrap_or(0);
+            let mut wrong = current_is(newest);
+            wrong.extend(complain(
+                sealed.len() as u64 >= least,
+                format!("{least} were to be sealed, and there are {sealed:?}"),
+            ));
+            wrong
+        }
+        Err(Failure(why)) => vec![why],
+    }
+}
+
+/// Of the bases those of the track, of the skeletons those and the one that a jail is a clone of.
+fn two_are_left() -> Vec<String> {
+    let below = |half: &str| {
+        lines(&format!(
+            "zfs list -Hd1 -o name tank/ezz/{half} | sed -n 's,tank/ezz/{half}/,,p' | sort -n"
+        ))
+    };
+    match (track(), below("basejail"), below("newjail")) {
+        (Ok((current, previous)), Ok(bases), Ok(skeletons)) => {
+            let mut wanted = vec![previous, current];
+            wanted.sort_unstable();
+            let mut with_first = vec![1];
+            with_first.extend(wanted.iter().filter(|n| **n != 1));
+            let text = |numbers: &[u64]| numbers.iter().map(u64::to_string).collect::<Vec<_>>();
+            let so = bases == text(&wanted) && skeletons == text(&with_first);
+            complain(
+                so,
+                format!("bases {bases:?}, skeletons {skeletons:?}, not {wanted:?}"),
+            )
+        }
+        (Err(Failure(why)), ..) | (_, Err(Failure(why)), _) | (.., Err(Failure(why))) => vec![why],
+    }
+}
+
+/// The track is there, nothing is under way, and no jail has anything else.
+fn rolled_out(wanted: u64) -> Vec<String> {
+    let mut wrong = current_is(wanted);
+    let left = sh(
+        "zfs get -Hpo property -s local all tank/ezz/basejail | grep ezz:rollout: || true
+        zfs get -Hpo value -t filesystem -d1 ezz:jail tank/ezz/jails | grep '\"pin\"' || true",
+    );
+    match left {
+        Ok(left) => wrong.extend(complain(
+            left.is_empty(),
+            format!("under way still: {left}"),
+        )),
+        Err(Failure(why)) => wrong.push(why),
+    }
+    let others = format!("for f in /run/ezz/*/jails/*/pid; do [ -e $f ] || continue
+        grep -h ' /basejail ' /proc/$(cat $f)/mountinfo | grep -v 'tank/ezz/basejail/{wanted} ' || true; done");
+    match sh(&others) {
+        Ok(others) => wrong.extend(complain(
+            others.is_empty(),
+            format!("some run on: {others}"),
+        )),
+        Err(Failure(why)) => wrong.push(why),
+    }
+    wrong
 }

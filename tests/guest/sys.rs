@@ -65,9 +65,10 @@ fn ezz_path() -> PathBuf {
 /// ezz with the words of a command line; `$OUT` in them is [`out`].
 pub fn ezz(line: &str, environment: &[(&str, String)]) -> Result<Child, Failure> {
     let out = out();
-    let words = line
-        .split(' ')
-        .map(|word| word.replace("$OUT", &out.to_string_lossy()));
+    let words = line.split(' ').map(|word| {
+        word.replace("$OUT", &out.to_string_lossy())
+            .replace('^', " ")
+    });
     // Its output goes to files: a jail's watcher that it leaves would hold a pipe open.
     std::fs::create_dir_all("/tmp/said")?;
     let child = Command::new(ezz_path())

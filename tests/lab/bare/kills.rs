@@ -15,9 +15,15 @@ const EVERY: &str = "6";
 /// Plays a scenario in this guest.
 #[track_caller]
 pub fn play(words: &[&str]) {
+    play_every(EVERY, words);
+}
+
+/// The same, with so many steps between two kills.
+#[track_caller]
+pub fn play_every(every: &str, words: &[&str]) {
     let guest = env!("CARGO_BIN_EXE_lab-guest");
     let line = words.join(" ");
-    let every = variable("EZZ_KILL_EVERY").unwrap_or_else(|| EVERY.to_owned());
+    let every = variable("EZZ_KILL_EVERY").unwrap_or_else(|| every.to_owned());
     let ended = sh(&format!(
         "EZZ_KILL_EVERY={every} EZZ_BIN={EZZ} {guest} {line}"
     ));
@@ -78,4 +84,19 @@ fn create_at_random_moments() {
 #[test]
 fn delete_at_random_moments() {
     at_moments("delete-fifty", 2);
+}
+
+#[test]
+fn update_at_each_step() {
+    play(&["steps", "update"]);
+}
+
+#[test]
+fn swap_at_each_step() {
+    play(&["steps", "swap"]);
+}
+
+#[test]
+fn prune_at_each_step() {
+    play(&["steps", "prune"]);
 }

@@ -234,10 +234,12 @@ fn properties(rows: &Rows, found: &mut Found) {
                     property.as_str(),
                     "ezz:format" | "ezz:id" | "ezz:seq" | "ezz:epoch"
                 ),
-                ["basejail"] => {
-                    property.starts_with("ezz:track:") || property.starts_with("ezz:rollout:")
+                ["basejail"] => ["ezz:track:", "ezz:rollout:", "ezz:swaps:"]
+                    .iter()
+                    .any(|begin| property.starts_with(begin)),
+                ["basejail", _] => {
+                    ["ezz:world", "ezz:populated", "ezz:rejected"].contains(&property.as_str())
                 }
-                ["basejail", _] => property == "ezz:world",
                 ["jails", _] => property == "ezz:jail",
                 _ => false,
             };

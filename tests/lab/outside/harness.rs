@@ -100,7 +100,7 @@ struct Prepared {
 fn prepare(name: &str, work: &Work) -> Prepared {
     let image = work.0.join("image");
     // Those that run a jail need a world that runs.
-    let golden = matches!(name, "start" | "stop");
+    let golden = matches!(name, "start" | "stop" | "rollout" | "rollout-back");
     if golden {
         let found = lab(&work.out(), &["golden", "site"]).ok();
         copy(Path::new(found.stdout.trim_end()), &image);
@@ -140,8 +140,8 @@ fn prepare(name: &str, work: &Work) -> Prepared {
 }
 
 /// Cuts a scenario, as often as asked; all violations at the end.
-pub fn cuts(name: &str) {
-    let count = number("EZZ_CUTS").unwrap_or(1);
+pub fn cuts(name: &str, default: u64) {
+    let count = number("EZZ_CUTS").unwrap_or(default);
     let first = number("EZZ_CUT_SEED").unwrap_or_else(|| {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         now.map_or(0, |now| now.as_micros() as u64)

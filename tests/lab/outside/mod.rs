@@ -3,41 +3,52 @@
 //! A test is one scenario of tests/guest/scenario.rs: its pool is prepared once on a disk image;
 //! the command is measured once; then each cut has a copy of that image, a moment from a seed, and
 //! a second boot in which `lab-guest` judges what is left. `EZZ_CUTS` is how many cuts a scenario
-//! gets (1), `EZZ_CUT_SEED` the seed of the first, the next ones count up. `EZZ_SOAK` names a
+//! gets (1, of those in `world` 2), `EZZ_CUT_SEED` the seed of the first, the next ones count up. `EZZ_SOAK` names a
 //! directory for a record of each cut; a cut that has one is not made again.
 
 mod harness;
 
 macro_rules! scenarios {
-    ($($test:ident: $name:literal,)*) => {
-        mod cut {
+    ($($module:ident, $names:ident, $default:literal { $($test:ident: $name:literal,)* })*) => {
+        $(mod $module {
             $(#[test]
             fn $test() {
-                super::harness::cuts($name);
+                super::harness::cuts($name, $default);
             })*
         }
-        const NAMES: &[&str] = &[$($name),*];
+        const $names: &[&str] = &[$($name),*];)*
     };
 }
 
 scenarios! {
-    init: "init",
-    install: "install",
-    install_debian: "install-debian",
-    create_one: "create-one",
-    create_fifty: "create-fifty",
-    create_quota: "create-quota",
-    create_thick: "create-thick",
-    delete_one: "delete-one",
-    delete_fifty: "delete-fifty",
-    track: "track",
-    adopt: "adopt",
-    repair: "repair",
-    start: "start",
-    stop: "stop",
+    cut, CUT, 1 {
+        init: "init",
+        install: "install",
+        install_debian: "install-debian",
+        create_one: "create-one",
+        create_fifty: "create-fifty",
+        create_quota: "create-quota",
+        create_thick: "create-thick",
+        delete_one: "delete-one",
+        delete_fifty: "delete-fifty",
+        track: "track",
+        adopt: "adopt",
+        repair: "repair",
+        start: "start",
+        stop: "stop",
+    }
+    // Worlds that change under jails.
+    world, WORLD, 2 {
+        update: "update",
+        swap: "swap",
+        rollback: "rollback",
+        prune: "prune",
+        rollout: "rollout",
+        rollout_back: "rollout-back",
+    }
 }
 
 #[test]
 fn every_scenario_has_a_test() {
-    assert_eq!(harness::scenarios(), NAMES);
+    assert_eq!(harness::scenarios(), [CUT, WORLD].concat());
 }

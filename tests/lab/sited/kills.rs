@@ -1,6 +1,6 @@
 //! Kills of ezz while it starts and stops jails of a real world: see `bare::kills`.
 
-use crate::bare::kills::play;
+use crate::bare::kills::{play, play_every};
 
 #[test]
 fn start_at_each_step() {
@@ -10,4 +10,10 @@ fn start_at_each_step() {
 #[test]
 fn stop_at_each_step() {
     play(&["steps", "stop"]);
+}
+
+#[test]
+fn rollout_at_each_step() {
+    // It has two hundred steps, and each judgement takes seconds.
+    play_every("31", &["steps", "rollout"]);
 }
