@@ -31,7 +31,8 @@ pub const DELEGATED: &str = if cfg!(target_os = "freebsd") {
 /// What [`Found`] is made of. In this order: a forged row would leave a rest that does not fit.
 const HEAD: [&str; 4] = [property::FORMAT, property::ID, "mountpoint", DELEGATED];
 
-const GENERATION_PROPERTIES: [&str; 13] = [
+const GENERATION_PROPERTIES: [&str; 14] = [
+    property::PRUNED,
     property::POPULATED,
     property::WORLD,
     property::REJECTED,
@@ -510,6 +511,7 @@ fn generations(
                     Some((GenerationId::from_component(snapshot), row))
                 });
             let half = Half {
+                pruned: own(row, property::PRUNED).is_some(),
                 moved: moved
                     .filter_map(|(found, row)| Some((found.filter(|found| *found != id)?, row)))
                     .map(|(found, row)| (found, number(row, "guid")))

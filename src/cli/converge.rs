@@ -10,10 +10,10 @@ use clap::Args;
 use super::moving::Moving;
 use super::{CliError, Context, Did, DryRun, JailFailure, error, names};
 use crate::apply;
-use crate::model::{Base, Inventory, Jail};
+use crate::model::{Base, Inventory, Jail, JailState};
 use crate::name::{JailName, TrackName};
-use crate::plan::Step;
 use crate::plan::converge::{behind, converge};
+use crate::plan::{Observed, Step};
 use crate::ports::HostError;
 use crate::report::Exit;
 use crate::session::{Scope, Session};
@@ -114,7 +114,7 @@ pub(super) fn late(
         (Some(_), Err(_)) => false,
     };
     let left_down = |jail: &Jail| {
-        down.contains(&jail.name) && jail.config.is_ok() && !observed.state(&jail.name).running()
+        down.contains(&jail.name) && jail.config.is_ok() && !runs(&observed, &jail.name)
     };
     let jails = observed.inventory.jails.values();
     Ok(jails
@@ -167,7 +167,7 @@ fn one(
     let scope = Scope::of(batch.iter().cloned());
     let before = session.observe(&scope)?;
     let moving = Moving::of(context, &before.inventory.site.id);
-    for jail in batch.iter().filter(|jail| before.state(jail).running()) {
+    for jail in batch.iter().filter(|jail| runs(&before, jail)) {
         moving.add(jail)?;
     }
     let down = moving.names()?;
@@ -186,13 +186,13 @@ fn one(
             continue;
         }
         moving.remove(jail)?;
-        let runs = after.state(jail).running();
-        let did = match (starts(jail), runs) {
+        let up = runs(&after, jail);
+        let did = match (starts(jail), up) {
             (true, _) => "restarted",
             (false, true) => "already",
             (false, false) => "stopped",
         };
-        if runs || starts(jail) {
+        if up || starts(jail) {
             if let Err(why) = well(session, &after.inventory, jail, pace) {
                 context.report.error(&why, &error::hints_of(&why));
                 moved.failed.push((jail.clone(), error::one_line(&why)));
@@ -203,6 +203,10 @@ fn one(
         moved.well.push(jail.clone());
     }
     Ok(())
+}
+
+fn runs(observed: &Observed, jail: &JailName) -> bool {
+    matches!(observed.state(jail), JailState::Running { .. })
 }
 
 /// Asks a running jail whether it is well: by the command that was given, else by its own. One that

@@ -9,10 +9,10 @@ use super::converge::{Moved, Pace, batches, late};
 use super::moving::Moving;
 use super::rollback::checked;
 use super::{CliError, Context};
-use crate::model::{Inventory, Phase, Rejected, Rollout};
+use crate::model::{Base, Inventory, Phase, Rejected, Rollout};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::swap::{self, Request, To};
-use crate::plan::{Plan, PlanError, rollout as plan};
+use crate::plan::{PlanError, rollout as plan};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
 
@@ -65,12 +65,17 @@ pub(super) fn begin(
         from,
         to: target.id,
         previous: found.previous,
-        phase: Phase::Canaries,
+        phase: if begin.canaries.is_empty() {
+            Phase::Swapped
+        } else {
+            Phase::Canaries
+        },
         canaries: begin.canaries.clone(),
         batch: pace.batch,
         pause: pace.pause,
         health: pace.health.clone(),
         limit: pace.health_limit,
+        failed: None,
         at: request.at.clone(),
         by: request.by.clone(),
         why: request.why.clone(),
@@ -118,6 +123,8 @@ fn go(context: &Context<'_>, session: &Session, track: &TrackName) -> Result<Exi
     loop {
         let inventory = session.inventory(&Scope::none())?;
         let rollout = plan::under_way(&inventory, track)?.clone();
+        // What a program that was stopped in its middle has left out.
+        enter(context, session, track, &rollout)?;
         let pace = Pace {
             batch: rollout.batch.max(1),
             pause: rollout.pause,
@@ -125,61 +132,74 @@ fn go(context: &Context<'_>, session: &Session, track: &TrackName) -> Result<Exi
             health_limit: rollout.limit.max(1),
         };
         let jails = match rollout.phase {
-            Phase::Canaries => {
-                // One that does not run proves nothing: it is started.
-                let moving = Moving::of(context, &inventory.site.id);
-                for canary in &rollout.canaries {
-                    moving.add(canary)?;
-                }
-                rollout.canaries.clone()
-            }
+            Phase::Canaries => canaries(context, session, &rollout)?,
             Phase::Swapped | Phase::Back => late(context, session, Some(track))?,
         };
         let moved = batches(context, session, &jails, &pace).map_err(|error| match error {
             CliError::Interrupted => CliError::RolloutInterrupted(track.clone()),
             error => error,
         })?;
-        let scope = Scope::of(rollout.canaries.iter().cloned());
-        let commit = |make: &dyn Fn(&Inventory) -> Result<Plan, PlanError>| {
-            context.transact(session, "update", &scope, |observed| {
-                Ok(make(&observed.inventory)?)
-            })
-        };
         match rollout.phase {
             Phase::Canaries | Phase::Swapped if !moved.failed.is_empty() => {
-                let rejected = Rejected {
+                let failed = Rejected {
                     at: context.machine.now(),
                     why: why(&moved),
                     other: serde_json::Map::new(),
                 };
-                turn(context, session, track, &rollout, Some(&rejected))?;
+                turn(context, session, track, &rollout, Some(failed))?;
             }
             Phase::Canaries => {
-                commit(&|inventory| plan::swapped(inventory, track, &rollout))?;
+                let phase = Phase::Swapped;
+                enter(context, session, track, &Rollout { phase, ..rollout })?;
             }
-            Phase::Swapped => {
-                commit(&|inventory| plan::end(inventory, track))?;
-                tell(context, &inventory, track, &rollout, None);
-                return Ok(Exit::Done);
-            }
-            Phase::Back => {
-                commit(&|inventory| plan::end(inventory, track))?;
-                let rejected = inventory
-                    .generations
-                    .get(&rollout.to)
-                    .and_then(|to| to.rejected.as_ref());
-                let why = rejected.map_or("aborted", |rejected| rejected.why.as_str());
-                tell(context, &inventory, track, &rollout, Some(why));
-                return Ok(if moved.failed.is_empty() && rejected.is_none() {
-                    Exit::Done
-                } else if moved.failed.is_empty() {
-                    Exit::Failed
-                } else {
-                    Exit::Partly
+            Phase::Swapped | Phase::Back => {
+                context.transact(session, "update", &Scope::none(), |observed| {
+                    Ok(plan::end(&observed.inventory, track)?)
+                })?;
+                tell(context, &inventory, track, &rollout);
+                return Ok(match (&rollout.failed, moved.failed.is_empty()) {
+                    (None, true) => Exit::Done,
+                    (Some(_), true) => Exit::Failed,
+                    (_, false) => Exit::Partly,
                 });
             }
         }
     }
+}
+
+/// Makes all as a phase promises.
+fn enter(
+    context: &Context<'_>,
+    session: &Session,
+    track: &TrackName,
+    rollout: &Rollout,
+) -> Result<(), CliError> {
+    let scope = Scope::of(rollout.canaries.iter().cloned());
+    context.transact(session, "update", &scope, |observed| {
+        Ok(plan::enter(&observed.inventory, track, rollout)?)
+    })?;
+    Ok(())
+}
+
+/// The canaries that are there still. One that does not run proves nothing: it is started.
+fn canaries(
+    context: &Context<'_>,
+    session: &Session,
+    rollout: &Rollout,
+) -> Result<Vec<JailName>, CliError> {
+    let scope = Scope::of(rollout.canaries.iter().cloned());
+    let inventory = session.inventory(&scope)?;
+    let moving = Moving::of(context, &inventory.site.id);
+    let pinned = |name: &&JailName| {
+        let jail = inventory.jails.get(*name);
+        let config = jail.and_then(|jail| jail.config.as_ref().ok());
+        config.is_some_and(|config| config.base == Base::Pin(rollout.to))
+    };
+    let there: Vec<JailName> = rollout.canaries.iter().filter(pinned).cloned().collect();
+    for canary in &there {
+        moving.add(canary)?;
+    }
+    Ok(there)
 }
 
 /// Turns back.
@@ -188,18 +208,19 @@ fn turn(
     session: &Session,
     track: &TrackName,
     rollout: &Rollout,
-    rejected: Option<&Rejected>,
+    failed: Option<Rejected>,
 ) -> Result<(), CliError> {
-    let word = rejected.map_or("as asked", |rejected| rejected.why.as_str());
+    let why = failed.as_ref().map_or("as asked", |failed| &failed.why);
     context.report.note(format!(
-        "the track {track} goes back to generation {}: {word}",
+        "the track {track} goes back to generation {}: {why}",
         rollout.from
     ));
-    let scope = Scope::of(rollout.canaries.iter().cloned());
-    context.transact(session, "update", &scope, |observed| {
-        Ok(plan::back(&observed.inventory, track, rollout, rejected)?)
-    })?;
-    Ok(())
+    let back = Rollout {
+        phase: Phase::Back,
+        failed,
+        ..rollout.clone()
+    };
+    enter(context, session, track, &back)
 }
 
 /// Why a generation is rejected: the first jail that was not well, on one line that fits a property.
@@ -209,30 +230,24 @@ fn why(moved: &Moved) -> String {
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
-fn tell(
-    context: &Context<'_>,
-    inventory: &Inventory,
-    track: &TrackName,
-    rollout: &Rollout,
-    why: Option<&str>,
-) {
+fn tell(context: &Context<'_>, inventory: &Inventory, track: &TrackName, rollout: &Rollout) {
     let shown = |id: GenerationId| {
         let found = inventory.generations.get(&id);
         found.map_or_else(|| id.to_string(), crate::model::Generation::display)
     };
+    let back = rollout.phase == Phase::Back;
+    let why = rollout.failed.as_ref();
+    let why = why.map_or("aborted", |failed| failed.why.as_str());
     context.report.object(&Ended {
         track,
         from: rollout.from,
         to: rollout.to,
-        did: if why.is_none() {
-            "rolled out"
-        } else {
-            "went back"
-        },
-        why,
+        did: if back { "went back" } else { "rolled out" },
+        why: back.then_some(why),
     });
-    context.report.said(match why {
-        None => format!("track {track}: rolled out {}", shown(rollout.to)),
-        Some(why) => format!("track {track}: back at {}: {why}", shown(rollout.from)),
+    context.report.said(if back {
+        format!("track {track}: back at {}: {why}", shown(rollout.from))
+    } else {
+        format!("track {track}: rolled out {}", shown(rollout.to))
     });
 }

@@ -3,6 +3,7 @@
 //! Stage, seal, swap, converge; each can be had alone. Before the swap no jail sees anything of it. A
 //! stage whose files are complete is gone on with by the same command, if that was interrupted.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -217,7 +218,7 @@ impl Update {
         let populated = Populated {
             track: self.track.clone(),
             parent: source.parent(current.id),
-            by: Digest::of(format!("{source:?}").as_bytes()).to_string(),
+            by: Digest::of(source.identity().as_bytes()).to_string(),
             source: None,
             other: serde_json::Map::new(),
         };
@@ -229,6 +230,14 @@ impl Update {
         let complete = |generation: &Generation| generation.populated.as_ref().is_some_and(same);
         reap(context, session, complete)?;
         let inventory = session.inventory(&Scope::none())?;
+        let mut sealed = inventory.generations.values().rev();
+        if let Some(found) = sealed.find(|g| complete(g) && swap::untried(&inventory, g)) {
+            context.report.note(format!(
+                "{} was sealed by the last try: it is gone on with",
+                found.display()
+            ));
+            return Ok(found.id);
+        }
         let half_way = inventory
             .generations
             .values()
@@ -356,6 +365,23 @@ impl Source {
     /// The generation that the new one is a clone of.
     fn parent(&self, current: GenerationId) -> Option<GenerationId> {
         matches!(self, Source::Run { .. }).then_some(current)
+    }
+
+    /// What tells the same source from another. Where that cannot be told, no two are the same.
+    fn identity(&self) -> String {
+        let (from, found) = match self {
+            Source::Run { .. } => return format!("{self:?}"),
+            Source::From(from) => (from, std::fs::metadata(from)),
+        };
+        match found {
+            Ok(found) if found.is_file() => {
+                let changed = (found.mtime(), found.mtime_nsec(), found.len());
+                format!("{from:?} {changed:?} {} {}", found.dev(), found.ino())
+            }
+            Ok(_) | Err(_) => {
+                format!("{from:?} {}", uuid::Uuid::new_v4())
+            }
+        }
     }
 
     fn shown(&self) -> String {

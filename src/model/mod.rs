@@ -52,6 +52,8 @@ pub mod property {
     pub const REJECTED: &str = "ezz:rejected";
     /// That the files of a stage are complete, on SITE/basejail/N.
     pub const POPULATED: &str = "ezz:populated";
+    /// That half of a generation is being destroyed, on it.
+    pub const PRUNED: &str = "ezz:pruned";
     /// What a generation holds, on SITE/basejail/N.
     pub const WORLD: &str = "ezz:world";
     /// The seal, on both snapshots @N.

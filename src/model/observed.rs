@@ -30,6 +30,8 @@ pub struct Half {
     pub snapshot: Option<u64>,
     /// The seal on that snapshot.
     pub seal: Option<Seal>,
+    /// Whether a prune of it was begun: without its snapshot it is debris then.
+    pub pruned: bool,
     /// Snapshots of other generations that a promotion has moved here, with their guids.
     pub moved: BTreeMap<GenerationId, u64>,
     /// Bytes written since the snapshot: 0 unless somebody tampered with it.
@@ -63,10 +65,11 @@ impl Generation {
 
     /// Whether it is being built, or is what a killed install left: its base is there, with neither
     /// the snapshot nor the `ezz:world` that a seal makes. What lost its snapshot by hand is not,
-    /// and neither is a skeleton alone: bases are made first, and go last.
+    /// and neither is a skeleton alone: bases are made first, and go last. What a killed prune left of
+    /// a base is as good as that.
     pub fn staged(&self) -> bool {
-        let bare = |half: &Half| half.snapshot.is_none();
-        self.base.as_ref().is_some_and(bare) && self.world.is_none()
+        let bare = |half: &Half| half.snapshot.is_none() && (half.pruned || self.world.is_none());
+        self.base.as_ref().is_some_and(bare)
     }
 
     /// The seal of its base.
@@ -251,7 +254,8 @@ impl Inventory {
     /// The skeleton of a finished generation, also of one whose base was pruned.
     pub fn skeleton(&self, id: GenerationId) -> Option<&Half> {
         let found = self.generations.get(&id)?;
-        let finished = found.sealed() || found.base.is_none();
+        let gone = |half: &Half| half.pruned && half.snapshot.is_none();
+        let finished = found.sealed() || found.base.as_ref().is_none_or(gone);
         found.skeleton.as_ref().filter(|_| finished)
     }
 

@@ -116,6 +116,9 @@ pub struct Rollout {
     pub health: Option<String>,
     /// Seconds until a jail must be well.
     pub limit: u64,
+    /// Why it goes back, if a jail was not well; without it somebody wanted to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<Rejected>,
     /// When it began, RFC 3339 in UTC.
     pub at: String,
     /// Who began it.

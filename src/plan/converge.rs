@@ -56,7 +56,7 @@ pub fn converge(
     let mut notes = Vec::new();
     for name in names {
         let jail = run::known(&observed.inventory, name)?;
-        let runs = observed.state(name).running();
+        let runs = matches!(observed.state(name), JailState::Running { .. });
         if behind(observed, jail).is_some() || !runs && down.contains(name) {
             late.push(name.clone());
         } else if runs {

@@ -10,7 +10,7 @@ use std::fmt;
 use crate::model::{Base, Generation, Half, Inventory, JailState, Kind};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::converge::generation_of;
-use crate::plan::{Commit, Doomed, Epoch, Observed, Plan, PlanError, Step, writable};
+use crate::plan::{Commit, Doomed, Epoch, Observed, Plan, PlanError, Step, world, writable};
 
 /// Why something stays.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,9 +75,10 @@ pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Ke
     let mut all: BTreeMap<GenerationId, Kept> = BTreeMap::new();
     for generation in inventory.generations.values() {
         let kept = all.entry(generation.id).or_default();
-        if generation.staged() {
+        let pruned = generation.base.as_ref().is_some_and(|half| half.pruned);
+        if generation.staged() && !pruned {
             kept.base.insert(Reason::Staged);
-        } else if !generation.sealed() && generation.base.is_some() {
+        } else if !generation.sealed() && !pruned && generation.base.is_some() {
             kept.base.insert(Reason::Broken);
         }
     }
@@ -244,7 +245,15 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
     let mut family = Family::of(inventory);
     // The newest first: what is a clone of another goes before that.
     for generation in inventory.generations.values().rev() {
-        if let Some(half) = generation
+        let half_gone = |half: &&Half| half.pruned && half.snapshot.is_none();
+        if generation
+            .base
+            .as_ref()
+            .is_some_and(|half| half_gone(&half))
+        {
+            family.remove(generation.id);
+            plan.steps.extend(world::reap(generation).steps);
+        } else if let Some(half) = generation
             .base
             .as_ref()
             .filter(|_| goes(&generation.id, |k| &k.base))

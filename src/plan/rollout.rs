@@ -4,10 +4,10 @@
 //! Its state is a property of the pool that changes in the same program as what it tells of, so that a
 //! roll-out can be gone on with, or gone back from, after whatever has interrupted it.
 
-use crate::model::{Base, Inventory, Kind, Phase, Rejected, Rollout, Track, encode, property};
+use crate::model::{Base, Inventory, Kind, Phase, Rollout, Track, encode, property};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::swap::{self, Request, To};
-use crate::plan::{Expect, Plan, PlanError, Set, Step, run, site, world, writable};
+use crate::plan::{Expect, Plan, PlanError, Set, Step, run, world, writable};
 
 /// The roll-out of a track that is under way.
 ///
@@ -37,16 +37,9 @@ pub fn begin(
     track: &TrackName,
     rollout: &Rollout,
 ) -> Result<Plan, PlanError> {
-    writable(inventory)?;
     swap::free(inventory, track)?;
-    if rollout.canaries.is_empty() {
-        return swapped(inventory, track, rollout);
-    }
     let request = request(track, rollout, rollout.to, &rollout.why);
-    let target = swap::target(inventory, &request)?;
-    let mut plan = Plan::on(inventory);
-    world::ready(&mut plan, inventory, target);
-    let mut sets = vec![note(inventory, track, Some((rollout, Phase::Canaries)))?];
+    swap::target(inventory, &request)?;
     for name in &rollout.canaries {
         let config = run::config(inventory, name)?;
         let cannot = |why| PlanError::Canary {
@@ -59,80 +52,109 @@ pub fn begin(
         if config.base != Base::Track(track.clone()) {
             return Err(cannot("it does not follow the track"));
         }
-        sets.push(base(inventory, name, &Base::Pin(rollout.to))?);
     }
-    plan.push(swap::commit(inventory, sets, rollout.to));
-    Ok(plan)
+    enter(inventory, track, rollout)
 }
 
-/// Plans the swap: the track, its log, the canaries that follow it again, and the phase.
+/// Plans that all is as the phase of a roll-out promises: nothing if it is so already. The phase comes
+/// first, so that what a stopped program has left out is made up for by the same plan again.
 ///
 /// # Errors
-/// [`PlanError`].
-pub fn swapped(
+/// [`PlanError`]: a replica; a generation that is not sealed.
+pub fn enter(
     inventory: &Inventory,
     track: &TrackName,
     rollout: &Rollout,
 ) -> Result<Plan, PlanError> {
     writable(inventory)?;
-    let request = request(track, rollout, rollout.to, &rollout.why);
-    let target = swap::target(inventory, &request)?;
+    let at = match rollout.phase {
+        Phase::Canaries | Phase::Swapped => rollout.to,
+        Phase::Back => rollout.from,
+    };
+    let target = inventory.sealed(at).ok_or(PlanError::NotSealed(at))?;
     let mut plan = Plan::on(inventory);
     world::ready(&mut plan, inventory, target);
-    let mut sets = swap::sets(inventory, &request, rollout.to)?;
-    sets.push(note(inventory, track, Some((rollout, Phase::Swapped)))?);
-    sets.extend(released(inventory, track, rollout)?);
-    plan.push(swap::commit(inventory, sets, rollout.to));
-    plan.push(link(track, rollout.to));
+    let mut sets = Vec::new();
+    let noted = note(inventory, track, Some(rollout))?;
+    let old = inventory.rollouts.get(track).map(|found| &found.text);
+    if noted.value.as_ref() != old {
+        sets.push(noted);
+    }
+    match rollout.phase {
+        Phase::Canaries => {
+            let follows = Base::Track(track.clone());
+            sets.extend(rebased(
+                inventory,
+                rollout,
+                &follows,
+                &Base::Pin(rollout.to),
+            )?);
+        }
+        Phase::Swapped | Phase::Back => {
+            let pinned = Base::Pin(rollout.to);
+            let follows = Base::Track(track.clone());
+            sets.extend(rejected(inventory, rollout)?);
+            sets.extend(rebased(inventory, rollout, &pinned, &follows)?);
+            sets.extend(moved(inventory, track, rollout, at)?);
+        }
+    }
+    if !sets.is_empty() {
+        plan.push(swap::commit(inventory, sets, at));
+    }
+    if rollout.phase != Phase::Canaries {
+        plan.push(Step::Link {
+            track: track.clone(),
+            generation: at,
+        });
+    }
     Ok(plan)
 }
 
-/// Plans the way back: the track if it was swapped, the canaries, and why the generation is rejected
-/// from now on; none if it is only that somebody wants to go back.
-///
-/// # Errors
-/// [`PlanError`].
-pub fn back(
+/// The track, if it is not where it should be.
+fn moved(
     inventory: &Inventory,
     track: &TrackName,
     rollout: &Rollout,
-    rejected: Option<&Rejected>,
-) -> Result<Plan, PlanError> {
-    writable(inventory)?;
-    let mut plan = Plan::on(inventory);
-    let mut sets = Vec::new();
-    if swap::track(inventory, track)?.current == Some(rollout.to) {
-        let why = rejected.map_or("aborted", |rejected| rejected.why.as_str());
-        let request = request(track, rollout, rollout.from, why);
-        let from = inventory
-            .sealed(rollout.from)
-            .ok_or(PlanError::NotSealed(rollout.from))?;
-        world::ready(&mut plan, inventory, from);
-        let mut moved = swap::sets(inventory, &request, rollout.from)?;
-        // As if it had never been: a rollback must not lead to what was just rejected.
-        let was = Track {
-            current: Some(rollout.from),
-            previous: rollout.previous,
-            previous_guid: None,
-            other: swap::track(inventory, track)?.other.clone(),
-        };
-        moved[0] = site::set_track(inventory, track, &was)?;
-        sets.extend(moved);
+    at: GenerationId,
+) -> Result<Vec<Set>, PlanError> {
+    let found = swap::track(inventory, track)?;
+    if found.current == Some(at) {
+        return Ok(Vec::new());
     }
-    sets.push(note(inventory, track, Some((rollout, Phase::Back)))?);
-    sets.extend(released(inventory, track, rollout)?);
-    if let Some(rejected) = rejected {
-        let dataset = inventory.site.layout.base(rollout.to)?;
-        sets.push(Set {
-            property: property::REJECTED.to_owned(),
-            expect: Expect::Any,
-            value: Some(encode(&dataset, property::REJECTED, rejected)?),
-            dataset: dataset.to_string(),
-        });
+    if rollout.phase == Phase::Swapped {
+        let request = request(track, rollout, at, &rollout.why);
+        return swap::forwards(inventory, &request, at);
     }
-    plan.push(swap::commit(inventory, sets, rollout.from));
-    plan.push(link(track, rollout.from));
-    Ok(plan)
+    // As if it had never been: a rollback must not lead to what was just rejected.
+    let was = Track {
+        current: Some(rollout.from),
+        previous: rollout.previous,
+        previous_guid: None,
+        other: found.other.clone(),
+    };
+    let why = rollout.failed.as_ref();
+    let why = why.map_or("aborted", |failed| failed.why.as_str());
+    swap::sets(inventory, &request(track, rollout, at, why), &was)
+}
+
+/// That its generation is rejected, if it goes back because of that.
+fn rejected(inventory: &Inventory, rollout: &Rollout) -> Result<Option<Set>, PlanError> {
+    let there = inventory.generations.get(&rollout.to);
+    let there = there.and_then(|generation| generation.rejected.as_ref());
+    let wanted = rollout
+        .failed
+        .as_ref()
+        .filter(|_| rollout.phase == Phase::Back);
+    let Some(failed) = wanted.filter(|failed| there != Some(failed)) else {
+        return Ok(None);
+    };
+    let dataset = inventory.site.layout.base(rollout.to)?;
+    Ok(Some(Set {
+        property: property::REJECTED.to_owned(),
+        expect: Expect::Any,
+        value: Some(encode(&dataset, property::REJECTED, failed)?),
+        dataset: dataset.to_string(),
+    }))
 }
 
 /// Plans the end: nothing is under way any more.
@@ -150,13 +172,6 @@ pub fn end(inventory: &Inventory, track: &TrackName) -> Result<Plan, PlanError> 
     Ok(plan)
 }
 
-fn link(track: &TrackName, generation: GenerationId) -> Step {
-    Step::Link {
-        track: track.clone(),
-        generation,
-    }
-}
-
 fn request(track: &TrackName, rollout: &Rollout, to: GenerationId, why: &str) -> Request {
     Request {
         track: track.clone(),
@@ -168,45 +183,34 @@ fn request(track: &TrackName, rollout: &Rollout, to: GenerationId, why: &str) ->
 }
 
 /// The compare-and-set of the roll-out itself.
-fn note(
-    inventory: &Inventory,
-    track: &TrackName,
-    new: Option<(&Rollout, Phase)>,
-) -> Result<Set, PlanError> {
+fn note(inventory: &Inventory, track: &TrackName, new: Option<&Rollout>) -> Result<Set, PlanError> {
     let dataset = &inventory.site.layout.basejail;
     let property = format!("{}{track}", property::ROLLOUT);
     let old = inventory.rollouts.get(track);
-    let value = new
-        .map(|(rollout, phase)| {
-            let rollout = Rollout {
-                phase,
-                ..rollout.clone()
-            };
-            encode(dataset, &property, &rollout)
-        })
-        .transpose()?;
     Ok(Set {
         dataset: dataset.to_string(),
-        property,
         expect: old.map_or(Expect::Absent, |old| Expect::Value(old.text.clone())),
-        value,
+        value: new
+            .map(|rollout| encode(dataset, &property, rollout))
+            .transpose()?,
+        property,
     })
 }
 
-/// Canaries that are pinned follow their track again. One that was deleted, or changed since, is left.
-fn released(
+/// Canaries that run on one thing are to run on another. One that was deleted, or changed by somebody
+/// since, is left as it is.
+fn rebased(
     inventory: &Inventory,
-    track: &TrackName,
     rollout: &Rollout,
+    from: &Base,
+    to: &Base,
 ) -> Result<Vec<Set>, PlanError> {
-    let pinned = rollout.canaries.iter().filter(|name| {
+    let there = rollout.canaries.iter().filter(|name| {
         let jail = inventory.jails.get(*name);
-        jail.and_then(|jail| jail.config.as_ref().ok())
-            .is_some_and(|config| config.base == Base::Pin(rollout.to))
+        let config = jail.and_then(|jail| jail.config.as_ref().ok());
+        config.is_some_and(|config| config.base == *from)
     });
-    pinned
-        .map(|name| base(inventory, name, &Base::Track(track.clone())))
-        .collect()
+    there.map(|name| base(inventory, name, to)).collect()
 }
 
 /// The compare-and-set of what a jail runs on.

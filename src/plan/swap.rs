@@ -92,17 +92,18 @@ pub fn swap(inventory: &Inventory, request: &Request) -> Result<Plan, PlanError>
             target.display()
         ));
     } else {
-        let mut sets = sets(inventory, request, id)?;
+        let mut all = Vec::new();
         if target.rejected.is_some() {
             // Named, it is wanted: it is rejected no longer.
-            sets.push(Set {
+            all.push(Set {
                 dataset: inventory.site.layout.base(id)?.to_string(),
                 property: property::REJECTED.to_owned(),
                 expect: Expect::Any,
                 value: None,
             });
         }
-        plan.push(commit(inventory, sets, id));
+        all.extend(sets(inventory, request, &moved(inventory, name, id)?)?);
+        plan.push(commit(inventory, all, id));
     }
     plan.push(Step::Link {
         track: name.clone(),
@@ -122,30 +123,74 @@ pub fn free(inventory: &Inventory, name: &TrackName) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// What changes when a track moves: the track, and its log.
+/// Whether a generation is sealed and no track was ever at it, as far as the logs tell: an update of it
+/// came as far as its seal.
+pub fn untried(inventory: &Inventory, generation: &Generation) -> bool {
+    let id = generation.id;
+    let tracks = || inventory.tracks.values();
+    let mut logs = inventory.swaps.keys();
+    generation.sealed()
+        && generation.rejected.is_none()
+        && !tracks().any(|track| track.current == Some(id) || track.previous == Some(id))
+        && !logs.any(|name| done(inventory, name).iter().any(|swap| swap.to == id))
+}
+
+/// The swaps of a track's log, without a last one that a stopped program has noted and not done.
+fn done<'a>(inventory: &'a Inventory, name: &TrackName) -> &'a [Swap] {
+    let swaps = inventory.swaps.get(name).map_or(&[][..], |log| &log.swaps);
+    let current = inventory.tracks.get(name).and_then(|track| track.current);
+    match swaps {
+        [before @ .., last] if Some(last.to) != current => before,
+        all => all,
+    }
+}
+
+/// A track that has moved: where it was is what a rollback goes back to.
 ///
 /// # Errors
-/// [`PlanError::NoTrack`], [`PlanError::Model`].
-pub(super) fn sets(
-    inventory: &Inventory,
-    request: &Request,
-    to: GenerationId,
-) -> Result<Vec<Set>, PlanError> {
-    let name = &request.track;
+/// [`PlanError::NoTrack`].
+fn moved(inventory: &Inventory, name: &TrackName, to: GenerationId) -> Result<Track, PlanError> {
     let old = track(inventory, name)?;
     let left = old.current.and_then(|id| inventory.generations.get(&id));
-    let new = Track {
+    Ok(Track {
         current: Some(to),
         previous: old.current,
         previous_guid: left
             .and_then(|generation| generation.base.as_ref())
             .and_then(|half| half.snapshot),
         other: old.other.clone(),
-    };
-    Ok(vec![
-        site::set_track(inventory, name, &new)?,
-        log(inventory, request, old.current, to)?,
-    ])
+    })
+}
+
+/// What changes when a track moves forwards.
+///
+/// # Errors
+/// As [`sets`].
+pub(super) fn forwards(
+    inventory: &Inventory,
+    request: &Request,
+    to: GenerationId,
+) -> Result<Vec<Set>, PlanError> {
+    sets(inventory, request, &moved(inventory, &request.track, to)?)
+}
+
+/// What changes when a track becomes another: its log, then itself. A signal can stop a program
+/// between two of its changes, and the track is what counts.
+///
+/// # Errors
+/// [`PlanError::NoTrack`], [`PlanError::Model`].
+pub(super) fn sets(
+    inventory: &Inventory,
+    request: &Request,
+    new: &Track,
+) -> Result<Vec<Set>, PlanError> {
+    let name = &request.track;
+    let mut sets = Vec::new();
+    if let Some(to) = new.current {
+        sets.push(log(inventory, request, to)?);
+    }
+    sets.push(site::set_track(inventory, name, new)?);
+    Ok(sets)
 }
 
 /// The program that does it, if the target still has its seals.
@@ -162,16 +207,12 @@ pub(super) fn commit(inventory: &Inventory, sets: Vec<Set>, to: GenerationId) ->
 }
 
 /// The compare-and-set of the log with one swap more. The oldest go where there is no room.
-fn log(
-    inventory: &Inventory,
-    request: &Request,
-    from: Option<GenerationId>,
-    to: GenerationId,
-) -> Result<Set, PlanError> {
+fn log(inventory: &Inventory, request: &Request, to: GenerationId) -> Result<Set, PlanError> {
+    let from = track(inventory, &request.track)?.current;
     let dataset = &inventory.site.layout.basejail;
     let property = format!("{}{}", property::SWAPS, request.track);
     let old = inventory.swaps.get(&request.track);
-    let mut swaps = old.map(|log| log.swaps.clone()).unwrap_or_default();
+    let mut swaps = done(inventory, &request.track).to_vec();
     swaps.push(Swap {
         at: request.at.clone(),
         by: request.by.clone(),

@@ -221,16 +221,16 @@ pub fn seal(
     Ok(plan)
 }
 
-/// Plans the clearing of a generation that was never sealed.
+/// Plans the clearing of a generation that was never sealed, or of what a killed prune left of a base:
+/// then its skeleton, which jails may need, stays.
 pub fn reap(generation: &Generation) -> Plan {
     let mut plan = Plan::default();
     plan.push(Step::ClearWorld {
         generation: generation.id,
     });
-    for half in [&generation.skeleton, &generation.base]
-        .into_iter()
-        .flatten()
-    {
+    let pruned = generation.base.as_ref().is_some_and(|half| half.pruned);
+    let skeleton = generation.skeleton.as_ref().filter(|_| !pruned);
+    for half in skeleton.into_iter().chain(&generation.base) {
         unmount_and_destroy(&mut plan, half);
     }
     plan
@@ -297,7 +297,7 @@ pub fn repair(observed: &Observed, id: GenerationId) -> Result<Plan, PlanError> 
 /// Plans what sealed generations may lack since a command was killed or refused: holds, mounts.
 pub fn restore(observed: &Observed) -> Plan {
     let inventory = &observed.inventory;
-    let mut plan = Plan::default();
+    let mut plan = Plan::on(inventory);
     for generation in inventory.generations.values().filter(|g| g.sealed()) {
         ready(&mut plan, inventory, generation);
     }

@@ -66,6 +66,8 @@ struct Scenario<'a> {
     repeats: bool,
     /// Whether the command leaves what is derived to a repair, which both ways end with then.
     repaired: bool,
+    /// What happens to it.
+    blows: &'a [Blow],
 }
 
 /// What the crash test found wrong.
@@ -95,7 +97,7 @@ impl Scenario<'_> {
         }
         assert!(calls > 0, "{:?} changes nothing", self.command);
         for call in 1..=calls {
-            for blow in BLOWS {
+            for &blow in self.blows {
                 for when in blow.moments() {
                     self.point(&before, call, *when, blow, &wanted, &trace, &mut found);
                 }
@@ -252,12 +254,17 @@ fn survives(machine: &SimMachine, command: &[&str]) {
 
 #[track_caller]
 fn check(machine: &SimMachine, command: &[&str], repeats: bool, repaired: bool) {
-    let scenario = Scenario {
+    held(&Scenario {
         machine,
         command,
         repeats,
         repaired,
-    };
+        blows: &BLOWS,
+    });
+}
+
+#[track_caller]
+fn held(scenario: &Scenario<'_>) {
     let found = scenario.run();
     let shown: Vec<&str> = found.list.iter().take(40).map(String::as_str).collect();
     assert!(
@@ -462,5 +469,63 @@ fn adopt() {
         }
         m.ezz(&["create", "b"]).exits(1);
         check(&m, &["doctor", "--adopt"], false, true);
+    });
+}
+
+/// With a second generation, and two jails that run on the first.
+fn with_two(clone: bool) -> SimMachine {
+    let m = SimMachine::installed(clone);
+    let world = m.world("12.2").display().to_string();
+    m.ezz(&["install", &world]).ok();
+    m.ezz(&["create", "a", "b", "--start"]).ok();
+    m
+}
+
+#[test]
+fn rollback() {
+    both(|clone| survives(&with_two(clone), &["rollback", "--to", "2"]));
+}
+
+#[test]
+fn converge() {
+    both(|clone| {
+        let m = with_two(clone);
+        m.ezz(&["rollback", "--to", "2"]).ok();
+        survives(&m, &["converge", "--batch", "1"]);
+    });
+}
+
+#[test]
+fn rollout() {
+    both(|clone| {
+        let m = with_two(clone);
+        // A jail that cannot be restarted turns it back, which is another end.
+        held(&Scenario {
+            machine: &m,
+            command: &["update", "--swap", "2", "--restart", "--canary", "b"],
+            repeats: false,
+            repaired: false,
+            blows: &[Blow::Kill],
+        });
+    });
+}
+
+#[test]
+fn update() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        check(&m, &["update", "--run", "new"], true, false);
+    });
+}
+
+#[test]
+fn prune() {
+    both(|clone| {
+        let m = with_two(clone);
+        for words in ["one", "two", "three"] {
+            m.ezz(&["update", "--run", words]).ok();
+        }
+        m.ezz(&["converge"]).ok();
+        survives(&m, &["worlds", "prune"]);
     });
 }

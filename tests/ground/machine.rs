@@ -41,6 +41,17 @@ enum Command {
         name: &'static str,
         generation: bool,
     },
+    /// Another generation beside the current one, by a command.
+    Update {
+        track: &'static str,
+        restart: bool,
+    },
+    Rollback {
+        track: &'static str,
+        to: Option<&'static str>,
+    },
+    Converge,
+    Prune,
     Repair,
     Look(&'static str),
 }
@@ -135,6 +146,28 @@ impl Command {
                     word("1");
                 }
             }
+            Command::Update { track, restart } => {
+                let words = ["update", "--track", track];
+                words.iter().for_each(|text| word(text));
+                if *restart {
+                    word("--restart");
+                }
+                ["--run", "new"].iter().for_each(|text| word(text));
+            }
+            Command::Rollback { track, to } => {
+                ["rollback", "--track", track]
+                    .iter()
+                    .for_each(|text| word(text));
+                if let Some(to) = to {
+                    word("--to");
+                    word(to);
+                }
+            }
+            Command::Converge => word("converge"),
+            Command::Prune => {
+                word("worlds");
+                word("prune");
+            }
             Command::Repair => {
                 word("doctor");
                 word("--repair");
@@ -150,7 +183,21 @@ impl Command {
 
     /// Whether the second time does nothing.
     fn settles(&self) -> bool {
-        !matches!(self, Command::Install { .. } | Command::Restart(_))
+        !matches!(
+            self,
+            Command::Install { .. }
+                | Command::Restart(_)
+                | Command::Update { .. }
+                | Command::Rollback { to: None, .. }
+        )
+    }
+
+    /// Whether it is more than one plan, of which a dry run tells the first.
+    fn has_several_plans(&self) -> bool {
+        matches!(
+            self,
+            Command::Install { .. } | Command::Update { .. } | Command::Converge
+        )
     }
 }
 
@@ -180,6 +227,15 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(version, track)| Command::Install { version, track }),
         1 => (proptest::sample::select(vec!["next", "x"]), any::<bool>())
             .prop_map(|(name, generation)| Command::Track { name, generation }),
+        2 => (proptest::sample::select(vec!["main", "next"]), any::<bool>())
+            .prop_map(|(track, restart)| Command::Update { track, restart }),
+        2 => (
+            proptest::sample::select(vec!["main", "next"]),
+            proptest::option::of(proptest::sample::select(vec!["1", "2", "3"])),
+        )
+            .prop_map(|(track, to)| Command::Rollback { track, to }),
+        1 => Just(Command::Converge),
+        2 => Just(Command::Prune),
         2 => Just(Command::Repair),
         1 => proptest::sample::select(vec!["list", "doctor", "worlds list", "worlds verify --all", "track list"])
             .prop_map(Command::Look),
@@ -296,7 +352,7 @@ impl World<'_> {
 
     /// What a dry run says, as the calls that it comes to; that it changes nothing.
     fn planned(&self, command: &Command) -> Result<Option<Vec<String>>, TestCaseError> {
-        if !command.changes() || matches!(command, Command::Install { .. }) {
+        if !command.changes() || command.has_several_plans() {
             return Ok(None);
         }
         let before = Dump::exact(self.m);
@@ -320,7 +376,8 @@ impl World<'_> {
     }
 
     fn cut(&mut self, command: &Command, mut fault: Fault) -> Result<(), TestCaseError> {
-        if matches!(command, Command::Install { .. }) && fault.when != When::Before {
+        let seals = matches!(command, Command::Install { .. } | Command::Update { .. });
+        if seals && fault.when != When::Before {
             // A seal that is cut leaves a snapshot without a seal, which nothing clears yet.
             fault.when = When::After;
         }

@@ -63,18 +63,19 @@ pub fn at_each_step(scenario: &Scenario) -> Result<Vec<String>, Failure> {
         let die = [("EZZ_DIE_BEFORE_STEP", step.to_string())];
         let since = Instant::now();
         let killed = ended(ezz(&scenario.line(), &die)?, since)?;
-        if killed.code.is_some() && !killed.ok() {
+        let done = scenario.ends_so(killed.code);
+        if killed.code.is_some() && !done {
             return Err(Failure(format!("{}: {killed:?}", scenario.command)));
         }
         verdict(
             scenario,
             step,
             epoch,
-            killed.ok(),
+            done,
             &format!("step {step}"),
             &mut wrong,
         )?;
-        if killed.ok() {
+        if done {
             say(&format!("less than {step} steps"));
             if step == 1 {
                 wrong.push("it was never killed: is this a debug build?".to_owned());

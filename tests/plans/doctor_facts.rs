@@ -365,7 +365,13 @@ fn halves_of_a_generation_are_broken_and_left_alone() {
         .get_mut(&GenerationId(1))
         .expect("there")
         .skeleton = None;
-    assert_eq!(only(&diagnosed(&site, &facts)).0, What::Half);
+    let diagnosis = diagnosed(&site, &facts);
+    let kinds: Vec<What> = diagnosis
+        .findings
+        .iter()
+        .map(|finding| finding.kind)
+        .collect();
+    assert_eq!(kinds, [What::Half, What::GenerationMissing]);
 
     let (site, mut facts) = looked_at();
     let name = "tank/ezz/newjail/1@1";
@@ -465,7 +471,7 @@ fn json_says_kind_cause_and_hint() {
             "object": "generation 2",
             "what": "it was never sealed, and nobody is building it",
             "repairable": false,
-            "cause": "an install that was killed",
+            "cause": "an install or update that was killed",
         })
     );
     let kinds = [

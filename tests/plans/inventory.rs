@@ -95,6 +95,7 @@ impl Built {
             referenced: 80 << 20,
             used: 80 << 20,
             origin: None,
+            pruned: false,
             moved: BTreeMap::new(),
             snapshot: sealed.then_some(u64::from(id) * 100 + 1),
             seal: sealed.then(|| Seal {

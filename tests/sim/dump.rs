@@ -179,19 +179,30 @@ fn common(property: &str, value: &str, numbers: &BTreeMap<u64, u64>) -> String {
         "ezz:id" | "ezz:epoch" | "ezz:seq" => return "*".to_owned(),
         _ => {}
     }
-    let Ok(Value::Object(mut map)) = serde_json::from_str(value) else {
-        return value.to_owned();
-    };
-    renumber_fields(&mut map, numbers);
-    Value::Object(map).to_string()
+    match serde_json::from_str(value) {
+        Ok(Value::Object(mut map)) => {
+            renumber_fields(&mut map, numbers);
+            Value::Object(map).to_string()
+        }
+        Ok(Value::Array(mut list)) => {
+            for map in list.iter_mut().filter_map(Value::as_object_mut) {
+                renumber_fields(map, numbers);
+            }
+            Value::Array(list).to_string()
+        }
+        _ => value.to_owned(),
+    }
 }
 
 fn renumber_fields(map: &mut serde_json::Map<String, Value>, numbers: &BTreeMap<u64, u64>) {
     for (name, value) in map.iter_mut() {
         match (name.as_str(), &mut *value) {
             // A made-up world is unpacked anew each time: times of directories differ.
-            ("at" | "manifest", _) => *value = Value::from("*"),
-            ("current" | "previous" | "skel" | "pin", Value::Number(number)) => {
+            ("at" | "manifest" | "previous_guid", _) => *value = Value::from("*"),
+            (
+                "current" | "previous" | "skel" | "pin" | "from" | "to" | "parent",
+                Value::Number(number),
+            ) => {
                 let found = number.as_u64().and_then(|number| numbers.get(&number));
                 if let Some(found) = found {
                     *value = Value::from(*found);

@@ -31,7 +31,27 @@ fn json(text: Option<&String>) -> Option<Value> {
 
 /// Numbers of sealed generations.
 fn sealed(state: &State) -> BTreeSet<u64> {
-    let prefix = format!("{SITE}/basejail/");
+    sealed_in(state, "basejail")
+}
+
+/// Those of which the skeleton is there, also where the base was pruned.
+fn skeletons(state: &State) -> BTreeSet<u64> {
+    let mut found = sealed_in(state, "newjail");
+    // Half destroyed is gone.
+    let there = |number: &u64| {
+        let base = state
+            .pool
+            .datasets
+            .get(&format!("{SITE}/basejail/{number}"));
+        base.is_some_and(|base| !base.own.local.contains_key("ezz:pruned"))
+    };
+    let sealed = sealed(state);
+    found.retain(|number| sealed.contains(number) || !there(number));
+    found
+}
+
+fn sealed_in(state: &State, half: &str) -> BTreeSet<u64> {
+    let prefix = format!("{SITE}/{half}/");
     let names = state.pool.snapshots.iter().filter(|(_, found)| {
         let seal = found.own.local.get("ezz:sealed");
         seal.is_some()
@@ -166,6 +186,7 @@ impl Ledger {
     /// Invariants 3 and 6: what a ready jail needs is there, and one with todo has never run; a
     /// running jail's base is one sealed generation.
     fn ready_jails(&self, state: &State, sealed: &BTreeSet<u64>, broken: &mut Vec<String>) {
+        let skeletons = skeletons(state);
         for (name, jail) in jails(state) {
             let Some(jail) = jail else { continue };
             let short = name.rsplit('/').next().unwrap_or_default();
@@ -178,9 +199,11 @@ impl Ledger {
                 }
                 continue;
             }
+            let thin = jail["kind"] == "thin";
+            let merged_to = if thin { &skeletons } else { sealed };
             if jail["skel"]
                 .as_u64()
-                .is_none_or(|skel| !sealed.contains(&skel))
+                .is_none_or(|skel| !merged_to.contains(&skel))
             {
                 broken.push(format!(
                     "3: the generation {} of {name} is not there",
@@ -216,8 +239,16 @@ impl Ledger {
     fn epoch(&mut self, state: &State, broken: &mut Vec<String>) {
         let mut now = BTreeMap::new();
         for (name, found) in &state.pool.datasets {
+            let leaf = name.rsplit('/').next().unwrap_or_default();
+            let half_gone = found.own.local.contains_key("ezz:pruned")
+                && !state.pool.exists(&format!("{name}@{leaf}"));
             for (property, value) in &found.own.local {
-                let counts = property.starts_with("ezz:") && property != "ezz:epoch";
+                if half_gone {
+                    continue;
+                }
+                // A stage is its maker's, who has a lock for it, and goes with what it notes.
+                let counts = property.starts_with("ezz:")
+                    && !["ezz:epoch", "ezz:populated"].contains(&property.as_str());
                 if counts && name.starts_with(SITE) {
                     now.insert((name.clone(), property.clone()), value.clone());
                 }
@@ -266,7 +297,7 @@ pub fn settled(machine: &SimMachine, strange: &BTreeSet<String>) -> Vec<String> 
             .top(std::path::Path::new(&at))
             .is_some_and(|mount| mount.source == name)
     };
-    for half in ["basejail", "newjail"] {
+    for (half, sealed) in [("basejail", &sealed), ("newjail", &skeletons(&state))] {
         let top = format!("{SITE}/{half}");
         for child in state.pool.children(&top) {
             let number = child

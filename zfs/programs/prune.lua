@@ -20,7 +20,8 @@ if h then
 end
 local e = busy(d)
 if e == EBUSY then return no("busy", d, e) end
-r = raise()
+-- The mark tells what a program that was stopped in its middle has left.
+r = raise() or put(d, "ezz:pruned", "1")
 if r then return r end
 if h then
   e = zfs.sync.promote(h)

@@ -75,7 +75,17 @@ fn staged(
         .is_some_and(|half| half.snapshot.is_some())
         || has(layout.base_seal(generation.id).ok());
     let of_skeleton = has(layout.skeleton_seal(generation.id).ok());
-    if generation.base.is_none() && of_skeleton && !named(inventory, generation) {
+    let skeleton = generation.skeleton.as_ref();
+    if generation.base.is_none() && !of_skeleton && skeleton.is_some_and(|half| half.pruned) {
+        let what = "its skeleton is half destroyed";
+        let finding = Finding::new(What::Unsealed, Severity::Debris, name, what)
+            .made_by("a prune that was killed");
+        if derived_only {
+            found.add(finding);
+        } else {
+            found.mend(finding, world::reap(generation).steps);
+        }
+    } else if generation.base.is_none() && of_skeleton && !named(inventory, generation) {
         // What `prune` leaves for jails that were made from it.
         if !needed(inventory, generation) {
             found.add(
@@ -99,14 +109,15 @@ fn staged(
                 .made_by("somebody destroyed it: no command of ezz leaves half of a generation")
                 .hint("thin jails of it cannot start; `ezz doctor` does not touch it"),
         );
-    } else if !of_base && generation.world.is_some() {
+    } else if !of_base && generation.world.is_some() && !generation.staged() {
         let what = "it was sealed, and its snapshot is gone";
         found.add(
             Finding::new(What::SnapshotMissing, Severity::Broken, name, what)
                 .made_by("somebody released the hold and destroyed it: ezz:world is set by a seal")
                 .hint("jails of it cannot start; `ezz doctor` does not touch it"),
         );
-    } else if of_base || of_skeleton {
+    } else if (of_base || of_skeleton) && !generation.base.as_ref().is_some_and(|half| half.pruned)
+    {
         let what = "it has its snapshot and no seal on it";
         found.add(
             Finding::new(What::SealMissing, Severity::Broken, name, what)
@@ -131,9 +142,16 @@ fn staged(
             "it is being built",
         ));
     } else {
-        let what = "it was never sealed, and nobody is building it";
-        let finding = Finding::new(What::Unsealed, Severity::Debris, name, what)
-            .made_by("an install that was killed");
+        let pruned = generation.base.as_ref().is_some_and(|half| half.pruned);
+        let (what, by) = if pruned {
+            ("its base is half destroyed", "a prune that was killed")
+        } else {
+            (
+                "it was never sealed, and nobody is building it",
+                "an install or update that was killed",
+            )
+        };
+        let finding = Finding::new(What::Unsealed, Severity::Debris, name, what).made_by(by);
         if derived_only {
             found.add(finding);
         } else {

@@ -17,3 +17,8 @@ fn rollout_at_each_step() {
     // It has two hundred steps, and each judgement takes seconds.
     play_every("31", &["steps", "rollout"]);
 }
+
+#[test]
+fn a_rollout_that_fails_at_each_step() {
+    play_every("31", &["steps", "rollout-back"]);
+}
