@@ -12,7 +12,7 @@ use crate::crash;
 use crate::model::{Changed, Generation, Inventory, Kind, World, track_link};
 use crate::name::{DatasetName, GenerationId, JailName};
 use crate::observe::{self, ObserveError};
-use crate::plan::{Plan, PlanError, Step, run};
+use crate::plan::{MountAs, Plan, PlanError, Step, run};
 use crate::ports::{BaseMount, Host, HostError, JailSpec, PortError, Zfs};
 use crate::profile::Profile;
 
@@ -119,9 +119,10 @@ impl Apply<'_> {
         };
         let mut index = 0;
         while index < plan.len() {
+            // Not the site's own: what is mounted below it before it would be hidden by it.
             let mounts = plan[index..]
                 .iter()
-                .take_while(|step| matches!(step, Step::Mount { .. }))
+                .take_while(|step| matches!(step, Step::Mount { how, .. } if *how != MountAs::Site))
                 .count();
             if mounts > 1 {
                 let wanted: Vec<&Step> = plan[index..index + mounts]

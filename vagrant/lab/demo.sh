@@ -1,5 +1,6 @@
 #!/bin/bash
-# The demonstration: a real Debian world becomes a sealed basejail and running jails.
+# The demonstration: a real Debian world becomes a sealed basejail and running jails, which are updated and
+# brought back.
 # shellcheck disable=SC2016 # what stands in single quotes is for the shell in the jail
 # Run by `make demo`: in the lab's guest, or with EZZ_SITE=pool/dataset on a host that has OpenZFS.
 # usage: demo.sh EZZ WORLD.tar.zst
@@ -97,8 +98,31 @@ printf '%-28s %14s %14s\n' 'new files and directories' "$more" "$(entries "$here
 printf '%-28s %14s %14s\n' 'memory with a few programs' "$(mib "$(memory "${jails[1]}")")" "$(mib "$(memory "$thick")")"
 undo
 
-say 'Nothing has changed the world that they share'
-run ezz worlds verify
+say 'An update: a new generation beside the one that runs'
+run ezz update --on-host --run sh -c "dpkg --root=\$EZZ_ROOT -i $package"
+run ezz list "${jails[@]}"
+run ezz exec "${jails[0]}" -- sh -c 'command -v hello || echo "no hello here yet"'
+run ezz converge
+run ezz exec "${jails[0]}" -- hello
+
+say 'A bad update is found by a canary, and goes back by itself'
+status=0
+run ezz update --restart --canary "${jails[0]}" --health hello --health-limit 2 --run dpkg --purge hello || status=$?
+[ "$status" -eq 1 ] || fail 'the bad update should have failed'
+for jail in "${jails[@]}"; do ezz exec "$jail" -- hello >/dev/null || fail "$jail has lost hello"; done
+run ezz worlds tree
+
+say 'And back by hand: one transaction; twice returns'
+run ezz rollback --restart
+run ezz exec "${jails[1]}" -- sh -c 'command -v hello || echo "no hello here"'
+run ezz rollback --restart
+run ezz exec "${jails[1]}" -- hello
+
+say 'What nothing needs goes'
+run ezz worlds prune
+
+say 'Nothing has changed the worlds that they share'
+run ezz worlds verify --all
 
 say 'And away again'
 run ezz stop "${jails[@]}" "$thick"

@@ -142,8 +142,8 @@ fn half_of_a_generation_is_broken_and_keeps_no_install_away() {
     .ok();
     let found = kinds(1);
     has(&found, "half", "generation 1");
+    // The jail has its skeleton; that it cannot start is the track's fault.
     has(&found, "track-broken", "track main");
-    has(&found, "generation-missing", "jail a");
     let before = everything();
     ezz(&["doctor", "--repair"]).exits(1);
     assert_eq!(everything(), before);
