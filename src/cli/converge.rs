@@ -195,7 +195,8 @@ fn one(
         if up || starts(jail) {
             if let Err(why) = well(session, &after.inventory, jail, pace) {
                 context.report.error(&why, &error::hints_of(&why));
-                moved.failed.push((jail.clone(), error::one_line(&why)));
+                let words = std::error::Error::source(&why).map(error::one_line);
+                moved.failed.push((jail.clone(), words.unwrap_or_default()));
                 continue;
             }
         }
