@@ -153,6 +153,7 @@ impl Apply<'_> {
                 | Step::Mount { .. }
                 | Step::Unmount { .. }
                 | Step::RemoveDirectory { .. }
+                | Step::Snapshot { .. }
                 | Step::Rollback { .. }
                 | Step::Destroy { .. }
                 | Step::Property { .. }
@@ -302,6 +303,10 @@ impl Apply<'_> {
             Step::Mount { dataset, at, how } => Ok(self.zfs.mount(dataset, at, *how)?),
             Step::Unmount { dataset, at } => Ok(self.zfs.unmount(dataset, at)?),
             Step::RemoveDirectory { at } => remove_directory(at),
+            Step::Snapshot { snapshot } => {
+                self.zfs.snapshot(snapshot)?;
+                Ok(Changed::Done)
+            }
             Step::Rollback { snapshot } => {
                 self.zfs.rollback(snapshot)?;
                 Ok(Changed::Done)

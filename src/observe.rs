@@ -49,7 +49,7 @@ const GENERATION_PROPERTIES: [&str; 14] = [
 ];
 
 /// What of a jail is read beside those.
-const JAIL_PROPERTIES: [&str; 3] = [property::JAIL, "quota", DELEGATED];
+const JAIL_PROPERTIES: [&str; 4] = [property::JAIL, property::MERGING, "quota", DELEGATED];
 
 /// Why a site cannot be read.
 #[derive(Debug, Error)]
@@ -594,6 +594,7 @@ fn jail_of(
     config: Result<JailConfig, String>,
 ) -> Jail {
     Jail {
+        merging: decoded(dataset.as_str(), row, property::MERGING),
         name,
         dataset,
         guid: number(row, "guid"),

@@ -144,6 +144,12 @@ impl Zfs for Pool {
             .map_err(PortError::Call)
     }
 
+    fn snapshot(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
+        self.library()?
+            .snapshot(&[&snapshot.to_string()], &NvMap::new())
+            .map_err(PortError::Call)
+    }
+
     fn rollback(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
         self.library()?
             .rollback_to(snapshot.dataset().as_str(), &snapshot.to_string())

@@ -424,6 +424,12 @@ pub trait Zfs: Sync + fmt::Debug {
     /// [`PortError`].
     fn destroy(&self, dataset: &DatasetName) -> Result<(), PortError>;
 
+    /// Makes a snapshot.
+    ///
+    /// # Errors
+    /// [`PortError`]; EEXIST if it is there.
+    fn snapshot(&self, snapshot: &SnapshotName) -> Result<(), PortError>;
+
     /// Rolls a filesystem that is not mounted back to its latest snapshot.
     ///
     /// # Errors

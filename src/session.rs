@@ -254,6 +254,16 @@ impl Session {
         Ok(applied)
     }
 
+    /// Applies a plan also for a dry run: mounts for the time of reading, which it has to see.
+    ///
+    /// # Errors
+    /// [`ApplyError`].
+    pub fn run_always(&self, plan: &Plan) -> Result<Applied, ApplyError> {
+        let mut applied = Applied::default();
+        self.apply(false, None).run(&plan.steps, &mut applied)?;
+        Ok(applied)
+    }
+
     fn apply<'a>(&'a self, strict: bool, known: Option<&'a Inventory>) -> Apply<'a> {
         Apply {
             zfs: self.zfs.as_ref(),

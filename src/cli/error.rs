@@ -84,6 +84,14 @@ pub enum CliError {
         /// Why not.
         source: WorldError,
     },
+    /// A jail's files.
+    #[error("cannot merge {jail}")]
+    Merge {
+        /// Which jail.
+        jail: JailName,
+        /// Why not.
+        source: WorldError,
+    },
     /// A generation is not what was sealed.
     #[error("{generation} is not what was sealed: {}", some(list))]
     Tampered {
@@ -180,6 +188,7 @@ impl CliError {
             | CliError::Generation(_)
             | CliError::World { .. }
             | CliError::Verify { .. }
+            | CliError::Merge { .. }
             | CliError::Tampered { .. }
             | CliError::Secrets { .. }
             | CliError::Damaged { .. }
@@ -263,6 +272,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             CliError::Undo { .. } => Some("`ezz doctor --repair` clears it away".to_owned()),
             CliError::World { .. }
             | CliError::Verify { .. }
+            | CliError::Merge { .. }
             | CliError::Jail { .. }
             | CliError::Write { .. }
             | CliError::Interrupted => None,
@@ -372,6 +382,10 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::NoBase { .. } | PlanError::NotSealed(_) => {
             "`ezz worlds list` shows the generations"
         }
+        PlanError::Merging(name) => {
+            return Some(format!("`ezz merge {name}` takes it back and begins anew"));
+        }
+        PlanError::NoMerge { .. } => "`ezz worlds list` shows the generations",
         PlanError::RolloutUnderWay(name) => {
             return Some(format!(
                 "`ezz update --track {name} --continue` goes on with it, --abort goes back"

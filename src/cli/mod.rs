@@ -13,6 +13,7 @@ mod init;
 mod install;
 mod list;
 mod machine;
+mod merge;
 mod moving;
 mod progress;
 mod rollback;
@@ -88,6 +89,7 @@ enum Verb {
     Update(update::Update),
     Rollback(rollback::Rollback),
     Converge(converge::Converge),
+    Merge(merge::Merge),
     Create(create::Create),
     List(list::List),
     Show(show::Show),
@@ -172,6 +174,7 @@ fn verb(context: &Context<'_>, verb: Verb) -> Result<Exit, CliError> {
         Verb::Update(args) => args.run(context),
         Verb::Rollback(args) => args.run(context),
         Verb::Converge(args) => args.run(context),
+        Verb::Merge(args) => args.run(context),
         Verb::Create(args) => args.run(context),
         Verb::List(args) => args.run(context),
         Verb::Show(args) => args.run(context),

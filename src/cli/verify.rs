@@ -109,9 +109,8 @@ pub(super) fn with_base<T>(
         at: at.clone(),
     };
     let run = |steps: Vec<Step>| {
-        // The files are read, whatever else is planned and not done.
         let notes = Vec::new();
-        session.run(&Plan { steps, notes })
+        session.run_always(&Plan { steps, notes })
     };
     run(vec![mount])?;
     let found = work(&at);

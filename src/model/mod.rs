@@ -17,8 +17,8 @@ pub use observed::{
     SwapLog, UnderWay,
 };
 pub use stored::{
-    Address, AddressError, Base, Intent, JailConfig, Kind, Network, Phase, Populated, Rejected,
-    Rollout, Seal, Swap, Todo, Track, World,
+    Address, AddressError, Base, Intent, JailConfig, Kind, Merging, Network, Phase, Populated,
+    Rejected, Rollout, Seal, Swap, Todo, Track, World,
 };
 
 use crate::name::{DatasetName, GenerationId, JailName, NameError, SnapshotName, TrackName};
@@ -28,6 +28,9 @@ pub const FORMAT: u32 = 1;
 
 /// Longest value of an `ezz:*` property in bytes. ZFS takes 8191 (dsl_prop.c).
 pub const MAX_VALUE: usize = 8000;
+
+/// What the snapshots of jails begin with that ezz makes before a merge.
+pub const MERGE_SNAPSHOT: &str = "ezz-merge-";
 
 /// The tag of ezz's holds.
 pub const HOLD_TAG: &str = "ezz";
@@ -60,6 +63,8 @@ pub mod property {
     pub const SEALED: &str = "ezz:sealed";
     /// A jail's configuration, on SITE/jails/NAME.
     pub const JAIL: &str = "ezz:jail";
+    /// That a jail's files are being merged, on SITE/jails/NAME.
+    pub const MERGING: &str = "ezz:merging";
     /// Prefix of an intent's property, on SITE/jails.
     pub const INTENT: &str = "ezz:intent:";
 }

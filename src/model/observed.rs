@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{Base, JailConfig, Layout, Populated, Rejected, Rollout, Seal, Swap, Track, World};
+use super::{
+    Base, JailConfig, Layout, Merging, Populated, Rejected, Rollout, Seal, Swap, Track, World,
+};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 
 /// One half of a generation as observed.
@@ -98,6 +100,8 @@ pub struct Jail {
     /// Its configuration; none if the property is missing or does not parse: such a dataset is
     /// shown and left alone.
     pub config: Result<JailConfig, String>,
+    /// `ezz:merging`, if a merge of it is under way or was interrupted.
+    pub merging: Option<Merging>,
     /// The snapshot it is a clone of.
     pub origin: Option<String>,
     /// Where it is mounted when it is.

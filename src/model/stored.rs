@@ -303,6 +303,19 @@ pub struct JailConfig {
     pub other: Map<String, Value>,
 }
 
+/// `ezz:merging` on a jail, while its own files are brought from one skeleton to another: it must not
+/// start then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Merging {
+    /// The generation that it was merged to before.
+    pub from: GenerationId,
+    /// The one that it is merged to.
+    pub to: GenerationId,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
 /// `ezz:intent:BATCH:N` on SITE/jails: clones that are being made. While part 0 of a batch is there, none of its clones is a jail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{Inventory, Jail};
+use crate::model::{Inventory, Jail, MERGE_SNAPSHOT};
 use crate::name::JailName;
 use crate::plan::{
     Commit, Directory, Doomed, Epoch, MountAs, Observed, Plan, PlanError, Step, intent, writable,
@@ -87,10 +87,13 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
                 list: clones,
             });
         }
-        if !below.is_empty() && !request.foreign {
+        let own = format!("{}@{MERGE_SNAPSHOT}", jail.dataset);
+        let foreign = below.iter().filter(|item| !item.name.starts_with(&own));
+        let list: Vec<String> = foreign.map(|item| item.name.clone()).collect();
+        if !list.is_empty() && !request.foreign {
             return Err(PlanError::Foreign {
                 dataset: jail.dataset.clone(),
-                list: below.iter().map(|item| item.name.clone()).collect(),
+                list,
             });
         }
         let held: Vec<String> = below

@@ -10,6 +10,7 @@ pub mod create;
 pub mod delete;
 pub mod doctor;
 pub mod intent;
+pub mod merge;
 pub mod prune;
 pub mod rollout;
 pub mod run;
@@ -263,6 +264,11 @@ pub enum Step {
         /// Which.
         at: PathBuf,
     },
+    /// Makes a snapshot.
+    Snapshot {
+        /// Which.
+        snapshot: SnapshotName,
+    },
     /// Rolls a dataset that is not mounted back to a snapshot, its latest.
     Rollback {
         /// Which snapshot.
@@ -464,6 +470,17 @@ pub enum PlanError {
     /// A track's generation is gone or not sealed.
     #[error("generation {0} is not there or not sealed")]
     NotSealed(GenerationId),
+    /// A merge of it is under way, or was interrupted.
+    #[error("{0} is being merged, or was when that was interrupted")]
+    Merging(JailName),
+    /// What a merge needs is gone.
+    #[error("{jail} cannot be merged: {why}")]
+    NoMerge {
+        /// Which jail.
+        jail: JailName,
+        /// Why not.
+        why: String,
+    },
     /// Jails are just being moved.
     #[error("a roll-out of the track {0} is under way")]
     RolloutUnderWay(TrackName),
@@ -632,6 +649,7 @@ impl fmt::Display for Step {
             Step::RemoveDirectory { at } => {
                 write!(f, "remove the empty directory {}", at.display())
             }
+            Step::Snapshot { snapshot } => write!(f, "snapshot {snapshot}"),
             Step::Rollback { snapshot } => write!(f, "roll back to {snapshot}"),
             Step::Destroy { dataset } => write!(f, "destroy {dataset}"),
             Step::Property {

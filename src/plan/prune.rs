@@ -169,6 +169,13 @@ fn jails(all: &mut BTreeMap<GenerationId, Kept>, observed: &Observed) {
         if let Some(id) = number.and_then(GenerationId::from_component) {
             skeleton(all, id, Reason::Skeleton(jail.name.clone()));
         }
+        for id in jail
+            .merging
+            .iter()
+            .flat_map(|merging| [merging.from, merging.to])
+        {
+            skeleton(all, id, Reason::Skeleton(jail.name.clone()));
+        }
         let Ok(config) = &jail.config else { continue };
         if let Base::Pin(id) = config.base {
             base(all, id, Reason::Pinned(jail.name.clone()));

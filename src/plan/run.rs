@@ -102,6 +102,9 @@ fn start_one(
 ) -> Result<(), PlanError> {
     let inventory = &observed.inventory;
     let jail = known(inventory, name)?;
+    if jail.merging.is_some() {
+        return Err(PlanError::Merging(name.clone()));
+    }
     if !config.todo.is_empty() {
         plan.note(format!("{name} was never finished: it is finished now"));
         create::finish(plan, inventory, epoch, &[(name.clone(), config.clone())])?;

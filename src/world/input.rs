@@ -72,6 +72,23 @@ impl Digest {
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(sha2::Sha256::digest(bytes).into())
     }
+
+    /// Of what a reader gives, to its end.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    pub fn of_reader(reader: &mut impl Read) -> io::Result<Digest> {
+        let mut hasher = sha2::Sha256::new();
+        let mut buffer = [0; 64 << 10];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(Digest(hasher.finalize().into())),
+                Ok(count) => hasher.update(&buffer[..count]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
 }
 
 impl fmt::Display for Digest {

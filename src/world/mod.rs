@@ -16,6 +16,7 @@ mod header;
 mod input;
 mod label;
 pub mod manifest;
+pub mod merge;
 mod meta;
 mod pax;
 mod progress;

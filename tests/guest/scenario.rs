@@ -320,6 +320,26 @@ pub const ALL: &[Scenario] = &[
         reset: "for n in 1 2; do $EZZ -q update --on-host --run /bin/sh -c 'date +%N >$EZZ_ROOT/usr/share/new'; done",
     },
     Scenario {
+        name: "merge",
+        setup: site_and!(
+            "$EZZ -q create j01; echo mine >/srv/jails/j01/etc/2/b
+            mkdir $OUT/v; tar -xf $OUT/world.tar -C $OUT/v; for d in 1 2 3 4 5 6; do echo new >$OUT/v/etc/$d/a; rm $OUT/v/etc/$d/l; done
+            tar -cf $OUT/world2.tar -C $OUT/v .; rm -r $OUT/v; $EZZ -q update --from $OUT/world2.tar"
+        ),
+        boot: "true",
+        command: "merge j01",
+        codes: &[0],
+        already: "",
+        durable: true,
+        atomic: NOTHING,
+        end: |_| match sh("zfs get -Hpo value ezz:jail tank/ezz/jails/j01 | grep -o '\"skel\":[0-9]*'
+                cd /srv/jails/j01/etc; cat 1/a 6/a 2/b; ls 1/l 6/l 2>/dev/null || true").as_deref() {
+            Ok("\"skel\":2\nnew\nnew\nmine\n") => Vec::new(),
+            other => vec![format!("it is not merged: {other:?}")],
+        },
+        reset: "$EZZ -q delete j01 --yes; $EZZ -q rollback --to 1; $EZZ -q create j01; echo mine >/srv/jails/j01/etc/2/b; $EZZ -q rollback --to 2",
+    },
+    Scenario {
         name: "rollout",
         setup: "__GOLDEN__ $EZZ -q create a b c
             $EZZ -q update --stage-only --on-host --run /bin/sh -c 'echo new >$EZZ_ROOT/usr/share/new'",

@@ -152,6 +152,7 @@ impl Built {
             dataset: dataset(&format!("tank/ezz/jails/{name}")),
             guid: 7000 + self.0.inventory.jails.len() as u64,
             config: Ok(config),
+            merging: None,
             origin: Some("tank/ezz/newjail/1@1".to_owned()),
             mountpoint: PathBuf::from(format!("/srv/jails/{name}")),
             mounted: true,

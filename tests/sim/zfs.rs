@@ -243,6 +243,13 @@ impl Zfs for SimZfs {
         })
     }
 
+    fn snapshot(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
+        self.changing("snapshot", &snapshot.to_string(), |state, _| {
+            let done = state.pool.snapshot(&snapshot.to_string());
+            done.map_err(|why| refused("snapshot", snapshot.dataset().as_str(), why))
+        })
+    }
+
     fn rollback(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
         self.changing("roll back to", &snapshot.to_string(), |state, _| {
             let done = state.pool.rollback(&snapshot.to_string());

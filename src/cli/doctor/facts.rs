@@ -45,7 +45,7 @@ pub(super) fn facts(
             .map(|generation| generation.id)
             .collect(),
         mounts: session.zfs.mounts()?,
-        verify: verify(session.locks.directory()),
+        verify: left_by_readers(session.locks.directory()),
         ..Facts::default()
     };
     // A replica has the id of the site it came from, whose jails this host may run.
@@ -139,10 +139,11 @@ fn snapshots(
         .collect())
 }
 
-/// Directories `verify-PID-GENERATION` whose process is gone.
-fn verify(run: &Path) -> Vec<(GenerationId, PathBuf)> {
+/// Directories `verify-PID-GENERATION` and `merge-PID-GENERATION` whose process is gone.
+pub(in crate::cli) fn left_by_readers(run: &Path) -> Vec<(GenerationId, PathBuf)> {
     let left = |name: String| {
-        let (pid, number) = name.strip_prefix("verify-")?.split_once('-')?;
+        let own = name.strip_prefix("verify-").or(name.strip_prefix("merge-"));
+        let (pid, number) = own?.split_once('-')?;
         let pid = rustix::process::Pid::from_raw(pid.parse().ok()?)?;
         let gone = rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
         let id = GenerationId::from_component(number)?;

@@ -1,7 +1,7 @@
 //! `ezz doctor`: what is wrong, and the repair of what is derived or debris.
 
 mod adopt;
-mod facts;
+pub(super) mod facts;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

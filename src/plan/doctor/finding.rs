@@ -30,7 +30,8 @@ pub struct Facts {
     pub snapshots: BTreeMap<String, Snapshot>,
     /// The mount table of the host, in its order.
     pub mounts: Vec<Mount>,
-    /// Places where a `worlds verify` that was killed had mounted a generation, to read it.
+    /// Places where a `worlds verify` or `merge` that was killed had mounted a base or a skeleton, to
+    /// read it.
     pub verify: Vec<(GenerationId, PathBuf)>,
     /// Why the properties below the site cannot be read: then `datasets` and `snapshots` are empty.
     pub unreadable: Option<String>,
@@ -156,6 +157,8 @@ pub enum What {
     Half,
     /// A skeleton whose base was pruned, and that no jail needs.
     SkeletonAlone,
+    /// A jail's files are being merged, or were when that was interrupted.
+    Merging,
     /// Jails are being moved to another generation, or were when it was interrupted.
     Rollout,
     /// A snapshot of a seal is missing.

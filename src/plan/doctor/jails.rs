@@ -1,7 +1,7 @@
 //! Jails: what they are configured to be, what they need, what the host keeps of them.
 
 use super::{Diagnosis, Facts, Finding, Severity, Snapshot, What};
-use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind};
+use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind, MERGE_SNAPSHOT};
 use crate::name::{DatasetName, JailName};
 use crate::plan::{Epoch, MountAs, Observed, PlanError, Step, create, intent, run};
 
@@ -29,6 +29,16 @@ pub(super) fn check(
         if !config.todo.is_empty() {
             unfinished.push((jail, config));
             continue;
+        }
+        if let Some(merging) = &jail.merging {
+            let what = format!(
+                "its files are merged from generation {} to {}, or were when that was interrupted: it does not start",
+                merging.from, merging.to
+            );
+            found.add(
+                Finding::new(What::Merging, Severity::Info, &object, what)
+                    .hint(format!("`ezz merge {name}` takes it back and begins anew")),
+            );
         }
         needs(inventory, config, &object, found);
         mounted(inventory, jail, &object, found);
@@ -254,7 +264,10 @@ fn derived(
 
 /// Snapshots, bookmarks and holds of others on a jail: one finding, there may be thousands.
 fn foreign(jail: &Jail, facts: &Facts, object: &str, found: &mut Diagnosis) {
-    let list: Vec<(&String, &Snapshot)> = snapshots_of(&jail.dataset, facts).collect();
+    let own = format!("{}@{MERGE_SNAPSHOT}", jail.dataset);
+    let list: Vec<(&String, &Snapshot)> = snapshots_of(&jail.dataset, facts)
+        .filter(|(name, _)| !name.starts_with(&own))
+        .collect();
     if list.is_empty() {
         return;
     }

@@ -64,9 +64,14 @@ fn verify(
     found: &mut Diagnosis,
 ) {
     let site = &inventory.site;
-    let Ok(dataset) = site.layout.base(id) else {
-        return;
+    let name = at.file_name().unwrap_or_default().as_encoded_bytes();
+    let of_merge = name.starts_with(b"merge-");
+    let half = if of_merge {
+        site.layout.skeleton(id)
+    } else {
+        site.layout.base(id)
     };
+    let Ok(dataset) = half else { return };
     let there = facts.mounts.iter().rfind(|mount| mount.target == at);
     // Another site of this host has generations of the same numbers.
     if there.is_some_and(|mount| mount.source != dataset.as_str()) {
@@ -78,7 +83,11 @@ fn verify(
         at.display(),
         format!("generation {id} was mounted there to be read"),
     )
-    .made_by("a `worlds verify` that was killed");
+    .made_by(if of_merge {
+        "a `merge` that was killed"
+    } else {
+        "a `worlds verify` that was killed"
+    });
     let at = at.to_owned();
     let unmount = there.map(|_| Step::Unmount {
         dataset: dataset.clone(),
@@ -91,6 +100,7 @@ fn verify(
         .and_then(|generation| generation.base.as_ref());
     // Its only mount was that one, so that it did not count as unmounted.
     let again = base
+        .filter(|_| !of_merge)
         .filter(|base| base.mounted && base.mountpoint == home)
         .filter(|_| !of(&dataset, facts).any(|mount| mount.target == home))
         .map(|base| generations::mount(base, &home));

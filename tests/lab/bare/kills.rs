@@ -100,3 +100,8 @@ fn swap_at_each_step() {
 fn prune_at_each_step() {
     play(&["steps", "prune"]);
 }
+
+#[test]
+fn merge_at_each_step() {
+    play(&["steps", "merge"]);
+}

@@ -10,6 +10,7 @@ mod init;
 mod inspector;
 mod install;
 pub mod kills;
+mod merge;
 mod others;
 mod prune;
 mod track;

@@ -240,7 +240,7 @@ fn properties(rows: &Rows, found: &mut Found) {
                 ["basejail", _] => ["ezz:world", "ezz:populated", "ezz:rejected", "ezz:pruned"]
                     .contains(&property.as_str()),
                 ["newjail", _] => property == "ezz:pruned",
-                ["jails", _] => property == "ezz:jail",
+                ["jails", _] => property == "ezz:jail" || property == "ezz:merging",
                 _ => false,
             };
             if property.starts_with("ezz:intent:") && below == ["jails"] {
@@ -443,7 +443,16 @@ fn jail(rows: &Rows, seen: &Seen, dataset: &str, row: &Row, config: &Value) -> R
     // One that was promoted or received whole is a clone of nothing.
     let origin = format!("{}/{half}/{n}@{n}", rows.site);
     let is = text(row, "origin");
-    if is != origin && !is.is_empty() && is != "-" {
+    // A thin one that was merged is a clone of an earlier skeleton; what a thick one is a clone of may
+    // have been taken over by a later base.
+    let other = is
+        .strip_prefix(&format!("{}/{half}/", rows.site))
+        .and_then(|rest| rest.split_once('@'))
+        .is_some_and(|(dataset, snapshot)| match half {
+            "newjail" => dataset == snapshot && number(dataset).is_some_and(|k| k < n),
+            _ => number(dataset).is_some_and(|k| k > n) && snapshot == n.to_string(),
+        });
+    if is != origin && !other && !is.is_empty() && is != "-" {
         return Err(format!("{dataset} is a clone of {is}, not of {origin}"));
     }
     if config.get("hostname").and_then(Value::as_str).is_none() {

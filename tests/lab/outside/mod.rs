@@ -43,6 +43,7 @@ scenarios! {
         swap: "swap",
         rollback: "rollback",
         prune: "prune",
+        merge: "merge",
         rollout: "rollout",
         rollout_back: "rollout-back",
     }

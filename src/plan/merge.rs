@@ -1,0 +1,208 @@
+//! The plans around a merge: a jail's own files are brought from the skeleton that it was made from or
+//! merged to last, to that of the generation that it is due to run on.
+//!
+//! A mark on the jail keeps it from being started in between, and a snapshot takes back what an
+//! interrupted merge has done.
+
+use crate::model::{Inventory, Jail, JailConfig, Kind, MERGE_SNAPSHOT, Merging, encode, property};
+use crate::name::{GenerationId, JailName, NameError, SnapshotName};
+use crate::plan::{
+    Commit, Doomed, Epoch, Expect, MountAs, Observed, Plan, PlanError, Set, Step, run, writable,
+};
+
+/// A jail whose files are those of another generation than it is due to run on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// Which.
+    pub jail: JailName,
+    /// Whose skeleton its files come from.
+    pub from: GenerationId,
+    /// Whose they are brought to.
+    pub to: GenerationId,
+}
+
+/// What a merge of a jail would be; none if there is nothing to do.
+///
+/// # Errors
+/// [`PlanError`]: no such jail; a running or thick one; a skeleton that is gone.
+pub fn due(observed: &Observed, name: &JailName) -> Result<Option<Due>, PlanError> {
+    let inventory = &observed.inventory;
+    let config = run::config(inventory, name)?;
+    let cannot = |why: String| PlanError::NoMerge {
+        jail: name.clone(),
+        why,
+    };
+    if config.kind == Kind::Thick {
+        return Err(cannot(
+            "it is thick, and has all files of its own".to_owned(),
+        ));
+    }
+    let (from, to) = (config.skel, run::due(inventory, config)?);
+    if from == to {
+        return Ok(None);
+    }
+    if observed.state(name).running() {
+        return Err(cannot("it runs: `ezz stop` it first".to_owned()));
+    }
+    for id in [from, to] {
+        if inventory.skeleton(id).is_none() {
+            return Err(cannot(format!(
+                "the skeleton of generation {id} is not there"
+            )));
+        }
+    }
+    Ok(Some(Due {
+        jail: name.clone(),
+        from,
+        to,
+    }))
+}
+
+/// The snapshot that takes a merge back.
+///
+/// # Errors
+/// [`NameError`] if its name is too long.
+pub fn snapshot(jail: &Jail, due: &Due) -> Result<SnapshotName, NameError> {
+    jail.dataset
+        .at(&format!("{MERGE_SNAPSHOT}{}-{}", due.from, due.to))
+}
+
+/// Plans what comes before the files are touched: earlier snapshots of merges go, the mark, the
+/// snapshot. What an interrupted merge has done is taken back first. `earlier` are the snapshots of
+/// merges that the jail has.
+///
+/// # Errors
+/// [`PlanError`].
+pub fn begin(observed: &Observed, due: &Due, earlier: &[Doomed]) -> Result<Plan, PlanError> {
+    let inventory = &observed.inventory;
+    writable(inventory)?;
+    let jail = run::known(inventory, &due.jail)?;
+    let mut plan = Plan::on(inventory);
+    let mut epoch = Epoch::of(inventory);
+    back(&mut plan, jail, earlier)?;
+    if !earlier.is_empty() {
+        plan.push(Step::Commit {
+            site: inventory.site.layout.site.clone(),
+            commit: Commit::Destroy {
+                epoch: epoch.take(),
+                doomed: earlier.to_vec(),
+            },
+        });
+    }
+    let merging = Merging {
+        from: due.from,
+        to: due.to,
+        other: serde_json::Map::new(),
+    };
+    let mark = Set {
+        dataset: jail.dataset.to_string(),
+        property: property::MERGING.to_owned(),
+        expect: Expect::Any,
+        value: Some(encode(&jail.dataset, property::MERGING, &merging)?),
+    };
+    plan.push(commit(inventory, &mut epoch, vec![mark]));
+    plan.push(Step::Snapshot {
+        snapshot: snapshot(jail, due)?,
+    });
+    if !jail.mounted && jail.merging.is_none() {
+        plan.push(mount(jail));
+    }
+    Ok(plan)
+}
+
+/// Adds what takes an interrupted merge back: its snapshot, if it came so far.
+fn back(plan: &mut Plan, jail: &Jail, earlier: &[Doomed]) -> Result<(), PlanError> {
+    let Some(merging) = &jail.merging else {
+        return Ok(());
+    };
+    let made = snapshot(
+        jail,
+        &Due {
+            jail: jail.name.clone(),
+            from: merging.from,
+            to: merging.to,
+        },
+    )?;
+    plan.note(format!(
+        "the last merge of {} was interrupted: it is taken back",
+        jail.name
+    ));
+    if earlier.iter().any(|found| found.name == made.to_string()) {
+        plan.push(Step::Unmount {
+            dataset: jail.dataset.clone(),
+            at: jail.mountpoint.clone(),
+        });
+        plan.push(Step::Rollback { snapshot: made });
+    }
+    plan.push(mount(jail));
+    Ok(())
+}
+
+/// Plans the end of a merge: the jail is merged to the new skeleton, and may start.
+///
+/// # Errors
+/// [`PlanError`].
+pub fn finish(inventory: &Inventory, due: &Due) -> Result<Plan, PlanError> {
+    writable(inventory)?;
+    let jail = run::known(inventory, &due.jail)?;
+    let config = run::config(inventory, &due.jail)?;
+    let changed = JailConfig {
+        skel: due.to,
+        ..config.clone()
+    };
+    let sets = vec![
+        Set {
+            dataset: jail.dataset.to_string(),
+            property: property::JAIL.to_owned(),
+            expect: Expect::Value(encode(&jail.dataset, property::JAIL, config)?),
+            value: Some(encode(&jail.dataset, property::JAIL, &changed)?),
+        },
+        unmark(jail),
+    ];
+    let mut plan = Plan::default();
+    plan.push(commit(inventory, &mut Epoch::of(inventory), sets));
+    Ok(plan)
+}
+
+/// Plans that a merge that failed is taken back.
+///
+/// # Errors
+/// [`PlanError`].
+pub fn undo(inventory: &Inventory, due: &Due, earlier: &[Doomed]) -> Result<Plan, PlanError> {
+    let jail = run::known(inventory, &due.jail)?;
+    let mut plan = Plan::default();
+    back(&mut plan, jail, earlier)?;
+    plan.notes.clear();
+    let mut epoch = Epoch::of(inventory);
+    plan.push(commit(inventory, &mut epoch, vec![unmark(jail)]));
+    Ok(plan)
+}
+
+fn unmark(jail: &Jail) -> Set {
+    Set {
+        dataset: jail.dataset.to_string(),
+        property: property::MERGING.to_owned(),
+        expect: Expect::Any,
+        value: None,
+    }
+}
+
+fn mount(jail: &Jail) -> Step {
+    Step::Mount {
+        dataset: jail.dataset.clone(),
+        at: jail.mountpoint.clone(),
+        how: MountAs::Jail,
+    }
+}
+
+fn commit(inventory: &Inventory, epoch: &mut Epoch, sets: Vec<Set>) -> Step {
+    Step::Commit {
+        site: inventory.site.layout.site.clone(),
+        commit: Commit::Set {
+            epoch: epoch.take(),
+            sets,
+            sealed: Vec::new(),
+            adopt: false,
+        },
+    }
+}

@@ -1,0 +1,235 @@
+//! `ezz merge`: a jail's own files, three-way.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+
+use crate::support::*;
+
+const WORLD: &str = "/tmp/small";
+const JAIL: &str = "/srv/jails/j";
+
+fn put(root: &str, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        let at = Path::new(root).join("etc").join(name);
+        fs::create_dir_all(at.parent().expect("it has one")).expect("made");
+        fs::write(at, text).expect("written");
+    }
+}
+
+fn has(name: &str) -> Option<String> {
+    fs::read_to_string(Path::new(JAIL).join("etc").join(name)).ok()
+}
+
+#[track_caller]
+fn install() {
+    sh(&format!("tar -cf {WORLD}.tar -C {WORLD} .")).ok();
+    ezz(&["install", &format!("{WORLD}.tar")]).ok();
+}
+
+/// Two generations whose /etc differs, and a jail of the first, stopped, that is due on the second.
+#[track_caller]
+fn two_releases() {
+    init();
+    small_world(Path::new(WORLD), "12.1");
+    let first = [
+        ("release", "one\n"),
+        ("lines", "a\nb\nc\nd\ne\nf\ng\nh\n"),
+        ("both", "1\n2\n3\n"),
+        ("mine", "theirs\n"),
+        ("gone", "old\n"),
+        ("gone-mine", "old\n"),
+        ("deleted", "old\n"),
+        ("sub/file", "1\n"),
+        ("tool", "#!\n"),
+        ("ssl/certs/own", "not merged\n"),
+    ];
+    put(WORLD, &first);
+    symlink("release", format!("{WORLD}/etc/link")).expect("made");
+    install();
+    ezz(&["create", "j"]).ok();
+    let second = [
+        ("release", "two\n"),
+        ("lines", "A\nb\nc\nd\ne\nf\ng\nh\n"),
+        ("both", "1\n2 theirs\n3\n"),
+        ("deleted", "new\n"),
+        ("added/file", "new\n"),
+        ("sub/file", "2\n"),
+        ("ssl/certs/own", "changed\n"),
+    ];
+    put(WORLD, &second);
+    for gone in ["gone", "gone-mine", "link"] {
+        fs::remove_file(format!("{WORLD}/etc/{gone}")).expect("removed");
+    }
+    symlink("lines", format!("{WORLD}/etc/link")).expect("made");
+    let tool = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(format!("{WORLD}/etc/tool"), tool).expect("set");
+    install();
+    ezz(&["update", "--swap", "2"]).ok();
+}
+
+/// What its administrator did.
+fn edited() {
+    put(
+        JAIL,
+        &[
+            ("lines", "a\nb\nc\nd\ne\nf\ng\nH mine\n"),
+            ("both", "1\n2 mine\n3\n"),
+            ("mine", "mine\n"),
+            ("gone-mine", "mine\n"),
+            ("only-mine", "mine\n"),
+        ],
+    );
+    fs::remove_file(format!("{JAIL}/etc/deleted")).expect("removed");
+}
+
+/// What must be there when it is done.
+#[track_caller]
+fn is_merged() {
+    let text = |name: &str| has(name).unwrap_or_else(|| panic!("no {name}"));
+    assert_eq!(text("release"), "two\n");
+    assert_eq!(text("lines"), "A\nb\nc\nd\ne\nf\ng\nH mine\n");
+    assert_eq!(text("both"), "1\n2 mine\n3\n");
+    assert_eq!(text("both.ezz-new"), "1\n2 theirs\n3\n");
+    assert_eq!(text("mine"), "mine\n");
+    assert_eq!(text("only-mine"), "mine\n");
+    assert_eq!(
+        (has("gone"), text("gone-mine")),
+        (None, "mine\n".to_owned())
+    );
+    assert_eq!(
+        (has("deleted"), text("deleted.ezz-new")),
+        (None, "new\n".to_owned())
+    );
+    assert_eq!(text("added/file"), "new\n");
+    assert_eq!(text("ssl/certs/own"), "not merged\n");
+    let link = fs::read_link(format!("{JAIL}/etc/link")).expect("a link");
+    assert_eq!(link, Path::new("lines"));
+    let mode = fs::metadata(format!("{JAIL}/etc/tool"))
+        .expect("there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o755);
+    assert_eq!(json_property("tank/ezz/jails/j", "ezz:jail")["skel"], 2);
+    assert_eq!(source("tank/ezz/jails/j", "ezz:merging"), "-");
+}
+
+#[test]
+fn what_both_have_changed_is_merged_and_nothing_is_lost() {
+    two_releases();
+    edited();
+    let before = (everything(), has("release"));
+    let planned = ezz(&["merge", "j", "--dry-run"]).exits(3);
+    for line in [
+        "j: take etc/release",
+        "j: remove etc/gone",
+        "j: CONFLICT etc/both",
+        "    +A",
+    ] {
+        assert!(planned.stdout.contains(line), "no {line:?} in {planned:#?}");
+    }
+    assert_eq!((everything(), has("release")), before);
+    assert_eq!(
+        mounts_of("tank")
+            .iter()
+            .filter(|m| m.contains("newjail"))
+            .count(),
+        0
+    );
+    let told = ezz(&["merge", "j", "--json"]).exits(3).json();
+    assert_eq!(told[0]["merged"].to_string(), r#"["etc/lines"]"#);
+    assert_eq!(
+        told[0]["conflicts"].to_string(),
+        r#"["etc/both","etc/deleted"]"#
+    );
+    assert_eq!(told[0]["removed"].to_string(), r#"["etc/gone"]"#);
+    is_merged();
+    // The way back is there, and does not keep the jail from being deleted.
+    let old = fs::read_to_string("/srv/jails/j/.zfs/snapshot/ezz-merge-1-2/etc/release");
+    assert!(exists("tank/ezz/jails/j@ezz-merge-1-2"), "{old:?}");
+    let again = ezz(&["merge", "j"]).ok();
+    assert!(again.stderr.contains("j is merged already"), "{again:#?}");
+    let findings = ezz(&["doctor", "--json"]).ok().json();
+    assert_eq!(findings[0]["findings"].to_string(), "[]");
+    sh("umount /srv/jails/j/.zfs/snapshot/* 2>/dev/null; true").ok();
+    ezz(&["delete", "--yes", "j"]).ok();
+}
+
+#[test]
+fn a_link_of_the_jail_leads_nowhere() {
+    two_releases();
+    fs::create_dir("/tmp/outside").expect("made");
+    for (name, text) in [("file", "1\n"), ("release", "one\n")] {
+        fs::write(Path::new("/tmp/outside").join(name), text).expect("written");
+    }
+    // A directory on the way, and a file itself, as an administrator of the jail may plant them.
+    sh(
+        "set -e; cd /srv/jails/j/etc; rm -r sub; ln -s /tmp/outside sub
+        rm release; ln -s /tmp/outside/release release
+        rm lines; mkfifo lines",
+    )
+    .ok();
+    let told = ezz(&["merge", "j", "--json"]).exits(3).json();
+    let conflicts = told[0]["conflicts"].to_string();
+    for name in ["etc/release", "etc/lines"] {
+        assert!(conflicts.contains(name), "{conflicts}");
+    }
+    let outside = |name: &str| fs::read_to_string(Path::new("/tmp/outside").join(name)).ok();
+    assert_eq!(outside("file").as_deref(), Some("1\n"));
+    assert_eq!(outside("release").as_deref(), Some("one\n"));
+    assert_eq!(fs::read_dir("/tmp/outside").expect("there").count(), 2);
+}
+
+#[test]
+fn one_that_is_interrupted_is_taken_back_and_begun_anew() {
+    two_releases();
+    edited();
+    let mut steps = 0;
+    for step in 1..60 {
+        let ended = sh(&format!("EZZ_DIE_BEFORE_STEP={step} {EZZ} merge j"));
+        if ended.code != 137 {
+            assert_eq!(ended.code, 3, "{ended:#?}");
+            break;
+        }
+        steps = step;
+        if source("tank/ezz/jails/j", "ezz:merging") == "local" {
+            ezz(&["start", "j"]).refused(1, "is being merged, or was");
+            let told = ezz(&["doctor"]).stdout;
+            assert!(told.contains("merge"), "{told}");
+        }
+    }
+    assert!(steps > 5, "{steps}");
+    is_merged();
+    // What it had mounted to read is unmounted by a repair.
+    ezz(&["doctor", "--repair"]).ok();
+    let left: Vec<String> = mounts_of("tank")
+        .into_iter()
+        .filter(|m| m.contains("/merge-"))
+        .collect();
+    assert_eq!(left, [""; 0]);
+    // A pool without room: all or nothing.
+    ezz(&["rollback", "--to", "1"]).ok();
+    ezz(&["merge", "j"]).exits(3);
+    assert_eq!(has("release").as_deref(), Some("one\n"));
+}
+
+#[test]
+fn what_cannot_be_merged_is_refused() {
+    two_releases();
+    ezz(&["create", "thick", "--thick"]).ok();
+    ezz(&["create", "new"]).ok();
+    let before = everything();
+    ezz(&["merge", "thick"]).refused(1, "it is thick");
+    ezz(&["merge", "nobody"]).refused(1, "no jail nobody");
+    let already = ezz(&["merge", "new"]).ok();
+    assert!(already.stderr.contains("merged already"), "{already:#?}");
+    assert_eq!(everything(), before);
+    // Without a name, all that need it.
+    let all = ezz(&["merge", "--json"]).ok().json();
+    assert_eq!((all.len(), &all[0]["jail"]), (1, &"j".into()));
+    let none = ezz(&["merge"]).ok();
+    assert!(
+        none.stderr.contains("no stopped jail needs a merge"),
+        "{none:#?}"
+    );
+}
