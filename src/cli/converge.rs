@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::moving::Moving;
-use super::{CliError, Context, Did, DryRun, JailFailure, error, names};
+use super::{CliError, Context, Did, DryRun, JailFailure, error, hints, names};
 use crate::apply;
 use crate::model::{Base, Inventory, Jail, JailState};
 use crate::name::{JailName, TrackName};
@@ -194,7 +194,7 @@ fn one(
         };
         if up || starts(jail) {
             if let Err(why) = well(session, &after.inventory, jail, pace) {
-                context.report.error(&why, &error::hints_of(&why));
+                context.report.error(&why, &hints::hints_of(&why));
                 let words = std::error::Error::source(&why).map(error::one_line);
                 moved.failed.push((jail.clone(), words.unwrap_or_default()));
                 continue;

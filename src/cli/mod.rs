@@ -9,6 +9,7 @@ mod delete;
 mod docs;
 mod doctor;
 mod error;
+mod hints;
 mod init;
 mod install;
 mod list;
@@ -286,7 +287,7 @@ impl Context<'_> {
                     jail: jail.clone(),
                     source: JailFailure::from_ref(error),
                 },
-                &error::hints_of(error),
+                &hints::hints_of(error),
             );
         }
         if failed.is_empty() {

@@ -1,0 +1,300 @@
+//! The hint of each error: what to do about it.
+
+use std::error::Error;
+
+use super::CliError;
+use crate::apply::ApplyError;
+use crate::exec::ExecError;
+use crate::lock::LockError;
+use crate::model::GenerationError;
+use crate::name::NameError;
+use crate::observe::ObserveError;
+use crate::plan::PlanError;
+use crate::ports::{HostError, PortError};
+use crate::session::SessionError;
+use crate::world::WorldError;
+
+/// The hints of an error and its causes, from the outermost that has one.
+pub fn hints_of(error: &(dyn Error + 'static)) -> Vec<String> {
+    let mut current = Some(error);
+    while let Some(found) = current {
+        if let Some(hint) = hint(found) {
+            return vec![hint];
+        }
+        current = found.source();
+    }
+    Vec::new()
+}
+
+fn hint(error: &(dyn Error + 'static)) -> Option<String> {
+    // A transparent wrapper hides what it wraps from source(): it is opened here.
+    if let Some(error) = error.downcast_ref::<CliError>() {
+        return match error {
+            CliError::NotRoot => Some("run it with sudo or doas".to_owned()),
+            CliError::Usage { hint, .. } => Some(hint.clone()),
+            CliError::NotConfirmed(_) => Some("--yes answers for a script".to_owned()),
+            CliError::Secrets { .. } => Some(
+                "remove them from the world, or install with --allow-secrets if every jail may have them".to_owned(),
+            ),
+            CliError::Address(_) => Some("for example 192.0.2.7/24 or em0|2001:db8::7/64".to_owned()),
+            CliError::Name(inner) => hint(inner),
+            CliError::Config(inner) => hint(inner),
+            CliError::Observe(inner) => hint(inner),
+            CliError::Session(inner) => hint(inner),
+            CliError::Apply(inner) => hint(inner),
+            CliError::Plan(inner) => hint(inner),
+            CliError::Zfs(inner) => hint(inner),
+            CliError::Host(inner) => hint(inner),
+            CliError::Lock(inner) => hint(inner),
+            CliError::Generation(inner) => hint(inner),
+            CliError::Tampered { generation, .. } => Some(format!(
+                "`ezz worlds verify --repair {generation}` rolls its base back to its snapshot"
+            )),
+            CliError::Updater { log, .. } => Some(format!("all that it printed is in {log}")),
+            CliError::RolloutInterrupted(track) => plan_hint(&PlanError::RolloutUnderWay(track.clone())),
+            CliError::Kept { .. } => {
+                Some("the same command goes on; another one clears them away".to_owned())
+            }
+            CliError::Damaged { .. } => Some("send it again from where it is whole".to_owned()),
+            CliError::Undo { .. } => Some("`ezz doctor --repair` clears it away".to_owned()),
+            CliError::World { .. }
+            | CliError::Verify { .. }
+            | CliError::Merge { .. }
+            | CliError::Jail { .. }
+            | CliError::Write { .. }
+            | CliError::Interrupted => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<SessionError>() {
+        return match error {
+            SessionError::Lock(inner) => hint(inner),
+            SessionError::Observe(inner) => hint(inner),
+            SessionError::Host(inner) => hint(inner),
+            SessionError::Plan(inner) => hint(inner),
+            SessionError::Apply(inner) => hint(inner),
+        };
+    }
+    if let Some(error) = error.downcast_ref::<ApplyError>() {
+        return match error {
+            ApplyError::Zfs(inner) => hint(inner),
+            ApplyError::Host(inner) => hint(inner),
+            ApplyError::Observe(inner) => hint(inner),
+            ApplyError::Plan(inner) => hint(inner),
+            ApplyError::Profile { .. } => Some("a newer ezz may know it".to_owned()),
+            ApplyError::File { source, .. } => io_hint(source),
+        };
+    }
+    if let Some(error) = error.downcast_ref::<NameError>() {
+        return Some(error.hint().to_owned());
+    }
+    if let Some(error) = error.downcast_ref::<WorldError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<LockError>() {
+        return match error {
+            LockError::Held(_) => Some("wait for it, or wait longer with --wait".to_owned()),
+            LockError::File { .. } => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<ObserveError>() {
+        return observe_hint(error);
+    }
+    if let Some(error) = error.downcast_ref::<PlanError>() {
+        return plan_hint(error);
+    }
+    if let Some(error) = error.downcast_ref::<PortError>() {
+        return port_hint(error);
+    }
+    if let Some(error) = error.downcast_ref::<HostError>() {
+        return host_hint(error);
+    }
+    if let Some(ExecError::NotFound(program)) = error.downcast_ref::<ExecError>() {
+        return Some(format!("install the package that has {program}"));
+    }
+    if error.is::<GenerationError>() {
+        return Some("`ezz worlds list` shows the generations".to_owned());
+    }
+    None
+}
+
+fn observe_hint(error: &ObserveError) -> Option<String> {
+    match error {
+        ObserveError::NoDataset(_) | ObserveError::NotASite(_) | ObserveError::NoSite => Some(
+            "`ezz init POOL/NAME` makes a site; --site names one; is its pool imported?".to_owned(),
+        ),
+        ObserveError::SeveralSites(_) => {
+            Some("name one with --site, EZZ_SITE or in the configuration".to_owned())
+        }
+        ObserveError::Model { .. } => {
+            Some("`zfs get all` shows it; was it edited by hand?".to_owned())
+        }
+        ObserveError::Zfs { source, .. } => port_hint(source),
+        ObserveError::Name(inner) => Some(inner.hint().to_owned()),
+    }
+}
+
+fn plan_hint(error: &PlanError) -> Option<String> {
+    let text = match error {
+        PlanError::Replica(_) => "`ezz doctor --adopt` checks it and makes it a site of its own",
+        PlanError::Format { .. } => "use a newer ezz",
+        PlanError::ReadOnly(site) => {
+            return Some(format!(
+                "`zpool export {0} && zpool import {0}` imports it writable; `zfs get readonly {site}` tells if it is the property",
+                site.pool()
+            ));
+        }
+        PlanError::JailExists(name) => {
+            return Some(format!(
+                "`ezz show {name}` shows it, `ezz delete {name}` removes it"
+            ));
+        }
+        PlanError::NoJail(_) => "`ezz list` shows the jails",
+        PlanError::Interrupted(name) => {
+            return Some(format!(
+                "`ezz create {name}` makes it again, `ezz delete {name}` clears it away"
+            ));
+        }
+        PlanError::Twice(_) => "name it once",
+        PlanError::OnlyOne(_) => "create the jails one by one, or leave it out",
+        PlanError::NoTrack(name) => {
+            return Some(format!(
+                "`ezz track list` shows the tracks; `ezz install` or `ezz track create {name}` makes one"
+            ));
+        }
+        PlanError::EmptyTrack(_) => "`ezz install` brings a world in",
+        PlanError::Stranger { .. } => {
+            "`ezz doctor` tells more; destroy or move it with zfs if it is not needed"
+        }
+        PlanError::Directory { .. } => "move what is there out of the way, or choose another name",
+        PlanError::NoBase { .. } | PlanError::NotSealed(_) => {
+            "`ezz worlds list` shows the generations"
+        }
+        PlanError::Merging(name) => {
+            return Some(format!("`ezz merge {name}` takes it back and begins anew"));
+        }
+        PlanError::NoMerge { .. } => "`ezz worlds list` shows the generations",
+        PlanError::RolloutUnderWay(name) => {
+            return Some(format!(
+                "`ezz update --track {name} --continue` goes on with it, --abort goes back"
+            ));
+        }
+        PlanError::NoRollout(_) => "`ezz track list` shows those that are",
+        PlanError::BadRollout { .. } => {
+            "`zfs get all` of the site's basejail shows it; was it edited by hand?"
+        }
+        PlanError::Canary { .. } => "name running thin jails that follow the track",
+        PlanError::InUse { jail, .. } => return Some(format!("`ezz stop {jail}`")),
+        PlanError::NoPrevious(name) => {
+            return Some(format!(
+                "`ezz rollback --track {name} --to GENERATION` names one; `ezz worlds list` shows them"
+            ));
+        }
+        PlanError::Rejected { .. } => "`ezz rollback --to GENERATION` takes it nevertheless",
+        PlanError::Replaced { .. } => {
+            "`ezz rollback --to GENERATION` takes what is there; `ezz worlds verify` compares it with its seal"
+        }
+        PlanError::Space { .. } => "free space in the pool, or create fewer jails at once",
+        PlanError::Foreign { .. } => "--foreign-snapshots deletes them too",
+        PlanError::Dependents { .. } => "delete those first",
+        PlanError::Held { .. } => {
+            "`zfs holds` tells the tag, `zfs release TAG SNAPSHOT` lets it go"
+        }
+        PlanError::AddressTaken { .. } => "choose another address",
+        PlanError::JailIsTrack(_) | PlanError::TrackIsJail(_) => "choose another name",
+        PlanError::TrackExists(_) => "`ezz track list` shows it",
+        PlanError::Generation(_) => "`ezz worlds list` shows the generations",
+        PlanError::Name(inner) => return Some(inner.hint().to_owned()),
+        PlanError::Model(_) => return None,
+    };
+    Some(text.to_owned())
+}
+
+fn port_hint(error: &PortError) -> Option<String> {
+    use ezz_zfs::program::Why;
+    match error {
+        PortError::Open(inner) => Some(inner.hint().to_owned()),
+        PortError::Busy { at, .. } => Some(format!(
+            "`fuser -vm {}` (Linux) or `fstat -f` (FreeBSD) names the processes",
+            at.display()
+        )),
+        PortError::Occupied { at, .. } => Some(format!(
+            "unmount what is at {}, or is it another site's directory?",
+            at.display()
+        )),
+        PortError::Covered { at, .. } => Some(format!("`umount {}` first", at.display())),
+        PortError::Stale { .. } => Some("other commands are at work: run it again".to_owned()),
+        PortError::Refused { reason, .. } => match reason {
+            Why::Space => Some("free space in the pool".to_owned()),
+            Why::Busy => {
+                Some("something on this host uses it; unmount it, or stop what uses it".to_owned())
+            }
+            _ => Some("`ezz doctor` tells more".to_owned()),
+        },
+        PortError::Failed { why, .. } => ["ENOSPC", "EDQUOT"]
+            .into_iter()
+            .find(|name| why.contains(name))
+            .and_then(errno_hint)
+            .or_else(|| Some("`ezz doctor` tells what is there now".to_owned())),
+        PortError::Program { source, .. } => source.hint().map(str::to_owned),
+        PortError::Command { source, .. } => match source {
+            ExecError::NotFound(_) => {
+                Some("install OpenZFS's own programs (on Debian: zfsutils-linux)".to_owned())
+            }
+            ExecError::Failed { stderr, .. } if stderr.contains("suspended") => {
+                Some("`zpool status` tells which device failed; `zpool clear` goes on".to_owned())
+            }
+            ExecError::Failed { .. } | ExecError::Start { .. } => None,
+        },
+        PortError::Call(error) => error.errno.name().and_then(errno_hint),
+        PortError::Directory { source, .. } => io_hint(source),
+        PortError::Parse { .. } => {
+            Some("`zfs get -r -s local all` shows it, and `zfs inherit` takes it away".to_owned())
+        }
+        PortError::Mount { .. } | PortError::Property { .. } => None,
+    }
+}
+
+/// What to do about a pool or quota that is full, or cannot be written.
+fn errno_hint(name: &str) -> Option<String> {
+    let hint = match name {
+        "ENOSPC" => {
+            "the pool is full: `zfs list -o space` tells of what; `zfs destroy` of a snapshot gives space back where removing files is refused"
+        }
+        "EDQUOT" => "a quota is used up: `zfs get -r quota,refquota` tells which",
+        "EAGAIN" => "`zpool status` tells which device failed; `zpool clear` goes on",
+        "EEXIST" | "EBUSY" => "`ezz doctor` tells what is there now",
+        "EROFS" => "it is read-only: `zpool get readonly` and `zfs get readonly` tell why",
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn io_hint(error: &std::io::Error) -> Option<String> {
+    use std::io::ErrorKind;
+    errno_hint(match error.kind() {
+        ErrorKind::StorageFull => "ENOSPC",
+        ErrorKind::QuotaExceeded => "EDQUOT",
+        ErrorKind::ReadOnlyFilesystem => "EROFS",
+        _ => return None,
+    })
+}
+
+fn host_hint(error: &HostError) -> Option<String> {
+    match error {
+        HostError::Missing { hint, .. } => Some(hint.clone()),
+        HostError::Running(name) => Some(format!("`ezz stop {name}`")),
+        HostError::NotRunning(name) => Some(format!("`ezz start {name}`")),
+        HostError::Program {
+            source: ExecError::NotFound(program),
+            ..
+        } => Some(format!("install the package that has {program}")),
+        HostError::File { source, .. } => io_hint(source),
+        HostError::Start { .. } => Some("`ezz doctor` checks what the host has".to_owned()),
+        HostError::Program { .. }
+        | HostError::Command { .. }
+        | HostError::Mount { .. }
+        | HostError::Timeout { .. }
+        | HostError::Unwell { .. }
+        | HostError::Parse { .. } => None,
+    }
+}

@@ -1,0 +1,208 @@
+//! Why there is no plan: what every verb may refuse.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::model::{GenerationError, ModelError};
+use crate::name::{DatasetName, GenerationId, JailName, NameError, TrackName};
+
+/// Why there is no plan. Nothing has been done.
+#[derive(Debug, Error)]
+pub enum PlanError {
+    /// The site came by `zfs receive`.
+    #[error("{0} is a replica: its properties came with a zfs receive, and ezz only reads it")]
+    Replica(DatasetName),
+    /// The pool was imported read-only, or the site's `readonly` is on.
+    #[error("{0} is read-only")]
+    ReadOnly(DatasetName),
+    /// A newer ezz wrote it.
+    #[error("{site} has format {found}, and this ezz knows {known}")]
+    Format {
+        /// Which site.
+        site: DatasetName,
+        /// Its format.
+        found: u32,
+        /// What this version writes.
+        known: u32,
+    },
+    /// A jail that must not exist.
+    #[error("the jail {0} exists already")]
+    JailExists(JailName),
+    /// A jail that must exist.
+    #[error("there is no jail {0}")]
+    NoJail(JailName),
+    /// The name of a track.
+    #[error("{0} is the name of a track, and cannot be a jail's")]
+    JailIsTrack(JailName),
+    /// The name of a jail.
+    #[error("{0} is the name of a jail, and cannot be a track's")]
+    TrackIsJail(TrackName),
+    /// Named twice in one command.
+    #[error("the jail {0} is named twice")]
+    Twice(JailName),
+    /// A command that was to make it did not come to its commit, and it is no jail.
+    #[error("the creation of {0} was interrupted")]
+    Interrupted(JailName),
+    /// Its dataset is not one of ezz's.
+    #[error("{dataset} is not a jail that ezz can use: {why}")]
+    Stranger {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// Why not.
+        why: String,
+    },
+    /// Something is in the way of its directory.
+    #[error("{} is in the way of the jail {jail}: {why}", at.display())]
+    Directory {
+        /// Which jail.
+        jail: JailName,
+        /// Where.
+        at: PathBuf,
+        /// What is there.
+        why: &'static str,
+    },
+    /// One host name or address for several jails.
+    #[error("{0} can be given to one jail at a time")]
+    OnlyOne(&'static str),
+    /// The address is another jail's.
+    #[error("the address {address} is the jail {owner}'s")]
+    AddressTaken {
+        /// Which address.
+        address: String,
+        /// Whose.
+        owner: JailName,
+    },
+    /// No such track.
+    #[error("there is no track {0}")]
+    NoTrack(TrackName),
+    /// A track that must not exist.
+    #[error("the track {0} exists already, at another generation")]
+    TrackExists(TrackName),
+    /// A track without a generation.
+    #[error("the track {0} has no generation yet")]
+    EmptyTrack(TrackName),
+    /// There is nothing to go back to.
+    #[error("the track {0} has no generation before its current one")]
+    NoPrevious(TrackName),
+    /// A roll-out of it failed.
+    #[error("generation {generation} was rejected: {why}")]
+    Rejected {
+        /// Which generation.
+        generation: String,
+        /// What was noted then.
+        why: String,
+    },
+    /// A track's generation is gone or not sealed.
+    #[error("generation {0} is not there or not sealed")]
+    NotSealed(GenerationId),
+    /// A merge of it is under way, or was interrupted.
+    #[error("{0} is being merged, or was when that was interrupted")]
+    Merging(JailName),
+    /// What a merge needs is gone.
+    #[error("{jail} cannot be merged: {why}")]
+    NoMerge {
+        /// Which jail.
+        jail: JailName,
+        /// Why not.
+        why: String,
+    },
+    /// Jails are just being moved.
+    #[error("a roll-out of the track {0} is under way")]
+    RolloutUnderWay(TrackName),
+    /// There is nothing to go on with.
+    #[error("no roll-out of the track {0} is under way")]
+    NoRollout(TrackName),
+    /// What was stored of a roll-out makes no sense.
+    #[error("the roll-out of the track {track} cannot be read: {why}")]
+    BadRollout {
+        /// Which track.
+        track: TrackName,
+        /// What is wrong.
+        why: String,
+    },
+    /// A jail that cannot go first.
+    #[error("{jail} cannot be a canary: {why}")]
+    Canary {
+        /// Which jail.
+        jail: JailName,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A jail runs on it.
+    #[error("{generation} is in use: {jail} runs on it")]
+    InUse {
+        /// Which generation.
+        generation: String,
+        /// By which jail.
+        jail: JailName,
+    },
+    /// Under the number of the previous generation is another one.
+    #[error(
+        "generation {generation} is not the one that the track {track} left: its snapshot is another"
+    )]
+    Replaced {
+        /// Which generation.
+        generation: GenerationId,
+        /// Which track.
+        track: TrackName,
+    },
+    /// A jail's base is gone or not sealed.
+    #[error("the generation {generation} that the jail {jail} needs is not there or not sealed")]
+    NoBase {
+        /// Which jail.
+        jail: JailName,
+        /// Which generation.
+        generation: GenerationId,
+    },
+    /// Too much for one program or the pool.
+    #[error(
+        "{what} needs {need} bytes of the pool's free space by ZFS's own estimate, and it has {have}"
+    )]
+    Space {
+        /// What was asked.
+        what: String,
+        /// By ZFS's estimate.
+        need: u64,
+        /// What is free.
+        have: u64,
+    },
+    /// It has things that ezz did not make.
+    #[error("{dataset} has what ezz did not make: {}", list.join(", "))]
+    Foreign {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// What it has.
+        list: Vec<String>,
+    },
+    /// Others are clones of it.
+    #[error("{dataset} cannot go: {} depend on its snapshots", list.join(", "))]
+    Dependents {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// The clones.
+        list: Vec<String>,
+    },
+    /// Somebody holds its snapshots.
+    #[error("{dataset} cannot go: {} held by somebody else", held(list))]
+    Held {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// The snapshots.
+        list: Vec<String>,
+    },
+    /// The generation cannot be told.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    /// A value cannot be written.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A name is too long for the site.
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
+
+fn held(list: &[String]) -> String {
+    let are = if list.len() == 1 { "is" } else { "are" };
+    format!("{} {are}", list.join(", "))
+}
