@@ -270,6 +270,7 @@ pub fn inventory(
         swaps,
         rollouts,
         generations,
+        deleting: intents::deleting(&intents),
         intents: intents
             .into_iter()
             .map(|(name, (text, _))| (name, text))

@@ -417,7 +417,11 @@ pub fn run(kernel: &dyn Kernel, site: &DatasetName, commit: &Commit) -> Result<(
             };
             ("commit", *epoch, program.run(kernel))
         }
-        Commit::Destroy { epoch, doomed } => {
+        Commit::Destroy {
+            epoch,
+            doomed,
+            intents,
+        } => {
             let datasets = doomed
                 .iter()
                 .map(|doomed| program::Doomed {
@@ -429,6 +433,7 @@ pub fn run(kernel: &dyn Kernel, site: &DatasetName, commit: &Commit) -> Result<(
                 site: site_text,
                 epoch: *epoch,
                 datasets,
+                intents: intents.clone(),
             };
             ("destroy", *epoch, program.run(kernel))
         }

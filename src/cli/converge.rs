@@ -106,8 +106,13 @@ pub(super) fn late(
     session: &Session,
     track: Option<&TrackName>,
 ) -> Result<Vec<JailName>, CliError> {
-    let observed = session.observe(&Scope::all())?;
-    let down = Moving::of(context, &observed.inventory.site.id).names()?;
+    // Only those that run, or were to: a site may have thousands that do not.
+    let inventory = session.inventory(&Scope::none())?;
+    let down = Moving::of(context, &inventory.site.id).names()?;
+    let states = session.host.states()?.into_iter();
+    let up = states.filter(|(_, state)| matches!(state, JailState::Running { .. }));
+    let candidates = up.map(|(name, _)| name).chain(down.iter().cloned());
+    let observed = session.observe(&Scope::of(candidates))?;
     let follows = |jail: &Jail| match (track, &jail.config) {
         (None, _) => true,
         (Some(track), Ok(config)) => config.base == Base::Track(track.clone()),

@@ -4,9 +4,9 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{CliError, Context, DryRun};
-use crate::model::{Base, Inventory};
+use crate::model::{Base, Inventory, Phase};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::{Step, site};
+use crate::plan::{Step, site, swap};
 use crate::report::Exit;
 use crate::session::Scope;
 
@@ -15,12 +15,24 @@ use crate::session::Scope;
 pub enum Track {
     List(List),
     Create(Create),
+    Log(Log),
+}
+
+/// Show the last swaps of a track
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  ezz track log\n\nJSON: one {\"at\", \"by\", \"from\", \"to\", \"why\"} a swap, oldest first; the pool keeps the last twenty"
+)]
+pub struct Log {
+    /// Which track
+    #[arg(default_value = "main")]
+    track: TrackName,
 }
 
 /// List the tracks
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz track list\n\nJSON: one {\"track\", \"current\", \"previous\", \"followers\"} a track"
+    after_help = "Example:\n  ezz track list\n\nJSON: one {\"track\", \"current\", \"previous\", \"followers\", \"rollout\"} a track; rollout is how far one is: canaries, swapped or back"
 )]
 pub struct List {}
 
@@ -45,6 +57,7 @@ struct Row<'a> {
     current: Option<GenerationId>,
     previous: Option<GenerationId>,
     followers: usize,
+    rollout: Option<Phase>,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,6 +71,7 @@ impl Track {
         match self {
             Track::List(_) => list(context),
             Track::Create(args) => create(context, &args),
+            Track::Log(args) => log(context, &args),
         }
     }
 }
@@ -77,12 +91,20 @@ fn list(context: &Context<'_>) -> Result<Exit, CliError> {
                     .is_ok_and(|config| follows(&config.base))
             })
             .count();
+        let under_way = inventory.rollouts.get(name);
+        let rollout = under_way.and_then(|found| found.rollout.as_ref().ok());
         context.report.object(&Row {
             track: name,
             current: track.current,
             previous: track.previous,
             followers,
+            rollout: rollout.map(|rollout| rollout.phase),
         });
+        if under_way.is_some() {
+            context.report.note(format!(
+                "a roll-out of {name} is under way: `ezz doctor` tells more"
+            ));
+        }
         rows.push(vec![
             name.to_string(),
             shown(&inventory, track.current),
@@ -93,6 +115,27 @@ fn list(context: &Context<'_>) -> Result<Exit, CliError> {
     context
         .report
         .table(&["TRACK", "CURRENT", "PREVIOUS", "JAILS"], rows);
+    Ok(Exit::Done)
+}
+
+fn log(context: &Context<'_>, args: &Log) -> Result<Exit, CliError> {
+    let session = context.session(DryRun::default())?;
+    let inventory = session.inventory(&Scope::none())?;
+    swap::track(&inventory, &args.track)?;
+    let mut rows = Vec::new();
+    for swap in swap::done(&inventory, &args.track) {
+        context.report.object(swap);
+        rows.push(vec![
+            swap.at.clone(),
+            swap.by.clone(),
+            shown(&inventory, swap.from),
+            shown(&inventory, Some(swap.to)),
+            swap.why.clone(),
+        ]);
+    }
+    context
+        .report
+        .table(&["WHEN", "WHO", "FROM", "TO", "WHY"], rows);
     Ok(Exit::Done)
 }
 

@@ -42,6 +42,13 @@ pub struct Half {
     pub held: bool,
 }
 
+impl Half {
+    /// Whether a killed prune has left it without its snapshot.
+    pub fn half_gone(&self) -> bool {
+        self.pruned && self.snapshot.is_none()
+    }
+}
+
 /// A generation as observed. Sealed if both halves are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation {
@@ -124,6 +131,8 @@ pub struct Debris {
     pub jail: Jail,
     /// The property that names it.
     pub intent: String,
+    /// Whether it was being deleted; else it was being made.
+    pub deleted: bool,
     /// Snapshots and datasets below it, which ezz did not make: with any, it is not cleared away
     /// unasked.
     pub below: Vec<String>,
@@ -237,6 +246,8 @@ pub struct Inventory {
     /// Intents that no command has committed, and their text. Dead ones for who has the site lock:
     /// it is held from the intent to the commit.
     pub intents: BTreeMap<String, String>,
+    /// Jails that those say were being deleted, also such as are gone.
+    pub deleting: BTreeSet<JailName>,
     /// Clones that those name, whichever jails were asked for.
     pub debris: BTreeMap<JailName, Debris>,
     /// Its jails: all, or those named.
@@ -258,8 +269,7 @@ impl Inventory {
     /// The skeleton of a finished generation, also of one whose base was pruned.
     pub fn skeleton(&self, id: GenerationId) -> Option<&Half> {
         let found = self.generations.get(&id)?;
-        let gone = |half: &Half| half.pruned && half.snapshot.is_none();
-        let finished = found.sealed() || found.base.as_ref().is_none_or(gone);
+        let finished = found.sealed() || found.base.as_ref().is_none_or(Half::half_gone);
         found.skeleton.as_ref().filter(|_| finished)
     }
 

@@ -316,7 +316,7 @@ pub struct Merging {
     pub other: Map<String, Value>,
 }
 
-/// `ezz:intent:BATCH:N` on SITE/jails: clones that are being made. While part 0 of a batch is there, none of its clones is a jail.
+/// `ezz:intent:BATCH:N` on SITE/jails: clones that are being made, or jails that are being deleted. While part 0 of a batch is there, none of them is a jail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
     /// Clones of skeletons or of bases.
@@ -325,6 +325,10 @@ pub struct Intent {
     pub skel: GenerationId,
     /// The jails.
     pub jails: Vec<JailName>,
+    /// The guids of their datasets, in the same order, if they are being deleted: then `kind` and
+    /// `skel` mean nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guids: Vec<u64>,
     /// What this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,

@@ -1,9 +1,11 @@
 //! The intents of a site, and the clones that they name. What is debris is told here, by name,
 //! origin and mark; what becomes of it is the plans'.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{DELEGATED, GENERATION_PROPERTIES, JAIL_PROPERTIES, ObserveError, jail_of, text};
+use super::{
+    DELEGATED, GENERATION_PROPERTIES, JAIL_PROPERTIES, ObserveError, jail_of, number, text,
+};
 use crate::model::{Debris, Intent, Layout, Site, Stranger, decode, property};
 use crate::name::JailName;
 use crate::plan::intent;
@@ -42,7 +44,21 @@ pub(super) fn intents(
     found
 }
 
-/// The clones that intents name: of the intent's origin, and not delegated. Anything else that has
+/// The jails that were being deleted.
+pub(super) fn deleting(intents: &BTreeMap<String, (String, Option<Intent>)>) -> BTreeSet<JailName> {
+    let meant = intents.values().filter_map(|(_, intent)| intent.as_ref());
+    let deleting = meant.filter(|intent| !intent.guids.is_empty());
+    deleting.flat_map(|intent| intent.jails.clone()).collect()
+}
+
+/// By what a dataset is known to be the one that is meant.
+enum Mark {
+    Origin(String),
+    Guid(u64),
+}
+
+/// The clones that intents name: of the intent's origin, or of the guid of what was being
+/// deleted, and not delegated. Anything else that has
 /// such a name is somebody's.
 pub(super) fn debris(
     layout: &Layout,
@@ -55,9 +71,13 @@ pub(super) fn debris(
             continue;
         };
         let origin = layout.origin(intent.kind, intent.skel)?.to_string();
-        for name in &intent.jails {
+        for (index, name) in intent.jails.iter().enumerate() {
             let dataset = layout.jail(name)?;
-            wanted.insert(dataset, (name.clone(), origin.clone(), property.clone()));
+            let mark = match intent.guids.get(index) {
+                Some(guid) => Mark::Guid(*guid),
+                None => Mark::Origin(origin.clone()),
+            };
+            wanted.insert(dataset, (name.clone(), mark, property.clone()));
         }
     }
     let mut found = BTreeMap::new();
@@ -71,11 +91,15 @@ pub(super) fn debris(
         types: &["filesystem", "volume", "snapshot"],
         properties: &[&GENERATION_PROPERTIES[..], &JAIL_PROPERTIES].concat(),
     })?;
-    for (dataset, (name, origin, intent)) in wanted {
+    for (dataset, (name, mark, intent)) in wanted {
         let Some(row) = rows.get(dataset.as_str()) else {
             continue;
         };
-        if text(row, "origin") != origin || text(row, DELEGATED) == "on" {
+        let meant = match &mark {
+            Mark::Origin(origin) => text(row, "origin") == origin,
+            Mark::Guid(guid) => number(row, "guid") == *guid,
+        };
+        if !meant || text(row, DELEGATED) == "on" {
             continue;
         }
         // Rows of one jail follow each other but for names such as a-b, which is not below a.
@@ -85,11 +109,14 @@ pub(super) fn debris(
             .filter(|(row, _)| row[dataset.as_str().len()..].starts_with(['/', '@']))
             .map(|(row, _)| row.clone())
             .collect();
-        let config = Err("its creation was interrupted".to_owned());
+        let deleted = matches!(mark, Mark::Guid(_));
+        let what = if deleted { "deletion" } else { "creation" };
+        let config = Err(format!("its {what} was interrupted"));
         let jail = jail_of(name.clone(), dataset, row, config);
         let debris = Debris {
             jail,
             intent,
+            deleted,
             below,
         };
         found.insert(name, debris);

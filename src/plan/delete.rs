@@ -1,6 +1,6 @@
 //! The plan of `delete`, and how jails that were never finished are cleared away.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Inventory, Jail, MERGE_SNAPSHOT};
 use crate::name::JailName;
@@ -48,8 +48,16 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         let jail = inventory
             .jails
             .get(name)
-            .or_else(|| debris.map(|debris| &debris.jail))
-            .ok_or_else(|| PlanError::NoJail(name.clone()))?;
+            .or_else(|| debris.map(|debris| &debris.jail));
+        let Some(jail) = jail else {
+            if inventory.deleting.contains(name) {
+                plan.note(format!(
+                    "{name} was deleted by a command that was interrupted"
+                ));
+                continue;
+            }
+            return Err(PlanError::NoJail(name.clone()));
+        };
         if jails.iter().any(|other: &&Jail| other.name == *name) {
             return Err(PlanError::Twice(name.clone()));
         }
@@ -151,11 +159,19 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     let directories = others.iter().map(|jail| remove_directory(inventory, jail));
     plan.steps.extend(directories);
     if !doomed.is_empty() {
+        let epoch = epoch.take();
+        // One alone is there, and can be named again, until it is gone.
+        let intents = if jails.len() > 1 {
+            intent::deleting(&inventory.site.layout, epoch, &jails)?
+        } else {
+            BTreeMap::new()
+        };
         plan.push(Step::Commit {
             site: inventory.site.layout.site.clone(),
             commit: Commit::Destroy {
-                epoch: epoch.take(),
+                epoch,
                 doomed,
+                intents,
             },
         });
     }
@@ -218,6 +234,8 @@ pub fn destroy(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch, jails:
         commit: Commit::Destroy {
             epoch: epoch.take(),
             doomed,
+            // The intents that named them stay until they are gone.
+            intents: BTreeMap::new(),
         },
     });
 }

@@ -42,7 +42,7 @@ pub enum PlanError {
     #[error("the jail {0} is named twice")]
     Twice(JailName),
     /// A command that was to make it did not come to its commit, and it is no jail.
-    #[error("the creation of {0} was interrupted")]
+    #[error("the creation or deletion of {0} was interrupted")]
     Interrupted(JailName),
     /// Its dataset is not one of ezz's.
     #[error("{dataset} is not a jail that ezz can use: {why}")]

@@ -103,6 +103,7 @@ pub(super) fn intents(
             kind,
             skel,
             jails: Vec::new(),
+            guids: Vec::new(),
             other: serde_json::Map::new(),
         };
         let mut length = FRAME;
@@ -127,6 +128,33 @@ pub(super) fn intents(
             let text = encode(&layout.jails, &property, &part)?;
             intents.insert(property, text);
         }
+    }
+    Ok(intents)
+}
+
+/// The intents of a deletion, named by the epoch that its program finds.
+///
+/// # Errors
+/// [`PlanError::Model`].
+pub(super) fn deleting(
+    layout: &Layout,
+    batch: u64,
+    jails: &[&Jail],
+) -> Result<BTreeMap<String, String>, PlanError> {
+    // A name, a guid of twenty digits, quotes and commas: so many fit in any case.
+    const IN_ONE: usize = (MAX_VALUE - FRAME) / (63 + 25);
+    let mut intents = BTreeMap::new();
+    for part in jails.chunks(IN_ONE) {
+        let intent = Intent {
+            kind: Kind::Thin,
+            skel: GenerationId(0),
+            jails: part.iter().map(|jail| jail.name.clone()).collect(),
+            guids: part.iter().map(|jail| jail.guid).collect(),
+            other: serde_json::Map::new(),
+        };
+        let property = format!("{}{batch}:{}", property::INTENT, intents.len());
+        let text = encode(&layout.jails, &property, &intent)?;
+        intents.insert(property, text);
     }
     Ok(intents)
 }
@@ -174,7 +202,7 @@ pub(super) fn note(plan: &mut Plan, jails: &[&Jail]) {
     };
     if !few.is_empty() {
         plan.note(format!(
-            "the creation of {}{more} was interrupted: what is there of it is cleared away",
+            "{}{more}: what an interrupted command left is cleared away",
             few.join(", ")
         ));
     }

@@ -84,6 +84,7 @@ pub fn begin(observed: &Observed, due: &Due, earlier: &[Doomed]) -> Result<Plan,
         plan.push(Step::Commit {
             site: inventory.site.layout.site.clone(),
             commit: Commit::Destroy {
+                intents: std::collections::BTreeMap::new(),
                 epoch: epoch.take(),
                 doomed: earlier.to_vec(),
             },

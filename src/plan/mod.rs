@@ -196,6 +196,10 @@ pub enum Commit {
         epoch: u64,
         /// What goes.
         doomed: Vec<Doomed>,
+        /// Properties of SITE/jails that name jails among it, with their text, as of `Create`: one
+        /// that is left says that the rest is to go too.
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        intents: BTreeMap<String, String>,
     },
     /// Destroys one half of a generation with its sealed snapshot.
     Prune {

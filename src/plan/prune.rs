@@ -252,12 +252,7 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
     let mut family = Family::of(inventory);
     // The newest first: what is a clone of another goes before that.
     for generation in inventory.generations.values().rev() {
-        let half_gone = |half: &&Half| half.pruned && half.snapshot.is_none();
-        if generation
-            .base
-            .as_ref()
-            .is_some_and(|half| half_gone(&half))
-        {
+        if generation.base.as_ref().is_some_and(Half::half_gone) {
             family.remove(generation.id);
             plan.steps.extend(world::reap(generation).steps);
         } else if let Some(half) = generation
@@ -290,6 +285,7 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
         plan.push(Step::Commit {
             site: inventory.site.layout.site.clone(),
             commit: Commit::Destroy {
+                intents: std::collections::BTreeMap::new(),
                 epoch: epoch.take(),
                 doomed: left,
             },
@@ -356,9 +352,12 @@ fn drop_half(
     plan.push(Step::RemoveDirectory {
         at: half.mountpoint.clone(),
     });
-    plan.push(Step::Release {
-        snapshots: vec![half.dataset.at(&generation.id.to_string())?],
-    });
+    // A killed prune has taken the hold off, and maybe the snapshot away.
+    if !half.half_gone() {
+        plan.push(Step::Release {
+            snapshots: vec![half.dataset.at(&generation.id.to_string())?],
+        });
+    }
     plan.push(Step::Commit {
         site: layout.site.clone(),
         commit: Commit::Prune {

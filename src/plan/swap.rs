@@ -136,7 +136,7 @@ pub fn untried(inventory: &Inventory, generation: &Generation) -> bool {
 }
 
 /// The swaps of a track's log, without a last one that a stopped program has noted and not done.
-fn done<'a>(inventory: &'a Inventory, name: &TrackName) -> &'a [Swap] {
+pub fn done<'a>(inventory: &'a Inventory, name: &TrackName) -> &'a [Swap] {
     let swaps = inventory.swaps.get(name).map_or(&[][..], |log| &log.swaps);
     let current = inventory.tracks.get(name).and_then(|track| track.current);
     match swaps {

@@ -407,6 +407,7 @@ pub fn jails(s: &Script<'_>, epoch: u64, jails: &[(&str, &str)]) -> Commit {
 
 pub fn doomed(epoch: u64, all: &[(String, u64)]) -> Commit {
     Commit::Destroy {
+        intents: std::collections::BTreeMap::new(),
         epoch,
         doomed: all
             .iter()

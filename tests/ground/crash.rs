@@ -171,13 +171,8 @@ impl Scenario<'_> {
         for broken in ledger.always(m) {
             complain(format!("at once: {broken}"));
         }
-        // Of a destroy that was cut the rest must be named: the same command finds some gone.
-        let gone = matches!(when, When::Within(_)) && at.contains("(commit destroy");
         let crashed = m.save();
         let same = |m: &SimMachine| -> Option<String> {
-            if gone {
-                return None;
-            }
             let now = without_runtime(Dump::of(m), blow);
             let differences: Vec<String> = wanted
                 .iter()

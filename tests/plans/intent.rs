@@ -45,7 +45,7 @@ const CLEARED: [&str; 6] = [
     "epoch 6: ezz:intent:3:0 of tank/ezz/jails to nothing",
 ];
 
-const NOTE: &str = "the creation of x, y was interrupted: what is there of it is cleared away";
+const NOTE: &str = "x, y: what an interrupted command left is cleared away";
 
 #[test]
 fn an_intent_then_clones_then_one_commit() {
@@ -272,7 +272,7 @@ fn it_is_no_jail_to_other_verbs() {
         run::restart(&site.0, &names(&["x"])),
     ] {
         let refused = refused.expect_err("no plan").to_string();
-        assert_eq!(refused, "the creation of x was interrupted");
+        assert_eq!(refused, "the creation or deletion of x was interrupted");
     }
     // What is in its directory is not hidden by a mount of the next one.
     let occupied = site.directory("x", Directory::Occupied);

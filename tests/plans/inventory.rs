@@ -69,6 +69,7 @@ pub fn site() -> Built {
             rollouts: BTreeMap::new(),
             generations: BTreeMap::new(),
             intents: BTreeMap::new(),
+            deleting: Default::default(),
             debris: BTreeMap::new(),
             jails: BTreeMap::new(),
             scope: None,
@@ -225,6 +226,7 @@ impl Built {
     /// An intent for thin jails of generation 1 that was never committed.
     pub fn intent(mut self, property: &str, jails: &[&str]) -> Self {
         let intent = Intent {
+            guids: Vec::new(),
             kind: Kind::Thin,
             skel: GenerationId(1),
             jails: names(jails),
@@ -240,6 +242,7 @@ impl Built {
         let mut built = self.stranger(name);
         let jail = built.0.inventory.jails.remove(&jail_name(name));
         let mut debris = Debris {
+            deleted: false,
             jail: jail.expect("it was added"),
             intent: intent.to_owned(),
             below: Vec::new(),

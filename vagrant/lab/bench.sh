@@ -61,3 +61,39 @@ for count in 1 10 100 1000; do
     printf '%6s %18s %16s %14s %16s %18s\n' "$count" "${loop:--}" "$floor" "$create" \
         "$(ratio "$loop" "$create")" "$(ratio "$create" "$floor")"
 done
+
+# Worlds: a swap and the way back cost the same however many jails there are; a generation that nothing
+# has changed costs its skeleton and its manifest; a manifest is hashed as fast as sha256sum does it.
+printf '\nworlds, medians of %s rounds\n\n' "$rounds"
+"$binary" update --quiet --stage-only --on-host --run true
+base=tank/ezz/basejail
+bytes() { zfs get -Hpo value "$1" "$2"; }
+at=$(bytes mountpoint "$base/2")
+manifest=$(stat -c %s "$at/.ezz/manifest.mtree.zst")
+spent=$(($(bytes used "$base/2") + $(bytes used tank/ezz/newjail/2)))
+most=$(($(bytes used tank/ezz/newjail/2) + manifest + $(bytes referenced "$base/1") / 100))
+printf '%-58s %s of %s KiB\n' 'staging an unchanged world (skeleton, manifest, 1 % of base)' \
+    $((spent / 1024)) $((most / 1024))
+hash_all() { (cd "$at" && find . -xdev -type f -not -path './.ezz/*' -print0 | xargs -0 -P "$(nproc)" -n 200 sha256sum); }
+verify() { "$binary" worlds verify --quiet 2; }
+for round in $(seq "$rounds"); do
+    times[sha256sum]+="$(took hash_all) "
+    times[verify]+="$(took verify) "
+done
+printf '%-58s %s (goal: at least 0.7)\n' 'sha256sum of all files / reading it all against its manifest' \
+    "$(ratio "$(middle sha256sum)" "$(middle verify)")"
+for count in 10 2000; do
+    for first in $(seq 1 1000 "$count"); do
+        last=$((first + 999 < count ? first + 999 : count))
+        "$binary" create --quiet "k{$first..$last}"
+    done
+    for round in $(seq "$rounds"); do
+        times[swap-$count]+="$(took "$binary" update --quiet --swap 2) "
+        times[back-$count]+="$(took "$binary" rollback --quiet) "
+    done
+    "$binary" delete --quiet --yes $(seq -f 'k%g' 1 "$count")
+done
+for verb in swap back; do
+    printf '%-58s %s / %s ms = %s (goal: at most 1.5)\n' "$verb with 2000 jails / with 10" \
+        "$(middle "$verb-2000")" "$(middle "$verb-10")" "$(ratio "$(middle "$verb-2000")" "$(middle "$verb-10")")"
+done

@@ -31,9 +31,15 @@ for i, d in ipairs(a.ds) do
   end
   gone[d] = true
 end
--- The epoch first: it can be undone as long as nothing is destroyed.
+-- The epoch first: it can be undone as long as nothing is destroyed. So can the intents, which say if a
+-- signal stops the program that the rest is to go too; without the first of them they say nothing.
 r = raise()
 if r then return r end
+local J, ip = S .. "/jails", a.ip or {}
+for i = #ip, 1, -1 do
+  r = put(J, ip[i], a.iv[i])
+  if r then return r end
+end
 for i, d in ipairs(a.ds) do
   local e = zfs.sync.destroy(d)
   if e ~= 0 then
@@ -41,4 +47,5 @@ for i, d in ipairs(a.ds) do
     return {status = "failed", why = "destroy", ds = d, errno = e, done = i - 1, epoch = E}
   end
 end
+for _, p in ipairs(ip) do zfs.sync.inherit(J, p) end
 return ok()

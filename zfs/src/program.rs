@@ -148,6 +148,10 @@ pub struct Destroy {
     pub epoch: u64,
     /// What goes.
     pub datasets: Vec<Doomed>,
+    /// Properties of `SITE/jails` that name what goes, with their text: set before the first destroy,
+    /// the first of them last, and removed after the last one. One that is left tells that the
+    /// program was stopped.
+    pub intents: BTreeMap<String, String>,
 }
 
 /// One dataset of [`Destroy`].
@@ -362,6 +366,11 @@ impl Destroy {
         let mut args = common(&self.site, self.epoch);
         args.insert("ds".into(), Value::StrArray(names));
         args.insert("guids".into(), Value::IntArray(guids));
+        if !self.intents.is_empty() {
+            let (properties, texts) = self.intents.clone().into_iter().unzip();
+            args.insert("ip".into(), Value::StrArray(properties));
+            args.insert("iv".into(), Value::StrArray(texts));
+        }
         args
     }
 }
@@ -472,6 +481,7 @@ mod tests {
             site: "tank".into(),
             epoch: 1,
             datasets: vec![doomed],
+            intents: BTreeMap::new(),
         };
         assert_eq!(
             destroy.args().get("guids"),

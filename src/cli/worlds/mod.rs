@@ -14,6 +14,7 @@ use super::{CliError, Context, DryRun, verify};
 use crate::model::{Base, Generation, Half, JailState};
 use crate::name::{GenerationId, TrackName};
 use crate::plan::Observed;
+use crate::plan::prune::{Request, kept};
 use crate::plan::world::repair;
 use crate::report::{Exit, bytes};
 use crate::session::{Scope, Session};
@@ -32,7 +33,7 @@ pub enum Worlds {
 /// List generations
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz worlds list\n\nJSON: one {\"generation\", \"label\", \"profile\", \"os\", \"arch\", \"sealed\", \"tracks\", \"following\", \"pinned\", \"running\", \"size\", \"source\", \"manifest\"} a generation"
+    after_help = "Example:\n  ezz worlds list\n\nJSON: one {\"generation\", \"label\", \"profile\", \"os\", \"arch\", \"sealed\", \"tracks\", \"following\", \"pinned\", \"running\", \"size\", \"delta\", \"parent\", \"rejected\", \"kept_by\", \"source\", \"manifest\"} a generation; delta is the bytes of its base that no other one has, kept_by what `worlds prune` would keep its base for"
 )]
 pub struct List {}
 
@@ -79,6 +80,10 @@ struct Line {
     pinned: usize,
     running: usize,
     size: u64,
+    delta: u64,
+    parent: Option<GenerationId>,
+    rejected: Option<String>,
+    kept_by: Vec<String>,
     source: Option<String>,
     manifest: Option<String>,
 }
@@ -136,6 +141,7 @@ fn lines(observed: &Observed) -> BTreeMap<GenerationId, Line> {
             .filter_map(|jail| jail.config.as_ref().ok());
         configs.filter(|config| wanted(&config.base)).count()
     };
+    let kept = kept(observed, &Request::default());
     let one = |generation: &Generation| {
         let id = generation.id;
         let tracks: Vec<TrackName> = inventory
@@ -157,6 +163,12 @@ fn lines(observed: &Observed) -> BTreeMap<GenerationId, Line> {
             pinned: count(&|base| *base == Base::Pin(id)),
             running: running.iter().filter(|found| **found == Some(id)).count(),
             size: size(&generation.base) + size(&generation.skeleton),
+            delta: generation.base.as_ref().map_or(0, |half| half.used),
+            parent: world.and_then(|world| world.parent),
+            rejected: generation.rejected.as_ref().map(|found| found.why.clone()),
+            kept_by: kept.get(&id).map_or_else(Vec::new, |kept| {
+                kept.base.iter().map(ToString::to_string).collect()
+            }),
             source: world.and_then(|world| world.source.clone()),
             manifest: generation.seal().map(|seal| seal.manifest.clone()),
             tracks,
@@ -177,7 +189,9 @@ fn list(context: &Context<'_>, observed: &Observed) -> Result<Exit, CliError> {
         let tracks: Vec<&str> = line.tracks.iter().map(TrackName::as_str).collect();
         rows.push(vec![
             observed.inventory.generations[&line.generation].display(),
-            if line.sealed.is_some() {
+            if line.rejected.is_some() {
+                "rejected"
+            } else if line.sealed.is_some() {
                 "sealed"
             } else if observed.inventory.generations[&line.generation].staged() {
                 "staged"
@@ -194,6 +208,7 @@ fn list(context: &Context<'_>, observed: &Observed) -> Result<Exit, CliError> {
             line.pinned.to_string(),
             line.running.to_string(),
             bytes(line.size),
+            bytes(line.delta),
             text(line.arch.as_ref()),
         ]);
     }
@@ -205,6 +220,7 @@ fn list(context: &Context<'_>, observed: &Observed) -> Result<Exit, CliError> {
         "PIN",
         "RUN",
         "SIZE",
+        "DELTA",
         "ARCH",
     ];
     context.report.table(&head, rows);
@@ -234,6 +250,21 @@ fn show(context: &Context<'_>, line: &Line, generation: &Generation) {
         ("following", line.following.to_string()),
         ("pinned", line.pinned.to_string()),
         ("running", line.running.to_string()),
+        (
+            "parent",
+            line.parent
+                .map_or_else(|| "-".to_owned(), |id| id.to_string()),
+        ),
+        ("delta", bytes(line.delta)),
+        (
+            "kept by",
+            if line.kept_by.is_empty() {
+                "nothing: `ezz worlds prune` takes it".to_owned()
+            } else {
+                line.kept_by.join("; ")
+            },
+        ),
+        ("rejected", text(&line.rejected)),
     ];
     for (name, half) in [
         ("base", &generation.base),

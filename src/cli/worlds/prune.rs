@@ -168,9 +168,20 @@ fn cloned(session: &Session, inventory: &Inventory) -> Result<BTreeSet<String>, 
         types: &["snapshot"],
         properties: &["clones", "guid"],
     })?;
+    // What a killed prune left of a base goes before it.
+    let goes = |clone: &str| {
+        let mut bases = inventory
+            .generations
+            .values()
+            .filter_map(|g| g.base.as_ref());
+        bases.any(|half| half.half_gone() && half.dataset.as_str() == clone)
+    };
     let has = |row: &Row| {
-        let clones = row.0.get("clones");
-        clones.is_some_and(|clones| !clones.value.is_empty() && clones.value != "-")
+        let clones = row.0.get("clones").map_or("", |clones| &clones.value);
+        let mut clones = clones
+            .split(',')
+            .filter(|clone| !clone.is_empty() && *clone != "-");
+        clones.any(|clone| !goes(clone))
     };
     let rows = rows.into_iter().filter(|(_, row)| has(row));
     Ok(rows.map(|(name, _)| name).collect())

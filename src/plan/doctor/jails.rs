@@ -62,7 +62,7 @@ fn uncommitted(
 ) {
     let finding = |object: String, what: String| {
         Finding::new(What::Uncommitted, Severity::Debris, object, what)
-            .made_by("a create that was killed")
+            .made_by("a create or delete that was killed")
     };
     let mut tell = |finding: Finding| match derived_only {
         true => found.add(finding),
@@ -71,7 +71,11 @@ fn uncommitted(
     let mut kept = Vec::new();
     for (name, debris) in &inventory.debris {
         let object = format!("jail {name}");
-        let what = "its creation was interrupted, and it is no jail";
+        let what = if debris.deleted {
+            "its deletion was interrupted, and it is no jail"
+        } else {
+            "its creation was interrupted, and it is no jail"
+        };
         if debris.below.is_empty() {
             tell(finding(object, what.to_owned()));
         } else {

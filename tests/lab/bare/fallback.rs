@@ -63,14 +63,15 @@ fn an_interrupted_create_is_shown_and_cleared_by_the_next() {
     let shown = ezz(&["show", "x", "--json"]).ok().json();
     assert_eq!(shown[0]["state"], "unfinished");
     ezz(&["show", "z"]).refused(1, "there is no jail z");
-    let told = ezz(&["start", "x"]).refused(1, "the creation of x was interrupted");
+    let told = ezz(&["start", "x"]).refused(1, "the creation or deletion of x was interrupted");
     assert!(
         told.stderr.contains("`ezz create x` makes it again"),
         "{told:#?}"
     );
     let told = ezz(&["create", "other"]).ok();
     assert!(
-        told.stderr.contains("creation of x, y was interrupted"),
+        told.stderr
+            .contains("x, y: what an interrupted command left"),
         "{told:#?}"
     );
     cleared();

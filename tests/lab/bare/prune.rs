@@ -90,6 +90,10 @@ fn a_line_of_updates_is_cut_down_to_what_is_needed() {
         "{tree}"
     );
     assert!(tree.contains("[main]"), "{tree}");
+    let listed = ezz(&["worlds", "list", "--json"]).ok().json();
+    assert_eq!(listed[1]["kept_by"].to_string(), "[]");
+    assert_eq!(listed[3]["parent"], 3);
+    assert!(listed[3]["delta"].as_u64() < Some(200_000), "{listed:#?}");
     // What runs keeps its base, though it is not due.
     let before = everything();
     let planned = ezz(&["worlds", "prune", "--dry-run"]).ok();

@@ -112,6 +112,9 @@ fn a_swap_is_one_commit_and_twice_returns() {
             r#"1>2 "rollback" "root""#
         ]
     );
+    let told = ezz(&["track", "log", "--json"]).ok().json();
+    assert_eq!((told.len(), &told[0]["why"]), (3, &"for a test".into()));
+    ezz(&["track", "log", "none"]).refused(1, "there is no track none");
     // The log does not grow for ever.
     for _ in 0..20 {
         ezz(&["rollback"]).ok();

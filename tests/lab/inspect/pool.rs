@@ -424,6 +424,13 @@ fn jails(rows: &Rows, seen: &mut Seen, found: &mut Found) {
     }
 }
 
+/// Whether a jail has the snapshot of its merge to a generation.
+fn was_merged(rows: &Rows, jail: &str, n: u32) -> bool {
+    let (begin, end) = (format!("{jail}@ezz-merge-"), format!("-{n}"));
+    let mut snapshots = rows.snapshots.keys();
+    snapshots.any(|name| name.starts_with(&begin) && name.ends_with(&end))
+}
+
 /// The `ezz:jail` of a jail, against the generations, the tracks and its origin.
 fn jail(rows: &Rows, seen: &Seen, dataset: &str, row: &Row, config: &Value) -> Result<(), String> {
     let skel = config.get("skel").ok_or("it names no skel")?;
@@ -445,11 +452,12 @@ fn jail(rows: &Rows, seen: &Seen, dataset: &str, row: &Row, config: &Value) -> R
     let is = text(row, "origin");
     // A thin one that was merged is a clone of an earlier skeleton; what a thick one is a clone of may
     // have been taken over by a later base.
+    let jail = dataset;
     let other = is
         .strip_prefix(&format!("{}/{half}/", rows.site))
         .and_then(|rest| rest.split_once('@'))
         .is_some_and(|(dataset, snapshot)| match half {
-            "newjail" => dataset == snapshot && number(dataset).is_some_and(|k| k < n),
+            "newjail" => dataset == snapshot && was_merged(rows, jail, n),
             _ => number(dataset).is_some_and(|k| k > n) && snapshot == n.to_string(),
         });
     if is != origin && !other && !is.is_empty() && is != "-" {

@@ -50,6 +50,12 @@ fn json_has_the_documented_fields() {
     as_documented(&["track", "list"], &[]);
     as_documented(&["worlds", "list"], &[]);
     as_documented(&["worlds", "verify"], &["--quick"]);
+    as_documented(&["worlds", "diff"], &["1", "2"]);
+    as_documented(&["worlds", "tree"], &[]);
+    as_documented(&["rollback"], &["--to", "2"]);
+    as_documented(&["track", "log"], &[]);
+    ezz(&["rollback"]).ok();
+    as_documented(&["worlds", "prune"], &[]);
     let shown = ezz(&["worlds", "show", "1", "--json"]).ok().json();
     assert_eq!(fields(&shown), documented(&["worlds", "list"]));
 
@@ -140,6 +146,16 @@ fn a_dry_run_of_every_verb_names_its_steps_and_changes_nothing() {
             &["track", "create", "x", "--generation", "1"],
             "ezz:track:x of tank/ezz/basejail",
         ),
+        (
+            &["update", "--from", "/tmp/small.tar"],
+            "take the generation number 2",
+        ),
+        (
+            &["update", "--swap", "1"],
+            "link the track main to generation 1",
+        ),
+        (&["converge"], "nothing to do"),
+        (&["worlds", "prune"], "nothing can go"),
         (
             &["doctor", "--repair"],
             "mount tank/ezz/jails/b at /srv/jails/b",
@@ -247,6 +263,10 @@ const VERBS: &[&str] = &[
     "console",
     "exec",
     "delete",
+    "update",
+    "rollback",
+    "converge",
+    "merge",
     "worlds",
     "track",
     "doctor",
@@ -262,8 +282,12 @@ fn every_verb_has_a_page_an_example_and_completions() {
         "worlds-list",
         "worlds-show",
         "worlds-verify",
+        "worlds-diff",
+        "worlds-tree",
+        "worlds-prune",
         "track-list",
         "track-create",
+        "track-log",
     ];
     let pages: BTreeSet<String> = std::fs::read_dir("/tmp/man")
         .expect("it was made")

@@ -245,6 +245,7 @@ fn a_create_that_is_cut_short_leaves_debris_that_can_be_told_and_removed() {
         })
         .collect();
     let remove = Destroy {
+        intents: Default::default(),
         site: site.clone(),
         epoch: 3,
         datasets,

@@ -14,6 +14,7 @@ fn destroy(site: &str, epoch: u64, names: &[&str]) -> Destroy {
         })
         .collect();
     Destroy {
+        intents: Default::default(),
         site: site.into(),
         epoch,
         datasets,
@@ -199,6 +200,7 @@ fn a_destroy_that_is_cut_short_has_raised_the_epoch_and_goes_on() {
             .collect()
     };
     let plan = |epoch| Destroy {
+        intents: Default::default(),
         site: site.clone(),
         epoch,
         datasets: doomed(),
