@@ -89,7 +89,7 @@ lab-soak: ## CUTS power cuts (300) on each series of OpenZFS, kills at each step
 	@vagrant/setup lab
 	@mkdir -p $(SOAKED)
 	@EZZ_SOAK="$(SOAKED)" EZZ_CUT_SEED=1 EZZ_CUTS=$$((($(CUTS) + 13) / 14)) EZZ_KILL_EVERY=1 EZZ_ROUNDS=11 EZZ_RACE=60 EZZ_LAB_TIMEOUT=1800 \
-		vagrant/lab/suite '$(LAB_SERIES)' $(BUILT) -E 'binary(lab) & test(/^outside::(cut|world)::|::kills::|::hostile::/)' $(T) || \
+		vagrant/lab/suite '$(LAB_SERIES)' $(BUILT) -E 'binary(lab) & test(/^outside::(cut|world|moved)::|::kills::|::hostile::/)' $(T) || \
 		echo 'lab-soak: not all has passed'
 	@vagrant/lab/soak-report "$(SOAKED)"
 

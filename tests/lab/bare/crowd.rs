@@ -71,9 +71,11 @@ fn epochs_are_consecutive(history: &History) {
     assert_eq!(history.epochs, expected);
 }
 
-/// For each jail what was said fits what happened: clones and destroys in turn, as many as said.
+/// For each jail what was said fits what happened: clones and destroys in turn, as many as said. A
+/// kernel whose programs cannot clone makes clones before their commit: where locks do not work,
+/// `again`, that may come too late, and they are destroyed and made again.
 #[track_caller]
-fn nothing_was_lost(entries: &[Entry], history: &History) {
+fn nothing_was_lost(entries: &[Entry], history: &History, again: bool) {
     let said = |verb: &str, name: &str| {
         entries
             .iter()
@@ -95,12 +97,11 @@ fn nothing_was_lost(entries: &[Entry], history: &History) {
             assert_eq!(*event, expected, "{name}: {events:?}");
         }
         let clones = events.iter().filter(|event| **event == "clone").count();
-        assert_eq!(said("create", name), clones, "creates of {name}");
-        assert_eq!(
-            said("delete", name),
-            events.len() - clones,
-            "deletes of {name}"
-        );
+        let (created, deleted) = (said("create", name), said("delete", name));
+        let destroys = events.len() - clones;
+        let made_again = if again { clones - created } else { 0 };
+        assert_eq!(created + made_again, clones, "creates of {name}");
+        assert_eq!(deleted + made_again, destroys, "deletes of {name}");
         let there = exists(&format!("tank/ezz/jails/{name}"));
         assert_eq!(there, events.len() % 2 == 1, "{name}");
     }
@@ -176,7 +177,7 @@ fn sixteen_that_do_everything_at_once_lose_nothing() {
     }
     let history = history();
     epochs_are_consecutive(&history);
-    nothing_was_lost(&entries, &history);
+    nothing_was_lost(&entries, &history, false);
     let installed = counts.get(&("install", 0)).copied().unwrap_or(0) + 1;
     let generations = ezz(&["worlds", "list", "--json"]).ok().json();
     assert_eq!(generations.len(), installed);
@@ -244,7 +245,7 @@ fn without_locks_the_epoch_keeps_them_apart() {
     }
     let history = history();
     epochs_are_consecutive(&history);
-    nothing_was_lost(&entries, &history);
+    nothing_was_lost(&entries, &history, !sync_clone());
     let ran = history.programs - before.programs;
     let conflicts = ran - (history.epochs.len() - before.epochs.len());
     eprintln!("{} commands, {conflicts} conflicts", entries.len());

@@ -10,7 +10,7 @@ use crate::support::*;
 const SEED: &str = "1";
 
 /// A kill costs seconds: `make lab-soak` does them before each step.
-const EVERY: &str = "6";
+const EVERY: &str = "8";
 
 /// Plays a scenario in this guest.
 #[track_caller]

@@ -530,7 +530,7 @@ fn a_roll_out_is_gone_on_with_or_back_from_wherever_it_was_killed() {
     let begin = "update --swap 2 --restart --canary a --batch 1";
     let under_way = || source("tank/ezz/basejail", "ezz:rollout:main") == "local";
     let mut phases = std::collections::BTreeSet::new();
-    for step in (1..200).step_by(17) {
+    for step in (1..200).step_by(23) {
         let ended = sh(&format!("EZZ_DIE_BEFORE_STEP={step} {EZZ} {begin}"));
         if ended.code == 0 {
             break;

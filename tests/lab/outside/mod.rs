@@ -44,6 +44,9 @@ scenarios! {
         rollback: "rollback",
         prune: "prune",
         merge: "merge",
+    }
+    // The same with jails that run: each costs ten seconds.
+    moved, MOVED, 1 {
         rollout: "rollout",
         rollout_back: "rollout-back",
     }
@@ -51,5 +54,5 @@ scenarios! {
 
 #[test]
 fn every_scenario_has_a_test() {
-    assert_eq!(harness::scenarios(), [CUT, WORLD].concat());
+    assert_eq!(harness::scenarios(), [CUT, WORLD, MOVED].concat());
 }

@@ -15,10 +15,10 @@ fn stop_at_each_step() {
 #[test]
 fn rollout_at_each_step() {
     // It has two hundred steps, and each judgement takes seconds.
-    play_every("47", &["steps", "rollout"]);
+    play_every("97", &["steps", "rollout"]);
 }
 
 #[test]
 fn a_rollout_that_fails_at_each_step() {
-    play_every("67", &["steps", "rollout-back"]);
+    play_every("97", &["steps", "rollout-back"]);
 }
