@@ -3,7 +3,7 @@
 //! Scoped: the site, its generations, and the jails that are asked for; all jails only where a
 //! verb needs them. Rows of skeleton snapshots are never read, they take seconds where there are
 //! thousands of clones. Nothing is changed and nothing decided here; what does not make sense is
-//! kept as an error in its place, so that one broken jail does not hide the others.
+//! kept as an error in its place, so that one broken jail does not hide the others. Longer than other files: each kind of row has its function here.
 
 mod intents;
 

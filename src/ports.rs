@@ -1,16 +1,16 @@
 //! What the domain needs from the outside: a ZFS and a host. Two small traits, so that the same
-//! plans run on a real pool and on a simulator.
+//! plans run on a real pool and on a simulator. Longer than other files: the traits, what they are given and
+//! their errors are one vocabulary, which both implementations read as a whole.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 use thiserror::Error;
 
-use crate::exec::Watched;
+use crate::exec::{Exec, Watched, code, find};
 use crate::model::{Changed, JailConfig, JailState, World};
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
 use crate::plan::doctor::Mount;
@@ -111,15 +111,24 @@ impl fmt::Debug for WorldRequest<'_> {
     }
 }
 
+impl WorldRequest<'_> {
+    /// The command as it runs on the host itself; none if there is no command.
+    pub fn on_host(&self) -> Option<Exec> {
+        let (first, rest) = self.command.split_first()?;
+        let mut exec = Exec::at(&find(first).unwrap_or_else(|_| first.into())).args(rest);
+        for variable in self.environment {
+            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+            exec = exec.env(name, value);
+        }
+        Some(exec.env("EZZ_ROOT", self.root))
+    }
+}
+
 impl WorldRun {
     /// From how its process ended.
     pub fn new(ended: &Watched, log: PathBuf) -> Self {
         WorldRun {
-            code: ended.status.map(|status| {
-                status
-                    .code()
-                    .unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
-            }),
+            code: ended.status.map(code),
             said: one_line(&ended.said),
             log,
         }

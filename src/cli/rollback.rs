@@ -4,10 +4,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::converge::{Pace, batches, late};
-use super::{CliError, Context, DryRun, verify};
+use super::{CliError, Context, DryRun, commits, verify};
 use crate::model::Generation;
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::Step;
 use crate::plan::swap::{Request, To, swap, target};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
@@ -86,8 +85,7 @@ pub(super) fn swap_checked(
     if session.dry_run {
         return Ok(());
     }
-    let commit = |step: &Step| matches!(step, Step::Commit { .. });
-    let did = if outcome.plan.steps.iter().any(commit) {
+    let did = if commits(&outcome.plan) > 0 {
         "swapped"
     } else {
         "already"

@@ -3,10 +3,10 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{CliError, Context, DryRun};
+use super::{CliError, Context, DryRun, commits};
 use crate::model::{Base, Inventory, Phase};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::{Step, site, swap};
+use crate::plan::{site, swap};
 use crate::report::Exit;
 use crate::session::Scope;
 
@@ -151,8 +151,7 @@ fn create(context: &Context<'_>, args: &Create) -> Result<Exit, CliError> {
         )?)
     })?;
     if !session.dry_run {
-        let commit = |step: &Step| matches!(step, Step::Commit { .. });
-        let did = if outcome.plan.steps.iter().any(commit) {
+        let did = if commits(&outcome.plan) > 0 {
             "created"
         } else {
             "already"

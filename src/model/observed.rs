@@ -77,7 +77,8 @@ impl Generation {
     /// and neither is a skeleton alone: bases are made first, and go last. What a killed prune left of
     /// a base is as good as that.
     pub fn staged(&self) -> bool {
-        let bare = |half: &Half| half.snapshot.is_none() && (half.pruned || self.world.is_none());
+        let bare =
+            |half: &Half| half.half_gone() || half.snapshot.is_none() && self.world.is_none();
         self.base.as_ref().is_some_and(bare)
     }
 

@@ -7,8 +7,8 @@ use crate::model::{
 };
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{
-    Commit, Directory, Epoch, Expect, MountAs, NewJail, Observed, Plan, PlanError, Set, Step,
-    delete, intent, writable,
+    Commit, Directory, Epoch, MountAs, NewJail, Observed, Plan, PlanError, Step, delete, intent,
+    site, writable,
 };
 
 /// Most jails in one program (design.md §5).
@@ -282,12 +282,7 @@ pub fn finish(
                 todo: Vec::new(),
                 ..config.clone()
             };
-            sets.push(Set {
-                dataset: dataset.to_string(),
-                property: property::JAIL.to_owned(),
-                expect: Expect::Value(encode(&dataset, property::JAIL, config)?),
-                value: Some(encode(&dataset, property::JAIL, &ready)?),
-            });
+            sets.push(site::set_jail(&dataset, config, &ready)?);
         }
     }
     if !sets.is_empty() {

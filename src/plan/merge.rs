@@ -7,7 +7,8 @@
 use crate::model::{Inventory, Jail, JailConfig, Kind, MERGE_SNAPSHOT, Merging, encode, property};
 use crate::name::{GenerationId, JailName, NameError, SnapshotName};
 use crate::plan::{
-    Commit, Doomed, Epoch, Expect, MountAs, Observed, Plan, PlanError, Set, Step, run, writable,
+    Commit, Doomed, Epoch, Expect, MountAs, Observed, Plan, PlanError, Set, Step, run, site,
+    writable,
 };
 
 /// A jail whose files are those of another generation than it is due to run on.
@@ -152,12 +153,7 @@ pub fn finish(inventory: &Inventory, due: &Due) -> Result<Plan, PlanError> {
         ..config.clone()
     };
     let sets = vec![
-        Set {
-            dataset: jail.dataset.to_string(),
-            property: property::JAIL.to_owned(),
-            expect: Expect::Value(encode(&jail.dataset, property::JAIL, config)?),
-            value: Some(encode(&jail.dataset, property::JAIL, &changed)?),
-        },
+        site::set_jail(&jail.dataset, config, &changed)?,
         unmark(jail),
     ];
     let mut plan = Plan::default();

@@ -6,6 +6,7 @@
 
 use crate::model::{Base, Inventory, Kind, Phase, Rollout, Track, encode, property};
 use crate::name::{GenerationId, JailName, TrackName};
+use crate::plan::site;
 use crate::plan::swap::{self, Request, To};
 use crate::plan::{Expect, Plan, PlanError, Set, Step, run, world, writable};
 
@@ -219,10 +220,5 @@ fn base(inventory: &Inventory, name: &JailName, new: &Base) -> Result<Set, PlanE
     let config = run::config(inventory, name)?;
     let mut changed = config.clone();
     changed.base = new.clone();
-    Ok(Set {
-        dataset: jail.dataset.to_string(),
-        property: property::JAIL.to_owned(),
-        expect: Expect::Value(encode(&jail.dataset, property::JAIL, config)?),
-        value: Some(encode(&jail.dataset, property::JAIL, &changed)?),
-    })
+    site::set_jail(&jail.dataset, config, &changed)
 }

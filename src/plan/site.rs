@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::model::{Inventory, Layout, Track, encode, property};
+use crate::model::{Inventory, JailConfig, Layout, Track, encode, property};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 use crate::plan::{Commit, Expect, MountAs, Plan, PlanError, Set, Step, writable};
 
@@ -195,6 +195,23 @@ pub fn set_track(inventory: &Inventory, name: &TrackName, track: &Track) -> Resu
         property,
         expect,
         value,
+    })
+}
+
+/// The compare-and-set of a jail's `ezz:jail`.
+///
+/// # Errors
+/// [`PlanError::Model`] if it cannot be encoded.
+pub fn set_jail(
+    dataset: &DatasetName,
+    old: &JailConfig,
+    new: &JailConfig,
+) -> Result<Set, PlanError> {
+    Ok(Set {
+        dataset: dataset.to_string(),
+        property: property::JAIL.to_owned(),
+        expect: Expect::Value(encode(dataset, property::JAIL, old)?),
+        value: Some(encode(dataset, property::JAIL, new)?),
     })
 }
 

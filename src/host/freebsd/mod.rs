@@ -17,12 +17,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::exec::{self, Exec, ExecError};
+use crate::exec::{self, Exec, ExecError, code};
 use crate::model::{Changed, JailState};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
@@ -269,7 +267,7 @@ impl Host for FreeBsd {
     }
     /// On the host alone: a jail for it is not built yet.
     fn run_in_world(&self, request: &WorldRequest<'_>) -> Result<WorldRun, HostError> {
-        let Some((first, rest)) = request.command.split_first().filter(|_| request.on_host) else {
+        let Some(exec) = request.on_host().filter(|_| request.on_host) else {
             return Err(HostError::Missing {
                 what: "a jail for commands that change a world".to_owned(),
                 hint: "--on-host runs the command on this host, with EZZ_ROOT as the world"
@@ -285,24 +283,16 @@ impl Host for FreeBsd {
             path: log.clone(),
             source,
         })?;
-        let mut exec = Exec::at(&exec::find(first).unwrap_or_else(|_| first.into())).args(rest);
-        for variable in request.environment {
-            let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
-            exec = exec.env(name, value);
-        }
         let watch = exec::Watch {
             limit: request.limit,
             stop: request.stop,
             log: Some(file),
         };
-        let ended = exec
-            .env("EZZ_ROOT", request.root)
-            .watched(watch)
-            .map_err(|source| HostError::Program {
-                action: "change",
-                jail: format!("generation {}", request.generation),
-                source,
-            })?;
+        let ended = exec.watched(watch).map_err(|source| HostError::Program {
+            action: "change",
+            jail: format!("generation {}", request.generation),
+            source,
+        })?;
         Ok(WorldRun::new(&ended, log))
     }
 
@@ -318,12 +308,6 @@ fn world_log(places: &Places, site: &str, generation: GenerationId) -> PathBuf {
         .log
         .join(site)
         .join(format!("stage-{generation}.log"))
-}
-
-fn code(status: ExitStatus) -> i32 {
-    status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 /// Both results in one.

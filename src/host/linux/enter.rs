@@ -9,7 +9,6 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
@@ -27,7 +26,7 @@ use super::paths::Paths;
 use super::relay::Console;
 use super::users::{Account, lookup};
 use super::{file, program, runtime, state};
-use crate::exec::{Exec, ExecError, Watch, Watched};
+use crate::exec::{Exec, ExecError, Watch, Watched, code};
 use crate::model::JailState;
 use crate::name::JailName;
 use crate::ports::{ExecRequest, HostError, JailSpec};
@@ -163,12 +162,6 @@ fn kill(pid: &Path) {
         let _ = kill_process_group(group, Signal::KILL);
     }
     let _ = kill_process(id, Signal::KILL);
-}
-
-fn code(status: ExitStatus) -> i32 {
-    status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
 }
 
 /// What it means that crun failed.

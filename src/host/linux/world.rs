@@ -10,7 +10,7 @@ use super::inside::Inside;
 use super::paths::Paths;
 use super::{cgroup, file, identity, program, runtime, start, stop};
 use crate::crash::point;
-use crate::exec::{Exec, Watch, Watched, find};
+use crate::exec::{Watch, Watched};
 use crate::model::{Base, Changed, JailConfig, Kind, Network};
 use crate::name::{GenerationId, JailName, NameError};
 use crate::ports::{HostError, JailSpec, WorldRequest, WorldRun};
@@ -88,16 +88,11 @@ fn on_host(
     watch: Watch<'_>,
 ) -> Result<Watched, HostError> {
     let program = program("run a command for", name);
-    let (first, rest) = request.command.split_first().ok_or(HostError::Command {
+    let exec = request.on_host().ok_or(HostError::Command {
         jail: name.clone(),
         why: "there is no command".to_owned(),
     })?;
-    let mut exec = Exec::at(&find(first).unwrap_or_else(|_| first.into())).args(rest);
-    for variable in request.environment {
-        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
-        exec = exec.env(name, value);
-    }
-    exec.env(ROOT, request.root).watched(watch).map_err(program)
+    exec.watched(watch).map_err(program)
 }
 
 fn contained(
