@@ -188,6 +188,24 @@ fn sixteen_that_do_everything_at_once_lose_nothing() {
     ezz(&["--wait", "0", "delete", "--yes", "c0"]).exits(i32::from(missing));
 }
 
+/// Where programs cannot clone, another may take the intent of a `create` away before its clone is
+/// made. Then nothing tells whose that is: it is left alone, and named, and the administrator
+/// destroys it, which is done here.
+#[track_caller]
+fn left_alone(entry: &Entry) {
+    let stranger = entry
+        .ended
+        .stderr
+        .contains("it has no ezz:jail of its own\nhint:");
+    let after_it = entry.verb == "delete" && entry.ended.stderr.contains("there is no jail");
+    assert_eq!(entry.ended.code, 1, "{entry:#?}");
+    assert!(stranger || after_it, "{entry:#?}");
+    let dataset = format!("tank/ezz/jails/{}", entry.name);
+    if exists(&dataset) {
+        sh(&format!("zfs destroy {dataset}")).ok();
+    }
+}
+
 /// Without locks, since somebody removes their files, the epoch alone keeps five apart.
 #[test]
 fn without_locks_the_epoch_keeps_them_apart() {
@@ -241,7 +259,11 @@ fn without_locks_the_epoch_keeps_them_apart() {
     });
     let entries = entries.into_inner().expect("nobody panicked");
     for entry in &entries {
-        assert_eq!(entry.ended.code, 0, "{entry:#?}");
+        if sync_clone() || entry.ended.code == 0 {
+            assert_eq!(entry.ended.code, 0, "{entry:#?}");
+        } else {
+            left_alone(entry);
+        }
     }
     let history = history();
     epochs_are_consecutive(&history);
