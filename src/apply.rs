@@ -386,7 +386,7 @@ pub fn spec(inventory: &Inventory, name: &JailName) -> Result<JailSpec, ApplyErr
     })?;
     let id = match config.kind {
         Kind::Thick => config.skel,
-        Kind::Thin => run::due(inventory, &config)?,
+        Kind::Thin => run::due(inventory, &config.base)?,
     };
     let generation = inventory.sealed(id).ok_or_else(|| PlanError::NoBase {
         jail: name.clone(),

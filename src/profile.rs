@@ -176,6 +176,9 @@ pub struct LabelRule {
     pub when: Option<LabelWhen>,
     /// What is joined.
     pub parts: Vec<LabelPart>,
+    /// What the patch level begins with; what is before the first of it is the release. Without it,
+    /// every label is a release of its own.
+    pub patch: Option<String>,
 }
 
 /// How a jail of this system starts.

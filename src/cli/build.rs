@@ -126,6 +126,7 @@ impl Stage {
             seal: Seal {
                 manifest: written.sha256.to_string(),
                 at: context.machine.now(),
+                release: Some(label.release),
                 other: serde_json::Map::new(),
             },
             files: written.entries,

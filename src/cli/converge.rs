@@ -3,16 +3,20 @@
 //! Batch after batch: each is restarted and asked whether it is well before the next begins, so that
 //! what fails, fails few.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::merge::tell;
+use super::merging::look;
 use super::moving::Moving;
+use super::release::{Unmergeable, Way, bring};
 use super::{CliError, Context, Did, DryRun, JailFailure, error, hints, names};
 use crate::apply;
 use crate::model::{Base, Inventory, Jail, JailState};
 use crate::name::{JailName, TrackName};
-use crate::plan::converge::{behind, converge};
+use crate::plan::converge::{behind, converge, needs_merge};
 use crate::plan::{Observed, Step};
 use crate::ports::HostError;
 use crate::report::Exit;
@@ -21,7 +25,7 @@ use crate::session::{Scope, Session};
 /// Restart jails that run an older or newer basejail than they should
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nA batch that fails ends it: the jails after it go on as they are.\n\nJSON: one {\"jail\", \"did\"} a jail: restarted, already, stopped, or left"
+    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nA batch that fails ends it: the jails after it go on as they are.\n\nA jail that comes to another release, not only to another patch level, has its own files merged while it is down, as `ezz merge` does it. One with conflicts stays on what it has, pinned; the exit code is 3 then.\n\nJSON: one {\"jail\", \"did\"} a jail: restarted, already, stopped, kept, or left; before it, if its files were merged, the object of `ezz merge`"
 )]
 pub struct Converge {
     /// Names, or ranges such as web{01..20}; without any, all that are behind
@@ -60,18 +64,39 @@ pub(super) struct Moved {
     /// They run what they should, and are well.
     pub(super) well: Vec<JailName>,
     /// They do not, and why; the last batch.
-    pub(super) failed: Vec<(JailName, String)>,
+    pub(super) failed: Vec<(JailName, Failure)>,
+    /// They are pinned to what they had, as their own files cannot be merged to another release.
+    pub(super) stayed: Vec<JailName>,
     /// They were not touched.
     pub(super) left: Vec<JailName>,
+}
+
+/// Why a jail failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It does not stop, or start, or is not well on what it should run.
+    Unwell(String),
+    /// Its own files could not be brought to another release: not the generation's fault.
+    Files(String),
+}
+
+impl Failure {
+    /// In words.
+    pub(super) fn why(&self) -> &str {
+        match self {
+            Failure::Unwell(why) | Failure::Files(why) => why,
+        }
+    }
 }
 
 impl Moved {
     /// The exit code of a command that did this and nothing else.
     pub(super) fn exit(&self) -> Exit {
-        match (self.failed.is_empty(), self.well.is_empty()) {
-            (true, _) => Exit::Done,
-            (false, false) => Exit::Partly,
-            (false, true) => Exit::Failed,
+        let failed = !self.failed.is_empty();
+        match (failed, self.stayed.is_empty(), self.well.is_empty()) {
+            (false, true, _) => Exit::Done,
+            (true, true, true) => Exit::Failed,
+            _ => Exit::Partly,
         }
     }
 }
@@ -89,14 +114,46 @@ impl Converge {
             }
         }
         if session.dry_run {
-            let scope = Scope::of(wanted.iter().cloned());
-            let id = session.inventory(&Scope::none())?.site.id;
-            let down = Moving::of(context, &id).names()?;
-            let plan = |observed: &_| Ok(converge(observed, &wanted, &down)?);
-            return Ok(context.transact(&session, "converge", &scope, plan)?.1);
+            return planned(context, &session, wanted);
         }
-        Ok(batches(context, &session, &wanted, &self.pace)?.exit())
+        let moved = batches(context, &session, &wanted, &self.pace, Unmergeable::Stays)?;
+        Ok(moved.exit())
     }
+}
+
+/// Prints what would be done, merges included.
+fn planned(
+    context: &Context<'_>,
+    session: &Session,
+    mut wanted: Vec<JailName>,
+) -> Result<Exit, CliError> {
+    let scope = Scope::of(wanted.iter().cloned());
+    let observed = session.observe(&scope)?;
+    let down = Moving::of(context, &observed.inventory.site.id).names()?;
+    let mut merged = Vec::new();
+    for name in wanted.clone() {
+        if let Some(due) = needs_merge(&observed, &name, &down)? {
+            let changes = look(context, session, &observed.inventory, &due)?;
+            if tell(context, true, &due, &changes) {
+                context
+                    .report
+                    .note(format!("{name} would stay on what it has, pinned"));
+                wanted.retain(|other| *other != name);
+            }
+            merged.push(due);
+        }
+    }
+    let plan = |observed: &Observed| {
+        let mut observed = observed.clone();
+        for due in &merged {
+            let jail = observed.inventory.jails.get_mut(&due.jail);
+            if let Some(Ok(config)) = jail.map(|jail| &mut jail.config) {
+                config.skel = due.to;
+            }
+        }
+        Ok(converge(&observed, &wanted, &down)?)
+    };
+    Ok(context.transact(session, "converge", &scope, plan)?.1)
 }
 
 /// All jails of the site that are behind, or that a restart has left down; or those of them that
@@ -130,7 +187,7 @@ pub(super) fn late(
 }
 
 /// Restarts those of the jails that are behind, and says what came of each. Ends after the first
-/// batch that fails.
+/// batch that fails. One that comes to another release has its files merged while it is down.
 ///
 /// # Errors
 /// [`CliError`]: what concerns more than single jails.
@@ -139,6 +196,7 @@ pub(super) fn batches(
     session: &Session,
     jails: &[JailName],
     pace: &Pace,
+    unmergeable: Unmergeable,
 ) -> Result<Moved, CliError> {
     let mut moved = Moved::default();
     let mut batches = jails.chunks(pace.batch as usize).peekable();
@@ -146,10 +204,10 @@ pub(super) fn batches(
         if context.machine.cancel().check().is_err() {
             moved.left.extend(batch.iter().cloned());
             moved.left.extend(batches.flatten().cloned());
-            tell(context, &moved.left, "left");
+            did(context, &moved.left, "left");
             return Err(CliError::Interrupted);
         }
-        one(context, session, batch, pace, &mut moved)?;
+        one(context, session, batch, pace, unmergeable, &mut moved)?;
         if !moved.failed.is_empty() {
             break;
         }
@@ -158,7 +216,7 @@ pub(super) fn batches(
         }
     }
     moved.left.extend(batches.flatten().cloned());
-    tell(context, &moved.left, "left");
+    did(context, &moved.left, "left");
     Ok(moved)
 }
 
@@ -167,6 +225,7 @@ fn one(
     session: &Session,
     batch: &[JailName],
     pace: &Pace,
+    unmergeable: Unmergeable,
     moved: &mut Moved,
 ) -> Result<(), CliError> {
     let scope = Scope::of(batch.iter().cloned());
@@ -176,23 +235,48 @@ fn one(
         moving.add(jail)?;
     }
     let down = moving.names()?;
+    let mut stayed = BTreeSet::new();
+    let mut unmerged = BTreeMap::new();
+    for jail in batch {
+        let Some(due) = needs_merge(&before, jail, &down)? else {
+            continue;
+        };
+        match bring(context, session, &before, &due, unmergeable)? {
+            Way::Merged => {}
+            Way::Stays => {
+                stayed.insert(jail.clone());
+            }
+            Way::Failed(why) => {
+                unmerged.insert(jail.clone(), why);
+            }
+        }
+    }
+    let rest = batch.iter().filter(|jail| !unmerged.contains_key(*jail));
+    let rest: Vec<JailName> = rest.cloned().collect();
+    moved.failed.extend(unmerged);
     let (outcome, _) = context.transact(session, "converge", &scope, |observed| {
-        Ok(converge(observed, batch, &down)?)
+        Ok(converge(observed, &rest, &down)?)
     })?;
     let after = session.observe(&scope)?;
     let starts = |jail: &JailName| {
         let mut steps = outcome.plan.steps.iter();
         steps.any(|step| matches!(step, Step::Start { jail: name } if name == jail))
     };
-    for jail in batch {
+    for jail in &rest {
         let broken = outcome.applied.failed.iter().find(|(name, _)| name == jail);
-        if let Some((_, why)) = broken {
-            moved.failed.push((jail.clone(), error::one_line(why)));
+        let broken = broken.map(|(_, why)| error::one_line(why));
+        let moved_on = || {
+            let again = needs_merge(&after, jail, &down).is_ok_and(|due| due.is_some());
+            again.then(|| "its track has gone on to another release meanwhile".to_owned())
+        };
+        if let Some(why) = broken.or_else(moved_on) {
+            moved.failed.push((jail.clone(), Failure::Unwell(why)));
             continue;
         }
         moving.remove(jail)?;
         let up = runs(&after, jail);
-        let did = match (starts(jail), up) {
+        let word = match (starts(jail), up) {
+            _ if stayed.contains(jail) => "kept",
             (true, _) => "restarted",
             (false, true) => "already",
             (false, false) => "stopped",
@@ -201,12 +285,17 @@ fn one(
             if let Err(why) = well(session, &after.inventory, jail, pace) {
                 context.report.error(&why, &hints::hints_of(&why));
                 let words = std::error::Error::source(&why).map(error::one_line);
-                moved.failed.push((jail.clone(), words.unwrap_or_default()));
+                let why = Failure::Unwell(words.unwrap_or_default());
+                moved.failed.push((jail.clone(), why));
                 continue;
             }
         }
-        tell(context, std::slice::from_ref(jail), did);
-        moved.well.push(jail.clone());
+        did(context, std::slice::from_ref(jail), word);
+        if stayed.contains(jail) {
+            moved.stayed.push(jail.clone());
+        } else {
+            moved.well.push(jail.clone());
+        }
     }
     Ok(())
 }
@@ -251,9 +340,9 @@ pub(super) fn well(
     }
 }
 
-fn tell(context: &Context<'_>, jails: &[JailName], did: &str) {
+fn did(context: &Context<'_>, jails: &[JailName], word: &str) {
     for jail in jails {
-        context.report.object(&Did { jail, did });
-        context.report.said(format!("{jail}: {did}"));
+        context.report.object(&Did { jail, did: word });
+        context.report.said(format!("{jail}: {word}"));
     }
 }

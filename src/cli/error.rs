@@ -91,6 +91,14 @@ pub enum CliError {
         /// Why not.
         source: WorldError,
     },
+    /// A jail's own files cannot be merged without losing one side.
+    #[error("{jail}: in conflict with the release: {}", some(list))]
+    Conflicts {
+        /// Which jail.
+        jail: JailName,
+        /// The files.
+        list: Vec<String>,
+    },
     /// A generation is not what was sealed.
     #[error("{generation} is not what was sealed: {}", some(list))]
     Tampered {
@@ -188,6 +196,7 @@ impl CliError {
             | CliError::World { .. }
             | CliError::Verify { .. }
             | CliError::Merge { .. }
+            | CliError::Conflicts { .. }
             | CliError::Tampered { .. }
             | CliError::Secrets { .. }
             | CliError::Damaged { .. }

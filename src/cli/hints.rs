@@ -60,6 +60,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             CliError::World { .. }
             | CliError::Verify { .. }
             | CliError::Merge { .. }
+            | CliError::Conflicts { .. }
             | CliError::Jail { .. }
             | CliError::Write { .. }
             | CliError::Interrupted => None,

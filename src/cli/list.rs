@@ -146,7 +146,7 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
                 line.generation = Some(config.skel);
                 line.due = Some(config.skel);
             } else {
-                line.due = run::due(&observed.inventory, config).ok();
+                line.due = run::due(&observed.inventory, &config.base).ok();
             }
             if !config.todo.is_empty() {
                 line.state = "unfinished";

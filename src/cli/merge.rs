@@ -3,19 +3,13 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::doctor::facts::left_by_readers;
-use super::progress::Shown;
-use super::{CliError, Context, DryRun, build, error, names, uid};
-use crate::apply;
-use crate::crash;
-use crate::model::{Inventory, MERGE_SNAPSHOT};
-use crate::name::{GenerationId, JailName};
-use crate::plan::merge::{Due, begin, due, finish, undo};
-use crate::plan::{Doomed, MountAs, Plan, PlanError, Step};
-use crate::ports::{PortError, Query, Zfs};
+use super::merging::{Conflicts, merge};
+use super::{CliError, Context, DryRun, names};
+use crate::name::{GenerationId, JailName, TrackName};
+use crate::plan::merge::{Due, due_now};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
-use crate::world::merge::{BESIDE, Change, What, carry_out, examine};
+use crate::world::merge::{BESIDE, Change, What};
 
 /// Bring the own files of stopped jails to the generation that they start on
 #[derive(Debug, Args)]
@@ -26,6 +20,9 @@ pub struct Merge {
     /// Names, or ranges such as web{01..20}; without any, all stopped jails that need it
     #[arg(value_name = "NAME")]
     names: Vec<String>,
+    /// Bring them to what this track has, and let them follow it from then on
+    #[arg(long, value_name = "TRACK", requires = "names")]
+    follow: Option<TrackName>,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -48,7 +45,7 @@ impl Merge {
         let mut wanted = names(&self.names)?;
         if self.names.is_empty() {
             let observed = session.observe(&Scope::all())?;
-            let needs = |name: &&JailName| matches!(due(&observed, name), Ok(Some(_)));
+            let needs = |name: &&JailName| matches!(due_now(&observed, name, None), Ok(Some(_)));
             wanted = observed
                 .inventory
                 .jails
@@ -63,209 +60,41 @@ impl Merge {
         // All are looked at before any is touched.
         let observed = session.observe(&Scope::of(wanted.iter().cloned()))?;
         for name in &wanted {
-            due(&observed, name)?;
+            due_now(&observed, name, self.follow.as_ref())?;
         }
         let mut exit = Exit::Done;
         for name in &wanted {
-            if one(context, &session, name)? {
+            if self.one(context, &session, name)? {
                 exit = Exit::Partly;
             }
         }
         Ok(exit)
     }
-}
-
-/// Merges one jail; whether there were conflicts.
-fn one(context: &Context<'_>, session: &Session, name: &JailName) -> Result<bool, CliError> {
-    let scope = Scope::of([name.clone()]);
-    let _lock = session.locks.jails(&scope.jails)?;
-    let observed = session.observe(&scope)?;
-    let Some(due) = due(&observed, name)? else {
-        context.report.note(format!("{name} is merged already"));
-        let jail = Some(name);
-        context.report.object(&Told {
-            jail,
-            did: "already",
-            ..Told::default()
-        });
-        return Ok(false);
-    };
-    if !session.dry_run {
-        let earlier = earlier(session.zfs.as_ref(), &observed.inventory, name)?;
-        let plan = begin(&observed, &due, &earlier)?;
-        for note in &plan.notes {
-            context.report.note(note);
-        }
-        let _site = session.locks.site()?;
-        session.run(&plan)?;
-    }
-    crash::point();
-    let work = || -> Result<Vec<Change>, CliError> {
-        let changes = files(context, session, &observed.inventory, &due)?;
-        crash::point();
-        if !session.dry_run {
-            let _site = session.locks.site()?;
-            let inventory = session.inventory(&scope)?;
-            session.run(&finish(&inventory, &due)?)?;
-        }
-        Ok(changes)
-    };
-    let done = work();
-    if !session.dry_run {
-        let how = match &done {
-            Ok(_) => "done".to_owned(),
-            Err(error) => format!("failed: {error}"),
+    /// Merges one jail; whether there were conflicts.
+    fn one(
+        &self,
+        context: &Context<'_>,
+        session: &Session,
+        name: &JailName,
+    ) -> Result<bool, CliError> {
+        let follow = self.follow.as_ref();
+        let Some((due, changes)) = merge(context, session, name, follow, Conflicts::KeepBoth)?
+        else {
+            context.report.note(format!("{name} is merged already"));
+            let jail = Some(name);
+            context.report.object(&Told {
+                jail,
+                did: "already",
+                ..Told::default()
+            });
+            return Ok(false);
         };
-        context.machine.log(&format!(
-            "uid {}: merge {name} on {}: {how}",
-            uid(),
-            session.site
-        ));
-    }
-    let changes = done.map_err(|first| take_back(session, &due, first))?;
-    Ok(tell(context, session.dry_run, &due, &changes))
-}
-
-/// Compares, and unless it is a dry run changes, the files.
-fn files(
-    context: &Context<'_>,
-    session: &Session,
-    inventory: &Inventory,
-    due: &Due,
-) -> Result<Vec<Change>, CliError> {
-    let failed = |source| match source {
-        crate::world::WorldError::Interrupted => CliError::Interrupted,
-        source => CliError::Merge {
-            jail: due.jail.clone(),
-            source,
-        },
-    };
-    let jail = inventory
-        .jails
-        .get(&due.jail)
-        .ok_or_else(|| PlanError::NoJail(due.jail.clone()))?;
-    let to = inventory
-        .sealed(due.to)
-        .ok_or(PlanError::NotSealed(due.to))?;
-    let world = to.world.as_ref().ok_or(PlanError::NotSealed(due.to))?;
-    let profile = apply::profile(to, world)?;
-    let run = context.machine.run_directory();
-    let at = |id: GenerationId| run.join(format!("merge-{}-{id}", context.machine.process_id()));
-    let steps = |make: &dyn Fn(GenerationId) -> Option<Vec<Step>>| {
-        let steps = [due.from, due.to].into_iter().filter_map(make).flatten();
-        Plan {
-            steps: steps.collect(),
-            notes: Vec::new(),
-        }
-    };
-    let mounts = steps(&|id| {
-        let half = inventory.skeleton(id)?;
-        Some(vec![Step::Mount {
-            dataset: half.dataset.clone(),
-            at: at(id),
-            how: MountAs::Base,
-        }])
-    });
-    let unmounts = steps(&|id| {
-        let half = inventory.skeleton(id)?;
-        Some(vec![
-            Step::Unmount {
-                dataset: half.dataset.clone(),
-                at: at(id),
-            },
-            Step::RemoveDirectory { at: at(id) },
-        ])
-    });
-    let progress = Shown::new(context.report);
-    let work = build::work(context, &progress);
-    session.run_always(&left_mounted(context, session, inventory)?)?;
-    session.run_always(&mounts)?;
-    let done = examine(&at(due.from), &at(due.to), &jail.mountpoint, profile, &work)
-        .and_then(|changes| {
-            crash::point();
-            if !session.dry_run {
-                carry_out(&changes, &at(due.to), &jail.mountpoint, &work)?;
-            }
-            Ok(changes)
-        })
-        .map_err(failed);
-    session.run_always(&unmounts)?;
-    done
-}
-
-/// What takes away what merges that were killed had mounted to read.
-fn left_mounted(
-    context: &Context<'_>,
-    session: &Session,
-    inventory: &Inventory,
-) -> Result<Plan, CliError> {
-    let mounts = session.zfs.mounts()?;
-    let mut plan = Plan::default();
-    for (id, at) in left_by_readers(context.machine.run_directory()) {
-        let dataset = inventory.site.layout.skeleton(id)?;
-        // Another site of this host has generations of the same numbers.
-        let there = mounts.iter().rfind(|mount| mount.target == at);
-        if there.is_some_and(|mount| mount.source == dataset.as_str()) {
-            let from = at.clone();
-            plan.push(Step::Unmount { dataset, at: from });
-            plan.push(Step::RemoveDirectory { at });
-        }
-    }
-    Ok(plan)
-}
-
-/// The snapshots of earlier merges.
-fn earlier(
-    zfs: &dyn Zfs,
-    inventory: &Inventory,
-    name: &JailName,
-) -> Result<Vec<Doomed>, PortError> {
-    let Some(jail) = inventory.jails.get(name) else {
-        return Ok(Vec::new());
-    };
-    let rows = zfs.read(&Query {
-        roots: &[jail.dataset.to_string()],
-        depth: Some(1),
-        types: &["snapshot"],
-        properties: &["guid"],
-    })?;
-    let own = format!("{}@{MERGE_SNAPSHOT}", jail.dataset);
-    let guid = |row: &crate::ports::Row| {
-        let guid = row.0.get("guid");
-        guid.and_then(|guid| guid.value.parse().ok()).unwrap_or(0)
-    };
-    Ok(rows
-        .iter()
-        .filter(|(snapshot, _)| snapshot.starts_with(&own))
-        .map(|(snapshot, row)| Doomed {
-            name: snapshot.clone(),
-            guid: guid(row),
-        })
-        .collect())
-}
-
-/// Takes back what a merge that failed has done; keeps both causes if that fails too.
-fn take_back(session: &Session, due: &Due, first: CliError) -> CliError {
-    if session.dry_run {
-        return first;
-    }
-    let back = || -> Result<(), CliError> {
-        let _site = session.locks.site()?;
-        let inventory = session.inventory(&Scope::of([due.jail.clone()]))?;
-        let earlier = earlier(session.zfs.as_ref(), &inventory, &due.jail)?;
-        session.run(&undo(&inventory, due, &earlier)?)?;
-        Ok(())
-    };
-    match back() {
-        Ok(()) => first,
-        Err(undo) => CliError::Undo {
-            first: Box::new(first),
-            undo: error::one_line(&undo),
-        },
+        Ok(tell(context, session.dry_run, &due, &changes))
     }
 }
 
-fn tell(context: &Context<'_>, dry_run: bool, due: &Due, changes: &[Change]) -> bool {
+/// Says what was done, or would be; whether there were conflicts.
+pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, changes: &[Change]) -> bool {
     let of = |wanted: &dyn Fn(&What) -> bool| -> Vec<String> {
         let all = changes.iter().filter(|change| wanted(&change.what));
         all.map(|change| change.path.to_string()).collect()

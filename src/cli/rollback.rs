@@ -4,6 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::converge::{Pace, batches, late};
+use super::release::Unmergeable;
 use super::{CliError, Context, DryRun, commits, verify};
 use crate::model::Generation;
 use crate::name::{GenerationId, JailName, TrackName};
@@ -14,7 +15,7 @@ use crate::session::{Scope, Session};
 /// Point a track back to the generation before, or to any other; twice returns to where it was
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz rollback\n  ezz rollback --track 14 --to 14.3-RELEASE.7 --restart\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. A jail's own files are not touched.\n\nJSON: {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
+    after_help = "Examples:\n  ezz rollback\n  ezz rollback --track 14 --to 14.3-RELEASE.7 --restart\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. A jail's own files are not touched; only where the release changes, `ezz converge` merges them back.\n\nJSON: {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
 )]
 pub struct Rollback {
     /// Which track
@@ -143,7 +144,7 @@ pub(super) fn follow(
 ) -> Result<Exit, CliError> {
     let late = late(context, session, Some(track))?;
     if let Some(pace) = restart {
-        return Ok(batches(context, session, &late, pace)?.exit());
+        return Ok(batches(context, session, &late, pace, Unmergeable::Stays)?.exit());
     }
     if !late.is_empty() {
         let few: Vec<&str> = late.iter().take(5).map(JailName::as_str).collect();

@@ -5,8 +5,9 @@
 
 use serde::Serialize;
 
-use super::converge::{Moved, Pace, batches, late};
+use super::converge::{Failure, Moved, Pace, batches, late};
 use super::moving::Moving;
+use super::release::Unmergeable;
 use super::rollback::checked;
 use super::{CliError, Context};
 use crate::model::{Base, Inventory, Phase, Rejected, Rollout};
@@ -76,6 +77,7 @@ pub(super) fn begin(
         health: pace.health.clone(),
         limit: pace.health_limit,
         failed: None,
+        spared: false,
         at: request.at.clone(),
         by: request.by.clone(),
         why: request.why.clone(),
@@ -96,7 +98,7 @@ pub(super) fn begin(
         target.display()
     ));
     let late = late(context, session, Some(track))?;
-    Ok(batches(context, session, &late, pace)?.exit())
+    Ok(batches(context, session, &late, pace, Unmergeable::Stays)?.exit())
 }
 
 /// Goes on with a roll-out, or back from it.
@@ -135,7 +137,13 @@ fn go(context: &Context<'_>, session: &Session, track: &TrackName) -> Result<Exi
             Phase::Canaries => canaries(context, session, &rollout)?,
             Phase::Swapped | Phase::Back => late(context, session, Some(track))?,
         };
-        let moved = batches(context, session, &jails, &pace).map_err(|error| match error {
+        let unmergeable = match rollout.phase {
+            Phase::Canaries => Unmergeable::Fails,
+            Phase::Swapped => Unmergeable::Stays,
+            Phase::Back => Unmergeable::KeepsBoth,
+        };
+        let moved = batches(context, session, &jails, &pace, unmergeable);
+        let moved = moved.map_err(|error| match error {
             CliError::Interrupted => CliError::RolloutInterrupted(track.clone()),
             error => error,
         })?;
@@ -145,6 +153,11 @@ fn go(context: &Context<'_>, session: &Session, track: &TrackName) -> Result<Exi
                     at: context.machine.now(),
                     why: why(&moved),
                     other: serde_json::Map::new(),
+                };
+                let unwell = |(_, why): &(_, Failure)| matches!(why, Failure::Unwell(_));
+                let rollout = Rollout {
+                    spared: !moved.failed.iter().any(unwell),
+                    ..rollout
                 };
                 turn(context, session, track, &rollout, Some(failed))?;
             }
@@ -157,7 +170,8 @@ fn go(context: &Context<'_>, session: &Session, track: &TrackName) -> Result<Exi
                     Ok(plan::end(&observed.inventory, track)?)
                 })?;
                 tell(context, &inventory, track, &rollout);
-                return Ok(match (&rollout.failed, moved.failed.is_empty()) {
+                let all = moved.failed.is_empty() && moved.stayed.is_empty();
+                return Ok(match (&rollout.failed, all) {
                     (None, true) => Exit::Done,
                     (Some(_), true) => Exit::Failed,
                     (_, false) => Exit::Partly,
@@ -226,7 +240,7 @@ fn turn(
 /// Why a generation is rejected: the first jail that was not well, on one line that fits a property.
 fn why(moved: &Moved) -> String {
     let first = moved.failed.first();
-    let text = first.map_or_else(String::new, |(_, why)| why.clone());
+    let text = first.map_or("", |(_, why)| why.why());
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 

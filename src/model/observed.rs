@@ -87,6 +87,13 @@ impl Generation {
         self.base.as_ref().and_then(|half| half.seal.as_ref())
     }
 
+    /// Its release, without patch level; none if the seal does not tell it.
+    pub fn release(&self) -> Option<&str> {
+        let seals = [&self.skeleton, &self.base].into_iter().flatten();
+        let mut releases = seals.filter_map(|half| half.seal.as_ref()?.release.as_deref());
+        releases.next()
+    }
+
     /// How it is shown: `14.3-RELEASE-p2.7`.
     pub fn display(&self) -> String {
         match &self.world {

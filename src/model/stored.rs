@@ -37,6 +37,10 @@ pub struct Seal {
     pub manifest: String,
     /// When, RFC 3339 in UTC.
     pub at: String,
+    /// The release, without patch level, e.g. `14.3-RELEASE`, `debian-12`. It is here and not in
+    /// `ezz:world` because a skeleton outlives its base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
     /// What this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -119,6 +123,9 @@ pub struct Rollout {
     /// Why it goes back, if a jail was not well; without it somebody wanted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<Rejected>,
+    /// Whether that was not the generation's fault: it is not rejected then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spared: bool,
     /// When it began, RFC 3339 in UTC.
     pub at: String,
     /// Who began it.

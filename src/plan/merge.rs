@@ -4,8 +4,10 @@
 //! A mark on the jail keeps it from being started in between, and a snapshot takes back what an
 //! interrupted merge has done.
 
-use crate::model::{Inventory, Jail, JailConfig, Kind, MERGE_SNAPSHOT, Merging, encode, property};
-use crate::name::{GenerationId, JailName, NameError, SnapshotName};
+use crate::model::{
+    Base, Generation, Inventory, Jail, JailConfig, Kind, MERGE_SNAPSHOT, Merging, encode, property,
+};
+use crate::name::{GenerationId, JailName, NameError, SnapshotName, TrackName};
 use crate::plan::{
     Commit, Doomed, Epoch, Expect, MountAs, Observed, Plan, PlanError, Set, Step, run, site,
     writable,
@@ -20,14 +22,20 @@ pub struct Due {
     pub from: GenerationId,
     /// Whose they are brought to.
     pub to: GenerationId,
+    /// The track that it follows from then on, if it did not before.
+    pub follow: Option<TrackName>,
 }
 
-/// What a merge of a jail would be; none if there is nothing to do.
+/// What a merge of a jail would be, to what it is due to run on or to what a track has; none if there
+/// is nothing to do. It may run.
 ///
 /// # Errors
-/// [`PlanError`]: no such jail; a running or thick one; a skeleton that is gone.
-pub fn due(observed: &Observed, name: &JailName) -> Result<Option<Due>, PlanError> {
-    let inventory = &observed.inventory;
+/// [`PlanError`]: no such jail or track; a thick jail; a skeleton that is gone.
+pub fn due(
+    inventory: &Inventory,
+    name: &JailName,
+    follow: Option<&TrackName>,
+) -> Result<Option<Due>, PlanError> {
     let config = run::config(inventory, name)?;
     let cannot = |why: String| PlanError::NoMerge {
         jail: name.clone(),
@@ -38,12 +46,12 @@ pub fn due(observed: &Observed, name: &JailName) -> Result<Option<Due>, PlanErro
             "it is thick, and has all files of its own".to_owned(),
         ));
     }
-    let (from, to) = (config.skel, run::due(inventory, config)?);
-    if from == to {
+    let base = follow.map(|track| Base::Track(track.clone()));
+    let base = base.as_ref().unwrap_or(&config.base);
+    let (from, to) = (config.skel, run::due(inventory, base)?);
+    let follow = follow.filter(|_| *base != config.base).cloned();
+    if from == to && follow.is_none() {
         return Ok(None);
-    }
-    if observed.state(name).running() {
-        return Err(cannot("it runs: `ezz stop` it first".to_owned()));
     }
     for id in [from, to] {
         if inventory.skeleton(id).is_none() {
@@ -56,7 +64,34 @@ pub fn due(observed: &Observed, name: &JailName) -> Result<Option<Due>, PlanErro
         jail: name.clone(),
         from,
         to,
+        follow,
     }))
+}
+
+/// As [`due`], of a jail that is to be merged now.
+///
+/// # Errors
+/// As [`due`]; [`PlanError::NoMerge`] if its files are to change and it runs.
+pub fn due_now(
+    observed: &Observed,
+    name: &JailName,
+    follow: Option<&TrackName>,
+) -> Result<Option<Due>, PlanError> {
+    let found = due(&observed.inventory, name, follow)?;
+    if observed.state(name).running() && found.as_ref().is_some_and(|due| due.from != due.to) {
+        return Err(PlanError::NoMerge {
+            jail: name.clone(),
+            why: "it runs: `ezz stop` it first".to_owned(),
+        });
+    }
+    Ok(found)
+}
+
+/// Whether two generations are of different releases, and not only of different patch levels.
+pub fn other_release(inventory: &Inventory, from: GenerationId, to: GenerationId) -> bool {
+    let release = |id| inventory.generations.get(&id).and_then(Generation::release);
+    let (from, to) = (release(from), release(to));
+    from.is_some() && to.is_some() && from != to
 }
 
 /// The snapshot that takes a merge back.
@@ -123,6 +158,7 @@ fn back(plan: &mut Plan, jail: &Jail, earlier: &[Doomed]) -> Result<(), PlanErro
             jail: jail.name.clone(),
             from: merging.from,
             to: merging.to,
+            follow: None,
         },
     )?;
     plan.note(format!(
@@ -150,6 +186,10 @@ pub fn finish(inventory: &Inventory, due: &Due) -> Result<Plan, PlanError> {
     let config = run::config(inventory, &due.jail)?;
     let changed = JailConfig {
         skel: due.to,
+        base: match &due.follow {
+            Some(track) => Base::Track(track.clone()),
+            None => config.base.clone(),
+        },
         ..config.clone()
     };
     let sets = vec![

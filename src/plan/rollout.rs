@@ -145,7 +145,7 @@ fn rejected(inventory: &Inventory, rollout: &Rollout) -> Result<Option<Set>, Pla
     let wanted = rollout
         .failed
         .as_ref()
-        .filter(|_| rollout.phase == Phase::Back);
+        .filter(|_| rollout.phase == Phase::Back && !rollout.spared);
     let Some(failed) = wanted.filter(|failed| there != Some(failed)) else {
         return Ok(None);
     };

@@ -2,7 +2,7 @@
 
 use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind};
 use crate::name::{GenerationId, JailName};
-use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, create, writable};
+use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, create, merge, writable};
 
 /// Plans the start of jails. One that was never finished is finished first.
 ///
@@ -19,6 +19,13 @@ pub fn start(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError>
         if matches!(observed.state(name), JailState::Running { .. }) {
             plan.note(format!("{name} is running already"));
             continue;
+        }
+        let due = due(inventory, &config.base);
+        let other = |due| merge::other_release(inventory, config.skel, due);
+        if config.kind == Kind::Thin && due.is_ok_and(other) {
+            plan.note(format!(
+                "{name} starts on another release than its own files are of: `ezz merge {name}` brings them to it"
+            ));
         }
         start_one(&mut plan, observed, &mut epoch, name, config)?;
     }
@@ -130,7 +137,7 @@ fn base(
     if config.kind == Kind::Thick {
         return Ok(());
     }
-    let generation = due(inventory, config)?;
+    let generation = due(inventory, &config.base)?;
     let missing = || PlanError::NoBase {
         jail: name.clone(),
         generation,
@@ -161,12 +168,12 @@ fn base(
     Ok(())
 }
 
-/// The generation that a jail is due to run on.
+/// The generation that a jail with this base is due to run on.
 ///
 /// # Errors
 /// [`PlanError::NoTrack`], [`PlanError::EmptyTrack`].
-pub fn due(inventory: &Inventory, config: &JailConfig) -> Result<GenerationId, PlanError> {
-    match &config.base {
+pub fn due(inventory: &Inventory, base: &Base) -> Result<GenerationId, PlanError> {
+    match base {
         Base::Pin(id) => Ok(*id),
         Base::Track(track) => match inventory.tracks.get(track) {
             None => Err(PlanError::NoTrack(track.clone())),

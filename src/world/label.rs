@@ -19,6 +19,8 @@ const LABEL_MAX: usize = 64;
 pub struct WorldLabel {
     /// `14.3-RELEASE-p2`, `debian-12.15`.
     pub label: String,
+    /// The label without its patch level: `14.3-RELEASE`, `debian-12`.
+    pub release: String,
     /// The kernel it needs.
     pub os: Os,
     /// `amd64`, `arm64`, `i386`, `riscv64` …: the names FreeBSD and Debian agree on.
@@ -67,17 +69,23 @@ pub fn label(root: &Path, profile: &Profile) -> Result<WorldLabel, WorldError> {
     for rule in &profile.label {
         match by_rule(&mut dirs, rule)? {
             Ok(found) => {
-                label = Some(found);
+                let release = rule
+                    .patch
+                    .as_ref()
+                    .and_then(|patch| found.split_once(&**patch));
+                let release = release.map_or(&*found, |(release, _)| release).to_owned();
+                label = Some((found, release));
                 break;
             }
             Err(what) => missing.push(what),
         }
     }
-    let label = label.ok_or_else(|| problem(missing.join("; ")))?;
+    let (label, release) = label.ok_or_else(|| problem(missing.join("; ")))?;
     let arch = arch(&mut dirs, &profile.arch)?;
     let arch = arch.ok_or_else(|| problem("no executable tells its architecture".to_owned()))?;
     Ok(WorldLabel {
         label,
+        release,
         os: profile.os,
         arch,
         profile: profile.name.clone(),

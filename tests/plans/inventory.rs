@@ -102,6 +102,7 @@ impl Built {
             seal: sealed.then(|| Seal {
                 manifest: "m".to_owned(),
                 at: "2026-01-01T00:00:00Z".to_owned(),
+                release: None,
                 other: serde_json::Map::new(),
             }),
             written: 0,

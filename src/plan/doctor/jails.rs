@@ -161,7 +161,7 @@ fn needs(inventory: &Inventory, config: &JailConfig, object: &str, found: &mut D
         }
     } else if config.kind == Kind::Thin {
         // A track that names what is not there is a finding of the track.
-        if let Err(error) = run::due(inventory, config) {
+        if let Err(error) = run::due(inventory, &config.base) {
             missing(error.to_string(), start);
         }
     }
@@ -216,7 +216,7 @@ fn behind(
     if config.kind == Kind::Thick {
         return;
     }
-    let Ok(due) = run::due(inventory, config) else {
+    let Ok(due) = run::due(inventory, &config.base) else {
         return;
     };
     let wanted = inventory.site.layout.base(due);

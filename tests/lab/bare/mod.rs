@@ -13,6 +13,7 @@ pub mod kills;
 mod merge;
 mod others;
 mod prune;
+mod release;
 mod track;
 mod trouble;
 mod update;

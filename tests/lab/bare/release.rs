@@ -1,0 +1,226 @@
+//! A change of release, not only of patch level: jails that come to it have their own files merged on
+//! the way, and those that cannot stay where they are.
+
+use std::fs;
+use std::path::Path;
+
+use crate::support::*;
+use crate::worlds::runnable_world;
+
+/// The next release, of which jail b's edit is in conflict.
+const NEXT: &str = "echo 13.0 > /etc/debian_version; echo two > /usr/share/version; \
+     printf 'A\\nb\\nc\\nd\\ne\\nf\\ng\\n' > /etc/lines; echo theirs > /etc/both";
+
+/// What the jail finds in its basejail and of its own: asked from inside.
+#[track_caller]
+fn seen(jail: &str) -> String {
+    let script = "cat /usr/share/version; echo .; cat /etc/lines; echo .; cat /etc/both";
+    let asked = ezz(&["exec", jail, "--", "/bin/sh", "-c", script]).ok();
+    let parts = asked.stdout.replace('\n', "");
+    parts.replace('.', " ")
+}
+
+fn config(jail: &str) -> serde_json::Value {
+    json_property(&format!("tank/ezz/jails/{jail}"), "ezz:jail")
+}
+
+/// Its base and its skeleton.
+fn stands(jail: &str) -> String {
+    let config = config(jail);
+    format!("{} {}", config["base"], config["skel"])
+}
+
+fn append(jail: &str, file: &str, text: &str) {
+    let path = format!("/srv/jails/{jail}/etc/{file}");
+    let old = fs::read_to_string(&path).expect("it is there");
+    fs::write(&path, old + text).expect("written");
+}
+
+fn started(jail: &str) -> String {
+    let told = ezz(&["exec", jail, "--", "/bin/sh", "-c", "cat /tmp/up"]);
+    told.stdout
+}
+
+/// A running jail a whose edit can be merged, and b, whose cannot.
+#[track_caller]
+fn two_jails() {
+    init();
+    let directory = Path::new("/tmp/runnable");
+    runnable_world(directory);
+    for (file, text) in [
+        ("usr/share/version", "one\n"),
+        ("etc/lines", "a\nb\nc\nd\ne\nf\ng\n"),
+        ("etc/both", "old\n"),
+    ] {
+        fs::write(directory.join(file), text).expect("written");
+    }
+    sh("tar -cf /tmp/runnable.tar -C /tmp/runnable .").ok();
+    ezz(&["install", "/tmp/runnable.tar"]).ok();
+    ezz(&["create", "a", "b", "--start"]).ok();
+    append("a", "lines", "mine\n");
+    append("b", "both", "mine\n");
+    for jail in ["a", "b"] {
+        ezz(&["exec", jail, "--", "/bin/sh", "-c", "echo yes > /tmp/up"]).ok();
+    }
+}
+
+#[track_caller]
+fn healthy() {
+    let told = ezz(&["doctor", "--json"]).ok().json();
+    assert_eq!(told[0]["findings"].to_string(), "[]", "{told:#?}");
+}
+
+#[test]
+fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
+    two_jails();
+    ezz(&["create", "down"]).ok();
+    // A patch level merges nothing.
+    let patch =
+        "echo 12.2 > /etc/debian_version; echo patched > /usr/share/version; echo p > /etc/p";
+    ezz(&["update", "--run", "/bin/sh", "-c", patch]).ok();
+    let told = ezz(&["converge"]).ok();
+    assert!(!told.stdout.contains("merged"), "{told:#?}");
+    assert_eq!(seen("a"), "patched abcdefgmine old");
+    assert_eq!(stands("a"), r#"{"track":"main"} 1"#);
+    for jail in ["a", "b"] {
+        ezz(&["exec", jail, "--", "/bin/sh", "-c", "echo yes > /tmp/up"]).ok();
+    }
+    // The release that their files are of is known also when its base is gone.
+    ezz(&["worlds", "prune", "--keep", "0"]);
+    ezz(&["update", "--run", "/bin/sh", "-c", NEXT]).ok();
+    let planned = ezz(&["converge", "--dry-run"]).ok();
+    for words in [
+        "a: merge etc/lines",
+        "b: CONFLICT etc/both",
+        "stop a",
+        "start a",
+    ] {
+        assert!(planned.stdout.contains(words), "{words}: {planned:#?}");
+    }
+    assert!(!planned.stdout.contains("stop b"), "{planned:#?}");
+    assert_eq!(
+        (&*seen("a"), &*started("a")),
+        ("patched abcdefgmine old", "yes\n")
+    );
+    let told = ezz(&["converge", "--json"]).exits(3);
+    let did = |jail: &str| {
+        let lines = told.json();
+        let found = lines.iter().filter(|line| line["jail"] == jail);
+        let words = found.map(|line| line["did"].as_str().unwrap_or("").to_owned());
+        words.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!((&*did("a"), &*did("b")), ("merged restarted", "kept"));
+    assert!(
+        told.stderr.contains("b stays on debian-12.2.2, pinned")
+            && told.stderr.contains("etc/both"),
+        "{told:#?}"
+    );
+    assert_eq!(seen("a"), "two Abcdefgmine theirs");
+    assert_eq!(stands("a"), r#"{"track":"main"} 3"#);
+    // It was not even stopped.
+    assert_eq!(
+        (&*seen("b"), &*started("b")),
+        ("patched abcdefg oldmine", "yes\n")
+    );
+    assert_eq!(stands("b"), r#"{"pin":2} 1"#);
+    assert!(!Path::new("/srv/jails/b/etc/both.ezz-new").exists());
+    healthy();
+    // A second time does nothing.
+    let again = ezz(&["converge"]).ok();
+    assert!(
+        again.stderr.contains("all running jails have"),
+        "{again:#?}"
+    );
+    // One that was down simply starts, and it is told that its files are of the release before.
+    let told = ezz(&["start", "down"]).ok();
+    assert!(
+        told.stderr.contains("`ezz merge down` brings them to it"),
+        "{told:#?}"
+    );
+    // The administrator takes b along.
+    ezz(&["merge", "b", "--follow", "main"]).refused(1, "it runs");
+    ezz(&["merge", "--follow", "main"]).exits(2);
+    ezz(&["stop", "b"]).ok();
+    ezz(&["merge", "b", "--follow", "nothing"]).refused(1, "no track nothing");
+    let looked = ezz(&["merge", "b", "--follow", "main", "--dry-run"]).exits(3);
+    assert!(looked.stdout.contains("CONFLICT etc/both"), "{looked:#?}");
+    assert_eq!(stands("b"), r#"{"pin":2} 1"#);
+    ezz(&["merge", "b", "--follow", "main"]).exits(3);
+    assert_eq!(stands("b"), r#"{"track":"main"} 3"#);
+    ezz(&["start", "b"]).ok();
+    assert_eq!(seen("b"), "two Abcdefg oldmine");
+    let beside = fs::read_to_string("/srv/jails/b/etc/both.ezz-new").expect("both are kept");
+    assert_eq!(beside, "theirs\n");
+    // The way back crosses releases too.
+    ezz(&["rollback", "--restart"]).exits(3);
+    assert_eq!(seen("a"), "patched abcdefgmine old");
+    assert_eq!(stands("a"), r#"{"track":"main"} 2"#);
+    assert_eq!(seen("b"), "two Abcdefg oldmine");
+    assert_eq!(stands("b"), r#"{"pin":3} 3"#);
+    healthy();
+}
+
+#[test]
+fn a_roll_out_of_another_release_goes_back_with_all_files() {
+    two_jails();
+    ezz(&["update", "--stage-only", "--run", "/bin/sh", "-c", NEXT]).ok();
+    let begin = ["update", "--swap", "2", "--restart", "--batch", "1"];
+    let rollout = |more: &[&str]| ezz(&[&begin[..], more].concat());
+    let track = || json_property("tank/ezz/basejail", "ezz:track:main")["current"].to_string();
+    // A canary that cannot be merged proves nothing; but the generation is not to blame.
+    let ended = rollout(&["--canary", "b"]).exits(1);
+    assert!(ended.stderr.contains("etc/both"), "{ended:#?}");
+    assert_eq!(track(), "1");
+    assert_eq!(source("tank/ezz/basejail/2", "ezz:rejected"), "-");
+    assert_eq!(source("tank/ezz/basejail", "ezz:rollout:main"), "-");
+    assert_eq!(stands("b"), r#"{"track":"main"} 1"#);
+    assert_eq!(
+        (&*seen("b"), &*started("b")),
+        ("one abcdefg oldmine", "yes\n")
+    );
+    // One that is not well there: its files and those of who had moved come back, edits and all.
+    let health = [
+        "--health",
+        "[ $(cat /usr/share/version) = one ]",
+        "--health-limit",
+        "1",
+    ];
+    let ended = rollout(&[&health[..], &["--canary", "a"]].concat()).exits(1);
+    assert!(ended.stdout.contains("back at debian-12.1.1"), "{ended:#?}");
+    assert_eq!(seen("a"), "one abcdefgmine old");
+    assert_eq!(stands("a"), r#"{"track":"main"} 1"#);
+    assert_eq!(source("tank/ezz/basejail/2", "ezz:rejected"), "local");
+    zfs(&["inherit", "ezz:rejected", "tank/ezz/basejail/2"]).ok();
+    // Nobody minds b any more: it stays, and the others move.
+    rollout(&[]).exits(3);
+    assert_eq!(track(), "2");
+    assert_eq!(seen("a"), "two Abcdefgmine theirs");
+    assert_eq!(seen("b"), "one abcdefg oldmine");
+    assert_eq!(stands("b"), r#"{"pin":1} 1"#);
+    healthy();
+}
+
+#[test]
+fn a_converge_across_releases_that_was_killed_is_gone_on_with() {
+    two_jails();
+    ezz(&["delete", "b", "--yes"]).ok();
+    ezz(&["update", "--run", "/bin/sh", "-c", NEXT]).ok();
+    let mut cut = 0;
+    for step in (1..200).step_by(9) {
+        let ended = sh(&format!("EZZ_DIE_BEFORE_STEP={step} {EZZ} converge"));
+        let last = ended.code == 0;
+        cut += usize::from(!last);
+        ezz(&["doctor", "--repair"]);
+        ezz(&["converge"]).ok();
+        assert_eq!(seen("a"), "two Abcdefgmine theirs", "{step}");
+        assert_eq!(stands("a"), r#"{"track":"main"} 2"#, "{step}");
+        healthy();
+        ezz(&["rollback", "--restart"]).ok();
+        assert_eq!(seen("a"), "one abcdefgmine old", "{step}");
+        ezz(&["rollback"]).ok();
+        if last {
+            break;
+        }
+    }
+    assert!(cut >= 3, "{cut} cuts");
+}
