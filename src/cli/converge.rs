@@ -12,7 +12,8 @@ use super::merge::tell;
 use super::merging::look;
 use super::moving::Moving;
 use super::release::{Unmergeable, Way, bring};
-use super::{CliError, Context, Did, DryRun, JailFailure, error, hints, names};
+use super::select::Jails;
+use super::{CliError, Context, Did, DryRun, JailFailure, error, hints};
 use crate::apply;
 use crate::model::{Base, Inventory, Jail, JailState};
 use crate::name::{JailName, TrackName};
@@ -22,15 +23,14 @@ use crate::ports::HostError;
 use crate::report::Exit;
 use crate::session::{Scope, Session};
 
-/// Restart jails that run an older or newer basejail than they should
+/// Restart jails that run an older or newer basejail than they should: those that are named, or all
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nA batch that fails ends it: the jails after it go on as they are.\n\nA jail that comes to another release, not only to another patch level, has its own files merged while it is down, as `ezz merge` does it. One with conflicts stays on what it has, pinned; the exit code is 3 then.\n\nJSON: one {\"jail\", \"did\"} a jail: restarted, already, stopped, kept, or left; before it, if its files were merged, the object of `ezz merge`"
 )]
 pub struct Converge {
-    /// Names, or ranges such as web{01..20}; without any, all that are behind
-    #[arg(value_name = "NAME")]
-    names: Vec<String>,
+    #[command(flatten)]
+    jails: Jails,
     #[command(flatten)]
     pace: Pace,
     #[command(flatten)]
@@ -104,8 +104,8 @@ impl Moved {
 impl Converge {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(self.dry_run)?;
-        let mut wanted = names(&self.names)?;
-        if self.names.is_empty() {
+        let mut wanted = self.jails.select(&session)?;
+        if self.jails.is_empty() {
             wanted = late(context, &session, None)?;
             if wanted.is_empty() {
                 context

@@ -2,8 +2,9 @@
 
 use clap::Args;
 
-use super::{CliError, Context, Did, DryRun, error, names};
-use crate::model::{Address, Kind, Network};
+use super::select::NewJails;
+use super::{CliError, Context, Did, DryRun, error};
+use crate::model::{Address, AddressPool, Kind, Label, Network};
 use crate::name::TrackName;
 use crate::plan::create::{Choice, Request, create};
 use crate::plan::delete;
@@ -13,12 +14,11 @@ use crate::session::{Scope, Session, SessionError};
 /// Create jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail"
+    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail"
 )]
 pub struct Create {
-    /// Names, or ranges such as web{01..20}
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
+    #[command(flatten)]
+    jails: NewJails,
     /// Follow this track
     #[arg(long, default_value = "main", conflicts_with = "pin")]
     track: TrackName,
@@ -34,6 +34,13 @@ pub struct Create {
     /// An address, of one jail: [INTERFACE|]ADDRESS[/PREFIX]; may be given again
     #[arg(long, value_name = "ADDRESS")]
     address: Vec<Address>,
+    /// Give each jail an address of this network that no other jail has: [INTERFACE|]NETWORK/PREFIX; may
+    /// be given again
+    #[arg(long, value_name = "POOL")]
+    ip_pool: Vec<AddressPool>,
+    /// A label, KEY=VALUE, by which other commands find it; may be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<Label>,
     /// What network it sees: host or none
     #[arg(long, default_value = "host", value_parser = network)]
     network: Network,
@@ -47,6 +54,9 @@ pub struct Create {
     /// Start them
     #[arg(long)]
     start: bool,
+    /// All of them or none, also above 1000: up to 2000 in one transaction
+    #[arg(long)]
+    atomic: bool,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -54,7 +64,7 @@ pub struct Create {
 impl Create {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let request = Request {
-            names: names(&self.names)?,
+            names: self.jails.parse()?,
             kind: if self.thick { Kind::Thick } else { Kind::Thin },
             base: match self.pin {
                 Some(text) => Choice::Pin(text),
@@ -62,6 +72,9 @@ impl Create {
             },
             hostname: self.hostname,
             addresses: self.address,
+            pools: self.ip_pool,
+            labels: self.label.into_iter().collect(),
+            atomic: self.atomic,
             network: self.network,
             health: self.health,
             quota: self.quota,
@@ -69,7 +82,7 @@ impl Create {
         };
         let session = context.session(self.dry_run)?;
         // An address may be any jail's: then all of them are read.
-        let whole = !request.addresses.is_empty();
+        let whole = !request.addresses.is_empty() || !request.pools.is_empty();
         let scope = Scope {
             whole,
             ..Scope::of(request.names.iter().cloned())

@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal};
 
 use clap::Args;
 
-use super::{CliError, Context, Did, DryRun, error, names};
+use super::select::Jails;
+use super::{CliError, Context, Did, DryRun, error};
 use crate::model::Inventory;
 use crate::name::JailName;
 use crate::plan::delete::{Below, Request, delete, restore as restored};
@@ -16,12 +17,11 @@ use crate::session::{Scope, Session, SessionError};
 /// Delete jails with all their files; running ones are stopped first
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz delete web01 --yes\n\nJSON: one {\"jail\", \"did\": \"deleted\"} a jail"
+    after_help = "Examples:\n  ezz delete web01 --yes\n  ezz delete --label tier=front --dry-run\n\nJSON: one {\"jail\", \"did\": \"deleted\"} a jail"
 )]
 pub struct Delete {
-    /// Names, or ranges such as web{01..20}
-    #[arg(required = true, value_name = "NAME")]
-    names: Vec<String>,
+    #[command(flatten)]
+    jails: Jails,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -34,8 +34,9 @@ pub struct Delete {
 
 impl Delete {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        let names = names(&self.names)?;
+        self.jails.some("--label")?;
         let session = context.session(self.dry_run)?;
+        let names = self.jails.select(&session)?;
         let scope = Scope::of(names.iter().cloned());
         let request = |inventory: &Inventory| -> Result<Request, SessionError> {
             Ok(Request {

@@ -37,6 +37,20 @@ pub enum CliError {
     /// A name.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// Several names.
+    #[error("{} bad names: {}", .0.len(), some(&texts(.0)))]
+    BadNames(Vec<NameError>),
+    /// What was asked for by a pattern or a label.
+    #[error("no jail {0}")]
+    NoneSuch(String),
+    /// A file of names cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which file.
+        path: String,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// An address.
     #[error(transparent)]
     Address(#[from] AddressError),
@@ -178,7 +192,10 @@ impl CliError {
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
-            CliError::Usage { .. } | CliError::Name(_) | CliError::Address(_) => Exit::Usage,
+            CliError::Usage { .. }
+            | CliError::Name(_)
+            | CliError::BadNames(_)
+            | CliError::Address(_) => Exit::Usage,
             CliError::Lock(LockError::Held(_))
             | CliError::Session(SessionError::Lock(LockError::Held(_))) => Exit::Locked,
             CliError::Undo { first, .. } => first.exit(),
@@ -202,6 +219,8 @@ impl CliError {
             | CliError::Damaged { .. }
             | CliError::Jail { .. }
             | CliError::Write { .. }
+            | CliError::Read { .. }
+            | CliError::NoneSuch(_)
             | CliError::Updater { .. }
             | CliError::Kept { .. }
             | CliError::RolloutInterrupted(_)
@@ -216,6 +235,10 @@ impl CliError {
 }
 
 /// The first few of a list.
+fn texts(errors: &[NameError]) -> Vec<String> {
+    errors.iter().map(NameError::to_string).collect()
+}
+
 fn some(list: &[String]) -> String {
     let few = &list[..list.len().min(3)];
     match list.len() - few.len() {

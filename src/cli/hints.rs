@@ -38,6 +38,8 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             ),
             CliError::Address(_) => Some("for example 192.0.2.7/24 or em0|2001:db8::7/64".to_owned()),
             CliError::Name(inner) => hint(inner),
+            CliError::BadNames(all) => all.first().map(|first| first.hint().to_owned()),
+            CliError::NoneSuch(_) => Some("`ezz list` shows them all".to_owned()),
             CliError::Config(inner) => hint(inner),
             CliError::Observe(inner) => hint(inner),
             CliError::Session(inner) => hint(inner),
@@ -63,6 +65,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             | CliError::Conflicts { .. }
             | CliError::Jail { .. }
             | CliError::Write { .. }
+            | CliError::Read { .. }
             | CliError::Interrupted => None,
         };
     }
@@ -201,6 +204,9 @@ fn plan_hint(error: &PlanError) -> Option<String> {
             "`zfs holds` tells the tag, `zfs release TAG SNAPSHOT` lets it go"
         }
         PlanError::AddressTaken { .. } => "choose another address",
+        PlanError::PoolTooSmall { .. } => "give a larger network, or make fewer jails",
+        PlanError::NotAtomic { .. } => "without --atomic every thousand of them is all or none",
+        PlanError::JailsExist(_) => "`ezz list` shows them; leave them out",
         PlanError::JailIsTrack(_) | PlanError::TrackIsJail(_) => "choose another name",
         PlanError::TrackExists(_) => "`ezz track list` shows it",
         PlanError::Generation(_) => "`ezz worlds list` shows the generations",

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::Serialize;
 
-use super::{CliError, Context, DryRun, names};
+use super::select::Jails;
+use super::{CliError, Context, DryRun};
 use crate::model::{Base, Inventory, Jail, JailState, Kind};
 use crate::name::{GenerationId, JailName};
 use crate::plan::converge::generation_of;
@@ -13,15 +14,14 @@ use crate::plan::{Observed, run};
 use crate::report::{Exit, bytes};
 use crate::session::Scope;
 
-/// List jails
+/// List jails: those that are named, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz list\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"due\", \"track\", \"pin\", \"hostname\", \"addresses\", \"used\", \"problem\"}; sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next"
+    after_help = "Example:\n  ezz list\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"due\", \"track\", \"pin\", \"hostname\", \"addresses\", \"labels\", \"used\", \"problem\"}; sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next"
 )]
 pub struct List {
-    /// Names, or ranges; without any, all
-    #[arg(value_name = "NAME")]
-    names: Vec<String>,
+    #[command(flatten)]
+    jails: Jails,
 }
 
 /// A jail as it is shown.
@@ -44,6 +44,8 @@ pub(super) struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hostname: Option<String>,
     pub(super) addresses: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) labels: Vec<String>,
     pub(super) used: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) problem: Option<String>,
@@ -52,8 +54,8 @@ pub(super) struct Line {
 impl List {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(DryRun::default())?;
-        let wanted = names(&self.names)?;
-        let scope = if wanted.is_empty() {
+        let wanted = self.jails.select(&session)?;
+        let scope = if self.jails.is_empty() {
             Scope::all()
         } else {
             Scope::of(wanted.iter().cloned())
@@ -124,6 +126,7 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
         pin: None,
         hostname: None,
         addresses: Vec::new(),
+        labels: Vec::new(),
         used: jail.used,
         problem: None,
     };
@@ -138,6 +141,7 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
             line.kind = Some(config.kind);
             line.hostname = Some(config.hostname.clone());
             line.addresses = config.addresses.iter().map(ToString::to_string).collect();
+            line.labels = config.labels.texts();
             match &config.base {
                 Base::Track(track) => line.track = Some(track.to_string()),
                 Base::Pin(id) => line.pin = Some(*id),

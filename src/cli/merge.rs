@@ -4,22 +4,23 @@ use clap::Args;
 use serde::Serialize;
 
 use super::merging::{Conflicts, merge};
-use super::{CliError, Context, DryRun, names};
+use super::select::Jails;
+use super::{CliError, Context, DryRun};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::merge::{Due, due_now};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
 use crate::world::merge::{BESIDE, Change, What};
 
-/// Bring the own files of stopped jails to the generation that they start on
+/// Bring the own files of stopped jails to the generation that they start on: of those that are named,
+/// or of all that need it
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ezz merge web01 --dry-run\n  ezz merge 'web{01..20}'\n\nThree-way, with the skeleton that the jail comes from: what only the release has changed is taken, what only you have changed stays, and what both have changed is merged line by line. Where that cannot be done it is a conflict: your file stays, and the release's is put beside it as NAME.ezz-new. The snapshot ezz-merge-OLD-NEW of the jail is the way back.\n\nThe exit code is 3 if there are conflicts.\n\nJSON: one {\"jail\", \"from\", \"to\", \"did\", \"taken\", \"removed\", \"merged\", \"conflicts\"} a jail"
 )]
 pub struct Merge {
-    /// Names, or ranges such as web{01..20}; without any, all stopped jails that need it
-    #[arg(value_name = "NAME")]
-    names: Vec<String>,
+    #[command(flatten)]
+    jails: Jails,
     /// Bring them to what this track has, and let them follow it from then on
     #[arg(long, value_name = "TRACK", requires = "names")]
     follow: Option<TrackName>,
@@ -42,8 +43,8 @@ struct Told<'a> {
 impl Merge {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(self.dry_run)?;
-        let mut wanted = names(&self.names)?;
-        if self.names.is_empty() {
+        let mut wanted = self.jails.select(&session)?;
+        if self.jails.is_empty() {
             let observed = session.observe(&Scope::all())?;
             let needs = |name: &&JailName| matches!(due_now(&observed, name, None), Ok(Some(_)));
             wanted = observed

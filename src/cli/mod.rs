@@ -22,6 +22,7 @@ mod release;
 mod rollback;
 mod rollout;
 mod run;
+mod select;
 mod show;
 mod track;
 mod update;
@@ -41,7 +42,7 @@ pub use error::CliError;
 pub use machine::{Machine, ThisMachine};
 
 use crate::lock::Locks;
-use crate::name::{DatasetName, JailName, expand};
+use crate::name::{DatasetName, JailName};
 use crate::observe;
 use crate::plan::{Plan, Step};
 use crate::ports::Zfs;
@@ -377,17 +378,6 @@ fn access(directory: &Path) -> Option<(u32, u32)> {
     let found = std::fs::metadata(directory).ok()?;
     let own = found.uid() == nix::unistd::geteuid().as_raw();
     Some((found.mode() & 0o7777, if own { 0 } else { found.uid() }))
-}
-
-/// Jail names from arguments that may have ranges.
-fn names(arguments: &[String]) -> Result<Vec<JailName>, CliError> {
-    let mut names = Vec::new();
-    for argument in arguments {
-        for name in expand(argument)? {
-            names.push(JailName::parse(&name)?);
-        }
-    }
-    Ok(names)
 }
 
 /// A line of what was done to a jail.

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 
-use super::{CliError, Context, Did, DryRun, names};
+use super::select::Jails;
+use super::{CliError, Context, Did, DryRun};
 use crate::name::JailName;
 use crate::plan::{Observed, Plan, PlanError, Step, run};
 use crate::report::Exit;
@@ -13,11 +14,10 @@ use crate::session::Scope;
 /// Which jails.
 #[derive(Debug, Args)]
 struct Which {
-    /// Names, or ranges such as web{01..20}
-    #[arg(value_name = "NAME", required_unless_present = "all")]
-    names: Vec<String>,
+    #[command(flatten)]
+    jails: Jails,
     /// All jails of the site
-    #[arg(long, conflicts_with = "names")]
+    #[arg(long, conflicts_with_all = ["names", "names_from", "labels"])]
     all: bool,
     #[command(flatten)]
     dry_run: DryRun,
@@ -74,8 +74,11 @@ impl Which {
         did: &'static str,
         plan: fn(&Observed, &[JailName]) -> Result<Plan, PlanError>,
     ) -> Result<Exit, CliError> {
+        if !self.all {
+            self.jails.some("--label or --all")?;
+        }
         let session = context.session(self.dry_run)?;
-        let mut names = names(&self.names)?;
+        let mut names = self.jails.select(&session)?;
         if self.all {
             let all = session.inventory(&Scope::all())?;
             names = all

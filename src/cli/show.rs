@@ -127,6 +127,14 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
                 line.addresses.join(" ")
             },
         ),
+        (
+            "labels",
+            if line.labels.is_empty() {
+                none()
+            } else {
+                line.labels.join(" ")
+            },
+        ),
         ("dataset", shown.dataset.to_string()),
         ("origin", shown.origin.clone().unwrap_or_else(none)),
         (

@@ -4,6 +4,8 @@
 //! Pure: no pool, no host, no clock. Fields that this version does not know are kept, so that an
 //! older ezz does not lose what a newer one wrote.
 
+mod address;
+mod labels;
 mod observed;
 mod stored;
 
@@ -12,6 +14,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use address::{AddressPool, PoolError};
+pub use labels::{Label, LabelError, Labels};
 pub use observed::{
     Changed, Debris, Generation, GenerationError, Half, Inventory, Jail, JailState, Site, Stranger,
     SwapLog, UnderWay,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
+use super::Labels;
 use crate::name::{GenerationId, JailName, TrackName};
 
 /// `ezz:world`: what a generation holds.
@@ -302,6 +303,9 @@ pub struct JailConfig {
     /// A command for a shell in the jail, which ends with 0 if the jail is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// What is left to do; a jail with any of it has never run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub todo: Vec<Todo>,

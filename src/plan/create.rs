@@ -1,9 +1,11 @@
 //! The plan of `create`: clones in one program, then mounts and what no program can do.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::model::{
-    Address, Base, Inventory, Jail, JailConfig, JailState, Kind, Network, Todo, encode, property,
+    Address, AddressPool, Base, Inventory, Jail, JailConfig, JailState, Kind, Labels, Network,
+    Todo, encode, property,
 };
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{
@@ -13,6 +15,9 @@ use crate::plan::{
 
 /// Most jails in one program (design.md §5).
 pub const MOST_IN_ONE: usize = 1000;
+
+/// Most jails that can be all or none.
+pub const MOST_ATOMIC: usize = 2000;
 
 /// What ZFS reckons for a clone and its property, in bytes: blocks × 16 KiB × 3
 /// (zcp_synctask.c); the running total must stay below 2 GiB and the free space. Where programs
@@ -42,6 +47,10 @@ pub struct Request {
     pub hostname: Option<String>,
     /// Addresses.
     pub addresses: Vec<Address>,
+    /// Networks that each of them gets an address of.
+    pub pools: Vec<AddressPool>,
+    /// Labels.
+    pub labels: Labels,
     /// Network.
     pub network: Network,
     /// The command that tells whether it is well.
@@ -50,6 +59,8 @@ pub struct Request {
     pub quota: Option<u64>,
     /// Whether to start them.
     pub start: bool,
+    /// Whether all of them are to be one program, however many.
+    pub atomic: bool,
 }
 
 /// Plans the creation of jails.
@@ -70,11 +81,18 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     }
     let (base, generation) = choose(inventory, &request.base)?;
     free_addresses(inventory, request)?;
+    if request.atomic && request.names.len() > MOST_ATOMIC {
+        return Err(PlanError::NotAtomic {
+            jails: request.names.len(),
+            most: MOST_ATOMIC,
+        });
+    }
     let mut plan = Plan::on(inventory);
     let mut epoch = Epoch::of(inventory);
     let mut seen = BTreeSet::new();
     let mut debris = Vec::new();
     let mut made = BTreeSet::new();
+    let mut taken = Vec::new();
     let config = JailConfig {
         kind: request.kind,
         base,
@@ -83,6 +101,7 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         addresses: request.addresses.clone(),
         network: request.network,
         health: request.health.clone(),
+        labels: request.labels.clone(),
         todo: request.quota.map(Todo::Quota).into_iter().collect(),
         other: serde_json::Map::new(),
     };
@@ -97,10 +116,11 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         match inventory.jails.get(name) {
             Some(jail) => match &jail.config {
                 Ok(found) if found.todo.is_empty() => {
-                    if !is_same(jail, found, &with_name(&config, request, name), request) {
-                        return Err(PlanError::JailExists(name.clone()));
+                    if is_same(jail, found, &with_name(&config, request, name), request) {
+                        made.insert(name);
+                    } else {
+                        taken.push(name.clone());
                     }
-                    made.insert(name);
                 }
                 Ok(_) => debris.push(jail),
                 Err(why) => {
@@ -123,8 +143,16 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         !mounted || request.start && !matches!(observed.state(name), JailState::Running { .. })
     };
     let complete = debris.is_empty() && made.iter().find(cut_off).is_none();
-    if let Some(first) = made.first().filter(|_| complete) {
-        return Err(PlanError::JailExists((*first).clone()));
+    if complete || !taken.is_empty() {
+        taken.extend(made.iter().map(|name| (*name).clone()));
+    }
+    match &mut taken[..] {
+        [] => {}
+        [one] => return Err(PlanError::JailExists(one.clone())),
+        several => {
+            several.sort();
+            return Err(PlanError::JailsExist(several.to_vec()));
+        }
     }
     intent::clear(&mut plan, inventory, &mut epoch);
     if !debris.is_empty() {
@@ -136,17 +164,17 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         }
         delete::destroy(&mut plan, inventory, &mut epoch, &debris);
     }
-    let new: Vec<&JailName> = request
-        .names
-        .iter()
-        .filter(|name| !made.contains(name))
+    let new = request.names.iter().filter(|name| !made.contains(name));
+    let new: Vec<(JailName, JailConfig)> = new
+        .map(|name| (name.clone(), with_name(&config, request, name)))
         .collect();
-    for chunk in new.chunks(MOST_IN_ONE) {
-        let jails: Vec<(JailName, JailConfig)> = chunk
-            .iter()
-            .map(|name| ((*name).clone(), with_name(&config, request, name)))
-            .collect();
-        make(&mut plan, observed, &mut epoch, &jails)?;
+    let new = addressed(inventory, request, new)?;
+    for chunk in new.chunks(if request.atomic {
+        MOST_ATOMIC
+    } else {
+        MOST_IN_ONE
+    }) {
+        make(&mut plan, observed, &mut epoch, chunk)?;
     }
     for name in &made {
         plan.note(format!("{name} exists already: what it lacks is done"));
@@ -182,9 +210,21 @@ fn is_same(jail: &Jail, found: &JailConfig, wanted: &JailConfig, request: &Reque
         todo: Vec::new(),
         // The track may have moved since.
         skel: found.skel,
+        // Of pools it has what it got then.
+        addresses: found.addresses.clone(),
         ..wanted.clone()
     } == *found;
-    same && jail.quota == request.quota.unwrap_or(0)
+    let (own, pooled) = found
+        .addresses
+        .split_at_checked(wanted.addresses.len())
+        .unwrap_or_default();
+    let addresses = own == wanted.addresses
+        && pooled.len() == request.pools.len()
+        && pooled
+            .iter()
+            .zip(&request.pools)
+            .all(|(address, pool)| pool.holds(address.ip));
+    same && addresses && jail.quota == request.quota.unwrap_or(0)
 }
 
 /// Adds the steps that make jails from their configurations: the clones, and what is left to do.
@@ -335,6 +375,39 @@ fn free_addresses(inventory: &Inventory, request: &Request) -> Result<(), PlanEr
         }
     }
     Ok(())
+}
+
+/// Gives each jail an address of each pool that no jail of the site has.
+fn addressed(
+    inventory: &Inventory,
+    request: &Request,
+    mut jails: Vec<(JailName, JailConfig)>,
+) -> Result<Vec<(JailName, JailConfig)>, PlanError> {
+    if request.pools.is_empty() {
+        return Ok(jails);
+    }
+    let configs = inventory
+        .jails
+        .values()
+        .filter_map(|jail| jail.config.as_ref().ok());
+    let theirs = configs.flat_map(|config| &config.addresses);
+    let mut taken: BTreeSet<IpAddr> = theirs.chain(&request.addresses).map(|a| a.ip).collect();
+    for pool in &request.pools {
+        let wanted = jails.len();
+        let free: Vec<Address> = pool.free(&taken).take(wanted).collect();
+        if free.len() < wanted {
+            return Err(PlanError::PoolTooSmall {
+                pool: pool.to_string(),
+                wanted,
+                free: free.len(),
+            });
+        }
+        taken.extend(free.iter().map(|address| address.ip));
+        for ((_, config), address) in jails.iter_mut().zip(free) {
+            config.addresses.push(address);
+        }
+    }
+    Ok(jails)
 }
 
 /// Refuses a name that a dataset has which is no jail, and debris that stays because somebody made

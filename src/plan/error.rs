@@ -73,6 +73,27 @@ pub enum PlanError {
         /// Whose.
         owner: JailName,
     },
+    /// A network has too few addresses that no jail has.
+    #[error("{pool} has {free} free addresses, and {wanted} jails want one each")]
+    PoolTooSmall {
+        /// Which network.
+        pool: String,
+        /// How many are wanted.
+        wanted: usize,
+        /// How many there are.
+        free: usize,
+    },
+    /// More jails than one program takes.
+    #[error("{jails} jails cannot be made all or none: {most} at most")]
+    NotAtomic {
+        /// How many are wanted.
+        jails: usize,
+        /// How many can be.
+        most: usize,
+    },
+    /// Several names are taken.
+    #[error("{} jails exist already: {}", .0.len(), few(.0))]
+    JailsExist(Vec<JailName>),
     /// No such track.
     #[error("there is no track {0}")]
     NoTrack(TrackName),
@@ -205,4 +226,12 @@ pub enum PlanError {
 fn held(list: &[String]) -> String {
     let are = if list.len() == 1 { "is" } else { "are" };
     format!("{} {are}", list.join(", "))
+}
+
+fn few(names: &[JailName]) -> String {
+    let shown: Vec<&str> = names.iter().take(10).map(JailName::as_str).collect();
+    match names.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }

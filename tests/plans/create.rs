@@ -1,9 +1,9 @@
 //! `create`.
 
-use ezz::model::{JailConfig, Kind, Network, Stranger};
+use ezz::model::{AddressPool, JailConfig, Kind, Labels, Network, Stranger};
 use ezz::name::GenerationId;
 use ezz::plan::create::{Choice, MOST_IN_ONE, Request, create};
-use ezz::plan::{Commit, Directory, Expect, Plan, PlanError};
+use ezz::plan::{Commit, Directory, Expect, Plan, PlanError, Step};
 
 use super::inventory::*;
 
@@ -14,10 +14,13 @@ fn request(list: &[&str]) -> Request {
         base: Choice::Track(track_name("main")),
         hostname: None,
         addresses: Vec::new(),
+        pools: Vec::new(),
+        labels: Labels::default(),
         network: Network::Host,
         health: None,
         quota: None,
         start: false,
+        atomic: false,
     }
 }
 
@@ -320,4 +323,95 @@ fn a_replica_and_another_format_are_left_alone() {
     newer.0.inventory.site.format = 2;
     let why = refused(&newer, &request(&["a"])).to_string();
     assert_eq!(why, "tank/ezz has format 2, and this ezz knows 1");
+}
+
+/// The configurations that a plan writes, by jail.
+fn addresses(plan: &Plan) -> Vec<String> {
+    let commits = plan.steps.iter().filter_map(|step| match step {
+        Step::Commit {
+            commit: Commit::Create { jails, .. },
+            ..
+        } => Some(jails),
+        _ => None,
+    });
+    let configs = commits.flatten().map(|jail| {
+        let config: serde_json::Value = serde_json::from_str(&jail.config).expect("JSON");
+        let list = config["addresses"].as_array().cloned().unwrap_or_default();
+        let texts = list.iter().filter_map(|address| address.as_str());
+        format!("{}: {}", jail.name, texts.collect::<Vec<_>>().join(" "))
+    });
+    configs.collect()
+}
+
+#[test]
+fn a_pool_gives_what_no_jail_of_the_site_has() {
+    let mut old = config(Kind::Thin, 1);
+    old.addresses = vec!["10.0.0.2/24".parse().expect("it is good")];
+    let site = installed().jail("old", old);
+    let pool = |text: &str| text.parse::<AddressPool>().expect("it is good");
+    let two = Request {
+        pools: vec![pool("em0|10.0.0.0/29"), pool("fd00::/64")],
+        ..request(&["a", "b"])
+    };
+    assert_eq!(
+        addresses(&planned(&site, &two)),
+        [
+            "a: em0|10.0.0.1/29 fd00::1/64",
+            "b: em0|10.0.0.3/29 fd00::2/64"
+        ]
+    );
+    // Of one network twice each gets two.
+    let twice = Request {
+        pools: vec![pool("10.0.0.0/29"), pool("10.0.0.0/29")],
+        ..request(&["a", "b"])
+    };
+    assert_eq!(
+        addresses(&planned(&site, &twice)),
+        ["a: 10.0.0.1/29 10.0.0.4/29", "b: 10.0.0.3/29 10.0.0.5/29"]
+    );
+    let many = Request {
+        pools: vec![pool("10.0.0.0/29")],
+        ..request(&["a", "b", "c", "d", "e", "f"])
+    };
+    let error = create(&site.0, &many).expect_err("five are free");
+    assert_eq!(
+        error.to_string(),
+        "10.0.0.0/29 has 5 free addresses, and 6 jails want one each"
+    );
+}
+
+#[test]
+fn all_names_that_are_taken_are_told() {
+    let site = installed().jail("a", config(Kind::Thin, 1));
+    let site = site.jail("b", config(Kind::Thin, 1));
+    let error = create(&site.0, &request(&["b", "new", "a"])).expect_err("two are taken");
+    assert_eq!(error.to_string(), "2 jails exist already: a, b");
+}
+
+#[test]
+fn atomic_is_one_program_or_none() {
+    let names = |count: usize| (1..=count).map(|n| format!("j{n}")).collect::<Vec<_>>();
+    let of = |count: usize, atomic| {
+        let names = names(count);
+        let list: Vec<&str> = names.iter().map(String::as_str).collect();
+        let request = Request {
+            atomic,
+            ..request(&list)
+        };
+        let plan = create(&installed().0, &request)?;
+        let commits = plan
+            .steps
+            .iter()
+            .filter(|step| matches!(step, Step::Commit { .. }));
+        Ok::<_, PlanError>(commits.count())
+    };
+    assert_eq!(
+        (of(1500, false).ok(), of(1500, true).ok()),
+        (Some(2), Some(1))
+    );
+    let error = of(2001, true).expect_err("too many");
+    assert_eq!(
+        error.to_string(),
+        "2001 jails cannot be made all or none: 2000 at most"
+    );
 }

@@ -1,7 +1,7 @@
 //! Where programs cannot clone: the plan of `create`, and how each verb deals with what one that
 //! was killed left.
 
-use ezz::model::{Intent, Kind, MAX_VALUE};
+use ezz::model::{Intent, Kind, Labels, MAX_VALUE};
 use ezz::name::GenerationId;
 use ezz::plan::create::{Choice, MOST_IN_ONE, Request, create};
 use ezz::plan::delete::{self, delete, unfinished};
@@ -17,10 +17,13 @@ fn request(list: &[&str]) -> Request {
         base: Choice::Track(track_name("main")),
         hostname: None,
         addresses: Vec::new(),
+        pools: Vec::new(),
+        labels: Labels::default(),
         network: ezz::model::Network::Host,
         health: None,
         quota: None,
         start: false,
+        atomic: false,
     }
 }
 

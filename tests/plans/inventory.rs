@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ezz::model::{
-    Base, Debris, Generation, Half, Intent, Inventory, Jail, JailConfig, JailState, Kind, Layout,
-    Network, Seal, Site, Todo, Track, World,
+    Base, Debris, Generation, Half, Intent, Inventory, Jail, JailConfig, JailState, Kind, Labels,
+    Layout, Network, Seal, Site, Todo, Track, World,
 };
 use ezz::name::{DatasetName, GenerationId, JailName, TrackName};
 use ezz::plan::{Commit, Directory, Observed, Plan, Step};
@@ -39,6 +39,7 @@ pub fn config(kind: Kind, generation: u32) -> JailConfig {
         addresses: Vec::new(),
         network: Network::Host,
         health: None,
+        labels: Labels::default(),
         todo: Vec::new(),
         other: serde_json::Map::new(),
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ezz_zfs::Mounted;
 
 use super::jls::Seen;
-use crate::model::{Base, JailConfig, Kind, Network, World};
+use crate::model::{Base, JailConfig, Kind, Labels, Network, World};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 use crate::ports::{BaseMount, JailSpec};
 use crate::profile::Profile;
@@ -33,6 +33,7 @@ pub fn spec(name: &str) -> JailSpec {
             addresses: Vec::new(),
             network: Network::Host,
             health: None,
+            labels: Labels::default(),
             todo: Vec::new(),
             other: serde_json::Map::new(),
         },

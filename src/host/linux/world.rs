@@ -11,7 +11,7 @@ use super::paths::Paths;
 use super::{cgroup, file, identity, program, runtime, start, stop};
 use crate::crash::point;
 use crate::exec::{Watch, Watched};
-use crate::model::{Base, Changed, JailConfig, Kind, Network};
+use crate::model::{Base, Changed, JailConfig, Kind, Labels, Network};
 use crate::name::{GenerationId, JailName, NameError};
 use crate::ports::{HostError, JailSpec, WorldRequest, WorldRun};
 
@@ -115,6 +115,7 @@ fn contained(
             addresses: Vec::new(),
             network: Network::Host,
             health: None,
+            labels: Labels::default(),
             todo: Vec::new(),
             other: serde_json::Map::new(),
         },

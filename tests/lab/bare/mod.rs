@@ -1,6 +1,7 @@
 //! Tests that begin with an empty pool.
 
 mod broken;
+mod bulk;
 mod contract;
 mod crowd;
 mod fallback;

@@ -1,0 +1,214 @@
+//! Which jails a command is about.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use globset::{GlobBuilder, GlobMatcher};
+
+use super::CliError;
+use crate::model::Label;
+use crate::name::{JailName, NameError, expand};
+use crate::session::{Scope, Session};
+
+/// More names than this are taken for a slip, unless it is said that they are none.
+const MANY: usize = 10_000;
+/// The longest file of names that is read, in bytes.
+const LONG: u64 = 64 << 20;
+
+/// Jails that are there already.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Jails {
+    /// Names, ranges such as web{01..20}, or patterns such as 'web*'
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+    /// Names from a file, or from standard input with -: one a line, or separated by NUL
+    #[arg(long, value_name = "FILE")]
+    names_from: Option<PathBuf>,
+    /// Those with this label; given again, those with all of them
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    labels: Vec<Label>,
+}
+
+/// Jails that are to be made.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct NewJails {
+    /// Names, or ranges such as web{01..20}
+    #[arg(value_name = "NAME", required_unless_present_any = ["count", "names_from"])]
+    names: Vec<String>,
+    /// Names from a file, or from standard input with -: one a line, or separated by NUL
+    #[arg(long, value_name = "FILE")]
+    names_from: Option<PathBuf>,
+    /// So many jails, named by --prefix and a number from 1
+    #[arg(long, value_name = "N", requires = "prefix", value_parser = clap::value_parser!(u32).range(1..=99_999))]
+    count: Option<u32>,
+    /// What the names of --count begin with
+    #[arg(long, requires = "count")]
+    prefix: Option<String>,
+    /// More than 10000 are no slip
+    #[arg(long)]
+    force_count: bool,
+}
+
+impl Jails {
+    /// Whether none are told.
+    pub(super) fn is_empty(&self) -> bool {
+        self.names.is_empty() && self.names_from.is_none() && self.labels.is_empty()
+    }
+
+    /// Refuses a command that is about no jail.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`], with what else could be given.
+    pub(super) fn some(&self, or: &str) -> Result<(), CliError> {
+        if self.is_empty() {
+            return Err(CliError::Usage {
+                what: "which jails?".to_owned(),
+                hint: format!("give names, --names-from, {or}"),
+            });
+        }
+        Ok(())
+    }
+
+    /// Those that are told; `is_empty` or not, what has neither a pattern nor a label costs no look at
+    /// the site.
+    ///
+    /// # Errors
+    /// [`CliError`]: bad names, all of them; a pattern or a label that no jail has.
+    pub(super) fn select(&self, session: &Session) -> Result<Vec<JailName>, CliError> {
+        let words = words(&self.names, self.names_from.as_deref())?;
+        let is_pattern = |word: &&String| word.contains(['*', '?', '[']);
+        let patterns: Vec<&String> = words.iter().filter(is_pattern).collect();
+        let mut found = parse(words.iter().filter(|word| !is_pattern(word)))?;
+        if patterns.is_empty() && self.labels.is_empty() {
+            return Ok(found);
+        }
+        let inventory = session.inventory(&Scope::all())?;
+        let there = inventory.jails.values().filter(|jail| jail.config.is_ok());
+        let there: Vec<_> = there.collect();
+        let mut seen: BTreeSet<JailName> = found.iter().cloned().collect();
+        for pattern in patterns {
+            let matcher = glob(pattern)?;
+            let mut any = false;
+            for jail in &there {
+                if matcher.is_match(jail.name.as_str()) {
+                    any = true;
+                    if seen.insert(jail.name.clone()) {
+                        found.push(jail.name.clone());
+                    }
+                }
+            }
+            if !any {
+                return Err(CliError::NoneSuch(format!("matches {pattern}")));
+            }
+        }
+        if self.labels.is_empty() {
+            return Ok(found);
+        }
+        let labelled = there.iter().filter(|jail| {
+            let config = jail.config.as_ref();
+            config.is_ok_and(|config| self.labels.iter().all(|label| config.labels.has(label)))
+        });
+        let labelled: BTreeSet<JailName> = labelled.map(|jail| jail.name.clone()).collect();
+        if words.is_empty() {
+            found = labelled.into_iter().collect();
+        } else {
+            // One that is named and not there is told by who looks for it.
+            found.retain(|name| labelled.contains(name) || !inventory.jails.contains_key(name));
+        }
+        if found.is_empty() {
+            let labels: Vec<String> = self.labels.iter().map(Label::to_string).collect();
+            return Err(CliError::NoneSuch(format!(
+                "has the label {}",
+                labels.join(", ")
+            )));
+        }
+        Ok(found)
+    }
+}
+
+impl NewJails {
+    /// Their names.
+    ///
+    /// # Errors
+    /// [`CliError`]: bad names, all of them; too many.
+    pub(super) fn parse(&self) -> Result<Vec<JailName>, CliError> {
+        let mut words = words(&self.names, self.names_from.as_deref())?;
+        if let (Some(count), Some(prefix)) = (self.count, &self.prefix) {
+            let width = count.to_string().len();
+            words.extend((1..=count).map(|n| format!("{prefix}{n:0width$}")));
+        }
+        let names = parse(words.iter())?;
+        if names.len() > MANY && !self.force_count {
+            return Err(CliError::Usage {
+                what: format!("these are {} jails", names.len()),
+                hint: "--force-count says that this is no slip".to_owned(),
+            });
+        }
+        Ok(names)
+    }
+}
+
+/// The words of a command line and of a file, with their ranges.
+fn words(names: &[String], from: Option<&Path>) -> Result<Vec<String>, CliError> {
+    let mut all = names.to_vec();
+    if let Some(path) = from {
+        let text = read(path)?;
+        let end = if text.contains('\0') { '\0' } else { '\n' };
+        let lines = text.split(end).map(str::trim);
+        all.extend(lines.filter(|line| !line.is_empty()).map(str::to_owned));
+    }
+    let mut words = Vec::new();
+    for word in all {
+        words.extend(expand(&word)?);
+    }
+    Ok(words)
+}
+
+fn read(path: &Path) -> Result<String, CliError> {
+    let failed = |source| CliError::Read {
+        path: path.display().to_string(),
+        source,
+    };
+    let mut text = String::new();
+    let input: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(failed)?)
+    };
+    let read = input.take(LONG).read_to_string(&mut text).map_err(failed)?;
+    if read as u64 == LONG {
+        return Err(CliError::Usage {
+            what: format!("{} is longer than {} MiB", path.display(), LONG >> 20),
+            hint: "give the names in several commands".to_owned(),
+        });
+    }
+    Ok(text)
+}
+
+/// Names, or all that are none.
+fn parse<'a>(words: impl Iterator<Item = &'a String>) -> Result<Vec<JailName>, CliError> {
+    let mut names = Vec::new();
+    let mut bad: Vec<NameError> = Vec::new();
+    for word in words {
+        match JailName::parse(word) {
+            Ok(name) => names.push(name),
+            Err(error) => bad.push(error),
+        }
+    }
+    match bad.len() {
+        0 => Ok(names),
+        1 => Err(bad.remove(0).into()),
+        _ => Err(CliError::BadNames(bad)),
+    }
+}
+
+fn glob(pattern: &str) -> Result<GlobMatcher, CliError> {
+    let glob = GlobBuilder::new(pattern).build();
+    glob.map(|glob| glob.compile_matcher())
+        .map_err(|error| CliError::Usage {
+            what: format!("bad pattern {pattern:?}: {}", error.kind()),
+            hint: "in a pattern * is any text, ? one character, [abc] one of these".to_owned(),
+        })
+}

@@ -1,0 +1,223 @@
+//! Many jails by one command: how they are named, found again, addressed, and all or none.
+
+use std::collections::BTreeSet;
+
+use crate::support::*;
+
+fn jails() -> Vec<String> {
+    let listed = sh("zfs list -Hd1 -o name -r tank/ezz/jails | sed 1d").ok();
+    let names = listed.stdout.lines();
+    names
+        .map(|name| name.trim_start_matches("tank/ezz/jails/").to_owned())
+        .collect()
+}
+
+fn listed(args: &[&str]) -> Vec<String> {
+    let told = ezz(&[&["list", "--json"], args].concat()).ok().json();
+    let names = told
+        .iter()
+        .map(|line| line["jail"].as_str().expect("a name"));
+    names.map(str::to_owned).collect()
+}
+
+#[test]
+fn jails_are_named_in_many_ways() {
+    init();
+    install_small();
+    ezz(&["create", "a", "b{1..2}"]).ok();
+    ezz(&["create", "--count", "10", "--prefix", "n"]).ok();
+    std::fs::write("/tmp/names", "c1\n\n  c2 \nc{3..4}\n").expect("written");
+    ezz(&["create", "--names-from", "/tmp/names"]).ok();
+    sh(&format!(
+        "printf 'z1\\0z2\\0' | {EZZ} create --names-from - --label tier=front --label x=1"
+    ))
+    .ok();
+    ezz(&["create", "z3", "--label", "tier=back"]).ok();
+    let made = "a b1 b2 c1 c2 c3 c4 n01 n02 n03 n04 n05 n06 n07 n08 n09 n10 z1 z2 z3";
+    assert_eq!(jails().join(" "), made);
+    // And found again.
+    for (args, found) in [
+        (&["b*"][..], "b1 b2"),
+        (&["n0[1-3]", "a"], "a n01 n02 n03"),
+        (&["--label", "tier=front"], "z1 z2"),
+        (&["--label", "tier=front", "--label", "x=2"], ""),
+        (&["z2", "a", "--label", "tier=front"], "z2"),
+        (&["?"], "a"),
+        (&["--names-from", "/tmp/names"], "c1 c2 c3 c4"),
+    ] {
+        if found.is_empty() {
+            ezz(&[&["list"], args].concat()).refused(1, "no jail has the label");
+        } else {
+            assert_eq!(listed(args).join(" "), found, "{args:?}");
+        }
+    }
+    let labels = &ezz(&["list", "z1", "--json"]).ok().json()[0]["labels"];
+    assert_eq!(labels.to_string(), r#"["tier=front","x=1"]"#);
+    // Deleted in the same ways.
+    ezz(&["delete", "--yes", "n*", "--label", "none=1"]).refused(1, "no jail has the label none=1");
+    let planned = ezz(&["delete", "--yes", "--label", "tier=back", "--dry-run"]).ok();
+    assert!(planned.stdout.contains("z3"), "{planned:#?}");
+    ezz(&[
+        "delete",
+        "--yes",
+        "n*",
+        "b{1..2}",
+        "--names-from",
+        "/tmp/names",
+    ])
+    .ok();
+    ezz(&["delete", "--yes", "--label", "tier=front"]).ok();
+    assert_eq!(jails().join(" "), "a z3");
+}
+
+#[test]
+fn bad_names_are_told_all_at_once_and_nothing_is_made() {
+    init();
+    install_small();
+    ezz(&["create", "there", "too"]).ok();
+    let before = everything();
+    let unchanged = |args: &[&str], code: i32, words: &str| {
+        let told = ezz(args).refused(code, words);
+        assert_eq!(everything(), before, "{args:?}");
+        told
+    };
+    let told = unchanged(
+        &["create", "good", "Bad", "also_bad", "9"],
+        2,
+        "3 bad names",
+    );
+    assert!(
+        told.stderr.contains("Bad") && told.stderr.contains("also_bad"),
+        "{told:#?}"
+    );
+    unchanged(
+        &["create", "new", "there", "too"],
+        1,
+        "2 jails exist already: there, too",
+    );
+    unchanged(&["create", "new", "new"], 1, "new");
+    unchanged(&["create", "n{9..1}"], 2, "FIRST is larger than LAST");
+    unchanged(&["create", "n{1..10001}"], 2, "these are 10001 jails");
+    unchanged(
+        &["create", "n{1..100001}", "--force-count"],
+        2,
+        "more than 100000 names",
+    );
+    unchanged(
+        &["create", "n{1..2001}", "--atomic"],
+        1,
+        "cannot be made all or none: 2000 at most",
+    );
+    typo(&["create", "--count", "3"], "--prefix");
+    unchanged(
+        &["create", "--count", "3", "--prefix", "Bad"],
+        2,
+        "3 bad names",
+    );
+    unchanged(
+        &["create", "--names-from", "/nowhere"],
+        1,
+        "cannot read /nowhere",
+    );
+    typo(&["create"], "NAME");
+    typo(&["create", "n", "--label", "bad"], "expected KEY=VALUE");
+    unchanged(
+        &["create", "n", "--ip-pool", "10.0.0.1/24"],
+        2,
+        "bits below the prefix are set",
+    );
+    unchanged(&["delete", "--yes"], 2, "which jails?");
+    unchanged(
+        &["delete", "--yes", "nothing*"],
+        1,
+        "no jail matches nothing*",
+    );
+    unchanged(&["delete", "--yes", "the[re"], 2, "bad pattern");
+    unchanged(&["start"], 2, "which jails?");
+    typo(&["start", "--all", "there"], "cannot be used with");
+    sh(r"printf '\377\n' > /tmp/names").ok();
+    unchanged(
+        &["create", "--names-from", "/tmp/names"],
+        1,
+        "cannot read /tmp/names",
+    );
+    // No room for half of them: none is made.
+    unchanged(
+        &[
+            "create",
+            "--count",
+            "99999",
+            "--prefix",
+            "n",
+            "--force-count",
+        ],
+        1,
+        "space",
+    );
+}
+
+#[test]
+fn two_hundred_with_distinct_addresses() {
+    init();
+    install_small();
+    ezz(&["create", "fixed", "--address", "10.0.0.7/22"]).ok();
+    let pools = ["--ip-pool", "em0|10.0.0.0/22", "--ip-pool", "fd00::/64"];
+    let args = [&["create", "--count", "200", "--prefix", "n"], &pools[..]].concat();
+    ezz(&args).ok();
+    let addresses = || -> BTreeSet<String> {
+        let told = ezz(&["list", "--json"]).ok().json();
+        assert_eq!(told.len(), 201);
+        let all = told
+            .iter()
+            .flat_map(|line| line["addresses"].as_array().expect("a list"));
+        let ips = all.map(|text| {
+            let text = text.as_str().expect("text");
+            let text = text.rsplit('|').next().unwrap_or(text);
+            text.split('/').next().unwrap_or(text).to_owned()
+        });
+        ips.collect()
+    };
+    let before = addresses();
+    assert_eq!(before.len(), 401, "no address twice");
+    assert!(before.contains("10.0.0.7") && !before.contains("10.0.0.0"));
+    // What is deleted is free again, and goes to the next.
+    ezz(&["delete", "--yes", "n01*", "n100"]).ok();
+    let again = [&["create", "m{1..11}"], &pools[..]].concat();
+    ezz(&again).ok();
+    assert_eq!(addresses(), before);
+    // The same again is refused, and takes nothing.
+    ezz(&again).refused(1, "11 jails exist already");
+    let small = ["create", "s{1..7}", "--ip-pool", "192.0.2.0/29"];
+    ezz(&small).refused(
+        1,
+        "192.0.2.0/29 has 6 free addresses, and 7 jails want one each",
+    );
+}
+
+#[test]
+fn a_thousand_come_and_go_by_one_command_each() {
+    init();
+    install_small();
+    let epoch = || {
+        property(SITE, "ezz:epoch")
+            .parse::<u64>()
+            .expect("a number")
+    };
+    let before = epoch();
+    let told = ezz(&["create", "--count", "1000", "--prefix", "j", "--json"]).ok();
+    assert_eq!(told.json().len(), 1000);
+    assert_eq!(epoch(), before + commits_of_create());
+    assert_eq!(jails().len(), 1000);
+    let mounted = sh("grep -c ' /srv/jails/j' /proc/self/mountinfo").ok();
+    assert_eq!(mounted.stdout.trim(), "1000");
+    let told = ezz(&["doctor", "--json"]).ok().json();
+    assert_eq!(told[0]["findings"].to_string(), "[]");
+    ezz(&["delete", "--yes", "j*"]).ok();
+    assert_eq!(jails().len(), 0);
+    assert_eq!(sh("ls /srv/jails").ok().stdout.trim(), "basejail\nnewjail");
+    // Two thousand at once are all or none, too.
+    let before = epoch();
+    ezz(&["create", "--count", "2000", "--prefix", "k", "--atomic"]).ok();
+    assert_eq!(epoch(), before + commits_of_create());
+    assert_eq!(jails().len(), 2000);
+}
