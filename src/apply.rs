@@ -2,6 +2,7 @@
 //! after a failure is one rule, that the rest of that jail's steps are left out and the other
 //! jails go on.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +13,7 @@ use crate::crash;
 use crate::model::{Changed, Generation, Inventory, Kind, World, track_link};
 use crate::name::{DatasetName, GenerationId, JailName};
 use crate::observe::{self, ObserveError};
-use crate::plan::{MountAs, Plan, PlanError, Step, run};
+use crate::plan::{MountAs, Plan, PlanError, Step, foreseen, run};
 use crate::ports::{BaseMount, Host, HostError, JailSpec, PortError, Zfs};
 use crate::profile::Profile;
 
@@ -85,7 +86,7 @@ type Specs = BTreeMap<JailName, Result<JailSpec, ApplyError>>;
 /// What is known of the site between two commits.
 #[derive(Debug, Default)]
 struct Known<'a> {
-    inventory: Option<&'a Inventory>,
+    inventory: Option<Cow<'a, Inventory>>,
     specs: Option<Specs>,
 }
 
@@ -114,7 +115,7 @@ impl Apply<'_> {
     /// done. Failures of one jail's own steps are in [`Applied::failed`].
     pub fn run(&self, plan: &[Step], applied: &mut Applied) -> Result<(), ApplyError> {
         let mut known = Known {
-            inventory: self.known,
+            inventory: self.known.map(Cow::Borrowed),
             specs: None,
         };
         let mut index = 0;
@@ -131,6 +132,22 @@ impl Apply<'_> {
                     .collect();
                 self.mount_all(&wanted, applied)?;
                 index += mounts;
+                continue;
+            }
+            let unmounts: Vec<(&DatasetName, &Path)> = plan[index..]
+                .iter()
+                .map_while(|step| match step {
+                    Step::Unmount { dataset, at } => Some((dataset, at.as_path())),
+                    _ => None,
+                })
+                .collect();
+            if unmounts.len() > 1 {
+                plan[index..index + unmounts.len()]
+                    .iter()
+                    .for_each(self.on_step);
+                crash::point();
+                applied.changed += self.zfs.unmount_all(&unmounts)?;
+                index += unmounts.len();
                 continue;
             }
             let step = &plan[index];
@@ -162,11 +179,16 @@ impl Apply<'_> {
                 | Step::ClearWorld { .. } => None,
             };
             let Some(jail) = jail else {
-                if matches!(step, Step::Commit { .. }) {
-                    known = Known::default();
-                }
-                if self.step(step, known.inventory)? == Changed::Done {
+                let inventory = known.inventory.as_deref();
+                if self.step(step, inventory)? == Changed::Done {
                     applied.changed += 1;
+                }
+                if let Step::Commit { commit, .. } = step {
+                    let after = inventory.and_then(|before| foreseen::after(before, commit));
+                    known = Known {
+                        inventory: after.map(Cow::Owned),
+                        specs: None,
+                    };
                 }
                 continue;
             };
@@ -265,7 +287,7 @@ impl Apply<'_> {
                 })
                 .collect();
             let read;
-            let inventory = match known.inventory {
+            let inventory = match &known.inventory {
                 Some(inventory) => inventory,
                 None => {
                     read = observe::inventory(self.zfs, self.site, Some(&names))?;

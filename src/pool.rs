@@ -222,7 +222,11 @@ impl Zfs for Pool {
             dataset: dataset.to_string(),
             source,
         };
-        let mounts = ezz_zfs::mounted().map_err(failed)?;
+        // The table of all mounts costs as much as there are jails: it is read where something is.
+        let mounts = match ezz_zfs::is_mount_root(at) {
+            Some(false) => Vec::new(),
+            Some(true) | None => ezz_zfs::mounted().map_err(failed)?,
+        };
         let there = mounts.iter().rev().find(|mount| mount.target == at);
         let mut changed = Changed::Already;
         if let Some(other) = there.filter(|mount| mount.source != dataset.as_str()) {
@@ -245,53 +249,27 @@ impl Zfs for Pool {
     }
 
     fn unmount(&self, dataset: &DatasetName, at: &Path) -> Result<Changed, PortError> {
-        let failed = |source| PortError::Mount {
-            action: "unmount",
-            dataset: dataset.to_string(),
-            source,
+        let done = self.unmount_all(&[(dataset, at)])?;
+        Ok(if done > 0 {
+            Changed::Done
+        } else {
+            Changed::Already
+        })
+    }
+
+    fn unmount_all(&self, what: &[(&DatasetName, &Path)]) -> Result<usize, PortError> {
+        let Some((first, _)) = what.first() else {
+            return Ok(0);
         };
-        let mounts = ezz_zfs::mounted().map_err(failed)?;
-        // Deepest first, and of several at one place the last one first.
-        let own = |mount: &ezz_zfs::Mounted| mount.belongs_to(dataset.as_str());
-        let mut targets: Vec<(PathBuf, usize)> = mounts
-            .iter()
-            .enumerate()
-            .filter(|(_, mount)| own(mount) && mount.target.starts_with(at))
-            .map(|(index, mount)| (mount.target.clone(), index))
-            .collect();
-        // A directory names the last mount on it: somebody else's would go instead of ours.
-        for (target, index) in &targets {
-            let over = mounts.iter().enumerate().find(|(other, mount)| {
-                let on = mount.target == *target && other > index;
-                !own(mount) && (on || mount.target != *target && mount.target.starts_with(target))
-            });
-            if let Some((_, mount)) = over {
-                return Err(PortError::Covered {
-                    dataset: dataset.to_string(),
-                    at: mount.target.clone(),
-                    by: mount.source.clone(),
-                });
+        let mounts = ezz_zfs::mounted().map_err(cannot("unmount", first))?;
+        let mut done = 0;
+        for (index, (dataset, at)) in what.iter().enumerate() {
+            if index > 0 {
+                crash::point();
             }
+            done += usize::from(unmount(&mounts, dataset, at)? == Changed::Done);
         }
-        targets.sort_by_key(|(target, index)| {
-            std::cmp::Reverse((target.components().count(), *index))
-        });
-        if targets.is_empty() {
-            return Ok(Changed::Already);
-        }
-        for (target, _) in targets {
-            match ezz_zfs::unmount(&target) {
-                Ok(()) => {}
-                Err(MountError::Busy { .. }) => {
-                    return Err(PortError::Busy {
-                        dataset: dataset.to_string(),
-                        at: target,
-                    });
-                }
-                Err(source) => return Err(failed(source)),
-            }
-        }
-        Ok(Changed::Done)
+        Ok(done)
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, PortError> {
@@ -325,6 +303,62 @@ impl Zfs for Pool {
             module: found.module.unwrap_or_default(),
             sync_clone: found.sync_clone,
         })
+    }
+}
+
+/// Unmounts what is mounted at or below a directory of a dataset.
+fn unmount(
+    mounts: &[ezz_zfs::Mounted],
+    dataset: &DatasetName,
+    at: &Path,
+) -> Result<Changed, PortError> {
+    // Deepest first, and of several at one place the last one first.
+    let own = |mount: &ezz_zfs::Mounted| mount.belongs_to(dataset.as_str());
+    let mut targets: Vec<(PathBuf, usize)> = mounts
+        .iter()
+        .enumerate()
+        .filter(|(_, mount)| own(mount) && mount.target.starts_with(at))
+        .map(|(index, mount)| (mount.target.clone(), index))
+        .collect();
+    // A directory names the last mount on it: somebody else's would go instead of ours.
+    for (target, index) in &targets {
+        let over = mounts.iter().enumerate().find(|(other, mount)| {
+            let on = mount.target == *target && other > index;
+            !own(mount) && (on || mount.target != *target && mount.target.starts_with(target))
+        });
+        if let Some((_, mount)) = over {
+            return Err(PortError::Covered {
+                dataset: dataset.to_string(),
+                at: mount.target.clone(),
+                by: mount.source.clone(),
+            });
+        }
+    }
+    targets.sort_by_key(|(target, index)| std::cmp::Reverse((target.components().count(), *index)));
+    if targets.is_empty() {
+        return Ok(Changed::Already);
+    }
+    for (target, _) in targets {
+        match ezz_zfs::unmount(&target) {
+            Ok(()) => {}
+            Err(MountError::Busy { .. }) => {
+                return Err(PortError::Busy {
+                    dataset: dataset.to_string(),
+                    at: target,
+                });
+            }
+            Err(source) => return Err(cannot("unmount", dataset)(source)),
+        }
+    }
+    Ok(Changed::Done)
+}
+
+fn cannot(action: &'static str, dataset: &DatasetName) -> impl Fn(MountError) -> PortError {
+    let dataset = dataset.to_string();
+    move |source| PortError::Mount {
+        action,
+        dataset: dataset.clone(),
+        source,
     }
 }
 

@@ -475,6 +475,19 @@ pub trait Zfs: Sync + fmt::Debug {
     /// [`PortError`]; busy is [`PortError::Busy`].
     fn unmount(&self, dataset: &DatasetName, at: &Path) -> Result<Changed, PortError>;
 
+    /// The same of many, in their order, up to the first that fails; how many were mounted. An
+    /// implementation may look at the mounts of this machine once for all of them.
+    ///
+    /// # Errors
+    /// As [`Zfs::unmount`].
+    fn unmount_all(&self, what: &[(&DatasetName, &Path)]) -> Result<usize, PortError> {
+        let mut done = 0;
+        for (dataset, at) in what {
+            done += usize::from(self.unmount(dataset, at)? == Changed::Done);
+        }
+        Ok(done)
+    }
+
     /// The mounts of this machine, of whatever kind; later ones hide earlier ones.
     ///
     /// # Errors

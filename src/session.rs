@@ -12,7 +12,7 @@ use crate::lock::{LockError, Locks};
 use crate::model::Inventory;
 use crate::name::{DatasetName, JailName};
 use crate::observe::{self, ObserveError};
-use crate::plan::{Commit, Observed, Plan, PlanError, Step};
+use crate::plan::{Commit, Observed, Plan, PlanError, Step, foreseen};
 use crate::ports::{Host, HostError, Zfs};
 
 /// How often a command observes and plans before it gives up against others. The site lock makes a
@@ -212,8 +212,8 @@ impl Session {
                 result => result?,
             }
             drop(site_lock);
-            let known = commits.is_empty().then_some(known);
-            self.apply(false, known).run(rest, &mut applied)?;
+            let known = known_after(known, commits);
+            self.apply(false, known.as_ref()).run(rest, &mut applied)?;
             return Ok(Outcome {
                 plan,
                 applied,
@@ -274,4 +274,17 @@ impl Session {
             strict,
         }
     }
+}
+
+/// What is known of the site after the commits of a plan, if that can be told without a look.
+fn known_after(before: &Inventory, steps: &[Step]) -> Option<Inventory> {
+    let commits = steps.iter().filter_map(|step| match step {
+        Step::Commit { commit, .. } => Some(commit),
+        _ => None,
+    });
+    let mut known = before.clone();
+    for commit in commits {
+        known = foreseen::after(&known, commit)?;
+    }
+    Some(known)
 }

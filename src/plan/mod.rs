@@ -10,6 +10,7 @@ pub mod create;
 pub mod delete;
 pub mod doctor;
 mod error;
+pub mod foreseen;
 pub mod intent;
 pub mod merge;
 pub mod prune;

@@ -81,6 +81,11 @@ fn bad_names_are_told_all_at_once_and_nothing_is_made() {
         assert_eq!(everything(), before, "{args:?}");
         told
     };
+    let typo = |args: &[&str], words: &str| {
+        let told = ezz(args).exits(2);
+        assert!(told.stderr.contains(words), "{told:#?}");
+        assert_eq!(everything(), before, "{args:?}");
+    };
     let told = unchanged(
         &["create", "good", "Bad", "also_bad", "9"],
         2,
