@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,6 +84,9 @@ pub struct WorldRequest<'a> {
     pub command: &'a [String],
     /// Variables, `NAME=value`, beside `EZZ_ROOT`: where the command finds the world.
     pub environment: &'a [String],
+    /// A directory for what it downloads, which is made if it is not there: mounted where the profile
+    /// says, or told as `EZZ_CACHE`.
+    pub cache: &'a Path,
     /// Whether it runs on the host itself instead of in a jail of its own.
     pub on_host: bool,
     /// How long it may take.
@@ -112,6 +116,17 @@ impl fmt::Debug for WorldRequest<'_> {
 }
 
 impl WorldRequest<'_> {
+    /// Makes the directory for downloads: the host's root alone looks into it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn make_cache(&self) -> std::io::Result<()> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(self.cache)
+    }
+
     /// The command as it runs on the host itself; none if there is no command.
     pub fn on_host(&self) -> Option<Exec> {
         let (first, rest) = self.command.split_first()?;
@@ -120,7 +135,7 @@ impl WorldRequest<'_> {
             let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
             exec = exec.env(name, value);
         }
-        Some(exec.env("EZZ_ROOT", self.root))
+        Some(exec.env("EZZ_ROOT", self.root).env("EZZ_CACHE", self.cache))
     }
 }
 

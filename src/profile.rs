@@ -213,11 +213,19 @@ pub struct Stop {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Update {
-    /// Program and arguments; run with the world as its root.
+    /// Program and arguments.
     pub command: Vec<String>,
     /// Variables, `NAME=value`.
     #[serde(default)]
     pub environment: Vec<String>,
+    /// Whether it runs on the host, which is told where the world is, and not with the world as its
+    /// root.
+    #[serde(default)]
+    pub on_host: bool,
+    /// Where the world keeps what it downloads: a directory from outside the world is mounted there,
+    /// so that it is there the next time and in no generation.
+    #[serde(default)]
+    pub cache: Option<RelPath>,
 }
 
 /// The files of the jail that two releases must be merged in, and those that are never merged.
@@ -228,6 +236,22 @@ pub struct Merge {
     pub paths: Vec<Pattern>,
     /// The jail's own, whatever the release says (databases, keys).
     pub keep: Vec<Pattern>,
+    /// Lines of fields between colons, of which the first names the line: merged name by name.
+    pub keyed: Vec<RelPath>,
+    /// Those of them whose third field is a number that no two names may have.
+    pub numbered: Vec<RelPath>,
+}
+
+/// A database that is made from a text: in the jail, at its start, if the text is newer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// The text.
+    pub from: RelPath,
+    /// What is made from it.
+    pub made: RelPath,
+    /// The command that makes it, for the jail's shell.
+    pub command: String,
 }
 
 /// One operating system.
@@ -270,6 +294,9 @@ pub struct Profile {
     /// For jails that change their release.
     #[serde(default)]
     pub merge: Merge,
+    /// Databases that a merge of their texts leaves old.
+    #[serde(default)]
+    pub database: Vec<Database>,
 }
 
 impl Profile {

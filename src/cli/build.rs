@@ -164,20 +164,21 @@ impl Stage {
         Ok(outcome.plan.steps.iter().any(commit))
     }
 
+    /// Clears it away.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    pub(super) fn clear(&self, session: &Session) -> Result<(), CliError> {
+        let inventory = session.inventory(&Scope::none())?;
+        if let Some(generation) = inventory.generations.get(&self.id).filter(|g| !g.sealed()) {
+            session.run(&plan::reap(generation))?;
+        }
+        Ok(())
+    }
+
     /// Clears it away after a failure; keeps both causes if that fails too.
     pub(super) fn undo(&self, session: &Session, first: CliError) -> CliError {
-        let id = self.id;
-        let cleared = session
-            .inventory(&Scope::none())
-            .map_err(CliError::from)
-            .and_then(|found| match found.generations.get(&id) {
-                Some(generation) if !generation.sealed() => {
-                    session.run(&plan::reap(generation))?;
-                    Ok(())
-                }
-                Some(_) | None => Ok(()),
-            });
-        match cleared {
+        match self.clear(session) {
             Ok(()) => first,
             Err(undo) => CliError::Undo {
                 first: Box::new(first),

@@ -65,8 +65,10 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             | CliError::Conflicts { .. }
             | CliError::Jail { .. }
             | CliError::Write { .. }
-            | CliError::Read { .. }
             | CliError::Interrupted => None,
+            CliError::Read { .. } => Some(
+                "the file has one name a line, or names separated by NUL; - is standard input".to_owned(),
+            ),
         };
     }
     if let Some(error) = error.downcast_ref::<SessionError>() {

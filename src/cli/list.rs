@@ -44,7 +44,6 @@ pub(super) struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hostname: Option<String>,
     pub(super) addresses: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) labels: Vec<String>,
     pub(super) used: u64,
     #[serde(skip_serializing_if = "Option::is_none")]

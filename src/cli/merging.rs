@@ -167,7 +167,7 @@ fn files(
         let changes = examine(from, to, own, profile, &work).map_err(failed)?;
         crash::point();
         if carry(&changes)? {
-            carry_out(&changes, to, own, &work).map_err(failed)?;
+            carry_out(&changes, to, own, profile, &work).map_err(failed)?;
         }
         Ok(changes)
     };

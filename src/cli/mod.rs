@@ -24,6 +24,7 @@ mod rollout;
 mod run;
 mod select;
 mod show;
+mod source;
 mod track;
 mod update;
 mod verify;

@@ -109,6 +109,20 @@ pub(super) fn swap_checked(
     Ok(())
 }
 
+/// Tells that an updater has found nothing new.
+pub(super) fn unchanged(context: &Context<'_>, track: &TrackName, current: &Generation) {
+    context.report.object(&Swapped {
+        track,
+        from: Some(current.id),
+        to: current.id,
+        did: "unchanged",
+    });
+    context.report.said(format!(
+        "nothing new: track {track} stays at {}",
+        current.display()
+    ));
+}
+
 /// That a generation is what was sealed. Its manifest is read only if ZFS knows of writes: it may
 /// have been the time of a mount.
 ///

@@ -3,7 +3,6 @@
 //! Stage, seal, swap, converge; each can be had alone. Before the swap no jail sees anything of it. A
 //! stage whose files are complete is gone on with by the same command, if that was interrupted.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,24 +12,23 @@ use serde::Serialize;
 use super::build::{Built, Stage, Wanted, profile, reap, resume, sealed, stage};
 use super::converge::Pace;
 use super::install::{extract, there};
-use super::rollback::{follow, swap_checked, why};
-use super::{CliError, Context, DryRun, rollout};
+use super::rollback::{follow, swap_checked, unchanged, why};
+use super::source::{Run, Source, Updater, cache, usual};
+use super::{CliError, Context, DryRun, rollout, verify};
 use crate::crash;
 use crate::model::{Generation, Inventory, Populated};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::swap::{self, Request, To};
 use crate::plan::{PlanError, world as plan};
-use crate::ports::WorldRequest;
-use crate::profile::Profile;
 use crate::report::Exit;
 use crate::session::{Scope, Session};
-use crate::world::Digest;
+use crate::world::{Digest, manifest};
 
 /// Update the world that jails run on: a new generation is built beside the current one, sealed, and
 /// swapped in at once
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz update\n  ezz update --track web --run apt-get install -y nginx\n  ezz update --from debian-12.15.tar.zst --stage-only\n  ezz update --swap 7\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. `ezz rollback` is the way back.\n\nJSON: {\"generation\", \"label\", \"parent\", \"manifest\", \"resumed\"} of what was sealed, then {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
+    after_help = "Examples:\n  ezz update\n  ezz update --track web --run apt-get install -y nginx\n  ezz update --from debian-12.15.tar.zst --stage-only\n  ezz update --swap 7\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. `ezz rollback` is the way back.\n\nIf the updater finds nothing new, nothing is sealed, and the track stays where it is.\n\nJSON: {\"generation\", \"label\", \"parent\", \"manifest\", \"resumed\"} of what was sealed, then {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
 )]
 pub struct Update {
     /// Which track
@@ -95,18 +93,6 @@ struct Updated<'a> {
     resumed: bool,
 }
 
-/// How the files come into the stage.
-#[derive(Debug)]
-enum Source {
-    /// From outside, into an empty one.
-    From(PathBuf),
-    /// By a command, on a clone of the current generation.
-    Run {
-        command: Vec<String>,
-        environment: Vec<String>,
-    },
-}
-
 impl Update {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(self.dry_run)?;
@@ -169,9 +155,9 @@ impl Update {
         let current = inventory
             .sealed(current)
             .ok_or(PlanError::NotSealed(current))?;
-        let source = self.source(current)?;
+        let source = self.source(inventory, current)?;
         if !session.dry_run {
-            return Ok(Some(self.work(context, session, current, &source)?));
+            return self.work(context, session, current, &source);
         }
         let (mut stage, id) = plan::stage(inventory, source.parent(current.id))?;
         stage.note(format!(
@@ -185,27 +171,26 @@ impl Update {
         Ok(None)
     }
 
-    fn source(&self, current: &Generation) -> Result<Source, CliError> {
+    fn source(&self, inventory: &Inventory, current: &Generation) -> Result<Source, CliError> {
         if let Some(from) = &self.from {
             there(from)?;
             return Ok(Source::From(from.clone()));
         }
-        if !self.run.is_empty() {
-            return Ok(Source::Run {
-                command: self.run.clone(),
-                environment: Vec::new(),
-            });
-        }
-        let update = profile_of(current)?.update.clone();
-        update
-            .map(|update| Source::Run {
-                command: update.command,
-                environment: update.environment,
-            })
-            .ok_or_else(|| CliError::Usage {
-                what: format!("ezz has no updater for {}", current.display()),
-                hint: "bring a new world in with --from, or change it with --run".to_owned(),
-            })
+        let told = (!self.run.is_empty()).then(|| Updater {
+            command: self.run.clone(),
+            environment: Vec::new(),
+            on_host: self.on_host,
+            usual: false,
+        });
+        let updater = match told {
+            Some(told) => told,
+            None => usual(current)?,
+        };
+        Ok(Source::Run(Run {
+            updater,
+            cache: cache(inventory, &self.track),
+            limit: Duration::from_secs(self.limit),
+        }))
     }
 
     fn work(
@@ -214,7 +199,7 @@ impl Update {
         session: &Session,
         current: &Generation,
         source: &Source,
-    ) -> Result<GenerationId, CliError> {
+    ) -> Result<Option<GenerationId>, CliError> {
         let populated = Populated {
             track: self.track.clone(),
             parent: source.parent(current.id),
@@ -236,7 +221,7 @@ impl Update {
                 "{} was sealed by the last try: it is gone on with",
                 found.display()
             ));
-            return Ok(found.id);
+            return Ok(Some(found.id));
         }
         let half_way = inventory
             .generations
@@ -266,8 +251,11 @@ impl Update {
         };
         let work = || {
             let built = stage.finish(context, &wanted)?;
+            if source.may_be_unchanged() && same_files(context, session, current, &stage)? {
+                return Ok(None);
+            }
             stage.seal(context, session, "update", &built, &self.track)?;
-            Ok(built)
+            Ok(Some(built))
         };
         // What is complete is kept for the next try, if this one was only interrupted.
         let built = work().map_err(|first| match first {
@@ -276,8 +264,13 @@ impl Update {
             },
             first => stage.undo(session, first),
         })?;
+        let Some(built) = built else {
+            stage.clear(session)?;
+            unchanged(context, &self.track, current);
+            return Ok(None);
+        };
         tell(context, &stage, &built, half_way.is_some());
-        Ok(stage.id)
+        Ok(Some(stage.id))
     }
 
     /// Brings the files in, and notes on the pool that they are complete.
@@ -295,11 +288,8 @@ impl Update {
                 let extracted = extract(context, stage, from, self.sha256)?;
                 extracted.sha256.map(|digest| digest.to_string())
             }
-            Source::Run {
-                command,
-                environment,
-            } => {
-                self.change(context, session, stage, current, (command, environment))?;
+            Source::Run(run) => {
+                run.change(context, session, stage, current)?;
                 None
             }
         };
@@ -314,90 +304,19 @@ impl Update {
         crash::point();
         Ok(digest)
     }
-
-    /// Runs the command that changes the world.
-    fn change(
-        &self,
-        context: &Context<'_>,
-        session: &Session,
-        stage: &Stage,
-        current: &Generation,
-        (command, environment): (&[String], &[String]),
-    ) -> Result<(), CliError> {
-        let dataset = session
-            .site
-            .child("basejail")
-            .and_then(|parent| parent.child(&stage.id.to_string()))?;
-        let world = current
-            .world
-            .as_ref()
-            .ok_or(PlanError::NotSealed(current.id))?;
-        let cancel = context.machine.cancel();
-        context.report.note(format!("{} ...", stage.origin));
-        let ran = session.host.run_in_world(&WorldRequest {
-            generation: stage.id,
-            dataset: &dataset,
-            root: &stage.base,
-            profile: profile_of(current)?,
-            world,
-            command,
-            environment,
-            on_host: self.on_host,
-            limit: Duration::from_secs(self.limit),
-            stop: &|| cancel.is_cancelled(),
-        })?;
-        cancel.check().map_err(|_| CliError::Interrupted)?;
-        let how = match ran.code {
-            Some(0) => return Ok(()),
-            Some(code) => format!("ended with {code}"),
-            None => format!("did not end within {} s", self.limit),
-        };
-        Err(CliError::Updater {
-            command: command.join(" "),
-            how,
-            said: ran.said,
-            log: ran.log.display().to_string(),
-        })
-    }
 }
 
-impl Source {
-    /// The generation that the new one is a clone of.
-    fn parent(&self, current: GenerationId) -> Option<GenerationId> {
-        matches!(self, Source::Run { .. }).then_some(current)
-    }
-
-    /// What tells the same source from another. Where that cannot be told, no two are the same.
-    fn identity(&self) -> String {
-        let (from, found) = match self {
-            Source::Run { .. } => return format!("{self:?}"),
-            Source::From(from) => (from, std::fs::metadata(from)),
-        };
-        match found {
-            Ok(found) if found.is_file() => {
-                let changed = (found.mtime(), found.mtime_nsec(), found.len());
-                format!("{from:?} {changed:?} {} {}", found.dev(), found.ino())
-            }
-            Ok(_) | Err(_) => {
-                format!("{from:?} {}", uuid::Uuid::new_v4())
-            }
-        }
-    }
-
-    fn shown(&self) -> String {
-        match self {
-            Source::From(from) => format!("{} is read into it", from.display()),
-            Source::Run { command, .. } => format!("`{}` changes it", command.join(" ")),
-        }
-    }
-}
-
-fn profile_of(generation: &Generation) -> Result<&'static Profile, CliError> {
-    let world = generation
-        .world
-        .as_ref()
-        .ok_or(PlanError::NotSealed(generation.id))?;
-    crate::apply::profile(generation, world).map_err(CliError::from)
+/// Whether a stage has the files of a generation; their times do not count.
+fn same_files(
+    context: &Context<'_>,
+    session: &Session,
+    current: &Generation,
+    stage: &Stage,
+) -> Result<bool, CliError> {
+    let old = verify::sealed_manifest(context, session, current)?;
+    let (new, _) = manifest::read(&stage.base).map_err(|source| stage.failed(source))?;
+    let steps = manifest::diff(&old, &new).map_err(|source| stage.failed(source))?;
+    Ok(steps.is_empty())
 }
 
 fn tell(context: &Context<'_>, stage: &Stage, built: &Built, resumed: bool) {

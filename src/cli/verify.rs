@@ -74,6 +74,32 @@ pub(super) fn whole_base(
     })
 }
 
+/// The text of a generation's manifest.
+///
+/// # Errors
+/// [`CliError::Tampered`] if it is not the sealed one; [`CliError`].
+pub(super) fn sealed_manifest(
+    context: &Context<'_>,
+    session: &Session,
+    generation: &Generation,
+) -> Result<String, CliError> {
+    with_base(context, session, generation, |at| {
+        let failed = |source: WorldError| CliError::Verify {
+            generation: generation.display(),
+            source,
+        };
+        let (text, digest) = manifest::read(at).map_err(failed)?;
+        let sealed = generation.seal().map(|seal| seal.manifest.as_str());
+        if sealed != Some(digest.to_string().as_str()) {
+            return Err(CliError::Tampered {
+                generation: generation.display(),
+                list: vec!["its manifest is not the sealed one".to_owned()],
+            });
+        }
+        Ok(text)
+    })
+}
+
 /// Does something with the files of a base, where they are mounted.
 ///
 /// # Errors

@@ -11,6 +11,7 @@ use std::ffi::CString;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use super::dirs::{DirError, Dirs, kind};
 use super::error::WorldError;
 use super::input::Digest;
+use super::keyed;
 use super::meta::Meta;
 use super::progress::{Context, Phase};
 use super::walk::{Node, Visit, walk};
@@ -164,10 +166,12 @@ pub fn examine(
             (None, true) => change(What::Remove, None),
             // What the release has dropped, and the jail has made its own, is the jail's.
             (None, false) => continue,
-            (Some(is), false) => match merged(old, new, jail, path, was, is, own.as_ref())? {
-                Some((text, diff)) => change(What::Merge(text), Some(diff)),
-                None => change(What::Conflict, patch(jail, new, path)?),
-            },
+            (Some(is), false) => {
+                match merged(old, new, jail, profile, path, (was, is, own.as_ref()))? {
+                    Some((text, diff)) => change(What::Merge(text), Some(diff)),
+                    None => change(What::Conflict, patch(jail, new, path)?),
+                }
+            }
         });
     }
     Ok(changes)
@@ -193,15 +197,14 @@ fn one(jail: &Path, path: &RelPath) -> Result<Option<State>, WorldError> {
     .map(Some)
 }
 
-/// The three versions merged line by line, if they are texts and it can be done.
+/// The three versions merged line by line or name by name, if they are texts and it can be done.
 fn merged(
     old: &Path,
     new: &Path,
     jail: &Path,
+    profile: &Profile,
     path: &RelPath,
-    was: Option<&State>,
-    is: &State,
-    own: Option<&State>,
+    (was, is, own): (Option<&State>, &State, Option<&State>),
 ) -> Result<Option<(Vec<u8>, String)>, WorldError> {
     let (Some(State::File(..)), State::File(..), Some(State::File(..))) = (was, is, own) else {
         return Ok(None);
@@ -211,7 +214,13 @@ fn merged(
     else {
         return Ok(None);
     };
-    Ok(diffy::merge(&base, &ours, &theirs).ok().map(|merged| {
+    let merged = if profile.merge.keyed.contains(path) {
+        let numbered = profile.merge.numbered.contains(path);
+        keyed::merge(&base, &ours, &theirs, numbered)
+    } else {
+        diffy::merge(&base, &ours, &theirs).ok()
+    };
+    Ok(merged.map(|merged| {
         let diff = diffy::create_patch(&ours, &merged).to_string();
         (merged.into_bytes(), diff)
     }))
@@ -242,6 +251,7 @@ pub fn carry_out(
     changes: &[Change],
     new: &Path,
     jail: &Path,
+    profile: &Profile,
     context: &Context<'_>,
 ) -> Result<(), WorldError> {
     let phase = Phase::start(context, "merge", Some(changes.len() as u64));
@@ -269,9 +279,27 @@ pub fn carry_out(
         phase.advance(1);
     }
     writer.finish()?;
+    renewed(changes, jail, profile)?;
     // The deepest first: a directory goes when nothing of the jail's is left in it.
     for change in changes.iter().rev().filter(|c| c.what == What::Remove) {
         remove(jail, &change.path)?;
+    }
+    Ok(())
+}
+
+/// Texts that a database is made from are newer than it, whatever time the release gave them: that is how
+/// the jail's start sees that it has to be made again.
+fn renewed(changes: &[Change], jail: &Path, profile: &Profile) -> Result<(), WorldError> {
+    for database in &profile.database {
+        let changed = |change: &&Change| {
+            change.path == database.from && matches!(change.what, What::Take | What::Merge(_))
+        };
+        if changes.iter().any(|change| changed(&change)) {
+            if let Some(file) = Dirs::open(jail)?.open_file(&database.from)? {
+                file.set_modified(SystemTime::now())
+                    .map_err(|e| WorldError::io("set the time of", database.from.under(jail), e))?;
+            }
+        }
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod error;
 mod extract;
 mod header;
 mod input;
+mod keyed;
 mod label;
 pub mod manifest;
 pub mod merge;

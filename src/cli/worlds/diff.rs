@@ -4,10 +4,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::{CliError, Context, verify};
-use crate::model::Generation;
 use crate::report::{Exit, bytes};
 use crate::session::{Scope, Session};
-use crate::world::WorldError;
 use crate::world::manifest::{self, Step};
 
 /// Show how the files of two generations differ
@@ -48,25 +46,7 @@ impl Diff {
                 (parent, first)
             }
         };
-        let read = |generation: &Generation| {
-            verify::with_base(context, session, generation, |at| {
-                let failed = |source: WorldError| CliError::Verify {
-                    generation: generation.display(),
-                    source,
-                };
-                let (text, digest) = manifest::read(at).map_err(failed)?;
-                if generation
-                    .seal()
-                    .is_none_or(|seal| seal.manifest != digest.to_string())
-                {
-                    return Err(CliError::Tampered {
-                        generation: generation.display(),
-                        list: vec!["its manifest is not the sealed one".to_owned()],
-                    });
-                }
-                Ok(text)
-            })
-        };
+        let read = |generation| verify::sealed_manifest(context, session, generation);
         let (old, new) = (read(before)?, read(after)?);
         let steps = manifest::diff(&old, &new).map_err(|source| CliError::Verify {
             generation: after.display(),

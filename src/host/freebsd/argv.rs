@@ -31,6 +31,25 @@ pub fn remove_without_conf(jid: u32) -> Vec<OsString> {
     words(["-R".to_owned(), jid.to_string()])
 }
 
+/// jail(8): a jail for the world of a generation that is being built, with the host's network, that lives
+/// until it is removed. No file says it: it is nobody's to start at boot.
+pub fn create_stage(name: &str, root: &Path) -> Vec<OsString> {
+    let mut path = OsString::from("path=");
+    path.push(root);
+    let mut argv = words(["-c", &format!("name={name}")]);
+    argv.push(path);
+    argv.extend(words([
+        &format!("host.hostname={name}"),
+        "ip4=inherit",
+        "ip6=inherit",
+        "mount.devfs",
+        "devfs_ruleset=4",
+        "enforce_statfs=2",
+        "persist",
+    ]));
+    argv
+}
+
 /// jexec(8): a command of the profile, as jail(8) would run exec.stop.
 pub fn shutdown(jid: u32, command: &str) -> Vec<OsString> {
     let jid = jid.to_string();
@@ -112,6 +131,28 @@ mod tests {
         assert_eq!(
             text(&shutdown(7, "/bin/sh /etc/rc.shutdown jail")),
             ["-l", "7", "/bin/sh", "-c", "/bin/sh /etc/rc.shutdown jail"]
+        );
+    }
+
+    #[test]
+    fn a_stage_is_a_jail_without_a_file() {
+        assert_eq!(
+            text(&create_stage(
+                "ezz_0f0e_7",
+                Path::new("/usr/jails/basejail/7")
+            )),
+            [
+                "-c",
+                "name=ezz_0f0e_7",
+                "path=/usr/jails/basejail/7",
+                "host.hostname=ezz_0f0e_7",
+                "ip4=inherit",
+                "ip6=inherit",
+                "mount.devfs",
+                "devfs_ruleset=4",
+                "enforce_statfs=2",
+                "persist"
+            ]
         );
     }
 

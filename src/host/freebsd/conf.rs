@@ -11,7 +11,7 @@ use std::path::Path;
 use crate::model::Network;
 use crate::name::JailName;
 use crate::ports::JailSpec;
-use crate::profile::Os;
+use crate::profile::{Database, Os};
 
 /// Devices a jail sees: the ruleset `devfsrules_jail` of /etc/defaults/devfs.rules.
 pub const DEVFS_RULESET: u32 = 4;
@@ -88,7 +88,9 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
     block.word("enforce_statfs", "2");
     block.flag("exec.clean");
     if let Some(command) = &spec.profile.start.exec {
-        block.text("exec.start", "the start command", OsStr::new(command))?;
+        let databases = spec.profile.database.iter().map(remade);
+        let commands: Vec<String> = databases.chain([command.clone()]).collect();
+        block.list("exec.start", "the start command", &commands)?;
     }
     if let Some(command) = &spec.profile.stop.exec {
         block.text("exec.stop", "the stop command", OsStr::new(command))?;
@@ -112,6 +114,18 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
         fstab = Some(text);
     }
     Ok(Files { conf, fstab })
+}
+
+/// The command that makes a database again if its text is newer. A jail starts with an old one, too.
+fn remade(database: &Database) -> String {
+    let Database {
+        from,
+        made,
+        command,
+    } = database;
+    format!(
+        "if [ /{from} -nt /{made} ]; then {command} || echo '/{made} is older than /{from}' >&2; fi"
+    )
 }
 
 /// The comment that begins each file.

@@ -11,6 +11,7 @@ mod conf;
 mod files;
 mod jls;
 mod ops;
+mod stage;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -265,49 +266,14 @@ impl Host for FreeBsd {
         };
         Err(HostError::unwell(&spec.name, command, &how, &said))
     }
-    /// On the host alone: a jail for it is not built yet.
+
     fn run_in_world(&self, request: &WorldRequest<'_>) -> Result<WorldRun, HostError> {
-        let Some(exec) = request.on_host().filter(|_| request.on_host) else {
-            return Err(HostError::Missing {
-                what: "a jail for commands that change a world".to_owned(),
-                hint: "--on-host runs the command on this host, with EZZ_ROOT as the world"
-                    .to_owned(),
-            });
-        };
-        let log = world_log(&self.places, &self.site_id, request.generation);
-        if let Some(directory) = log.parent() {
-            make_directory(directory, 0o700)?;
-        }
-        let file = fs::File::create(&log).map_err(|source| HostError::File {
-            action: "write",
-            path: log.clone(),
-            source,
-        })?;
-        let watch = exec::Watch {
-            limit: request.limit,
-            stop: request.stop,
-            log: Some(file),
-        };
-        let ended = exec.watched(watch).map_err(|source| HostError::Program {
-            action: "change",
-            jail: format!("generation {}", request.generation),
-            source,
-        })?;
-        Ok(WorldRun::new(&ended, log))
+        self.run_in_stage(request)
     }
 
-    /// What ran there died with the ezz that had started it, or is the administrator's.
-    fn clear_world(&self, _generation: GenerationId) -> Result<Changed, HostError> {
-        Ok(Changed::Already)
+    fn clear_world(&self, generation: GenerationId) -> Result<Changed, HostError> {
+        self.clear_stage(generation)
     }
-}
-
-/// The log of a command that changes a world.
-fn world_log(places: &Places, site: &str, generation: GenerationId) -> PathBuf {
-    places
-        .log
-        .join(site)
-        .join(format!("stage-{generation}.log"))
 }
 
 /// Both results in one.

@@ -1,6 +1,7 @@
 //! Starting and stopping, step by step.
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use crate::profile::Profile;
 
 /// How long a mount may stay busy after the jail is gone. What still holds it is in the kernel and
 /// goes by itself: a dying jail keeps its root until the last reference.
-const BUSY: Duration = Duration::from_secs(20);
+pub(super) const BUSY: Duration = Duration::from_secs(20);
 
 /// How long a start waits for the jail that was there before.
 const DYING: Duration = Duration::from_secs(60);
@@ -29,8 +30,9 @@ const SHUTDOWN: u64 = 120;
 const STOP: u32 = 30;
 
 /// How a program ended that is not believed anyway.
-struct Outcome {
-    stderr: String,
+pub(super) struct Outcome {
+    /// What it said, on one line.
+    pub(super) stderr: String,
 }
 
 impl FreeBsd {
@@ -111,16 +113,21 @@ impl FreeBsd {
         Ok(done(Changed::Done, self.clean(name)?))
     }
 
-    /// Unmounts what jail(8) left below the root of a jail that does not run. Never by force: a
-    /// mount that is busy has a user, who would lose files.
+    /// Unmounts what jail(8) left below the root of a jail that does not run.
     pub(super) fn clean(&self, name: &JailName) -> Result<Changed, HostError> {
+        let root = self.look()?.root(name);
+        self.clean_below(&root, name.as_str())
+    }
+
+    /// The same of any root. Never by force: a mount that is busy has a user, who would lose files.
+    pub(super) fn clean_below(&self, root: &Path, jail: &str) -> Result<Changed, HostError> {
         let begin = Instant::now();
         let mut pause = Pause::new();
         let mut changed = Changed::Already;
         loop {
             let view = self.look()?;
             let mut busy = None;
-            for mount in view.mounted_in(name) {
+            for mount in view.mounted_below(root) {
                 match ezz_zfs::unmount(&mount.target) {
                     Ok(()) => changed = Changed::Done,
                     Err(MountError::NotMounted { .. }) => {}
@@ -133,7 +140,7 @@ impl FreeBsd {
             if !matches!(source, MountError::Busy { .. }) || begin.elapsed() >= BUSY {
                 return Err(HostError::Mount {
                     action: "unmount what was left",
-                    jail: name.to_string(),
+                    jail: jail.to_owned(),
                     source,
                 });
             }
@@ -196,7 +203,7 @@ fn limited(seconds: u64) -> Result<Exec, ExecError> {
 
 /// Runs a program in a process group of its own: a ctrl-C at the terminal is for ezz, which
 /// finishes or undoes what it began, and must not end jail(8) between its steps.
-fn outcome(exec: &Exec) -> Result<Outcome, ExecError> {
+pub(super) fn outcome(exec: &Exec) -> Result<Outcome, ExecError> {
     let output = exec
         .command()
         .process_group(0)
@@ -222,14 +229,14 @@ fn why(outcome: &Outcome, log: &std::path::Path) -> String {
 }
 
 /// Longer and longer pauses, a second at most.
-struct Pause(Duration);
+pub(super) struct Pause(Duration);
 
 impl Pause {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Pause(Duration::from_millis(50))
     }
 
-    fn wait(&mut self) {
+    pub(super) fn wait(&mut self) {
         sleep(self.0);
         self.0 = (self.0 * 2).min(Duration::from_secs(1));
     }

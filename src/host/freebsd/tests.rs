@@ -72,3 +72,68 @@ fn a_second_site_and_the_administrator_keep_their_files() {
     let kept = fs::read_to_string(&by_hand).expect("it is there");
     assert_eq!(kept, "mail { path = /home/mail; }\n");
 }
+
+/// The programs of the updater, by stand-ins that write down what they are called with.
+#[test]
+fn the_updater_has_the_flags_that_it_needs_without_a_terminal() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let host = host(directory.path(), "0f0e");
+    let spec = spec("web");
+    let called = directory.path().join("called");
+    let stand_in = |name: &str, ends: &str| {
+        let text = format!(
+            "#!/bin/sh\necho \"$PAGER {name} $*\" >>{}\n{ends}\n",
+            called.display()
+        );
+        let at = directory.path().join(name);
+        fs::write(&at, text).expect("written");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&at, mode).expect("made executable");
+    };
+    let update = spec.profile.update.clone().expect("it has an updater");
+    assert!(update.on_host, "both programs are the host's");
+    let mut environment = update.environment.clone();
+    environment.push("EZZ_RELEASE=14.3-RELEASE".to_owned());
+    environment.push(format!("PATH={}:/usr/bin:/bin", directory.path().display()));
+    let cache = directory.path().join("cache");
+    let run = |packaged: bool| {
+        let _ = fs::remove_file(&called);
+        stand_in("freebsd-update", "exit 0");
+        stand_in("pkg", if packaged { "exit 0" } else { "exit 1" });
+        let ran = host
+            .run_in_world(&WorldRequest {
+                generation: GenerationId(8),
+                dataset: &spec.dataset,
+                root: Path::new("/usr/jails/basejail/8"),
+                profile: &spec.profile,
+                world: &spec.world,
+                command: &update.command,
+                environment: &environment,
+                cache: &cache,
+                on_host: update.on_host,
+                limit: Duration::from_secs(60),
+                stop: &|| false,
+            })
+            .expect("it can be run");
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let called = fs::read_to_string(&called).expect("something was called");
+        called.replace(&cache.display().to_string(), "CACHE")
+    };
+    // freebsd-update.sh knows no other way without a terminal, on a world that is not the host's.
+    assert_eq!(
+        run(false),
+        "/bin/cat pkg -N -r /usr/jails/basejail/8\n\
+         /bin/cat freebsd-update --not-running-from-cron -b /usr/jails/basejail/8 -d CACHE \
+         -f /usr/jails/basejail/8/etc/freebsd-update.conf --currently-running 14.3-RELEASE fetch install\n"
+    );
+    assert!(cache.is_dir(), "downloads have a directory");
+    // A packaged base is refused by freebsd-update.
+    assert_eq!(
+        run(true),
+        "/bin/cat pkg -N -r /usr/jails/basejail/8\n\
+         /bin/cat pkg -r /usr/jails/basejail/8 which -q /usr/bin/uname\n\
+         /bin/cat pkg -r /usr/jails/basejail/8 -o IGNORE_OSVERSION=yes update -r FreeBSD-base\n\
+         /bin/cat pkg -r /usr/jails/basejail/8 -o IGNORE_OSVERSION=yes upgrade -U -y -r FreeBSD-base\n\
+         /bin/cat pkg -r /usr/jails/basejail/8 clean -a -y\n"
+    );
+}

@@ -127,13 +127,26 @@ impl View {
     /// What jail(8) mounted below the root of a jail and is there still, newest first: the order
     /// in which it can be unmounted.
     pub fn mounted_in(&self, name: &JailName) -> Vec<&Mounted> {
-        let root = self.root(name);
+        self.mounted_below(&self.root(name))
+    }
+
+    /// The same of any root.
+    pub fn mounted_below(&self, root: &Path) -> Vec<&Mounted> {
+        let below = |mount: &&Mounted| mount.target != *root && mount.target.starts_with(root);
+        let ours = |mount: &&Mounted| MOUNTED_BY_JAIL.contains(&mount.fstype.as_str());
         self.mounts
             .iter()
             .rev()
-            .filter(|mount| mount.target != root && mount.target.starts_with(&root))
-            .filter(|mount| MOUNTED_BY_JAIL.contains(&mount.fstype.as_str()))
+            .filter(below)
+            .filter(ours)
             .collect()
+    }
+
+    /// The number of the jail that has its root at a path, whatever it is called.
+    pub fn jid_at(&self, root: &Path) -> Option<u32> {
+        let mut jails = self.jails.iter();
+        let found = jails.find(|jail| !jail.dying && jail.path == *root);
+        found.map(|jail| jail.jid)
     }
 
     /// Jails that the kernel does not have, with something below their roots that jail(8) mounts.

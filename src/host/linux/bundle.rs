@@ -122,6 +122,8 @@ pub(super) struct Bundle<'a> {
     pub environment: &'a [String],
     /// The host's resolv.conf, if the jail is to see it.
     pub resolver: Option<&'a Path>,
+    /// A directory for downloads, and where it is to be seen.
+    pub cache: Option<(&'a Path, PathBuf)>,
     /// Path of its cgroup.
     pub cgroup: &'a str,
     /// Whether the number of its processes can be limited.
@@ -220,6 +222,10 @@ impl Bundle<'_> {
                 resolver,
                 "bind,private,ro,nosuid,nodev,noexec",
             )?);
+        }
+        if let Some((cache, at)) = &self.cache {
+            let at = at.to_string_lossy();
+            mounts.push(bind(&at, cache, "bind,private,nosuid,nodev,noexec")?);
         }
         Ok(mounts)
     }
@@ -427,6 +433,7 @@ mod tests {
             init: &init,
             environment: &[],
             resolver: Some(Path::new("/etc/resolv.conf")),
+            cache: None,
             cgroup: "/ezz/S/web1",
             limit_pids: true,
             seccomp: LinuxSeccomp::default(),
@@ -537,6 +544,7 @@ mod tests {
             init: &init,
             environment: &[],
             resolver: None,
+            cache: None,
             cgroup: "/c",
             limit_pids: false,
             seccomp: LinuxSeccomp::default(),

@@ -69,6 +69,11 @@ impl Paths {
         self.jail(name).join("base")
     }
 
+    /// Where the downloads of a world that is being built are mounted with its ids.
+    pub(super) fn cache(&self, name: &JailName) -> PathBuf {
+        self.jail(name).join("cache")
+    }
+
     /// There once its first process was let go. crun's own word is no help: it calls a container
     /// running whose making was killed.
     pub(super) fn started(&self, name: &JailName) -> PathBuf {

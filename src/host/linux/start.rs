@@ -69,7 +69,7 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
     drop(inside);
 
     let run = || -> Result<(), HostError> {
-        let ids = mount(paths, spec)?;
+        let ids = mount(paths, spec, None)?;
         let (root, base) = (paths.root(name), paths.base(name));
         let bundle = Bundle {
             hostname: &spec.config.hostname,
@@ -80,6 +80,7 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
             init: &init,
             environment: &[],
             resolver,
+            cache: None,
             cgroup: &paths.cgroup(name),
             limit_pids: cgroup::controllers().iter().any(|c| c == "pids"),
             seccomp,
@@ -231,10 +232,19 @@ fn choose_init(inside: &Inside, spec: &JailSpec) -> Result<Init, HostError> {
     }
 }
 
-/// Mounts root and base for the jail: with ids of its own if this OpenZFS can do that.
-pub(super) fn mount(paths: &Paths, spec: &JailSpec) -> Result<Option<IdRange>, HostError> {
+/// Mounts root and base for the jail, and a directory for downloads: with ids of its own if this OpenZFS
+/// can do that.
+pub(super) fn mount(
+    paths: &Paths,
+    spec: &JailSpec,
+    cache: Option<&Path>,
+) -> Result<Option<IdRange>, HostError> {
     let name = &spec.name;
-    for path in [paths.jail(name), paths.root(name), paths.base(name)] {
+    let cache_at = cache.map(|_| paths.cache(name));
+    for path in [paths.jail(name), paths.root(name), paths.base(name)]
+        .into_iter()
+        .chain(cache_at)
+    {
         point();
         fs::DirBuilder::new()
             .mode(0o700)
@@ -267,7 +277,7 @@ pub(super) fn mount(paths: &Paths, spec: &JailSpec) -> Result<Option<IdRange>, H
         jail: name.to_string(),
         source,
     };
-    let mapped = binds(paths, spec)
+    let mapped = binds(paths, spec, cache)
         .into_iter()
         .try_for_each(|(from, to, flags)| {
             point();
@@ -276,7 +286,7 @@ pub(super) fn mount(paths: &Paths, spec: &JailSpec) -> Result<Option<IdRange>, H
     match mapped {
         Ok(()) => Ok(Some(ids)),
         Err(MountError::IdmapUnsupported { .. }) => {
-            for (from, to, flags) in binds(paths, spec) {
+            for (from, to, flags) in binds(paths, spec, cache) {
                 bind(from, &to, flags).map_err(failed)?;
             }
             Ok(None)
@@ -285,7 +295,11 @@ pub(super) fn mount(paths: &Paths, spec: &JailSpec) -> Result<Option<IdRange>, H
     }
 }
 
-fn binds<'a>(paths: &Paths, spec: &'a JailSpec) -> Vec<(&'a Path, PathBuf, MountFlags)> {
+fn binds<'a>(
+    paths: &Paths,
+    spec: &'a JailSpec,
+    cache: Option<&'a Path>,
+) -> Vec<(&'a Path, PathBuf, MountFlags)> {
     let flags = MountFlags {
         nodev: true,
         ..MountFlags::default()
@@ -297,6 +311,9 @@ fn binds<'a>(paths: &Paths, spec: &'a JailSpec) -> Vec<(&'a Path, PathBuf, Mount
     let mut binds = vec![(spec.root.as_path(), paths.root(&spec.name), flags)];
     if let Some(base) = &spec.base {
         binds.push((base.path.as_path(), paths.base(&spec.name), read_only));
+    }
+    if let Some(cache) = cache {
+        binds.push((cache, paths.cache(&spec.name), flags));
     }
     binds
 }

@@ -145,7 +145,7 @@ pub(super) fn clear(paths: &Paths, name: &JailName) -> Result<bool, HostError> {
     point();
     // Of a container whose making was killed, crun knows nothing.
     cgroup::remove(&paths.cgroup(name))?;
-    for at in [paths.base(name), paths.root(name)] {
+    for at in [paths.cache(name), paths.base(name), paths.root(name)] {
         point();
         detach(&at, name)?;
     }

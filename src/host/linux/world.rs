@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::bundle::{Bundle, Init};
 use super::inside::Inside;
@@ -29,6 +29,7 @@ pub(super) fn run(paths: &Paths, request: &WorldRequest<'_>) -> Result<WorldRun,
         .create()
         .map_err(file("make the directories in", &paths.site()))?;
     stop::clear(paths, name)?;
+    request.make_cache().map_err(file("make", request.cache))?;
     point();
     let log = paths.log(name);
     let watch = Watch {
@@ -128,8 +129,10 @@ fn contained(
     identity::mount_points(&inside, &spec)?;
     let resolver = identity::resolver(&inside, &spec)?;
     drop(inside);
-    let ids = start::mount(paths, &spec)?;
-    let root = paths.root(name);
+    let wanted = request.profile.update.as_ref();
+    let wanted = wanted.and_then(|update| update.cache.as_ref());
+    let ids = start::mount(paths, &spec, wanted.map(|_| request.cache))?;
+    let (root, cache) = (paths.root(name), paths.cache(name));
     let mut environment = request.environment.to_vec();
     environment.push(format!("{ROOT}=/"));
     let bundle = Bundle {
@@ -141,6 +144,7 @@ fn contained(
         init: &Init::Once(request.command.to_vec()),
         environment: &environment,
         resolver,
+        cache: wanted.map(|at| (cache.as_path(), at.under(Path::new("/")))),
         cgroup: &paths.cgroup(name),
         limit_pids: cgroup::controllers().iter().any(|c| c == "pids"),
         seccomp,

@@ -1,5 +1,6 @@
 //! Tests that begin with a site and a real Debian world.
 
+mod apt;
 mod console;
 mod create;
 mod doctor;

@@ -60,7 +60,14 @@ web {
     devfs_ruleset = 4;
     enforce_statfs = 2;
     exec.clean;
-    exec.start = '/bin/sh /etc/rc';
+    exec.start = \
+'if [ /etc/master.passwd -nt /etc/spwd.db ]; then /usr/sbin/pwd_mkdb -d /etc -p /etc/master.passwd \
+|| echo \\'/etc/spwd.db is older than /etc/master.passwd\\' >&2; fi', \
+'if [ /etc/login.conf -nt /etc/login.conf.db ]; then /usr/bin/cap_mkdb /etc/login.conf \
+|| echo \\'/etc/login.conf.db is older than /etc/login.conf\\' >&2; fi', \
+'if [ /etc/services -nt /var/db/services.db ]; then /usr/sbin/services_mkdb -q -o /var/db/services.db /etc/services \
+|| echo \\'/var/db/services.db is older than /etc/services\\' >&2; fi', \
+'/bin/sh /etc/rc';
     exec.stop = '/bin/sh /etc/rc.shutdown jail';
     stop.timeout = 30;
     exec.consolelog = '/var/log/ezz/web.log';

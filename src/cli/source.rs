@@ -1,0 +1,175 @@
+//! How the files of an update come into its stage: from outside, or by a command that changes them.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::build::Stage;
+use super::{CliError, Context};
+use crate::model::{Generation, Inventory};
+use crate::name::{GenerationId, TrackName};
+use crate::plan::PlanError;
+use crate::ports::WorldRequest;
+use crate::profile::Profile;
+use crate::session::Session;
+
+/// Where the site keeps what was downloaded for its worlds, a directory for each track; no jail can be
+/// called so.
+const CACHE: &str = ".cache/updates";
+
+/// How the files come into the stage.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// From outside, into an empty one.
+    From(PathBuf),
+    /// By a command, on a clone of the current generation.
+    Run(Run),
+}
+
+/// The command, and what it is given.
+#[derive(Debug)]
+pub(super) struct Run {
+    /// Which.
+    pub(super) updater: Updater,
+    /// A directory for what it downloads.
+    pub(super) cache: PathBuf,
+    /// How long it may take.
+    pub(super) limit: Duration,
+}
+
+/// A command that changes a world.
+#[derive(Debug)]
+pub(super) struct Updater {
+    /// Program and arguments.
+    pub(super) command: Vec<String>,
+    /// Its variables.
+    pub(super) environment: Vec<String>,
+    /// Whether it runs on the host itself.
+    pub(super) on_host: bool,
+    /// Whether it is the profile's, which may find that there is nothing new.
+    pub(super) usual: bool,
+}
+
+/// The updater of a world's profile.
+///
+/// # Errors
+/// [`CliError::Usage`] if it has none.
+pub(super) fn usual(current: &Generation) -> Result<Updater, CliError> {
+    let update = profile_of(current)?.update.clone();
+    let update = update.ok_or_else(|| CliError::Usage {
+        what: format!("ezz has no updater for {}", current.display()),
+        hint: "bring a new world in with --from, or change it with --run".to_owned(),
+    })?;
+    Ok(Updater {
+        command: update.command,
+        environment: update.environment,
+        on_host: update.on_host,
+        usual: true,
+    })
+}
+
+/// The directory for what is downloaded for a track. Each has its own: what one world has put there must
+/// not come into another.
+pub(super) fn cache(inventory: &Inventory, track: &TrackName) -> PathBuf {
+    let site = &inventory.site.directory;
+    site.join(CACHE).join(track.as_str())
+}
+
+impl Source {
+    /// The generation that the new one is a clone of.
+    pub(super) fn parent(&self, current: GenerationId) -> Option<GenerationId> {
+        matches!(self, Source::Run(_)).then_some(current)
+    }
+
+    /// Whether it is no reason for a new generation if nothing has changed.
+    pub(super) fn may_be_unchanged(&self) -> bool {
+        matches!(self, Source::Run(run) if run.updater.usual)
+    }
+
+    /// What tells the same source from another. Where that cannot be told, no two are the same.
+    pub(super) fn identity(&self) -> String {
+        let (from, found) = match self {
+            Source::Run(run) => return format!("{:?}", run.updater),
+            Source::From(from) => (from, std::fs::metadata(from)),
+        };
+        match found {
+            Ok(found) if found.is_file() => {
+                let changed = (found.mtime(), found.mtime_nsec(), found.len());
+                format!("{from:?} {changed:?} {} {}", found.dev(), found.ino())
+            }
+            Ok(_) | Err(_) => {
+                format!("{from:?} {}", uuid::Uuid::new_v4())
+            }
+        }
+    }
+
+    /// For a plan, and for what names the stage.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Source::From(from) => format!("{} is read into it", from.display()),
+            Source::Run(run) => format!("`{}` changes it", run.updater.command.join(" ")),
+        }
+    }
+}
+
+impl Run {
+    /// Runs the command that changes the world.
+    ///
+    /// # Errors
+    /// [`CliError::Updater`]; [`CliError`].
+    pub(super) fn change(
+        &self,
+        context: &Context<'_>,
+        session: &Session,
+        stage: &Stage,
+        current: &Generation,
+    ) -> Result<(), CliError> {
+        let updater = &self.updater;
+        let dataset = session
+            .site
+            .child("basejail")
+            .and_then(|parent| parent.child(&stage.id.to_string()))?;
+        let world = current
+            .world
+            .as_ref()
+            .ok_or(PlanError::NotSealed(current.id))?;
+        let mut environment = updater.environment.clone();
+        let release = current.release().unwrap_or_default();
+        environment.push(format!("EZZ_RELEASE={release}"));
+        let cancel = context.machine.cancel();
+        context.report.note(format!("{} ...", stage.origin));
+        let ran = session.host.run_in_world(&WorldRequest {
+            generation: stage.id,
+            dataset: &dataset,
+            root: &stage.base,
+            profile: profile_of(current)?,
+            world,
+            command: &updater.command,
+            environment: &environment,
+            cache: &self.cache,
+            on_host: updater.on_host,
+            limit: self.limit,
+            stop: &|| cancel.is_cancelled(),
+        })?;
+        cancel.check().map_err(|_| CliError::Interrupted)?;
+        let how = match ran.code {
+            Some(0) => return Ok(()),
+            Some(code) => format!("ended with {code}"),
+            None => format!("did not end within {} s", self.limit.as_secs()),
+        };
+        Err(CliError::Updater {
+            command: updater.command.join(" "),
+            how,
+            said: ran.said,
+            log: ran.log.display().to_string(),
+        })
+    }
+}
+
+fn profile_of(generation: &Generation) -> Result<&'static Profile, CliError> {
+    let world = generation
+        .world
+        .as_ref()
+        .ok_or(PlanError::NotSealed(generation.id))?;
+    crate::apply::profile(generation, world).map_err(CliError::from)
+}
