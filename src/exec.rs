@@ -61,9 +61,12 @@ pub enum ExecError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown(Vec<OsString>);
 
+/// More words of a command line are not shown.
+const SHOWN: usize = 40;
+
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, word) in self.0.iter().enumerate() {
+        for (index, word) in self.0.iter().take(SHOWN).enumerate() {
             let space = if index == 0 { "" } else { " " };
             let text = word.to_string_lossy();
             let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./:@=,+%".contains(&b);
@@ -73,7 +76,10 @@ impl fmt::Display for Shown {
                 write!(f, "{space}{text:?}")?;
             }
         }
-        Ok(())
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
     }
 }
 

@@ -32,6 +32,10 @@ use rows::{only_missing, parse_get};
 /// a thousand take some 60 groups instead of a thousand.
 const CLONE_THREADS: usize = 64;
 
+/// As many datasets are given to one zfs(8): the arguments of a program have 256 KiB on FreeBSD
+/// (`ARG_MAX`), and a name has 255 bytes at most.
+const MOST_ROOTS: usize = 800;
+
 /// The OpenZFS of this host; opened when it is first needed.
 #[derive(Debug, Default)]
 pub struct Pool {
@@ -55,55 +59,16 @@ impl Pool {
 
 impl Zfs for Pool {
     fn read(&self, query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
-        let of = || {
-            query
-                .roots
-                .first()
-                .cloned()
-                .unwrap_or_else(|| "the pools".to_owned())
-        };
-        let failed = |source| PortError::Command {
-            action: "read the properties of",
-            dataset: of(),
-            source,
-        };
         // A clear word where there is no OpenZFS at all, before a missing program is named.
         self.library()?;
-        let mut exec = Exec::new("zfs").map_err(failed)?.args(["get", "-Hp"]);
-        exec = match query.depth {
-            Some(depth) => exec.arg("-d").arg(depth.to_string()),
-            None if query.roots.is_empty() => exec,
-            None => exec.arg("-r"),
-        };
-        let exec = exec
-            .args([
-                "-t",
-                &query.types.join(","),
-                "-o",
-                "name,property,value,source",
-            ])
-            .arg(query.properties.join(","))
-            .args(query.roots);
-        let output = exec
-            .command()
-            .stdin(std::process::Stdio::null())
-            .output()
-            .map_err(|source| {
-                failed(ExecError::Start {
-                    command: exec.shown(),
-                    source,
-                })
-            })?;
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        if !output.status.success() && !only_missing(&stderr, query.roots) {
-            return Err(failed(ExecError::Failed {
-                command: exec.shown(),
-                status: output.status,
-                stderr: stderr.trim().replace('\n', "; "),
-            }));
+        if query.roots.len() <= MOST_ROOTS {
+            return get(query);
         }
-        let text = String::from_utf8_lossy(&output.stdout);
-        parse_get(&text, query.properties).map_err(|why| PortError::Parse { dataset: of(), why })
+        let mut rows = BTreeMap::new();
+        for roots in query.roots.chunks(MOST_ROOTS) {
+            rows.extend(get(&Query { roots, ..*query })?);
+        }
+        Ok(rows)
     }
 
     fn create(
@@ -304,6 +269,57 @@ impl Zfs for Pool {
             sync_clone: found.sync_clone,
         })
     }
+}
+
+/// zfs-get(8), of as many datasets as its arguments can have.
+fn get(query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
+    let of = || {
+        query
+            .roots
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "the pools".to_owned())
+    };
+    let failed = |source| PortError::Command {
+        action: "read the properties of",
+        dataset: of(),
+        source,
+    };
+    let mut exec = Exec::new("zfs").map_err(failed)?.args(["get", "-Hp"]);
+    exec = match query.depth {
+        Some(depth) => exec.arg("-d").arg(depth.to_string()),
+        None if query.roots.is_empty() => exec,
+        None => exec.arg("-r"),
+    };
+    let exec = exec
+        .args([
+            "-t",
+            &query.types.join(","),
+            "-o",
+            "name,property,value,source",
+        ])
+        .arg(query.properties.join(","))
+        .args(query.roots);
+    let output = exec
+        .command()
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|source| {
+            failed(ExecError::Start {
+                command: exec.shown(),
+                source,
+            })
+        })?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && !only_missing(&stderr, query.roots) {
+        return Err(failed(ExecError::Failed {
+            command: exec.shown(),
+            status: output.status,
+            stderr: stderr.trim().replace('\n', "; "),
+        }));
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    parse_get(&text, query.properties).map_err(|why| PortError::Parse { dataset: of(), why })
 }
 
 /// Unmounts what is mounted at or below a directory of a dataset.

@@ -163,9 +163,9 @@ pub enum CliError {
         source: std::io::Error,
     },
     /// A command that was to change a world.
-    #[error("`{command}` {how}; nothing was changed{}{said}", if said.is_empty() { "" } else { ": " })]
+    #[error("{command} {how}; nothing was changed{}{said}", if said.is_empty() { "" } else { ": " })]
     Updater {
-        /// The command.
+        /// What the command is called.
         command: String,
         /// How it ended.
         how: String,

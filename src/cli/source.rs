@@ -6,16 +6,12 @@ use std::time::Duration;
 
 use super::build::Stage;
 use super::{CliError, Context};
-use crate::model::{Generation, Inventory};
-use crate::name::{GenerationId, TrackName};
+use crate::model::Generation;
+use crate::name::GenerationId;
 use crate::plan::PlanError;
 use crate::ports::WorldRequest;
 use crate::profile::Profile;
 use crate::session::Session;
-
-/// Where the site keeps what was downloaded for its worlds, a directory for each track; no jail can be
-/// called so.
-const CACHE: &str = ".cache/updates";
 
 /// How the files come into the stage.
 #[derive(Debug)]
@@ -50,6 +46,17 @@ pub(super) struct Updater {
     pub(super) usual: bool,
 }
 
+impl Updater {
+    /// For messages. The profile's is a script of many lines.
+    fn shown(&self) -> String {
+        if self.usual {
+            "the updater of the profile".to_owned()
+        } else {
+            format!("`{}`", self.command.join(" "))
+        }
+    }
+}
+
 /// The updater of a world's profile.
 ///
 /// # Errors
@@ -66,13 +73,6 @@ pub(super) fn usual(current: &Generation) -> Result<Updater, CliError> {
         on_host: update.on_host,
         usual: true,
     })
-}
-
-/// The directory for what is downloaded for a track. Each has its own: what one world has put there must
-/// not come into another.
-pub(super) fn cache(inventory: &Inventory, track: &TrackName) -> PathBuf {
-    let site = &inventory.site.directory;
-    site.join(CACHE).join(track.as_str())
 }
 
 impl Source {
@@ -107,7 +107,7 @@ impl Source {
     pub(super) fn shown(&self) -> String {
         match self {
             Source::From(from) => format!("{} is read into it", from.display()),
-            Source::Run(run) => format!("`{}` changes it", run.updater.command.join(" ")),
+            Source::Run(run) => format!("{} changes it", run.updater.shown()),
         }
     }
 }
@@ -158,7 +158,7 @@ impl Run {
             None => format!("did not end within {} s", self.limit.as_secs()),
         };
         Err(CliError::Updater {
-            command: updater.command.join(" "),
+            command: updater.shown(),
             how,
             said: ran.said,
             log: ran.log.display().to_string(),

@@ -13,10 +13,10 @@ use super::build::{Built, Stage, Wanted, profile, reap, resume, sealed, stage};
 use super::converge::Pace;
 use super::install::{extract, there};
 use super::rollback::{follow, swap_checked, unchanged, why};
-use super::source::{Run, Source, Updater, cache, usual};
+use super::source::{Run, Source, Updater, usual};
 use super::{CliError, Context, DryRun, rollout, verify};
 use crate::crash;
-use crate::model::{Generation, Inventory, Populated};
+use crate::model::{Generation, Inventory, Populated, update_cache};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::swap::{self, Request, To};
 use crate::plan::{PlanError, world as plan};
@@ -188,7 +188,7 @@ impl Update {
         };
         Ok(Source::Run(Run {
             updater,
-            cache: cache(inventory, &self.track),
+            cache: update_cache(&inventory.site.directory, &self.track),
             limit: Duration::from_secs(self.limit),
         }))
     }

@@ -256,6 +256,18 @@ pub fn track_link(site_directory: &Path, track: &TrackName) -> PathBuf {
         .join(track.as_str())
 }
 
+/// Where a site directory keeps what was downloaded for its worlds; no jail can be called so.
+pub const CACHE: &str = ".cache";
+
+/// The directory for what is downloaded for the updates of a track. Each has its own: what one world has
+/// put there must not come into another.
+pub fn update_cache(site_directory: &Path, track: &TrackName) -> PathBuf {
+    site_directory
+        .join(CACHE)
+        .join("updates")
+        .join(track.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -168,6 +168,8 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     let new: Vec<(JailName, JailConfig)> = new
         .map(|name| (name.clone(), with_name(&config, request, name)))
         .collect();
+    // Also if they are several programs: some of them would be made, and no more.
+    room(inventory, &new)?;
     let new = addressed(inventory, request, new)?;
     for chunk in new.chunks(if request.atomic {
         MOST_ATOMIC
@@ -240,17 +242,7 @@ pub fn make(
 ) -> Result<(), PlanError> {
     let inventory = &observed.inventory;
     let layout = &inventory.site.layout;
-    let need = CLONE_ESTIMATE * jails.len() as u64;
-    if need > inventory.site.available {
-        return Err(PlanError::Space {
-            what: match jails {
-                [(name, _)] => format!("the jail {name}"),
-                _ => format!("cloning {} jails", jails.len()),
-            },
-            need,
-            have: inventory.site.available,
-        });
-    }
+    room(inventory, jails)?;
     let mut new = Vec::with_capacity(jails.len());
     for (name, config) in jails {
         if inventory.sealed(config.skel).is_none() {
@@ -280,6 +272,22 @@ pub fn make(
         intent::make(plan, inventory, epoch, jails, new)?;
     }
     finish(plan, inventory, epoch, jails)
+}
+
+/// Refuses what ZFS's own estimate has no room for.
+fn room(inventory: &Inventory, jails: &[(JailName, JailConfig)]) -> Result<(), PlanError> {
+    let need = CLONE_ESTIMATE * jails.len() as u64;
+    if need <= inventory.site.available {
+        return Ok(());
+    }
+    Err(PlanError::Space {
+        what: match jails {
+            [(name, _)] => format!("the jail {name}"),
+            _ => format!("cloning {} jails", jails.len()),
+        },
+        need,
+        have: inventory.site.available,
+    })
 }
 
 /// Adds the steps that finish jails whose clones are there: derived files, mounts, what is in

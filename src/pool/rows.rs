@@ -1,17 +1,18 @@
 //! What `zfs get` prints, and what it complains of. Must not be here: starting it, and what a row
 //! means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ports::{PropertyValue, Row, Source};
 
 /// Whether all that `zfs get` complained of is roots that do not exist. Every line must name one
 /// of them, in the words of libzfs; anything else stays an error.
 pub(super) fn only_missing(stderr: &str, roots: &[String]) -> bool {
+    let roots: BTreeSet<&str> = roots.iter().map(String::as_str).collect();
     let known = |line: &str| {
-        roots
-            .iter()
-            .any(|root| line == format!("cannot open '{root}': dataset does not exist"))
+        line.strip_prefix("cannot open '")
+            .and_then(|rest| rest.strip_suffix("': dataset does not exist"))
+            .is_some_and(|root| roots.contains(root))
     };
     !stderr.trim().is_empty() && stderr.lines().all(known)
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Diagnosis, EntryKind, Facts, Finding, Severity, What};
-use crate::model::{FORMAT, Inventory, Phase, property};
+use crate::model::{CACHE, FORMAT, Inventory, Phase, property};
 use crate::name::{GenerationId, JailName, RESERVED};
 use crate::plan::site::is_open;
 use crate::plan::{MountAs, Step};
@@ -212,6 +212,7 @@ fn is_known(inventory: &Inventory, path: &Path) -> bool {
     match parts(&inventory.site.directory, path).as_deref() {
         Some([name]) => {
             RESERVED.contains(name)
+                || *name == CACHE
                 || JailName::parse(name).is_ok_and(|jail| {
                     inventory.jails.contains_key(&jail) || inventory.debris.contains_key(&jail)
                 })
