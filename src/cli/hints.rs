@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use ezz_zfs::mount::MountError;
+
 use super::CliError;
 use crate::apply::ApplyError;
 use crate::exec::ExecError;
@@ -190,6 +192,11 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         }
         PlanError::Canary { .. } => "name running thin jails that follow the track",
         PlanError::InUse { jail, .. } => return Some(format!("`ezz stop {jail}`")),
+        PlanError::TrackMoved { track, made, .. } => {
+            return Some(format!(
+                "update again, from where it is now; `ezz update --track {track} --swap {made}` takes what was made nevertheless"
+            ));
+        }
         PlanError::NoPrevious(name) => {
             return Some(format!(
                 "`ezz rollback --track {name} --to GENERATION` names one; `ezz worlds list` shows them"
@@ -298,6 +305,10 @@ fn host_hint(error: &HostError) -> Option<String> {
             ..
         } => Some(format!("install the package that has {program}")),
         HostError::File { source, .. } => io_hint(source),
+        HostError::Mount {
+            source: MountError::Busy { at, .. },
+            ..
+        } => Some(format!("`fuser -vm {}` shows who uses it", at.display())),
         HostError::Start { .. } => Some("`ezz doctor` checks what the host has".to_owned()),
         HostError::Program { .. }
         | HostError::Command { .. }

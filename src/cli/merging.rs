@@ -52,8 +52,9 @@ pub(super) fn merge(
         for note in &plan.notes {
             context.report.note(note);
         }
-        let _site = session.locks.site()?;
-        session.run(&plan)?;
+        let begun = session.locks.site().map(|_site| session.run(&plan));
+        // The mark may be there, without the snapshot.
+        begun?.map_err(|first| take_back(session, &due, first.into()))?;
     }
     crash::point();
     let carry = |changes: &[Change]| match (conflicts, conflicting(changes)) {

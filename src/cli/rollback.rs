@@ -50,6 +50,7 @@ impl Rollback {
         let request = Request {
             track: self.track,
             to: self.to.map_or(To::Previous, To::Named),
+            from: None,
             at: context.machine.now(),
             by: context.machine.user(),
             why: self.why,

@@ -103,7 +103,15 @@ impl Source {
         }
     }
 
-    /// For a plan, and for what names the stage.
+    /// What cannot be installed, in an error.
+    pub(super) fn origin(&self) -> String {
+        match self {
+            Source::From(from) => from.display().to_string(),
+            Source::Run(run) => format!("what {} has made", run.updater.shown()),
+        }
+    }
+
+    /// For a plan.
     pub(super) fn shown(&self) -> String {
         match self {
             Source::From(from) => format!("{} is read into it", from.display()),
@@ -137,7 +145,7 @@ impl Run {
         let release = current.release().unwrap_or_default();
         environment.push(format!("EZZ_RELEASE={release}"));
         let cancel = context.machine.cancel();
-        context.report.note(format!("{} ...", stage.origin));
+        context.report.note(format!("{} ...", updater.shown()));
         let ran = session.host.run_in_world(&WorldRequest {
             generation: stage.id,
             dataset: &dataset,

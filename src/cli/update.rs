@@ -98,9 +98,15 @@ impl Update {
         let session = context.session(self.dry_run)?;
         let inventory = session.inventory(&Scope::none())?;
         crate::plan::writable(&inventory)?;
+        // What is built from where the track was must not take back what another update has brought.
+        let from = match &self.swap {
+            Some(_) => None,
+            None => swap::track(&inventory, &self.track)?.current,
+        };
         let request = |to| Request {
             track: self.track.clone(),
             to,
+            from,
             at: context.machine.now(),
             by: context.machine.user(),
             why: self.why.clone(),
@@ -234,10 +240,10 @@ impl Update {
                     found.id
                 ));
                 let digest = found.populated.as_ref().and_then(|p| p.source.clone());
-                (resume(session, found.id, source.shown())?, digest)
+                (resume(session, found.id, source.origin())?, digest)
             }
             None => {
-                let stage = stage(session, source.parent(current.id), source.shown())?;
+                let stage = stage(session, source.parent(current.id), source.origin())?;
                 let filled = self.fill(context, session, &stage, current, source, &populated);
                 let digest = filled.map_err(|first| stage.undo(session, first))?;
                 (stage, digest)

@@ -103,6 +103,18 @@ pub enum PlanError {
     /// A track without a generation.
     #[error("the track {0} has no generation yet")]
     EmptyTrack(TrackName),
+    /// Somebody else has moved it meanwhile.
+    #[error(
+        "the track {track} is no longer at generation {from}, which generation {made} was made from"
+    )]
+    TrackMoved {
+        /// Which track.
+        track: TrackName,
+        /// Where it was.
+        from: GenerationId,
+        /// What was to come.
+        made: GenerationId,
+    },
     /// There is nothing to go back to.
     #[error("the track {0} has no generation before its current one")]
     NoPrevious(TrackName),

@@ -39,7 +39,10 @@ pub fn begin(
     rollout: &Rollout,
 ) -> Result<Plan, PlanError> {
     swap::free(inventory, track)?;
-    let request = request(track, rollout, rollout.to, &rollout.why);
+    let request = Request {
+        from: Some(rollout.from),
+        ..request(track, rollout, rollout.to, &rollout.why)
+    };
     swap::target(inventory, &request)?;
     for name in &rollout.canaries {
         let config = run::config(inventory, name)?;
@@ -177,6 +180,7 @@ fn request(track: &TrackName, rollout: &Rollout, to: GenerationId, why: &str) ->
     Request {
         track: track.clone(),
         to: To::Generation(to),
+        from: None,
         at: rollout.at.clone(),
         by: rollout.by.clone(),
         why: why.to_owned(),

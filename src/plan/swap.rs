@@ -28,6 +28,8 @@ pub struct Request {
     pub track: TrackName,
     /// Where to.
     pub to: To,
+    /// Where the track must be still, because what it goes to was made from that.
+    pub from: Option<GenerationId>,
     /// When, RFC 3339 in UTC.
     pub at: String,
     /// Who.
@@ -66,6 +68,19 @@ pub fn target<'a>(
             (found, false)
         }
     };
+    // Jails that are made from then on are clones of it.
+    if inventory.skeleton(found.id).is_none() {
+        return Err(PlanError::NotSealed(found.id));
+    }
+    if let Some(from) = request.from {
+        if track.current != Some(from) && track.current != Some(found.id) {
+            return Err(PlanError::TrackMoved {
+                track: name.clone(),
+                from,
+                made: found.id,
+            });
+        }
+    }
     match &found.rejected {
         Some(rejected) if !named => Err(PlanError::Rejected {
             generation: found.display(),

@@ -11,9 +11,8 @@ use std::ffi::CString;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
 
 use super::dirs::{DirError, Dirs, kind};
@@ -296,8 +295,17 @@ fn renewed(changes: &[Change], jail: &Path, profile: &Profile) -> Result<(), Wor
         };
         if changes.iter().any(|change| changed(&change)) {
             if let Some(file) = Dirs::open(jail)?.open_file(&database.from)? {
-                file.set_modified(SystemTime::now())
-                    .map_err(|e| WorldError::io("set the time of", database.from.under(jail), e))?;
+                let now = Timespec {
+                    tv_sec: 0,
+                    tv_nsec: UTIME_NOW as _,
+                };
+                let times = Timestamps {
+                    last_access: now,
+                    last_modification: now,
+                };
+                let at = || database.from.under(jail);
+                rustix::fs::futimens(&file, &times)
+                    .map_err(|e| WorldError::io("set the time of", at(), e))?;
             }
         }
     }

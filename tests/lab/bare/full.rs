@@ -337,3 +337,95 @@ fn a_jail_does_not_start_without_room() {
     ezz(&["start", "a"]).ok();
     ezz(&["doctor"]).ok();
 }
+
+/// An update is a clone, a command that writes, a skeleton, a manifest and a seal: at every amount of room
+/// it is whole, or nothing of it is left. So is a merge.
+#[test]
+fn an_update_and_a_merge_without_room_leave_nothing_wherever_they_fail() {
+    pool("160M");
+    init().ok();
+    let directory = Path::new("/tmp/small");
+    small_world(directory, "12.1");
+    fs::write(directory.join("etc/big"), vec![b'1'; 3 << 20]).expect("written");
+    sh("tar -cf /tmp/small.tar -C /tmp/small .").ok();
+    tiny(&["install", "/tmp/small.tar"]).ok();
+    tiny(&["create", "j"]).ok();
+    // Files of the jail's own: half of what the merge changes is merged by lines.
+    fs::write("/srv/tiny/j/etc/passwd", "root:x:0:0:mine:/root:/bin/sh\n").expect("written");
+    write("x", 64 << 10);
+    settle();
+    fill();
+    let script = "head -c 6000000 /dev/zero | tr '\\0' 2 >$EZZ_ROOT/etc/big && \
+        head -c 6000000 /dev/zero | tr '\\0' 2 >$EZZ_ROOT/usr/share/big && \
+        echo _new:x:99:99::/: >>$EZZ_ROOT/etc/passwd";
+    let update = [
+        "-q",
+        "update",
+        "--on-host",
+        "--run",
+        "/bin/sh",
+        "-c",
+        script,
+    ];
+    let before = content();
+    let mut failures = Vec::new();
+    let mut until = |args: &[&str], before: &str| {
+        failures.clear();
+        loop {
+            let told = tiny(args);
+            if told.code == 0 {
+                break std::mem::take(&mut failures);
+            }
+            assert_eq!(told.code, 1, "{told:#?}");
+            assert!(
+                !told.stderr.contains("could not be cleared away"),
+                "{told:#?}"
+            );
+            assert_eq!(content(), before, "{told:#?}");
+            failures.push(told.stderr);
+            assert!(failures.len() < 60, "{failures:#?}");
+            free(24);
+        }
+    };
+    let failed = until(&update, &before);
+    let by = |words: &str| failed.iter().any(|told| told.contains(words));
+    assert!(by("nothing was changed"), "not in its command: {failed:#?}");
+    let in_copy = failed.iter().any(|told| in_skeleton(told));
+    assert!(in_copy, "not in the skeleton: {failed:#?}");
+    tiny(&["worlds", "verify", "--all"]).ok();
+    let list = tiny(&["worlds", "list", "--json"]).ok().json();
+    assert_eq!(list.len(), 2, "{list:?}");
+    // Full again, with the new generation there.
+    write("y", 64 << 10);
+    settle();
+    fill();
+    let before = content();
+    let digest = || {
+        sh("cd /srv/tiny/j && find . -type f -exec sha256sum {} + | sort")
+            .ok()
+            .stdout
+    };
+    let files = digest();
+    let mut failures = 0;
+    loop {
+        let told = tiny(&["-q", "merge", "j"]);
+        if told.code == 0 {
+            break;
+        }
+        assert_eq!(told.code, 1, "{told:#?}");
+        assert!(
+            !told.stderr.contains("could not be cleared away"),
+            "{told:#?}"
+        );
+        assert_eq!(digest(), files, "{told:#?}");
+        assert_eq!(content(), before, "{told:#?}");
+        failures += 1;
+        assert!(failures < 60, "{told:#?}");
+        free(24);
+    }
+    assert!(failures > 0, "there was room for the merge at once");
+    let passwd = fs::read_to_string("/srv/tiny/j/etc/passwd").expect("there");
+    assert_eq!(passwd, "root:x:0:0:mine:/root:/bin/sh\n_new:x:99:99::/:\n");
+    empty();
+    tiny(&["doctor"]).ok();
+}

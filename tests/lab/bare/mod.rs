@@ -11,6 +11,7 @@ mod init;
 mod inspector;
 mod install;
 pub mod kills;
+mod luck;
 mod merge;
 mod others;
 mod prune;

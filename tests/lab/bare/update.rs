@@ -9,14 +9,14 @@ use crate::worlds::runnable_world;
 
 /// What the jail finds in its own basejail: asked from inside.
 #[track_caller]
-fn seen(jail: &str) -> String {
+pub fn seen(jail: &str) -> String {
     let asked = ezz(&["exec", jail, "--", "cat", "/usr/share/version"]).ok();
     asked.stdout.trim().to_owned()
 }
 
 /// A site whose world says in /usr/share/version which one it is.
 #[track_caller]
-fn versioned() {
+pub fn versioned() {
     init();
     let directory = Path::new("/tmp/runnable");
     runnable_world(directory);
@@ -38,13 +38,13 @@ fn repacked(directory: &Path, word: &str) {
 }
 
 /// Changes the word by a command in the world.
-fn update(word: &str, more: &[&str]) -> Ended {
+pub fn update(word: &str, more: &[&str]) -> Ended {
     let script = format!("echo {word} > /usr/share/version");
     let args = [&["update"], more, &["--run", "/bin/sh", "-c", &script]].concat();
     ezz(&args)
 }
 
-fn track(name: &str) -> (u64, Option<u64>) {
+pub fn track(name: &str) -> (u64, Option<u64>) {
     let found = json_property("tank/ezz/basejail", &format!("ezz:track:{name}"));
     (
         found["current"].as_u64().expect("a number"),
@@ -52,11 +52,11 @@ fn track(name: &str) -> (u64, Option<u64>) {
     )
 }
 
-fn epoch() -> u64 {
+pub fn epoch() -> u64 {
     property(SITE, "ezz:epoch").parse().expect("a number")
 }
 
-fn link() -> String {
+pub fn link() -> String {
     let link = fs::read_link("/srv/jails/basejail/tracks/main").expect("a link");
     link.display().to_string()
 }
