@@ -237,3 +237,86 @@ fn a_roll_out_whose_way_back_is_gone_can_be_gone_on_with() {
     );
     assert_eq!(source("tank/ezz/basejail", "ezz:rollout:main"), "-");
 }
+
+/// Every option of the verbs that change what jails run on.
+#[test]
+fn bad_values_change_nothing() {
+    init();
+    install_small();
+    install_small();
+    ezz(&["create", "a"]).ok();
+    let before = everything();
+    let long = "x".repeat(2000);
+    for args in [
+        &["update", "--track", "No!"][..],
+        &["update", "--from", "/nowhere"],
+        &["update", "--from", "/tmp/small.tar", "--sha256", "12"],
+        &["update", "--from", "/tmp/small.tar", "--profile", "none"],
+        &["update", "--from", "/tmp/small.tar", "--swap", "2"],
+        &["update", "--from", "/tmp/small.tar", "--run", "true"],
+        &["update", "--sha256", &"0".repeat(64)],
+        &["update", "--run"],
+        &["update", "--on-host"],
+        &["update", "--limit", "0", "--run", "true"],
+        &["update", "--limit", "soon", "--run", "true"],
+        &["update", "--stage-only", "--restart", "--run", "true"],
+        &["update", "--stage-only", "--swap", "2"],
+        &["update", "--swap", "2", "--canary", "a"],
+        &["update", "--swap", "2", "--restart", "--batch", "0"],
+        &["update", "--swap", "2", "--restart", "--pause", "-1"],
+        &["update", "--swap", "2", "--restart", "--health-limit", "0"],
+        &["update", "--swap", "2", "--why", "two\nlines"],
+        &["update", "--swap", "2", "--why", &long],
+        &["update", "--continue", "--abort"],
+        &["update", "--continue", "--swap", "2"],
+        &["rollback", "--track", "No!"],
+        &["rollback", "--batch", "none"],
+        &["converge", "--batch", "0", "a"],
+        &["converge", "A!"],
+        &["merge", "--follow", "No!", "a"],
+        &["worlds", "prune", "--keep", "-1"],
+        &["worlds", "diff"],
+    ] {
+        ezz(args).exits(2);
+        assert_eq!(everything(), before, "{args:?}");
+    }
+    for (args, words) in [
+        (
+            &["update", "--track", "none", "--run", "true"][..],
+            "there is no track none",
+        ),
+        (&["update", "--swap", "9"], "no sealed generation"),
+        (&["update", "--swap", "12.9"], "no sealed generation"),
+        (
+            &["update", "--swap", "2", "--restart", "--canary", "nobody"],
+            "no jail nobody",
+        ),
+        (&["update", "--continue"], "no roll-out"),
+        (&["update", "--abort"], "no roll-out"),
+        (&["rollback"], "no generation before"),
+        (&["rollback", "--track", "none"], "there is no track none"),
+        (&["rollback", "--to", "debian"], "no sealed generation"),
+        (&["converge", "nobody"], "no jail nobody"),
+        (&["converge", "b*"], "no jail matches"),
+        (&["merge", "nobody"], "no jail nobody"),
+        (
+            &["merge", "a", "--follow", "none"],
+            "there is no track none",
+        ),
+        (&["worlds", "show", "9"], "no sealed generation"),
+        (&["worlds", "verify", "9"], "no sealed generation"),
+        (&["worlds", "diff", "1", "9"], "no sealed generation"),
+        (&["track", "log", "none"], "there is no track none"),
+    ] {
+        ezz(args).refused(1, words);
+        assert_eq!(everything(), before, "{args:?}");
+    }
+    ezz(&["worlds", "diff", "1"]).refused(2, "was not made from another generation");
+    assert_eq!(everything(), before);
+    // A digest that is another is found out when all is read: nothing of it stays.
+    let digest = "0".repeat(64);
+    ezz(&["update", "--from", "/tmp/small.tar", "--sha256", &digest]).refused(1, "SHA-256");
+    assert_eq!(track("main"), (1, None));
+    assert!(!exists("tank/ezz/basejail/3"));
+    whole();
+}

@@ -56,6 +56,10 @@ fn two_releases() {
         ("added/file", "new\n"),
         ("sub/file", "2\n"),
         ("ssl/certs/own", "changed\n"),
+        (
+            "passwd",
+            "root:x:0:0:root:/root:/bin/sh\n_new:x:99:99::/:\n",
+        ),
     ];
     put(WORLD, &second);
     for gone in ["gone", "gone-mine", "link"] {
@@ -78,6 +82,10 @@ fn edited() {
             ("mine", "mine\n"),
             ("gone-mine", "mine\n"),
             ("only-mine", "mine\n"),
+            (
+                "passwd",
+                "root:x:0:0:root:/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\n",
+            ),
         ],
     );
     fs::remove_file(format!("{JAIL}/etc/deleted")).expect("removed");
@@ -91,6 +99,11 @@ fn is_merged() {
     assert_eq!(text("lines"), "A\nb\nc\nd\ne\nf\ng\nH mine\n");
     assert_eq!(text("both"), "1\n2 mine\n3\n");
     assert_eq!(text("both.ezz-new"), "1\n2 theirs\n3\n");
+    // Both have added a name at the end.
+    assert_eq!(
+        text("passwd"),
+        "root:x:0:0:root:/root:/bin/sh\n_new:x:99:99::/:\nalice:x:1001:1001::/home/alice:/bin/sh\n"
+    );
     assert_eq!(text("mine"), "mine\n");
     assert_eq!(text("only-mine"), "mine\n");
     assert_eq!(
@@ -137,7 +150,10 @@ fn what_both_have_changed_is_merged_and_nothing_is_lost() {
         0
     );
     let told = ezz(&["merge", "j", "--json"]).exits(3).json();
-    assert_eq!(told[0]["merged"].to_string(), r#"["etc/lines"]"#);
+    assert_eq!(
+        told[0]["merged"].to_string(),
+        r#"["etc/lines","etc/passwd"]"#
+    );
     assert_eq!(
         told[0]["conflicts"].to_string(),
         r#"["etc/both","etc/deleted"]"#
