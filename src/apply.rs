@@ -6,7 +6,6 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::crash;
@@ -16,9 +15,6 @@ use crate::observe::{self, ObserveError};
 use crate::plan::{MountAs, Plan, PlanError, Step, foreseen, run};
 use crate::ports::{BaseMount, Host, HostError, JailSpec, PortError, Zfs};
 use crate::profile::Profile;
-
-/// Mounts at once: the kernel does the work, a few threads keep it busy.
-const MOUNT_THREADS: usize = 16;
 
 /// Why a step failed.
 #[derive(Debug, Error)]
@@ -126,11 +122,16 @@ impl Apply<'_> {
                 .take_while(|step| matches!(step, Step::Mount { how, .. } if *how != MountAs::Site))
                 .count();
             if mounts > 1 {
-                let wanted: Vec<&Step> = plan[index..index + mounts]
-                    .iter()
-                    .filter(|step| !self.of_failed(step, applied))
-                    .collect();
-                self.mount_all(&wanted, applied)?;
+                let mut wanted = Vec::with_capacity(mounts);
+                for step in &plan[index..index + mounts] {
+                    if let (Step::Mount { dataset, at, how }, false) =
+                        (step, self.of_failed(step, applied))
+                    {
+                        (self.on_step)(step);
+                        wanted.push((dataset, at.as_path(), *how));
+                    }
+                }
+                applied.changed += self.zfs.mount_all(&wanted)?;
                 index += mounts;
                 continue;
             }
@@ -145,7 +146,6 @@ impl Apply<'_> {
                 plan[index..index + unmounts.len()]
                     .iter()
                     .for_each(self.on_step);
-                crash::point();
                 applied.changed += self.zfs.unmount_all(&unmounts)?;
                 index += unmounts.len();
                 continue;
@@ -214,30 +214,6 @@ impl Apply<'_> {
         let name = below.and_then(|below| below.strip_prefix("/jails/"));
         let mut failed = applied.failed.iter();
         failed.any(|(jail, _)| Some(jail.as_str()) == name)
-    }
-
-    fn mount_all(&self, steps: &[&Step], applied: &mut Applied) -> Result<(), ApplyError> {
-        let mount = |step: &&Step| {
-            crash::point();
-            match step {
-                Step::Mount { dataset, at, how } => self.zfs.mount(dataset, at, *how),
-                _ => Ok(Changed::Already),
-            }
-        };
-        steps.iter().copied().for_each(self.on_step);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(MOUNT_THREADS)
-            .build();
-        let done: Vec<Result<Changed, PortError>> = match pool {
-            Ok(pool) => pool.install(|| steps.par_iter().map(mount).collect()),
-            Err(_) => steps.iter().map(mount).collect(),
-        };
-        for result in done {
-            if result? == Changed::Done {
-                applied.changed += 1;
-            }
-        }
-        Ok(())
     }
 
     fn host_step(

@@ -4,17 +4,15 @@
 //! pool's history, and because only `zfs get` tells where a property was set. Nothing is decided
 //! here.
 
+mod mounts;
 mod rows;
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, Permissions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use ezz_zfs::nvlist::{NvMap, Value};
 use ezz_zfs::program::{self, Kernel, Reply};
-use ezz_zfs::{MountError, MountFlags};
 use rayon::prelude::*;
 
 use crate::crash;
@@ -22,7 +20,6 @@ use crate::exec::{Exec, ExecError};
 use crate::model::{Changed, HOLD_TAG};
 use crate::name::{DatasetName, SnapshotName};
 use crate::plan::doctor::Mount;
-use crate::plan::site::is_open;
 use crate::plan::{Commit, Expect, MountAs, NewClone};
 use crate::ports::{Capabilities, PortError, Query, Row, Zfs};
 
@@ -182,35 +179,16 @@ impl Zfs for Pool {
     }
 
     fn mount(&self, dataset: &DatasetName, at: &Path, how: MountAs) -> Result<Changed, PortError> {
-        let failed = |source| PortError::Mount {
-            action: "mount",
-            dataset: dataset.to_string(),
-            source,
-        };
-        // The table of all mounts costs as much as there are jails: it is read where something is.
-        let mounts = match ezz_zfs::is_mount_root(at) {
-            Some(false) => Vec::new(),
-            Some(true) | None => ezz_zfs::mounted().map_err(failed)?,
-        };
-        let there = mounts.iter().rev().find(|mount| mount.target == at);
-        let mut changed = Changed::Already;
-        if let Some(other) = there.filter(|mount| mount.source != dataset.as_str()) {
-            return Err(PortError::Occupied {
-                dataset: dataset.to_string(),
-                at: at.to_owned(),
-                by: other.source.clone(),
-            });
-        }
-        if there.is_none() {
-            make_directory(at, how)?;
-            ezz_zfs::mount(dataset.as_str(), at, flags(how)).map_err(failed)?;
-            changed = Changed::Done;
-        }
-        // The root of a new dataset is 0755, and what is below is for root alone.
-        if how == MountAs::Site && protect(at)? == Changed::Done {
-            changed = Changed::Done;
-        }
-        Ok(changed)
+        let done = self.mount_all(&[(dataset, at, how)])?;
+        Ok(if done > 0 {
+            Changed::Done
+        } else {
+            Changed::Already
+        })
+    }
+
+    fn mount_all(&self, what: &[(&DatasetName, &Path, MountAs)]) -> Result<usize, PortError> {
+        mounts::mount_all(what)
     }
 
     fn unmount(&self, dataset: &DatasetName, at: &Path) -> Result<Changed, PortError> {
@@ -223,18 +201,7 @@ impl Zfs for Pool {
     }
 
     fn unmount_all(&self, what: &[(&DatasetName, &Path)]) -> Result<usize, PortError> {
-        let Some((first, _)) = what.first() else {
-            return Ok(0);
-        };
-        let mounts = ezz_zfs::mounted().map_err(cannot("unmount", first))?;
-        let mut done = 0;
-        for (index, (dataset, at)) in what.iter().enumerate() {
-            if index > 0 {
-                crash::point();
-            }
-            done += usize::from(unmount(&mounts, dataset, at)? == Changed::Done);
-        }
-        Ok(done)
+        mounts::unmount_all(what)
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, PortError> {
@@ -320,62 +287,6 @@ fn get(query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
     }
     let text = String::from_utf8_lossy(&output.stdout);
     parse_get(&text, query.properties).map_err(|why| PortError::Parse { dataset: of(), why })
-}
-
-/// Unmounts what is mounted at or below a directory of a dataset.
-fn unmount(
-    mounts: &[ezz_zfs::Mounted],
-    dataset: &DatasetName,
-    at: &Path,
-) -> Result<Changed, PortError> {
-    // Deepest first, and of several at one place the last one first.
-    let own = |mount: &ezz_zfs::Mounted| mount.belongs_to(dataset.as_str());
-    let mut targets: Vec<(PathBuf, usize)> = mounts
-        .iter()
-        .enumerate()
-        .filter(|(_, mount)| own(mount) && mount.target.starts_with(at))
-        .map(|(index, mount)| (mount.target.clone(), index))
-        .collect();
-    // A directory names the last mount on it: somebody else's would go instead of ours.
-    for (target, index) in &targets {
-        let over = mounts.iter().enumerate().find(|(other, mount)| {
-            let on = mount.target == *target && other > index;
-            !own(mount) && (on || mount.target != *target && mount.target.starts_with(target))
-        });
-        if let Some((_, mount)) = over {
-            return Err(PortError::Covered {
-                dataset: dataset.to_string(),
-                at: mount.target.clone(),
-                by: mount.source.clone(),
-            });
-        }
-    }
-    targets.sort_by_key(|(target, index)| std::cmp::Reverse((target.components().count(), *index)));
-    if targets.is_empty() {
-        return Ok(Changed::Already);
-    }
-    for (target, _) in targets {
-        match ezz_zfs::unmount(&target) {
-            Ok(()) => {}
-            Err(MountError::Busy { .. }) => {
-                return Err(PortError::Busy {
-                    dataset: dataset.to_string(),
-                    at: target,
-                });
-            }
-            Err(source) => return Err(cannot("unmount", dataset)(source)),
-        }
-    }
-    Ok(Changed::Done)
-}
-
-fn cannot(action: &'static str, dataset: &DatasetName) -> impl Fn(MountError) -> PortError {
-    let dataset = dataset.to_string();
-    move |source| PortError::Mount {
-        action,
-        dataset: dataset.clone(),
-        source,
-    }
 }
 
 /// Runs the program of a commit and reads its reply.
@@ -615,59 +526,4 @@ fn typed_property(name: &str, value: &str) -> Option<Value> {
         _ if name.contains(':') => Some(Value::Str(value.to_owned())),
         _ => None,
     }
-}
-
-fn flags(how: MountAs) -> MountFlags {
-    let linux = cfg!(target_os = "linux");
-    MountFlags {
-        read_only: how == MountAs::Base,
-        // On Linux a jail sees its files through a mount of its own that allows setuid; on
-        // FreeBSD the jail's root is this very mount.
-        nosuid: linux && how != MountAs::Base && how != MountAs::Staged || how == MountAs::Site,
-        nodev: true,
-        noexec: false,
-        noatime: true,
-    }
-}
-
-/// Makes a site directory root's own.
-fn protect(at: &Path) -> Result<Changed, PortError> {
-    let failed = |source| PortError::Directory {
-        path: at.to_owned(),
-        source,
-    };
-    let found = std::fs::metadata(at).map_err(failed)?;
-    if !is_open(found.mode() & 0o7777, found.uid()) {
-        return Ok(Changed::Already);
-    }
-    std::os::unix::fs::chown(at, Some(0), Some(0)).map_err(failed)?;
-    std::fs::set_permissions(at, Permissions::from_mode(0o700)).map_err(failed)?;
-    // What was said to be closed is closed after a power cut too.
-    std::fs::File::open(at)
-        .and_then(|directory| directory.sync_all())
-        .map_err(failed)?;
-    Ok(Changed::Done)
-}
-
-fn make_directory(at: &Path, how: MountAs) -> Result<(), PortError> {
-    if at.is_dir() {
-        return Ok(());
-    }
-    let recursive = how == MountAs::Site;
-    let failed = |source| PortError::Directory {
-        path: at.to_owned(),
-        source,
-    };
-    if let Some(parent) = at.parent() {
-        DirBuilder::new()
-            .mode(0o700)
-            .recursive(true)
-            .create(parent)
-            .map_err(failed)?;
-    }
-    DirBuilder::new()
-        .mode(0o700)
-        .recursive(recursive)
-        .create(at)
-        .map_err(failed)
 }

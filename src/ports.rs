@@ -86,7 +86,7 @@ pub struct WorldRequest<'a> {
     pub environment: &'a [String],
     /// A directory for what it downloads, which is made if it is not there: mounted where the profile
     /// says, or told as `EZZ_CACHE`.
-    pub cache: &'a Path,
+    pub cache: Option<&'a Path>,
     /// Whether it runs on the host itself instead of in a jail of its own.
     pub on_host: bool,
     /// How long it may take.
@@ -116,17 +116,6 @@ impl fmt::Debug for WorldRequest<'_> {
 }
 
 impl WorldRequest<'_> {
-    /// Makes the directory for downloads: the host's root alone looks into it.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn make_cache(&self) -> std::io::Result<()> {
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(self.cache)
-    }
-
     /// The command as it runs on the host itself; none if there is no command.
     pub fn on_host(&self) -> Option<Exec> {
         let (first, rest) = self.command.split_first()?;
@@ -135,8 +124,22 @@ impl WorldRequest<'_> {
             let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
             exec = exec.env(name, value);
         }
-        Some(exec.env("EZZ_ROOT", self.root).env("EZZ_CACHE", self.cache))
+        if let Some(cache) = self.cache {
+            exec = exec.env("EZZ_CACHE", cache);
+        }
+        Some(exec.env("EZZ_ROOT", self.root))
     }
+}
+
+/// Makes the directory for downloads of a [`WorldRequest`]: the host's root alone looks into it.
+///
+/// # Errors
+/// The system's.
+pub fn make_cache(at: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(at)
 }
 
 impl WorldRun {
@@ -483,6 +486,19 @@ pub trait Zfs: Sync + fmt::Debug {
     /// # Errors
     /// [`PortError`].
     fn mount(&self, dataset: &DatasetName, at: &Path, how: MountAs) -> Result<Changed, PortError>;
+
+    /// The same of many that do not lie below each other; an implementation may do several at once, and
+    /// look at the mounts of this machine once for all of them. How many were not mounted before.
+    ///
+    /// # Errors
+    /// As [`Zfs::mount`], of one that failed; others may be mounted.
+    fn mount_all(&self, what: &[(&DatasetName, &Path, MountAs)]) -> Result<usize, PortError> {
+        let mut done = 0;
+        for (dataset, at, how) in what {
+            done += usize::from(self.mount(dataset, at, *how)? == Changed::Done);
+        }
+        Ok(done)
+    }
 
     /// Unmounts whatever is mounted at or below a directory of a dataset, deepest first.
     ///

@@ -38,6 +38,11 @@ fn manifests() {
 }
 
 #[test]
+fn merged_texts() {
+    run("merge");
+}
+
+#[test]
 fn mount_tables() {
     run("mounts");
 }

@@ -154,7 +154,8 @@ impl Run {
             world,
             command: &updater.command,
             environment: &environment,
-            cache: &self.cache,
+            // A command of the user's on the host has its own ways.
+            cache: (updater.usual || !updater.on_host).then_some(self.cache.as_path()),
             on_host: updater.on_host,
             limit: self.limit,
             stop: &|| cancel.is_cancelled(),

@@ -308,14 +308,17 @@ pub fn finish(
             .iter()
             .map(|(name, _)| Step::Derive { jail: name.clone() }),
     );
-    let mut sets = Vec::new();
-    for (name, config) in jails {
-        let dataset = layout.jail(name)?;
+    // Side by side: they are many, and none waits for another.
+    for (name, _) in jails {
         plan.push(Step::Mount {
-            dataset: dataset.clone(),
+            dataset: layout.jail(name)?,
             at: inventory.site.directory.join(name.as_str()),
             how: MountAs::Jail,
         });
+    }
+    let mut sets = Vec::new();
+    for (name, config) in jails {
+        let dataset = layout.jail(name)?;
         for todo in &config.todo {
             match todo {
                 Todo::Quota(bytes) => plan.push(Step::Property {

@@ -104,10 +104,12 @@ pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Ke
             }
         }
     }
-    for (id, name) in &request.foreign {
+    let goes = |name: &str| request.doomed.is_some() && name.contains('@');
+    for (id, name) in request.foreign.iter().filter(|(_, name)| !goes(name)) {
         skeleton(&mut all, *id, Reason::Foreign(name.clone()));
     }
-    for stranger in &inventory.strangers {
+    let strangers = inventory.strangers.iter();
+    for stranger in strangers.filter(|other| !goes(&other.dataset)) {
         let below = stranger
             .dataset
             .strip_prefix(inventory.site.layout.site.as_str());
@@ -217,6 +219,8 @@ pub struct Request {
     pub cloned: BTreeSet<String>,
     /// Snapshots that ezz did not make, of skeletons that could go otherwise.
     pub foreign: BTreeMap<GenerationId, String>,
+    /// Snapshots that ezz did not make, and that are to go with what they are of; none if they keep it.
+    pub doomed: Option<Vec<Doomed>>,
 }
 
 /// Snapshots that an earlier promotion has moved.
@@ -250,6 +254,36 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
         kept.get(id).is_none_or(|kept| half(kept).is_empty())
     };
     let mut family = Family::of(inventory);
+    let gone = |half: &&Half, id: &GenerationId, of: fn(&Kept) -> &BTreeSet<Reason>| {
+        goes(id, of) && !half.half_gone()
+    };
+    let bases = inventory.generations.values().filter_map(|found| {
+        let half = found.base.as_ref();
+        half.filter(|half| gone(half, &found.id, |k| &k.base))
+    });
+    let skeletons = inventory.generations.values().filter_map(|found| {
+        let half = found.skeleton.as_ref();
+        half.filter(|half| gone(half, &found.id, |k| &k.skeleton))
+    });
+    let halves: BTreeSet<&str> = bases
+        .chain(skeletons)
+        .map(|half| half.dataset.as_str())
+        .collect();
+    let foreign = request.doomed.iter().flatten().filter(|doomed| {
+        let of = doomed.name.split_once('@');
+        of.is_some_and(|(dataset, _)| halves.contains(dataset))
+    });
+    let foreign: Vec<Doomed> = foreign.cloned().collect();
+    if !foreign.is_empty() {
+        plan.push(Step::Commit {
+            site: inventory.site.layout.site.clone(),
+            commit: Commit::Destroy {
+                intents: BTreeMap::new(),
+                epoch: epoch.take(),
+                doomed: foreign,
+            },
+        });
+    }
     // The newest first: what is a clone of another goes before that.
     for generation in inventory.generations.values().rev() {
         if generation.base.as_ref().is_some_and(Half::half_gone) {

@@ -196,6 +196,25 @@ fn one(jail: &Path, path: &RelPath) -> Result<Option<State>, WorldError> {
     .map(Some)
 }
 
+/// What is looked at when texts are merged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// Lines and their neighbours.
+    Line,
+    /// The name that each line begins with.
+    Name,
+    /// The same, and that no two get one number.
+    Account,
+}
+
+/// What both sides have made of a text, as one; none if they contradict each other.
+pub fn texts(base: &str, ours: &str, theirs: &str, by: By) -> Option<String> {
+    match by {
+        By::Line => diffy::merge(base, ours, theirs).ok(),
+        By::Name | By::Account => keyed::merge(base, ours, theirs, by == By::Account),
+    }
+}
+
 /// The three versions merged line by line or name by name, if they are texts and it can be done.
 fn merged(
     old: &Path,
@@ -213,12 +232,14 @@ fn merged(
     else {
         return Ok(None);
     };
-    let merged = if profile.merge.keyed.contains(path) {
-        let numbered = profile.merge.numbered.contains(path);
-        keyed::merge(&base, &ours, &theirs, numbered)
+    let by = if profile.merge.numbered.contains(path) {
+        By::Account
+    } else if profile.merge.keyed.contains(path) {
+        By::Name
     } else {
-        diffy::merge(&base, &ours, &theirs).ok()
+        By::Line
     };
+    let merged = texts(&base, &ours, &theirs, by);
     Ok(merged.map(|merged| {
         let diff = diffy::create_patch(&ours, &merged).to_string();
         (merged.into_bytes(), diff)

@@ -101,7 +101,9 @@ fn a_quota_is_left_to_do_until_it_is_set() {
     };
     let plan = planned(&installed(), &with_quota);
     let told = told(&plan);
-    assert_eq!(told[4], "set quota=1073741824 on tank/ezz/jails/a");
+    // The mounts side by side.
+    assert_eq!(told[4], "mount tank/ezz/jails/b at /srv/jails/b");
+    assert_eq!(told[5], "set quota=1073741824 on tank/ezz/jails/a");
     assert!(
         told[7].starts_with("epoch 6: ezz:jail of tank/ezz/jails/a to "),
         "{told:?}"

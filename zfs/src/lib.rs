@@ -26,7 +26,7 @@ pub use crate::errno::Errno;
 pub use crate::error::{OpenError, ProgramError, ZfsError};
 #[cfg(target_os = "linux")]
 pub use crate::mount::bind_idmapped;
-pub use crate::mount::{MountError, MountFlags, is_mount_root, mount, mounted, unmount};
+pub use crate::mount::{MountError, MountFlags, mount, mounted, unmount};
 pub use crate::mountinfo::{Mounted, parse_mountinfo};
 pub use crate::nvlist::{NvError, NvMap, Value};
 pub use crate::sys::LoadError;

@@ -140,12 +140,6 @@ pub fn unmount(at: &Path) -> Result<(), MountError> {
     })
 }
 
-/// Whether a directory, which is not followed if it is a link, is the root of a mount; none if the
-/// kernel does not tell it so (Linux before 5.8): then the whole table does.
-pub fn is_mount_root(at: &Path) -> Option<bool> {
-    os::is_mount_root(at)
-}
-
 /// The mounts that this process sees.
 ///
 /// # Errors

@@ -82,23 +82,6 @@ pub(super) fn unmount(at: &Path) -> Result<(), Errno> {
     }
 }
 
-/// statfs(2): the root of a mount has that as `f_mntonname`. It follows links, so a link is looked at
-/// first.
-pub(super) fn is_mount_root(at: &Path) -> Option<bool> {
-    match std::fs::symlink_metadata(at) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Some(false),
-        Ok(found) if found.is_dir() => {}
-        Ok(_) | Err(_) => return None,
-    }
-    let path = c_path(at).ok()?;
-    // SAFETY: all-zero bytes are a `struct statfs`: it has integers and arrays of them only.
-    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: the path is NUL-terminated, and the kernel writes one structure.
-    let result = unsafe { libc::statfs(path.as_ptr(), &raw mut found) };
-    // The name that it was mounted by may be another way to the same directory: then it is not told.
-    (result == 0 && entry(&found).target == at).then_some(true)
-}
-
 pub(super) fn mounted() -> Result<Vec<Mounted>, MountError> {
     let failed = || MountError::Table(std::io::Error::last_os_error());
     let mut table: Vec<libc::statfs> = Vec::new();

@@ -109,29 +109,6 @@ pub(super) fn unmount(at: &Path) -> Result<(), Errno> {
     }
 }
 
-/// statx(2), `STATX_ATTR_MOUNT_ROOT`. What is not there has nothing mounted on it.
-pub(super) fn is_mount_root(at: &Path) -> Option<bool> {
-    let path = c_path(at).ok()?;
-    // SAFETY: all-zero bytes are a `struct statx`: it has integers only.
-    let mut found: libc::statx = unsafe { std::mem::zeroed() };
-    // SAFETY: the path is NUL-terminated, and the kernel writes one structure.
-    let result = unsafe {
-        libc::statx(
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT,
-            0,
-            &raw mut found,
-        )
-    };
-    if result != 0 {
-        let error = std::io::Error::last_os_error();
-        return (error.kind() == std::io::ErrorKind::NotFound).then_some(false);
-    }
-    let bit = u64::try_from(libc::STATX_ATTR_MOUNT_ROOT).ok()?;
-    (found.stx_attributes_mask & bit != 0).then_some(found.stx_attributes & bit != 0)
-}
-
 pub(super) fn mounted() -> Result<Vec<Mounted>, MountError> {
     let bytes = std::fs::read("/proc/self/mountinfo").map_err(MountError::Table)?;
     Ok(parse_mountinfo(&bytes)?)

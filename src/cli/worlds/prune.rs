@@ -11,7 +11,7 @@ use crate::model::{Half, Inventory};
 use crate::name::GenerationId;
 use crate::plan::prune::{Kept, Reason, Request, kept, moved, prune};
 use crate::plan::world::restore;
-use crate::plan::{Commit, Observed, Step};
+use crate::plan::{Commit, Doomed, Observed, Step};
 use crate::ports::{PortError, Query, Row};
 use crate::report::{Exit, bytes};
 use crate::session::{Scope, Session, SessionError};
@@ -25,6 +25,9 @@ pub struct Prune {
     /// Keep this many of the newest generations besides
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep: usize,
+    /// Snapshots that ezz did not make go with what they are of; else they keep it
+    #[arg(long)]
+    foreign_snapshots: bool,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -114,30 +117,43 @@ impl Prune {
             newest: self.keep,
             cloned: cloned(session, &observed.inventory)?,
             foreign: BTreeMap::new(),
+            doomed: self.foreign_snapshots.then(Vec::new),
         };
-        request.foreign = foreign(session, observed, &kept(observed, &request))?;
+        let found = foreign(session, observed, &kept(observed, &request))?;
+        for (id, snapshot) in found {
+            request.foreign.insert(id, snapshot.name.clone());
+            request
+                .doomed
+                .iter_mut()
+                .for_each(|all| all.push(snapshot.clone()));
+        }
         Ok(request)
     }
 }
 
-/// Snapshots that ezz did not make, of skeletons that could go. Of the others none is read: it takes
+/// Snapshots that ezz did not make, of halves that could go. Of other skeletons none is read: it takes
 /// seconds where there are thousands of clones.
 fn foreign(
     session: &Session,
     observed: &Observed,
     kept: &BTreeMap<GenerationId, Kept>,
-) -> Result<BTreeMap<GenerationId, String>, PortError> {
-    let all = observed.inventory.generations.values();
-    let goes = |id| kept.get(&id).is_none_or(|kept| kept.skeleton.is_empty());
-    let candidates: BTreeMap<String, GenerationId> = all
-        .filter(|generation| goes(generation.id))
-        .filter_map(|generation| {
-            let half = generation.skeleton.as_ref()?;
-            Some((half.dataset.to_string(), generation.id))
-        })
-        .collect();
+) -> Result<Vec<(GenerationId, Doomed)>, PortError> {
+    let none = Kept::default();
+    let mut candidates: BTreeMap<String, GenerationId> = BTreeMap::new();
+    for generation in observed.inventory.generations.values() {
+        let kept = kept.get(&generation.id).unwrap_or(&none);
+        let halves = [
+            (&generation.base, &kept.base),
+            (&generation.skeleton, &kept.skeleton),
+        ];
+        for (half, reasons) in halves {
+            if let Some(half) = half.as_ref().filter(|_| reasons.is_empty()) {
+                candidates.insert(half.dataset.to_string(), generation.id);
+            }
+        }
+    }
     if candidates.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok(Vec::new());
     }
     let rows = session.zfs.read(&Query {
         roots: &candidates.keys().cloned().collect::<Vec<_>>(),
@@ -145,12 +161,17 @@ fn foreign(
         types: &["snapshot"],
         properties: &["guid"],
     })?;
-    let other = |name: String| {
+    let other = |(name, row): (String, Row)| {
         let (dataset, snapshot) = name.split_once('@')?;
         let id = *candidates.get(dataset)?;
-        (snapshot != id.to_string()).then_some((id, name))
+        // A promotion moves those of other generations.
+        if GenerationId::from_component(snapshot).is_some() {
+            return None;
+        }
+        let guid = row.0.get("guid")?.value.parse().ok()?;
+        Some((id, Doomed { name, guid }))
     };
-    Ok(rows.into_keys().filter_map(other).collect())
+    Ok(rows.into_iter().filter_map(other).collect())
 }
 
 /// Which of the snapshots that promotions have moved have clones.

@@ -14,7 +14,7 @@ use super::{FreeBsd, argv, checks, conf, done, files, make_directory};
 use crate::exec::{self, Exec, ExecError, Watch, Watched};
 use crate::model::Changed;
 use crate::name::GenerationId;
-use crate::ports::{ExecRequest, HostError, WorldRequest, WorldRun};
+use crate::ports::{ExecRequest, HostError, WorldRequest, WorldRun, make_cache};
 
 /// How much of a resolv.conf is given to the world.
 const RESOLVER: &str = "/etc/resolv.conf";
@@ -22,9 +22,9 @@ const RESOLVER: &str = "/etc/resolv.conf";
 impl FreeBsd {
     pub(super) fn run_in_stage(&self, request: &WorldRequest<'_>) -> Result<WorldRun, HostError> {
         let failed = stage_error("change", request.generation);
-        request
-            .make_cache()
-            .map_err(|source| files::file_error("make", request.cache, source))?;
+        if let Some(cache) = request.cache {
+            make_cache(cache).map_err(|source| files::file_error("make", cache, source))?;
+        }
         let log = self.stage_log(request.generation);
         if let Some(directory) = log.parent() {
             make_directory(directory, 0o700)?;

@@ -109,7 +109,7 @@ fn the_updater_has_the_flags_that_it_needs_without_a_terminal() {
                 world: &spec.world,
                 command: &update.command,
                 environment: &environment,
-                cache: &cache,
+                cache: Some(&cache),
                 on_host: update.on_host,
                 limit: Duration::from_secs(60),
                 stop: &|| false,

@@ -51,6 +51,11 @@ impl Inside {
         Ok(is_file(&fd)? && fstat(&fd)?.st_mode & 0o111 != 0)
     }
 
+    /// Whether a path is a directory, and no link leads there.
+    pub(super) fn is_directory(&self, path: &str) -> bool {
+        self.directory(path).is_ok()
+    }
+
     /// Makes a directory, if it is missing, in the root or in real directories below it.
     /// `NotADirectory` if it or one on the way is a link or something else.
     pub(super) fn ensure_directory(&self, path: &str) -> io::Result<()> {

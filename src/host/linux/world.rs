@@ -13,7 +13,7 @@ use crate::crash::point;
 use crate::exec::{Watch, Watched};
 use crate::model::{Base, Changed, JailConfig, Kind, Labels, Network};
 use crate::name::{GenerationId, JailName, NameError};
-use crate::ports::{HostError, JailSpec, WorldRequest, WorldRun};
+use crate::ports::{HostError, JailSpec, WorldRequest, WorldRun, make_cache};
 
 /// Where the command finds the world.
 const ROOT: &str = "EZZ_ROOT";
@@ -29,7 +29,6 @@ pub(super) fn run(paths: &Paths, request: &WorldRequest<'_>) -> Result<WorldRun,
         .create()
         .map_err(file("make the directories in", &paths.site()))?;
     stop::clear(paths, name)?;
-    request.make_cache().map_err(file("make", request.cache))?;
     point();
     let log = paths.log(name);
     let watch = Watch {
@@ -89,6 +88,9 @@ fn on_host(
     watch: Watch<'_>,
 ) -> Result<Watched, HostError> {
     let program = program("run a command for", name);
+    if let Some(cache) = request.cache {
+        make_cache(cache).map_err(file("make", cache))?;
+    }
     let exec = request.on_host().ok_or(HostError::Command {
         jail: name.clone(),
         why: "there is no command".to_owned(),
@@ -128,10 +130,15 @@ fn contained(
     let inside = Inside::open(&spec.root).map_err(file("open", &spec.root))?;
     identity::mount_points(&inside, &spec)?;
     let resolver = identity::resolver(&inside, &spec)?;
+    let update = request.profile.update.as_ref();
+    let wanted = update.and_then(|update| update.cache.as_ref());
+    let wanted = wanted.filter(|at| inside.is_directory(&at.to_string()));
+    let wanted = wanted.and_then(|at| Some((request.cache?, at)));
     drop(inside);
-    let wanted = request.profile.update.as_ref();
-    let wanted = wanted.and_then(|update| update.cache.as_ref());
-    let ids = start::mount(paths, &spec, wanted.map(|_| request.cache))?;
+    if let Some((cache, _)) = wanted {
+        make_cache(cache).map_err(file("make", cache))?;
+    }
+    let ids = start::mount(paths, &spec, wanted.map(|(from, _)| from))?;
     let (root, cache) = (paths.root(name), paths.cache(name));
     let mut environment = request.environment.to_vec();
     environment.push(format!("{ROOT}=/"));
@@ -144,7 +151,7 @@ fn contained(
         init: &Init::Once(request.command.to_vec()),
         environment: &environment,
         resolver,
-        cache: wanted.map(|at| (cache.as_path(), at.under(Path::new("/")))),
+        cache: wanted.map(|(_, at)| (cache.as_path(), at.under(Path::new("/")))),
         cgroup: &paths.cgroup(name),
         limit_pids: cgroup::controllers().iter().any(|c| c == "pids"),
         seccomp,

@@ -4,6 +4,7 @@
 //! found stays found. Must not be here: libFuzzer, and anything that depends on time or order.
 
 pub mod manifest;
+pub mod merge;
 pub mod mounts;
 pub mod names;
 pub mod profile;
@@ -14,8 +15,9 @@ pub mod tar;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("manifest", manifest::check),
+    ("merge", merge::check),
     ("mounts", mounts::check),
     ("names", names::check),
     ("profile", profile::check),

@@ -3,7 +3,10 @@
 
 use std::fmt::Debug;
 
-use ezz::model::{Address, Intent, JailConfig, MAX_VALUE, Seal, Track, World, decode, encode};
+use ezz::model::{
+    Address, AddressPool, Intent, JailConfig, Label, MAX_VALUE, Merging, Populated, Rejected,
+    Rollout, Seal, Swap, Track, World, decode, encode,
+};
 use ezz::name::DatasetName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,6 +24,8 @@ pub fn check(data: &[u8]) {
         "hostname",
         "addresses",
         "network",
+        "health",
+        "labels",
         "todo",
     ];
     value::<JailConfig>(text, &jail);
@@ -31,6 +36,27 @@ pub fn check(data: &[u8]) {
     );
     value::<Seal>(text, &["manifest", "at"]);
     value::<Intent>(text, &["kind", "skel", "jails"]);
+    value::<Rollout>(
+        text,
+        &[
+            "from", "to", "previous", "phase", "canaries", "batch", "pause", "health", "limit",
+            "failed", "spared", "at", "by", "why",
+        ],
+    );
+    value::<Swap>(text, &["at", "by", "from", "to", "why"]);
+    value::<Merging>(text, &["from", "to"]);
+    value::<Populated>(text, &["track", "parent", "by", "source"]);
+    value::<Rejected>(text, &["at", "why"]);
+    if let Ok(label) = text.parse::<Label>() {
+        assert_eq!(label.to_string().parse::<Label>(), Ok(label));
+    }
+    if let Ok(pool) = text.parse::<AddressPool>() {
+        assert_eq!(pool.to_string().parse::<AddressPool>(), Ok(pool.clone()));
+        let all = std::collections::BTreeSet::new();
+        for address in pool.free(&all).take(3) {
+            assert!(pool.holds(address.ip), "{address} of {pool}");
+        }
+    }
     if let Ok(address) = text.parse::<Address>() {
         assert_eq!(address.to_string().parse::<Address>(), Ok(address));
     }
@@ -62,7 +88,11 @@ where
         match after.get(key) {
             Some(is) => assert!(is == was || known.contains(&key.as_str()), "{key}: {is}"),
             None => assert!(
-                known.contains(&key.as_str()) && (was.is_null() || *was == Value::Array(vec![])),
+                known.contains(&key.as_str())
+                    && (was.is_null()
+                        || *was == Value::Bool(false)
+                        || *was == Value::Array(vec![])
+                        || *was == Value::Object(serde_json::Map::new())),
                 "{key} is lost"
             ),
         }

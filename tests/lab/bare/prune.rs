@@ -220,3 +220,43 @@ fn one_that_somebody_uses_is_put_back() {
     );
     whole();
 }
+
+#[test]
+fn snapshots_of_others_keep_what_they_are_of_until_it_is_told() {
+    init();
+    install_small();
+    install_small();
+    install_small();
+    ezz(&["update", "--swap", "3"]).ok();
+    ezz(&["rollback", "--to", "2"]).ok();
+    ezz(&["rollback", "--to", "3"]).ok();
+    for name in [
+        "basejail/1@daily",
+        "basejail/1@hourly",
+        "newjail/1@daily",
+        "basejail/2@daily",
+    ] {
+        zfs(&["snapshot", &format!("tank/ezz/{name}")]).ok();
+    }
+    let told = ezz(&["worlds", "prune"]).ok().stdout;
+    assert!(
+        told.contains("tank/ezz/basejail/1@daily is not ezz's"),
+        "{told}"
+    );
+    assert_eq!(halves(), "b1 b2 b3 n1 n2 n3");
+    // One that somebody holds stays, with all.
+    zfs(&["hold", "mine", "tank/ezz/newjail/1@daily"]).ok();
+    let refused = ezz(&["worlds", "prune", "--foreign-snapshots"]).refused(1, "newjail/1@daily");
+    assert!(refused.stderr.contains("held"), "{refused:#?}");
+    assert_eq!(halves(), "b1 b2 b3 n1 n2 n3");
+    assert!(exists("tank/ezz/basejail/1@daily"));
+    zfs(&["release", "mine", "tank/ezz/newjail/1@daily"]).ok();
+    let planned = ezz(&["worlds", "prune", "--foreign-snapshots", "--dry-run"]).ok();
+    for name in ["basejail/1@daily", "basejail/1@hourly", "newjail/1@daily"] {
+        assert!(planned.stdout.contains(name), "{planned:#?}");
+    }
+    ezz(&["worlds", "prune", "--foreign-snapshots"]).ok();
+    assert_eq!(halves(), "b2 b3 n2 n3");
+    // Of what stays, they stay.
+    assert!(exists("tank/ezz/basejail/2@daily"));
+}

@@ -1,0 +1,204 @@
+//! Mounting and unmounting: one look at the table of mounts for many of them, and never anything of
+//! somebody else's.
+
+use std::collections::BTreeMap;
+use std::fs::{DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use ezz_zfs::{MountError, MountFlags};
+use rayon::prelude::*;
+
+use crate::crash;
+use crate::model::Changed;
+use crate::name::DatasetName;
+use crate::plan::MountAs;
+use crate::plan::site::is_open;
+use crate::ports::PortError;
+
+/// Mounts at once: the kernel does the work, a few threads keep it busy.
+const MOUNT_THREADS: usize = 16;
+
+/// See [`crate::ports::Zfs::mount_all`].
+pub(super) fn mount_all(what: &[(&DatasetName, &Path, MountAs)]) -> Result<usize, PortError> {
+    let Some((first, ..)) = what.first() else {
+        return Ok(0);
+    };
+    let mounts = ezz_zfs::mounted().map_err(cannot("mount", first))?;
+    // Of several at one place the last counts.
+    let there: BTreeMap<&Path, &str> = mounts
+        .iter()
+        .map(|mount| (mount.target.as_path(), mount.source.as_str()))
+        .collect();
+    let one = |(dataset, at, how): &(&DatasetName, &Path, MountAs)| {
+        crash::point();
+        mount(there.get(at).copied(), dataset, at, *how)
+    };
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(MOUNT_THREADS.min(what.len()))
+        .build();
+    let done: Vec<Result<Changed, PortError>> = match pool {
+        Ok(pool) if what.len() > 1 => pool.install(|| what.par_iter().map(one).collect()),
+        Ok(_) | Err(_) => what.iter().map(one).collect(),
+    };
+    let mut changed = 0;
+    for result in done {
+        changed += usize::from(result? == Changed::Done);
+    }
+    Ok(changed)
+}
+
+/// See [`crate::ports::Zfs::unmount_all`].
+pub(super) fn unmount_all(what: &[(&DatasetName, &Path)]) -> Result<usize, PortError> {
+    let Some((first, _)) = what.first() else {
+        return Ok(0);
+    };
+    let mounts = ezz_zfs::mounted().map_err(cannot("unmount", first))?;
+    let mut done = 0;
+    for (dataset, at) in what {
+        crash::point();
+        done += usize::from(unmount(&mounts, dataset, at)? == Changed::Done);
+    }
+    Ok(done)
+}
+
+/// Mounts a dataset where something else or nothing is.
+fn mount(
+    there: Option<&str>,
+    dataset: &DatasetName,
+    at: &Path,
+    how: MountAs,
+) -> Result<Changed, PortError> {
+    let mut changed = Changed::Already;
+    match there {
+        Some(source) if source != dataset.as_str() => {
+            return Err(PortError::Occupied {
+                dataset: dataset.to_string(),
+                at: at.to_owned(),
+                by: source.to_owned(),
+            });
+        }
+        Some(_) => {}
+        None => {
+            make_directory(at, how)?;
+            ezz_zfs::mount(dataset.as_str(), at, flags(how)).map_err(cannot("mount", dataset))?;
+            changed = Changed::Done;
+        }
+    }
+    // The root of a new dataset is 0755, and what is below is for root alone.
+    if how == MountAs::Site && protect(at)? == Changed::Done {
+        changed = Changed::Done;
+    }
+    Ok(changed)
+}
+
+/// Unmounts what is mounted at or below a directory of a dataset.
+fn unmount(
+    mounts: &[ezz_zfs::Mounted],
+    dataset: &DatasetName,
+    at: &Path,
+) -> Result<Changed, PortError> {
+    // Deepest first, and of several at one place the last one first.
+    let own = |mount: &ezz_zfs::Mounted| mount.belongs_to(dataset.as_str());
+    let mut targets: Vec<(PathBuf, usize)> = mounts
+        .iter()
+        .enumerate()
+        .filter(|(_, mount)| own(mount) && mount.target.starts_with(at))
+        .map(|(index, mount)| (mount.target.clone(), index))
+        .collect();
+    // A directory names the last mount on it: somebody else's would go instead of ours.
+    for (target, index) in &targets {
+        let over = mounts.iter().enumerate().find(|(other, mount)| {
+            let on = mount.target == *target && other > index;
+            !own(mount) && (on || mount.target != *target && mount.target.starts_with(target))
+        });
+        if let Some((_, mount)) = over {
+            return Err(PortError::Covered {
+                dataset: dataset.to_string(),
+                at: mount.target.clone(),
+                by: mount.source.clone(),
+            });
+        }
+    }
+    targets.sort_by_key(|(target, index)| std::cmp::Reverse((target.components().count(), *index)));
+    if targets.is_empty() {
+        return Ok(Changed::Already);
+    }
+    for (target, _) in targets {
+        match ezz_zfs::unmount(&target) {
+            Ok(()) => {}
+            Err(MountError::Busy { .. }) => {
+                return Err(PortError::Busy {
+                    dataset: dataset.to_string(),
+                    at: target,
+                });
+            }
+            Err(source) => return Err(cannot("unmount", dataset)(source)),
+        }
+    }
+    Ok(Changed::Done)
+}
+
+fn cannot(action: &'static str, dataset: &DatasetName) -> impl Fn(MountError) -> PortError {
+    let dataset = dataset.to_string();
+    move |source| PortError::Mount {
+        action,
+        dataset: dataset.clone(),
+        source,
+    }
+}
+
+fn flags(how: MountAs) -> MountFlags {
+    let linux = cfg!(target_os = "linux");
+    MountFlags {
+        read_only: how == MountAs::Base,
+        // On Linux a jail sees its files through a mount of its own that allows setuid; on
+        // FreeBSD the jail's root is this very mount.
+        nosuid: linux && how != MountAs::Base && how != MountAs::Staged || how == MountAs::Site,
+        nodev: true,
+        noexec: false,
+        noatime: true,
+    }
+}
+
+/// Makes a site directory root's own.
+fn protect(at: &Path) -> Result<Changed, PortError> {
+    let failed = |source| PortError::Directory {
+        path: at.to_owned(),
+        source,
+    };
+    let found = std::fs::metadata(at).map_err(failed)?;
+    if !is_open(found.mode() & 0o7777, found.uid()) {
+        return Ok(Changed::Already);
+    }
+    std::os::unix::fs::chown(at, Some(0), Some(0)).map_err(failed)?;
+    std::fs::set_permissions(at, Permissions::from_mode(0o700)).map_err(failed)?;
+    // What was said to be closed is closed after a power cut too.
+    std::fs::File::open(at)
+        .and_then(|directory| directory.sync_all())
+        .map_err(failed)?;
+    Ok(Changed::Done)
+}
+
+fn make_directory(at: &Path, how: MountAs) -> Result<(), PortError> {
+    if at.is_dir() {
+        return Ok(());
+    }
+    let recursive = how == MountAs::Site;
+    let failed = |source| PortError::Directory {
+        path: at.to_owned(),
+        source,
+    };
+    if let Some(parent) = at.parent() {
+        DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(parent)
+            .map_err(failed)?;
+    }
+    DirBuilder::new()
+        .mode(0o700)
+        .recursive(recursive)
+        .create(at)
+        .map_err(failed)
+}

@@ -1,0 +1,55 @@
+//! Three versions of a text, between NULs: merging never panics, and gives what one side has done if the
+//! other has done nothing.
+
+use ezz::world::merge::{By, texts};
+
+/// A way, and three texts.
+pub fn check(data: &[u8]) {
+    let Some((by, rest)) = data.split_first() else {
+        return;
+    };
+    let by = match by % 3 {
+        0 => By::Line,
+        1 => By::Name,
+        _ => By::Account,
+    };
+    let Ok(text) = std::str::from_utf8(rest) else {
+        return;
+    };
+    let mut parts = text.splitn(3, '\0');
+    let (Some(base), Some(ours), Some(theirs)) = (parts.next(), parts.next(), parts.next()) else {
+        return;
+    };
+    let same = |merged: Option<String>, text: &str| {
+        // Lists of names always end with a line.
+        if let Some(merged) = merged {
+            let lines = |text: &str| -> Vec<String> { text.lines().map(str::to_owned).collect() };
+            if by == By::Line {
+                assert_eq!(merged, text);
+            } else {
+                let (mut is, mut was) = (lines(&merged), lines(text));
+                is.sort();
+                is.dedup();
+                was.sort();
+                was.dedup();
+                assert_eq!(is, was);
+            }
+        }
+    };
+    same(texts(base, base, theirs, by), theirs);
+    same(texts(base, ours, base, by), ours);
+    same(texts(base, ours, ours, by), ours);
+    if let (By::Name | By::Account, Some(merged)) = (by, texts(base, ours, theirs, by)) {
+        // Whatever either side has that the base has not is there.
+        for side in [ours, theirs] {
+            let other = if side == ours { theirs } else { ours };
+            for line in side.lines().filter(|line| !line.is_empty()) {
+                let name = line.split(':').next().unwrap_or(line);
+                let named = |text: &str| text.lines().any(|l| l.split(':').next() == Some(name));
+                if !named(base) && !named(other) {
+                    assert!(merged.lines().any(|l| l == line), "{line} is lost");
+                }
+            }
+        }
+    }
+}
