@@ -74,7 +74,13 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     ("indicatif", &["cli/progress.rs"], "one place draws bars"),
     (
         "ezz_zfs",
-        &["ports.rs", "pool.rs", "pool/mounts.rs", "host/", "cli/hints.rs"],
+        &[
+            "ports.rs",
+            "pool.rs",
+            "pool/mounts.rs",
+            "host/",
+            "cli/hints.rs",
+        ],
         "what decides knows no system call",
     ),
     (
