@@ -33,6 +33,10 @@ const CLONE_THREADS: usize = 64;
 /// (`ARG_MAX`), and a name has 255 bytes at most.
 const MOST_ROOTS: usize = 800;
 
+/// It is told from the table of mounts: zfs(8) reads that too, in each of its processes, and it is as long
+/// as there are jails.
+const MOUNTED: &str = "mounted";
+
 /// The OpenZFS of this host; opened when it is first needed.
 #[derive(Debug, Default)]
 pub struct Pool {
@@ -58,12 +62,28 @@ impl Zfs for Pool {
     fn read(&self, query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
         // A clear word where there is no OpenZFS at all, before a missing program is named.
         self.library()?;
-        if query.roots.len() <= MOST_ROOTS {
-            return get(query);
-        }
-        let mut rows = BTreeMap::new();
-        for roots in query.roots.chunks(MOST_ROOTS) {
-            rows.extend(get(&Query { roots, ..*query })?);
+        let asked = query.properties.len();
+        let by_zfs: Vec<&str> = query
+            .properties
+            .iter()
+            .copied()
+            .filter(|p| *p != MOUNTED)
+            .collect();
+        let query = Query {
+            properties: &by_zfs,
+            ..*query
+        };
+        let mut rows = if query.roots.len() <= MOST_ROOTS {
+            get(&query)?
+        } else {
+            let mut rows = BTreeMap::new();
+            for roots in query.roots.chunks(MOST_ROOTS) {
+                rows.extend(get(&Query { roots, ..query })?);
+            }
+            rows
+        };
+        if by_zfs.len() < asked {
+            mounts::fill(&mut rows)?;
         }
         Ok(rows)
     }

@@ -107,6 +107,8 @@ pub struct Session {
     pub host: Box<dyn Host>,
     /// The site.
     pub site: DatasetName,
+    /// Its `ezz:id`.
+    pub id: String,
     /// Its locks.
     pub locks: Locks,
     /// Plans are made and not applied.

@@ -129,7 +129,7 @@ fn planned(
 ) -> Result<Exit, CliError> {
     let scope = Scope::of(wanted.iter().cloned());
     let observed = session.observe(&scope)?;
-    let down = Moving::of(context, &observed.inventory.site.id).names()?;
+    let down = Moving::of(context, &session.id).names()?;
     let mut merged = Vec::new();
     for name in wanted.clone() {
         if let Some(due) = needs_merge(&observed, &name, &down)? {
@@ -164,11 +164,16 @@ pub(super) fn late(
     track: Option<&TrackName>,
 ) -> Result<Vec<JailName>, CliError> {
     // Only those that run, or were to: a site may have thousands that do not.
-    let inventory = session.inventory(&Scope::none())?;
-    let down = Moving::of(context, &inventory.site.id).names()?;
+    let down = Moving::of(context, &session.id).names()?;
     let states = session.host.states()?.into_iter();
     let up = states.filter(|(_, state)| matches!(state, JailState::Running { .. }));
-    let candidates = up.map(|(name, _)| name).chain(down.iter().cloned());
+    let candidates: BTreeSet<JailName> = up
+        .map(|(name, _)| name)
+        .chain(down.iter().cloned())
+        .collect();
+    if candidates.is_empty() {
+        return Ok(Vec::new());
+    }
     let observed = session.observe(&Scope::of(candidates))?;
     let follows = |jail: &Jail| match (track, &jail.config) {
         (None, _) => true,
@@ -230,7 +235,7 @@ fn one(
 ) -> Result<(), CliError> {
     let scope = Scope::of(batch.iter().cloned());
     let before = session.observe(&scope)?;
-    let moving = Moving::of(context, &before.inventory.site.id);
+    let moving = Moving::of(context, &session.id);
     for jail in batch.iter().filter(|jail| runs(&before, jail)) {
         moving.add(jail)?;
     }

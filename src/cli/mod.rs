@@ -230,6 +230,7 @@ impl Context<'_> {
             zfs,
             host: self.machine.host(&found.id, &found.directory),
             site: found.site,
+            id: found.id.clone(),
             locks: Locks::new(self.machine.run_directory(), &found.id, wait),
             dry_run: dry_run.dry_run,
             on_step: |_| {},

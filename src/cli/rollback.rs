@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::converge::{Pace, batches, late};
 use super::release::Unmergeable;
 use super::{CliError, Context, DryRun, commits, verify};
-use crate::model::Generation;
+use crate::model::{Generation, Inventory};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::swap::{Request, To, swap, target};
 use crate::report::Exit;
@@ -55,7 +55,7 @@ impl Rollback {
             by: context.machine.user(),
             why: self.why,
         };
-        swap_checked(context, &session, "rollback", &request)?;
+        swap_checked(context, &session, "rollback", &request, None)?;
         if session.dry_run {
             return Ok(Exit::Done);
         }
@@ -64,7 +64,8 @@ impl Rollback {
     }
 }
 
-/// Swaps a track, after a look at whether the target still is what was sealed.
+/// Swaps a track, after a look at whether the target still is what was sealed; what the caller knows of
+/// the site is not read again for that.
 ///
 /// # Errors
 /// [`CliError::Tampered`]; [`CliError`].
@@ -73,8 +74,12 @@ pub(super) fn swap_checked(
     session: &Session,
     verb: &'static str,
     request: &Request,
+    known: Option<Inventory>,
 ) -> Result<(), CliError> {
-    let inventory = session.inventory(&Scope::none())?;
+    let inventory = match known {
+        Some(inventory) => inventory,
+        None => session.inventory(&Scope::none())?,
+    };
     let target = target(&inventory, request)?;
     checked(context, session, target)?;
     let from = inventory

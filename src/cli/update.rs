@@ -140,7 +140,8 @@ impl Update {
             };
             return rollout::begin(context, &session, &begin);
         }
-        swap_checked(context, &session, "update", &request(to))?;
+        let known = self.swap.is_some().then_some(inventory);
+        swap_checked(context, &session, "update", &request(to), known)?;
         if session.dry_run {
             return Ok(Exit::Done);
         }

@@ -16,28 +16,32 @@ use crate::world::{Context as Work, WorldError, manifest};
 /// [`CliError`]: the pool cannot be read.
 pub(super) fn quick(session: &Session, generation: &Generation) -> Result<Vec<String>, CliError> {
     let property = format!("written@{}", generation.id);
-    let mut differences = Vec::new();
-    for half in [&generation.base, &generation.skeleton]
+    let halves = [&generation.base, &generation.skeleton];
+    let halves: Vec<String> = halves
         .into_iter()
         .flatten()
-    {
-        let rows = session.zfs.read(&Query {
-            roots: &[half.dataset.to_string()],
-            depth: Some(0),
-            types: &["filesystem"],
-            properties: &[&property],
-        })?;
+        .map(|half| half.dataset.to_string())
+        .collect();
+    let rows = session.zfs.read(&Query {
+        roots: &halves,
+        depth: Some(0),
+        types: &["filesystem"],
+        properties: &[&property],
+    })?;
+    let mut differences = Vec::new();
+    for half in halves {
         let value = rows
-            .get(half.dataset.as_str())
+            .get(&half)
             .and_then(|row| row.0.get(&property))
             .map_or("-", |found| found.value.as_str());
         match value.parse::<u64>() {
             Ok(0) => {}
-            Ok(count) => differences.push(format!(
-                "{} bytes of {} were written after the seal",
-                count, half.dataset
-            )),
-            Err(_) => differences.push(format!("{} has lost its snapshot", half.dataset)),
+            Ok(count) => {
+                differences.push(format!(
+                    "{count} bytes of {half} were written after the seal"
+                ));
+            }
+            Err(_) => differences.push(format!("{half} has lost its snapshot")),
         }
     }
     Ok(differences)

@@ -1,7 +1,7 @@
 //! Mounting and unmounting: one look at the table of mounts for many of them, and never anything of
 //! somebody else's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -14,10 +14,36 @@ use crate::model::Changed;
 use crate::name::DatasetName;
 use crate::plan::MountAs;
 use crate::plan::site::is_open;
-use crate::ports::PortError;
+use crate::ports::{PortError, PropertyValue, Row, Source};
 
 /// Mounts at once: the kernel does the work, a few threads keep it busy.
 const MOUNT_THREADS: usize = 16;
+
+/// Adds to rows of filesystems whether they are mounted, anywhere.
+pub(super) fn fill(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
+    let Some(first) = rows.keys().next().cloned() else {
+        return Ok(());
+    };
+    let mounts = ezz_zfs::mounted().map_err(|source| PortError::Mount {
+        action: "read the mounts for",
+        dataset: first,
+        source,
+    })?;
+    let mounted: BTreeSet<&str> = mounts.iter().map(|mount| mount.source.as_str()).collect();
+    for (name, row) in rows.iter_mut().filter(|(name, _)| !name.contains('@')) {
+        let value = if mounted.contains(name.as_str()) {
+            "yes"
+        } else {
+            "no"
+        };
+        let found = PropertyValue {
+            value: value.to_owned(),
+            source: Source::Elsewhere,
+        };
+        row.0.insert(super::MOUNTED.to_owned(), found);
+    }
+    Ok(())
+}
 
 /// See [`crate::ports::Zfs::mount_all`].
 pub(super) fn mount_all(what: &[(&DatasetName, &Path, MountAs)]) -> Result<usize, PortError> {
