@@ -63,12 +63,8 @@ impl Zfs for Pool {
         // A clear word where there is no OpenZFS at all, before a missing program is named.
         self.library()?;
         let asked = query.properties.len();
-        let by_zfs: Vec<&str> = query
-            .properties
-            .iter()
-            .copied()
-            .filter(|p| *p != MOUNTED)
-            .collect();
+        let mut by_zfs: Vec<&str> = query.properties.to_vec();
+        by_zfs.retain(|property| *property != MOUNTED || asked == 1);
         let query = Query {
             properties: &by_zfs,
             ..*query

@@ -19,7 +19,7 @@ use crate::ports::{PortError, PropertyValue, Row, Source};
 /// Mounts at once: the kernel does the work, a few threads keep it busy.
 const MOUNT_THREADS: usize = 16;
 
-/// Adds to rows of filesystems whether they are mounted, anywhere.
+/// Adds to rows whether they are mounted, anywhere, in the words of zfs(8).
 pub(super) fn fill(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
     let Some(first) = rows.keys().next().cloned() else {
         return Ok(());
@@ -30,11 +30,15 @@ pub(super) fn fill(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
         source,
     })?;
     let mounted: BTreeSet<&str> = mounts.iter().map(|mount| mount.source.as_str()).collect();
-    for (name, row) in rows.iter_mut().filter(|(name, _)| !name.contains('@')) {
-        let value = if mounted.contains(name.as_str()) {
-            "yes"
-        } else {
-            "no"
+    for (name, row) in rows.iter_mut() {
+        let volume = row
+            .0
+            .get("type")
+            .is_some_and(|found| found.value == "volume");
+        let value = match mounted.contains(name.as_str()) {
+            _ if volume || name.contains('@') => "-",
+            true => "yes",
+            false => "no",
         };
         let found = PropertyValue {
             value: value.to_owned(),

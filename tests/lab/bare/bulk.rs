@@ -225,3 +225,50 @@ fn a_thousand_come_and_go_by_one_command_each() {
     assert_eq!(epoch(), before + commits_of_create());
     assert_eq!(jails().len(), 2000);
 }
+
+/// What `templates/examples` shows works as it stands there.
+#[test]
+fn the_example_scripts_do_what_they_say() {
+    init();
+    install_runnable(SITE);
+    let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/templates/examples");
+    let run = |script: &str| {
+        sh(&format!(
+            "mkdir -p /tmp/bin; ln -sf {EZZ} /tmp/bin/ezz; PATH=/tmp/bin:$PATH; cd {examples}; {script}"
+        ))
+    };
+    std::fs::write(
+        "/tmp/list",
+        "# name tier\nacme gold\nbolt iron\ncore gold\n",
+    )
+    .expect("written");
+    let made = run("./customers.sh /tmp/list 10.0.0.0/29").ok();
+    assert_eq!(
+        made.stdout,
+        "acme: made, tier gold\ncore: made, tier gold\nbolt: made, tier iron\n"
+    );
+    std::fs::write("/tmp/list", "acme gold\nbolt iron\ncore gold\nduna iron\n").expect("written");
+    assert_eq!(
+        run("./customers.sh /tmp/list 10.0.0.0/29").ok().stdout,
+        "duna: made, tier iron\n"
+    );
+    assert_eq!(listed(&["--label", "tier=gold"]).join(" "), "acme core");
+    let addresses: BTreeSet<String> = ezz(&["list", "--json"])
+        .ok()
+        .json()
+        .iter()
+        .map(|line| line["addresses"][0].to_string())
+        .collect();
+    assert_eq!(addresses.len(), 4);
+    // Jobs: two that work, one that does not, and nothing is left.
+    let ran = run("printf 'id -u\\nexit 7\\nls /\\n' | ./jobs.sh batch").exits(1);
+    assert!(ran.stdout.contains("batch-1: done"), "{ran:#?}");
+    assert!(ran.stderr.contains("batch-2: failed with 7"), "{ran:#?}");
+    assert!(ran.stdout.contains("batch-3: done"), "{ran:#?}");
+    assert_eq!(jails().join(" "), "acme bolt core duna");
+    run("./jobs.sh batch </dev/null").exits(2);
+    // A batch whose name is taken makes nothing.
+    ezz(&["create", "again-2"]).ok();
+    run("printf 'id\\nid\\n' | ./jobs.sh again").exits(1);
+    assert_eq!(jails().join(" "), "acme again-2 bolt core duna");
+}
