@@ -29,7 +29,7 @@ GOLDEN = world="$$($(LAB) world)" && cargo nextest run --cargo-quiet --no-run $(
 # How often lab-repeat runs them, and how many cuts lab-soak makes on each series, over 14 scenarios, and as many on each of 7 more. A cut
 # has its record below SOAKED and is not made again: to begin anew, remove that directory.
 REPEAT ?= 10
-CUTS ?= 300
+CUTS ?= 630
 SOAKED := $(abspath $(TARGET))/soak
 
 .PHONY: help
@@ -84,11 +84,11 @@ lab: ## the tests on real OpenZFS kernels, of two series; EZZ_LAB_ZFS=2.3 for on
 	vagrant/lab/suite '$(LAB_SERIES)' $(LAB_TESTS) $(T)
 
 .PHONY: lab-soak
-lab-soak: ## CUTS power cuts (300) on each series of OpenZFS, kills at each step, long races, and a report; goes on where it was stopped
+lab-soak: ## CUTS power cuts (630: 30 for each scenario) on each series of OpenZFS, kills at each step, long races, and a report; goes on where it was stopped
 	@vagrant/setup build
 	@vagrant/setup lab
 	@mkdir -p $(SOAKED)
-	@EZZ_SOAK="$(SOAKED)" EZZ_CUT_SEED=1 EZZ_CUTS=$$((($(CUTS) + 13) / 14)) EZZ_KILL_EVERY=1 EZZ_ROUNDS=11 EZZ_RACE=60 EZZ_LAB_TIMEOUT=1800 \
+	@EZZ_SOAK="$(SOAKED)" EZZ_CUT_SEED=1 EZZ_CUTS=$$((($(CUTS) + 20) / 21)) EZZ_KILL_EVERY=1 EZZ_ROUNDS=11 EZZ_RACE=60 EZZ_LAB_TIMEOUT=1800 \
 		vagrant/lab/suite '$(LAB_SERIES)' $(BUILT) -E 'binary(lab) & test(/^outside::(cut|world|moved)::|::kills::|::hostile::/)' $(T) || \
 		echo 'lab-soak: not all has passed'
 	@vagrant/lab/soak-report "$(SOAKED)"
