@@ -26,7 +26,7 @@ GOLDEN = world="$$($(LAB) world)" && cargo nextest run --cargo-quiet --no-run $(
 	$(LAB) golden site --size 4G --input "$(abspath $(TARGET))/debug/ezz" --input "$$world" -- \
 	/bin/sh "$(CURDIR)/tests/lab/golden" "$(abspath $(TARGET))/debug/ezz" "$$world"
 
-# How often lab-repeat runs them, and how many cuts lab-soak makes on each series, over 14 scenarios, and as many on each of 7 more. A cut
+# How often lab-repeat runs them, and how many cuts lab-soak makes on each series, over all its scenarios. A cut
 # has its record below SOAKED and is not made again: to begin anew, remove that directory.
 REPEAT ?= 10
 CUTS ?= 630
