@@ -184,7 +184,8 @@ impl Apply<'_> {
                     applied.changed += 1;
                 }
                 if let Step::Commit { commit, .. } = step {
-                    let after = inventory.and_then(|before| foreseen::after(before, commit));
+                    let before = known.inventory.take();
+                    let after = before.and_then(|it| foreseen::after(it.into_owned(), commit));
                     known = Known {
                         inventory: after.map(Cow::Owned),
                         specs: None,

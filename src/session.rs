@@ -1,6 +1,7 @@
 //! One command at work on one site: lock, observe, plan, commit, host; and again from the
 //! observation if somebody else committed in between.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -215,7 +216,8 @@ impl Session {
             }
             drop(site_lock);
             let known = known_after(known, commits);
-            self.apply(false, known.as_ref()).run(rest, &mut applied)?;
+            self.apply(false, known.as_deref())
+                .run(rest, &mut applied)?;
             return Ok(Outcome {
                 plan,
                 applied,
@@ -279,14 +281,14 @@ impl Session {
 }
 
 /// What is known of the site after the commits of a plan, if that can be told without a look.
-fn known_after(before: &Inventory, steps: &[Step]) -> Option<Inventory> {
+fn known_after<'a>(before: &'a Inventory, steps: &[Step]) -> Option<Cow<'a, Inventory>> {
     let commits = steps.iter().filter_map(|step| match step {
         Step::Commit { commit, .. } => Some(commit),
         _ => None,
     });
-    let mut known = before.clone();
+    let mut known = Cow::Borrowed(before);
     for commit in commits {
-        known = foreseen::after(&known, commit)?;
+        known = Cow::Owned(foreseen::after(known.into_owned(), commit)?);
     }
     Some(known)
 }

@@ -8,10 +8,9 @@ use crate::plan::Commit;
 /// The inventory with the jails that a commit has made or configured anew; none if the commit has changed
 /// something else that matters: then it has to be read. What only the kernel knows of a new jail (its
 /// guid and sizes) is 0 in it.
-pub fn after(inventory: &Inventory, commit: &Commit) -> Option<Inventory> {
-    let mut after = inventory.clone();
+pub fn after(mut after: Inventory, commit: &Commit) -> Option<Inventory> {
     after.site.epoch += 1;
-    let jails = &inventory.site.layout.jails;
+    let jails = after.site.layout.jails.clone();
     match commit {
         Commit::Create { jails: new, .. } => {
             for jail in new {

@@ -70,6 +70,13 @@ impl Ended {
         self
     }
 
+    /// The log that the hint of a failed updater names.
+    #[track_caller]
+    pub fn log(&self) -> String {
+        let at = self.stderr.split("is in ").last().map(str::trim);
+        std::fs::read_to_string(at.unwrap_or_default()).expect("the log is where the hint says")
+    }
+
     /// Standard output as JSON lines.
     #[track_caller]
     pub fn json(&self) -> Vec<Value> {

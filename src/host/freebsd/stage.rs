@@ -16,7 +16,7 @@ use crate::model::Changed;
 use crate::name::GenerationId;
 use crate::ports::{ExecRequest, HostError, WorldRequest, WorldRun, make_cache};
 
-/// How much of a resolv.conf is given to the world.
+/// The host's resolver, which the world is given while its command runs.
 const RESOLVER: &str = "/etc/resolv.conf";
 
 impl FreeBsd {

@@ -320,3 +320,28 @@ fn bad_values_change_nothing() {
     assert!(!exists("tank/ezz/basejail/3"));
     whole();
 }
+
+/// Ctrl-C while the command is at work: it ends, and nothing of the stage is left.
+#[test]
+fn one_that_is_interrupted_says_so_and_leaves_nothing() {
+    versioned();
+    let before = (track("main"), link());
+    let mut slow = spawn(
+        "/",
+        &format!("exec {EZZ} update --run /bin/sh -c 'sleep 1000' 2>/tmp/slow.err"),
+    );
+    wait_for("its command to run", 60, || {
+        !processes("sleep 1000").is_empty() && exists("tank/ezz/basejail/2")
+    });
+    sh(&format!("kill -INT {}", slow.id())).ok();
+    assert_eq!(slow.wait().expect("it ended").code(), Some(1));
+    let told = fs::read_to_string("/tmp/slow.err").expect("it said why");
+    assert!(
+        told.contains("interrupted; nothing was left behind"),
+        "{told}"
+    );
+    assert_eq!(processes("sleep 1000"), Vec::<u32>::new());
+    assert!(!exists("tank/ezz/basejail/2"));
+    assert_eq!((track("main"), link()), before);
+    whole();
+}

@@ -309,13 +309,7 @@ fn an_updater_that_fails_leaves_nothing() {
         "echo half > /usr/share/version; echo no luck >&2; exit 3",
     );
     let failed = failed.refused(1, "ended with 3; nothing was changed: no luck");
-    let log = failed
-        .stderr
-        .split("is in ")
-        .last()
-        .map(str::trim)
-        .unwrap_or_default();
-    let log = fs::read_to_string(log).expect("the log is where the hint says");
+    let log = failed.log();
     assert_eq!(log, "no luck\n");
     run(&["--limit", "1"], "sleep 1000").refused(1, "did not end within 1 s");
     assert_eq!(processes("sleep 1000"), Vec::<u32>::new());

@@ -177,13 +177,7 @@ fn apt_brings_a_world_up_to_date() {
     repository.publish("2", "echo the postinst says no >&2; exit 7");
     let failed = ezz(&["update"]).refused(1, "nothing was changed");
     assert!(failed.stderr.contains("ended with 100"), "{failed:#?}");
-    let log = failed
-        .stderr
-        .split("is in ")
-        .last()
-        .map(str::trim)
-        .unwrap_or_default();
-    let log = fs::read_to_string(log).expect("the log is where the hint says");
+    let log = failed.log();
     assert!(log.contains("the postinst says no"), "{log}");
     assert_eq!((current(), repository.fetched()), (2, 1));
     ezz(&["update"]).refused(1, "ended with 100");
