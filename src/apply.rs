@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::crash;
@@ -15,6 +16,7 @@ use crate::observe::{self, ObserveError};
 use crate::plan::{MountAs, Plan, PlanError, Step, foreseen, run};
 use crate::ports::{BaseMount, Host, HostError, JailSpec, PortError, Zfs};
 use crate::profile::Profile;
+use crate::world::{self, WorldError};
 
 /// Why a step failed.
 #[derive(Debug, Error)]
@@ -31,6 +33,9 @@ pub enum ApplyError {
     /// A jail cannot be understood.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The files of a new jail.
+    #[error(transparent)]
+    World(#[from] WorldError),
     /// No profile of that name is known.
     #[error("{generation} was installed by the profile {profile:?}, which this ezz does not know")]
     Profile {
@@ -150,6 +155,21 @@ impl Apply<'_> {
                 index += unmounts.len();
                 continue;
             }
+            let clones: Vec<&JailName> = plan[index..]
+                .iter()
+                .map_while(|step| match step {
+                    Step::ClearIdentity { jail } => Some(jail),
+                    _ => None,
+                })
+                .collect();
+            if !clones.is_empty() {
+                plan[index..index + clones.len()]
+                    .iter()
+                    .for_each(self.on_step);
+                self.clear_identities(&clones, plan, &mut known, applied)?;
+                index += clones.len();
+                continue;
+            }
             let step = &plan[index];
             index += 1;
             if self.of_failed(step, applied) {
@@ -171,11 +191,13 @@ impl Apply<'_> {
                 | Step::Unmount { .. }
                 | Step::RemoveDirectory { .. }
                 | Step::Snapshot { .. }
+                | Step::HandOver { .. }
                 | Step::Rollback { .. }
                 | Step::Destroy { .. }
                 | Step::Property { .. }
                 | Step::Link { .. }
                 | Step::Unlink { .. }
+                | Step::ClearIdentity { .. }
                 | Step::ClearWorld { .. } => None,
             };
             let Some(jail) = jail else {
@@ -202,6 +224,41 @@ impl Apply<'_> {
                 Err(error) if self.strict => return Err(error),
                 Err(error) => applied.failed.push((jail.clone(), error)),
             }
+        }
+        Ok(())
+    }
+
+    /// Side by side: they are many, and none waits for another.
+    fn clear_identities(
+        &self,
+        clones: &[&JailName],
+        plan: &[Step],
+        known: &mut Known<'_>,
+        applied: &mut Applied,
+    ) -> Result<(), ApplyError> {
+        let specs = self.specs(plan, known)?;
+        let mut wanted = Vec::with_capacity(clones.len());
+        for name in clones {
+            if applied.failed.iter().all(|(failed, _)| failed != *name) {
+                match specs.remove(*name) {
+                    Some(Ok(spec)) => wanted.push(spec),
+                    Some(Err(error)) => return Err(error),
+                    None => return Err(PlanError::NoJail((*name).clone()).into()),
+                }
+            }
+        }
+        let clear = |spec: &JailSpec| {
+            crash::point();
+            world::clear_identity(&spec.root, &spec.profile)
+        };
+        let done: Vec<_> = wanted.par_iter().map(clear).collect();
+        for (spec, done) in wanted.into_iter().zip(done) {
+            match done {
+                Ok(cleared) => applied.changed += usize::from(cleared > 0),
+                Err(error) if self.strict => return Err(error.into()),
+                Err(error) => applied.failed.push((spec.name.clone(), error.into())),
+            }
+            specs.insert(spec.name.clone(), Ok(spec));
         }
         Ok(())
     }
@@ -257,9 +314,10 @@ impl Apply<'_> {
             let names: BTreeSet<JailName> = plan
                 .iter()
                 .filter_map(|step| match step {
-                    Step::Derive { jail } | Step::Start { jail } | Step::Stop { jail } => {
-                        Some(jail.clone())
-                    }
+                    Step::Derive { jail }
+                    | Step::ClearIdentity { jail }
+                    | Step::Start { jail }
+                    | Step::Stop { jail } => Some(jail.clone()),
                     _ => None,
                 })
                 .collect();
@@ -306,6 +364,10 @@ impl Apply<'_> {
                 self.zfs.snapshot(snapshot)?;
                 Ok(Changed::Done)
             }
+            Step::HandOver { snapshot } => {
+                self.zfs.hand_over(snapshot)?;
+                Ok(Changed::Done)
+            }
             Step::Rollback { snapshot } => {
                 self.zfs.rollback(snapshot)?;
                 Ok(Changed::Done)
@@ -342,9 +404,11 @@ impl Apply<'_> {
                 }
             }
             Step::ClearWorld { generation } => Ok(self.host.clear_world(*generation)?),
-            Step::Derive { .. } | Step::Forget { .. } | Step::Start { .. } | Step::Stop { .. } => {
-                Ok(Changed::Already)
-            }
+            Step::Derive { .. }
+            | Step::ClearIdentity { .. }
+            | Step::Forget { .. }
+            | Step::Start { .. }
+            | Step::Stop { .. } => Ok(Changed::Already),
         }
     }
 

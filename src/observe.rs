@@ -215,7 +215,8 @@ pub fn inventory(
     let row = top.get(layout.jails.as_str()).unwrap_or(&empty);
     let mut intents = intents::intents(&layout, &found, row, &mut strangers);
     let mut debris = intents::debris(&layout, &intents, read)?;
-    if !debris.is_empty() {
+    let mut left = intents::left(&layout, &intents, read)?;
+    if !debris.is_empty() || !left.is_empty() {
         // Without the site lock: a batch that has been committed since is not debris.
         let again = read(&Query {
             roots: &[layout.jails.to_string()],
@@ -226,6 +227,7 @@ pub fn inventory(
         let row = again.get(layout.jails.as_str()).unwrap_or(&empty);
         intents.retain(|name, _| row.0.contains_key(name));
         debris.retain(|_, debris| row.0.contains_key(&intent::mark(&debris.intent)));
+        left.retain(|left| row.0.contains_key(&left.mark));
     }
 
     let bases = read(&Query {
@@ -276,6 +278,7 @@ pub fn inventory(
             .map(|(name, (text, _))| (name, text))
             .collect(),
         debris,
+        left,
         jails,
         scope: scope.cloned(),
         strangers,

@@ -128,6 +128,12 @@ impl Zfs for Pool {
             .map_err(PortError::Call)
     }
 
+    fn hand_over(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
+        self.library()?
+            .destroy_snaps(&[&snapshot.to_string()], true)
+            .map_err(PortError::Call)
+    }
+
     fn rollback(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
         self.library()?
             .rollback_to(snapshot.dataset().as_str(), &snapshot.to_string())
@@ -348,6 +354,7 @@ pub fn run(kernel: &dyn Kernel, site: &DatasetName, commit: &Commit) -> Result<(
             epoch,
             jails,
             intents,
+            snapshot,
         } => {
             let jails = jails
                 .iter()
@@ -363,6 +370,7 @@ pub fn run(kernel: &dyn Kernel, site: &DatasetName, commit: &Commit) -> Result<(
                 epoch: *epoch,
                 jails,
                 intents: intents.clone(),
+                snapshot: snapshot.as_ref().map(ToString::to_string),
             };
             ("create", *epoch, program.run(kernel))
         }

@@ -457,6 +457,12 @@ pub trait Zfs: Sync + fmt::Debug {
     /// [`PortError`]; EEXIST if it is there.
     fn snapshot(&self, snapshot: &SnapshotName) -> Result<(), PortError>;
 
+    /// Destroys a snapshot with its last clone (at once, if it has none): `zfs destroy -d`.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    fn hand_over(&self, snapshot: &SnapshotName) -> Result<(), PortError>;
+
     /// Rolls a filesystem that is not mounted back to its latest snapshot.
     ///
     /// # Errors

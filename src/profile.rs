@@ -131,6 +131,27 @@ pub struct ScrubRule {
     pub path: Pattern,
     /// What happens to them.
     pub action: ScrubAction,
+    /// Whether they are part of a machine's identity: then they are cleared away of the clones of a jail
+    /// too, for which only the last component may be a pattern.
+    #[serde(default)]
+    pub identity: bool,
+}
+
+impl ScrubRule {
+    /// The directory of its files, if only the last component of the path is a pattern.
+    pub fn directory(&self) -> Option<RelPath> {
+        let directory = match self.path.as_str().rsplit_once('/') {
+            Some((directory, _)) => directory,
+            None => "",
+        };
+        let plain = !directory.contains(['*', '?', '[', '{', '\\']);
+        plain.then(|| RelPath::parse(directory.as_bytes()).ok())?
+    }
+
+    /// Whether it is of the identity, and cannot be found without looking everywhere.
+    fn nowhere(&self) -> bool {
+        self.identity && (self.directory().is_none() || self.path.as_str().contains("**"))
+    }
 }
 
 /// What is a secret in this system, besides what looks like one everywhere (private keys).
@@ -358,6 +379,8 @@ impl Profile {
             Some("a mount point lies in a shared directory")
         } else if self.label.is_empty() || self.label.iter().any(|rule| rule.parts.is_empty()) {
             Some("it does not say how the version is read")
+        } else if self.scrub.iter().any(ScrubRule::nowhere) {
+            Some("a file of the identity is not in one directory")
         } else if self.console.is_empty() {
             Some("the console command is empty")
         } else if match self.os {

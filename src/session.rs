@@ -61,6 +61,8 @@ pub enum SessionError {
 pub struct Scope {
     /// Those that it locks.
     pub jails: BTreeSet<JailName>,
+    /// Those that it reads beside them.
+    pub also: BTreeSet<JailName>,
     /// Whether all jails of the site are read, and not only those.
     pub whole: bool,
 }
@@ -70,6 +72,7 @@ impl Scope {
     pub fn of(jails: impl IntoIterator<Item = JailName>) -> Self {
         Scope {
             jails: jails.into_iter().collect(),
+            also: BTreeSet::new(),
             whole: false,
         }
     }
@@ -161,7 +164,8 @@ impl Session {
     /// # Errors
     /// [`ObserveError`].
     pub fn inventory(&self, scope: &Scope) -> Result<Inventory, ObserveError> {
-        let named = (!scope.whole).then_some(&scope.jails);
+        let named: BTreeSet<JailName> = scope.jails.union(&scope.also).cloned().collect();
+        let named = (!scope.whole).then_some(&named);
         observe::inventory(self.zfs.as_ref(), &self.site, named)
     }
 

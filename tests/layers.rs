@@ -39,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "apply",
         &[
-            "crash", "model", "name", "observe", "plan", "ports", "profile",
+            "crash", "model", "name", "observe", "plan", "ports", "profile", "world",
         ],
     ),
     (

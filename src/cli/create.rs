@@ -1,12 +1,12 @@
-//! `ezz create`.
+//! `ezz create` and `ezz clone`: new jails, of a generation or of another jail.
 
 use clap::Args;
 
 use super::select::NewJails;
 use super::{CliError, Context, Did, DryRun, error};
 use crate::model::{Address, AddressPool, Kind, Label, Network};
-use crate::name::TrackName;
-use crate::plan::create::{Choice, Request, create};
+use crate::name::{JailName, TrackName};
+use crate::plan::create::{Choice, Of, Request, create};
 use crate::plan::delete;
 use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};
@@ -28,6 +28,43 @@ pub struct Create {
     /// Give it all files of the world as its own, writable
     #[arg(long)]
     thick: bool,
+    /// What network it sees: host or none
+    #[arg(long, default_value = "host", value_parser = network)]
+    network: Network,
+    /// A command for a shell in it, which ends with 0 if it is well: asked when it gets another
+    /// basejail
+    #[arg(long, value_name = "COMMAND")]
+    health: Option<String>,
+    #[command(flatten)]
+    own: Own,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// Clone a jail, stopped or running
+///
+/// The clones have its files as they are at this moment, all of the same (of more than a thousand, each
+/// thousand), and its configuration, but for host name and addresses. What tells one machine from
+/// another, such as host keys and the machine-id, is cleared away and made again at their first start.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ezz clone www www-test --start\n  ezz clone golden 'job{001..200}' --ip-pool 10.0.0.0/22 --label run=7\n\nJSON: one {\"jail\", \"did\": \"cloned\"} a jail"
+)]
+pub struct Clone {
+    /// The jail that they are to be clones of
+    #[arg(value_name = "SOURCE")]
+    source: JailName,
+    #[command(flatten)]
+    jails: NewJails,
+    #[command(flatten)]
+    own: Own,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// What new jails get, whatever they are made of.
+#[derive(Debug, Args)]
+struct Own {
     /// Host name, of one jail; else the jail's name
     #[arg(long, value_parser = hostname)]
     hostname: Option<String>,
@@ -41,14 +78,7 @@ pub struct Create {
     /// A label, KEY=VALUE, by which other commands find it; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<Label>,
-    /// What network it sees: host or none
-    #[arg(long, default_value = "host", value_parser = network)]
-    network: Network,
-    /// A command for a shell in it, which ends with 0 if it is well: asked when it gets another
-    /// basejail
-    #[arg(long, value_name = "COMMAND")]
-    health: Option<String>,
-    /// Most bytes that its own files may take, e.g. 10G
+    /// Most bytes that its own files may take, e.g. 10G; a clone has the quota of its source
     #[arg(long, value_parser = size)]
     quota: Option<u64>,
     /// Start them
@@ -57,56 +87,85 @@ pub struct Create {
     /// All of them or none, also above 1000: up to 2000 in one transaction
     #[arg(long)]
     atomic: bool,
-    #[command(flatten)]
-    dry_run: DryRun,
 }
 
 impl Create {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let request = Request {
             names: self.jails.parse()?,
-            kind: if self.thick { Kind::Thick } else { Kind::Thin },
-            base: match self.pin {
-                Some(text) => Choice::Pin(text),
-                None => Choice::Track(self.track),
+            of: Of::World {
+                kind: if self.thick { Kind::Thick } else { Kind::Thin },
+                base: match self.pin {
+                    Some(text) => Choice::Pin(text),
+                    None => Choice::Track(self.track),
+                },
+                network: self.network,
+                health: self.health,
             },
-            hostname: self.hostname,
-            addresses: self.address,
-            pools: self.ip_pool,
-            labels: self.label.into_iter().collect(),
-            atomic: self.atomic,
-            network: self.network,
-            health: self.health,
-            quota: self.quota,
-            start: self.start,
+            hostname: self.own.hostname,
+            addresses: self.own.address,
+            pools: self.own.ip_pool,
+            labels: self.own.label.into_iter().collect(),
+            atomic: self.own.atomic,
+            quota: self.own.quota,
+            start: self.own.start,
         };
-        let session = context.session(self.dry_run)?;
-        // An address may be any jail's: then all of them are read.
-        let whole = !request.addresses.is_empty() || !request.pools.is_empty();
-        let scope = Scope {
-            whole,
-            ..Scope::of(request.names.iter().cloned())
-        };
-        let (outcome, exit) = context
-            .transact(&session, "create", &scope, |observed| {
-                Ok(create(observed, &request)?)
-            })
-            .map_err(|first| undo(&session, &scope, first))?;
-        if session.dry_run {
-            return Ok(exit);
-        }
-        for jail in &request.names {
-            let failed = outcome.applied.failed.iter().any(|(name, _)| name == jail);
-            let did = if request.start && !failed {
-                "created and started"
-            } else {
-                "created"
-            };
-            context.report.object(&Did { jail, did });
-            context.report.said(format!("{jail}: {did}"));
-        }
-        Ok(exit)
+        make(context, "create", "created", &request, self.dry_run)
     }
+}
+
+impl Clone {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        let request = Request {
+            names: self.jails.parse()?,
+            of: Of::Jail(self.source),
+            hostname: self.own.hostname,
+            addresses: self.own.address,
+            pools: self.own.ip_pool,
+            labels: self.own.label.into_iter().collect(),
+            atomic: self.own.atomic,
+            quota: self.own.quota,
+            start: self.own.start,
+        };
+        make(context, "clone", "cloned", &request, self.dry_run)
+    }
+}
+
+/// Makes the jails of a request, and says so of each.
+fn make(
+    context: &Context<'_>,
+    verb: &'static str,
+    made: &'static str,
+    request: &Request,
+    dry_run: DryRun,
+) -> Result<Exit, CliError> {
+    let session = context.session(dry_run)?;
+    // An address may be any jail's: then all of them are read.
+    let scope = Scope {
+        whole: !request.addresses.is_empty() || !request.pools.is_empty(),
+        also: request.of.source().into_iter().cloned().collect(),
+        ..Scope::of(request.names.iter().cloned())
+    };
+    let (outcome, exit) = context
+        .transact(&session, verb, &scope, |observed| {
+            Ok(create(observed, request)?)
+        })
+        .map_err(|first| undo(&session, &scope, first))?;
+    if session.dry_run {
+        return Ok(exit);
+    }
+    for jail in &request.names {
+        let failed = outcome.applied.failed.iter().any(|(name, _)| name == jail);
+        let started = format!("{made} and started");
+        let did = if request.start && !failed {
+            &started
+        } else {
+            made
+        };
+        context.report.object(&Did { jail, did });
+        context.report.said(format!("{jail}: {did}"));
+    }
+    Ok(exit)
 }
 
 /// Clears jails away that a failed `create` could not finish; keeps both causes if that fails too.

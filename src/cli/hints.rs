@@ -88,6 +88,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             ApplyError::Host(inner) => hint(inner),
             ApplyError::Observe(inner) => hint(inner),
             ApplyError::Plan(inner) => hint(inner),
+            ApplyError::World(inner) => hint(inner),
             ApplyError::Profile { .. } => Some("a newer ezz may know it".to_owned()),
             ApplyError::File { source, .. } => io_hint(source),
         };

@@ -74,6 +74,22 @@ impl Labels {
     }
 }
 
+impl Extend<(String, String)> for Labels {
+    /// Of two with one key the last counts.
+    fn extend<T: IntoIterator<Item = (String, String)>>(&mut self, pairs: T) {
+        self.0.extend(pairs);
+    }
+}
+
+impl IntoIterator for Labels {
+    type Item = (String, String);
+    type IntoIter = std::collections::btree_map::IntoIter<String, String>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
 impl FromIterator<Label> for Labels {
     /// Of two with one key the last counts.
     fn from_iter<T: IntoIterator<Item = Label>>(labels: T) -> Self {

@@ -17,8 +17,8 @@ use thiserror::Error;
 pub use address::{AddressPool, PoolError};
 pub use labels::{Label, LabelError, Labels};
 pub use observed::{
-    Changed, Debris, Generation, GenerationError, Half, Inventory, Jail, JailState, Site, Stranger,
-    SwapLog, UnderWay,
+    Changed, Debris, Generation, GenerationError, Half, Inventory, Jail, JailState, LeftSnapshot,
+    Site, Stranger, SwapLog, UnderWay,
 };
 pub use stored::{
     Address, AddressError, Base, Intent, JailConfig, Kind, Merging, Network, Phase, Populated,
@@ -35,6 +35,9 @@ pub const MAX_VALUE: usize = 8000;
 
 /// What the snapshots of jails begin with that ezz makes before a merge.
 pub const MERGE_SNAPSHOT: &str = "ezz-merge-";
+
+/// What the snapshots of jails begin with that their clones are made from. They go with the last clone.
+pub const CLONE_SNAPSHOT: &str = "ezz-clone-";
 
 /// The tag of ezz's holds.
 pub const HOLD_TAG: &str = "ezz";
@@ -232,6 +235,15 @@ impl Layout {
     /// [`NameError`] if the path is too long.
     pub fn jail(&self, name: &JailName) -> Result<DatasetName, NameError> {
         self.jails.child(name.as_str())
+    }
+
+    /// SITE/jails/NAME@ezz-clone-BATCH: what the clones of a jail are made from that one program makes,
+    /// or one after an intent; a batch is named by the epoch that its first program finds.
+    ///
+    /// # Errors
+    /// [`NameError`] if the path is too long.
+    pub fn clone_snapshot(&self, source: &JailName, batch: u64) -> Result<SnapshotName, NameError> {
+        self.jail(source)?.at(&format!("{CLONE_SNAPSHOT}{batch}"))
     }
 
     /// The snapshot that a new jail is a clone of: the skeleton's seal, of a thick jail the base's.

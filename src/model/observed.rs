@@ -146,6 +146,18 @@ pub struct Debris {
     pub below: Vec<String>,
 }
 
+/// The snapshot of a clone that was interrupted before it was handed over to its clones: to be destroyed
+/// after them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftSnapshot {
+    /// Its name.
+    pub name: String,
+    /// Its guid.
+    pub guid: u64,
+    /// The mark of the intent that tells of it.
+    pub mark: String,
+}
+
 /// Whether an operation had anything to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -258,6 +270,8 @@ pub struct Inventory {
     pub deleting: BTreeSet<JailName>,
     /// Clones that those name, whichever jails were asked for.
     pub debris: BTreeMap<JailName, Debris>,
+    /// Snapshots that those tell of, and that do not go with their last clone.
+    pub left: Vec<LeftSnapshot>,
     /// Its jails: all, or those named.
     pub jails: BTreeMap<JailName, Jail>,
     /// Which names were looked for; none = all.

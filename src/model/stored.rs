@@ -281,6 +281,8 @@ pub enum Network {
 pub enum Todo {
     /// Set `quota`, in bytes: a native property, which no program can set.
     Quota(u64),
+    /// Clear away what tells its source from other machines, such as its host keys: it is a clone.
+    Identity,
 }
 
 /// `ezz:jail`.
@@ -334,6 +336,10 @@ pub struct Intent {
     pub kind: Kind,
     /// Of which generation: together the origin, in a form that survives a rename of the site.
     pub skel: GenerationId,
+    /// The jail that they are clones of, if it is one: of its snapshot of this batch; then `kind` and
+    /// `skel` are what it has itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<JailName>,
     /// The jails.
     pub jails: Vec<JailName>,
     /// The guids of their datasets, in the same order, if they are being deleted: then `kind` and

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     DELEGATED, GENERATION_PROPERTIES, JAIL_PROPERTIES, ObserveError, jail_of, number, text,
 };
-use crate::model::{Debris, Intent, Layout, Site, Stranger, decode, property};
+use crate::model::{Debris, Intent, Layout, LeftSnapshot, Site, Stranger, decode, property};
 use crate::name::JailName;
 use crate::plan::intent;
 use crate::ports::{Query, Row, Source};
@@ -70,7 +70,7 @@ pub(super) fn debris(
         let Some(intent) = intent else {
             continue;
         };
-        let origin = layout.origin(intent.kind, intent.skel)?.to_string();
+        let origin = intent::origin(layout, property, intent)?.to_string();
         for (index, name) in intent.jails.iter().enumerate() {
             let dataset = layout.jail(name)?;
             let mark = match intent.guids.get(index) {
@@ -122,4 +122,35 @@ pub(super) fn debris(
         found.insert(name, debris);
     }
     Ok(found)
+}
+
+/// Snapshots of jails that intents tell of, and that do not go with their last clone yet.
+pub(super) fn left(
+    layout: &Layout,
+    intents: &BTreeMap<String, (String, Option<Intent>)>,
+    read: impl Fn(&Query<'_>) -> Result<BTreeMap<String, Row>, ObserveError>,
+) -> Result<Vec<LeftSnapshot>, ObserveError> {
+    let mut wanted = BTreeMap::new();
+    for (property, (_, found)) in intents {
+        if let Some(found) = found.as_ref().filter(|found| found.source.is_some()) {
+            let origin = intent::origin(layout, property, found)?;
+            wanted.insert(origin.to_string(), intent::mark(property));
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let roots: Vec<String> = wanted.keys().cloned().collect();
+    let rows = read(&Query {
+        roots: &roots,
+        depth: Some(0),
+        types: &["snapshot"],
+        properties: &["guid", "defer_destroy"],
+    })?;
+    let left = wanted.into_iter().filter_map(|(name, mark)| {
+        let row = rows.get(&name)?;
+        let guid = number(row, "guid");
+        (text(row, "defer_destroy") != "on").then_some(LeftSnapshot { name, guid, mark })
+    });
+    Ok(left.collect())
 }

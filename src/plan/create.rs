@@ -34,28 +34,50 @@ pub enum Choice {
     Pin(String),
 }
 
-/// What `create` was asked.
+/// What new jails are made of.
+#[derive(Debug, Clone)]
+pub enum Of {
+    /// A generation.
+    World {
+        /// Thin or thick.
+        kind: Kind,
+        /// On which basejail.
+        base: Choice,
+        /// Network.
+        network: Network,
+        /// The command that tells whether it is well.
+        health: Option<String>,
+    },
+    /// Another jail, of which they have the files and the configuration.
+    Jail(JailName),
+}
+
+impl Of {
+    /// The jail that they are clones of.
+    pub fn source(&self) -> Option<&JailName> {
+        match self {
+            Of::World { .. } => None,
+            Of::Jail(name) => Some(name),
+        }
+    }
+}
+
+/// What `create` or `clone` was asked.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// The jails, in order.
     pub names: Vec<JailName>,
-    /// Thin or thick.
-    pub kind: Kind,
-    /// On which basejail.
-    pub base: Choice,
+    /// What they are made of.
+    pub of: Of,
     /// Host name; the jail's name if none.
     pub hostname: Option<String>,
     /// Addresses.
     pub addresses: Vec<Address>,
     /// Networks that each of them gets an address of.
     pub pools: Vec<AddressPool>,
-    /// Labels.
+    /// Labels; of clones beside those of their source.
     pub labels: Labels,
-    /// Network.
-    pub network: Network,
-    /// The command that tells whether it is well.
-    pub health: Option<String>,
-    /// Quota in bytes.
+    /// Quota in bytes; without it, clones have that of their source.
     pub quota: Option<u64>,
     /// Whether to start them.
     pub start: bool,
@@ -79,7 +101,7 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
             return Err(PlanError::OnlyOne("an address"));
         }
     }
-    let (base, generation) = choose(inventory, &request.base)?;
+    let config = template(inventory, request)?;
     free_addresses(inventory, request)?;
     if request.atomic && request.names.len() > MOST_ATOMIC {
         return Err(PlanError::NotAtomic {
@@ -93,18 +115,6 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     let mut debris = Vec::new();
     let mut made = BTreeSet::new();
     let mut taken = Vec::new();
-    let config = JailConfig {
-        kind: request.kind,
-        base,
-        skel: generation,
-        hostname: String::new(),
-        addresses: request.addresses.clone(),
-        network: request.network,
-        health: request.health.clone(),
-        labels: request.labels.clone(),
-        todo: request.quota.map(Todo::Quota).into_iter().collect(),
-        other: serde_json::Map::new(),
-    };
     for name in &request.names {
         if !seen.insert(name) {
             return Err(PlanError::Twice(name.clone()));
@@ -116,7 +126,7 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         match inventory.jails.get(name) {
             Some(jail) => match &jail.config {
                 Ok(found) if found.todo.is_empty() => {
-                    if is_same(jail, found, &with_name(&config, request, name), request) {
+                    if is_same(inventory, jail, &with_name(&config, request, name), request) {
                         made.insert(name);
                     } else {
                         taken.push(name.clone());
@@ -162,7 +172,7 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
                 jail.name
             ));
         }
-        delete::destroy(&mut plan, inventory, &mut epoch, &debris);
+        delete::destroy(&mut plan, inventory, &mut epoch, &debris, Vec::new());
     }
     let new = request.names.iter().filter(|name| !made.contains(name));
     let new: Vec<(JailName, JailConfig)> = new
@@ -176,7 +186,7 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     } else {
         MOST_IN_ONE
     }) {
-        make(&mut plan, observed, &mut epoch, chunk)?;
+        make(&mut plan, observed, &mut epoch, chunk, request.of.source())?;
     }
     for name in &made {
         plan.note(format!("{name} exists already: what it lacks is done"));
@@ -198,6 +208,46 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     Ok(plan)
 }
 
+/// The configuration that all of them have, but for what is each one's own.
+fn template(inventory: &Inventory, request: &Request) -> Result<JailConfig, PlanError> {
+    let mut config = match &request.of {
+        Of::Jail(source) => super::clone::template(inventory, source, &request.names)?,
+        Of::World {
+            kind,
+            base,
+            network,
+            health,
+        } => {
+            let (base, skel) = choose(inventory, base)?;
+            JailConfig {
+                kind: *kind,
+                base,
+                skel,
+                hostname: String::new(),
+                addresses: Vec::new(),
+                network: *network,
+                health: health.clone(),
+                labels: Labels::default(),
+                todo: Vec::new(),
+                other: serde_json::Map::new(),
+            }
+        }
+    };
+    config.addresses.clone_from(&request.addresses);
+    config.labels.extend(request.labels.clone());
+    let quota = quota(inventory, request);
+    config.todo.extend(quota.map(Todo::Quota));
+    Ok(config)
+}
+
+/// What quota they get.
+fn quota(inventory: &Inventory, request: &Request) -> Option<u64> {
+    let source = request.of.source();
+    let source = source.and_then(|name| inventory.jails.get(name));
+    let theirs = source.map(|jail| jail.quota).filter(|quota| *quota > 0);
+    request.quota.or(theirs)
+}
+
 fn with_name(config: &JailConfig, request: &Request, name: &JailName) -> JailConfig {
     let hostname = request.hostname.clone();
     JailConfig {
@@ -207,7 +257,14 @@ fn with_name(config: &JailConfig, request: &Request, name: &JailName) -> JailCon
 }
 
 /// Whether a jail that exists is what was asked for.
-fn is_same(jail: &Jail, found: &JailConfig, wanted: &JailConfig, request: &Request) -> bool {
+fn is_same(inventory: &Inventory, jail: &Jail, wanted: &JailConfig, request: &Request) -> bool {
+    let Ok(found) = &jail.config else {
+        return false;
+    };
+    let of_it = request
+        .of
+        .source()
+        .is_none_or(|source| super::clone::is_of(inventory, jail, source));
     let same = JailConfig {
         todo: Vec::new(),
         // The track may have moved since.
@@ -226,10 +283,11 @@ fn is_same(jail: &Jail, found: &JailConfig, wanted: &JailConfig, request: &Reque
             .iter()
             .zip(&request.pools)
             .all(|(address, pool)| pool.holds(address.ip));
-    same && addresses && jail.quota == request.quota.unwrap_or(0)
+    same && of_it && addresses && jail.quota == quota(inventory, request).unwrap_or(0)
 }
 
-/// Adds the steps that make jails from their configurations: the clones, and what is left to do.
+/// Adds the steps that make jails from their configurations: the clones, of a generation or of a jail, and
+/// what is left to do.
 /// Dead intents must have been cleared.
 ///
 /// # Errors
@@ -239,13 +297,16 @@ pub fn make(
     observed: &Observed,
     epoch: &mut Epoch,
     jails: &[(JailName, JailConfig)],
+    source: Option<&JailName>,
 ) -> Result<(), PlanError> {
     let inventory = &observed.inventory;
     let layout = &inventory.site.layout;
+    let snapshot = source.map(|source| layout.clone_snapshot(source, epoch.batch()));
+    let snapshot = snapshot.transpose()?;
     room(inventory, jails)?;
     let mut new = Vec::with_capacity(jails.len());
     for (name, config) in jails {
-        if inventory.sealed(config.skel).is_none() {
+        if source.is_none() && inventory.sealed(config.skel).is_none() {
             return Err(PlanError::NoBase {
                 jail: name.clone(),
                 generation: config.skel,
@@ -254,7 +315,10 @@ pub fn make(
         let dataset = layout.jail(name)?;
         new.push(NewJail {
             name: name.clone(),
-            origin: layout.origin(config.kind, config.skel)?,
+            origin: match &snapshot {
+                Some(snapshot) => snapshot.clone(),
+                None => layout.origin(config.kind, config.skel)?,
+            },
             config: encode(&dataset, property::JAIL, config)?,
         });
     }
@@ -265,11 +329,12 @@ pub fn make(
             commit: Commit::Create {
                 epoch,
                 jails: new,
-                intents: intent::intents(layout, epoch, jails)?,
+                intents: intent::intents(layout, epoch, jails, source)?,
+                snapshot,
             },
         });
     } else {
-        intent::make(plan, inventory, epoch, jails, new)?;
+        intent::make(plan, inventory, epoch, jails, new, source)?;
     }
     finish(plan, inventory, epoch, jails)
 }
@@ -316,6 +381,11 @@ pub fn finish(
             how: MountAs::Jail,
         });
     }
+    let clones = jails
+        .iter()
+        .filter(|(_, config)| config.todo.contains(&Todo::Identity));
+    plan.steps
+        .extend(clones.map(|(name, _)| Step::ClearIdentity { jail: name.clone() }));
     let mut sets = Vec::new();
     for (name, config) in jails {
         let dataset = layout.jail(name)?;
@@ -326,6 +396,8 @@ pub fn finish(
                     property: "quota".to_owned(),
                     value: bytes.to_string(),
                 }),
+                // Those of all jails side by side, above.
+                Todo::Identity => {}
             }
         }
         if !config.todo.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Inventory, Jail, MERGE_SNAPSHOT};
+use crate::model::{CLONE_SNAPSHOT, Inventory, Jail, MERGE_SNAPSHOT};
 use crate::name::JailName;
 use crate::plan::{
     Commit, Directory, Doomed, Epoch, MountAs, Observed, Plan, PlanError, Step, intent, writable,
@@ -79,15 +79,20 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         }
     }
     let mut doomed = Vec::new();
+    let datasets: BTreeSet<&str> = jails.iter().map(|jail| jail.dataset.as_str()).collect();
+    jails = clones_first(jails);
+    let left: Vec<Doomed> = intent::left(inventory, &request.names).collect();
     for jail in &jails {
         let below: Vec<&Below> = request
             .below
             .iter()
             .filter(|item| is_below(jail, &item.name))
+            .filter(|item| left.iter().all(|left| left.name != item.name))
             .collect();
         let clones: Vec<String> = below
             .iter()
             .flat_map(|item| item.clones.iter().cloned())
+            .filter(|clone| !datasets.contains(clone.as_str()))
             .collect();
         if !clones.is_empty() {
             return Err(PlanError::Dependents {
@@ -95,8 +100,7 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
                 list: clones,
             });
         }
-        let own = format!("{}@{MERGE_SNAPSHOT}", jail.dataset);
-        let foreign = below.iter().filter(|item| !item.name.starts_with(&own));
+        let foreign = below.iter().filter(|item| !own(jail, &item.name));
         let list: Vec<String> = foreign.map(|item| item.name.clone()).collect();
         if !list.is_empty() && !request.foreign {
             return Err(PlanError::Foreign {
@@ -146,6 +150,9 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     };
     intent::note(&mut plan, &others);
     doomed.extend(others.iter().map(|jail| intent::doomed(jail)));
+    if has_debris {
+        doomed.extend(left);
+    }
     for jail in jails.iter().chain(&others) {
         plan.push(unmount(jail));
     }
@@ -217,18 +224,26 @@ pub fn unfinished(observed: &Observed) -> Result<Plan, PlanError> {
         })
         .collect();
     if !jails.is_empty() {
-        destroy(&mut plan, inventory, &mut epoch, &jails);
+        destroy(&mut plan, inventory, &mut epoch, &jails, Vec::new());
     }
     Ok(plan)
 }
 
 /// Adds the steps that destroy jails without snapshots or children: those never finished. Their
 /// directories go before them: of a dataset that is gone nobody knows any more where it was.
-pub fn destroy(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch, jails: &[&Jail]) {
+/// `after` goes after them.
+pub fn destroy(
+    plan: &mut Plan,
+    inventory: &Inventory,
+    epoch: &mut Epoch,
+    jails: &[&Jail],
+    after: Vec<Doomed>,
+) {
     plan.steps.extend(jails.iter().map(|jail| unmount(jail)));
     let directories = jails.iter().map(|jail| remove_directory(inventory, jail));
     plan.steps.extend(directories);
-    let doomed = jails.iter().map(|jail| intent::doomed(jail)).collect();
+    let mut doomed: Vec<Doomed> = jails.iter().map(|jail| intent::doomed(jail)).collect();
+    doomed.extend(after);
     plan.push(Step::Commit {
         site: inventory.site.layout.site.clone(),
         commit: Commit::Destroy {
@@ -251,6 +266,29 @@ fn remove_directory(inventory: &Inventory, jail: &Jail) -> Step {
     Step::RemoveDirectory {
         at: inventory.site.directory.join(jail.name.as_str()),
     }
+}
+
+/// Whether a snapshot is one that ezz has made of a jail.
+pub(super) fn own(jail: &Jail, snapshot: &str) -> bool {
+    let name = snapshot.strip_prefix(jail.dataset.as_str());
+    let name = name.and_then(|rest| rest.strip_prefix('@'));
+    name.is_some_and(|name| name.starts_with(MERGE_SNAPSHOT) || name.starts_with(CLONE_SNAPSHOT))
+}
+
+/// Jails that are clones of others among them before those.
+fn clones_first(jails: Vec<&Jail>) -> Vec<&Jail> {
+    let by_dataset: BTreeMap<&str, &Jail> = jails
+        .iter()
+        .map(|jail| (jail.dataset.as_str(), *jail))
+        .collect();
+    let source = |jail: &Jail| {
+        let (dataset, _) = jail.origin.as_deref()?.split_once('@')?;
+        by_dataset.get(dataset).copied()
+    };
+    let depth = |jail: &Jail| std::iter::successors(source(jail), |jail| source(jail)).count();
+    let mut sorted = jails.clone();
+    sorted.sort_by_cached_key(|jail| std::cmp::Reverse(depth(jail)));
+    sorted
 }
 
 fn is_below(jail: &Jail, name: &str) -> bool {

@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{
     Intent, Inventory, Jail, JailConfig, Kind, Layout, MAX_VALUE, encode, property,
 };
-use crate::name::{GenerationId, JailName, SnapshotName};
+use crate::name::{GenerationId, JailName, NameError, SnapshotName};
 use crate::plan::{
     Commit, Doomed, Epoch, Expect, NewClone, NewJail, Plan, PlanError, Set, Step, delete,
 };
@@ -36,10 +36,13 @@ pub fn make(
     epoch: &mut Epoch,
     jails: &[(JailName, JailConfig)],
     new: Vec<NewJail>,
+    source: Option<&JailName>,
 ) -> Result<(), PlanError> {
     let layout = &inventory.site.layout;
     let batch = epoch.take();
-    let intents = intents(layout, batch, jails)?;
+    let intents = intents(layout, batch, jails, source)?;
+    let snapshot = source.map(|source| layout.clone_snapshot(source, batch));
+    let snapshot = snapshot.transpose()?;
     let set = |epoch: u64, sets: Vec<Set>, sealed: Vec<SnapshotName>| Step::Commit {
         site: layout.site.clone(),
         commit: Commit::Set {
@@ -57,7 +60,11 @@ pub fn make(
         value: Some(text.clone()),
     });
     // Before anything is cloned, as the program does that clones: an origin must have its seal.
-    let origins: BTreeSet<SnapshotName> = new.iter().map(|jail| jail.origin.clone()).collect();
+    let origins: BTreeSet<SnapshotName> = new
+        .iter()
+        .map(|jail| jail.origin.clone())
+        .filter(|origin| snapshot.as_ref() != Some(origin))
+        .collect();
     plan.push(set(
         batch,
         announce.collect(),
@@ -78,7 +85,13 @@ pub fn make(
             origin: jail.origin,
         });
     }
+    let made = snapshot.clone();
+    plan.steps
+        .extend(made.map(|snapshot| Step::Snapshot { snapshot }));
     plan.push(Step::Clone { clones });
+    // While the intent is there that tells of it.
+    plan.steps
+        .extend(snapshot.map(|snapshot| Step::HandOver { snapshot }));
     // The mark is the first of them: ":0" sorts before the others.
     sets.extend(intents.iter().map(|(name, text)| gone(layout, name, text)));
     plan.push(set(epoch.take(), sets, Vec::new()));
@@ -91,6 +104,7 @@ pub(super) fn intents(
     layout: &Layout,
     batch: u64,
     jails: &[(JailName, JailConfig)],
+    source: Option<&JailName>,
 ) -> Result<BTreeMap<String, String>, PlanError> {
     let mut origins: BTreeMap<(Kind, GenerationId), Vec<&JailName>> = BTreeMap::new();
     for (name, config) in jails {
@@ -102,6 +116,7 @@ pub(super) fn intents(
         let mut part = Intent {
             kind,
             skel,
+            source: source.cloned(),
             jails: Vec::new(),
             guids: Vec::new(),
             other: serde_json::Map::new(),
@@ -148,6 +163,7 @@ pub(super) fn deleting(
         let intent = Intent {
             kind: Kind::Thin,
             skel: GenerationId(0),
+            source: None,
             jails: part.iter().map(|jail| jail.name.clone()).collect(),
             guids: part.iter().map(|jail| jail.guid).collect(),
             other: serde_json::Map::new(),
@@ -167,12 +183,49 @@ pub fn mark(property: &str) -> String {
     format!("{batch}:0")
 }
 
+/// The snapshot that the clones of an intent are of.
+///
+/// # Errors
+/// [`NameError`] if the path is too long, or the property's name is none of ezz's.
+pub fn origin(layout: &Layout, property: &str, intent: &Intent) -> Result<SnapshotName, NameError> {
+    let Some(source) = &intent.source else {
+        return layout.origin(intent.kind, intent.skel);
+    };
+    let mut parts = property[property::INTENT.len().min(property.len())..].split(':');
+    let batch = parts.next().and_then(|batch| batch.parse().ok());
+    layout.clone_snapshot(source, batch.unwrap_or(0))
+}
+
+/// Snapshots that interrupted clones left, but for those whose clones stay.
+pub(super) fn left<'a>(
+    inventory: &'a Inventory,
+    named: &'a [JailName],
+) -> impl Iterator<Item = Doomed> + 'a {
+    let stays: BTreeSet<String> = stays(inventory, named).collect();
+    let left = inventory.left.iter();
+    left.filter(move |left| !stays.contains(&left.mark))
+        .map(|left| Doomed {
+            name: left.name.clone(),
+            guid: left.guid,
+        })
+}
+
+/// The intents of debris that stays, and their marks.
+fn stays<'a>(inventory: &'a Inventory, named: &'a [JailName]) -> impl Iterator<Item = String> + 'a {
+    inventory
+        .debris
+        .values()
+        .filter(|debris| !debris.below.is_empty() && !named.contains(&debris.jail.name))
+        .flat_map(|debris| [debris.intent.clone(), mark(&debris.intent)])
+}
+
 /// Adds the steps that clear away what dead intents left, and the intents.
 pub fn clear(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch) {
     let jails: Vec<&Jail> = clearable(inventory, &[]).collect();
     note(plan, &jails);
-    if !jails.is_empty() {
-        delete::destroy(plan, inventory, epoch, &jails);
+    let left: Vec<Doomed> = left(inventory, &[]).collect();
+    if !jails.is_empty() || !left.is_empty() {
+        delete::destroy(plan, inventory, epoch, &jails, left);
     }
     forget(plan, inventory, epoch, &[]);
 }
@@ -217,12 +270,7 @@ pub(super) fn forget(
     named: &[JailName],
 ) {
     let layout = &inventory.site.layout;
-    let stays: BTreeSet<String> = inventory
-        .debris
-        .values()
-        .filter(|debris| !debris.below.is_empty() && !named.contains(&debris.jail.name))
-        .flat_map(|debris| [debris.intent.clone(), mark(&debris.intent)])
-        .collect();
+    let stays: BTreeSet<String> = stays(inventory, named).collect();
     let sets: Vec<Set> = inventory
         .intents
         .iter()

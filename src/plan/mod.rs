@@ -5,6 +5,7 @@
 //! file or a clock. Longer than other files: steps, commits and errors are one vocabulary, which each
 //! verb's file uses, and which is read as a whole.
 
+pub mod clone;
 pub mod converge;
 pub mod create;
 pub mod delete;
@@ -116,7 +117,7 @@ pub enum Expect {
 pub struct NewJail {
     /// Its name.
     pub name: JailName,
-    /// The sealed snapshot it is a clone of.
+    /// The snapshot it is a clone of: a sealed one, or that of a jail.
     pub origin: SnapshotName,
     /// Its `ezz:jail`.
     pub config: String,
@@ -127,7 +128,7 @@ pub struct NewJail {
 pub struct NewClone {
     /// The dataset that is made.
     pub dataset: DatasetName,
-    /// The sealed snapshot it is a clone of.
+    /// The snapshot it is a clone of.
     pub origin: SnapshotName,
 }
 
@@ -178,6 +179,9 @@ pub enum Commit {
         /// Properties of SITE/jails that announce them, with their text: the program sets them
         /// first and removes them last, so that they tell if a signal stopped it in its middle.
         intents: BTreeMap<String, String>,
+        /// A snapshot of a jail, made first and handed over to the clones of it: it goes with the last.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        snapshot: Option<SnapshotName>,
     },
     /// Sets properties.
     Set {
@@ -276,6 +280,11 @@ pub enum Step {
         /// Which.
         snapshot: SnapshotName,
     },
+    /// Hands a snapshot over to its clones: it goes with the last of them.
+    HandOver {
+        /// Which.
+        snapshot: SnapshotName,
+    },
     /// Rolls a dataset that is not mounted back to a snapshot, its latest.
     Rollback {
         /// Which snapshot.
@@ -314,6 +323,11 @@ pub enum Step {
     },
     /// Makes the derived files of a jail what they should be.
     Derive {
+        /// Which jail.
+        jail: JailName,
+    },
+    /// Clears away what a clone has of the identity of its source.
+    ClearIdentity {
         /// Which jail.
         jail: JailName,
     },
@@ -378,6 +392,11 @@ impl Epoch {
     /// Begins at what was observed.
     pub fn of(inventory: &Inventory) -> Self {
         Epoch(inventory.site.epoch)
+    }
+
+    /// The same, without taking it: what names the batch that the next commit begins.
+    pub fn batch(&self) -> u64 {
+        self.0
     }
 
     /// The epoch that the next commit is to find.
@@ -457,6 +476,12 @@ impl fmt::Display for Step {
                 write!(f, "remove the empty directory {}", at.display())
             }
             Step::Snapshot { snapshot } => write!(f, "snapshot {snapshot}"),
+            Step::HandOver { snapshot } => {
+                write!(
+                    f,
+                    "hand {snapshot} over to its clones: it goes with the last"
+                )
+            }
             Step::Rollback { snapshot } => write!(f, "roll back to {snapshot}"),
             Step::Destroy { dataset } => write!(f, "destroy {dataset}"),
             Step::Property {
@@ -474,6 +499,12 @@ impl fmt::Display for Step {
                 write!(f, "end what runs in the stage of generation {generation}")
             }
             Step::Derive { jail } => write!(f, "write the derived files of {jail}"),
+            Step::ClearIdentity { jail } => {
+                write!(
+                    f,
+                    "clear away what {jail} has of the identity of its source"
+                )
+            }
             Step::Forget { jail } => write!(f, "remove the derived files of {jail}"),
             Step::Start { jail } => write!(f, "start {jail}"),
             Step::Stop { jail } => write!(f, "stop {jail}"),
@@ -500,7 +531,12 @@ impl fmt::Display for Commit {
                 }
                 Ok(())
             }
-            Commit::Create { jails, .. } => {
+            Commit::Create {
+                jails, snapshot, ..
+            } => {
+                if let Some(snapshot) = snapshot {
+                    write!(f, "snapshot {snapshot}, ")?;
+                }
                 write!(f, "clone")?;
                 for jail in jails {
                     write!(f, " {} from {}", jail.name, jail.origin)?;

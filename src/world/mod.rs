@@ -13,6 +13,7 @@ mod dirs;
 mod error;
 mod extract;
 mod header;
+mod identity;
 mod input;
 mod keyed;
 mod label;
@@ -30,6 +31,7 @@ mod writer;
 
 pub use error::{EntryError, WorldError};
 pub use extract::{ExtractReport, extract};
+pub use identity::clear_identity;
 pub use input::{Digest, Source};
 pub use label::{WorldLabel, detect, label};
 pub use progress::{Cancel, Context, Progress, Quiet};

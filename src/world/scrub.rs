@@ -199,7 +199,7 @@ fn is(node: &Node<'_>, content: &[u8]) -> Result<bool, WorldError> {
 
 /// Replaces a file by one with the same owner, mode, time and attributes. A new one, because the
 /// old one may have other names.
-fn rewrite(node: &Node<'_>, content: &[u8]) -> Result<(), WorldError> {
+pub(super) fn rewrite(node: &Node<'_>, content: &[u8]) -> Result<(), WorldError> {
     let meta = Meta::of_file(node.stat, &node.open()?)
         .map_err(|e| node.error("read the attributes of", e))?;
     unlink(node)?;

@@ -402,6 +402,7 @@ pub fn jails(s: &Script<'_>, epoch: u64, jails: &[(&str, &str)]) -> Commit {
             })
             .collect(),
         intents: BTreeMap::from([("ezz:intent:1:0".to_owned(), "{}".to_owned())]),
+        snapshot: None,
     }
 }
 

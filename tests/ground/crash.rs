@@ -347,6 +347,34 @@ fn create_and_start() {
 }
 
 #[test]
+fn clone() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        m.ezz(&["create", "a", "--label", "x=1"]).ok();
+        survives(&m, &["clone", "a", "b", "c"]);
+    });
+}
+
+#[test]
+fn clone_with_a_quota_and_start() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        m.ezz(&["create", "a", "--quota", "1G", "--start"]).ok();
+        survives(&m, &["clone", "a", "b", "--start"]);
+    });
+}
+
+#[test]
+fn delete_of_a_clone() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        m.ezz(&["create", "a"]).ok();
+        m.ezz(&["clone", "a", "b", "c"]).ok();
+        survives(&m, &["delete", "b", "c", "--yes"]);
+    });
+}
+
+#[test]
 fn start() {
     both(|clone| {
         let m = SimMachine::installed(clone);

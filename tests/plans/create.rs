@@ -2,7 +2,7 @@
 
 use ezz::model::{AddressPool, JailConfig, Kind, Labels, Network, Stranger};
 use ezz::name::GenerationId;
-use ezz::plan::create::{Choice, MOST_IN_ONE, Request, create};
+use ezz::plan::create::{Choice, MOST_IN_ONE, Of, Request, create};
 use ezz::plan::{Commit, Directory, Expect, Plan, PlanError, Step};
 
 use super::inventory::*;
@@ -10,17 +10,23 @@ use super::inventory::*;
 fn request(list: &[&str]) -> Request {
     Request {
         names: names(list),
-        kind: Kind::Thin,
-        base: Choice::Track(track_name("main")),
+        of: of(Kind::Thin, Choice::Track(track_name("main"))),
         hostname: None,
         addresses: Vec::new(),
         pools: Vec::new(),
         labels: Labels::default(),
-        network: Network::Host,
-        health: None,
         quota: None,
         start: false,
         atomic: false,
+    }
+}
+
+fn of(kind: Kind, base: Choice) -> Of {
+    Of::World {
+        kind,
+        base,
+        network: Network::Host,
+        health: None,
     }
 }
 
@@ -68,7 +74,7 @@ fn thin_jails_are_one_program_and_their_mounts() {
 #[test]
 fn a_thick_jail_is_a_clone_of_the_base() {
     let thick = Request {
-        kind: Kind::Thick,
+        of: of(Kind::Thick, Choice::Track(track_name("main"))),
         ..request(&["a"])
     };
     let plan = planned(&installed(), &thick);
@@ -81,7 +87,7 @@ fn a_thick_jail_is_a_clone_of_the_base() {
 #[test]
 fn a_pin_is_written_and_needs_no_track() {
     let pinned = Request {
-        base: Choice::Pin("debian-12.2.2".to_owned()),
+        of: of(Kind::Thin, Choice::Pin("debian-12.2.2".to_owned())),
         ..request(&["a"])
     };
     let plan = planned(&installed().sealed(2), &pinned);
@@ -269,7 +275,7 @@ fn what_is_in_the_way_is_refused() {
 #[test]
 fn a_base_that_is_not_there_is_refused() {
     let on = |base| Request {
-        base,
+        of: of(Kind::Thin, base),
         ..request(&["a"])
     };
     let site = installed().staged(2).track("empty", None);

@@ -3,7 +3,7 @@
 
 use ezz::model::{Intent, Kind, Labels, MAX_VALUE};
 use ezz::name::GenerationId;
-use ezz::plan::create::{Choice, MOST_IN_ONE, Request, create};
+use ezz::plan::create::{Choice, MOST_IN_ONE, Of, Request, create};
 use ezz::plan::delete::{self, delete, unfinished};
 use ezz::plan::doctor::{Facts, Severity, diagnose};
 use ezz::plan::{Commit, Directory, Expect, Plan, PlanError, Step, run};
@@ -13,14 +13,16 @@ use super::inventory::*;
 fn request(list: &[&str]) -> Request {
     Request {
         names: names(list),
-        kind: Kind::Thin,
-        base: Choice::Track(track_name("main")),
+        of: Of::World {
+            kind: Kind::Thin,
+            base: Choice::Track(track_name("main")),
+            network: ezz::model::Network::Host,
+            health: None,
+        },
         hostname: None,
         addresses: Vec::new(),
         pools: Vec::new(),
         labels: Labels::default(),
-        network: ezz::model::Network::Host,
-        health: None,
         quota: None,
         start: false,
         atomic: false,

@@ -70,6 +70,7 @@ pub fn site() -> Built {
             rollouts: BTreeMap::new(),
             generations: BTreeMap::new(),
             intents: BTreeMap::new(),
+            left: Vec::new(),
             deleting: Default::default(),
             debris: BTreeMap::new(),
             jails: BTreeMap::new(),
@@ -231,6 +232,7 @@ impl Built {
             guids: Vec::new(),
             kind: Kind::Thin,
             skel: GenerationId(1),
+            source: None,
             jails: names(jails),
             other: serde_json::Map::new(),
         };

@@ -143,6 +143,7 @@ fn numbers(pool: &super::pool::Pool) -> BTreeMap<u64, u64> {
 
 /// Replaces the numbers of generations in names and paths: `basejail/N`, `newjail/N`, `@N`, `../N`.
 fn renumber(text: &str, numbers: &BTreeMap<u64, u64>) -> String {
+    let normal = !numbers.is_empty();
     let mut out = String::new();
     let mut rest = text;
     while !rest.is_empty() {
@@ -164,6 +165,12 @@ fn renumber(text: &str, numbers: &BTreeMap<u64, u64>) -> String {
             .parse()
             .ok()
             .and_then(|n: u64| numbers.get(&n));
+        // An epoch.
+        if normal && out.ends_with("@ezz-clone-") {
+            out.push('*');
+            rest = &rest[digits..];
+            continue;
+        }
         match number.filter(|_| whole && marked) {
             Some(number) => out.push_str(&number.to_string()),
             None => out.push_str(&rest[..digits]),

@@ -196,7 +196,17 @@ fn changes(lua: &Lua, run: &Rc<Run>) -> mlua::Result<Table> {
     let state = Rc::clone(run);
     sync.set(
         "destroy",
-        lua.create_function(move |_, name: String| state.sync(FREE, |pool| pool.destroy(&name)))?,
+        // With a table its fields are the arguments, those without a number by their names.
+        lua.create_function(move |_, argument: mlua::Value| {
+            let (name, defer) = match argument {
+                mlua::Value::Table(named) => (named.get::<String>(1)?, named.get::<bool>("defer")?),
+                other => (other.to_string()?, false),
+            };
+            state.sync(FREE, |pool| match defer {
+                true => pool.destroy_deferred(&name),
+                false => pool.destroy(&name),
+            })
+        })?,
     )?;
     let state = Rc::clone(run);
     sync.set(

@@ -53,6 +53,8 @@ pub struct Snapshot {
     pub own: Own,
     pub holds: BTreeSet<String>,
     pub content: u64,
+    /// Destroyed with its last clone and hold.
+    pub deferred: bool,
 }
 
 /// The pool.
@@ -312,6 +314,7 @@ impl Pool {
             own: Own::default(),
             holds: BTreeSet::new(),
             content: dataset.content,
+            deferred: false,
         };
         self.snapshots.insert(name.to_owned(), snapshot);
         Ok(())
@@ -346,9 +349,31 @@ impl Pool {
 
     pub fn destroy(&mut self, name: &str) -> Done {
         self.check_destroy(name)?;
-        self.datasets.remove(name);
+        let gone = self.datasets.remove(name);
         self.snapshots.remove(name);
+        let origin = gone.and_then(|gone| gone.origin);
+        let origin = origin.and_then(|guid| self.snapshot_by_guid(guid)).cloned();
+        if let Some(origin) = origin {
+            self.reap(&origin);
+        }
         Ok(())
+    }
+
+    /// A deferred destroy of a snapshot: at once, if nothing keeps it.
+    pub fn destroy_deferred(&mut self, name: &str) -> Done {
+        if let Some(snapshot) = self.snapshots.get_mut(name) {
+            snapshot.deferred = true;
+            self.reap(name);
+        }
+        Ok(())
+    }
+
+    /// Destroys a snapshot that waits for that, if nothing keeps it any more.
+    fn reap(&mut self, name: &str) {
+        let waits = self.snapshots.get(name).is_some_and(|found| found.deferred);
+        if waits && self.check_destroy(name).is_ok() {
+            self.snapshots.remove(name);
+        }
     }
 
     /// Minds mounts, not what a rollback would lose.

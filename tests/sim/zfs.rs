@@ -250,6 +250,13 @@ impl Zfs for SimZfs {
         })
     }
 
+    fn hand_over(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
+        self.changing("hand over", &snapshot.to_string(), |state, _| {
+            let done = state.pool.destroy_deferred(&snapshot.to_string());
+            done.map_err(|why| refused("hand over", snapshot.dataset().as_str(), why))
+        })
+    }
+
     fn rollback(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
         self.changing("roll back to", &snapshot.to_string(), |state, _| {
             let done = state.pool.rollback(&snapshot.to_string());
@@ -494,7 +501,7 @@ fn read(state: &State, query: &Query<'_>) -> BTreeMap<String, Row> {
 }
 
 fn row(state: &State, name: &str, properties: &[&str]) -> Row {
-    const NATIVE: [&str; 14] = [
+    const NATIVE: [&str; 15] = [
         "type",
         "guid",
         "used",
@@ -509,6 +516,7 @@ fn row(state: &State, name: &str, properties: &[&str]) -> Row {
         "canmount",
         "userrefs",
         "clones",
+        "defer_destroy",
     ];
     let mut names: Vec<String> = Vec::new();
     for property in properties {
@@ -603,6 +611,11 @@ fn statistic(state: &State, name: &str, property: &str) -> Option<String> {
             .to_owned(),
         ),
         "userrefs" => snapshot.map_or("-".to_owned(), |found| found.holds.len().to_string()),
+        "defer_destroy" => match snapshot {
+            Some(found) if found.deferred => "on".to_owned(),
+            Some(_) => "off".to_owned(),
+            None => "-".to_owned(),
+        },
         "clones" => match snapshot {
             Some(_) => pool.clones_of(name).join(","),
             None => "-".to_owned(),

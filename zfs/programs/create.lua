@@ -1,4 +1,5 @@
--- Clones all jails, or none. The undo is to destroy the clones, which needs no space. The intents
+-- Clones all jails, or none. The undo is to destroy the clones, which needs no space. Clones of a jail
+-- are of a snapshot that is made here and goes with the last of them. The intents
 -- are there from before the first clone to after the last property, so that it shows if a signal
 -- stops the program in between, which keeps what was done.
 local r = stale()
@@ -7,8 +8,14 @@ if not zfs.sync.clone then return no("unsupported") end
 local J = S .. "/jails"
 if not zfs.exists(J) then return no("absent", J) end
 for _, o in ipairs(a.origins) do
-  if not zfs.exists(o) then return no("absent", o) end
-  if not own(o, "ezz:sealed") then return no("unsealed", o) end
+  if o ~= a.snap then
+    if not zfs.exists(o) then return no("absent", o) end
+    if not own(o, "ezz:sealed") then return no("unsealed", o) end
+  end
+end
+if a.snap then
+  if not zfs.exists(a.source) then return no("absent", a.source) end
+  if zfs.exists(a.snap) then return no("present", a.snap) end
 end
 for _, n in ipairs(a.names) do
   if zfs.exists(J .. "/" .. n) then return no("present", J .. "/" .. n) end
@@ -16,6 +23,11 @@ end
 for i, p in ipairs(a.ip) do
   r = put(J, p, a.iv[i])
   if r then return r end
+end
+if a.snap then
+  local e = zfs.sync.snapshot(a.snap)
+  if e ~= 0 then return back("snapshot", a.snap, e) end
+  later(zfs.sync.destroy, a.snap)
 end
 for i, n in ipairs(a.names) do
   local d = J .. "/" .. n
@@ -28,6 +40,10 @@ for i, n in ipairs(a.names) do
     e = zfs.sync.set_prop(d, p, v)
     if e ~= 0 then return back("set", d, e, p) end
   end
+end
+if a.snap then
+  local e = zfs.sync.destroy({a.snap, defer = true})
+  if e ~= 0 then return back("defer", a.snap, e) end
 end
 for _, p in ipairs(a.ip) do
   r = put(J, p)

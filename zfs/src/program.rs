@@ -84,6 +84,9 @@ pub struct Create {
     /// removed after the last, the first of them first. One that is left tells that the program was
     /// stopped.
     pub intents: BTreeMap<String, String>,
+    /// A snapshot of a jail that is made first, to be the origin of clones: it needs no seal, and is
+    /// destroyed with the last of them.
+    pub snapshot: Option<String>,
 }
 
 /// One jail of [`Create`].
@@ -91,7 +94,7 @@ pub struct Create {
 pub struct NewJail {
     /// Its name: the clone is `SITE/jails/NAME`.
     pub name: String,
-    /// The sealed snapshot, with its full name.
+    /// The sealed snapshot, or that of the whole program, with its full name.
     pub origin: String,
     /// The JSON of `ezz:jail`.
     pub jail: String,
@@ -299,6 +302,10 @@ impl Create {
             });
         }
         let mut args = common(&self.site, self.epoch);
+        if let Some(snapshot) = &self.snapshot {
+            let source = snapshot.split('@').next().unwrap_or_default();
+            args.extend([entry("snap", snapshot), entry("source", source)]);
+        }
         args.insert("origins".into(), Value::StrArray(origins));
         args.insert("names".into(), Value::StrArray(names));
         args.insert("jails".into(), Value::StrArray(jails));
@@ -508,6 +515,7 @@ mod tests {
             epoch: 1,
             jails,
             intents: BTreeMap::new(),
+            snapshot: None,
         }
         .args();
         assert_eq!(args.get("o"), Some(&Value::IntArray(vec![1, 1, 1])));

@@ -1,9 +1,9 @@
 //! Jails: what they are configured to be, what they need, what the host keeps of them.
 
 use super::{Diagnosis, Facts, Finding, Severity, Snapshot, What};
-use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind, MERGE_SNAPSHOT};
+use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind};
 use crate::name::{DatasetName, JailName};
-use crate::plan::{Epoch, MountAs, Observed, PlanError, Step, create, intent, run};
+use crate::plan::{Epoch, MountAs, Observed, PlanError, Step, create, delete, intent, run};
 
 pub(super) fn check(
     observed: &Observed,
@@ -114,7 +114,11 @@ fn unfinished_jails(
             Finding::new(What::Unfinished, severity, object, what)
                 .made_by("a create that was killed")
         };
-        if inventory.sealed(config.skel).is_none() {
+        let there = match config.kind {
+            Kind::Thin => inventory.skeleton(config.skel).is_some(),
+            Kind::Thick => inventory.sealed(config.skel).is_some(),
+        };
+        if !there {
             let what = format!(
                 "it was never finished, and generation {} is not there",
                 config.skel
@@ -268,9 +272,8 @@ fn derived(
 
 /// Snapshots, bookmarks and holds of others on a jail: one finding, there may be thousands.
 fn foreign(jail: &Jail, facts: &Facts, object: &str, found: &mut Diagnosis) {
-    let own = format!("{}@{MERGE_SNAPSHOT}", jail.dataset);
     let list: Vec<(&String, &Snapshot)> = snapshots_of(&jail.dataset, facts)
-        .filter(|(name, _)| !name.starts_with(&own))
+        .filter(|(name, _)| !delete::own(jail, name))
         .collect();
     if list.is_empty() {
         return;

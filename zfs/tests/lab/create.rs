@@ -27,6 +27,7 @@ fn create(site: &str, epoch: u64, jails: Vec<NewJail>) -> Create {
         intents: [("ezz:intent:3:0", "{}"), ("ezz:intent:3:1", "[]")]
             .map(|(name, text)| (name.to_owned(), text.to_owned()))
             .into(),
+        snapshot: None,
     }
 }
 

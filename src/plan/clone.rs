@@ -1,0 +1,54 @@
+//! What `clone` asks of a jail that others are to be clones of. The clones themselves are `create`'s:
+//! of a snapshot that the same program makes, and that goes with the last of them.
+
+use crate::model::{CLONE_SNAPSHOT, Inventory, Jail, JailConfig, Todo};
+use crate::name::JailName;
+use crate::plan::PlanError;
+
+/// The configuration that clones of a jail have: its own, but for the identity.
+///
+/// # Errors
+/// [`PlanError`]: no such jail, one that is not finished, being merged or no jail of ezz's; a clone of
+/// itself.
+pub(super) fn template(
+    inventory: &Inventory,
+    source: &JailName,
+    names: &[JailName],
+) -> Result<JailConfig, PlanError> {
+    let Some(jail) = inventory.jails.get(source) else {
+        return Err(if inventory.debris.contains_key(source) {
+            PlanError::Interrupted(source.clone())
+        } else {
+            PlanError::NoJail(source.clone())
+        });
+    };
+    let config = jail.config.as_ref().map_err(|why| PlanError::Stranger {
+        dataset: jail.dataset.clone(),
+        why: why.clone(),
+    })?;
+    if names.contains(source) {
+        return Err(PlanError::JailExists(source.clone()));
+    }
+    if !config.todo.is_empty() {
+        return Err(PlanError::Interrupted(source.clone()));
+    }
+    if jail.merging.is_some() {
+        return Err(PlanError::Merging(source.clone()));
+    }
+    Ok(JailConfig {
+        hostname: String::new(),
+        addresses: Vec::new(),
+        todo: vec![Todo::Identity],
+        ..config.clone()
+    })
+}
+
+/// Whether a jail is a clone of another.
+pub(super) fn is_of(inventory: &Inventory, jail: &Jail, source: &JailName) -> bool {
+    let Some(source) = inventory.jails.get(source) else {
+        return false;
+    };
+    let snapshot = format!("{}@{CLONE_SNAPSHOT}", source.dataset);
+    let origin = jail.origin.as_deref();
+    origin.is_some_and(|origin| origin.starts_with(&snapshot))
+}
