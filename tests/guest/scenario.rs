@@ -151,6 +151,49 @@ pub const ALL: &[Scenario] = &[
         reset: "[ ! -e /srv/jails/j01 ] || $EZZ -q delete j{01..05} --yes",
     },
     Scenario {
+        name: "create-thousand",
+        setup: site_and!("$EZZ -q create other"),
+        boot: "true",
+        command: "create j{0001..1000}",
+        already: "jails exist already",
+        codes: &[0],
+        durable: true,
+        atomic: || all_or_none(1000),
+        end: |_| jails_are(1000, None),
+        reset: "[ ! -e /srv/jails/j0001 ] || $EZZ -q delete 'j*' --yes",
+    },
+    Scenario {
+        name: "clone-twenty",
+        setup: site_and!("$EZZ -q create other source --quota 1G; echo mine >/srv/jails/source/root/file; mkdir /srv/jails/source/etc/ssh; echo key >/srv/jails/source/etc/ssh/ssh_host_key"),
+        boot: "true",
+        command: "clone source j{01..20}",
+        already: "jails exist already",
+        codes: &[0],
+        durable: true,
+        atomic: || all_or_none(20),
+        end: |_| {
+            let mut wrong = jails_are(20, Some("1073741824"));
+            let files = sh("cat /srv/jails/j*/root/file | sort | uniq -c; ls /srv/jails/j*/etc/ssh/ssh_host_key 2>/dev/null || true");
+            if !matches!(&files, Ok(text) if text.trim() == "20 mine") {
+                wrong.push(format!("the files of the clones are {files:?}"));
+            }
+            wrong
+        },
+        reset: "[ ! -e /srv/jails/j01 ] || $EZZ -q delete j{01..20} --yes",
+    },
+    Scenario {
+        name: "delete-thousand",
+        setup: site_and!("$EZZ -q create j{0001..1000} other"),
+        boot: "true",
+        command: "delete j{0001..1000} --yes",
+        already: "there is no jail j0001",
+        codes: &[0],
+        durable: true,
+        atomic: || all_or_none(1000),
+        end: |_| jails_are(0, None),
+        reset: "[ -e /srv/jails/j0001 ] || $EZZ -q create j{0001..1000}",
+    },
+    Scenario {
         name: "delete-one",
         setup: site_and!("$EZZ -q create j01 other; echo mine >/srv/jails/j01/root/file"),
         boot: "true",

@@ -52,6 +52,16 @@ fn create_at_each_step() {
 }
 
 #[test]
+fn clone_at_each_step() {
+    play(&["steps", "clone-twenty"]);
+}
+
+#[test]
+fn clone_at_random_moments() {
+    at_moments("clone-twenty", 2);
+}
+
+#[test]
 fn delete_at_each_step() {
     play(&["steps", "delete-one"]);
 }

@@ -2,6 +2,7 @@
 
 mod broken;
 mod bulk;
+mod clone;
 mod contract;
 mod crowd;
 mod fallback;

@@ -51,7 +51,7 @@ pub(super) fn read(site: &str) -> Result<Rows, String> {
         rows(&run("zfs", &args)?)
     };
     let datasets = get("filesystem,volume", "all")?;
-    let snapshots = get("snapshot", "guid,userrefs,ezz:sealed")?;
+    let snapshots = get("snapshot", "guid,userrefs,defer_destroy,ezz:sealed")?;
     let mut holds = BTreeSet::new();
     let held: Vec<&str> = snapshots
         .iter()
@@ -388,6 +388,7 @@ fn tracks(rows: &Rows, seen: &mut Seen, found: &mut Found) {
 }
 
 fn jails(rows: &Rows, seen: &mut Seen, found: &mut Found) {
+    clone_snapshots(rows, found);
     let prefix = format!("{}/jails/", rows.site);
     for (dataset, row) in &rows.datasets {
         let Some(name) = dataset
@@ -420,6 +421,23 @@ fn jails(rows: &Rows, seen: &mut Seen, found: &mut Found) {
         }
         if text(row, "canmount") != "on" || text(row, "zoned") != "off" {
             found.always(format!("{dataset}: it is zoned or cannot be mounted"));
+        }
+    }
+}
+
+/// What jails are clones of that are clones of a jail goes with the last of them.
+fn clone_snapshots(rows: &Rows, found: &mut Found) {
+    let prefix = format!("{}/jails/", rows.site);
+    for (snapshot, row) in &rows.snapshots {
+        if !snapshot.starts_with(&prefix) || !snapshot.contains("@ezz-clone-") {
+            continue;
+        }
+        if text(row, "defer_destroy") != "on" {
+            found.settled(format!("{snapshot}: it does not go with its last clone"));
+        }
+        let mut datasets = rows.datasets.values();
+        if !datasets.any(|row| text(row, "origin") == snapshot) {
+            found.settled(format!("{snapshot}: it has no clone"));
         }
     }
 }
@@ -460,6 +478,8 @@ fn jail(rows: &Rows, seen: &Seen, dataset: &str, row: &Row, config: &Value) -> R
             "newjail" => dataset == snapshot && was_merged(rows, jail, n),
             _ => number(dataset).is_some_and(|k| k > n) && snapshot == n.to_string(),
         });
+    let below = is.strip_prefix(&format!("{}/jails/", rows.site));
+    let other = other || below.is_some_and(|rest| rest.contains("@ezz-clone-"));
     if is != origin && !other && !is.is_empty() && is != "-" {
         return Err(format!("{dataset} is a clone of {is}, not of {origin}"));
     }

@@ -128,6 +128,50 @@ fn create_refuses_as_a_whole() {
     unchanged(with_origin(&missing), 3, refused(Why::Absent, &missing));
 }
 
+/// Clones of a jail are of a snapshot that the program makes, and that goes with the last of them.
+#[test]
+fn clones_of_a_jail() {
+    let pool = Pool::new();
+    let site = pool.sealed();
+    if cannot_clone(&pool, &site) {
+        return;
+    }
+    let done = |epoch| Reply::Ok {
+        epoch,
+        number: None,
+    };
+    let source = create(&site, 3, jails(&site, names(1)));
+    assert_eq!(source.run(&pool.zfs).unwrap(), done(4));
+    let snapshot = format!("{site}/jails/web1@ezz-clone-4");
+    let clones = |names: &[&str]| {
+        let mut jails = jails(&site, names.iter().map(|name| (*name).to_owned()));
+        for jail in &mut jails {
+            jail.origin.clone_from(&snapshot);
+        }
+        Create {
+            snapshot: Some(snapshot.clone()),
+            ..create(&site, 4, jails)
+        }
+    };
+    // One that fails leaves neither clones nor the snapshot.
+    let before = pool.state();
+    let long = "n".repeat(250);
+    let failed = clones(&["a", &long]).run(&pool.zfs).unwrap();
+    assert!(
+        matches!(&failed, Reply::Failed(failure) if failure.undo.is_empty()),
+        "{failed:?}"
+    );
+    assert_eq!(pool.state(), before);
+    assert_eq!(clones(&["a", "b"]).run(&pool.zfs).unwrap(), done(5));
+    for name in ["a", "b"] {
+        let clone = format!("{site}/jails/{name}");
+        let origin = run("zfs", &["get", "-Hpo", "value", "origin", &clone]);
+        assert_eq!(origin.trim(), snapshot);
+        pool.zfs.destroy(&clone).unwrap();
+        assert_eq!(pool.zfs.exists(&snapshot), name == "a");
+    }
+}
+
 #[test]
 fn create_that_fails_in_the_middle_leaves_nothing() {
     let pool = Pool::new();
