@@ -2,6 +2,8 @@
 //! after a failure is one rule, that the rest of that jail's steps are left out and the other
 //! jails go on.
 
+mod ready;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,13 +12,15 @@ use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::crash;
-use crate::model::{Changed, Generation, Inventory, Kind, World, track_link};
+use crate::model::{Changed, FLAVOURS, Generation, Inventory, Kind, World, track_link};
 use crate::name::{DatasetName, GenerationId, JailName};
 use crate::observe::{self, ObserveError};
 use crate::plan::{MountAs, Plan, PlanError, Step, foreseen, run};
 use crate::ports::{BaseMount, Host, HostError, JailSpec, PortError, Zfs};
 use crate::profile::Profile;
 use crate::world::{self, WorldError};
+
+pub use ready::Ready;
 
 /// Why a step failed.
 #[derive(Debug, Error)]
@@ -102,8 +106,8 @@ pub struct Apply<'a> {
     pub site: &'a DatasetName,
     /// The site as it was observed, while nothing of it was committed since.
     pub known: Option<&'a Inventory>,
-    /// Called before each step.
-    pub on_step: fn(&Step),
+    /// Told of each step that is done.
+    pub ready: Option<&'a Ready<'a>>,
     /// Whether one jail's failure ends it all: so before a commit, which speaks for all of them.
     pub strict: bool,
 }
@@ -132,11 +136,13 @@ impl Apply<'_> {
                     if let (Step::Mount { dataset, at, how }, false) =
                         (step, self.of_failed(step, applied))
                     {
-                        (self.on_step)(step);
                         wanted.push((dataset, at.as_path(), *how));
                     }
                 }
                 applied.changed += self.zfs.mount_all(&wanted)?;
+                let done = &plan[index..index + mounts];
+                let done = done.iter().filter(|step| !self.of_failed(step, applied));
+                done.for_each(|step| self.done(step));
                 index += mounts;
                 continue;
             }
@@ -148,10 +154,9 @@ impl Apply<'_> {
                 })
                 .collect();
             if unmounts.len() > 1 {
-                plan[index..index + unmounts.len()]
-                    .iter()
-                    .for_each(self.on_step);
                 applied.changed += self.zfs.unmount_all(&unmounts)?;
+                let done = &plan[index..index + unmounts.len()];
+                done.iter().for_each(|step| self.done(step));
                 index += unmounts.len();
                 continue;
             }
@@ -163,9 +168,6 @@ impl Apply<'_> {
                 })
                 .collect();
             if !clones.is_empty() {
-                plan[index..index + clones.len()]
-                    .iter()
-                    .for_each(self.on_step);
                 self.clear_identities(&clones, plan, &mut known, applied)?;
                 index += clones.len();
                 continue;
@@ -175,11 +177,11 @@ impl Apply<'_> {
             if self.of_failed(step, applied) {
                 continue;
             }
-            (self.on_step)(step);
             crash::point();
             let jail = match step {
                 Step::Derive { jail }
                 | Step::Forget { jail }
+                | Step::Flavour { jail, .. }
                 | Step::Start { jail }
                 | Step::Stop { jail } => Some(jail),
                 Step::Create { .. }
@@ -205,6 +207,7 @@ impl Apply<'_> {
                 if self.step(step, inventory)? == Changed::Done {
                     applied.changed += 1;
                 }
+                self.done(step);
                 if let Step::Commit { commit, .. } = step {
                     let before = known.inventory.take();
                     let after = before.and_then(|it| foreseen::after(it.into_owned(), commit));
@@ -219,13 +222,21 @@ impl Apply<'_> {
                 continue;
             }
             match self.host_step(step, jail, plan, &mut known) {
-                Ok(Changed::Done) => applied.changed += 1,
-                Ok(Changed::Already) => {}
+                Ok(changed) => {
+                    applied.changed += usize::from(changed == Changed::Done);
+                    self.done(step);
+                }
                 Err(error) if self.strict => return Err(error),
                 Err(error) => applied.failed.push((jail.clone(), error)),
             }
         }
         Ok(())
+    }
+
+    fn done(&self, step: &Step) {
+        if let Some(ready) = self.ready {
+            ready.done(step);
+        }
     }
 
     /// Side by side: they are many, and none waits for another.
@@ -254,7 +265,11 @@ impl Apply<'_> {
         let done: Vec<_> = wanted.par_iter().map(clear).collect();
         for (spec, done) in wanted.into_iter().zip(done) {
             match done {
-                Ok(cleared) => applied.changed += usize::from(cleared > 0),
+                Ok(cleared) => {
+                    applied.changed += usize::from(cleared > 0);
+                    let jail = spec.name.clone();
+                    self.done(&Step::ClearIdentity { jail });
+                }
                 Err(error) if self.strict => return Err(error.into()),
                 Err(error) => applied.failed.push((spec.name.clone(), error.into())),
             }
@@ -268,10 +283,11 @@ impl Apply<'_> {
         let Step::Mount { dataset, .. } = step else {
             return false;
         };
-        let below = dataset.as_str().strip_prefix(self.site.as_str());
-        let name = below.and_then(|below| below.strip_prefix("/jails/"));
-        let mut failed = applied.failed.iter();
-        failed.any(|(jail, _)| Some(jail.as_str()) == name)
+        let mut found = false;
+        ready::each_of(self.site, dataset.as_str(), &mut |name| {
+            found = applied.failed.iter().any(|(jail, _)| *jail == name);
+        });
+        found
     }
 
     fn host_step(
@@ -294,6 +310,13 @@ impl Apply<'_> {
                 match (step, specs.get(jail)) {
                     (Step::Derive { .. }, Some(Ok(spec))) => Ok(self.host.derive(spec)?),
                     (Step::Start { .. }, Some(Ok(spec))) => Ok(self.host.start(spec)?),
+                    (Step::Flavour { flavour, .. }, Some(Ok(spec))) => {
+                        // Beside the jails, which are directories of the site.
+                        let site = spec.root.parent().unwrap_or(&spec.root);
+                        let from = site.join(FLAVOURS).join(flavour.as_str());
+                        world::lay_over(&from, &spec.root)?;
+                        Ok(Changed::Done)
+                    }
                     _ => Err(match specs.remove(jail) {
                         Some(Err(error)) => error,
                         Some(Ok(_)) | None => PlanError::NoJail(jail.clone()).into(),
@@ -316,6 +339,7 @@ impl Apply<'_> {
                 .filter_map(|step| match step {
                     Step::Derive { jail }
                     | Step::ClearIdentity { jail }
+                    | Step::Flavour { jail, .. }
                     | Step::Start { jail }
                     | Step::Stop { jail } => Some(jail.clone()),
                     _ => None,
@@ -406,6 +430,7 @@ impl Apply<'_> {
             Step::ClearWorld { generation } => Ok(self.host.clear_world(*generation)?),
             Step::Derive { .. }
             | Step::ClearIdentity { .. }
+            | Step::Flavour { .. }
             | Step::Forget { .. }
             | Step::Start { .. }
             | Step::Stop { .. } => Ok(Changed::Already),

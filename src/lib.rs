@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod crash;
 pub mod exec;
+pub mod fleet;
 pub mod host;
 pub mod lock;
 pub mod model;

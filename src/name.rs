@@ -3,10 +3,14 @@
 //! Nothing below the command line checks a name again, the channel programs least of all: they
 //! accept anything (zfs/CONTRACT.md). This module knows nothing of pools or hosts.
 
+mod simple;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use simple::{FlavourName, FleetName};
 
 /// Longest dataset or snapshot path in bytes (ZFS_MAX_DATASET_NAME_LEN less its NUL,
 /// include/sys/fs/zfs.h).
@@ -30,6 +34,9 @@ pub enum NameError {
     /// The track name breaks the same pattern.
     #[error("bad track name {0:?}: {1}")]
     Track(String, &'static str),
+    /// The name of a fleet or a flavour breaks the same pattern.
+    #[error("bad {0} name {1:?}: {2}")]
+    Simple(&'static str, String, &'static str),
     /// Not a dataset path that OpenZFS and ezz accept.
     #[error("bad dataset name {0:?}: {1}")]
     Dataset(String, &'static str),
@@ -53,6 +60,9 @@ impl NameError {
             }
             NameError::Track(..) => {
                 "a track's name is a to z, 0 to 9 and '-', neither first nor last a '-', at most 63 characters"
+            }
+            NameError::Simple(..) => {
+                "it is a to z, 0 to 9 and '-', neither first nor last a '-', at most 63 characters"
             }
             NameError::Dataset(..) => "a dataset is POOL/NAME, for example tank/ezz",
             NameError::Snapshot(..) => "a snapshot is DATASET@NAME",
@@ -326,7 +336,14 @@ macro_rules! text_conversions {
         }
     )*};
 }
-text_conversions!(JailName, TrackName, DatasetName, SnapshotName);
+text_conversions!(
+    JailName,
+    TrackName,
+    DatasetName,
+    SnapshotName,
+    FleetName,
+    FlavourName
+);
 
 /// Expands the ranges in an argument: `web{01..20}` is 20 names, `a{1..2}b{1..2}` four.
 /// Leading zeros set the width, as in shells that know the form.

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::model::{
-    Generation, Half, Inventory, Jail, JailConfig, Layout, ModelError, Site, Stranger, SwapLog,
-    Track, UnderWay, decode, property,
+    FLAVOURS, Generation, Half, Inventory, Jail, JailConfig, Layout, ModelError, Site, Stranger,
+    SwapLog, Track, UnderWay, decode, property,
 };
-use crate::name::{DatasetName, GenerationId, JailName, NameError, TrackName};
+use crate::name::{DatasetName, FlavourName, GenerationId, JailName, NameError, TrackName};
 use crate::plan::doctor::Mount;
 use crate::plan::{Directory, intent};
 use crate::ports::{PortError, Query, Row, Source, Zfs};
@@ -294,9 +294,9 @@ pub fn inventory(
 pub fn directories(
     zfs: &dyn Zfs,
     inventory: &Inventory,
+    asked: &BTreeSet<JailName>,
 ) -> Result<BTreeMap<JailName, Directory>, ObserveError> {
-    let mut asked = inventory.scope.iter().flatten().peekable();
-    if asked.peek().is_none() {
+    if asked.is_empty() {
         return Ok(BTreeMap::new());
     }
     let mounts = zfs.mounts().map_err(|source| ObserveError::Zfs {
@@ -331,8 +331,19 @@ pub fn directories(
         }
     };
     Ok(asked
+        .iter()
         .filter_map(|name| Some((name.clone(), state(name)?)))
         .collect())
+}
+
+/// The flavours of a site: the directories below `flavours`; none if the site is not mounted.
+pub fn flavours(inventory: &Inventory) -> BTreeSet<FlavourName> {
+    let at = inventory.site.directory.join(FLAVOURS);
+    let entries = std::fs::read_dir(at).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories
+        .filter_map(|entry| FlavourName::parse(entry.file_name().to_str()?).ok())
+        .collect()
 }
 
 fn directory(at: &Path) -> Directory {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::apply::{Applied, Apply, ApplyError, split};
+use crate::apply::{Applied, Apply, ApplyError, Ready, split};
 use crate::lock::{LockError, Locks};
 use crate::model::Inventory;
 use crate::name::{DatasetName, JailName};
@@ -117,8 +117,6 @@ pub struct Session {
     pub locks: Locks,
     /// Plans are made and not applied.
     pub dry_run: bool,
-    /// Told of each step.
-    pub on_step: fn(&Step),
     /// Whether the kernel has said that its programs cannot clone; false until it was asked.
     pub no_sync_clone: AtomicBool,
 }
@@ -136,11 +134,13 @@ impl Session {
         } else {
             self.host.states()?
         };
-        let directories = observe::directories(self.zfs.as_ref(), &inventory)?;
+        let directories = observe::directories(self.zfs.as_ref(), &inventory, &scope.jails)?;
+        let flavours = observe::flavours(&inventory);
         Ok(Observed {
             inventory,
             states,
             directories,
+            flavours,
             sync_clone: !self.no_sync_clone.load(Ordering::Relaxed),
         })
     }
@@ -177,7 +177,21 @@ impl Session {
     pub fn transact(
         &self,
         scope: &Scope,
+        plan: impl FnMut(&Observed) -> Result<Plan, SessionError>,
+    ) -> Result<Outcome, SessionError> {
+        self.transact_and_tell(scope, plan, &|_| {})
+    }
+
+    /// The same; each jail is told when all is done that the plan does with it. One may be told twice,
+    /// if somebody else has changed the site in between.
+    ///
+    /// # Errors
+    /// As [`Session::transact`].
+    pub fn transact_and_tell(
+        &self,
+        scope: &Scope,
         mut plan: impl FnMut(&Observed) -> Result<Plan, SessionError>,
+        tell: &dyn Fn(&JailName),
     ) -> Result<Outcome, SessionError> {
         let _jails = self.locks.jails(&scope.jails)?;
         let mut tries = 1;
@@ -199,7 +213,11 @@ impl Session {
             }
             let (commits, rest) = split(&plan);
             let known = &observed.inventory;
-            match self.apply(true, Some(known)).run(commits, &mut applied) {
+            let ready = Ready::new(&self.site, &plan.steps, tell);
+            match self
+                .apply(true, Some(known), Some(&ready))
+                .run(commits, &mut applied)
+            {
                 Err(error) if error.stale() && tries < TRIES => {
                     drop(site_lock);
                     std::thread::sleep(pause(tries));
@@ -220,7 +238,7 @@ impl Session {
             }
             drop(site_lock);
             let known = known_after(known, commits);
-            self.apply(false, known.as_deref())
+            self.apply(false, known.as_deref(), Some(&ready))
                 .run(rest, &mut applied)?;
             return Ok(Outcome {
                 plan,
@@ -257,7 +275,8 @@ impl Session {
     pub fn run(&self, plan: &Plan) -> Result<Applied, ApplyError> {
         let mut applied = Applied::default();
         if !self.dry_run {
-            self.apply(false, None).run(&plan.steps, &mut applied)?;
+            self.apply(false, None, None)
+                .run(&plan.steps, &mut applied)?;
         }
         Ok(applied)
     }
@@ -268,17 +287,23 @@ impl Session {
     /// [`ApplyError`].
     pub fn run_always(&self, plan: &Plan) -> Result<Applied, ApplyError> {
         let mut applied = Applied::default();
-        self.apply(false, None).run(&plan.steps, &mut applied)?;
+        self.apply(false, None, None)
+            .run(&plan.steps, &mut applied)?;
         Ok(applied)
     }
 
-    fn apply<'a>(&'a self, strict: bool, known: Option<&'a Inventory>) -> Apply<'a> {
+    fn apply<'a>(
+        &'a self,
+        strict: bool,
+        known: Option<&'a Inventory>,
+        ready: Option<&'a Ready<'a>>,
+    ) -> Apply<'a> {
         Apply {
             zfs: self.zfs.as_ref(),
             host: self.host.as_ref(),
             site: &self.site,
             known,
-            on_step: self.on_step,
+            ready,
             strict,
         }
     }

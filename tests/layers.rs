@@ -20,7 +20,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("crash", &[]),
     ("model", &["name"]),
     ("profile", &[]),
-    ("plan", &["model", "name"]),
+    ("fleet", &["model", "name"]),
+    ("plan", &["fleet", "model", "name"]),
     ("exec", &[]),
     ("lock", &["name"]),
     ("config", &["name"]),
@@ -49,8 +50,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "apply", "config", "crash", "exec", "host", "lock", "model", "name", "observe", "plan",
-            "pool", "ports", "profile", "report", "session", "syslog", "world",
+            "apply", "config", "crash", "exec", "fleet", "host", "lock", "model", "name",
+            "observe", "plan", "pool", "ports", "profile", "report", "session", "syslog", "world",
         ],
     ),
     ("main", &["cli", "report"]),

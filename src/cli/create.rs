@@ -1,11 +1,13 @@
 //! `ezz create` and `ezz clone`: new jails, of a generation or of another jail.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 
 use super::select::NewJails;
-use super::{CliError, Context, Did, DryRun, error};
-use crate::model::{Address, AddressPool, Kind, Label, Network};
-use crate::name::{JailName, TrackName};
+use super::{CliError, Context, DryRun, Told, error};
+use crate::model::{Address, AddressPool, Kind, Label, Network, hostname, size};
+use crate::name::{FlavourName, JailName, TrackName};
 use crate::plan::create::{Choice, Of, Request, create};
 use crate::plan::delete;
 use crate::report::Exit;
@@ -78,6 +80,9 @@ struct Own {
     /// A label, KEY=VALUE, by which other commands find it; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<Label>,
+    /// Lay a flavour over it: the files below flavours/FLAVOUR of the site directory; may be given again
+    #[arg(long, value_name = "FLAVOUR")]
+    flavour: Vec<FlavourName>,
     /// Most bytes that its own files may take, e.g. 10G; a clone has the quota of its source
     #[arg(long, value_parser = size)]
     quota: Option<u64>,
@@ -107,6 +112,7 @@ impl Create {
             pools: self.own.ip_pool,
             labels: self.own.label.into_iter().collect(),
             atomic: self.own.atomic,
+            flavours: self.own.flavour,
             quota: self.own.quota,
             start: self.own.start,
         };
@@ -124,6 +130,7 @@ impl Clone {
             pools: self.own.ip_pool,
             labels: self.own.label.into_iter().collect(),
             atomic: self.own.atomic,
+            flavours: self.own.flavour,
             quota: self.own.quota,
             start: self.own.start,
         };
@@ -146,31 +153,37 @@ fn make(
         also: request.of.source().into_iter().cloned().collect(),
         ..Scope::of(request.names.iter().cloned())
     };
+    let asked: BTreeSet<&JailName> = request.names.iter().collect();
+    let did = match request.start {
+        true => format!("{made} and started"),
+        false => made.to_owned(),
+    };
+    let told = Told::new(&context.report);
+    let tell = |jail: &JailName| {
+        if asked.contains(jail) {
+            told.say(jail, &did);
+        }
+    };
     let (outcome, exit) = context
-        .transact(&session, verb, &scope, |observed| {
-            Ok(create(observed, request)?)
-        })
+        .transact_and_tell(
+            &session,
+            verb,
+            &scope,
+            |observed| Ok(create(observed, request)?),
+            &tell,
+        )
         .map_err(|first| undo(&session, &scope, first))?;
-    if session.dry_run {
-        return Ok(exit);
-    }
-    for jail in &request.names {
-        let failed = outcome.applied.failed.iter().any(|(name, _)| name == jail);
-        let started = format!("{made} and started");
-        let did = if request.start && !failed {
-            &started
-        } else {
-            made
-        };
-        context.report.object(&Did { jail, did });
-        context.report.said(format!("{jail}: {did}"));
+    if !session.dry_run {
+        // Those whose start has failed are made all the same.
+        let failed = outcome.applied.failed.iter();
+        failed.for_each(|(jail, _)| told.say(jail, made));
     }
     Ok(exit)
 }
 
 /// Clears jails away that a failed `create` could not finish; keeps both causes if that fails too.
 /// Jails that were ready before it, or have become so, stay.
-fn undo(session: &Session, scope: &Scope, first: CliError) -> CliError {
+pub(super) fn undo(session: &Session, scope: &Scope, first: CliError) -> CliError {
     if session.dry_run {
         return first;
     }
@@ -191,76 +204,5 @@ fn network(text: &str) -> Result<Network, String> {
         "host" => Ok(Network::Host),
         "none" => Ok(Network::None),
         _ => Err("expected host or none".to_owned()),
-    }
-}
-
-/// RFC 1123: labels of letters, digits and '-', joined by dots, at most 253 bytes. Linux keeps
-/// 64 of them (`sethostname(2)`), so longer ones are refused there.
-fn hostname(text: &str) -> Result<String, String> {
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let most = if cfg!(target_os = "linux") { 64 } else { 253 };
-    if text.len() <= most && text.split('.').all(label) {
-        Ok(text.to_owned())
-    } else {
-        Err(format!(
-            "expected letters, digits, '-' and '.', at most {most} characters"
-        ))
-    }
-}
-
-/// A size in bytes, with K, M, G or T in powers of 1024, as `zfs set quota` takes it.
-fn size(text: &str) -> Result<u64, String> {
-    let bad = || "expected a number with K, M, G or T, such as 10G".to_owned();
-    let upper = text.to_ascii_uppercase();
-    let upper = upper.strip_suffix('B').unwrap_or(&upper);
-    let (digits, shift) = match upper.strip_suffix(['K', 'M', 'G', 'T']) {
-        Some(digits) => {
-            let unit = upper.as_bytes()[digits.len()];
-            (
-                digits,
-                [(b'K', 10), (b'M', 20), (b'G', 30), (b'T', 40)]
-                    .iter()
-                    .find(|u| u.0 == unit)
-                    .map_or(0, |u| u.1),
-            )
-        }
-        None => (upper, 0),
-    };
-    let number: u64 = digits.parse().map_err(|_| bad())?;
-    if number == 0 {
-        return Err("a quota of 0 is none: leave it out".to_owned());
-    }
-    number.checked_mul(1 << shift).ok_or_else(bad)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_powers_of_1024() {
-        assert_eq!(size("10G"), Ok(10 << 30));
-        assert_eq!(size("512"), Ok(512));
-        assert_eq!(size("1mb"), Ok(1 << 20));
-        for bad in ["", "0", "G", "-1", "1.5G", "99999999T", "1 G"] {
-            assert!(size(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn hostnames_are_labels() {
-        for good in ["www", "www.example.org", "a-1"] {
-            assert!(hostname(good).is_ok(), "{good}");
-        }
-        for bad in ["", ".", "a..b", "-a", "a_b", "a b", "a\n", &"a".repeat(300)] {
-            assert!(hostname(bad).is_err(), "{bad:?}");
-        }
     }
 }

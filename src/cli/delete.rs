@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 use clap::Args;
 
 use super::select::Jails;
-use super::{CliError, Context, Did, DryRun, error};
+use super::{CliError, Context, DryRun, Told, error};
 use crate::model::Inventory;
 use crate::name::JailName;
 use crate::plan::delete::{Below, Request, delete, restore as restored};
@@ -42,7 +42,7 @@ impl Delete {
             Ok(Request {
                 names: names.clone(),
                 foreign: self.foreign_snapshots,
-                below: below(session.zfs.as_ref(), inventory)
+                below: below(session.zfs.as_ref(), inventory, &scope.jails)
                     .map_err(crate::apply::ApplyError::from)?,
             })
         };
@@ -53,28 +53,37 @@ impl Delete {
             confirm(context, &session, &plan.to_string())?;
         }
         let mut mounted = BTreeSet::new();
+        let told = Told::new(&context.report);
+        let asked: BTreeSet<&JailName> = names.iter().collect();
+        let tell = |jail: &JailName| {
+            if asked.contains(jail) {
+                told.say(jail, "deleted");
+            }
+        };
         let (outcome, exit) = context
-            .transact(&session, "delete", &scope, |observed| {
-                let plan = delete(observed, &request(&observed.inventory)?)?;
-                mounted.extend(
-                    (observed.inventory.jails.values())
-                        .filter(|jail| jail.mounted)
-                        .map(|jail| jail.name.clone()),
-                );
-                Ok(plan)
-            })
+            .transact_and_tell(
+                &session,
+                "delete",
+                &scope,
+                |observed| {
+                    let plan = delete(observed, &request(&observed.inventory)?)?;
+                    mounted.extend(
+                        (observed.inventory.jails.values())
+                            .filter(|jail| jail.mounted)
+                            .map(|jail| jail.name.clone()),
+                    );
+                    Ok(plan)
+                },
+                &tell,
+            )
             .map_err(|first| restore(&session, &scope, &mounted, first))?;
         if session.dry_run {
             return Ok(exit);
         }
-        for jail in &names {
-            if !outcome.applied.failed.iter().any(|(name, _)| name == jail) {
-                context.report.object(&Did {
-                    jail,
-                    did: "deleted",
-                });
-                context.report.said(format!("{jail}: deleted"));
-            }
+        let failed = outcome.applied.failed.iter().map(|(name, _)| name);
+        let failed: BTreeSet<&JailName> = failed.collect();
+        for jail in names.iter().filter(|jail| !failed.contains(jail)) {
+            told.say(jail, "deleted");
         }
         Ok(exit)
     }
@@ -99,7 +108,11 @@ fn restore(
     }
 }
 
-fn confirm(context: &Context<'_>, session: &Session, plan: &str) -> Result<(), CliError> {
+pub(super) fn confirm(
+    context: &Context<'_>,
+    session: &Session,
+    plan: &str,
+) -> Result<(), CliError> {
     if !io::stdin().is_terminal() {
         return Err(CliError::NotConfirmed(
             "nobody can be asked, and --yes was not given",
@@ -115,21 +128,19 @@ fn confirm(context: &Context<'_>, session: &Session, plan: &str) -> Result<(), C
     }
 }
 
-/// Snapshots and datasets below the jails, deepest first, with clones of the snapshots that live
+/// Snapshots and datasets below these jails, deepest first, with clones of the snapshots that live
 /// elsewhere.
-fn below(zfs: &dyn Zfs, inventory: &Inventory) -> Result<Vec<Below>, PortError> {
-    let named = |name| {
-        inventory
-            .scope
-            .as_ref()
-            .is_some_and(|scope| scope.contains(name))
-    };
+pub(super) fn below(
+    zfs: &dyn Zfs,
+    inventory: &Inventory,
+    named: &BTreeSet<JailName>,
+) -> Result<Vec<Below>, PortError> {
     let debris = inventory.debris.values().map(|debris| &debris.jail);
-    let debris = debris.filter(|jail| named(&jail.name));
     let jails: BTreeSet<String> = inventory
         .jails
         .values()
         .chain(debris)
+        .filter(|jail| named.contains(&jail.name))
         .map(|jail| jail.dataset.to_string())
         .collect();
     if jails.is_empty() {

@@ -7,6 +7,7 @@ use thiserror::Error;
 use crate::apply::ApplyError;
 use crate::cli::JailFailure;
 use crate::config::ConfigError;
+use crate::fleet::FleetError;
 use crate::lock::LockError;
 use crate::model::{AddressError, GenerationError};
 use crate::name::{JailName, NameError};
@@ -50,6 +51,24 @@ pub enum CliError {
         path: String,
         /// Why not.
         source: std::io::Error,
+    },
+    /// A fleet file that makes no sense, or asks for what cannot be.
+    #[error("cannot apply {path}")]
+    Fleet {
+        /// Which file.
+        path: String,
+        /// Where and why.
+        source: FleetError,
+    },
+    /// A fleet file cannot be read, or not be written.
+    #[error("cannot {action} the fleet file {path}")]
+    FleetFile {
+        /// What was being done.
+        action: &'static str,
+        /// Which file.
+        path: String,
+        /// Why not.
+        source: Box<dyn Error + Send + Sync>,
     },
     /// An address.
     #[error(transparent)]
@@ -201,6 +220,8 @@ impl CliError {
             CliError::Undo { first, .. } => first.exit(),
             CliError::NotRoot
             | CliError::NotConfirmed(_)
+            | CliError::Fleet { .. }
+            | CliError::FleetFile { .. }
             | CliError::Config(_)
             | CliError::Observe(_)
             | CliError::Session(_)

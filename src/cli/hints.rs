@@ -38,6 +38,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             CliError::Secrets { .. } => Some(
                 "remove them from the world, or install with --allow-secrets if every jail may have them".to_owned(),
             ),
+            CliError::Fleet { .. } | CliError::FleetFile { .. } => {
+                Some("`ezz help apply` tells what a fleet file says".to_owned())
+            }
             CliError::Address(_) => Some("for example 192.0.2.7/24 or em0|2001:db8::7/64".to_owned()),
             CliError::Name(inner) => hint(inner),
             CliError::BadNames(all) => all.first().map(|first| first.hint().to_owned()),
@@ -161,6 +164,12 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::Interrupted(name) => {
             return Some(format!(
                 "`ezz create {name}` makes it again, `ezz delete {name}` clears it away"
+            ));
+        }
+        PlanError::Fleet(_) => "`ezz help apply` tells what a fleet file says",
+        PlanError::NoFlavour(name) => {
+            return Some(format!(
+                "a flavour is the directory flavours/{name} of the site: the files that new jails get"
             ));
         }
         PlanError::Twice(_) => "name it once",

@@ -69,7 +69,7 @@ impl Init {
             host: host.as_ref(),
             site: &self.dataset,
             known: None,
-            on_step: |_| {},
+            ready: None,
             strict: true,
         };
         let (commits, rest) = split(&plan);

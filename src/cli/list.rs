@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use super::select::Jails;
 use super::{CliError, Context, DryRun};
+use crate::fleet::Written;
 use crate::model::{Base, Inventory, Jail, JailState, Kind};
-use crate::name::{GenerationId, JailName};
+use crate::name::{FleetName, GenerationId, JailName};
 use crate::plan::converge::generation_of;
 use crate::plan::{Observed, run};
 use crate::report::{Exit, bytes};
@@ -17,11 +18,15 @@ use crate::session::Scope;
 /// List jails: those that are named, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz list\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"due\", \"track\", \"pin\", \"hostname\", \"addresses\", \"labels\", \"used\", \"problem\"}; sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next"
+    after_help = "Examples:\n  ezz list\n  ezz list --fleet shop 'web*' > shop.toml\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"due\", \"track\", \"pin\", \"hostname\", \"addresses\", \"labels\", \"used\", \"problem\"}; sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next"
 )]
 pub struct List {
     #[command(flatten)]
     jails: Jails,
+    /// Print a fleet file for `ezz apply` instead, of the jails that are named, or of those that belong to
+    /// this fleet or to none
+    #[arg(long, value_name = "FLEET")]
+    fleet: Option<FleetName>,
 }
 
 /// A jail as it is shown.
@@ -69,6 +74,9 @@ impl List {
         if let Some(missing) = wanted.iter().find(|name| !shown.contains_key(*name)) {
             return Err(crate::plan::PlanError::NoJail(missing.clone()).into());
         }
+        if let Some(fleet) = &self.fleet {
+            return self.export(context, &observed, fleet);
+        }
         let mut rows = Vec::new();
         for jail in shown.into_values() {
             let line = line(&observed, jail);
@@ -91,6 +99,36 @@ impl List {
                 .report
                 .note(format!("{}: {}", stranger.dataset, stranger.why));
         }
+        Ok(Exit::Done)
+    }
+}
+
+impl List {
+    fn export(
+        &self,
+        context: &Context<'_>,
+        observed: &Observed,
+        fleet: &FleetName,
+    ) -> Result<Exit, CliError> {
+        let mut file = Written::new(fleet);
+        for jail in observed.inventory.jails.values() {
+            let Ok(config) = &jail.config else {
+                continue;
+            };
+            let ours = config.fleet.as_ref().is_none_or(|of| of == fleet);
+            if config.todo.is_empty() && (ours || !self.jails.is_empty()) {
+                let running = matches!(observed.state(&jail.name), JailState::Running { .. });
+                file.add(jail, config, running);
+            }
+        }
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| CliError::FleetFile {
+            action: "write",
+            path: fleet.to_string(),
+            source,
+        };
+        let text = file.text().map_err(|e| failed(e.into()))?;
+        let written = context.report.file(text.as_bytes());
+        written.map_err(|e| failed(e.into()))?;
         Ok(Exit::Done)
     }
 }

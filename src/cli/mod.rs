@@ -1,6 +1,7 @@
 //! The command line: what was typed, checked and turned into requests. One file a verb, each with
 //! its arguments and one function that runs it.
 
+mod apply;
 mod build;
 mod console;
 mod converge;
@@ -30,6 +31,8 @@ mod update;
 mod verify;
 mod worlds;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -97,6 +100,7 @@ enum Verb {
     Merge(merge::Merge),
     Create(create::Create),
     Clone(create::Clone),
+    Apply(apply::Apply),
     List(list::List),
     Show(show::Show),
     Start(run::Start),
@@ -183,6 +187,7 @@ fn verb(context: &Context<'_>, verb: Verb) -> Result<Exit, CliError> {
         Verb::Merge(args) => args.run(context),
         Verb::Create(args) => args.run(context),
         Verb::Clone(args) => args.run(context),
+        Verb::Apply(args) => args.run(context),
         Verb::List(args) => args.run(context),
         Verb::Show(args) => args.run(context),
         Verb::Start(args) => args.run(context),
@@ -235,7 +240,6 @@ impl Context<'_> {
             id: found.id.clone(),
             locks: Locks::new(self.machine.run_directory(), &found.id, wait),
             dry_run: dry_run.dry_run,
-            on_step: |_| {},
             no_sync_clone: AtomicBool::new(false),
         })
     }
@@ -251,7 +255,22 @@ impl Context<'_> {
         scope: &Scope,
         plan: impl FnMut(&crate::plan::Observed) -> Result<Plan, crate::session::SessionError>,
     ) -> Result<(Outcome, Exit), CliError> {
-        let done = session.transact(scope, plan);
+        self.transact_and_tell(session, verb, scope, plan, &|_| {})
+    }
+
+    /// The same; each jail is told when all is done that the plan does with it.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    fn transact_and_tell(
+        &self,
+        session: &Session,
+        verb: &'static str,
+        scope: &Scope,
+        plan: impl FnMut(&crate::plan::Observed) -> Result<Plan, crate::session::SessionError>,
+        tell: &dyn Fn(&JailName),
+    ) -> Result<(Outcome, Exit), CliError> {
+        let done = session.transact_and_tell(scope, plan, tell);
         let names: Vec<&str> = scope.jails.iter().map(JailName::as_str).collect();
         let what = format!("{verb} {} on {}", names.join(" "), session.site);
         match done {
@@ -351,7 +370,7 @@ impl std::error::Error for JailFailure {
 }
 
 fn jails_of(plan: &Plan) -> usize {
-    let names: std::collections::BTreeSet<&JailName> = plan
+    let names: BTreeSet<&JailName> = plan
         .steps
         .iter()
         .filter_map(|step| match step {
@@ -382,6 +401,34 @@ fn access(directory: &Path) -> Option<(u32, u32)> {
     let found = std::fs::metadata(directory).ok()?;
     let own = found.uid() == nix::unistd::geteuid().as_raw();
     Some((found.mode() & 0o7777, if own { 0 } else { found.uid() }))
+}
+
+/// Says of jails what was done to them, each once, as soon as it is done.
+struct Told<'a> {
+    report: &'a Report,
+    told: RefCell<BTreeSet<JailName>>,
+}
+
+impl<'a> Told<'a> {
+    fn new(report: &'a Report) -> Self {
+        let told = RefCell::default();
+        Told { report, told }
+    }
+
+    fn say(&self, jail: &JailName, did: &str) {
+        if self.told.borrow_mut().insert(jail.clone()) {
+            self.report.object(&Did { jail, did });
+            self.report.said(format!("{jail}: {did}"));
+        }
+    }
+
+    /// The same, for scripts alone: nothing had to be done.
+    fn already(&self, jail: &JailName) {
+        if self.told.borrow_mut().insert(jail.clone()) {
+            let did = "already";
+            self.report.object(&Did { jail, did });
+        }
+    }
 }
 
 /// A line of what was done to a jail.

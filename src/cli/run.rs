@@ -1,11 +1,12 @@
 //! `ezz start`, `ezz stop`, `ezz restart`.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use clap::Args;
 
 use super::select::Jails;
-use super::{CliError, Context, Did, DryRun};
+use super::{CliError, Context, DryRun, Told};
 use crate::name::JailName;
 use crate::plan::{Observed, Plan, PlanError, Step, run};
 use crate::report::Exit;
@@ -91,34 +92,38 @@ impl Which {
         let mut seen = BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
         let scope = Scope::of(names.iter().cloned());
-        let mut stopped = BTreeSet::new();
-        let (outcome, exit) = context.transact(&session, verb, &scope, |observed| {
-            let all = names.iter();
-            stopped = all
-                .filter(|name| !observed.state(name).running())
-                .cloned()
-                .collect();
-            Ok(plan(observed, &names)?)
-        })?;
+        let asked: BTreeSet<&JailName> = names.iter().collect();
+        let told = Told::new(&context.report);
+        // A stop of what does not run clears away what its run has left.
+        let moved = RefCell::new(BTreeSet::new());
+        let tell = |jail: &JailName| {
+            if asked.contains(jail) && moved.borrow().contains(jail) {
+                told.say(jail, did);
+            }
+        };
+        let (outcome, exit) = context.transact_and_tell(
+            &session,
+            verb,
+            &scope,
+            |observed| {
+                let plan = plan(observed, &names)?;
+                let moves = plan.steps.iter().filter_map(|step| match step {
+                    Step::Start { jail } => Some(jail),
+                    Step::Stop { jail } if observed.state(jail).running() => Some(jail),
+                    _ => None,
+                });
+                *moved.borrow_mut() = moves.cloned().collect();
+                Ok(plan)
+            },
+            &tell,
+        )?;
         if session.dry_run {
             return Ok(exit);
         }
-        for jail in &names {
-            let failed = outcome.applied.failed.iter().any(|(name, _)| name == jail);
-            let planned = outcome.plan.steps.iter().any(|step| match step {
-                Step::Start { jail: name } => name == jail,
-                Step::Stop { jail: name } => name == jail && !stopped.contains(jail),
-                _ => false,
-            });
-            let did = match (failed, planned) {
-                (true, _) => continue,
-                (false, true) => did,
-                (false, false) => "already",
-            };
-            context.report.object(&Did { jail, did });
-            if planned {
-                context.report.said(format!("{jail}: {did}"));
-            }
+        let failed = outcome.applied.failed.iter().map(|(name, _)| name);
+        let failed: BTreeSet<&JailName> = failed.collect();
+        for jail in names.iter().filter(|jail| !failed.contains(jail)) {
+            told.already(jail);
         }
         Ok(exit)
     }

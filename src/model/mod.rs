@@ -8,6 +8,7 @@ mod address;
 mod labels;
 mod observed;
 mod stored;
+mod text;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,8 @@ pub use stored::{
     Address, AddressError, Base, Intent, JailConfig, Kind, Merging, Network, Phase, Populated,
     Rejected, Rollout, Seal, Swap, Todo, Track, World,
 };
+
+pub use text::{hostname, size};
 
 use crate::name::{DatasetName, GenerationId, JailName, NameError, SnapshotName, TrackName};
 
@@ -267,6 +270,9 @@ pub fn track_link(site_directory: &Path, track: &TrackName) -> PathBuf {
         .join("tracks")
         .join(track.as_str())
 }
+
+/// The directory of a site that the flavours are in.
+pub const FLAVOURS: &str = "flavours";
 
 /// Where a site directory keeps what was downloaded for its worlds; no jail can be called so.
 pub const CACHE: &str = ".cache";

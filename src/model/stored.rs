@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::Labels;
-use crate::name::{GenerationId, JailName, TrackName};
+use crate::name::{FlavourName, FleetName, GenerationId, JailName, TrackName};
 
 /// `ezz:world`: what a generation holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -281,6 +281,8 @@ pub enum Network {
 pub enum Todo {
     /// Set `quota`, in bytes: a native property, which no program can set.
     Quota(u64),
+    /// Lay a flavour over it.
+    Flavour(FlavourName),
     /// Clear away what tells its source from other machines, such as its host keys: it is a clone.
     Identity,
 }
@@ -305,6 +307,18 @@ pub struct JailConfig {
     /// A command for a shell in the jail, which ends with 0 if the jail is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
+    /// The fleet that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetName>,
+    /// The flavours that were laid over it when it was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flavours: Vec<FlavourName>,
+    /// The jails that are started before it, where it is started together with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends: Vec<JailName>,
+    /// Of jails that do not depend on each other those with a lower one are started first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub order: i32,
     /// Its labels.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
@@ -314,6 +328,33 @@ pub struct JailConfig {
     /// What this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+impl JailConfig {
+    /// One without anything of its own.
+    pub fn new(kind: Kind, base: Base, skel: GenerationId) -> Self {
+        JailConfig {
+            kind,
+            base,
+            skel,
+            hostname: String::new(),
+            addresses: Vec::new(),
+            network: Network::default(),
+            health: None,
+            fleet: None,
+            flavours: Vec::new(),
+            depends: Vec::new(),
+            order: 0,
+            labels: Labels::default(),
+            todo: Vec::new(),
+            other: Map::new(),
+        }
+    }
+}
+
+/// For serde, which gives a reference.
+fn is_zero(order: &i32) -> bool {
+    *order == 0
 }
 
 /// `ezz:merging` on a jail, while its own files are brought from one skeleton to another: it must not

@@ -39,6 +39,8 @@ pub(super) fn template(
         hostname: String::new(),
         addresses: Vec::new(),
         todo: vec![Todo::Identity],
+        // Of none that did not name it.
+        fleet: None,
         ..config.clone()
     })
 }

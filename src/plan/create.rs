@@ -7,7 +7,7 @@ use crate::model::{
     Address, AddressPool, Base, Inventory, Jail, JailConfig, JailState, Kind, Labels, Network,
     Todo, encode, property,
 };
-use crate::name::{GenerationId, JailName, TrackName};
+use crate::name::{FlavourName, GenerationId, JailName, TrackName};
 use crate::plan::{
     Commit, Directory, Epoch, MountAs, NewJail, Observed, Plan, PlanError, Step, delete, intent,
     site, writable,
@@ -77,6 +77,8 @@ pub struct Request {
     pub pools: Vec<AddressPool>,
     /// Labels; of clones beside those of their source.
     pub labels: Labels,
+    /// Flavours that are laid over them, in this order.
+    pub flavours: Vec<FlavourName>,
     /// Quota in bytes; without it, clones have that of their source.
     pub quota: Option<u64>,
     /// Whether to start them.
@@ -101,7 +103,7 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
             return Err(PlanError::OnlyOne("an address"));
         }
     }
-    let config = template(inventory, request)?;
+    let config = template(observed, request)?;
     free_addresses(inventory, request)?;
     if request.atomic && request.names.len() > MOST_ATOMIC {
         return Err(PlanError::NotAtomic {
@@ -209,7 +211,8 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
 }
 
 /// The configuration that all of them have, but for what is each one's own.
-fn template(inventory: &Inventory, request: &Request) -> Result<JailConfig, PlanError> {
+fn template(observed: &Observed, request: &Request) -> Result<JailConfig, PlanError> {
+    let inventory = &observed.inventory;
     let mut config = match &request.of {
         Of::Jail(source) => super::clone::template(inventory, source, &request.names)?,
         Of::World {
@@ -220,24 +223,37 @@ fn template(inventory: &Inventory, request: &Request) -> Result<JailConfig, Plan
         } => {
             let (base, skel) = choose(inventory, base)?;
             JailConfig {
-                kind: *kind,
-                base,
-                skel,
-                hostname: String::new(),
-                addresses: Vec::new(),
                 network: *network,
                 health: health.clone(),
-                labels: Labels::default(),
-                todo: Vec::new(),
-                other: serde_json::Map::new(),
+                ..JailConfig::new(*kind, base, skel)
             }
         }
     };
     config.addresses.clone_from(&request.addresses);
+    for flavour in &request.flavours {
+        with_flavour(observed, &mut config, flavour)?;
+    }
     config.labels.extend(request.labels.clone());
     let quota = quota(inventory, request);
     config.todo.extend(quota.map(Todo::Quota));
     Ok(config)
+}
+
+/// Adds a flavour to what a new jail is to get.
+///
+/// # Errors
+/// [`PlanError::NoFlavour`].
+pub(super) fn with_flavour(
+    observed: &Observed,
+    config: &mut JailConfig,
+    flavour: &FlavourName,
+) -> Result<(), PlanError> {
+    if !observed.flavours.contains(flavour) {
+        return Err(PlanError::NoFlavour(flavour.clone()));
+    }
+    config.flavours.push(flavour.clone());
+    config.todo.push(Todo::Flavour(flavour.clone()));
+    Ok(())
 }
 
 /// What quota they get.
@@ -340,7 +356,10 @@ pub fn make(
 }
 
 /// Refuses what ZFS's own estimate has no room for.
-fn room(inventory: &Inventory, jails: &[(JailName, JailConfig)]) -> Result<(), PlanError> {
+pub(super) fn room(
+    inventory: &Inventory,
+    jails: &[(JailName, JailConfig)],
+) -> Result<(), PlanError> {
     let need = CLONE_ESTIMATE * jails.len() as u64;
     if need <= inventory.site.available {
         return Ok(());
@@ -386,6 +405,14 @@ pub fn finish(
         .filter(|(_, config)| config.todo.contains(&Todo::Identity));
     plan.steps
         .extend(clones.map(|(name, _)| Step::ClearIdentity { jail: name.clone() }));
+    for (name, config) in jails {
+        for todo in &config.todo {
+            if let Todo::Flavour(flavour) = todo {
+                let (jail, flavour) = (name.clone(), flavour.clone());
+                plan.push(Step::Flavour { jail, flavour });
+            }
+        }
+    }
     let mut sets = Vec::new();
     for (name, config) in jails {
         let dataset = layout.jail(name)?;
@@ -397,7 +424,7 @@ pub fn finish(
                     value: bytes.to_string(),
                 }),
                 // Those of all jails side by side, above.
-                Todo::Identity => {}
+                Todo::Identity | Todo::Flavour(_) => {}
             }
         }
         if !config.todo.is_empty() {
@@ -422,7 +449,10 @@ pub fn finish(
     Ok(())
 }
 
-fn choose(inventory: &Inventory, choice: &Choice) -> Result<(Base, GenerationId), PlanError> {
+pub(super) fn choose(
+    inventory: &Inventory,
+    choice: &Choice,
+) -> Result<(Base, GenerationId), PlanError> {
     match choice {
         Choice::Pin(text) => {
             let id = inventory.find_generation(text)?.id;
@@ -495,7 +525,7 @@ fn addressed(
 
 /// Refuses a name that a dataset has which is no jail, and debris that stays because somebody made
 /// something below it.
-fn not_in_use(inventory: &Inventory, name: &JailName) -> Result<(), PlanError> {
+pub(super) fn not_in_use(inventory: &Inventory, name: &JailName) -> Result<(), PlanError> {
     let dataset = inventory.site.layout.jail(name)?;
     let mut strangers = inventory.strangers.iter();
     if let Some(found) = strangers.find(|found| found.dataset == dataset.as_str()) {
@@ -513,7 +543,7 @@ fn not_in_use(inventory: &Inventory, name: &JailName) -> Result<(), PlanError> {
     }
 }
 
-fn free_directory(observed: &Observed, name: &JailName) -> Result<(), PlanError> {
+pub(super) fn free_directory(observed: &Observed, name: &JailName) -> Result<(), PlanError> {
     let why = match observed.directories.get(name) {
         None | Some(Directory::Free) => return Ok(()),
         Some(Directory::Occupied) => "it is not an empty directory",

@@ -42,6 +42,22 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     let inventory = &observed.inventory;
     writable(inventory)?;
     let mut plan = Plan::on(inventory);
+    let mut epoch = Epoch::of(inventory);
+    add(&mut plan, &mut epoch, observed, request)?;
+    Ok(plan)
+}
+
+/// Adds the same to a plan, with what clears dead intents; it must be the first that commits.
+///
+/// # Errors
+/// As [`delete`].
+pub(super) fn add(
+    plan: &mut Plan,
+    epoch: &mut Epoch,
+    observed: &Observed,
+    request: &Request,
+) -> Result<(), PlanError> {
+    let inventory = &observed.inventory;
     let mut jails = Vec::new();
     for name in &request.names {
         let debris = inventory.debris.get(name);
@@ -136,7 +152,6 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
             });
         }
     }
-    let mut epoch = Epoch::of(inventory);
     // What dead intents left goes first: the deletion's own commit is to be the last, because once
     // it is done a second try would not find the jails any more. With debris among the jails the
     // intents have to wait for it.
@@ -145,10 +160,10 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     let others: Vec<&Jail> = if has_debris {
         intent::clearable(inventory, &request.names).collect()
     } else {
-        intent::clear(&mut plan, inventory, &mut epoch);
+        intent::clear(plan, inventory, epoch);
         Vec::new()
     };
-    intent::note(&mut plan, &others);
+    intent::note(plan, &others);
     doomed.extend(others.iter().map(|jail| intent::doomed(jail)));
     if has_debris {
         doomed.extend(left);
@@ -166,26 +181,26 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     let directories = others.iter().map(|jail| remove_directory(inventory, jail));
     plan.steps.extend(directories);
     if !doomed.is_empty() {
-        let epoch = epoch.take();
+        let batch = epoch.take();
         // One alone is there, and can be named again, until it is gone.
         let intents = if jails.len() > 1 {
-            intent::deleting(&inventory.site.layout, epoch, &jails)?
+            intent::deleting(&inventory.site.layout, batch, &jails)?
         } else {
             BTreeMap::new()
         };
         plan.push(Step::Commit {
             site: inventory.site.layout.site.clone(),
             commit: Commit::Destroy {
-                epoch,
+                epoch: batch,
                 doomed,
                 intents,
             },
         });
     }
     if has_debris {
-        intent::forget(&mut plan, inventory, &mut epoch, &request.names);
+        intent::forget(plan, inventory, epoch, &request.names);
     }
-    Ok(plan)
+    Ok(())
 }
 
 /// Plans the return of jails that a failed deletion had unmounted.

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::fleet::FleetError;
 use crate::model::{GenerationError, ModelError};
-use crate::name::{DatasetName, GenerationId, JailName, NameError, TrackName};
+use crate::name::{DatasetName, FlavourName, GenerationId, JailName, NameError, TrackName};
 
 /// Why there is no plan. Nothing has been done.
 #[derive(Debug, Error)]
@@ -38,6 +39,12 @@ pub enum PlanError {
     /// The name of a jail.
     #[error("{0} is the name of a jail, and cannot be a track's")]
     TrackIsJail(TrackName),
+    /// A fleet file asks for what cannot be.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// The site has no such flavour.
+    #[error("there is no flavour {0}")]
+    NoFlavour(FlavourName),
     /// Named twice in one command.
     #[error("the jail {0} is named twice")]
     Twice(JailName),

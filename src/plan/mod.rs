@@ -11,6 +11,7 @@ pub mod create;
 pub mod delete;
 pub mod doctor;
 mod error;
+pub mod fleet;
 pub mod foreseen;
 pub mod intent;
 pub mod merge;
@@ -21,14 +22,14 @@ pub mod site;
 pub mod swap;
 pub mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::model::{Inventory, JailState};
-use crate::name::{DatasetName, GenerationId, JailName, SnapshotName, TrackName};
+use crate::name::{DatasetName, FlavourName, GenerationId, JailName, SnapshotName, TrackName};
 
 pub use error::PlanError;
 
@@ -42,6 +43,8 @@ pub struct Observed {
     /// What is at the directories of the jails that were asked for and do not exist; and those that
     /// do exist and have somebody else's mount on them.
     pub directories: BTreeMap<JailName, Directory>,
+    /// The flavours that the site has.
+    pub flavours: BTreeSet<FlavourName>,
     /// Whether programs can clone: assumed until the kernel has said no, which is OpenZFS before
     /// 2.4.
     pub sync_clone: bool,
@@ -331,6 +334,13 @@ pub enum Step {
         /// Which jail.
         jail: JailName,
     },
+    /// Lays a flavour over a new jail.
+    Flavour {
+        /// Which jail.
+        jail: JailName,
+        /// Which flavour.
+        flavour: FlavourName,
+    },
     /// Removes what the host keeps of a jail.
     Forget {
         /// Which jail.
@@ -505,6 +515,7 @@ impl fmt::Display for Step {
                     "clear away what {jail} has of the identity of its source"
                 )
             }
+            Step::Flavour { jail, flavour } => write!(f, "lay the flavour {flavour} over {jail}"),
             Step::Forget { jail } => write!(f, "remove the derived files of {jail}"),
             Step::Start { jail } => write!(f, "start {jail}"),
             Step::Stop { jail } => write!(f, "stop {jail}"),

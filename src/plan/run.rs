@@ -1,5 +1,7 @@
 //! The plans of `start`, `stop` and `restart`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind};
 use crate::name::{GenerationId, JailName};
 use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, create, merge, writable};
@@ -13,7 +15,7 @@ pub fn start(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError>
     writable(inventory)?;
     let mut plan = Plan::on(inventory);
     let mut epoch = Epoch::of(inventory);
-    for name in names {
+    for name in &in_order(names, |name| config(inventory, name).ok()) {
         let config = config(inventory, name)?;
         // One that is dying is started: the host waits until the kernel is done with it.
         if matches!(observed.state(name), JailState::Running { .. }) {
@@ -38,7 +40,8 @@ pub fn start(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError>
 /// [`PlanError::NoJail`].
 pub fn stop(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> {
     let mut plan = Plan::default();
-    for name in names {
+    let inventory = &observed.inventory;
+    for name in &stop_order(names, |name| config(inventory, name).ok()) {
         known(&observed.inventory, name)?;
         match observed.state(name) {
             JailState::Stopped { .. } => {
@@ -54,6 +57,59 @@ pub fn stop(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> 
         }
     }
     Ok(plan)
+}
+
+/// Jails in the order in which they are started: after those that they depend on, and else by their
+/// `order`, then as they were named. Those that wait for each other come last.
+pub fn in_order<'a>(
+    names: &[JailName],
+    config: impl Fn(&JailName) -> Option<&'a JailConfig>,
+) -> Vec<JailName> {
+    let index: BTreeMap<&JailName, usize> = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| (name, at))
+        .collect();
+    let mut waits: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut after: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    let order = |at: usize| config(&names[at]).map_or(0, |config| config.order);
+    for (at, name) in names.iter().enumerate() {
+        let depends = config(name).map_or(&[][..], |config| &config.depends);
+        for on in depends.iter().filter_map(|on| index.get(on)) {
+            *waits.entry(at).or_default() += 1;
+            after.entry(*on).or_default().push(at);
+        }
+    }
+    let mut ready: BTreeSet<(i32, usize)> = (0..names.len())
+        .filter(|at| !waits.contains_key(at))
+        .map(|at| (order(at), at))
+        .collect();
+    let mut sorted = Vec::with_capacity(names.len());
+    while let Some((_, at)) = ready.pop_first() {
+        sorted.push(names[at].clone());
+        for next in after.remove(&at).unwrap_or_default() {
+            let left = waits.entry(next).or_default();
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                waits.remove(&next);
+                ready.insert((order(next), next));
+            }
+        }
+    }
+    sorted.extend(waits.into_keys().map(|at| names[at].clone()));
+    sorted
+}
+
+/// Jails in the order in which they are stopped: the other way round, but as they were named where
+/// nothing says otherwise.
+pub fn stop_order<'a>(
+    names: &[JailName],
+    config: impl Fn(&JailName) -> Option<&'a JailConfig>,
+) -> Vec<JailName> {
+    let reversed: Vec<JailName> = names.iter().rev().cloned().collect();
+    let mut sorted = in_order(&reversed, config);
+    sorted.reverse();
+    sorted
 }
 
 /// Plans stop and start, jail after jail, so that each is down as short as can be.
@@ -85,10 +141,12 @@ pub fn start_new(
     config: &JailConfig,
     names: &[JailName],
 ) -> Result<(), PlanError> {
-    for name in names {
+    // The same for all.
+    if let Some(name) = names.first() {
         base(plan, inventory, name, config)?;
-        plan.push(Step::Start { jail: name.clone() });
     }
+    let starts = names.iter().map(|name| Step::Start { jail: name.clone() });
+    plan.steps.extend(starts);
     Ok(())
 }
 
@@ -100,7 +158,7 @@ fn missing(inventory: &Inventory, name: &JailName) -> PlanError {
     }
 }
 
-fn start_one(
+pub(super) fn start_one(
     plan: &mut Plan,
     observed: &Observed,
     epoch: &mut Epoch,
@@ -128,7 +186,7 @@ fn start_one(
 }
 
 /// Adds what mounts the base that a jail is due to run on, unless the plan has it already.
-fn base(
+pub(super) fn base(
     plan: &mut Plan,
     inventory: &Inventory,
     name: &JailName,

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::FileType;
 
-use super::dirs::wide;
+use super::dirs::{Dirs, kind, wide};
 use super::error::{EntryError, WorldError};
 use super::extract::ExtractReport;
 use super::meta::Meta;
@@ -137,4 +137,25 @@ pub(super) fn copy_tree(
     let Copier { writer, report, .. } = copier;
     writer.finish()?;
     Ok(report)
+}
+
+/// Copies a tree over another that has never been used: what it has is added or replaced, and directories
+/// that are there keep their owner and mode. No link of either is followed.
+///
+/// # Errors
+/// [`WorldError`]; a file below a link, such as one of a jail into its basejail, is one.
+pub fn lay_over(from: &Path, to: &Path) -> Result<(), WorldError> {
+    let context = Context::quiet();
+    let mut copier = Copier::new(to)?;
+    let mut there = Dirs::open(to)?;
+    walk(from, &context.cancel, &mut |node| {
+        let found = there.stat(node.path);
+        let found = found.map_err(|e| in_copy(e.into(), node))?;
+        let is_dir = |stat| kind(&stat) == FileType::Directory;
+        if node.kind() != FileType::Directory || !found.is_some_and(is_dir) {
+            copier.copy(node, &context)?;
+        }
+        Ok(Visit::Enter)
+    })?;
+    copier.writer.finish()
 }

@@ -29,6 +29,7 @@ mod tarball;
 mod walk;
 mod writer;
 
+pub use copy::lay_over;
 pub use error::{EntryError, WorldError};
 pub use extract::{ExtractReport, extract};
 pub use identity::clear_identity;

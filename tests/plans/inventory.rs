@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use ezz::model::{
-    Base, Debris, Generation, Half, Intent, Inventory, Jail, JailConfig, JailState, Kind, Labels,
-    Layout, Network, Seal, Site, Todo, Track, World,
+    Base, Debris, Generation, Half, Intent, Inventory, Jail, JailConfig, JailState, Kind, Layout,
+    Seal, Site, Todo, Track, World,
 };
 use ezz::name::{DatasetName, GenerationId, JailName, TrackName};
 use ezz::plan::{Commit, Directory, Observed, Plan, Step};
@@ -32,16 +32,12 @@ pub fn names(list: &[&str]) -> Vec<JailName> {
 /// What a jail of the track main is configured to be.
 pub fn config(kind: Kind, generation: u32) -> JailConfig {
     JailConfig {
-        kind,
-        base: Base::Track(track_name("main")),
-        skel: GenerationId(generation),
         hostname: "h".to_owned(),
-        addresses: Vec::new(),
-        network: Network::Host,
-        health: None,
-        labels: Labels::default(),
-        todo: Vec::new(),
-        other: serde_json::Map::new(),
+        ..JailConfig::new(
+            kind,
+            Base::Track(track_name("main")),
+            GenerationId(generation),
+        )
     }
 }
 
@@ -79,6 +75,7 @@ pub fn site() -> Built {
         },
         states: BTreeMap::new(),
         directories: BTreeMap::new(),
+        flavours: ezz::name::FlavourName::parse("web").into_iter().collect(),
         sync_clone: true,
     })
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ezz_zfs::Mounted;
 
 use super::jls::Seen;
-use crate::model::{Base, JailConfig, Kind, Labels, Network, World};
+use crate::model::{Base, JailConfig, Kind, World};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 use crate::ports::{BaseMount, JailSpec};
 use crate::profile::Profile;
@@ -26,16 +26,8 @@ pub fn spec(name: &str) -> JailSpec {
             link: "/usr/jails/basejail/main".into(),
         }),
         config: JailConfig {
-            kind: Kind::Thin,
-            base: Base::Track(TrackName::main()),
-            skel: generation,
             hostname: format!("{name}.example.org"),
-            addresses: Vec::new(),
-            network: Network::Host,
-            health: None,
-            labels: Labels::default(),
-            todo: Vec::new(),
-            other: serde_json::Map::new(),
+            ..JailConfig::new(Kind::Thin, Base::Track(TrackName::main()), generation)
         },
         profile: Profile::builtin()
             .iter()

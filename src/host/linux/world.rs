@@ -11,7 +11,7 @@ use super::paths::Paths;
 use super::{cgroup, file, identity, program, runtime, start, stop};
 use crate::crash::point;
 use crate::exec::{Watch, Watched};
-use crate::model::{Base, Changed, JailConfig, Kind, Labels, Network};
+use crate::model::{Base, Changed, JailConfig, Kind};
 use crate::name::{GenerationId, JailName, NameError};
 use crate::ports::{HostError, JailSpec, WorldRequest, WorldRun, make_cache};
 
@@ -111,16 +111,12 @@ fn contained(
         root: request.root.to_owned(),
         base: None,
         config: JailConfig {
-            kind: Kind::Thick,
-            base: Base::Pin(request.generation),
-            skel: request.generation,
             hostname: name.to_string(),
-            addresses: Vec::new(),
-            network: Network::Host,
-            health: None,
-            labels: Labels::default(),
-            todo: Vec::new(),
-            other: serde_json::Map::new(),
+            ..JailConfig::new(
+                Kind::Thick,
+                Base::Pin(request.generation),
+                request.generation,
+            )
         },
         profile: request.profile.clone(),
         world: request.world.clone(),

@@ -1,5 +1,6 @@
 //! Tests that begin with an empty pool.
 
+mod apply;
 mod broken;
 mod bulk;
 mod clone;

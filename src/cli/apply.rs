@@ -1,0 +1,220 @@
+//! `ezz apply`: the jails of a site become what a fleet file says.
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::create::undo;
+use super::delete::{below, confirm};
+use super::{CliError, Context, DryRun, Told};
+use crate::fleet::{Fleet, FleetError};
+use crate::model::Inventory;
+use crate::name::JailName;
+use crate::plan::fleet::{Change, Diff, Does, Request, diff, plan};
+use crate::plan::{Observed, PlanError};
+use crate::report::Exit;
+use crate::session::{Scope, Session, SessionError};
+
+/// The longest fleet file, in bytes.
+const LONG: u64 = 64 << 20;
+
+const HELP: &str = r#"A fleet file is TOML. What an entry leaves out is as [defaults] has it, else as `ezz create` has it;
+an existing jail is configured to be exactly that.
+
+  fleet = "shop"                      # jails belong to one fleet at most
+  [defaults]                          # all keys of a jail but name, names and addresses
+  track = "main"
+  [[jail]]
+  name = "web{01..20}"                # or names = ["a", "b{1..3}"]
+  state = "running"                   # running, stopped or absent; without it that stays as it is
+  track = "main"                      # or pin = "GENERATION", or clone = "JAIL" for new jails
+  thick = false
+  hostname = "{name}.example.org"
+  addresses = ["em0|192.0.2.7/24"]    # of one jail
+  ip_pools = ["em0|10.0.0.0/22"]      # an address of each for each jail
+  network = "host"                    # or none
+  labels = { tier = "front" }
+  flavours = ["web"]                  # laid over new jails
+  quota = "10G"
+  health = "COMMAND"
+  depends = ["db1"]                   # started before it; it is stopped first
+  order = 0                           # else the lower first
+
+Examples:
+  ezz apply shop.toml --dry-run
+  ezz list --fleet shop > shop.toml && ezz apply shop.toml
+
+JSON: one {"jail", "did"} a jail as it is done; with --dry-run one {"jail", "does", "fields"} a jail, then the plan"#;
+
+/// Make the jails of a site what a fleet file says
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub struct Apply {
+    /// The fleet file; - is standard input
+    #[arg(value_name = "FLEET")]
+    file: PathBuf,
+    /// Delete jails that belong to the fleet and that the file does not name
+    #[arg(long)]
+    prune: bool,
+    /// Restart running jails whose new configuration needs it
+    #[arg(long)]
+    restart: bool,
+    /// Do not ask before jails are deleted
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+/// A jail of the difference, for scripts.
+#[derive(Serialize)]
+struct Line<'a> {
+    jail: &'a JailName,
+    #[serde(flatten)]
+    change: &'a Change,
+}
+
+impl Apply {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        let path = self.file.display().to_string();
+        let text = read(&self.file)?;
+        let of_file = |source: FleetError| CliError::Fleet {
+            path: path.clone(),
+            source,
+        };
+        let request = Request {
+            fleet: Fleet::parse(&text).map_err(of_file)?,
+            prune: self.prune,
+            restart: self.restart,
+        };
+        let named = |error: CliError| match error {
+            CliError::Session(SessionError::Plan(PlanError::Fleet(source))) => of_file(source),
+            CliError::Plan(PlanError::Fleet(source)) => of_file(source),
+            other => other,
+        };
+        self.apply(context, &request).map_err(named)
+    }
+
+    fn apply(&self, context: &Context<'_>, request: &Request) -> Result<Exit, CliError> {
+        let session = context.session(self.dry_run)?;
+        let whole = |jails: BTreeSet<JailName>| Scope {
+            whole: true,
+            ..Scope::of(jails)
+        };
+        // What is refused is refused before anything is asked; and which jails are to be locked.
+        let named = whole(request.fleet.jails.keys().cloned().collect());
+        let observed = session.observe(&named)?;
+        let found = diff(&observed, request)?;
+        if self.dry_run.dry_run {
+            show(context, &found);
+        } else if !self.yes && found.that(Does::Delete).next().is_some() {
+            // The plan has all errors that the difference cannot tell.
+            plan(
+                &observed,
+                &found,
+                of_gone(&session, &observed.inventory, &found)?,
+            )?;
+            confirm(context, &session, &shown(&found))?;
+        }
+        let scope = whole(
+            found
+                .changes
+                .keys()
+                .chain(named.jails.iter())
+                .cloned()
+                .collect(),
+        );
+        let told = Told::new(&context.report);
+        let mut new = BTreeSet::new();
+        let changes = std::cell::RefCell::new(found.changes);
+        let tell = |jail: &JailName| {
+            if let Some(change) = changes.borrow().get(jail) {
+                told.say(jail, &did(change));
+            }
+        };
+        let (_, exit) = context
+            .transact_and_tell(
+                &session,
+                "apply",
+                &scope,
+                |observed: &Observed| {
+                    let found = diff(observed, request)?;
+                    new = found.that(Does::Create).cloned().collect();
+                    let below = of_gone(&session, &observed.inventory, &found)?;
+                    let plan = plan(observed, &found, below)?;
+                    *changes.borrow_mut() = found.changes;
+                    Ok(plan)
+                },
+                &tell,
+            )
+            .map_err(|first| undo(&session, &Scope::of(new), first))?;
+        if !session.dry_run && changes.borrow().is_empty() {
+            context.report.said("nothing to do");
+        }
+        Ok(exit)
+    }
+}
+
+/// What lies below the jails that go.
+fn of_gone(
+    session: &Session,
+    inventory: &Inventory,
+    diff: &Diff,
+) -> Result<Vec<crate::plan::delete::Below>, SessionError> {
+    let gone = diff.that(Does::Delete).cloned().collect();
+    let below = below(session.zfs.as_ref(), inventory, &gone);
+    Ok(below.map_err(crate::apply::ApplyError::from)?)
+}
+
+fn show(context: &Context<'_>, diff: &Diff) {
+    for (jail, change) in &diff.changes {
+        context.report.object(&Line { jail, change });
+    }
+    for line in shown(diff).lines() {
+        context.report.line(line);
+    }
+}
+
+fn shown(diff: &Diff) -> String {
+    let lines = diff.changes.iter().map(|(name, change)| change.shown(name));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What was done, in the past tense.
+fn did(change: &Change) -> String {
+    let words = change.does.iter().map(|does| match does {
+        Does::Create => "created",
+        Does::Change => "changed",
+        Does::Delete => "deleted",
+        Does::Start => "started",
+        Does::Stop => "stopped",
+        Does::Restart => "restarted",
+    });
+    words.collect::<Vec<_>>().join(" and ")
+}
+
+fn read(path: &Path) -> Result<String, CliError> {
+    let shown = path.display().to_string();
+    let failed = |source: std::io::Error| CliError::FleetFile {
+        action: "read",
+        path: shown.clone(),
+        source: source.into(),
+    };
+    let mut text = String::new();
+    let input: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(failed)?)
+    };
+    let read = input.take(LONG).read_to_string(&mut text).map_err(failed)?;
+    if read as u64 == LONG {
+        return Err(CliError::Usage {
+            what: format!("{shown} is longer than {} MiB", LONG >> 20),
+            hint: "split the fleet".to_owned(),
+        });
+    }
+    Ok(text)
+}

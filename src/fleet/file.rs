@@ -1,0 +1,274 @@
+//! The text of a fleet file.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{At, Fleet, FleetError, MOST, Origin, Place, Wanted, Wish};
+use crate::model::{Kind, Label, Labels, Network, hostname, size};
+use crate::name::{FleetName, JailName, TrackName, expand};
+
+/// The whole.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    fleet: Spanned<String>,
+    #[serde(default)]
+    defaults: Entry,
+    #[serde(default)]
+    jail: Vec<Spanned<Entry>>,
+}
+
+/// One or several jails, or what all have that do not say otherwise.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Entry {
+    name: Option<Spanned<String>>,
+    names: Option<Vec<Spanned<String>>>,
+    state: Option<Wish>,
+    track: Option<Spanned<String>>,
+    pin: Option<Spanned<String>>,
+    thick: Option<bool>,
+    clone: Option<Spanned<String>>,
+    hostname: Option<Spanned<String>>,
+    addresses: Option<Vec<Spanned<String>>>,
+    ip_pools: Option<Vec<Spanned<String>>>,
+    labels: Option<BTreeMap<String, Spanned<String>>>,
+    network: Option<Network>,
+    health: Option<String>,
+    quota: Option<Spanned<String>>,
+    flavours: Option<Vec<Spanned<String>>>,
+    depends: Option<Vec<Spanned<String>>>,
+    order: Option<i32>,
+}
+
+/// Turns byte offsets into places.
+struct Text<'a> {
+    text: &'a str,
+    /// Where each line begins: there may be as many places as jails.
+    lines: Vec<usize>,
+}
+
+impl<'a> Text<'a> {
+    fn new(text: &'a str) -> Self {
+        let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+        Text {
+            text,
+            lines: std::iter::once(0).chain(ends).collect(),
+        }
+    }
+
+    fn place(&self, span: Range<usize>) -> Place {
+        let line = self.lines.partition_point(|start| *start <= span.start);
+        let start = self.lines.get(line.wrapping_sub(1)).copied().unwrap_or(0);
+        let before = self.text.get(start..span.start).unwrap_or_default();
+        Place {
+            line,
+            column: before.chars().count() + 1,
+        }
+    }
+
+    /// A text that means something.
+    fn parse<T: FromStr>(&self, text: &Spanned<String>) -> Result<At<T>, FleetError>
+    where
+        T::Err: ToString,
+    {
+        let place = self.place(text.span());
+        let value = text.get_ref().parse::<T>();
+        value
+            .map(|value| At { value, place })
+            .map_err(|e| FleetError::new(place, e.to_string()))
+    }
+
+    fn parse_all<T: FromStr>(
+        &self,
+        texts: Option<&Vec<Spanned<String>>>,
+    ) -> Result<Vec<At<T>>, FleetError>
+    where
+        T::Err: ToString,
+    {
+        texts.into_iter().flatten().map(|t| self.parse(t)).collect()
+    }
+
+    /// The jails of names and ranges.
+    fn jails<'t>(
+        &self,
+        texts: impl IntoIterator<Item = &'t Spanned<String>>,
+    ) -> Result<Vec<At<JailName>>, FleetError> {
+        let mut jails = Vec::new();
+        for text in texts {
+            let place = self.place(text.span());
+            let bad = |e: crate::name::NameError| FleetError::new(place, e);
+            for name in expand(text.get_ref()).map_err(bad)? {
+                let value = JailName::parse(&name).map_err(bad)?;
+                jails.push(At { value, place });
+            }
+            if jails.len() > MOST {
+                return Err(FleetError::new(place, format!("more than {MOST} jails")));
+            }
+        }
+        Ok(jails)
+    }
+}
+
+pub(super) fn read(text: &str) -> Result<Fleet, FleetError> {
+    let places = Text::new(text);
+    let file: File = toml::from_str(text).map_err(|error| {
+        let place = places.place(error.span().unwrap_or(0..0));
+        FleetError::new(place, error.message().trim().replace('\n', ", "))
+    })?;
+    let name: At<FleetName> = places.parse(&file.fleet)?;
+    if let Some(text) = file.defaults.name.as_ref().or(file
+        .defaults
+        .names
+        .as_ref()
+        .and_then(|names| names.first()))
+    {
+        let place = places.place(text.span());
+        return Err(FleetError::new(place, "a name cannot be a default"));
+    }
+    let mut jails: BTreeMap<JailName, Wanted> = BTreeMap::new();
+    for entry in &file.jail {
+        let place = places.place(entry.span());
+        for (name, wanted) in jails_of(&places, place, entry.get_ref(), &file.defaults)? {
+            let at = wanted.place;
+            if let Some(first) = jails.get(&name) {
+                let line = first.place.line;
+                let what = format!("the jail {name} is named already in line {line}");
+                return Err(FleetError::new(at, what));
+            }
+            jails.insert(name, wanted);
+            if jails.len() > MOST {
+                return Err(FleetError::new(at, format!("more than {MOST} jails")));
+            }
+        }
+    }
+    Ok(Fleet {
+        name: name.value,
+        jails,
+    })
+}
+
+fn jails_of(
+    places: &Text<'_>,
+    place: Place,
+    entry: &Entry,
+    defaults: &Entry,
+) -> Result<Vec<(JailName, Wanted)>, FleetError> {
+    let texts = entry.name.iter().chain(entry.names.iter().flatten());
+    let names = places.jails(texts)?;
+    if names.is_empty() {
+        return Err(FleetError::new(place, "a jail without `name` or `names`"));
+    }
+    macro_rules! of {
+        ($field:ident) => {
+            entry.$field.as_ref().or(defaults.$field.as_ref())
+        };
+    }
+    let origin = origin(places, entry, defaults)?;
+    let addresses = places.parse_all(entry.addresses.as_ref())?;
+    if let (Some(first), true) = (addresses.first(), names.len() > 1) {
+        let what = "an address is one jail's: several take them of `ip_pools`";
+        return Err(FleetError::new(first.place, what));
+    }
+    if let Some(default) = defaults.addresses.iter().flatten().next() {
+        let place = places.place(default.span());
+        return Err(FleetError::new(place, "an address cannot be a default"));
+    }
+    let quota = match of!(quota) {
+        None => None,
+        Some(text) => {
+            let place = places.place(text.span());
+            Some(size(text.get_ref()).map_err(|e| FleetError::new(place, e))?)
+        }
+    };
+    let labels = labels(places, entry, defaults)?;
+    let depends = places.jails(of!(depends).into_iter().flatten())?;
+    let pools = places.parse_all(of!(ip_pools))?;
+    let flavours = places.parse_all(of!(flavours))?;
+    let (network, order) = (of!(network).copied(), of!(order).copied());
+    let mut jails = Vec::with_capacity(names.len());
+    for At { value: name, place } in names {
+        let wanted = Wanted {
+            place,
+            wish: of!(state).copied(),
+            origin: origin.clone(),
+            hostname: hostname_of(places, of!(hostname), &name)?,
+            addresses: addresses.clone(),
+            pools: pools.clone(),
+            labels: labels.clone(),
+            network: network.unwrap_or_default(),
+            health: of!(health).cloned(),
+            quota,
+            flavours: flavours.clone(),
+            depends: depends.clone(),
+            order: order.unwrap_or(0),
+        };
+        jails.push((name, wanted));
+    }
+    Ok(jails)
+}
+
+/// What says of what a jail is made is one thing: an entry's own hides all of the defaults.
+fn origin(places: &Text<'_>, entry: &Entry, defaults: &Entry) -> Result<Origin, FleetError> {
+    let says = |of: &Entry| of.track.is_some() || of.pin.is_some() || of.clone.is_some();
+    let from = if says(entry) { entry } else { defaults };
+    let thick = entry.thick.or(defaults.thick).unwrap_or(false);
+    let kind = if thick { Kind::Thick } else { Kind::Thin };
+    let two = |second: &Spanned<String>| {
+        let place = places.place(second.span());
+        FleetError::new(place, "of `track`, `pin` and `clone` a jail has one")
+    };
+    match (&from.track, &from.pin, &from.clone) {
+        (Some(_), Some(second), _)
+        | (Some(_), None, Some(second))
+        | (None, Some(_), Some(second)) => Err(two(second)),
+        (None, None, Some(jail)) => {
+            if entry.thick.is_some() {
+                let what = "a clone is of the kind of its source: leave `thick` out";
+                return Err(FleetError::new(places.place(jail.span()), what));
+            }
+            Ok(Origin::Jail(places.parse(jail)?))
+        }
+        (None, Some(pin), None) => {
+            let place = places.place(pin.span());
+            let value = pin.get_ref().clone();
+            Ok(Origin::Pin(kind, At { value, place }))
+        }
+        (Some(track), None, None) => Ok(Origin::Track(kind, places.parse(track)?)),
+        (None, None, None) => {
+            let place = Place { line: 1, column: 1 };
+            let value = TrackName::main();
+            Ok(Origin::Track(kind, At { value, place }))
+        }
+    }
+}
+
+/// Those of the entry beside the defaults.
+fn labels(places: &Text<'_>, entry: &Entry, defaults: &Entry) -> Result<Labels, FleetError> {
+    let mut labels = Vec::new();
+    let all = defaults.labels.iter().chain(&entry.labels).flatten();
+    for (key, value) in all {
+        let place = places.place(value.span());
+        let label = format!("{key}={}", value.get_ref());
+        let label = label.parse::<Label>();
+        labels.push(label.map_err(|e| FleetError::new(place, e))?);
+    }
+    Ok(labels.into_iter().collect())
+}
+
+/// `{name}` in it stands for the jail's.
+fn hostname_of(
+    places: &Text<'_>,
+    pattern: Option<&Spanned<String>>,
+    name: &JailName,
+) -> Result<String, FleetError> {
+    let Some(pattern) = pattern else {
+        return Ok(name.to_string());
+    };
+    let text = pattern.get_ref().replace("{name}", name.as_str());
+    hostname(&text).map_err(|e| FleetError::new(places.place(pattern.span()), e))
+}

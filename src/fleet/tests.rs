@@ -1,0 +1,182 @@
+use super::*;
+
+#[track_caller]
+fn read(text: &str) -> Fleet {
+    Fleet::parse(text).expect("it is good")
+}
+
+/// Line, column and words of what is wrong.
+#[track_caller]
+fn wrong(text: &str) -> (usize, usize, String) {
+    let error = Fleet::parse(text).expect_err("it is bad");
+    (error.place.line, error.place.column, error.what)
+}
+
+#[test]
+fn jails_have_the_defaults_but_for_what_they_say_themselves() {
+    let fleet = read(
+        r#"
+fleet = "shop"
+[defaults]
+track = "blue"
+hostname = "{name}.example.org"
+ip_pools = ["10.0.0.0/24"]
+labels = { tier = "front", a = "1" }
+[[jail]]
+name = "web{1..2}"
+[[jail]]
+names = ["db1", "db{2..3}"]
+pin = "7"
+thick = true
+state = "running"
+labels = { tier = "back" }
+depends = ["web{1..2}"]
+quota = "10G"
+order = -1
+"#,
+    );
+    let names: Vec<&str> = fleet.jails.keys().map(JailName::as_str).collect();
+    assert_eq!(names, ["db1", "db2", "db3", "web1", "web2"]);
+    let jail = |name: &str| &fleet.jails[&JailName::parse(name).expect("a name")];
+    let web = jail("web2");
+    assert_eq!(web.hostname, "web2.example.org");
+    assert!(
+        matches!(&web.origin, Origin::Track(Kind::Thin, track) if track.value.as_str() == "blue")
+    );
+    assert_eq!(web.labels.texts(), ["a=1", "tier=front"]);
+    assert_eq!((web.wish, web.place.line), (None, 9));
+    let db = jail("db3");
+    assert!(matches!(&db.origin, Origin::Pin(Kind::Thick, pin) if pin.value == "7"));
+    assert_eq!(db.labels.texts(), ["a=1", "tier=back"]);
+    assert_eq!(
+        (db.wish, db.quota, db.order),
+        (Some(Wish::Running), Some(10 << 30), -1)
+    );
+    assert_eq!(db.depends.len(), 2);
+    assert_eq!(
+        db.place,
+        Place {
+            line: 11,
+            column: 17
+        }
+    );
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place() {
+    for (text, line, column, words) in [
+        ("", 1, 1, "missing field `fleet`"),
+        ("fleet = \"A\"", 1, 9, "bad fleet name"),
+        ("fleet = \"f\"\nx = 1", 2, 1, "unknown field `x`"),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\nquotta = \"1G\"",
+            4,
+            1,
+            "unknown field `quotta`",
+        ),
+        ("fleet = \"f\"\n[[jail]]\nname = \"a", 3, 10, ""),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"A\"",
+            3,
+            8,
+            "bad jail name \"A\"",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a{3..1}\"",
+            3,
+            8,
+            "FIRST is larger than LAST",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nstate = \"running\"",
+            2,
+            1,
+            "without `name`",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\nstate = \"on\"",
+            4,
+            9,
+            "unknown variant `on`",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\nquota = \"x\"",
+            4,
+            9,
+            "expected a number",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\naddresses = [\"1.2.3.4\", \"x\"]",
+            4,
+            26,
+            "x",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a{1..2}\"\naddresses = [\"1.2.3.4\"]",
+            4,
+            14,
+            "one jail's",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\nip_pools = [\"1.2.3.4/8\"]",
+            4,
+            13,
+            "bad pool",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\ntrack = \"x\"\npin = \"7\"",
+            5,
+            7,
+            "has one",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\n[[jail]]\nnames = [\"b\", \"a\"]",
+            5,
+            15,
+            "named already in line 3",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\nlabels = { \"ä\" = \"1\" }",
+            4,
+            18,
+            "bad label",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\nhostname = \"{name}_\"",
+            4,
+            12,
+            "expected letters",
+        ),
+        (
+            "fleet = \"f\"\n[defaults]\nname = \"a\"",
+            3,
+            8,
+            "cannot be a default",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\ndepends = [\"b\"]\n[[jail]]\nname = \"b\"\ndepends = [\"c\", \"a\"]",
+            7,
+            17,
+            "these wait for each other: a, b, a",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\ndepends = [\"a\"]",
+            4,
+            12,
+            "each other: a, a",
+        ),
+    ] {
+        let found = wrong(text);
+        assert_eq!((found.0, found.1), (line, column), "{text}: {found:?}");
+        assert!(found.2.contains(words), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn a_long_chain_is_no_circle() {
+    let mut text = "fleet = \"f\"\n".to_owned();
+    for n in 0..5000 {
+        text += &format!("[[jail]]\nname = \"j{n}\"\ndepends = [\"j{}\"]\n", n + 1);
+    }
+    assert_eq!(read(&text).jails.len(), 5000);
+}

@@ -1,0 +1,91 @@
+//! Which addresses the jails of a fleet get: their own, what they have of the pools already, and for the
+//! rest the lowest that nobody has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::fleet::{At, FleetError, Wanted};
+use crate::model::{Address, AddressPool, Inventory};
+use crate::name::JailName;
+use crate::plan::PlanError;
+
+/// A pool, and the jails that lack an address of it, with the place where it goes.
+type Lacking<'a> = (&'a At<AddressPool>, Vec<(&'a JailName, usize)>);
+
+/// The addresses of each jail that is to be; `gone` are jails whose addresses are free.
+///
+/// # Errors
+/// [`FleetError`]: an address that another jail has; a pool that is too small.
+pub(super) fn assign(
+    inventory: &Inventory,
+    wanted: &BTreeMap<&JailName, &Wanted>,
+    gone: &BTreeSet<JailName>,
+) -> Result<BTreeMap<JailName, Vec<Address>>, FleetError> {
+    let mut owners: BTreeMap<IpAddr, &JailName> = BTreeMap::new();
+    for (name, jail) in &inventory.jails {
+        if !gone.contains(name) && !wanted.contains_key(name) {
+            let theirs = jail.config.iter().flat_map(|config| &config.addresses);
+            owners.extend(theirs.map(|address| (address.ip, name)));
+        }
+    }
+    for (name, jail) in wanted {
+        for At { value, place } in &jail.addresses {
+            if let Some(owner) = owners.insert(value.ip, name) {
+                let what = format!("the address {} is {owner}'s already", value.ip);
+                return Err(FleetError::new(*place, what));
+            }
+        }
+    }
+    let mut assigned: BTreeMap<JailName, Vec<Option<Address>>> = BTreeMap::new();
+    let mut lacking: Vec<Lacking<'_>> = Vec::new();
+    for (name, jail) in wanted {
+        let found = inventory.jails.get(*name);
+        let has: &[Address] = match found.map(|jail| &jail.config) {
+            Some(Ok(config)) => &config.addresses,
+            Some(Err(_)) | None => &[],
+        };
+        let mut slots = Vec::with_capacity(jail.pools.len());
+        for (index, pool) in jail.pools.iter().enumerate() {
+            let kept = has
+                .iter()
+                .find(|a| pool.value.holds(a.ip) && !owners.contains_key(&a.ip));
+            if let Some(kept) = kept {
+                owners.insert(kept.ip, name);
+            } else {
+                match lacking.iter_mut().find(|(of, _)| of.value == pool.value) {
+                    Some((_, jails)) => jails.push((name, index)),
+                    None => lacking.push((pool, vec![(name, index)])),
+                }
+            }
+            slots.push(kept.cloned());
+        }
+        assigned.insert((*name).clone(), slots);
+    }
+    let mut taken: BTreeSet<IpAddr> = owners.into_keys().collect();
+    for (pool, jails) in lacking {
+        let free: Vec<Address> = pool.value.free(&taken).take(jails.len()).collect();
+        if free.len() < jails.len() {
+            let what = PlanError::PoolTooSmall {
+                pool: pool.value.to_string(),
+                wanted: jails.len(),
+                free: free.len(),
+            };
+            return Err(FleetError::new(pool.place, what));
+        }
+        taken.extend(free.iter().map(|address| address.ip));
+        for ((name, index), address) in jails.into_iter().zip(free) {
+            if let Some(slot) = assigned
+                .get_mut(name)
+                .and_then(|slots| slots.get_mut(index))
+            {
+                *slot = Some(address);
+            }
+        }
+    }
+    let all = assigned.into_iter().map(|(name, pooled)| {
+        let own = wanted[&name].addresses.iter().map(|at| at.value.clone());
+        let addresses = own.chain(pooled.into_iter().flatten()).collect();
+        (name, addresses)
+    });
+    Ok(all.collect())
+}

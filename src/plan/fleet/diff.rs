@@ -1,0 +1,348 @@
+//! What is different between a site and a fleet file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Change, Diff, Does, Field, New, Request, addresses, movement};
+use crate::fleet::{At, Fleet, FleetError, Origin, Wanted, Wish};
+use crate::model::{Address, Base, Jail, JailConfig, Kind, Todo};
+use crate::name::{JailName, TrackName};
+use crate::plan::create::{self, Choice};
+use crate::plan::{Observed, PlanError, clone, merge, run, writable};
+
+/// Compares a site with a file.
+///
+/// # Errors
+/// [`PlanError::Fleet`]: a jail of another fleet, or that cannot become what it is to be; a track,
+/// generation, flavour, source or dependency that is not there; an address that another jail has.
+pub fn diff(observed: &Observed, request: &Request) -> Result<Diff, PlanError> {
+    let inventory = &observed.inventory;
+    writable(inventory)?;
+    let fleet = &request.fleet;
+    let gone = gone(observed, request)?;
+    let wanted: BTreeMap<&JailName, &Wanted> = fleet
+        .jails
+        .iter()
+        .filter(|(_, wanted)| wanted.wish != Some(Wish::Absent))
+        .collect();
+    let mut addresses = addresses::assign(inventory, &wanted, &gone)?;
+    let mut diff = Diff::default();
+    for name in &gone {
+        let does = vec![Does::Delete];
+        let fields = Vec::new();
+        diff.changes.insert(name.clone(), Change { does, fields });
+    }
+    for (name, wanted) in wanted {
+        there(observed, fleet, &gone, wanted)?;
+        let addresses = addresses.remove(name).unwrap_or_default();
+        let found = match inventory.jails.get(name) {
+            None => None,
+            Some(jail) => match &jail.config {
+                Ok(config) => Some((jail, config)),
+                Err(why) => {
+                    let what = format!("{} is no jail that ezz can use: {why}", jail.dataset);
+                    return Err(FleetError::new(wanted.place, what).into());
+                }
+            },
+        };
+        match found {
+            Some((jail, config)) if config.todo.is_empty() => {
+                let as_it_is = (jail, config);
+                existing(
+                    observed, request, name, wanted, addresses, as_it_is, &mut diff,
+                )?;
+            }
+            found => {
+                if found.is_some() {
+                    diff.unfinished.push(name.clone());
+                }
+                new(observed, fleet, name, wanted, addresses, &mut diff)?;
+            }
+        }
+    }
+    Ok(diff)
+}
+
+/// The jails that go.
+fn gone(observed: &Observed, request: &Request) -> Result<BTreeSet<JailName>, PlanError> {
+    let mut gone = BTreeSet::new();
+    for (name, jail) in &observed.inventory.jails {
+        let owner = jail.config.as_ref().ok().and_then(|it| it.fleet.as_ref());
+        let own = owner == Some(&request.fleet.name);
+        let wanted = request.fleet.jails.get(name);
+        if let (Some(wanted), Some(owner), false) = (wanted, owner, own) {
+            let what = format!("the jail {name} belongs to the fleet {owner}");
+            return Err(FleetError::new(wanted.place, what).into());
+        }
+        let goes = match wanted {
+            Some(wanted) => wanted.wish == Some(Wish::Absent),
+            None => own && request.prune,
+        };
+        if goes {
+            gone.insert(name.clone());
+        }
+    }
+    Ok(gone)
+}
+
+/// Refuses dependencies and flavours that are not there.
+fn there(
+    observed: &Observed,
+    fleet: &Fleet,
+    gone: &BTreeSet<JailName>,
+    wanted: &Wanted,
+) -> Result<(), FleetError> {
+    for At { value, place } in &wanted.depends {
+        let absent = |jail: &Wanted| jail.wish == Some(Wish::Absent);
+        let there = match fleet.jails.get(value) {
+            Some(other) => !absent(other),
+            None => observed.inventory.jails.contains_key(value) && !gone.contains(value),
+        };
+        if !there {
+            let what = format!("there is to be no jail {value}");
+            return Err(FleetError::new(*place, what));
+        }
+    }
+    for At { value, place } in &wanted.flavours {
+        if !observed.flavours.contains(value) {
+            let why = PlanError::NoFlavour(value.clone());
+            return Err(FleetError::new(*place, why));
+        }
+    }
+    Ok(())
+}
+
+/// What is the same for a jail that is new and one that is there.
+fn common(
+    fleet: &Fleet,
+    wanted: &Wanted,
+    addresses: Vec<Address>,
+    config: JailConfig,
+) -> JailConfig {
+    JailConfig {
+        hostname: wanted.hostname.clone(),
+        addresses,
+        network: wanted.network,
+        health: wanted.health.clone(),
+        fleet: Some(fleet.name.clone()),
+        depends: wanted.depends.iter().map(|at| at.value.clone()).collect(),
+        order: wanted.order,
+        labels: wanted.labels.clone(),
+        ..config
+    }
+}
+
+fn new(
+    observed: &Observed,
+    fleet: &Fleet,
+    name: &JailName,
+    wanted: &Wanted,
+    addresses: Vec<Address>,
+    diff: &mut Diff,
+) -> Result<(), PlanError> {
+    let inventory = &observed.inventory;
+    let at = |place| move |why: PlanError| FleetError::new(place, why);
+    if TrackName::parse(name.as_str()).is_ok_and(|track| inventory.tracks.contains_key(&track)) {
+        return Err(at(wanted.place)(PlanError::JailIsTrack(name.clone())).into());
+    }
+    if !inventory.jails.contains_key(name) {
+        create::not_in_use(inventory, name).map_err(at(wanted.place))?;
+        create::free_directory(observed, name).map_err(at(wanted.place))?;
+    }
+    let mut source = None;
+    let config = match &wanted.origin {
+        Origin::Jail(jail) => {
+            source = Some(jail.value.clone());
+            let itself = std::slice::from_ref(name);
+            clone::template(inventory, &jail.value, itself).map_err(at(jail.place))?
+        }
+        Origin::Track(kind, _) | Origin::Pin(kind, _) => {
+            let (base, skel) = base(observed, &wanted.origin)?;
+            JailConfig::new(*kind, base, skel)
+        }
+    };
+    let mut config = common(fleet, wanted, addresses, config);
+    for At { value, place } in &wanted.flavours {
+        create::with_flavour(observed, &mut config, value).map_err(at(*place))?;
+    }
+    config.todo.extend(wanted.quota.map(Todo::Quota));
+    let mut does = vec![Does::Create];
+    does.extend(movement(observed, name, wanted.wish).filter(|does| *does == Does::Start));
+    let nothing = JailConfig::new(config.kind, Base::Pin(config.skel), config.skel);
+    let mut fields = fields(&nothing, &config);
+    // That it is new says this.
+    fields.retain(|field| field.field != "fleet" && field.to != name.as_str());
+    if let Some(source) = &source {
+        fields.insert(0, field("clone", String::new(), source.to_string()));
+    }
+    fields.extend(
+        wanted
+            .quota
+            .map(|quota| field("quota", String::new(), quota.to_string())),
+    );
+    diff.changes.insert(name.clone(), Change { does, fields });
+    diff.new.push(New {
+        name: name.clone(),
+        config,
+        source,
+    });
+    Ok(())
+}
+
+/// The basejail that a jail of this origin runs on, and the generation that one would be made of.
+fn base(
+    observed: &Observed,
+    origin: &Origin,
+) -> Result<(Base, crate::name::GenerationId), FleetError> {
+    let (choice, place) = match origin {
+        Origin::Track(_, track) => (Choice::Track(track.value.clone()), track.place),
+        Origin::Pin(_, pin) => (Choice::Pin(pin.value.clone()), pin.place),
+        Origin::Jail(jail) => {
+            let why = PlanError::NoJail(jail.value.clone());
+            return Err(FleetError::new(jail.place, why));
+        }
+    };
+    create::choose(&observed.inventory, &choice).map_err(|why| FleetError::new(place, why))
+}
+
+fn existing(
+    observed: &Observed,
+    request: &Request,
+    name: &JailName,
+    wanted: &Wanted,
+    addresses: Vec<Address>,
+    (jail, found): (&Jail, &JailConfig),
+    diff: &mut Diff,
+) -> Result<(), PlanError> {
+    let mut config = common(&request.fleet, wanted, addresses, found.clone());
+    match &wanted.origin {
+        // What it was made from is done.
+        Origin::Jail(_) => {}
+        Origin::Track(kind, _) | Origin::Pin(kind, _) => {
+            if *kind != found.kind {
+                let is = match found.kind {
+                    Kind::Thin => "thin, and cannot become thick",
+                    Kind::Thick => "thick, and cannot become thin",
+                };
+                let what = format!("the jail {name} is {is}: delete it first");
+                return Err(FleetError::new(wanted.place, what).into());
+            }
+            let (base, _) = base(observed, &wanted.origin)?;
+            if base != found.base {
+                may_move(observed, name, wanted, found, &base)?;
+                config.base = base;
+            }
+        }
+    }
+    let flavours: Vec<_> = wanted.flavours.iter().map(|at| &at.value).collect();
+    if !flavours.is_empty() && flavours != found.flavours.iter().collect::<Vec<_>>() {
+        diff.notes.push(format!(
+            "{name} was made with other flavours, and keeps what it has: only new jails get them"
+        ));
+    }
+    let mut fields = fields(found, &config);
+    let quota = wanted.quota.unwrap_or(0);
+    if quota != jail.quota {
+        let shown = |bytes: u64| {
+            if bytes == 0 {
+                String::new()
+            } else {
+                bytes.to_string()
+            }
+        };
+        fields.push(field("quota", shown(jail.quota), shown(quota)));
+        diff.quotas.insert(name.clone(), quota);
+    }
+    let mut does = Vec::new();
+    if !fields.is_empty() {
+        does.push(Does::Change);
+    }
+    let moves = movement(observed, name, wanted.wish);
+    let inside = ["hostname", "addresses", "network", "base"];
+    let needs = fields.iter().any(|field| inside.contains(&field.field));
+    let stays = moves.is_none() && observed.state(name).running();
+    if needs && stays && request.restart {
+        does.push(Does::Restart);
+    } else if needs && stays {
+        diff.notes.push(format!(
+            "{name} runs with what it had: `ezz restart {name}` when it suits, or --restart"
+        ));
+    }
+    does.extend(moves);
+    if config != *found {
+        let both = (found.clone(), config);
+        diff.configured.insert(name.clone(), both);
+    }
+    if !does.is_empty() {
+        diff.changes.insert(name.clone(), Change { does, fields });
+    }
+    Ok(())
+}
+
+/// Refuses a base under which the jail's own files would be of another release.
+fn may_move(
+    observed: &Observed,
+    name: &JailName,
+    wanted: &Wanted,
+    found: &JailConfig,
+    base: &Base,
+) -> Result<(), PlanError> {
+    let inventory = &observed.inventory;
+    if found.kind == Kind::Thick {
+        let what = format!("the jail {name} is thick, and stays what it was made from");
+        return Err(FleetError::new(wanted.place, what).into());
+    }
+    let due = run::due(inventory, base)?;
+    if merge::other_release(inventory, found.skel, due) {
+        let how = match base {
+            Base::Track(track) => format!(": `ezz merge {name} --follow {track}` brings it there"),
+            Base::Pin(_) => String::new(),
+        };
+        let what = format!("the files of {name} are of another release{how}");
+        return Err(FleetError::new(wanted.place, what).into());
+    }
+    Ok(())
+}
+
+fn field(field: &'static str, from: String, to: String) -> Field {
+    Field { field, from, to }
+}
+
+/// What is different between two configurations.
+fn fields(from: &JailConfig, to: &JailConfig) -> Vec<Field> {
+    fn list<T: ToString>(items: &[T]) -> String {
+        items
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+    let base = |config: &JailConfig| match &config.base {
+        Base::Track(track) => format!("track {track}"),
+        Base::Pin(id) => format!("generation {id}"),
+    };
+    let fleet = |config: &JailConfig| config.fleet.as_ref().map(ToString::to_string);
+    let network = |config: &JailConfig| match config.network {
+        crate::model::Network::Host => "host".to_owned(),
+        crate::model::Network::None => "none".to_owned(),
+    };
+    type Shown<'a> = &'a dyn Fn(&JailConfig) -> String;
+    let all: [(&'static str, Shown<'_>); 10] = [
+        ("base", &base),
+        ("hostname", &|config| config.hostname.clone()),
+        ("addresses", &|config| list(&config.addresses)),
+        ("network", &network),
+        ("health", &|config| {
+            config.health.clone().unwrap_or_default()
+        }),
+        ("labels", &|config| config.labels.texts().join(" ")),
+        ("flavours", &|config| list(&config.flavours)),
+        ("depends", &|config| list(&config.depends)),
+        ("order", &|config| config.order.to_string()),
+        ("fleet", &|config| fleet(config).unwrap_or_default()),
+    ];
+    let changed = all.into_iter().filter_map(|(name, shown)| {
+        let (from, to) = (shown(from), shown(to));
+        (from != to).then(|| field(name, from, to))
+    });
+    changed.collect()
+}

@@ -1,0 +1,313 @@
+//! The plan of `apply`: a site's jails become what a fleet file says.
+//!
+//! First the difference, which is what is shown; then one plan for all of it: deletions, configurations
+//! and new jails are a program each (new ones a thousand at a time, and one for each jail that is cloned),
+//! then stops, restarts and starts in their order.
+
+mod addresses;
+mod diff;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::fleet::{Fleet, Wish};
+use crate::model::{JailConfig, JailState};
+use crate::name::JailName;
+use crate::plan::delete::{self, Below};
+use crate::plan::{Commit, Epoch, Observed, Plan, PlanError, Step, create, intent, run, site};
+
+pub use diff::diff;
+
+/// What `apply` was asked.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The file.
+    pub fleet: Fleet,
+    /// Whether jails go that belong to the fleet, and that the file does not name.
+    pub prune: bool,
+    /// Whether running jails are restarted whose new configuration needs it.
+    pub restart: bool,
+}
+
+/// What is done with a jail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Does {
+    /// It is made.
+    Create,
+    /// It is configured anew.
+    Change,
+    /// It is deleted.
+    Delete,
+    /// It is started.
+    Start,
+    /// It is stopped.
+    Stop,
+    /// It is stopped and started.
+    Restart,
+}
+
+/// One thing of a jail that is another than it was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Field {
+    /// Which.
+    pub field: &'static str,
+    /// What it is; nothing of a new jail.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub from: String,
+    /// What it becomes.
+    pub to: String,
+}
+
+/// What becomes of a jail.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// What is done with it, in this order.
+    pub does: Vec<Does>,
+    /// What of it changes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Field>,
+}
+
+/// A jail that is to be made.
+#[derive(Debug, Clone)]
+pub struct New {
+    /// Its name.
+    pub name: JailName,
+    /// Its configuration.
+    pub config: JailConfig,
+    /// The jail that it is a clone of.
+    pub source: Option<JailName>,
+}
+
+/// What is different between a site and a file.
+#[derive(Debug, Clone, Default)]
+pub struct Diff {
+    /// What becomes of each jail that changes.
+    pub changes: BTreeMap<JailName, Change>,
+    /// Jails to make.
+    pub new: Vec<New>,
+    /// Those of them that are there and were never finished.
+    pub unfinished: Vec<JailName>,
+    /// Configurations, before and after.
+    pub configured: BTreeMap<JailName, (JailConfig, JailConfig)>,
+    /// Quotas of jails that are there; 0 is none.
+    pub quotas: BTreeMap<JailName, u64>,
+    /// What deserves a word.
+    pub notes: Vec<String>,
+}
+
+impl Diff {
+    /// The jails with which something is done.
+    pub fn that(&self, does: Does) -> impl Iterator<Item = &JailName> {
+        let changes = self.changes.iter();
+        changes.filter_map(move |(name, change)| change.does.contains(&does).then_some(name))
+    }
+}
+
+/// Plans the way from what is to what is to be. `below` is what lies below the jails that go.
+///
+/// # Errors
+/// [`PlanError`] as of [`delete::delete`] and [`create::create`].
+pub fn plan(observed: &Observed, diff: &Diff, below: Vec<Below>) -> Result<Plan, PlanError> {
+    let inventory = &observed.inventory;
+    let mut plan = Plan::on(inventory);
+    let mut epoch = Epoch::of(inventory);
+    if diff.changes.is_empty() && inventory.intents.is_empty() {
+        plan.notes.clone_from(&diff.notes);
+        return Ok(plan);
+    }
+    let request = delete::Request {
+        names: diff.that(Does::Delete).cloned().collect(),
+        foreign: false,
+        below,
+    };
+    if request.names.is_empty() {
+        intent::clear(&mut plan, inventory, &mut epoch);
+    } else {
+        delete::add(&mut plan, &mut epoch, observed, &request)?;
+    }
+    let unfinished = diff.unfinished.iter();
+    let unfinished: Vec<_> = unfinished.filter_map(|n| inventory.jails.get(n)).collect();
+    if !unfinished.is_empty() {
+        delete::destroy(&mut plan, inventory, &mut epoch, &unfinished, Vec::new());
+    }
+    configure(&mut plan, &mut epoch, observed, diff)?;
+    make(&mut plan, &mut epoch, observed, diff)?;
+    move_jails(&mut plan, &mut epoch, observed, diff)?;
+    plan.notes.extend(diff.notes.iter().cloned());
+    Ok(plan)
+}
+
+/// Adds the configurations, a program for a thousand, and quotas, which no program can set.
+fn configure(
+    plan: &mut Plan,
+    epoch: &mut Epoch,
+    observed: &Observed,
+    diff: &Diff,
+) -> Result<(), PlanError> {
+    let layout = &observed.inventory.site.layout;
+    let mut sets = Vec::with_capacity(diff.configured.len());
+    for (name, (before, after)) in &diff.configured {
+        sets.push(site::set_jail(&layout.jail(name)?, before, after)?);
+    }
+    for chunk in sets.chunks(create::MOST_IN_ONE) {
+        plan.push(Step::Commit {
+            site: layout.site.clone(),
+            commit: Commit::Set {
+                epoch: epoch.take(),
+                sets: chunk.to_vec(),
+                sealed: Vec::new(),
+                adopt: false,
+            },
+        });
+    }
+    for (name, quota) in &diff.quotas {
+        plan.push(Step::Property {
+            dataset: layout.jail(name)?,
+            property: "quota".to_owned(),
+            value: match quota {
+                0 => "none".to_owned(),
+                bytes => bytes.to_string(),
+            },
+        });
+    }
+    Ok(())
+}
+
+/// Adds the new jails: those of generations together, and those of each jail.
+fn make(
+    plan: &mut Plan,
+    epoch: &mut Epoch,
+    observed: &Observed,
+    diff: &Diff,
+) -> Result<(), PlanError> {
+    let mut by_source: BTreeMap<Option<&JailName>, Vec<(JailName, JailConfig)>> = BTreeMap::new();
+    for new in &diff.new {
+        let jails = by_source.entry(new.source.as_ref()).or_default();
+        jails.push((new.name.clone(), new.config.clone()));
+    }
+    let all: Vec<_> = by_source.values().flatten().cloned().collect();
+    create::room(&observed.inventory, &all)?;
+    for (source, jails) in by_source {
+        for chunk in jails.chunks(create::MOST_IN_ONE) {
+            create::make(plan, observed, epoch, chunk, source)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds derived files of what does not run, and stops, restarts and starts.
+fn move_jails(
+    plan: &mut Plan,
+    epoch: &mut Epoch,
+    observed: &Observed,
+    diff: &Diff,
+) -> Result<(), PlanError> {
+    let inventory = &observed.inventory;
+    let new: BTreeMap<&JailName, &JailConfig> = diff
+        .new
+        .iter()
+        .map(|new| (&new.name, &new.config))
+        .collect();
+    let config = |name: &JailName| {
+        let configured = diff.configured.get(name).map(|(_, after)| after);
+        let found = || inventory.jails.get(name)?.config.as_ref().ok();
+        let made = new.get(name).copied();
+        made.or(configured).or_else(found)
+    };
+    for name in diff.configured.keys() {
+        let stopped = matches!(observed.state(name), JailState::Stopped { .. });
+        if stopped && !diff.changes[name].does.contains(&Does::Start) {
+            plan.push(Step::Derive { jail: name.clone() });
+        }
+    }
+    let stops: Vec<JailName> = diff.that(Does::Stop).cloned().collect();
+    for jail in run::stop_order(&stops, config) {
+        plan.push(Step::Stop { jail });
+    }
+    let again: BTreeSet<&JailName> = diff.that(Does::Restart).collect();
+    let starts: Vec<JailName> = diff
+        .that(Does::Start)
+        .chain(again.iter().copied())
+        .cloned()
+        .collect();
+    for name in run::in_order(&starts, config) {
+        let Some(config) = config(&name) else {
+            continue;
+        };
+        if again.contains(&name) {
+            plan.push(Step::Stop { jail: name.clone() });
+        }
+        if new.contains_key(&name) {
+            run::base(plan, inventory, &name, config)?;
+            plan.push(Step::Start { jail: name });
+        } else {
+            run::start_one(plan, observed, epoch, &name, config)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a jail is to be, and what is done for it to run or not.
+fn movement(observed: &Observed, name: &JailName, wish: Option<Wish>) -> Option<Does> {
+    let running = matches!(observed.state(name), JailState::Running { .. });
+    match wish {
+        Some(Wish::Running) if !running => Some(Does::Start),
+        Some(Wish::Stopped) if observed.state(name).running() => Some(Does::Stop),
+        _ => None,
+    }
+}
+
+impl fmt::Display for Does {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Does::Create => "create",
+            Does::Change => "change",
+            Does::Delete => "delete",
+            Does::Start => "start",
+            Does::Stop => "stop",
+            Does::Restart => "restart",
+        })
+    }
+}
+
+impl Change {
+    /// A line for people: `~ web1: change, restart: hostname a > b`.
+    pub fn shown(&self, name: &JailName) -> String {
+        let sign = match self.does.first() {
+            Some(Does::Create) => '+',
+            Some(Does::Delete) => '-',
+            _ => '~',
+        };
+        let does: Vec<String> = self.does.iter().map(ToString::to_string).collect();
+        let fields = self.fields.iter().map(|field| {
+            let nothing = |text: &str| {
+                if text.is_empty() {
+                    "none".to_owned()
+                } else {
+                    text.to_owned()
+                }
+            };
+            if sign == '+' {
+                format!("{} {}", field.field, nothing(&field.to))
+            } else {
+                format!(
+                    "{} {} > {}",
+                    field.field,
+                    nothing(&field.from),
+                    nothing(&field.to)
+                )
+            }
+        });
+        let fields: Vec<String> = fields.collect();
+        let colon = if fields.is_empty() { "" } else { ": " };
+        format!(
+            "{sign} {name}: {}{colon}{}",
+            does.join(", "),
+            fields.join("; ")
+        )
+    }
+}

@@ -1,0 +1,292 @@
+//! Fleets: the jails of a site become what a file says, twice the same, and whatever is asked wrongly is
+//! told with its place.
+
+use crate::inspect;
+use crate::support::*;
+use crate::worlds::{install_runnable, install_small};
+
+const FILE: &str = "/tmp/fleet.toml";
+
+fn write(text: &str) {
+    std::fs::write(FILE, text).expect("written");
+}
+
+fn epoch() -> u64 {
+    let text = property(SITE, "ezz:epoch");
+    text.parse().expect("a number")
+}
+
+fn config(name: &str) -> serde_json::Value {
+    json_property(&format!("{SITE}/jails/{name}"), "ezz:jail")
+}
+
+fn names() -> String {
+    let told = ezz(&["list", "--json"]).ok().json();
+    let names: Vec<&str> = told
+        .iter()
+        .filter_map(|line| line["jail"].as_str())
+        .collect();
+    names.join(" ")
+}
+
+/// What an `apply` that has nothing to do leaves as it is.
+#[track_caller]
+fn applied(args: &[&str]) {
+    let before = everything();
+    let told = ezz(&[&["apply", FILE], args].concat()).ok();
+    assert_eq!(told.stdout, "nothing to do\n", "{told:#?}");
+    let told = ezz(&[&["apply", FILE, "--dry-run"], args].concat()).ok();
+    assert_eq!(told.stdout, "nothing to do\n", "{told:#?}");
+    assert_eq!(everything(), before);
+}
+
+const SHOP: &str = r#"
+fleet = "shop"
+[defaults]
+ip_pools = ["em0|10.0.0.0/24"]
+labels = { tier = "front" }
+[[jail]]
+name = "web{01..20}"
+hostname = "{name}.example.org"
+depends = ["db"]
+[[jail]]
+name = "db"
+thick = true
+quota = "1G"
+addresses = ["em0|10.0.0.2/24"]
+ip_pools = []
+labels = { tier = "back" }
+flavours = ["base"]
+order = -1
+"#;
+
+#[test]
+fn a_fleet_is_made_changed_and_pruned_and_twice_is_nothing() {
+    init();
+    install_small();
+    ezz(&["create", "other", "--address", "10.0.0.1/24"]).ok();
+    sh("mkdir -p /srv/jails/flavours/base/etc/app /srv/jails/flavours/base/root; cd /srv/jails/flavours/base; chmod 700 .; echo conf >etc/app/conf; chmod 600 etc/app/conf; echo new >etc/passwd; ln -s conf etc/app/link").ok();
+    write(SHOP);
+    let before = everything();
+    let planned = ezz(&["apply", FILE, "--dry-run"]).ok();
+    for words in [
+        "+ db: create: base track main; addresses em0|10.0.0.2/24; labels tier=back; flavours base; order -1; quota 1073741824",
+        "+ web20: create: base track main; hostname web20.example.org; addresses em0|10.0.0.22/24; labels tier=front; depends db",
+    ] {
+        assert!(planned.stdout.contains(words), "{planned:#?}");
+    }
+    assert_eq!(everything(), before);
+    let at = epoch();
+    let told = ezz(&["apply", FILE, "--json"]).ok().json();
+    assert_eq!(told.len(), 21);
+    assert!(told.iter().all(|line| line["did"] == "created"));
+    // All jails in the transactions of one, and one that says that what is left to do is done.
+    assert_eq!(epoch(), at + commits_of_create() + 1);
+    assert_eq!(config("web07")["addresses"][0], "em0|10.0.0.9/24");
+    assert_eq!(config("db")["fleet"], "shop");
+    let laid =
+        sh("cd /srv/jails/db; cat etc/passwd etc/app/link; stat -c '%a %u' etc/app/conf . etc")
+            .ok();
+    assert_eq!(laid.stdout, "new\nconf\n600 0\n755 0\n755 0\n");
+    assert_eq!(inspect::site(SITE), [""; 0]);
+    applied(&[]);
+    applied(&["--prune", "--yes"]);
+
+    // Some change, one is new, one goes, and the others keep their addresses.
+    let changed = SHOP
+        .replace("web{01..20}", "web{02..21}")
+        .replace("tier = \"back\"", "tier = \"deep\"")
+        .replace("quota = \"1G\"", "quota = \"2G\"");
+    write(&changed);
+    let planned = ezz(&["apply", FILE, "--dry-run", "--prune"]).ok();
+    for words in [
+        "~ db: change: labels tier=back > tier=deep; quota 1073741824 > 2147483648\n",
+        "- web01: delete\n",
+        "+ web21: create: ",
+    ] {
+        assert!(planned.stdout.contains(words), "{words}: {planned:#?}");
+    }
+    ezz(&["apply", FILE, "--prune"]).refused(1, "nobody can be asked");
+    let at = epoch();
+    let told = ezz(&["apply", FILE, "--json"]).ok().json();
+    assert_eq!(told.len(), 2, "without --prune nothing goes: {told:?}");
+    assert_eq!(
+        epoch(),
+        at + commits_of_create() + 1,
+        "one for the configuration"
+    );
+    let told = ezz(&["apply", FILE, "--prune", "--yes"]).ok();
+    assert_eq!(told.stdout, "web01: deleted\n");
+    assert_eq!(property("tank/ezz/jails/db", "quota"), "2147483648");
+    assert_eq!(config("web07")["addresses"][0], "em0|10.0.0.9/24");
+    assert_eq!(config("db")["labels"]["tier"], "deep");
+    assert!(names().starts_with("db other web02 ") && names().ends_with(" web21"));
+    applied(&["--prune", "--yes"]);
+
+    // What is, as a file, is what is.
+    sh(&format!("{EZZ} list --fleet shop >{FILE}")).ok();
+    let told = ezz(&["apply", FILE]).ok();
+    assert_eq!(told.stdout, "other: changed\n", "it belonged to none");
+    applied(&["--prune", "--yes"]);
+    assert_eq!(config("web07")["addresses"][0], "em0|10.0.0.9/24");
+    // All of it goes.
+    write("fleet = \"shop\"\n[[jail]]\nnames = [\"db\", \"none\"]\nstate = \"absent\"\n");
+    ezz(&["apply", FILE, "--prune", "--yes"]).ok();
+    assert_eq!(names(), "");
+    applied(&[]);
+}
+
+#[test]
+fn what_a_site_cannot_have_is_told_with_its_place_and_nothing_is_changed() {
+    init();
+    install_small();
+    ezz(&["create", "there", "--address", "10.0.0.9/24"]).ok();
+    write("fleet = \"one\"\n[[jail]]\nname = \"mine\"\n");
+    ezz(&["apply", FILE]).ok();
+    sh("mkdir /srv/jails/full; touch /srv/jails/full/x; zfs create -u tank/ezz/jails/odd").ok();
+    let before = everything();
+    for (text, place, words) in [
+        (
+            "name = \"mine\"",
+            "line 3, column 8",
+            "belongs to the fleet one",
+        ),
+        (
+            "name = \"a\"\ntrack = \"none\"",
+            "line 4, column 9",
+            "there is no track none",
+        ),
+        (
+            "name = \"a\"\npin = \"9\"",
+            "line 4, column 7",
+            "there is no sealed generation",
+        ),
+        (
+            "name = \"a\"\nflavours = [\"x\"]",
+            "line 4, column 13",
+            "there is no flavour x",
+        ),
+        (
+            "name = \"a\"\nclone = \"b\"",
+            "line 4, column 9",
+            "there is no jail b",
+        ),
+        (
+            "name = \"a\"\ndepends = [\"b\"]",
+            "line 4, column 12",
+            "there is to be no jail b",
+        ),
+        (
+            "name = \"a\"\ndepends = [\"there\"]\n[[jail]]\nname=\"there\"\nstate=\"absent\"",
+            "line 4, column 12",
+            "there is to be no jail there",
+        ),
+        (
+            "name = \"a\"\naddresses = [\"10.0.0.9\"]",
+            "line 4, column 14",
+            "is there's already",
+        ),
+        (
+            "name = \"a{1..3}\"\nip_pools = [\"10.0.0.8/30\"]",
+            "line 4, column 13",
+            "1 free addresses, and 3 jails",
+        ),
+        (
+            "name = \"there\"\nthick = true",
+            "line 3, column 8",
+            "cannot become thick",
+        ),
+        (
+            "name = \"main\"",
+            "line 3, column 8",
+            "is the name of a track",
+        ),
+        (
+            "name = \"full\"",
+            "line 3, column 8",
+            "not an empty directory",
+        ),
+        ("name = \"odd\"", "line 3, column 8", "no ezz:jail"),
+        (
+            "name = \"a\"\ndepends = [\"b\"]\n[[jail]]\nname = \"b\"\ndepends = [\"a\"]",
+            "line 7, column 12",
+            "wait for each other: a, b, a",
+        ),
+        (
+            "name = \"a\"\n[[jail]]\nname = \"a\"",
+            "line 5, column 8",
+            "named already in line 3",
+        ),
+        ("nam = \"a\"", "line 3, column 1", "unknown field"),
+    ] {
+        write(&format!("fleet = \"two\"\n[[jail]]\n{text}\n"));
+        for dry in [&[][..], &["--dry-run"]] {
+            let told = ezz(&[&["apply", FILE, "--yes"], dry].concat()).refused(1, words);
+            assert!(told.stderr.contains(place), "{text}: {told:#?}");
+            assert!(told.stderr.contains(FILE), "{text}: {told:#?}");
+        }
+        assert_eq!(everything(), before, "{text}");
+    }
+    ezz(&["apply", "/nowhere"]).refused(1, "cannot read the fleet file /nowhere");
+    // Of a clone, and from standard input.
+    sh(&format!("printf 'fleet = \"two\"\\n[[jail]]\\nname = \"c{{1..2}}\"\\nclone = \"there\"\\n' | {EZZ} apply -")).ok();
+    assert_eq!(
+        property("tank/ezz/jails/c1", "origin").split('@').next(),
+        Some("tank/ezz/jails/there")
+    );
+    assert_eq!(config("c1")["hostname"], "c1");
+}
+
+#[test]
+fn a_fleet_runs_in_its_order_and_is_restarted_when_told() {
+    init();
+    install_runnable(SITE);
+    let fleet = |hostname: &str, state: &str| {
+        write(&format!(
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\nstate = \"{state}\"\ndepends = [\"b\"]\nhostname = \"{hostname}\"\n
+             [[jail]]\nname = \"b\"\nstate = \"{state}\"\ndepends = [\"c\"]\n[[jail]]\nname = \"c\"\nstate = \"{state}\"\n"
+        ));
+    };
+    let order = |told: Ended| -> String {
+        let lines = told
+            .stdout
+            .lines()
+            .map(|line| line.split(':').next().unwrap_or_default());
+        lines.collect::<Vec<_>>().join(" ")
+    };
+    fleet("one", "running");
+    assert_eq!(order(ezz(&["apply", FILE]).ok()), "c b a");
+    applied(&[]);
+    ezz(&["stop", "b"]).ok();
+    assert_eq!(ezz(&["apply", FILE]).ok().stdout, "b: started\n");
+    // A running jail keeps what it has until it is restarted.
+    fleet("two", "running");
+    let told = ezz(&["apply", FILE]).ok();
+    assert!(told.stderr.contains("ezz restart a"), "{told:#?}");
+    let name = |expected: &str| {
+        let told = ezz(&[
+            "exec",
+            "a",
+            "--",
+            "/bin/sh",
+            "-c",
+            "read n </proc/sys/kernel/hostname; echo $n",
+        ])
+        .ok();
+        assert_eq!(told.stdout.trim(), expected);
+    };
+    name("one");
+    fleet("three", "running");
+    assert_eq!(
+        ezz(&["apply", FILE, "--restart"]).ok().stdout,
+        "a: changed and restarted\n"
+    );
+    name("three");
+    // Stopped the other way round, by hand too.
+    assert_eq!(order(ezz(&["stop", "--all"]).ok()), "a b c");
+    assert_eq!(order(ezz(&["start", "--all"]).ok()), "c b a");
+    fleet("three", "stopped");
+    assert_eq!(order(ezz(&["apply", FILE]).ok()), "a b c");
+    applied(&[]);
+    assert_eq!(inspect::site(SITE), [""; 0]);
+}
