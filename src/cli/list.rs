@@ -18,7 +18,7 @@ use crate::session::Scope;
 /// List jails: those that are named, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz list\n  ezz list --fleet shop 'web*' > shop.toml\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"due\", \"track\", \"pin\", \"hostname\", \"addresses\", \"labels\", \"used\", \"problem\"}; sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next"
+    after_help = "Examples:\n  ezz list\n  ezz list --fleet shop 'web*' > shop.toml\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"due\", \"track\", \"pin\", \"hostname\", \"addresses\", \"labels\", \"fleet\", \"used\", \"problem\"}; sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next"
 )]
 pub struct List {
     #[command(flatten)]
@@ -50,6 +50,8 @@ pub(super) struct Line {
     pub(super) hostname: Option<String>,
     pub(super) addresses: Vec<String>,
     pub(super) labels: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) fleet: Option<FleetName>,
     pub(super) used: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) problem: Option<String>,
@@ -164,6 +166,7 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
         hostname: None,
         addresses: Vec::new(),
         labels: Vec::new(),
+        fleet: None,
         used: jail.used,
         problem: None,
     };
@@ -179,6 +182,7 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
             line.hostname = Some(config.hostname.clone());
             line.addresses = config.addresses.iter().map(ToString::to_string).collect();
             line.labels = config.labels.texts();
+            line.fleet.clone_from(&config.fleet);
             match &config.base {
                 Base::Track(track) => line.track = Some(track.to_string()),
                 Base::Pin(id) => line.pin = Some(*id),

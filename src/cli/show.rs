@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::list::{Line, line};
 use super::{CliError, Context, DryRun};
 use crate::model::Kind;
-use crate::name::{DatasetName, GenerationId, JailName};
+use crate::name::{DatasetName, FlavourName, GenerationId, JailName};
 use crate::plan::{Observed, PlanError};
 use crate::report::{Exit, bytes};
 use crate::session::Scope;
@@ -16,7 +16,7 @@ use crate::session::Scope;
 /// Show one jail, or the site
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
+    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
 )]
 pub struct Show {
     /// The jail; without it, the site
@@ -38,6 +38,9 @@ struct Jail {
     quota: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     world: Option<String>,
+    flavours: Vec<FlavourName>,
+    depends: Vec<JailName>,
+    order: i32,
 }
 
 #[derive(Debug, Serialize)]
@@ -78,7 +81,8 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
         .or_else(|| Some(&inventory.debris.get(name)?.jail))
         .ok_or_else(|| PlanError::NoJail(name.clone()))?;
     let line = line(observed, found);
-    let skeleton = found.config.as_ref().ok().map(|config| config.skel);
+    let config = found.config.as_ref().ok();
+    let skeleton = config.map(|config| config.skel);
     let id = line.generation.or(line.due);
     let shown = Jail {
         world: id
@@ -92,6 +96,9 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
         skeleton,
         referenced: found.referenced,
         quota: found.quota,
+        flavours: config.map(|it| it.flavours.clone()).unwrap_or_default(),
+        depends: config.map(|it| it.depends.clone()).unwrap_or_default(),
+        order: config.map_or(0, |it| it.order),
     };
     context.report.object(&shown);
     let line = &shown.line;
@@ -135,6 +142,12 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
                 line.labels.join(" ")
             },
         ),
+        (
+            "fleet",
+            line.fleet.as_ref().map_or_else(none, ToString::to_string),
+        ),
+        ("flavours", listed(&shown.flavours)),
+        ("starts after", listed(&shown.depends)),
         ("dataset", shown.dataset.to_string()),
         ("origin", shown.origin.clone().unwrap_or_else(none)),
         (
@@ -158,6 +171,15 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
     ];
     print(context, &rows);
     Ok(Exit::Done)
+}
+
+/// Names on one line.
+fn listed<T: ToString>(names: &[T]) -> String {
+    if names.is_empty() {
+        return "-".to_owned();
+    }
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    names.join(" ")
 }
 
 fn site(context: &Context<'_>, observed: &Observed) {

@@ -108,7 +108,7 @@ fn what_is_wrong_is_told_with_its_place() {
         (
             "fleet = \"f\"\n[[jail]]\nname = \"a\"\naddresses = [\"1.2.3.4\", \"x\"]",
             4,
-            26,
+            25,
             "x",
         ),
         (

@@ -70,6 +70,19 @@ fn json_has_the_documented_fields() {
     ])
     .ok();
     ezz(&["create", "big", "--thick"]).ok();
+    std::fs::write(
+        "/tmp/fleet.toml",
+        "fleet = \"f\"\n[[jail]]\nname = \"of\"\n",
+    )
+    .expect("written");
+    let planned = ezz(&["apply", "/tmp/fleet.toml", "-n", "--json"])
+        .ok()
+        .json();
+    let made = ezz(&["apply", "/tmp/fleet.toml", "--json"]).ok().json();
+    let both: Vec<&Value> = planned[..1].iter().chain(&made).collect();
+    assert_eq!(fields(both), documented(&["apply"]));
+    as_documented(&["clone"], &["of", "twin"]);
+    ezz(&["delete", "twin", "--yes"]).ok();
     sh("zfs create -u tank/ezz/jails/odd").ok();
     as_documented(&["start"], &["a", "dead"]);
     as_documented(&["restart"], &["a"]);
@@ -78,7 +91,7 @@ fn json_has_the_documented_fields() {
         ezz(&["list", "dead", "--json"]).ok().json()[0]["state"] == "stopped"
     });
     let listed = as_documented(&["list"], &[]);
-    assert_eq!(listed.len(), 5);
+    assert_eq!(listed.len(), 6);
     // The fields of a site and of a jail are documented together.
     let mut shown = ezz(&["show", "--json"]).ok().json();
     for jail in ["a", "pinned"] {
@@ -134,6 +147,10 @@ fn a_dry_run_of_every_verb_names_its_steps_and_changes_nothing() {
         (
             &["create", "c", "d", "--quota", "1G", "--start"],
             "set quota=1073741824 on tank/ezz/jails/d",
+        ),
+        (
+            &["clone", "a", "c"],
+            "clear away what c has of the identity of its source",
         ),
         (&["start", "b"], "mount tank/ezz/jails/b at /srv/jails/b"),
         (&["stop", "--all"], "nothing to do"),
@@ -265,6 +282,8 @@ const VERBS: &[&str] = &[
     "delete",
     "update",
     "rollback",
+    "apply",
+    "clone",
     "converge",
     "merge",
     "worlds",
