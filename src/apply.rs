@@ -303,7 +303,7 @@ impl Apply<'_> {
                 // The rules of its world say how it is asked to stop; without them it is killed.
                 let specs = self.specs(plan, known).ok();
                 let spec = specs.and_then(|specs| specs.get(jail)?.as_ref().ok());
-                Ok(self.host.stop(jail, spec.map(|spec| &spec.profile))?)
+                Ok(self.host.stop(jail, spec.map(|spec| &*spec.profile))?)
             }
             _ => {
                 let specs = self.specs(plan, known)?;
@@ -485,7 +485,7 @@ pub fn spec(inventory: &Inventory, name: &JailName) -> Result<JailSpec, ApplyErr
         generation: id,
     };
     let world = generation.world.clone().ok_or_else(no_base)?;
-    let profile = profile(generation, &world)?.clone();
+    let profile = Cow::Borrowed(profile(generation, &world)?);
     let half = generation.base.as_ref().ok_or_else(no_base)?;
     let base = (config.kind == Kind::Thin).then(|| BaseMount {
         generation: id,

@@ -233,11 +233,11 @@ impl Zfs for Pool {
             source,
         })?;
         Ok(mounts
-            .into_iter()
+            .iter()
             .map(|mount| Mount {
                 whole: mount.root == Path::new("/"),
-                source: mount.source,
-                target: mount.target,
+                source: mount.source.clone(),
+                target: mount.target.clone(),
                 read_only: mount.read_only,
                 nodev: mount.nodev,
             })

@@ -2,6 +2,7 @@
 //! plans run on a real pool and on a simulator. Longer than other files: the traits, what they are given and
 //! their errors are one vocabulary, which both implementations read as a whole.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::DirBuilderExt;
@@ -46,8 +47,8 @@ pub struct JailSpec {
     pub base: Option<BaseMount>,
     /// Its configuration.
     pub config: JailConfig,
-    /// The rules of its world.
-    pub profile: Profile,
+    /// The rules of its world. Not a copy for each jail: its patterns are large.
+    pub profile: Cow<'static, Profile>,
     /// The world it runs.
     pub world: World,
 }

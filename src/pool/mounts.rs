@@ -84,12 +84,35 @@ pub(super) fn unmount_all(what: &[(&DatasetName, &Path)]) -> Result<usize, PortE
         return Ok(0);
     };
     let mounts = ezz_zfs::mounted().map_err(cannot("unmount", first))?;
+    let table = Table::of(&mounts);
     let mut done = 0;
     for (dataset, at) in what {
         crash::point();
-        done += usize::from(unmount(&mounts, dataset, at)? == Changed::Done);
+        done += usize::from(unmount(&table, dataset, at)? == Changed::Done);
     }
     Ok(done)
+}
+
+/// The mounts, by where they are: among thousands each is looked for.
+struct Table<'a>(BTreeMap<&'a Path, Vec<(usize, &'a ezz_zfs::Mounted)>>);
+
+impl<'a> Table<'a> {
+    fn of(mounts: &'a [ezz_zfs::Mounted]) -> Self {
+        let mut table: BTreeMap<&Path, Vec<(usize, &ezz_zfs::Mounted)>> = BTreeMap::new();
+        for (index, mount) in mounts.iter().enumerate() {
+            let there = table.entry(mount.target.as_path()).or_default();
+            there.push((index, mount));
+        }
+        Table(table)
+    }
+
+    /// Those at a directory or below it. A path sorts right before those below it.
+    fn within(&self, at: &'a Path) -> impl Iterator<Item = (usize, &'a ezz_zfs::Mounted)> {
+        self.0
+            .range(at..)
+            .take_while(move |(target, _)| target.starts_with(at))
+            .flat_map(|(_, mounts)| mounts.iter().copied())
+    }
 }
 
 /// Mounts a dataset where something else or nothing is.
@@ -123,22 +146,18 @@ fn mount(
 }
 
 /// Unmounts what is mounted at or below a directory of a dataset.
-fn unmount(
-    mounts: &[ezz_zfs::Mounted],
-    dataset: &DatasetName,
-    at: &Path,
-) -> Result<Changed, PortError> {
+fn unmount(table: &Table<'_>, dataset: &DatasetName, at: &Path) -> Result<Changed, PortError> {
     // Deepest first, and of several at one place the last one first.
     let own = |mount: &ezz_zfs::Mounted| mount.belongs_to(dataset.as_str());
-    let mut targets: Vec<(PathBuf, usize)> = mounts
+    let there: Vec<(usize, &ezz_zfs::Mounted)> = table.within(at).collect();
+    let mut targets: Vec<(PathBuf, usize)> = there
         .iter()
-        .enumerate()
-        .filter(|(_, mount)| own(mount) && mount.target.starts_with(at))
-        .map(|(index, mount)| (mount.target.clone(), index))
+        .filter(|(_, mount)| own(mount))
+        .map(|(index, mount)| (mount.target.clone(), *index))
         .collect();
     // A directory names the last mount on it: somebody else's would go instead of ours.
     for (target, index) in &targets {
-        let over = mounts.iter().enumerate().find(|(other, mount)| {
+        let over = there.iter().find(|(other, mount)| {
             let on = mount.target == *target && other > index;
             !own(mount) && (on || mount.target != *target && mount.target.starts_with(target))
         });

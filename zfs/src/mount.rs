@@ -5,6 +5,7 @@
 //! a jail needs is not known here. The table of mounts is `mountinfo`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::errno::Errno;
 use crate::mountinfo::{Mounted, ParseError};
@@ -144,6 +145,6 @@ pub fn unmount(at: &Path) -> Result<(), MountError> {
 ///
 /// # Errors
 /// The table cannot be read or is not understood.
-pub fn mounted() -> Result<Vec<Mounted>, MountError> {
+pub fn mounted() -> Result<Arc<Vec<Mounted>>, MountError> {
     os::mounted()
 }

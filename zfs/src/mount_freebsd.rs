@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
+use std::sync::Arc;
 
 use super::{MountError, MountFlags};
 use crate::errno::Errno;
@@ -82,7 +83,7 @@ pub(super) fn unmount(at: &Path) -> Result<(), Errno> {
     }
 }
 
-pub(super) fn mounted() -> Result<Vec<Mounted>, MountError> {
+pub(super) fn mounted() -> Result<Arc<Vec<Mounted>>, MountError> {
     let failed = || MountError::Table(std::io::Error::last_os_error());
     let mut table: Vec<libc::statfs> = Vec::new();
     // getfsstat and not getmntinfo: the latter keeps one buffer for all threads.
@@ -106,7 +107,7 @@ pub(super) fn mounted() -> Result<Vec<Mounted>, MountError> {
         if filled < places {
             // SAFETY: the kernel has filled that many structures.
             unsafe { table.set_len(filled) };
-            return Ok(table.iter().map(entry).collect());
+            return Ok(Arc::new(table.iter().map(entry).collect()));
         }
     }
 }

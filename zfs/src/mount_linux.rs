@@ -3,10 +3,13 @@
 //! Must not be here: anything that names a jail, and the FreeBSD half (`mount_freebsd.rs`).
 
 use std::ffi::{CString, c_char, c_int, c_long, c_uint, c_ulong};
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{MountError, MountFlags};
 use crate::errno::Errno;
@@ -109,9 +112,43 @@ pub(super) fn unmount(at: &Path) -> Result<(), Errno> {
     }
 }
 
-pub(super) fn mounted() -> Result<Vec<Mounted>, MountError> {
-    let bytes = std::fs::read("/proc/self/mountinfo").map_err(MountError::Table)?;
-    Ok(parse_mountinfo(&bytes)?)
+/// The table as it was read last, and the file that tells whether it has changed since.
+struct Table {
+    file: File,
+    mounts: Arc<Vec<Mounted>>,
+}
+
+/// With ten thousand jails the kernel takes a tenth of a second to write the table. It tells by
+/// poll(2) if there is another one (proc_pid_mounts(5)): asked first, so that a change while the table is
+/// being read is seen the next time.
+pub(super) fn mounted() -> Result<Arc<Vec<Mounted>>, MountError> {
+    static LAST: Mutex<Option<Table>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(table) = last.as_ref().filter(|table| !has_changed(&table.file)) {
+        return Ok(Arc::clone(&table.mounts));
+    }
+    let mut file = match last.take() {
+        Some(table) => table.file,
+        None => File::open("/proc/self/mountinfo").map_err(MountError::Table)?,
+    };
+    let mut bytes = Vec::new();
+    file.rewind().map_err(MountError::Table)?;
+    file.read_to_end(&mut bytes).map_err(MountError::Table)?;
+    let mounts = Arc::new(parse_mountinfo(&bytes)?);
+    let found = Arc::clone(&mounts);
+    *last = Some(Table { file, mounts });
+    Ok(found)
+}
+
+/// Whether the kernel has another table than when it was asked last; so also if it cannot be asked.
+fn has_changed(table: &File) -> bool {
+    let mut poll = libc::pollfd {
+        fd: table.as_raw_fd(),
+        events: libc::POLLPRI,
+        revents: 0,
+    };
+    // SAFETY: one initialised entry, which outlives the call; it does not wait.
+    unsafe { libc::poll(&raw mut poll, 1, 0) != 0 }
 }
 
 /// Binds a directory to another with the ids of a user namespace, and exactly these flags.

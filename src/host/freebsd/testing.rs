@@ -29,11 +29,12 @@ pub fn spec(name: &str) -> JailSpec {
             hostname: format!("{name}.example.org"),
             ..JailConfig::new(Kind::Thin, Base::Track(TrackName::main()), generation)
         },
-        profile: Profile::builtin()
-            .iter()
-            .find(|profile| profile.name == "freebsd")
-            .expect("it is built in")
-            .clone(),
+        profile: std::borrow::Cow::Borrowed(
+            Profile::builtin()
+                .iter()
+                .find(|profile| profile.name == "freebsd")
+                .expect("it is built in"),
+        ),
         world: World {
             label: "14.3-RELEASE-p2".to_owned(),
             profile: "freebsd".to_owned(),

@@ -52,7 +52,7 @@ impl View {
             site: std::fs::canonicalize(site_directory)
                 .unwrap_or_else(|_| site_directory.to_owned()),
             jails,
-            mounts,
+            mounts: mounts.to_vec(),
         })
     }
 

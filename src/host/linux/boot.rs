@@ -70,7 +70,7 @@ fn unit(root: &Path) -> Check {
 fn pool(site_directory: &Path) -> Option<String> {
     let mounts = ezz_zfs::mounted().ok()?;
     let mount = mounts
-        .into_iter()
+        .iter()
         .rfind(|mount| mount.target == site_directory && mount.fstype == "zfs")?;
     mount.source.split('/').next().map(str::to_owned)
 }

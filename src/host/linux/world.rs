@@ -118,7 +118,7 @@ fn contained(
                 request.generation,
             )
         },
-        profile: request.profile.clone(),
+        profile: std::borrow::Cow::Owned(request.profile.clone()),
         world: request.world.clone(),
     };
     let seccomp = start::requirements()?;

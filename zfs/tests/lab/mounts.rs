@@ -20,7 +20,8 @@ fn directory(pool: &Pool, name: &str) -> PathBuf {
 fn entry(at: &Path) -> Option<Mounted> {
     mounted()
         .unwrap()
-        .into_iter()
+        .iter()
+        .cloned()
         .rev()
         .find(|mount| mount.target == at)
 }
