@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::crash;
 use crate::model::{Changed, FLAVOURS, Generation, Inventory, Kind, World, track_link};
 use crate::name::{DatasetName, GenerationId, JailName};
-use crate::observe::{self, ObserveError};
+use crate::observe::{self, ObserveError, Reading};
 use crate::plan::{MountAs, Plan, PlanError, Step, foreseen, run};
 use crate::ports::{BaseMount, Host, HostError, JailSpec, PortError, Zfs};
 use crate::profile::Profile;
@@ -349,7 +349,12 @@ impl Apply<'_> {
             let inventory = match &known.inventory {
                 Some(inventory) => inventory,
                 None => {
-                    read = observe::inventory(self.zfs, self.site, Some(&names))?;
+                    let jails = Some(&names);
+                    let reading = Reading {
+                        jails,
+                        ..Reading::default()
+                    };
+                    read = observe::inventory(self.zfs, self.site, reading)?;
                     &read
                 }
             };

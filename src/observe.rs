@@ -175,23 +175,18 @@ fn found(site: DatasetName, row: &Row) -> Result<Found, ObserveError> {
     })
 }
 
-/// Reads a site, its tracks and generations, and jails: those named, or all.
+/// All properties of a site's own three datasets. Read before the site is locked it may be old; then the
+/// epoch in it is too, and no program commits on it.
+#[derive(Debug)]
+pub struct Top(BTreeMap<String, Row>);
+
+/// Reads them.
 ///
 /// # Errors
-/// [`ObserveError`].
-pub fn inventory(
-    zfs: &dyn Zfs,
-    site: &DatasetName,
-    scope: Option<&BTreeSet<JailName>>,
-) -> Result<Inventory, ObserveError> {
+/// [`ObserveError::Zfs`], [`ObserveError::Name`].
+pub fn top(zfs: &dyn Zfs, site: &DatasetName) -> Result<Top, ObserveError> {
     let layout = Layout::new(site.clone())?;
-    let read = |query: &Query<'_>| {
-        zfs.read(query).map_err(|source| ObserveError::Zfs {
-            site: site.to_string(),
-            source,
-        })
-    };
-    let top = read(&Query {
+    let rows = zfs.read(&Query {
         roots: &[
             layout.site.to_string(),
             layout.basejail.to_string(),
@@ -200,7 +195,59 @@ pub fn inventory(
         depth: Some(0),
         types: &["filesystem"],
         properties: &["all"],
-    })?;
+    });
+    rows.map(Top).map_err(|source| ObserveError::Zfs {
+        site: site.to_string(),
+        source,
+    })
+}
+
+impl Top {
+    /// The site.
+    ///
+    /// # Errors
+    /// As [`named_site`].
+    pub fn found(&self, site: &DatasetName) -> Result<Found, ObserveError> {
+        let row = self.0.get(site.as_str());
+        found(
+            site.clone(),
+            row.ok_or_else(|| ObserveError::NoDataset(site.clone()))?,
+        )
+    }
+}
+
+/// What of a site is read.
+#[derive(Debug, Default)]
+pub struct Reading<'a> {
+    /// Which jails; none is all.
+    pub jails: Option<&'a BTreeSet<JailName>>,
+    /// Of the generations only those that tracks are at, which is one process less.
+    pub current: bool,
+    /// What is known already.
+    pub top: Option<Top>,
+}
+
+/// Reads a site, its tracks and generations, and jails: those named, or all.
+///
+/// # Errors
+/// [`ObserveError`].
+pub fn inventory(
+    zfs: &dyn Zfs,
+    site: &DatasetName,
+    reading: Reading<'_>,
+) -> Result<Inventory, ObserveError> {
+    let scope = reading.jails;
+    let layout = Layout::new(site.clone())?;
+    let read = |query: &Query<'_>| {
+        zfs.read(query).map_err(|source| ObserveError::Zfs {
+            site: site.to_string(),
+            source,
+        })
+    };
+    let Top(top) = match reading.top {
+        Some(top) => top,
+        None => self::top(zfs, site)?,
+    };
     let row = top
         .get(site.as_str())
         .ok_or_else(|| ObserveError::NoDataset(site.clone()))?;
@@ -230,39 +277,56 @@ pub fn inventory(
         left.retain(|left| row.0.contains_key(&left.mark));
     }
 
-    let bases = read(&Query {
-        roots: &[layout.basejail.to_string()],
-        depth: Some(2),
-        types: &["filesystem", "snapshot"],
-        properties: &GENERATION_PROPERTIES,
-    })?;
-    // What is below a jail may be delegated to it, and is not read: a property's value can be made
-    // to look like rows of others, and a jail must not keep itself from being stopped that way.
-    let (depth, roots) = match scope {
-        None => (
-            1,
-            vec![layout.newjail.to_string(), layout.jails.to_string()],
-        ),
-        Some(names) => {
+    let of_all = [&GENERATION_PROPERTIES[..], &JAIL_PROPERTIES].concat();
+    let mut named = Vec::new();
+    for name in scope.into_iter().flatten() {
+        named.push(layout.jail(name)?.to_string());
+    }
+    let (bases, rest) = if reading.current && scope.is_some() {
+        let mut roots = named;
+        for id in tracks.values().filter_map(|track| track.current) {
+            let base = layout.base(id)?;
+            roots.extend([base.to_string(), layout.base_seal(id)?.to_string()]);
+            roots.push(layout.skeleton(id)?.to_string());
+        }
+        let rows = read(&Query {
+            roots: &roots,
+            depth: Some(0),
+            types: &["filesystem", "volume", "snapshot"],
+            properties: &of_all,
+        })?;
+        let below = format!("{}/", layout.basejail);
+        let of_bases = |(name, _): &(String, Row)| name.starts_with(&below);
+        rows.into_iter().partition(of_bases)
+    } else {
+        let bases = read(&Query {
+            roots: &[layout.basejail.to_string()],
+            depth: Some(2),
+            types: &["filesystem", "snapshot"],
+            properties: &GENERATION_PROPERTIES,
+        })?;
+        // What is below a jail may be delegated to it, and is not read: a property's value can be made
+        // to look like rows of others, and a jail must not keep itself from being stopped that way.
+        let (depth, roots) = if scope.is_none() {
+            let both = vec![layout.newjail.to_string(), layout.jails.to_string()];
+            (1, both)
+        } else {
             let bases = bases.keys().filter_map(|name| {
                 let below = name.strip_prefix(layout.basejail.as_str())?;
                 let number = below.strip_prefix('/')?;
                 GenerationId::from_component(number).map(|_| format!("{}/{number}", layout.newjail))
             });
-            let mut roots: Vec<String> = bases.collect();
-            for name in names {
-                roots.push(layout.jail(name)?.to_string());
-            }
-            (0, roots)
-        }
+            (0, bases.chain(named).collect())
+        };
+        let rest = read(&Query {
+            roots: &roots,
+            depth: Some(depth),
+            // A volume of that name is in the way, and `zfs get` fails if it may not show it.
+            types: &["filesystem", "volume"],
+            properties: &of_all,
+        })?;
+        (bases, rest)
     };
-    let rest = read(&Query {
-        roots: &roots,
-        depth: Some(depth),
-        // A volume of that name is in the way, and `zfs get` fails if it may not show it.
-        types: &["filesystem", "volume"],
-        properties: &[&GENERATION_PROPERTIES[..], &JAIL_PROPERTIES].concat(),
-    })?;
     let generations = generations(&layout, found.replica, &bases, &rest, &mut strangers);
     let mut jails = jails(&layout, &found, &rest, &mut strangers);
     jails.retain(|name, _| !debris.contains_key(name));

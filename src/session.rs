@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -12,7 +13,7 @@ use crate::apply::{Applied, Apply, ApplyError, Ready, split};
 use crate::lock::{LockError, Locks};
 use crate::model::Inventory;
 use crate::name::{DatasetName, JailName};
-use crate::observe::{self, ObserveError};
+use crate::observe::{self, ObserveError, Reading, Top};
 use crate::plan::{Commit, Observed, Plan, PlanError, Step, foreseen};
 use crate::ports::{Host, HostError, Zfs};
 
@@ -65,6 +66,8 @@ pub struct Scope {
     pub also: BTreeSet<JailName>,
     /// Whether all jails of the site are read, and not only those.
     pub whole: bool,
+    /// Whether of the generations those are enough that tracks are at.
+    pub current: bool,
 }
 
 impl Scope {
@@ -74,6 +77,7 @@ impl Scope {
             jails: jails.into_iter().collect(),
             also: BTreeSet::new(),
             whole: false,
+            current: false,
         }
     }
 
@@ -117,6 +121,8 @@ pub struct Session {
     pub locks: Locks,
     /// Plans are made and not applied.
     pub dry_run: bool,
+    /// What was read of the site to find it, for the first observation of a plan that commits.
+    pub top: Mutex<Option<Top>>,
     /// Whether the kernel has said that its programs cannot clone; false until it was asked.
     pub no_sync_clone: AtomicBool,
 }
@@ -127,7 +133,12 @@ impl Session {
     /// # Errors
     /// [`SessionError::Observe`], [`SessionError::Host`].
     pub fn observe(&self, scope: &Scope) -> Result<Observed, SessionError> {
-        let inventory = self.inventory(scope)?;
+        self.observe_on(scope, None)
+    }
+
+    /// The same, on what is known of the site itself.
+    fn observe_on(&self, scope: &Scope, top: Option<Top>) -> Result<Observed, SessionError> {
+        let inventory = self.inventory_on(scope, top)?;
         // A replica has the id of the site it came from, whose jails this host may run.
         let states = if inventory.site.replica {
             BTreeMap::new()
@@ -164,9 +175,17 @@ impl Session {
     /// # Errors
     /// [`ObserveError`].
     pub fn inventory(&self, scope: &Scope) -> Result<Inventory, ObserveError> {
+        self.inventory_on(scope, None)
+    }
+
+    fn inventory_on(&self, scope: &Scope, top: Option<Top>) -> Result<Inventory, ObserveError> {
         let named: BTreeSet<JailName> = scope.jails.union(&scope.also).cloned().collect();
-        let named = (!scope.whole).then_some(&named);
-        observe::inventory(self.zfs.as_ref(), &self.site, named)
+        let reading = Reading {
+            jails: (!scope.whole).then_some(&named),
+            current: scope.current,
+            top,
+        };
+        observe::inventory(self.zfs.as_ref(), &self.site, reading)
     }
 
     /// Makes a plan and applies it. The site lock covers observation to the last commit; the
@@ -197,9 +216,20 @@ impl Session {
         let mut tries = 1;
         loop {
             let site_lock = self.locks.site()?;
-            let observed = self.observe(scope)?;
+            let top = self
+                .top
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            let old = top.is_some();
+            let observed = self.observe_on(scope, top)?;
             let epoch = observed.inventory.site.epoch;
-            let plan = plan(&observed)?;
+            let plan = match plan(&observed) {
+                // Only a commit tells whether what was read before the lock still holds.
+                Ok(plan) if old && !plan.commits() => continue,
+                Err(_) if old => continue,
+                other => other?,
+            };
             if self.cannot(&plan)? {
                 continue;
             }

@@ -146,10 +146,17 @@ fn make(
     request: &Request,
     dry_run: DryRun,
 ) -> Result<Exit, CliError> {
-    let session = context.session(dry_run)?;
+    let session = context.session_to_commit(dry_run)?;
     // An address may be any jail's: then all of them are read.
     let scope = Scope {
         whole: !request.addresses.is_empty() || !request.pools.is_empty(),
+        current: matches!(
+            &request.of,
+            Of::World {
+                base: Choice::Track(_),
+                ..
+            }
+        ),
         also: request.of.source().into_iter().cloned().collect(),
         ..Scope::of(request.names.iter().cloned())
     };

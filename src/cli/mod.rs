@@ -36,6 +36,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -232,8 +233,38 @@ impl Context<'_> {
     fn session(&self, dry_run: DryRun) -> Result<Session, CliError> {
         let zfs = self.machine.zfs();
         let found = self.site(zfs.as_ref())?;
+        Ok(self.session_of(zfs, found, None, dry_run))
+    }
+
+    /// The same for a command whose plans commit: of a site that is named, what is read to find it is the
+    /// beginning of the first observation.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    fn session_to_commit(&self, dry_run: DryRun) -> Result<Session, CliError> {
+        let named = match &self.global.site {
+            Some(site) => Some(site.clone()),
+            None => self.machine.configured_site()?,
+        };
+        let Some(site) = named else {
+            return self.session(dry_run);
+        };
+        let zfs = self.machine.zfs();
+        let top = observe::top(zfs.as_ref(), &site)?;
+        let found = top.found(&site)?;
+        Ok(self.session_of(zfs, found, Some(top), dry_run))
+    }
+
+    fn session_of(
+        &self,
+        zfs: Box<dyn Zfs>,
+        found: observe::Found,
+        top: Option<observe::Top>,
+        dry_run: DryRun,
+    ) -> Session {
         let wait = Duration::from_secs(self.global.wait);
-        Ok(Session {
+        Session {
+            top: Mutex::new(top),
             zfs,
             host: self.machine.host(&found.id, &found.directory),
             site: found.site,
@@ -241,7 +272,7 @@ impl Context<'_> {
             locks: Locks::new(self.machine.run_directory(), &found.id, wait),
             dry_run: dry_run.dry_run,
             no_sync_clone: AtomicBool::new(false),
-        })
+        }
     }
 
     /// Makes and applies a plan, prints what came of it, and writes the line in the log.

@@ -383,6 +383,12 @@ impl Plan {
         plan
     }
 
+    /// Whether it has a program, which compares the epoch.
+    pub fn commits(&self) -> bool {
+        let mut steps = self.steps.iter();
+        steps.any(|step| matches!(step, Step::Commit { .. }))
+    }
+
     /// Adds a step.
     pub fn push(&mut self, step: Step) {
         self.steps.push(step);

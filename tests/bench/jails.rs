@@ -1,6 +1,7 @@
 //! New jails: by ezz, by `zfs clone`, by calls of libzfs_core, by a bare channel program, and as other jail
 //! managers do it.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -153,6 +154,7 @@ fn created(count: usize) -> Result<Option<f64>, Failure> {
         locks: Locks::new("/run/ezz".as_ref(), &found.id, Duration::from_secs(30)),
         dry_run: false,
         no_sync_clone: AtomicBool::new(!can),
+        top: Mutex::default(),
     };
     let names: Result<Vec<JailName>, _> = (1..=count)
         .map(|n| JailName::parse(&format!("j{n}")))
@@ -174,9 +176,11 @@ fn created(count: usize) -> Result<Option<f64>, Failure> {
         start: false,
         atomic: false,
     };
-    let scope = Scope::of(request.names.iter().cloned());
+    let scope = Scope {
+        current: true,
+        ..Scope::of(request.names.iter().cloned())
+    };
     let took = timed(|| {
-        ezz::observe::named_site(session.zfs.as_ref(), &site)?;
         let observed = session.observe(&scope)?;
         let plan = create(&observed, &request)?;
         for step in &plan.steps {
