@@ -29,7 +29,7 @@ GOLDEN = world="$$($(LAB) world)" && cargo nextest run --cargo-quiet --no-run $(
 # How often lab-repeat runs them, and how many cuts lab-soak makes on each series, over all its scenarios. A cut
 # has its record below SOAKED and is not made again: to begin anew, remove that directory.
 REPEAT ?= 10
-CUTS ?= 630
+CUTS ?= 720
 SOAKED := $(abspath $(TARGET))/soak
 
 .PHONY: help
@@ -84,7 +84,7 @@ lab: ## the tests on real OpenZFS kernels, of two series; EZZ_LAB_ZFS=2.3 for on
 	vagrant/lab/suite '$(LAB_SERIES)' $(LAB_TESTS) $(T)
 
 .PHONY: lab-soak
-lab-soak: ## CUTS power cuts (630: 30 for each scenario) on each series of OpenZFS, kills at each step, long races, and a report; goes on where it was stopped
+lab-soak: ## CUTS power cuts (720: 30 for each scenario) on each series of OpenZFS, kills at each step, long races, and a report; goes on where it was stopped
 	@vagrant/setup build
 	@vagrant/setup lab
 	@mkdir -p $(SOAKED)
@@ -123,12 +123,23 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (600), two at a time; T=TARGET for o
 	@vagrant/setup fuzz
 	tests/fuzz/run $(FUZZ_SECONDS) $(T)
 
+# Rounds of each measurement, the largest site, and the memory that it needs: 0.8 MiB for each mounted jail.
+BENCH_ROUNDS ?= 5
+BENCH_JAILS ?= 10000
+BENCH_MEM ?= 12288M
+BENCHED := $(abspath $(TARGET))/bench
+
 .PHONY: bench
-bench: release ## ratios in one boot: `ezz create` against a `zfs clone` loop and a bare channel program
+bench: release ## what jails, worlds and updates cost against the ways without ezz: target/bench/bench.md, .json, plots (an hour)
 	@vagrant/setup lab
-	@$(LAB) kernel && $(LAB) userland
-	@$(GOLDEN)
-	@$(LAB) run --golden site --mem 3072M --timeout 1800 -- /bin/bash vagrant/lab/bench.sh "$(abspath $(RELEASE))"
+	cargo build --release --features bench --bin ezz-bench
+	@$(LAB) kernel $(LAB_SERIES) && for series in $(LAB_SERIES); do EZZ_LAB_ZFS=$$series $(LAB) userland; done
+	@$(foreach series,$(LAB_SERIES), \
+		export EZZ_LAB_ZFS=$(series); $(GOLDEN) >/dev/null && mkdir -p $(BENCHED)/$(series) && \
+		EZZ_BIN="$(abspath $(RELEASE))" EZZ_LAB_OUT="$(BENCHED)/$(series)" $(LAB) run --golden site --mem $(BENCH_MEM) \
+			--timeout 7200 -- "$(abspath $(TARGET))/release/ezz-bench" guest "$${world%.zst}.xz" $(BENCH_ROUNDS) $(BENCH_JAILS) && \
+		$(LAB) run --golden site --mem 3072M --timeout 1800 -- /bin/bash vagrant/lab/bench.sh "$(abspath $(RELEASE))" && ) true
+	@$(TARGET)/release/ezz-bench report $(BENCHED) $(foreach series,$(LAB_SERIES),$(BENCHED)/$(series)/bench.json)
 
 .PHONY: shell
 shell: build ## an interactive shell in the lab, with a site that is ready to play with

@@ -349,6 +349,30 @@ pub fn inventory(
     })
 }
 
+/// The names of all jails, also of unfinished ones: one property of each is read, and nothing else.
+///
+/// # Errors
+/// [`ObserveError::Zfs`], [`ObserveError::Name`].
+pub fn names(zfs: &dyn Zfs, site: &DatasetName) -> Result<Vec<JailName>, ObserveError> {
+    let layout = Layout::new(site.clone())?;
+    let rows = zfs.read(&Query {
+        roots: &[layout.jails.to_string()],
+        depth: Some(1),
+        types: &["filesystem"],
+        properties: &[property::JAIL],
+    });
+    let rows = rows.map_err(|source| ObserveError::Zfs {
+        site: site.to_string(),
+        source,
+    })?;
+    let prefix = format!("{}/", layout.jails);
+    let jails = rows.iter().filter_map(|(name, row)| {
+        own(row, property::JAIL)?;
+        JailName::parse(name.strip_prefix(&prefix)?).ok()
+    });
+    Ok(jails.collect())
+}
+
 /// What is at the directories of the jails that were asked for and do not exist yet; of those that
 /// do, whether somebody else's mount lies on it, or (Linux) below: a running jail of FreeBSD has
 /// mounts of its own there.

@@ -28,6 +28,7 @@ impl Completions {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let mut text = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "ezz", &mut text);
+        text.extend_from_slice(jails(self.shell).as_bytes());
         context
             .report
             .file(&text)
@@ -36,6 +37,16 @@ impl Completions {
                 source,
             })?;
         Ok(Exit::Done)
+    }
+}
+
+/// What completes the names of jails, which the command line's description does not know.
+fn jails(shell: clap_complete::Shell) -> &'static str {
+    match shell {
+        clap_complete::Shell::Bash => include_str!("../../templates/completions/ezz.bash"),
+        clap_complete::Shell::Fish => include_str!("../../templates/completions/ezz.fish"),
+        clap_complete::Shell::Zsh => include_str!("../../templates/completions/ezz.zsh"),
+        _ => "",
     }
 }
 

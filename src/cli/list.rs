@@ -10,6 +10,7 @@ use super::{CliError, Context, DryRun};
 use crate::fleet::Written;
 use crate::model::{Base, Inventory, Jail, JailState, Kind};
 use crate::name::{FleetName, GenerationId, JailName};
+use crate::observe;
 use crate::plan::converge::generation_of;
 use crate::plan::{Observed, run};
 use crate::report::{Exit, bytes};
@@ -23,10 +24,19 @@ use crate::session::Scope;
 pub struct List {
     #[command(flatten)]
     jails: Jails,
+    /// Print only names, of all jails: one a line
+    #[arg(long, conflicts_with_all = ["names", "names_from", "labels", "fleet"])]
+    only_names: bool,
     /// Print a fleet file for `ezz apply` instead, of the jails that are named, or of those that belong to
     /// this fleet or to none
     #[arg(long, value_name = "FLEET")]
     fleet: Option<FleetName>,
+}
+
+/// A jail of which only the name was asked for.
+#[derive(Serialize)]
+struct Name<'a> {
+    jail: &'a JailName,
 }
 
 /// A jail as it is shown.
@@ -60,6 +70,13 @@ pub(super) struct Line {
 impl List {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(DryRun::default())?;
+        if self.only_names {
+            for jail in observe::names(session.zfs.as_ref(), &session.site)? {
+                context.report.object(&Name { jail: &jail });
+                context.report.line(jail.as_str());
+            }
+            return Ok(Exit::Done);
+        }
         let wanted = self.jails.select(&session)?;
         let scope = if self.jails.is_empty() {
             Scope::all()

@@ -357,6 +357,17 @@ fn every_verb_has_a_page_an_example_and_completions() {
         "bash -c '. /tmp/ezz.bash; COMP_WORDS=(ezz doc); COMP_CWORD=1; _ezz ezz doc ezz; echo ${COMPREPLY[*]}'",
     );
     assert_eq!(completed.ok().stdout, "doctor\n");
+    ezz(&["create", "web1", "web2", "db"]).ok();
+    assert_eq!(
+        ezz(&["list", "--only-names"]).ok().stdout,
+        "db\nweb1\nweb2\n"
+    );
+    let jails = ezz(&["list", "--only-names", "--json"]).ok().json();
+    assert_eq!(jails[2]["jail"], "web2");
+    let completed = sh(&format!(
+        "mkdir -p /tmp/bin; ln -sf {EZZ} /tmp/bin/ezz; PATH=/tmp/bin:$PATH bash -c '. /tmp/ezz.bash; COMP_WORDS=(ezz stop we); COMP_CWORD=2; _ezz_jails ezz we stop; echo ${{COMPREPLY[*]}}'"
+    ));
+    assert_eq!(completed.ok().stdout, "web1 web2\n");
     ezz(&["completions", "csh"]).exits(2);
     ezz(&["man", "/tmp/nosuch"]).exits(1);
 }
