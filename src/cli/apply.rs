@@ -10,10 +10,12 @@ use serde::Serialize;
 use super::create::undo;
 use super::delete::{below, confirm};
 use super::{CliError, Context, DryRun, Told};
+use crate::apply::spec;
 use crate::fleet::{Fleet, FleetError};
-use crate::model::Inventory;
+use crate::model::{Inventory, JailState};
 use crate::name::JailName;
-use crate::plan::fleet::{Change, Diff, Does, Request, diff, plan};
+use crate::plan::converge::behind;
+use crate::plan::fleet::{Change, Diff, Does, Request, Seen, diff, plan};
 use crate::plan::{Observed, PlanError};
 use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};
@@ -59,7 +61,7 @@ pub struct Apply {
     /// Delete jails that belong to the fleet and that the file does not name
     #[arg(long)]
     prune: bool,
-    /// Restart running jails whose new configuration needs it
+    /// Restart running jails that run with something else than they are configured to have
     #[arg(long)]
     restart: bool,
     /// Do not ask before jails are deleted
@@ -107,7 +109,7 @@ impl Apply {
         // What is refused is refused before anything is asked; and which jails are to be locked.
         let named = whole(request.fleet.jails.keys().cloned().collect());
         let observed = session.observe(&named)?;
-        let found = diff(&observed, request)?;
+        let found = diff(&observed, request, &seen(&session, &observed, request)?)?;
         if self.dry_run.dry_run {
             show(context, &found);
         } else if !self.yes && found.that(Does::Delete).next().is_some() {
@@ -141,7 +143,8 @@ impl Apply {
                 "apply",
                 &scope,
                 |observed: &Observed| {
-                    let found = diff(observed, request)?;
+                    let seen = seen(&session, observed, request)?;
+                    let found = diff(observed, request, &seen)?;
                     new = found.that(Does::Create).cloned().collect();
                     let below = of_gone(&session, &observed.inventory, &found)?;
                     let plan = plan(observed, &found, below)?;
@@ -156,6 +159,29 @@ impl Apply {
         }
         Ok(exit)
     }
+}
+
+/// What the host tells of the jails of the fleet.
+fn seen(session: &Session, observed: &Observed, request: &Request) -> Result<Seen, SessionError> {
+    let mut old = BTreeSet::new();
+    for name in request.fleet.jails.keys() {
+        let Some(jail) = observed.inventory.jails.get(name) else {
+            continue;
+        };
+        if !matches!(observed.state(name), JailState::Running { .. }) {
+            continue;
+        }
+        let drift = match spec(&observed.inventory, name) {
+            Ok(spec) => !session.host.drift(&spec)?.is_empty(),
+            // It cannot be started: that is told by whoever is asked to.
+            Err(_) => false,
+        };
+        if drift || behind(observed, jail).is_some() {
+            old.insert(name.clone());
+        }
+    }
+    let left = session.host.leftovers()?.into_iter().collect();
+    Ok(Seen { old, left })
 }
 
 /// What lies below the jails that go.

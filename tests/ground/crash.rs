@@ -364,6 +364,25 @@ fn clone_with_a_quota_and_start() {
     });
 }
 
+/// One jail goes, one changes, one is restarted, two are new, one of them a clone.
+#[test]
+fn apply() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        let file = tempfile::NamedTempFile::new().expect("made");
+        let path = file.path().display().to_string();
+        let write = |text: &str| std::fs::write(file.path(), text).expect("written");
+        write("fleet = \"f\"\n[[jail]]\nnames = [\"a\", \"b\", \"old\"]\nstate = \"running\"\n");
+        m.ezz(&["apply", &path]).ok();
+        write(
+            "fleet = \"f\"\n[defaults]\nlabels = { x = \"1\" }\n[[jail]]\nname = \"a\"\nstate = \"stopped\"\nquota = \"1G\"
+             [[jail]]\nname = \"b\"\nhostname = \"other\"\nstate = \"running\"\n[[jail]]\nname = \"c\"\nstate = \"running\"\ndepends = [\"b\"]
+             [[jail]]\nname = \"d\"\nclone = \"b\"\nquota = \"1G\"\n",
+        );
+        survives(&m, &["apply", &path, "--prune", "--yes", "--restart"]);
+    });
+}
+
 #[test]
 fn delete_of_a_clone() {
     both(|clone| {

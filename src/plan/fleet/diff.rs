@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Change, Diff, Does, Field, New, Request, addresses, movement};
+use super::{Change, Diff, Does, Field, New, Request, Seen, addresses, movement};
 use crate::fleet::{At, Fleet, FleetError, Origin, Wanted, Wish};
 use crate::model::{Address, Base, Jail, JailConfig, Kind, Todo};
 use crate::name::{JailName, TrackName};
@@ -14,7 +14,7 @@ use crate::plan::{Observed, PlanError, clone, merge, run, writable};
 /// # Errors
 /// [`PlanError::Fleet`]: a jail of another fleet, or that cannot become what it is to be; a track,
 /// generation, flavour, source or dependency that is not there; an address that another jail has.
-pub fn diff(observed: &Observed, request: &Request) -> Result<Diff, PlanError> {
+pub fn diff(observed: &Observed, request: &Request, seen: &Seen) -> Result<Diff, PlanError> {
     let inventory = &observed.inventory;
     writable(inventory)?;
     let fleet = &request.fleet;
@@ -48,14 +48,14 @@ pub fn diff(observed: &Observed, request: &Request) -> Result<Diff, PlanError> {
             Some((jail, config)) if config.todo.is_empty() => {
                 let as_it_is = (jail, config);
                 existing(
-                    observed, request, name, wanted, addresses, as_it_is, &mut diff,
+                    observed, request, name, wanted, addresses, as_it_is, seen, &mut diff,
                 )?;
             }
             found => {
                 if found.is_some() {
                     diff.unfinished.push(name.clone());
                 }
-                new(observed, fleet, name, wanted, addresses, &mut diff)?;
+                new(observed, seen, fleet, name, wanted, addresses, &mut diff)?;
             }
         }
     }
@@ -133,6 +133,7 @@ fn common(
 
 fn new(
     observed: &Observed,
+    seen: &Seen,
     fleet: &Fleet,
     name: &JailName,
     wanted: &Wanted,
@@ -166,7 +167,7 @@ fn new(
     }
     config.todo.extend(wanted.quota.map(Todo::Quota));
     let mut does = vec![Does::Create];
-    does.extend(movement(observed, name, wanted.wish).filter(|does| *does == Does::Start));
+    does.extend(movement(observed, seen, name, wanted.wish).filter(|does| *does == Does::Start));
     let nothing = JailConfig::new(config.kind, Base::Pin(config.skel), config.skel);
     let mut fields = fields(&nothing, &config);
     // That it is new says this.
@@ -204,6 +205,10 @@ fn base(
     create::choose(&observed.inventory, &choice).map_err(|why| FleetError::new(place, why))
 }
 
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a jail as it is, and as it is to be"
+)]
 fn existing(
     observed: &Observed,
     request: &Request,
@@ -211,6 +216,7 @@ fn existing(
     wanted: &Wanted,
     addresses: Vec<Address>,
     (jail, found): (&Jail, &JailConfig),
+    seen: &Seen,
     diff: &mut Diff,
 ) -> Result<(), PlanError> {
     let mut config = common(&request.fleet, wanted, addresses, found.clone());
@@ -256,9 +262,9 @@ fn existing(
     if !fields.is_empty() {
         does.push(Does::Change);
     }
-    let moves = movement(observed, name, wanted.wish);
+    let moves = movement(observed, seen, name, wanted.wish);
     let inside = ["hostname", "addresses", "network", "base"];
-    let needs = fields.iter().any(|field| inside.contains(&field.field));
+    let needs = seen.old.contains(name) || fields.iter().any(|field| inside.contains(&field.field));
     let stays = moves.is_none() && observed.state(name).running();
     if needs && stays && request.restart {
         does.push(Does::Restart);

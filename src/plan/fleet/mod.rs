@@ -82,6 +82,15 @@ pub struct New {
     pub source: Option<JailName>,
 }
 
+/// What the host tells of jails beside their state: what a command left that was killed.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// Running jails that run with something else than they are configured to have.
+    pub old: BTreeSet<JailName>,
+    /// Jails of which a start or stop has left something.
+    pub left: BTreeSet<JailName>,
+}
+
 /// What is different between a site and a file.
 #[derive(Debug, Clone, Default)]
 pub struct Diff {
@@ -252,11 +261,13 @@ fn move_jails(
 }
 
 /// Whether a jail is to be, and what is done for it to run or not.
-fn movement(observed: &Observed, name: &JailName, wish: Option<Wish>) -> Option<Does> {
+fn movement(observed: &Observed, seen: &Seen, name: &JailName, wish: Option<Wish>) -> Option<Does> {
     let running = matches!(observed.state(name), JailState::Running { .. });
     match wish {
         Some(Wish::Running) if !running => Some(Does::Start),
-        Some(Wish::Stopped) if observed.state(name).running() => Some(Does::Stop),
+        Some(Wish::Stopped) if observed.state(name).running() || seen.left.contains(name) => {
+            Some(Does::Stop)
+        }
         _ => None,
     }
 }

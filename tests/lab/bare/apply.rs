@@ -276,6 +276,12 @@ fn a_fleet_runs_in_its_order_and_is_restarted_when_told() {
         assert_eq!(told.stdout.trim(), expected);
     };
     name("one");
+    // Also if an earlier one has changed it.
+    assert_eq!(
+        ezz(&["apply", FILE, "--restart"]).ok().stdout,
+        "a: restarted\n"
+    );
+    name("two");
     fleet("three", "running");
     assert_eq!(
         ezz(&["apply", FILE, "--restart"]).ok().stdout,
