@@ -212,6 +212,14 @@ pub trait Host: Sync + fmt::Debug {
     /// [`HostError`] if one cannot be read.
     fn drift(&self, spec: &JailSpec) -> Result<Vec<PathBuf>, HostError>;
 
+    /// Whether a running jail was started with another configuration than it has now, apart from its base.
+    ///
+    /// # Errors
+    /// [`HostError`] if what tells it cannot be read.
+    fn outdated(&self, spec: &JailSpec) -> Result<bool, HostError> {
+        Ok(!self.drift(spec)?.is_empty())
+    }
+
     /// Names of jails for which derived files exist.
     ///
     /// # Errors

@@ -171,12 +171,12 @@ fn seen(session: &Session, observed: &Observed, request: &Request) -> Result<See
         if !matches!(observed.state(name), JailState::Running { .. }) {
             continue;
         }
-        let drift = match spec(&observed.inventory, name) {
-            Ok(spec) => !session.host.drift(&spec)?.is_empty(),
+        let outdated = match spec(&observed.inventory, name) {
+            Ok(spec) => session.host.outdated(&spec)?,
             // It cannot be started: that is told by whoever is asked to.
             Err(_) => false,
         };
-        if drift || behind(observed, jail).is_some() {
+        if outdated || behind(observed, jail).is_some() {
             old.insert(name.clone());
         }
     }

@@ -151,9 +151,14 @@ pub fn lay_over(from: &Path, to: &Path) -> Result<(), WorldError> {
     walk(from, &context.cancel, &mut |node| {
         let found = there.stat(node.path);
         let found = found.map_err(|e| in_copy(e.into(), node))?;
-        let is_dir = |stat| kind(&stat) == FileType::Directory;
-        if node.kind() != FileType::Directory || !found.is_some_and(is_dir) {
-            copier.copy(node, &context)?;
+        match (node.kind(), found.map(|stat| kind(&stat))) {
+            (FileType::Directory, Some(FileType::Directory)) => {}
+            // What is below it is not the jail's own, and without the link it would not have that.
+            (FileType::Directory, Some(FileType::Symlink)) => {
+                let through = EntryError::ThroughLink(node.path.clone());
+                return Err(in_copy(through.into(), node));
+            }
+            _ => copier.copy(node, &context)?,
         }
         Ok(Visit::Enter)
     })?;

@@ -77,6 +77,16 @@ impl Host for Linux {
         Ok(Vec::new())
     }
 
+    /// One that was started by an ezz that did not write it down is taken to be as it should be.
+    fn outdated(&self, spec: &JailSpec) -> Result<bool, HostError> {
+        let path = self.paths.started(&spec.name);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(!text.is_empty() && text != start::runs_as(spec)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(file("read", &path)(error)),
+        }
+    }
+
     /// What a start leaves outside of its run directory counts too: ids and cgroups.
     fn derived(&self) -> Result<Vec<JailName>, HostError> {
         let mut names: BTreeSet<JailName> = state::known(&self.paths)?;

@@ -103,7 +103,7 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
         runtime::start(paths, name)?;
         point();
         let started = paths.started(name);
-        fs::write(&started, "").map_err(file("write", &started))?;
+        fs::write(&started, runs_as(spec)).map_err(file("write", &started))?;
         point();
         settle(paths, spec)
     };
@@ -119,6 +119,17 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
 }
 
 /// Writes the configuration of the container.
+/// What of its configuration a jail was started with: the text of its `started`.
+pub(super) fn runs_as(spec: &JailSpec) -> String {
+    let config = &spec.config;
+    let addresses: Vec<String> = config.addresses.iter().map(ToString::to_string).collect();
+    let network = match config.network {
+        Network::Host => "host",
+        Network::None => "none",
+    };
+    format!("{}\n{network}\n{}\n", config.hostname, addresses.join(" "))
+}
+
 pub(super) fn write(paths: &Paths, spec: &JailSpec, bundle: &Bundle<'_>) -> Result<(), HostError> {
     let config = paths.jail(&spec.name).join("config.json");
     let text = bundle

@@ -296,3 +296,39 @@ fn a_fleet_runs_in_its_order_and_is_restarted_when_told() {
     applied(&[]);
     assert_eq!(inspect::site(SITE), [""; 0]);
 }
+
+/// Flavours are files: neither through links, nor in the place of what is shared.
+#[test]
+fn a_flavour_is_laid_over_what_is_the_jails_own_and_nothing_else() {
+    init();
+    install_small();
+    sh("cd /srv/jails; mkdir -p flavours/good/etc flavours/good/usr/local flavours/bad/usr/bin
+        echo mine >flavours/good/etc/debian_version; ln -s /etc/shadow flavours/good/etc/link; mkfifo flavours/good/etc/pipe
+        echo x >flavours/good/usr/local/x; echo x >flavours/bad/usr/bin/x")
+    .ok();
+    ezz(&["create", "a", "--flavour", "good"]).ok();
+    let laid = sh("cd /srv/jails/a; cat etc/debian_version usr/local/x; readlink etc/link usr/bin; ls etc/pipe 2>&1; true").ok();
+    assert!(
+        laid.stdout
+            .starts_with("mine\nx\n/etc/shadow\n../basejail/usr/bin\n"),
+        "{laid:#?}"
+    );
+    let shown = ezz(&["show", "a", "--json"]).ok().json();
+    assert_eq!(shown[0]["flavours"][0], "good");
+    let before = everything();
+    for name in ["bad", "none", "Bad"] {
+        let code = if name == "Bad" { 2 } else { 1 };
+        let told = ezz(&["create", "b", "--flavour", name]).exits(code);
+        assert!(told.stderr.contains(name), "{told:#?}");
+        // A failed one has raised the epoch, and cleared away what it had made.
+        let epoch = |text: &str| -> String {
+            let lines = text.lines().filter(|line| !line.contains("ezz:epoch"));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(epoch(&everything()), epoch(&before), "{name}");
+        assert!(!std::path::Path::new("/srv/jails/b").exists());
+    }
+    // In several jails at once, and over a clone.
+    ezz(&["clone", "a", "c{1..3}", "--flavour", "good"]).ok();
+    assert_eq!(inspect::site(SITE), [""; 0]);
+}
