@@ -226,6 +226,35 @@ fn a_thousand_come_and_go_by_one_command_each() {
     assert_eq!(jails().len(), 2000);
 }
 
+/// All of them, or none: after the next command.
+#[test]
+fn an_interrupt_in_the_middle_of_a_thousand_leaves_no_half() {
+    init();
+    install_small();
+    let interrupt = |command: &str, after: &str| {
+        let script = format!(
+            "{EZZ} -q {command} >/tmp/said 2>&1 & pid=$!; sleep {after}; kill -INT $pid; wait $pid; true"
+        );
+        sh(&script).ok();
+        ezz(&["doctor", "--repair"]).ok();
+        let found = jails().len();
+        assert!(found == 0 || found == 1000, "{command}, {after} s: {found}");
+        assert_eq!(crate::inspect::site(SITE), [""; 0], "{command}, {after} s");
+        found
+    };
+    for after in ["0.3", "2"] {
+        if interrupt("create 'j{1..1000}'", after) == 1000 {
+            ezz(&["delete", "--yes", "j*"]).ok();
+        }
+    }
+    ezz(&["create", "j{1..1000}"]).ok();
+    for after in ["1.5"] {
+        if interrupt("delete --yes 'j*'", after) == 0 {
+            ezz(&["create", "j{1..1000}"]).ok();
+        }
+    }
+}
+
 /// What `templates/examples` shows works as it stands there.
 #[test]
 fn the_example_scripts_do_what_they_say() {
@@ -271,4 +300,17 @@ fn the_example_scripts_do_what_they_say() {
     ezz(&["create", "again-2"]).ok();
     run("printf 'id\\nid\\n' | ./jobs.sh again").exits(1);
     assert_eq!(jails().join(" "), "acme again-2 bolt core duna");
+    // A fleet.
+    let told = run("ezz apply shop.toml").ok();
+    let order: Vec<&str> = told
+        .stdout
+        .lines()
+        .filter_map(|line| line.split(':').next())
+        .collect();
+    assert_eq!(order, ["db", "web01", "web02", "web03"]);
+    assert_eq!(run("ezz apply shop.toml").ok().stdout, "nothing to do\n");
+    assert_eq!(
+        ezz(&["list", "web03", "--json"]).ok().json()[0]["addresses"][0],
+        "10.20.0.4/24"
+    );
 }
