@@ -2,23 +2,23 @@
 //! after a failure is one rule, that the rest of that jail's steps are left out and the other
 //! jails go on.
 
+mod files;
 mod ready;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use rayon::prelude::*;
 use thiserror::Error;
 
 use crate::crash;
-use crate::model::{Changed, FLAVOURS, Generation, Inventory, Kind, World, track_link};
+use crate::model::{Changed, Generation, Inventory, Kind, World, track_link};
 use crate::name::{DatasetName, GenerationId, JailName};
 use crate::observe::{self, ObserveError, Reading};
 use crate::plan::{MountAs, Plan, PlanError, Step, foreseen, run};
 use crate::ports::{BaseMount, Host, HostError, JailSpec, PortError, Zfs};
 use crate::profile::Profile;
-use crate::world::{self, WorldError};
+use crate::world::WorldError;
 
 pub use ready::Ready;
 
@@ -160,16 +160,13 @@ impl Apply<'_> {
                 index += unmounts.len();
                 continue;
             }
-            let clones: Vec<&JailName> = plan[index..]
+            let files = plan[index..]
                 .iter()
-                .map_while(|step| match step {
-                    Step::ClearIdentity { jail } => Some(jail),
-                    _ => None,
-                })
-                .collect();
-            if !clones.is_empty() {
-                self.clear_identities(&clones, plan, &mut known, applied)?;
-                index += clones.len();
+                .take_while(|step| files::of(step).is_some())
+                .count();
+            if files > 0 {
+                self.files(&plan[index..index + files], plan, &mut known, applied)?;
+                index += files;
                 continue;
             }
             let step = &plan[index];
@@ -181,7 +178,6 @@ impl Apply<'_> {
             let jail = match step {
                 Step::Derive { jail }
                 | Step::Forget { jail }
-                | Step::Flavour { jail, .. }
                 | Step::Start { jail }
                 | Step::Stop { jail } => Some(jail),
                 Step::Create { .. }
@@ -200,6 +196,7 @@ impl Apply<'_> {
                 | Step::Link { .. }
                 | Step::Unlink { .. }
                 | Step::ClearIdentity { .. }
+                | Step::Flavour { .. }
                 | Step::ClearWorld { .. } => None,
             };
             let Some(jail) = jail else {
@@ -239,45 +236,6 @@ impl Apply<'_> {
         }
     }
 
-    /// Side by side: they are many, and none waits for another.
-    fn clear_identities(
-        &self,
-        clones: &[&JailName],
-        plan: &[Step],
-        known: &mut Known<'_>,
-        applied: &mut Applied,
-    ) -> Result<(), ApplyError> {
-        let specs = self.specs(plan, known)?;
-        let mut wanted = Vec::with_capacity(clones.len());
-        for name in clones {
-            if applied.failed.iter().all(|(failed, _)| failed != *name) {
-                match specs.remove(*name) {
-                    Some(Ok(spec)) => wanted.push(spec),
-                    Some(Err(error)) => return Err(error),
-                    None => return Err(PlanError::NoJail((*name).clone()).into()),
-                }
-            }
-        }
-        let clear = |spec: &JailSpec| {
-            crash::point();
-            world::clear_identity(&spec.root, &spec.profile)
-        };
-        let done: Vec<_> = wanted.par_iter().map(clear).collect();
-        for (spec, done) in wanted.into_iter().zip(done) {
-            match done {
-                Ok(cleared) => {
-                    applied.changed += usize::from(cleared > 0);
-                    let jail = spec.name.clone();
-                    self.done(&Step::ClearIdentity { jail });
-                }
-                Err(error) if self.strict => return Err(error.into()),
-                Err(error) => applied.failed.push((spec.name.clone(), error.into())),
-            }
-            specs.insert(spec.name.clone(), Ok(spec));
-        }
-        Ok(())
-    }
-
     /// Whether it mounts a jail of which an earlier step has failed: what is mounted is complete.
     fn of_failed(&self, step: &Step, applied: &Applied) -> bool {
         let Step::Mount { dataset, .. } = step else {
@@ -310,13 +268,6 @@ impl Apply<'_> {
                 match (step, specs.get(jail)) {
                     (Step::Derive { .. }, Some(Ok(spec))) => Ok(self.host.derive(spec)?),
                     (Step::Start { .. }, Some(Ok(spec))) => Ok(self.host.start(spec)?),
-                    (Step::Flavour { flavour, .. }, Some(Ok(spec))) => {
-                        // Beside the jails, which are directories of the site.
-                        let site = spec.root.parent().unwrap_or(&spec.root);
-                        let from = site.join(FLAVOURS).join(flavour.as_str());
-                        world::lay_over(&from, &spec.root)?;
-                        Ok(Changed::Done)
-                    }
                     _ => Err(match specs.remove(jail) {
                         Some(Err(error)) => error,
                         Some(Ok(_)) | None => PlanError::NoJail(jail.clone()).into(),
