@@ -3,22 +3,25 @@
 //! Scoped: the site, its generations, and the jails that are asked for; all jails only where a
 //! verb needs them. Rows of skeleton snapshots are never read, they take seconds where there are
 //! thousands of clones. Nothing is changed and nothing decided here; what does not make sense is
-//! kept as an error in its place, so that one broken jail does not hide the others. Longer than other files: each kind of row has its function here.
+//! kept as an error in its place, so that one broken jail does not hide the others.
 
+mod directories;
+mod generations;
 mod intents;
+mod jails;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use thiserror::Error;
 
+pub use directories::{directories, flavours};
+
 use crate::model::{
-    FLAVOURS, Generation, Half, Inventory, Jail, JailConfig, Layout, ModelError, Site, Stranger,
-    SwapLog, Track, UnderWay, decode, property,
+    Inventory, Layout, ModelError, Site, SwapLog, Track, UnderWay, decode, property,
 };
-use crate::name::{DatasetName, FlavourName, GenerationId, JailName, NameError, TrackName};
-use crate::plan::doctor::Mount;
-use crate::plan::{Directory, intent};
+use crate::name::{DatasetName, GenerationId, JailName, NameError, TrackName};
+use crate::plan::intent;
 use crate::ports::{PortError, Query, Row, Source, Zfs};
 
 /// The property that gives a dataset to a jail: FreeBSD and Linux call it differently.
@@ -327,8 +330,9 @@ pub fn inventory(
         })?;
         (bases, rest)
     };
-    let generations = generations(&layout, found.replica, &bases, &rest, &mut strangers);
-    let mut jails = jails(&layout, &found, &rest, &mut strangers);
+    let generations =
+        generations::generations(&layout, found.replica, &bases, &rest, &mut strangers);
+    let mut jails = jails::jails(&layout, &found, &rest, &mut strangers);
     jails.retain(|name, _| !debris.contains_key(name));
     Ok(Inventory {
         site: found,
@@ -371,81 +375,6 @@ pub fn names(zfs: &dyn Zfs, site: &DatasetName) -> Result<Vec<JailName>, Observe
         JailName::parse(name.strip_prefix(&prefix)?).ok()
     });
     Ok(jails.collect())
-}
-
-/// What is at the directories of the jails that were asked for and do not exist yet; of those that
-/// do, whether somebody else's mount lies on it, or (Linux) below: a running jail of FreeBSD has
-/// mounts of its own there.
-///
-/// # Errors
-/// [`ObserveError::Zfs`] if the mounts cannot be read.
-pub fn directories(
-    zfs: &dyn Zfs,
-    inventory: &Inventory,
-    asked: &BTreeSet<JailName>,
-) -> Result<BTreeMap<JailName, Directory>, ObserveError> {
-    if asked.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let mounts = zfs.mounts().map_err(|source| ObserveError::Zfs {
-        site: inventory.site.layout.site.to_string(),
-        source,
-    })?;
-    let state = |name: &JailName| match inventory.jails.get(name) {
-        Some(jail) => {
-            let dataset = jail.dataset.as_str();
-            let on = |mount: &Mount| {
-                mount.target == jail.mountpoint
-                    || cfg!(target_os = "linux") && mount.target.starts_with(&jail.mountpoint)
-            };
-            mounts
-                .iter()
-                .any(|mount| on(mount) && !mount.belongs_to(dataset))
-                .then_some(Directory::Mounted)
-        }
-        None => {
-            let at = inventory.site.directory.join(name.as_str());
-            // Later ones hide earlier ones at the same place.
-            let mount = mounts.iter().rev().find(|mount| mount.target == at);
-            let debris = inventory.debris.get(name);
-            Some(match mount {
-                // It is unmounted before it is cleared away.
-                Some(mount) if debris.is_some_and(|d| mount.source == d.jail.dataset.as_str()) => {
-                    Directory::Free
-                }
-                Some(_) => Directory::Mounted,
-                None => directory(&at),
-            })
-        }
-    };
-    Ok(asked
-        .iter()
-        .filter_map(|name| Some((name.clone(), state(name)?)))
-        .collect())
-}
-
-/// The flavours of a site: the directories below `flavours`; none if the site is not mounted.
-pub fn flavours(inventory: &Inventory) -> BTreeSet<FlavourName> {
-    let at = inventory.site.directory.join(FLAVOURS);
-    let entries = std::fs::read_dir(at).into_iter().flatten().flatten();
-    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    directories
-        .filter_map(|entry| FlavourName::parse(entry.file_name().to_str()?).ok())
-        .collect()
-}
-
-fn directory(at: &Path) -> Directory {
-    match std::fs::symlink_metadata(at) {
-        Err(_) => Directory::Free,
-        Ok(found) if !found.is_dir() => Directory::Occupied,
-        Ok(_) => match std::fs::read_dir(at) {
-            Ok(mut entries) => match entries.next() {
-                None => Directory::Free,
-                Some(_) => Directory::Occupied,
-            },
-            Err(_) => Directory::Occupied,
-        },
-    }
 }
 
 /// A property that was set on this very dataset, or came with a receive.
@@ -553,180 +482,4 @@ fn rollouts(layout: &Layout, row: &Row) -> BTreeMap<TrackName, UnderWay> {
 /// The snapshot that a dataset is a clone of.
 fn origin(row: &Row) -> Option<String> {
     Some(text(row, "origin").to_owned()).filter(|origin| !origin.is_empty() && origin != "-")
-}
-
-fn generations(
-    layout: &Layout,
-    replica: bool,
-    bases: &BTreeMap<String, Row>,
-    rest: &BTreeMap<String, Row>,
-    strangers: &mut Vec<Stranger>,
-) -> BTreeMap<GenerationId, Generation> {
-    let mut found: BTreeMap<GenerationId, Generation> = BTreeMap::new();
-    let mut note = |name: &str, why: &str| {
-        strangers.push(Stranger {
-            dataset: name.to_owned(),
-            why: why.to_owned(),
-        });
-    };
-    for (parent, rows) in [(&layout.basejail, bases), (&layout.newjail, rest)] {
-        for (name, row) in rows {
-            let Some(below) = name.strip_prefix(&format!("{parent}/")) else {
-                continue;
-            };
-            let (component, snapshot) = match below.split_once('@') {
-                Some((component, snapshot)) => (component, Some(snapshot)),
-                None => (below, None),
-            };
-            let Some(id) = GenerationId::from_component(component) else {
-                note(name, "it is not a generation's number");
-                continue;
-            };
-            if text(row, "type") == "volume" {
-                note(name, "it is a volume");
-                continue;
-            }
-            if let Some(snapshot) = snapshot {
-                let number = GenerationId::from_component(snapshot);
-                if number.is_none() || *parent == layout.newjail && number != Some(id) {
-                    note(name, "a snapshot that ezz did not make");
-                }
-                continue;
-            }
-            let Ok(dataset) = DatasetName::parse(name) else {
-                continue;
-            };
-            let sealed_row = rows.get(&format!("{name}@{component}"));
-            let seal = sealed_row.and_then(|row| {
-                let value = row.0.get(property::SEALED)?;
-                let counts = match value.source {
-                    Source::Local => true,
-                    Source::Received => replica,
-                    Source::Elsewhere => false,
-                };
-                counts.then(|| decode(name, property::SEALED, &value.value).ok())?
-            });
-            let own_snapshots = format!("{name}@");
-            let moved = rows
-                .range(own_snapshots.clone()..)
-                .map_while(|(name, row)| {
-                    let snapshot = name.strip_prefix(&own_snapshots)?;
-                    Some((GenerationId::from_component(snapshot), row))
-                });
-            let half = Half {
-                pruned: own(row, property::PRUNED).is_some(),
-                moved: moved
-                    .filter_map(|(found, row)| Some((found.filter(|found| *found != id)?, row)))
-                    .map(|(found, row)| (found, number(row, "guid")))
-                    .collect(),
-                dataset,
-                guid: number(row, "guid"),
-                mounted: text(row, "mounted") == "yes",
-                mountpoint: PathBuf::from(text(row, "mountpoint")),
-                referenced: number(row, "referenced"),
-                used: number(row, "used"),
-                origin: origin(row),
-                snapshot: sealed_row.map(|row| number(row, "guid")),
-                seal,
-                written: number(row, "written"),
-                held: sealed_row.is_some_and(|row| number(row, "userrefs") > 0),
-            };
-            let generation = found.entry(id).or_insert_with(|| Generation {
-                id,
-                world: None,
-                populated: None,
-                rejected: None,
-                base: None,
-                skeleton: None,
-            });
-            if *parent == layout.basejail {
-                generation.world = decoded(name, row, property::WORLD);
-                generation.populated = decoded(name, row, property::POPULATED);
-                generation.rejected = decoded(name, row, property::REJECTED);
-                generation.base = Some(half);
-            } else {
-                generation.skeleton = Some(half);
-            }
-        }
-    }
-    found
-}
-
-fn jails(
-    layout: &Layout,
-    site: &Site,
-    rows: &BTreeMap<String, Row>,
-    strangers: &mut Vec<Stranger>,
-) -> BTreeMap<JailName, Jail> {
-    let mut found = BTreeMap::new();
-    let prefix = format!("{}/", layout.jails);
-    for (name, row) in rows {
-        let Some(below) = name.strip_prefix(&prefix) else {
-            continue;
-        };
-        let mut note = |why: &str| {
-            strangers.push(Stranger {
-                dataset: name.clone(),
-                why: why.to_owned(),
-            });
-        };
-        if below.contains('/') {
-            if own(row, property::JAIL).is_some() {
-                note("its ezz:jail is ignored: only direct children of the site's jails count");
-            }
-            continue;
-        }
-        let (Ok(dataset), Ok(jail)) = (DatasetName::parse(name), JailName::parse(below)) else {
-            note("its name cannot be a jail's");
-            continue;
-        };
-        if text(row, DELEGATED) == "on" {
-            note("it is delegated to a jail, so its properties are not to be trusted");
-            continue;
-        }
-        let config = config(name, row, site.replica);
-        found.insert(jail.clone(), jail_of(jail, dataset, row, config));
-    }
-    found
-}
-
-fn jail_of(
-    name: JailName,
-    dataset: DatasetName,
-    row: &Row,
-    config: Result<JailConfig, String>,
-) -> Jail {
-    Jail {
-        merging: decoded(dataset.as_str(), row, property::MERGING),
-        name,
-        dataset,
-        guid: number(row, "guid"),
-        config,
-        origin: origin(row),
-        mountpoint: PathBuf::from(text(row, "mountpoint")),
-        mounted: text(row, "mounted") == "yes",
-        used: number(row, "used"),
-        referenced: number(row, "referenced"),
-        quota: number(row, "quota"),
-    }
-}
-
-fn config(name: &str, row: &Row, replica: bool) -> Result<JailConfig, String> {
-    if text(row, "type") == "volume" {
-        return Err("it is a volume".to_owned());
-    }
-    let found = row
-        .0
-        .get(property::JAIL)
-        .filter(|found| found.source != Source::Elsewhere);
-    match found {
-        None => Err("it has no ezz:jail of its own".to_owned()),
-        Some(found) if found.source == Source::Received && !replica => {
-            Err("its ezz:jail came with a zfs receive".to_owned())
-        }
-        Some(found) => decode(name, property::JAIL, &found.value).map_err(|error: ModelError| {
-            let why = std::error::Error::source(&error).map(ToString::to_string);
-            format!("{error}: {}", why.unwrap_or_default())
-        }),
-    }
 }

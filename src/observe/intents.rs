@@ -3,9 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    DELEGATED, GENERATION_PROPERTIES, JAIL_PROPERTIES, ObserveError, jail_of, number, text,
-};
+use super::jails::jail_of;
+use super::{DELEGATED, GENERATION_PROPERTIES, JAIL_PROPERTIES, ObserveError, number, text};
 use crate::model::{Debris, Intent, Layout, LeftSnapshot, Site, Stranger, decode, property};
 use crate::name::JailName;
 use crate::plan::intent;

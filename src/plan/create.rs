@@ -1,17 +1,21 @@
 //! The plan of `create`: clones in one program, then mounts and what no program can do.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+mod addresses;
+mod request;
 
-use crate::model::{
-    Address, AddressPool, Base, Inventory, Jail, JailConfig, JailState, Kind, Labels, Network,
-    Todo, encode, property,
-};
-use crate::name::{FlavourName, GenerationId, JailName, TrackName};
+use std::collections::BTreeSet;
+
+use crate::model::{Inventory, JailConfig, JailState, Todo, encode, property};
+use crate::name::{JailName, TrackName};
 use crate::plan::{
     Commit, Directory, Epoch, MountAs, NewJail, Observed, Plan, PlanError, Step, delete, intent,
     site, writable,
 };
+
+use addresses::{addressed, free_addresses};
+pub use request::{Choice, Of, Request};
+pub(super) use request::{choose, with_flavour};
+use request::{is_same, template, with_name};
 
 /// Most jails in one program (design.md §5).
 pub const MOST_IN_ONE: usize = 1000;
@@ -24,68 +28,6 @@ pub const MOST_ATOMIC: usize = 2000;
 /// cannot clone it is enough too: the committing program asks for 192 KiB each, once the clones
 /// have taken theirs.
 const CLONE_ESTIMATE: u64 = (144 + 96) * 1024;
-
-/// Which basejail the new jails are to run on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Choice {
-    /// Follow a track.
-    Track(TrackName),
-    /// Stay on a generation: number, `LABEL.N` or label.
-    Pin(String),
-}
-
-/// What new jails are made of.
-#[derive(Debug, Clone)]
-pub enum Of {
-    /// A generation.
-    World {
-        /// Thin or thick.
-        kind: Kind,
-        /// On which basejail.
-        base: Choice,
-        /// Network.
-        network: Network,
-        /// The command that tells whether it is well.
-        health: Option<String>,
-    },
-    /// Another jail, of which they have the files and the configuration.
-    Jail(JailName),
-}
-
-impl Of {
-    /// The jail that they are clones of.
-    pub fn source(&self) -> Option<&JailName> {
-        match self {
-            Of::World { .. } => None,
-            Of::Jail(name) => Some(name),
-        }
-    }
-}
-
-/// What `create` or `clone` was asked.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The jails, in order.
-    pub names: Vec<JailName>,
-    /// What they are made of.
-    pub of: Of,
-    /// Host name; the jail's name if none.
-    pub hostname: Option<String>,
-    /// Addresses.
-    pub addresses: Vec<Address>,
-    /// Networks that each of them gets an address of.
-    pub pools: Vec<AddressPool>,
-    /// Labels; of clones beside those of their source.
-    pub labels: Labels,
-    /// Flavours that are laid over them, in this order.
-    pub flavours: Vec<FlavourName>,
-    /// Quota in bytes; without it, clones have that of their source.
-    pub quota: Option<u64>,
-    /// Whether to start them.
-    pub start: bool,
-    /// Whether all of them are to be one program, however many.
-    pub atomic: bool,
-}
 
 /// Plans the creation of jails.
 ///
@@ -208,98 +150,6 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         super::run::start_new(&mut plan, inventory, &config, &request.names)?;
     }
     Ok(plan)
-}
-
-/// The configuration that all of them have, but for what is each one's own.
-fn template(observed: &Observed, request: &Request) -> Result<JailConfig, PlanError> {
-    let inventory = &observed.inventory;
-    let mut config = match &request.of {
-        Of::Jail(source) => super::clone::template(inventory, source, &request.names)?,
-        Of::World {
-            kind,
-            base,
-            network,
-            health,
-        } => {
-            let (base, skel) = choose(inventory, base)?;
-            JailConfig {
-                network: *network,
-                health: health.clone(),
-                ..JailConfig::new(*kind, base, skel)
-            }
-        }
-    };
-    config.addresses.clone_from(&request.addresses);
-    for flavour in &request.flavours {
-        with_flavour(observed, &mut config, flavour)?;
-    }
-    config.labels.extend(request.labels.clone());
-    let quota = quota(inventory, request);
-    config.todo.extend(quota.map(Todo::Quota));
-    Ok(config)
-}
-
-/// Adds a flavour to what a new jail is to get.
-///
-/// # Errors
-/// [`PlanError::NoFlavour`].
-pub(super) fn with_flavour(
-    observed: &Observed,
-    config: &mut JailConfig,
-    flavour: &FlavourName,
-) -> Result<(), PlanError> {
-    if !observed.flavours.contains(flavour) {
-        return Err(PlanError::NoFlavour(flavour.clone()));
-    }
-    config.flavours.push(flavour.clone());
-    config.todo.push(Todo::Flavour(flavour.clone()));
-    Ok(())
-}
-
-/// What quota they get.
-fn quota(inventory: &Inventory, request: &Request) -> Option<u64> {
-    let source = request.of.source();
-    let source = source.and_then(|name| inventory.jails.get(name));
-    let theirs = source.map(|jail| jail.quota).filter(|quota| *quota > 0);
-    request.quota.or(theirs)
-}
-
-fn with_name(config: &JailConfig, request: &Request, name: &JailName) -> JailConfig {
-    let hostname = request.hostname.clone();
-    JailConfig {
-        hostname: hostname.unwrap_or_else(|| name.as_str().to_owned()),
-        ..config.clone()
-    }
-}
-
-/// Whether a jail that exists is what was asked for.
-fn is_same(inventory: &Inventory, jail: &Jail, wanted: &JailConfig, request: &Request) -> bool {
-    let Ok(found) = &jail.config else {
-        return false;
-    };
-    let of_it = request
-        .of
-        .source()
-        .is_none_or(|source| super::clone::is_of(inventory, jail, source));
-    let same = JailConfig {
-        todo: Vec::new(),
-        // The track may have moved since.
-        skel: found.skel,
-        // Of pools it has what it got then.
-        addresses: found.addresses.clone(),
-        ..wanted.clone()
-    } == *found;
-    let (own, pooled) = found
-        .addresses
-        .split_at_checked(wanted.addresses.len())
-        .unwrap_or_default();
-    let addresses = own == wanted.addresses
-        && pooled.len() == request.pools.len()
-        && pooled
-            .iter()
-            .zip(&request.pools)
-            .all(|(address, pool)| pool.holds(address.ip));
-    same && of_it && addresses && jail.quota == quota(inventory, request).unwrap_or(0)
 }
 
 /// Adds the steps that make jails from their configurations: the clones, of a generation or of a jail, and
@@ -447,80 +297,6 @@ pub fn finish(
         });
     }
     Ok(())
-}
-
-pub(super) fn choose(
-    inventory: &Inventory,
-    choice: &Choice,
-) -> Result<(Base, GenerationId), PlanError> {
-    match choice {
-        Choice::Pin(text) => {
-            let id = inventory.find_generation(text)?.id;
-            Ok((Base::Pin(id), id))
-        }
-        Choice::Track(name) => {
-            let track = inventory
-                .tracks
-                .get(name)
-                .ok_or_else(|| PlanError::NoTrack(name.clone()))?;
-            let id = track
-                .current
-                .ok_or_else(|| PlanError::EmptyTrack(name.clone()))?;
-            Ok((Base::Track(name.clone()), id))
-        }
-    }
-}
-
-fn free_addresses(inventory: &Inventory, request: &Request) -> Result<(), PlanError> {
-    for address in &request.addresses {
-        for (owner, jail) in &inventory.jails {
-            let theirs = jail
-                .config
-                .as_ref()
-                .map(|config| config.addresses.as_slice());
-            let taken = theirs.is_ok_and(|list| list.iter().any(|other| other.ip == address.ip));
-            if taken && !request.names.contains(owner) {
-                return Err(PlanError::AddressTaken {
-                    address: address.to_string(),
-                    owner: owner.clone(),
-                });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Gives each jail an address of each pool that no jail of the site has.
-fn addressed(
-    inventory: &Inventory,
-    request: &Request,
-    mut jails: Vec<(JailName, JailConfig)>,
-) -> Result<Vec<(JailName, JailConfig)>, PlanError> {
-    if request.pools.is_empty() {
-        return Ok(jails);
-    }
-    let configs = inventory
-        .jails
-        .values()
-        .filter_map(|jail| jail.config.as_ref().ok());
-    let theirs = configs.flat_map(|config| &config.addresses);
-    let mut taken: BTreeSet<IpAddr> = theirs.chain(&request.addresses).map(|a| a.ip).collect();
-    for pool in &request.pools {
-        let wanted = jails.len();
-        let free: Vec<Address> = pool.free(&taken).take(wanted).collect();
-        if free.len() < wanted {
-            return Err(PlanError::PoolTooSmall {
-                pool: pool.to_string(),
-                wanted,
-                free: free.len(),
-            });
-        }
-        taken.extend(free.iter().map(|address| address.ip));
-        for ((_, config), address) in jails.iter_mut().zip(free) {
-            config.addresses.push(address);
-        }
-    }
-    Ok(jails)
 }
 
 /// Refuses a name that a dataset has which is no jail, and debris that stays because somebody made

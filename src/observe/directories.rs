@@ -1,0 +1,86 @@
+//! What a site has in its directory beside what the pool tells: what is in the way of jails, flavours.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::ObserveError;
+use crate::model::{FLAVOURS, Inventory};
+use crate::name::{FlavourName, JailName};
+use crate::plan::Directory;
+use crate::plan::doctor::Mount;
+use crate::ports::Zfs;
+
+/// What is at the directories of the jails that were asked for and do not exist yet; of those that
+/// do, whether somebody else's mount lies on it, or (Linux) below: a running jail of FreeBSD has
+/// mounts of its own there.
+///
+/// # Errors
+/// [`ObserveError::Zfs`] if the mounts cannot be read.
+pub fn directories(
+    zfs: &dyn Zfs,
+    inventory: &Inventory,
+    asked: &BTreeSet<JailName>,
+) -> Result<BTreeMap<JailName, Directory>, ObserveError> {
+    if asked.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let mounts = zfs.mounts().map_err(|source| ObserveError::Zfs {
+        site: inventory.site.layout.site.to_string(),
+        source,
+    })?;
+    let state = |name: &JailName| match inventory.jails.get(name) {
+        Some(jail) => {
+            let dataset = jail.dataset.as_str();
+            let on = |mount: &Mount| {
+                mount.target == jail.mountpoint
+                    || cfg!(target_os = "linux") && mount.target.starts_with(&jail.mountpoint)
+            };
+            mounts
+                .iter()
+                .any(|mount| on(mount) && !mount.belongs_to(dataset))
+                .then_some(Directory::Mounted)
+        }
+        None => {
+            let at = inventory.site.directory.join(name.as_str());
+            // Later ones hide earlier ones at the same place.
+            let mount = mounts.iter().rev().find(|mount| mount.target == at);
+            let debris = inventory.debris.get(name);
+            Some(match mount {
+                // It is unmounted before it is cleared away.
+                Some(mount) if debris.is_some_and(|d| mount.source == d.jail.dataset.as_str()) => {
+                    Directory::Free
+                }
+                Some(_) => Directory::Mounted,
+                None => directory(&at),
+            })
+        }
+    };
+    Ok(asked
+        .iter()
+        .filter_map(|name| Some((name.clone(), state(name)?)))
+        .collect())
+}
+
+/// The flavours of a site: the directories below `flavours`; none if the site is not mounted.
+pub fn flavours(inventory: &Inventory) -> BTreeSet<FlavourName> {
+    let at = inventory.site.directory.join(FLAVOURS);
+    let entries = std::fs::read_dir(at).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories
+        .filter_map(|entry| FlavourName::parse(entry.file_name().to_str()?).ok())
+        .collect()
+}
+
+fn directory(at: &Path) -> Directory {
+    match std::fs::symlink_metadata(at) {
+        Err(_) => Directory::Free,
+        Ok(found) if !found.is_dir() => Directory::Occupied,
+        Ok(_) => match std::fs::read_dir(at) {
+            Ok(mut entries) => match entries.next() {
+                None => Directory::Free,
+                Some(_) => Directory::Occupied,
+            },
+            Err(_) => Directory::Occupied,
+        },
+    }
+}
