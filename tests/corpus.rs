@@ -33,6 +33,11 @@ fn run(target: &str) {
 }
 
 #[test]
+fn fleets() {
+    run("fleet");
+}
+
+#[test]
 fn manifests() {
     run("manifest");
 }

@@ -3,6 +3,7 @@
 //! Included by `targets/` (with libFuzzer) and by `tests/corpus.rs` (without), so that what was
 //! found stays found. Must not be here: libFuzzer, and anything that depends on time or order.
 
+pub mod fleet;
 pub mod manifest;
 pub mod merge;
 pub mod mounts;
@@ -15,7 +16,8 @@ pub mod tar;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
+    ("fleet", fleet::check),
     ("manifest", manifest::check),
     ("merge", merge::check),
     ("mounts", mounts::check),

@@ -1,0 +1,46 @@
+//! Fleet files: an error says where, and what is accepted is complete and waits for nothing for ever.
+
+use ezz::fleet::{Fleet, Wish};
+
+/// A text as a fleet file.
+pub fn check(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    // Two short lines can name a hundred thousand jails: right, and slow.
+    if text.contains("..") {
+        return;
+    }
+    let within = |line: usize, column: usize| {
+        let found = text.split('\n').nth(line.wrapping_sub(1));
+        let most = found.map_or(0, |line| line.chars().count() + 1);
+        assert!((1..=most).contains(&column), "line {line}, column {column}");
+    };
+    let fleet = match Fleet::parse(text) {
+        Err(error) => {
+            assert!(!error.what.contains('\n'), "{error}");
+            return within(error.place.line, error.place.column);
+        }
+        Ok(fleet) => fleet,
+    };
+    for (name, jail) in &fleet.jails {
+        within(jail.place.line, jail.place.column);
+        assert!(!jail.hostname.is_empty(), "{name} has no host name");
+        assert!(jail.quota != Some(0), "{name} has no room");
+        // Whoever is waited for can be started: nobody is reached again from there.
+        let mut reached = vec![name];
+        let mut seen = std::collections::BTreeSet::new();
+        while let Some(at) = reached.pop() {
+            let found = fleet
+                .jails
+                .get(at)
+                .filter(|jail| jail.wish != Some(Wish::Absent));
+            for on in found.map_or(&[][..], |jail| &jail.depends) {
+                assert!(on.value != *name, "{name} waits for itself");
+                if seen.insert(&on.value) {
+                    reached.push(&on.value);
+                }
+            }
+        }
+    }
+}
