@@ -106,7 +106,8 @@ fn peak(line: &str) -> Result<f64, Failure> {
             let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
             line.split_whitespace().nth(1)?.parse::<f64>().ok()
         });
-        peak = found.map_or(peak, |found| found.max(peak));
+        // The last one counts: before it is ezz, the child has the memory of this program.
+        peak = found.unwrap_or(peak);
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(peak)
