@@ -68,6 +68,7 @@ check: ## format, lints, host tests, documentation: under two minutes when warm
 	cargo fmt --all --check
 	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 	cargo clippy $(BUILT) --all-targets -- -D warnings
+	cargo clippy --features bench --bin ezz-bench -- -D warnings
 	cargo nextest run $(BUILT) -E 'not ($(LAB_ONES))'
 	cargo test --quiet $(BUILT) --doc
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps
