@@ -241,11 +241,9 @@ impl Apply<'_> {
         let Step::Mount { dataset, .. } = step else {
             return false;
         };
-        let mut found = false;
-        ready::each_of(self.site, dataset.as_str(), &mut |name| {
-            found = applied.failed.iter().any(|(jail, _)| *jail == name);
-        });
-        found
+        let mut failed = applied.failed.iter();
+        ready::jail_of(self.site, dataset.as_str())
+            .is_some_and(|name| failed.any(|(jail, _)| *jail == name))
     }
 
     fn host_step(

@@ -52,7 +52,7 @@ impl fmt::Debug for Ready<'_> {
 
 /// The jails that a step is about.
 fn about(site: &DatasetName, step: &Step, each: &mut dyn FnMut(JailName)) {
-    let mut of = |dataset: &str| each_of(site, dataset, each);
+    let mut of = |dataset: &str| jail_of(site, dataset).into_iter().for_each(&mut *each);
     match step {
         Step::Mount { dataset, .. }
         | Step::Unmount { dataset, .. }
@@ -88,10 +88,7 @@ fn about(site: &DatasetName, step: &Step, each: &mut dyn FnMut(JailName)) {
 }
 
 /// The jail whose dataset that is.
-pub(super) fn each_of(site: &DatasetName, dataset: &str, each: &mut dyn FnMut(JailName)) {
-    let below = dataset.strip_prefix(site.as_str());
-    let name = below.and_then(|below| below.strip_prefix("/jails/"));
-    if let Some(name) = name.and_then(|name| JailName::parse(name).ok()) {
-        each(name);
-    }
+pub(super) fn jail_of(site: &DatasetName, dataset: &str) -> Option<JailName> {
+    let below = dataset.strip_prefix(site.as_str())?;
+    JailName::parse(below.strip_prefix("/jails/")?).ok()
 }

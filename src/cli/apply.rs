@@ -1,7 +1,6 @@
 //! `ezz apply`: the jails of a site become what a fleet file says.
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,6 +8,7 @@ use serde::Serialize;
 
 use super::create::undo;
 use super::delete::{below, confirm};
+use super::select::text_of;
 use super::{CliError, Context, DryRun, Told};
 use crate::apply::spec;
 use crate::fleet::{Fleet, FleetError};
@@ -19,9 +19,6 @@ use crate::plan::fleet::{Change, Diff, Does, Request, Seen, diff, plan};
 use crate::plan::{Observed, PlanError};
 use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};
-
-/// The longest fleet file, in bytes.
-const LONG: u64 = 64 << 20;
 
 const HELP: &str = r#"A fleet file is TOML. What an entry leaves out is as [defaults] has it, else as `ezz create` has it;
 an existing jail is configured to be exactly that.
@@ -106,29 +103,23 @@ impl Apply {
             whole: true,
             ..Scope::of(jails)
         };
-        // What is refused is refused before anything is asked; and which jails are to be locked.
-        let named = whole(request.fleet.jails.keys().cloned().collect());
-        let observed = session.observe(&named)?;
-        let found = diff(&observed, request, &seen(&session, &observed, request)?)?;
-        if self.dry_run.dry_run {
-            show(context, &found);
-        } else if !self.yes && found.that(Does::Delete).next().is_some() {
-            // The plan has all errors that the difference cannot tell.
-            plan(
-                &observed,
-                &found,
-                of_gone(&session, &observed.inventory, &found)?,
-            )?;
-            confirm(context, &session, &shown(&found))?;
+        let mut jails: BTreeSet<JailName> = request.fleet.jails.keys().cloned().collect();
+        let mut found = Diff::default();
+        // Looked at before only to be shown, to be asked about, and for the jails that the file does not name.
+        if self.dry_run.dry_run || request.may_delete() {
+            let observed = session.observe(&whole(jails.clone()))?;
+            found = diff(&observed, request, &seen(&session, &observed, request)?)?;
+            if self.dry_run.dry_run {
+                show(context, &found);
+            } else if !self.yes && found.that(Does::Delete).next().is_some() {
+                // The plan has all errors that the difference cannot tell.
+                let below = of_gone(&session, &observed.inventory, &found)?;
+                plan(&observed, &found, below)?;
+                confirm(context, &session, &shown(&found))?;
+            }
+            jails.extend(found.changes.keys().cloned());
         }
-        let scope = whole(
-            found
-                .changes
-                .keys()
-                .chain(named.jails.iter())
-                .cloned()
-                .collect(),
-        );
+        let scope = whole(jails);
         let told = Told::new(&context.report);
         let mut new = BTreeSet::new();
         let changes = std::cell::RefCell::new(found.changes);
@@ -223,24 +214,10 @@ fn did(change: &Change) -> String {
 }
 
 fn read(path: &Path) -> Result<String, CliError> {
-    let shown = path.display().to_string();
     let failed = |source: std::io::Error| CliError::FleetFile {
         action: "read",
-        path: shown.clone(),
+        path: path.display().to_string(),
         source: source.into(),
     };
-    let mut text = String::new();
-    let input: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(std::io::stdin())
-    } else {
-        Box::new(std::fs::File::open(path).map_err(failed)?)
-    };
-    let read = input.take(LONG).read_to_string(&mut text).map_err(failed)?;
-    if read as u64 == LONG {
-        return Err(CliError::Usage {
-            what: format!("{shown} is longer than {} MiB", LONG >> 20),
-            hint: "split the fleet".to_owned(),
-        });
-    }
-    Ok(text)
+    text_of(path, "split the fleet", failed)
 }

@@ -96,45 +96,42 @@ struct Own {
 
 impl Create {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        let request = Request {
-            names: self.jails.parse()?,
-            of: Of::World {
-                kind: if self.thick { Kind::Thick } else { Kind::Thin },
-                base: match self.pin {
-                    Some(text) => Choice::Pin(text),
-                    None => Choice::Track(self.track),
-                },
-                network: self.network,
-                health: self.health,
+        let of = Of::World {
+            kind: if self.thick { Kind::Thick } else { Kind::Thin },
+            base: match self.pin {
+                Some(text) => Choice::Pin(text),
+                None => Choice::Track(self.track),
             },
-            hostname: self.own.hostname,
-            addresses: self.own.address,
-            pools: self.own.ip_pool,
-            labels: self.own.label.into_iter().collect(),
-            atomic: self.own.atomic,
-            flavours: self.own.flavour,
-            quota: self.own.quota,
-            start: self.own.start,
+            network: self.network,
+            health: self.health,
         };
+        let request = self.own.request(self.jails.parse()?, of);
         make(context, "create", "created", &request, self.dry_run)
     }
 }
 
 impl Clone {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        let request = Request {
-            names: self.jails.parse()?,
-            of: Of::Jail(self.source),
-            hostname: self.own.hostname,
-            addresses: self.own.address,
-            pools: self.own.ip_pool,
-            labels: self.own.label.into_iter().collect(),
-            atomic: self.own.atomic,
-            flavours: self.own.flavour,
-            quota: self.own.quota,
-            start: self.own.start,
-        };
+        let of = Of::Jail(self.source);
+        let request = self.own.request(self.jails.parse()?, of);
         make(context, "clone", "cloned", &request, self.dry_run)
+    }
+}
+
+impl Own {
+    fn request(self, names: Vec<JailName>, of: Of) -> Request {
+        Request {
+            names,
+            of,
+            hostname: self.hostname,
+            addresses: self.address,
+            pools: self.ip_pool,
+            labels: self.label.into_iter().collect(),
+            atomic: self.atomic,
+            flavours: self.flavour,
+            quota: self.quota,
+            start: self.start,
+        }
     }
 }
 

@@ -216,13 +216,17 @@ impl Context<'_> {
     /// # Errors
     /// [`CliError`]: a bad configuration, no site, several.
     fn site(&self, zfs: &dyn Zfs) -> Result<observe::Found, CliError> {
-        let named = match &self.global.site {
-            Some(site) => Some(site.clone()),
-            None => self.machine.configured_site()?,
-        };
-        Ok(match named {
+        Ok(match self.named()? {
             Some(site) => observe::named_site(zfs, &site)?,
             None => observe::only_site(zfs)?,
+        })
+    }
+
+    /// The site that was named, or that the configuration names.
+    fn named(&self) -> Result<Option<DatasetName>, CliError> {
+        Ok(match &self.global.site {
+            Some(site) => Some(site.clone()),
+            None => self.machine.configured_site()?,
         })
     }
 
@@ -242,11 +246,7 @@ impl Context<'_> {
     /// # Errors
     /// [`CliError`].
     fn session_to_commit(&self, dry_run: DryRun) -> Result<Session, CliError> {
-        let named = match &self.global.site {
-            Some(site) => Some(site.clone()),
-            None => self.machine.configured_site()?,
-        };
-        let Some(site) = named else {
+        let Some(site) = self.named()? else {
             return self.session(dry_run);
         };
         let zfs = self.machine.zfs();

@@ -14,7 +14,7 @@ use crate::session::{Scope, Session};
 
 /// More names than this are taken for a slip, unless it is said that they are none.
 const MANY: usize = 10_000;
-/// The longest file of names that is read, in bytes.
+/// The longest file that is read, in bytes.
 const LONG: u64 = 64 << 20;
 
 /// Jails that are there already.
@@ -171,17 +171,29 @@ fn read(path: &Path) -> Result<String, CliError> {
         path: path.display().to_string(),
         source,
     };
+    text_of(path, "give the names in several commands", failed)
+}
+
+/// The text of a file, or of standard input with `-`; `hint` is what to do about one that is too long.
+pub(super) fn text_of(
+    path: &Path,
+    hint: &str,
+    failed: impl Fn(std::io::Error) -> CliError,
+) -> Result<String, CliError> {
     let mut text = String::new();
     let input: Box<dyn Read> = if path == Path::new("-") {
         Box::new(std::io::stdin())
     } else {
-        Box::new(std::fs::File::open(path).map_err(failed)?)
+        Box::new(std::fs::File::open(path).map_err(&failed)?)
     };
-    let read = input.take(LONG).read_to_string(&mut text).map_err(failed)?;
+    let read = input
+        .take(LONG)
+        .read_to_string(&mut text)
+        .map_err(&failed)?;
     if read as u64 == LONG {
         return Err(CliError::Usage {
             what: format!("{} is longer than {} MiB", path.display(), LONG >> 20),
-            hint: "give the names in several commands".to_owned(),
+            hint: hint.to_owned(),
         });
     }
     Ok(text)

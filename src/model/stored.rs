@@ -275,6 +275,16 @@ pub enum Network {
     None,
 }
 
+impl std::fmt::Display for Network {
+    /// As it is stored.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Network::Host => "host",
+            Network::None => "none",
+        })
+    }
+}
+
 /// A step that is left to do before a new jail is ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -3,7 +3,7 @@
 
 use crate::model::{CLONE_SNAPSHOT, Inventory, Jail, JailConfig, Todo};
 use crate::name::JailName;
-use crate::plan::PlanError;
+use crate::plan::{PlanError, run};
 
 /// The configuration that clones of a jail have: its own, but for the identity.
 ///
@@ -15,17 +15,8 @@ pub(super) fn template(
     source: &JailName,
     names: &[JailName],
 ) -> Result<JailConfig, PlanError> {
-    let Some(jail) = inventory.jails.get(source) else {
-        return Err(if inventory.debris.contains_key(source) {
-            PlanError::Interrupted(source.clone())
-        } else {
-            PlanError::NoJail(source.clone())
-        });
-    };
-    let config = jail.config.as_ref().map_err(|why| PlanError::Stranger {
-        dataset: jail.dataset.clone(),
-        why: why.clone(),
-    })?;
+    let jail = run::known(inventory, source)?;
+    let config = run::config(inventory, source)?;
     if names.contains(source) {
         return Err(PlanError::JailExists(source.clone()));
     }

@@ -12,6 +12,7 @@ use crate::plan::{
     site, writable,
 };
 
+pub(super) use addresses::take;
 use addresses::{addressed, free_addresses};
 pub use request::{Choice, Of, Request};
 pub(super) use request::{choose, with_flavour};
@@ -63,10 +64,7 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         if !seen.insert(name) {
             return Err(PlanError::Twice(name.clone()));
         }
-        if TrackName::parse(name.as_str()).is_ok_and(|track| inventory.tracks.contains_key(&track))
-        {
-            return Err(PlanError::JailIsTrack(name.clone()));
-        }
+        no_track(inventory, name)?;
         match inventory.jails.get(name) {
             Some(jail) => match &jail.config {
                 Ok(found) if found.todo.is_empty() => {
@@ -85,8 +83,7 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
                 }
             },
             None => {
-                not_in_use(inventory, name)?;
-                free_directory(observed, name)?;
+                free(observed, name)?;
             }
         }
     }
@@ -299,9 +296,24 @@ pub fn finish(
     Ok(())
 }
 
+/// Refuses the name of a track.
+pub(super) fn no_track(inventory: &Inventory, name: &JailName) -> Result<(), PlanError> {
+    let track = TrackName::parse(name.as_str());
+    if track.is_ok_and(|track| inventory.tracks.contains_key(&track)) {
+        return Err(PlanError::JailIsTrack(name.clone()));
+    }
+    Ok(())
+}
+
+/// Refuses a name that no jail has, and that something else is in the way of.
+pub(super) fn free(observed: &Observed, name: &JailName) -> Result<(), PlanError> {
+    not_in_use(&observed.inventory, name)?;
+    free_directory(observed, name)
+}
+
 /// Refuses a name that a dataset has which is no jail, and debris that stays because somebody made
 /// something below it.
-pub(super) fn not_in_use(inventory: &Inventory, name: &JailName) -> Result<(), PlanError> {
+fn not_in_use(inventory: &Inventory, name: &JailName) -> Result<(), PlanError> {
     let dataset = inventory.site.layout.jail(name)?;
     let mut strangers = inventory.strangers.iter();
     if let Some(found) = strangers.find(|found| found.dataset == dataset.as_str()) {
@@ -319,7 +331,7 @@ pub(super) fn not_in_use(inventory: &Inventory, name: &JailName) -> Result<(), P
     }
 }
 
-pub(super) fn free_directory(observed: &Observed, name: &JailName) -> Result<(), PlanError> {
+fn free_directory(observed: &Observed, name: &JailName) -> Result<(), PlanError> {
     let why = match observed.directories.get(name) {
         None | Some(Directory::Free) => return Ok(()),
         Some(Directory::Occupied) => "it is not an empty directory",

@@ -291,7 +291,7 @@ pub(super) fn own(jail: &Jail, snapshot: &str) -> bool {
 }
 
 /// Jails that are clones of others among them before those.
-fn clones_first(jails: Vec<&Jail>) -> Vec<&Jail> {
+fn clones_first(mut jails: Vec<&Jail>) -> Vec<&Jail> {
     let by_dataset: BTreeMap<&str, &Jail> = jails
         .iter()
         .map(|jail| (jail.dataset.as_str(), *jail))
@@ -301,9 +301,8 @@ fn clones_first(jails: Vec<&Jail>) -> Vec<&Jail> {
         by_dataset.get(dataset).copied()
     };
     let depth = |jail: &Jail| std::iter::successors(source(jail), |jail| source(jail)).count();
-    let mut sorted = jails.clone();
-    sorted.sort_by_cached_key(|jail| std::cmp::Reverse(depth(jail)));
-    sorted
+    jails.sort_by_cached_key(|jail| std::cmp::Reverse(depth(jail)));
+    jails
 }
 
 fn is_below(jail: &Jail, name: &str) -> bool {

@@ -354,6 +354,13 @@ pub fn settled(machine: &SimMachine, strange: &BTreeSet<String>) -> Vec<String> 
         }
         names.insert(short);
     }
+    for (name, found) in &state.pool.snapshots {
+        // A dump takes several of a jail for one: their numbers are epochs.
+        let of_clones = name.contains("@ezz-clone-");
+        if of_clones && (!found.deferred || state.pool.clones_of(name).is_empty()) {
+            broken.push(format!("4: {name} does not go with its last clone"));
+        }
+    }
     for ((_, name), jail) in &state.host.running {
         if matches!(jail.phase, Phase::Starting | Phase::Left) {
             broken.push(format!("4: a run of {name} is left half-done"));

@@ -123,11 +123,12 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
 pub(super) fn runs_as(spec: &JailSpec) -> String {
     let config = &spec.config;
     let addresses: Vec<String> = config.addresses.iter().map(ToString::to_string).collect();
-    let network = match config.network {
-        Network::Host => "host",
-        Network::None => "none",
-    };
-    format!("{}\n{network}\n{}\n", config.hostname, addresses.join(" "))
+    format!(
+        "{}\n{}\n{}\n",
+        config.hostname,
+        config.network,
+        addresses.join(" ")
+    )
 }
 
 pub(super) fn write(paths: &Paths, spec: &JailSpec, bundle: &Bundle<'_>) -> Result<(), HostError> {

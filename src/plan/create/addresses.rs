@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use super::Request;
-use crate::model::{Address, Inventory, JailConfig};
+use crate::model::{Address, AddressPool, Inventory, JailConfig};
 use crate::name::JailName;
 use crate::plan::PlanError;
 
@@ -28,6 +28,27 @@ pub(super) fn free_addresses(inventory: &Inventory, request: &Request) -> Result
     Ok(())
 }
 
+/// Takes so many addresses of a pool, the lowest that are free.
+///
+/// # Errors
+/// [`PlanError::PoolTooSmall`].
+pub(in crate::plan) fn take(
+    pool: &AddressPool,
+    taken: &mut BTreeSet<IpAddr>,
+    wanted: usize,
+) -> Result<Vec<Address>, PlanError> {
+    let free: Vec<Address> = pool.free(taken).take(wanted).collect();
+    if free.len() < wanted {
+        return Err(PlanError::PoolTooSmall {
+            pool: pool.to_string(),
+            wanted,
+            free: free.len(),
+        });
+    }
+    taken.extend(free.iter().map(|address| address.ip));
+    Ok(free)
+}
+
 /// Gives each jail an address of each pool that no jail of the site has.
 pub(super) fn addressed(
     inventory: &Inventory,
@@ -44,16 +65,7 @@ pub(super) fn addressed(
     let theirs = configs.flat_map(|config| &config.addresses);
     let mut taken: BTreeSet<IpAddr> = theirs.chain(&request.addresses).map(|a| a.ip).collect();
     for pool in &request.pools {
-        let wanted = jails.len();
-        let free: Vec<Address> = pool.free(&taken).take(wanted).collect();
-        if free.len() < wanted {
-            return Err(PlanError::PoolTooSmall {
-                pool: pool.to_string(),
-                wanted,
-                free: free.len(),
-            });
-        }
-        taken.extend(free.iter().map(|address| address.ip));
+        let free = take(pool, &mut taken, jails.len())?;
         for ((_, config), address) in jails.iter_mut().zip(free) {
             config.addresses.push(address);
         }

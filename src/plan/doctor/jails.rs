@@ -114,11 +114,7 @@ fn unfinished_jails(
             Finding::new(What::Unfinished, severity, object, what)
                 .made_by("a create that was killed")
         };
-        let there = match config.kind {
-            Kind::Thin => inventory.skeleton(config.skel).is_some(),
-            Kind::Thick => inventory.sealed(config.skel).is_some(),
-        };
-        if !there {
+        if !merged_to(inventory, config) {
             let what = format!(
                 "it was never finished, and generation {} is not there",
                 config.skel
@@ -142,16 +138,20 @@ fn unfinished_jails(
     Ok(())
 }
 
+/// Whether what a jail was made from or merged to is there.
+fn merged_to(inventory: &Inventory, config: &JailConfig) -> bool {
+    match config.kind {
+        Kind::Thin => inventory.skeleton(config.skel).is_some(),
+        Kind::Thick => inventory.sealed(config.skel).is_some(),
+    }
+}
+
 /// Generations and tracks that it names.
 fn needs(inventory: &Inventory, config: &JailConfig, object: &str, found: &mut Diagnosis) {
     let mut missing = |what: String, hint: &str| {
         found.add(Finding::new(What::GenerationMissing, Severity::Broken, object, what).hint(hint));
     };
-    let merged_to = match config.kind {
-        Kind::Thin => inventory.skeleton(config.skel).is_some(),
-        Kind::Thick => inventory.sealed(config.skel).is_some(),
-    };
-    if !merged_to {
+    if !merged_to(inventory, config) {
         let what = format!(
             "the generation {} that it was merged to is not there",
             config.skel

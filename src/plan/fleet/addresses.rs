@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::fleet::{At, FleetError, Wanted};
 use crate::model::{Address, AddressPool, Inventory};
 use crate::name::JailName;
-use crate::plan::PlanError;
+use crate::plan::create;
 
 /// A pool, and the jails that lack an address of it, with the place where it goes.
 type Lacking<'a> = (&'a At<AddressPool>, Vec<(&'a JailName, usize)>);
@@ -63,16 +63,8 @@ pub(super) fn assign(
     }
     let mut taken: BTreeSet<IpAddr> = owners.into_keys().collect();
     for (pool, jails) in lacking {
-        let free: Vec<Address> = pool.value.free(&taken).take(jails.len()).collect();
-        if free.len() < jails.len() {
-            let what = PlanError::PoolTooSmall {
-                pool: pool.value.to_string(),
-                wanted: jails.len(),
-                free: free.len(),
-            };
-            return Err(FleetError::new(pool.place, what));
-        }
-        taken.extend(free.iter().map(|address| address.ip));
+        let free = create::take(&pool.value, &mut taken, jails.len());
+        let free = free.map_err(|why| FleetError::new(pool.place, why))?;
         for ((name, index), address) in jails.into_iter().zip(free) {
             if let Some(slot) = assigned
                 .get_mut(name)

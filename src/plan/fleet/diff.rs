@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Change, Diff, Does, Field, New, Request, Seen, addresses, movement};
 use crate::fleet::{At, Fleet, FleetError, Origin, Wanted, Wish};
 use crate::model::{Address, Base, Jail, JailConfig, Kind, Todo};
-use crate::name::{JailName, TrackName};
+use crate::name::JailName;
 use crate::plan::create::{self, Choice};
-use crate::plan::{Observed, PlanError, clone, merge, run, writable};
+use crate::plan::{Observed, PlanError, clone, listed, merge, run, writable};
 
 /// Compares a site with a file.
 ///
@@ -142,12 +142,9 @@ fn new(
 ) -> Result<(), PlanError> {
     let inventory = &observed.inventory;
     let at = |place| move |why: PlanError| FleetError::new(place, why);
-    if TrackName::parse(name.as_str()).is_ok_and(|track| inventory.tracks.contains_key(&track)) {
-        return Err(at(wanted.place)(PlanError::JailIsTrack(name.clone())).into());
-    }
+    create::no_track(inventory, name).map_err(at(wanted.place))?;
     if !inventory.jails.contains_key(name) {
-        create::not_in_use(inventory, name).map_err(at(wanted.place))?;
-        create::free_directory(observed, name).map_err(at(wanted.place))?;
+        create::free(observed, name).map_err(at(wanted.place))?;
     }
     let mut source = None;
     let config = match &wanted.origin {
@@ -315,34 +312,23 @@ fn field(field: &'static str, from: String, to: String) -> Field {
 
 /// What is different between two configurations.
 fn fields(from: &JailConfig, to: &JailConfig) -> Vec<Field> {
-    fn list<T: ToString>(items: &[T]) -> String {
-        items
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(" ")
-    }
     let base = |config: &JailConfig| match &config.base {
         Base::Track(track) => format!("track {track}"),
         Base::Pin(id) => format!("generation {id}"),
     };
     let fleet = |config: &JailConfig| config.fleet.as_ref().map(ToString::to_string);
-    let network = |config: &JailConfig| match config.network {
-        crate::model::Network::Host => "host".to_owned(),
-        crate::model::Network::None => "none".to_owned(),
-    };
     type Shown<'a> = &'a dyn Fn(&JailConfig) -> String;
     let all: [(&'static str, Shown<'_>); 10] = [
         ("base", &base),
         ("hostname", &|config| config.hostname.clone()),
-        ("addresses", &|config| list(&config.addresses)),
-        ("network", &network),
+        ("addresses", &|config| listed(&config.addresses)),
+        ("network", &|config| config.network.to_string()),
         ("health", &|config| {
             config.health.clone().unwrap_or_default()
         }),
         ("labels", &|config| config.labels.texts().join(" ")),
-        ("flavours", &|config| list(&config.flavours)),
-        ("depends", &|config| list(&config.depends)),
+        ("flavours", &|config| listed(&config.flavours)),
+        ("depends", &|config| listed(&config.depends)),
         ("order", &|config| config.order.to_string()),
         ("fleet", &|config| fleet(config).unwrap_or_default()),
     ];

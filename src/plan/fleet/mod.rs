@@ -31,6 +31,14 @@ pub struct Request {
     pub restart: bool,
 }
 
+impl Request {
+    /// Whether a jail can go by it at all.
+    pub fn may_delete(&self) -> bool {
+        let mut jails = self.fleet.jails.values();
+        self.prune || jails.any(|jail| jail.wish == Some(Wish::Absent))
+    }
+}
+
 /// What is done with a jail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
