@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::model::{Address, AddressPool, Kind, Labels, Network};
+use crate::model::{Address, AddressPool, Kind, Labels, Limits, Network};
 use crate::name::{FlavourName, FleetName, JailName, TrackName};
 
 pub use write::Written;
@@ -108,6 +108,8 @@ pub struct Wanted {
     pub labels: Labels,
     /// Its network.
     pub network: Network,
+    /// What it may take of the host.
+    pub limits: Limits,
     /// Its health command.
     pub health: Option<String>,
     /// Its quota in bytes.

@@ -38,6 +38,7 @@ an existing jail is configured to be exactly that.
   labels = { tier = "front" }
   flavours = ["web"]                  # laid over new jails
   quota = "10G"
+  limits = { memory = "512M", cpus = 1.5, processes = 500 }
   health = "COMMAND"
   depends = ["db1"]                   # started before it; it is stopped first
   order = 0                           # else the lower first

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::select::NewJails;
 use super::{CliError, Context, DryRun, Told, error};
-use crate::model::{Address, AddressPool, Kind, Label, Network, hostname, size};
+use crate::model::{Address, AddressPool, Cpus, Kind, Label, Limits, Network, hostname, size};
 use crate::name::{FlavourName, JailName, TrackName};
 use crate::plan::create::{Choice, Of, Request, create};
 use crate::plan::delete;
@@ -16,7 +16,7 @@ use crate::session::{Scope, Session, SessionError};
 /// Create jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail"
+    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail"
 )]
 pub struct Create {
     #[command(flatten)]
@@ -86,6 +86,15 @@ struct Own {
     /// Most bytes that its own files may take, e.g. 10G; a clone has the quota of its source
     #[arg(long, value_parser = size)]
     quota: Option<u64>,
+    /// Most memory that it may use, e.g. 512M; a clone has the limits of its source
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<u64>,
+    /// Time of how many processors it may use, e.g. 1.5
+    #[arg(long, value_name = "NUMBER")]
+    cpus: Option<Cpus>,
+    /// Most processes that it may have
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    processes: Option<u32>,
     /// Start them
     #[arg(long)]
     start: bool,
@@ -129,6 +138,11 @@ impl Own {
             labels: self.label.into_iter().collect(),
             atomic: self.atomic,
             flavours: self.flavour,
+            limits: Limits {
+                memory: self.memory,
+                cpus: self.cpus,
+                processes: self.processes,
+            },
             quota: self.quota,
             start: self.start,
         }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::list::{Line, line};
 use super::{CliError, Context, DryRun};
-use crate::model::Kind;
+use crate::model::{Kind, Limits};
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName};
 use crate::plan::{Observed, PlanError};
 use crate::report::{Exit, bytes};
@@ -16,7 +16,7 @@ use crate::session::Scope;
 /// Show one jail, or the site
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
+    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
 )]
 pub struct Show {
     /// The jail; without it, the site
@@ -41,6 +41,7 @@ struct Jail {
     flavours: Vec<FlavourName>,
     depends: Vec<JailName>,
     order: i32,
+    limits: Limits,
 }
 
 #[derive(Debug, Serialize)]
@@ -99,6 +100,7 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
         flavours: config.map(|it| it.flavours.clone()).unwrap_or_default(),
         depends: config.map(|it| it.depends.clone()).unwrap_or_default(),
         order: config.map_or(0, |it| it.order),
+        limits: config.map_or_else(Limits::default, |it| it.limits),
     };
     context.report.object(&shown);
     let line = &shown.line;
@@ -167,10 +169,28 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
                 bytes(shown.quota)
             },
         ),
+        (
+            "limits",
+            if shown.limits.is_empty() {
+                none()
+            } else {
+                limits(shown.limits)
+            },
+        ),
         ("problem", line.problem.clone().unwrap_or_else(none)),
     ];
     print(context, &rows);
     Ok(Exit::Done)
+}
+
+/// Limits for people.
+fn limits(limits: Limits) -> String {
+    let words = [
+        limits.memory.map(|most| format!("memory {}", bytes(most))),
+        limits.cpus.map(|most| format!("processors {most}")),
+        limits.processes.map(|most| format!("processes {most}")),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// Names on one line.

@@ -1,6 +1,7 @@
 //! The text of a fleet file.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{At, Fleet, FleetError, MOST, Origin, Place, Wanted, Wish};
-use crate::model::{Kind, Label, Labels, Network, hostname, size};
+use crate::model::{Cpus, Kind, Label, Labels, Limits, Network, hostname, size};
 use crate::name::{FleetName, JailName, TrackName, expand};
 
 /// The whole.
@@ -38,11 +39,21 @@ struct Entry {
     ip_pools: Option<Vec<Spanned<String>>>,
     labels: Option<BTreeMap<String, Spanned<String>>>,
     network: Option<Network>,
+    limits: Option<Limited>,
     health: Option<String>,
     quota: Option<Spanned<String>>,
     flavours: Option<Vec<Spanned<String>>>,
     depends: Option<Vec<Spanned<String>>>,
     order: Option<i32>,
+}
+
+/// What a jail may take of the host, as it is written.
+#[derive(Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Limited {
+    memory: Option<Spanned<String>>,
+    cpus: Option<Cpus>,
+    processes: Option<NonZeroU32>,
 }
 
 /// Turns byte offsets into places.
@@ -81,6 +92,14 @@ impl<'a> Text<'a> {
         value
             .map(|value| At { value, place })
             .map_err(|e| FleetError::new(place, e.to_string()))
+    }
+
+    /// Bytes.
+    fn size(&self, text: Option<&Spanned<String>>) -> Result<Option<u64>, FleetError> {
+        text.map(|text| {
+            size(text.get_ref()).map_err(|e| FleetError::new(self.place(text.span()), e))
+        })
+        .transpose()
     }
 
     fn parse_all<T: FromStr>(
@@ -178,12 +197,14 @@ fn jails_of(
         let place = places.place(default.span());
         return Err(FleetError::new(place, "an address cannot be a default"));
     }
-    let quota = match of!(quota) {
-        None => None,
-        Some(text) => {
-            let place = places.place(text.span());
-            Some(size(text.get_ref()).map_err(|e| FleetError::new(place, e))?)
-        }
+    let quota = places.size(of!(quota))?;
+    let limits = match of!(limits) {
+        None => Limits::default(),
+        Some(limited) => Limits {
+            memory: places.size(limited.memory.as_ref())?,
+            cpus: limited.cpus,
+            processes: limited.processes.map(NonZeroU32::get),
+        },
     };
     let labels = labels(places, entry, defaults)?;
     let depends = places.jails(of!(depends).into_iter().flatten())?;
@@ -201,6 +222,7 @@ fn jails_of(
             pools: pools.clone(),
             labels: labels.clone(),
             network: network.unwrap_or_default(),
+            limits,
             health: of!(health).cloned(),
             quota,
             flavours: flavours.clone(),

@@ -32,6 +32,7 @@ state = "running"
 labels = { tier = "back" }
 depends = ["web{1..2}"]
 quota = "10G"
+limits = { memory = "1G", cpus = 2, processes = 9 }
 order = -1
 "#,
     );
@@ -53,6 +54,11 @@ order = -1
         (Some(Wish::Running), Some(10 << 30), -1)
     );
     assert_eq!(db.depends.len(), 2);
+    assert_eq!(
+        db.limits.to_string(),
+        "memory=1073741824 cpus=2 processes=9"
+    );
+    assert!(web.limits.is_empty());
     assert_eq!(
         db.place,
         Place {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Wish;
-use crate::model::{Base, Jail, JailConfig, Kind, Network};
+use crate::model::{Base, Cpus, Jail, JailConfig, Kind, Network};
 use crate::name::{FleetName, JailName};
 
 /// A file to be written.
@@ -40,8 +40,20 @@ struct Entry {
     depends: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     order: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limited>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Limited {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpus: Option<Cpus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processes: Option<u32>,
 }
 
 impl Written {
@@ -59,6 +71,7 @@ impl Written {
             Base::Track(track) => (Some(track.to_string()), None),
             Base::Pin(id) => (None, Some(id.to_string())),
         };
+        let limits = config.limits;
         let named = config.hostname != jail.name.as_str();
         let texts = |names: &[JailName]| names.iter().map(ToString::to_string).collect();
         self.jail.push(Entry {
@@ -79,6 +92,11 @@ impl Written {
             flavours: config.flavours.iter().map(ToString::to_string).collect(),
             depends: texts(&config.depends),
             order: (config.order != 0).then_some(config.order),
+            limits: (!limits.is_empty()).then(|| Limited {
+                memory: limits.memory.map(|bytes| bytes.to_string()),
+                cpus: limits.cpus,
+                processes: limits.processes,
+            }),
             labels: config.labels.clone().into_iter().collect(),
         });
     }

@@ -6,6 +6,7 @@
 
 mod address;
 mod labels;
+mod limits;
 mod observed;
 mod stored;
 mod text;
@@ -17,6 +18,7 @@ use thiserror::Error;
 
 pub use address::{AddressPool, PoolError};
 pub use labels::{Label, LabelError, Labels};
+pub use limits::{Cpus, CpusError, Limits};
 pub use observed::{
     Changed, Debris, Generation, GenerationError, Half, Inventory, Jail, JailState, LeftSnapshot,
     Site, Stranger, SwapLog, UnderWay,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::Labels;
+use super::{Labels, Limits};
 use crate::name::{FlavourName, FleetName, GenerationId, JailName, TrackName};
 
 /// `ezz:world`: what a generation holds.
@@ -314,6 +314,9 @@ pub struct JailConfig {
     /// Its network.
     #[serde(default)]
     pub network: Network,
+    /// What it may take of the host.
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
     /// A command for a shell in the jail, which ends with 0 if the jail is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
@@ -350,6 +353,7 @@ impl JailConfig {
             hostname: String::new(),
             addresses: Vec::new(),
             network: Network::default(),
+            limits: Limits::default(),
             health: None,
             fleet: None,
             flavours: Vec::new(),

@@ -47,7 +47,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     };
     let number: u64 = digits.parse().map_err(|_| bad())?;
     if number == 0 {
-        return Err("a quota of 0 is none: leave it out".to_owned());
+        return Err("0 is no limit: leave it out".to_owned());
     }
     number.checked_mul(1 << shift).ok_or_else(bad)
 }

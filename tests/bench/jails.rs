@@ -172,6 +172,7 @@ fn created(count: usize) -> Result<Option<f64>, Failure> {
         pools: Vec::new(),
         labels: Labels::default(),
         flavours: Vec::new(),
+        limits: ezz::model::Limits::default(),
         quota: None,
         start: false,
         atomic: false,

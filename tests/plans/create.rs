@@ -15,6 +15,7 @@ fn request(list: &[&str]) -> Request {
         addresses: Vec::new(),
         pools: Vec::new(),
         labels: Labels::default(),
+        limits: ezz::model::Limits::default(),
         quota: None,
         flavours: Vec::new(),
         start: false,

@@ -65,6 +65,18 @@ pub fn ruleset() -> Result<(), String> {
     }
 }
 
+/// Whether the kernel counts what jails use, which rctl(8) needs.
+///
+/// # Errors
+/// What was found instead.
+pub fn limits() -> Result<(), String> {
+    match run("sysctl", &["-n", "kern.racct.enable"]).as_deref() {
+        Ok("1") => Ok(()),
+        Ok(other) => Err(format!("kern.racct.enable is {other}")),
+        Err(why) => Err(why.clone()),
+    }
+}
+
 fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
     Exec::new(program)
         .and_then(|exec| exec.args(arguments).run())

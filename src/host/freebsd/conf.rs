@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::model::Network;
+use crate::model::{Limits, Network};
 use crate::name::JailName;
 use crate::ports::JailSpec;
 use crate::profile::{Database, Os};
@@ -18,6 +18,9 @@ pub const DEVFS_RULESET: u32 = 4;
 
 /// `osrelease` holds 31 bytes and a NUL (`OSRELEASELEN`, sys/jail.h).
 const OSRELEASE_MAX: usize = 31;
+
+/// What sets resource limits. Its words have nothing for which jail(8) would start a shell.
+pub const RCTL: &str = "/usr/bin/rctl";
 
 /// The first words of each file; the site's id follows.
 const MARK: &str = "# Made by ezz for site ";
@@ -87,6 +90,14 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
     block.word("devfs_ruleset", &DEVFS_RULESET.to_string());
     block.word("enforce_statfs", "2");
     block.flag("exec.clean");
+    let limits = rules(&spec.name, spec.config.limits);
+    if !limits.is_empty() {
+        let add = limits.iter().map(|rule| format!("{RCTL} -a {rule}"));
+        let commands: Vec<String> = add.collect();
+        block.list("exec.created", "a limit", &commands)?;
+        let remove = format!("{RCTL} -r jail:{}", spec.name);
+        block.text("exec.poststop", "a limit", OsStr::new(&remove))?;
+    }
     if let Some(command) = &spec.profile.start.exec {
         let databases = spec.profile.database.iter().map(remade);
         let commands: Vec<String> = databases.chain([command.clone()]).collect();
@@ -116,6 +127,21 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
     Ok(Files { conf, fstab })
 }
 
+/// The rules of rctl(8) that limit a jail. They stay in the kernel by its name, also without the jail.
+fn rules(name: &JailName, limits: Limits) -> Vec<String> {
+    let rule = |resource: &str, most: u64| format!("jail:{name}:{resource}:deny={most}");
+    let rules = [
+        limits.memory.map(|bytes| rule("memoryuse", bytes)),
+        limits
+            .cpus
+            .map(|cpus| rule("pcpu", u64::from(cpus.hundredths()))),
+        limits
+            .processes
+            .map(|most| rule("maxproc", u64::from(most))),
+    ];
+    rules.into_iter().flatten().collect()
+}
+
 /// The command that makes a database again if its text is newer. A jail starts with an old one, too.
 fn remade(database: &Database) -> String {
     let Database {
@@ -130,7 +156,7 @@ fn remade(database: &Database) -> String {
 
 /// The comment that begins each file.
 fn mark(site_id: &str) -> String {
-    format!("{MARK}{site_id}. Edits are lost at the next start: use `ezz config`.\n")
+    format!("{MARK}{site_id}. Edits are lost at the next start.\n")
 }
 
 /// Whose a file is, by its first line: the id of a site, or none if ezz did not make it.

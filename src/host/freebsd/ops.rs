@@ -57,6 +57,12 @@ impl FreeBsd {
             what: format!("the devfs ruleset {} ({found})", conf::DEVFS_RULESET),
             hint: "service devfs restart".to_owned(),
         })?;
+        if !spec.config.limits.is_empty() {
+            checks::limits().map_err(|found| HostError::Missing {
+                what: format!("resource limits ({found})"),
+                hint: "add kern.racct.enable=1 to /boot/loader.conf, and reboot".to_owned(),
+            })?;
+        }
         // A mount that a failed stop left would be mounted over, or be refused as its own copy.
         let _ = self.clean(name)?;
         let _ = self.write(spec)?;
@@ -116,7 +122,23 @@ impl FreeBsd {
     /// Unmounts what jail(8) left below the root of a jail that does not run.
     pub(super) fn clean(&self, name: &JailName) -> Result<Changed, HostError> {
         let root = self.look()?.root(name);
-        self.clean_below(&root, name.as_str())
+        let changed = self.clean_below(&root, name.as_str())?;
+        self.unlimit(name)?;
+        Ok(changed)
+    }
+
+    /// Removes the limits of a jail that does not run: after a failed start jail(8) runs no exec.poststop,
+    /// and the next jail of the name would have them.
+    fn unlimit(&self, name: &JailName) -> Result<(), HostError> {
+        let conf = files::read(&self.conf_file(name))?.unwrap_or_default();
+        if !String::from_utf8_lossy(&conf).contains(conf::RCTL) {
+            return Ok(());
+        }
+        // That there are none is a failure to rctl(8), and what is wanted here.
+        let rctl = Exec::at(Path::new(conf::RCTL)).arg("-r");
+        outcome(&rctl.arg(format!("jail:{name}")))
+            .map(drop)
+            .map_err(program_error("remove the limits of", name))
     }
 
     /// The same of any root. Never by force: a mount that is busy has a user, who would lose files.

@@ -8,15 +8,17 @@ use std::path::{Path, PathBuf};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     BoxBuilder, Capabilities, Capability, Linux, LinuxBuilder, LinuxCapabilities,
-    LinuxCapabilitiesBuilder, LinuxDeviceCgroupBuilder, LinuxIdMapping, LinuxIdMappingBuilder,
-    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxPidsBuilder, LinuxResourcesBuilder,
-    LinuxSeccomp, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
-    ProcessBuilder, RootBuilder, Spec, SpecBuilder, User, UserBuilder,
+    LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxIdMapping,
+    LinuxIdMappingBuilder, LinuxMemoryBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
+    LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, LinuxSeccomp, Mount, MountBuilder,
+    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec,
+    SpecBuilder, User, UserBuilder,
 };
 
+use super::cgroup::Control;
 use super::ids::{COUNT, IdRange};
 use super::users::Account;
-use crate::model::Network;
+use crate::model::{Limits, Network};
 
 /// What podman gives a container (containers.conf(5), `default_capabilities`).
 pub(super) const CAPABILITIES: [(Capability, &str); 11] = [
@@ -43,6 +45,9 @@ pub(super) const OWN_INIT: &str = "/dev/init";
 pub(super) const INSIDE: &str = "/dev/ezz";
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// In which the processor time of a jail is measured, in microseconds: the kernel's own (cpu.max).
+const PERIOD: u64 = 100_000;
 
 /// Processes of one jail; a fork bomb in it must not take the host's last process id.
 const PIDS: i64 = 16_384;
@@ -126,8 +131,10 @@ pub(super) struct Bundle<'a> {
     pub cache: Option<(&'a Path, PathBuf)>,
     /// Path of its cgroup.
     pub cgroup: &'a str,
-    /// Whether the number of its processes can be limited.
-    pub limit_pids: bool,
+    /// What it may take of the host; the host has the controllers of what is limited.
+    pub limits: Limits,
+    /// Which controllers and what swap the host has.
+    pub control: &'a Control,
     /// System calls.
     pub seccomp: LinuxSeccomp,
 }
@@ -274,22 +281,41 @@ impl Bundle<'_> {
             .seccomp(self.seccomp.clone())
             .masked_paths(owned(&masked))
             .readonly_paths(owned(&READ_ONLY));
-        // All of them; the runtime adds the harmless ones.
-        let devices = LinuxDeviceCgroupBuilder::default()
-            .allow(false)
-            .access("rwm")
-            .build()?;
-        let mut resources = LinuxResourcesBuilder::default().devices(vec![devices]);
-        if self.limit_pids {
-            resources = resources.pids(LinuxPidsBuilder::default().limit(PIDS).build()?);
-        }
-        linux = linux.resources(resources.build()?);
+        linux = linux.resources(self.resources()?);
         if let Some(ids) = self.ids {
             linux = linux
                 .uid_mappings(vec![mapping(ids)?])
                 .gid_mappings(vec![mapping(ids)?]);
         }
         linux.build()
+    }
+
+    fn resources(&self) -> Result<LinuxResources, OciSpecError> {
+        // All of them; the runtime adds the harmless ones.
+        let devices = LinuxDeviceCgroupBuilder::default()
+            .allow(false)
+            .access("rwm")
+            .build()?;
+        let mut resources = LinuxResourcesBuilder::default().devices(vec![devices]);
+        if self.control.has("pids") {
+            let most = self.limits.processes.map_or(PIDS, i64::from);
+            resources = resources.pids(LinuxPidsBuilder::default().limit(most).build()?);
+        }
+        if let Some(bytes) = self.limits.memory {
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            let mut memory = LinuxMemoryBuilder::default().limit(bytes);
+            if self.control.swap {
+                // Of both together: without it the rest would go to the host's swap.
+                memory = memory.swap(bytes);
+            }
+            resources = resources.memory(memory.build()?);
+        }
+        if let Some(cpus) = self.limits.cpus {
+            let quota = i64::from(cpus.hundredths()) * i64::try_from(PERIOD / 100).unwrap_or(0);
+            let cpu = LinuxCpuBuilder::default().quota(quota).period(PERIOD);
+            resources = resources.cpu(cpu.build()?);
+        }
+        resources.build()
     }
 }
 
@@ -419,6 +445,13 @@ mod tests {
 
     use super::*;
 
+    fn control() -> Control {
+        Control {
+            controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
+            swap: true,
+        }
+    }
+
     fn bundle(change: impl FnOnce(&mut Bundle<'_>)) -> Value {
         let init = Init::Own {
             program: "/usr/bin/catatonit".into(),
@@ -435,7 +468,8 @@ mod tests {
             resolver: Some(Path::new("/etc/resolv.conf")),
             cache: None,
             cgroup: "/ezz/S/web1",
-            limit_pids: true,
+            limits: Limits::default(),
+            control: &control(),
             seccomp: LinuxSeccomp::default(),
         };
         change(&mut bundle);
@@ -546,7 +580,8 @@ mod tests {
             resolver: None,
             cache: None,
             cgroup: "/c",
-            limit_pids: false,
+            limits: Limits::default(),
+            control: &Control::default(),
             seccomp: LinuxSeccomp::default(),
         };
         let spec = serde_json::to_value(own.spec().expect("valid")).expect("serialises");
@@ -561,6 +596,32 @@ mod tests {
         assert_eq!(spec["linux"]["resources"].get("pids"), None);
         let none = json!([{"allow": false, "access": "rwm"}]);
         assert_eq!(spec["linux"]["resources"]["devices"], none);
+    }
+
+    #[test]
+    fn limits_are_resources() {
+        let spec = bundle(|_| ());
+        let resources = &spec["linux"]["resources"];
+        assert_eq!(resources["pids"], json!({"limit": PIDS}));
+        assert_eq!(resources.get("memory"), None);
+        assert_eq!(resources.get("cpu"), None);
+        let limited = bundle(|bundle| {
+            bundle.limits = Limits {
+                memory: Some(512 << 20),
+                cpus: Some("1.5".parse().expect("a number")),
+                processes: Some(7),
+            };
+        });
+        let resources = &limited["linux"]["resources"];
+        assert_eq!(resources["pids"], json!({"limit": 7}));
+        assert_eq!(
+            resources["memory"],
+            json!({"limit": 512 << 20, "swap": 512 << 20})
+        );
+        assert_eq!(
+            resources["cpu"],
+            json!({"quota": 150_000, "period": 100_000})
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::file;
+use crate::model::Limits;
 use crate::ports::HostError;
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -18,10 +19,52 @@ fn path(cgroup: &str) -> PathBuf {
     PathBuf::from(format!("{ROOT}{cgroup}"))
 }
 
-/// The controllers that the host's root has; none without a unified hierarchy.
-pub(super) fn controllers() -> Vec<String> {
-    let text = fs::read_to_string(Path::new(ROOT).join("cgroup.controllers")).unwrap_or_default();
-    text.split_whitespace().map(str::to_owned).collect()
+/// What the host can limit.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Control {
+    /// The controllers that its root has; none without a unified hierarchy.
+    pub(super) controllers: Vec<String>,
+    /// Whether there is swap.
+    pub(super) swap: bool,
+}
+
+impl Control {
+    /// Looks.
+    pub(super) fn of_host() -> Self {
+        let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+        let controllers = read(&Path::new(ROOT).join("cgroup.controllers"));
+        Control {
+            controllers: controllers.split_whitespace().map(str::to_owned).collect(),
+            // One line says what the columns are.
+            swap: read(Path::new("/proc/swaps")).lines().count() > 1,
+        }
+    }
+
+    /// Whether there is a controller.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.controllers.iter().any(|it| it == name)
+    }
+
+    /// Refuses limits that cannot be kept.
+    ///
+    /// # Errors
+    /// [`HostError::Missing`].
+    pub(super) fn can(&self, limits: Limits) -> Result<(), HostError> {
+        let needed = [
+            ("memory", limits.memory.is_some()),
+            ("cpu", limits.cpus.is_some()),
+            ("pids", limits.processes.is_some()),
+        ];
+        match needed.into_iter().find(|(name, is)| *is && !self.has(name)) {
+            None => Ok(()),
+            Some((name, _)) => Err(HostError::Missing {
+                what: format!("the cgroup controller {name}, for the limits of the jail"),
+                hint: format!(
+                    "see `ezz doctor`; Linux may need cgroup_enable={name} on its command line"
+                ),
+            }),
+        }
+    }
 }
 
 /// The names of the cgroups in one; none if that is missing.

@@ -103,14 +103,15 @@ fn seccomp() -> Check {
 
 fn cgroups() -> Check {
     let what = "cgroups";
-    let found = cgroup::controllers();
+    let control = cgroup::Control::of_host();
+    let found = &control.controllers;
     if found.is_empty() {
         let hint = "boot with systemd.unified_cgroup_hierarchy=1".to_owned();
         return check(what, Level::Bad, "no unified hierarchy", Some(hint));
     }
     let missing: Vec<&str> = CONTROLLERS
         .into_iter()
-        .filter(|wanted| !found.iter().any(|name| name == wanted))
+        .filter(|wanted| !control.has(wanted))
         .collect();
     if missing.is_empty() {
         check(what, Level::Ok, found.join(" "), None)

@@ -13,10 +13,11 @@ use ezz_zfs::mount::{MountError, MountFlags, bind_idmapped, mounted};
 use nix::mount::MsFlags;
 
 use super::bundle::{Bundle, CAPABILITIES, Init};
+use super::cgroup::Control;
 use super::ids::{self, IdRange, NamespaceError, UserNamespace};
 use super::inside::Inside;
 use super::paths::Paths;
-use super::{cgroup, file, identity, process, program, runtime, seccomp, state, stop};
+use super::{file, identity, process, program, runtime, seccomp, state, stop};
 use crate::crash::point;
 use crate::exec::find;
 use crate::model::{Changed, JailState, Network};
@@ -49,6 +50,8 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
         return Ok(Changed::Already);
     }
     let seccomp = requirements()?;
+    let control = Control::of_host();
+    control.can(spec.config.limits)?;
     paths
         .create()
         .map_err(file("make the directories in", &paths.site()))?;
@@ -82,7 +85,8 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
             resolver,
             cache: None,
             cgroup: &paths.cgroup(name),
-            limit_pids: cgroup::controllers().iter().any(|c| c == "pids"),
+            limits: spec.config.limits,
+            control: &control,
             seccomp,
         };
         if keys {
@@ -118,19 +122,23 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
     }
 }
 
-/// Writes the configuration of the container.
 /// What of its configuration a jail was started with: the text of its `started`.
 pub(super) fn runs_as(spec: &JailSpec) -> String {
     let config = &spec.config;
     let addresses: Vec<String> = config.addresses.iter().map(ToString::to_string).collect();
-    format!(
+    let mut text = format!(
         "{}\n{}\n{}\n",
         config.hostname,
         config.network,
         addresses.join(" ")
-    )
+    );
+    if !config.limits.is_empty() {
+        text += &format!("{}\n", config.limits);
+    }
+    text
 }
 
+/// Writes the configuration of the container.
 pub(super) fn write(paths: &Paths, spec: &JailSpec, bundle: &Bundle<'_>) -> Result<(), HostError> {
     let config = paths.jail(&spec.name).join("config.json");
     let text = bundle

@@ -6,12 +6,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::bundle::{Bundle, Init};
+use super::cgroup::Control;
 use super::inside::Inside;
 use super::paths::Paths;
-use super::{cgroup, file, identity, program, runtime, start, stop};
+use super::{file, identity, program, runtime, start, stop};
 use crate::crash::point;
 use crate::exec::{Watch, Watched};
-use crate::model::{Base, Changed, JailConfig, Kind};
+use crate::model::{Base, Changed, JailConfig, Kind, Limits};
 use crate::name::{GenerationId, JailName, NameError};
 use crate::ports::{HostError, JailSpec, WorldRequest, WorldRun, make_cache};
 
@@ -149,7 +150,8 @@ fn contained(
         resolver,
         cache: wanted.map(|(_, at)| (cache.as_path(), at.under(Path::new("/")))),
         cgroup: &paths.cgroup(name),
-        limit_pids: cgroup::controllers().iter().any(|c| c == "pids"),
+        limits: Limits::default(),
+        control: &Control::of_host(),
         seccomp,
     };
     start::write(paths, &spec, &bundle)?;

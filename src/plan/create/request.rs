@@ -1,7 +1,7 @@
 //! What `create` and `clone` are asked, and the configuration that it means.
 
 use crate::model::{
-    Address, AddressPool, Base, Inventory, Jail, JailConfig, Kind, Labels, Network, Todo,
+    Address, AddressPool, Base, Inventory, Jail, JailConfig, Kind, Labels, Limits, Network, Todo,
 };
 use crate::name::{FlavourName, GenerationId, JailName, TrackName};
 use crate::plan::{Observed, PlanError, clone};
@@ -60,6 +60,8 @@ pub struct Request {
     pub labels: Labels,
     /// Flavours that are laid over them, in this order.
     pub flavours: Vec<FlavourName>,
+    /// What they may take of the host; of clones, what is left open is as their source has it.
+    pub limits: Limits,
     /// Quota in bytes; without it, clones have that of their source.
     pub quota: Option<u64>,
     /// Whether to start them.
@@ -88,6 +90,7 @@ pub(super) fn template(observed: &Observed, request: &Request) -> Result<JailCon
         }
     };
     config.addresses.clone_from(&request.addresses);
+    config.limits = request.limits.or(config.limits);
     for flavour in &request.flavours {
         with_flavour(observed, &mut config, flavour)?;
     }

@@ -122,6 +122,7 @@ fn common(
         hostname: wanted.hostname.clone(),
         addresses,
         network: wanted.network,
+        limits: wanted.limits,
         health: wanted.health.clone(),
         fleet: Some(fleet.name.clone()),
         depends: wanted.depends.iter().map(|at| at.value.clone()).collect(),
@@ -260,7 +261,7 @@ fn existing(
         does.push(Does::Change);
     }
     let moves = movement(observed, seen, name, wanted.wish);
-    let inside = ["hostname", "addresses", "network", "base"];
+    let inside = ["hostname", "addresses", "network", "limits", "base"];
     let needs = seen.old.contains(name) || fields.iter().any(|field| inside.contains(&field.field));
     let stays = moves.is_none() && observed.state(name).running();
     if needs && stays && request.restart {
@@ -318,11 +319,12 @@ fn fields(from: &JailConfig, to: &JailConfig) -> Vec<Field> {
     };
     let fleet = |config: &JailConfig| config.fleet.as_ref().map(ToString::to_string);
     type Shown<'a> = &'a dyn Fn(&JailConfig) -> String;
-    let all: [(&'static str, Shown<'_>); 10] = [
+    let all: [(&'static str, Shown<'_>); 11] = [
         ("base", &base),
         ("hostname", &|config| config.hostname.clone()),
         ("addresses", &|config| listed(&config.addresses)),
         ("network", &|config| config.network.to_string()),
+        ("limits", &|config| config.limits.to_string()),
         ("health", &|config| {
             config.health.clone().unwrap_or_default()
         }),

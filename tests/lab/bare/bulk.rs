@@ -224,6 +224,27 @@ fn a_thousand_come_and_go_by_one_command_each() {
     ezz(&["create", "--count", "2000", "--prefix", "k", "--atomic"]).ok();
     assert_eq!(epoch(), before + commits_of_create());
     assert_eq!(jails().len(), 2000);
+    // A fifth of ten thousand jails, and a fifth of the memory that those may take: with the `zfs` that
+    // it starts, and enforced by the kernel.
+    sh("mkdir /sys/fs/cgroup/bounded && echo 40M >/sys/fs/cgroup/bounded/memory.max").ok();
+    for (command, lines) in [
+        ("list", 2001),
+        ("list --json", 2000),
+        ("list --only-names", 2000),
+        ("show k0777 --json", 1),
+        ("doctor --json", 1),
+        ("create one --json", 1),
+        ("stop 'k*'", 2000),
+        ("delete one --yes --json", 1),
+    ] {
+        let bounded =
+            format!("echo $$ >/sys/fs/cgroup/bounded/cgroup.procs && exec {EZZ} {command}");
+        let told = sh(&bounded).ok();
+        let said = told.stdout.lines().count() + told.stderr.lines().count();
+        assert_eq!(said, lines, "{command}: {told:#?}");
+    }
+    let killed = sh("cat /sys/fs/cgroup/bounded/memory.events").ok().stdout;
+    assert!(killed.contains("\noom_kill 0\n"), "{killed}");
 }
 
 /// All of them, or none: after the next command.

@@ -8,6 +8,7 @@ mod doctor_looks;
 mod hostile;
 mod inspector;
 mod kills;
+mod limits;
 mod output;
 mod run;
 mod security;

@@ -47,7 +47,7 @@ fn value(conf: &[u8], name: &str) -> Option<String> {
 fn a_thin_jail() {
     let made = files(&spec("web"));
     let conf = "\
-# Made by ezz for site 0f0e. Edits are lost at the next start: use `ezz config`.
+# Made by ezz for site 0f0e. Edits are lost at the next start.
 web {
     path = '/usr/jails/web';
     host.hostname = 'web.example.org';
@@ -75,7 +75,7 @@ web {
 }
 ";
     let fstab = "\
-# Made by ezz for site 0f0e. Edits are lost at the next start: use `ezz config`.
+# Made by ezz for site 0f0e. Edits are lost at the next start.
 /usr/jails/basejail/main /usr/jails/web/basejail nullfs ro 0 0
 ";
     assert_eq!(String::from_utf8_lossy(&made.conf), conf);
@@ -89,6 +89,31 @@ fn a_thick_jail_has_no_fstab() {
     let made = files(&spec);
     assert_eq!(made.fstab, None);
     assert_eq!(values(&made.conf, "mount.fstab"), None);
+}
+
+#[test]
+fn limits_are_rules_that_go_with_the_jail() {
+    let mut spec = spec("web");
+    spec.config.limits = Limits {
+        memory: Some(512 << 20),
+        cpus: Some("1.5".parse().expect("a number")),
+        processes: Some(100),
+    };
+    let conf = files(&spec).conf;
+    let added = values(&conf, "exec.created").expect("it is there");
+    assert_eq!(
+        added,
+        [
+            "/usr/bin/rctl -a jail:web:memoryuse:deny=536870912",
+            "/usr/bin/rctl -a jail:web:pcpu:deny=150",
+            "/usr/bin/rctl -a jail:web:maxproc:deny=100",
+        ]
+    );
+    let removed = value(&conf, "exec.poststop").expect("it is there");
+    assert_eq!(removed, "/usr/bin/rctl -r jail:web");
+    // With one of these jail(8) would give it to a shell (command.c).
+    let shell = |text: &str| text.contains(|c| "!\"$&'()*;<>?[\\]`{|}~".contains(c));
+    assert!(!added.iter().chain([&removed]).any(|text| shell(text)));
 }
 
 #[test]

@@ -1,0 +1,193 @@
+//! What a jail may take of its host's memory, processors and processes.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use thiserror::Error;
+
+/// Limits of one jail. What is none is not limited, but for processes on Linux: there every jail has a
+/// limit, so that a fork bomb does not take the host's last one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of memory. Linux kills in the jail what wants more (memory.max of cgroups(7)); FreeBSD refuses
+    /// it (memoryuse of rctl(8)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// Processors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<Cpus>,
+    /// Processes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u32>,
+}
+
+impl Limits {
+    /// Whether nothing is limited.
+    pub fn is_empty(&self) -> bool {
+        *self == Limits::default()
+    }
+
+    /// These, and of the other ones what these leave open.
+    #[must_use]
+    pub fn or(self, other: Limits) -> Limits {
+        Limits {
+            memory: self.memory.or(other.memory),
+            cpus: self.cpus.or(other.cpus),
+            processes: self.processes.or(other.processes),
+        }
+    }
+}
+
+/// `memory=536870912 cpus=1.5 processes=100`.
+impl fmt::Display for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = [
+            self.memory.map(|bytes| format!("memory={bytes}")),
+            self.cpus.map(|cpus| format!("cpus={cpus}")),
+            self.processes.map(|most| format!("processes={most}")),
+        ];
+        f.write_str(&words.into_iter().flatten().collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// The time of so many processors, to a hundredth: FreeBSD counts percents of one (`pcpu` of rctl(8)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cpus(u32);
+
+/// No number of processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error(
+    "expected a number of processors from 0.01 to 4096, such as 1.5, with two decimals at most"
+)]
+pub struct CpusError;
+
+impl Cpus {
+    /// Most hundredths.
+    const MOST: u32 = 409_600;
+
+    /// Of hundredths of one processor.
+    ///
+    /// # Errors
+    /// None, or more than any machine has.
+    pub fn from_hundredths(hundredths: u32) -> Result<Self, CpusError> {
+        match hundredths {
+            1..=Self::MOST => Ok(Cpus(hundredths)),
+            _ => Err(CpusError),
+        }
+    }
+
+    /// In hundredths of one processor.
+    pub fn hundredths(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for Cpus {
+    type Err = CpusError;
+
+    fn from_str(text: &str) -> Result<Self, CpusError> {
+        let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || !digits(whole) || !digits(part) || !matches!(part.len(), 1 | 2) {
+            return Err(CpusError);
+        }
+        let number = |text: &str| text.parse::<u32>().map_err(|_| CpusError);
+        let tenths = if part.len() == 1 { 10 } else { 1 };
+        let whole = number(whole)?.checked_mul(100).ok_or(CpusError)?;
+        Self::from_hundredths(whole.saturating_add(number(part)? * tenths))
+    }
+}
+
+impl fmt::Display for Cpus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, part) = (self.0 / 100, self.0 % 100);
+        match (part, part % 10) {
+            (0, _) => write!(f, "{whole}"),
+            (_, 0) => write!(f, "{whole}.{}", part / 10),
+            _ => write!(f, "{whole}.{part:02}"),
+        }
+    }
+}
+
+/// A number, such as 1.5.
+impl Serialize for Cpus {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_f64(f64::from(self.0) / 100.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cpus {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        // Its shortest text has the decimals that were written.
+        let number = f64::deserialize(from)?;
+        number
+            .to_string()
+            .parse()
+            .map_err(|error: CpusError| serde::de::Error::custom(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processors_are_hundredths() {
+        for (text, hundredths, shown) in [
+            ("1", 100, "1"),
+            ("1.5", 150, "1.5"),
+            ("0.25", 25, "0.25"),
+            ("0.05", 5, "0.05"),
+            ("2.0", 200, "2"),
+            ("4096", 409_600, "4096"),
+        ] {
+            let cpus: Cpus = text.parse().expect(text);
+            assert_eq!(cpus.hundredths(), hundredths, "{text}");
+            assert_eq!(cpus.to_string(), shown);
+            let json = serde_json::to_string(&cpus).expect("a number");
+            assert_eq!(serde_json::from_str::<Cpus>(&json).expect(&json), cpus);
+        }
+        for bad in [
+            "",
+            "0",
+            "0.0",
+            "-1",
+            "+1",
+            "1.",
+            ".5",
+            "1.234",
+            "4096.01",
+            "1e3",
+            "99999999999",
+            "1,5",
+            "inf",
+        ] {
+            assert_eq!(bad.parse::<Cpus>(), Err(CpusError), "{bad:?}");
+        }
+        for bad in ["0", "-1", "1.234", "1e99", "\"1\"", "null"] {
+            assert!(serde_json::from_str::<Cpus>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_are_stored_as_far_as_there_are_any() {
+        let limits: Limits = serde_json::from_str(r#"{"memory": 1024, "cpus": 2}"#).expect("valid");
+        assert_eq!(limits.to_string(), "memory=1024 cpus=2");
+        assert_eq!(
+            serde_json::to_string(&limits).expect("text"),
+            r#"{"memory":1024,"cpus":2.0}"#
+        );
+        let more = Limits {
+            memory: Some(7),
+            processes: Some(9),
+            ..Limits::default()
+        };
+        assert_eq!(
+            limits.or(more).to_string(),
+            "memory=1024 cpus=2 processes=9"
+        );
+        assert!(Limits::default().is_empty());
+    }
+}

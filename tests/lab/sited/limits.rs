@@ -1,0 +1,129 @@
+//! What jails may take of the host's memory, processors and processes.
+
+use crate::support::*;
+
+const FILE: &str = "/tmp/limits.toml";
+
+/// What the kernel has for a running jail.
+#[track_caller]
+fn kernel(jail: &str, file: &str) -> String {
+    let text = sh(&format!("cat /sys/fs/cgroup/ezz/*/{jail}/{file}")).ok();
+    text.stdout.trim().to_owned()
+}
+
+fn limits(jail: &str) -> serde_json::Value {
+    ezz(&["show", jail, "--json"]).ok().json()[0]["limits"].clone()
+}
+
+#[test]
+fn the_kernel_has_the_limits_of_a_jail_and_keeps_them() {
+    let limited = ["--memory", "64M", "--cpus", "0.5", "--processes", "40"];
+    ezz(&[&["create", "l"], &limited[..], &["--start"]].concat()).ok();
+    ezz(&["create", "free", "--start"]).ok();
+    assert_eq!(kernel("l", "memory.max"), "67108864");
+    assert_eq!(kernel("l", "cpu.max"), "50000 100000");
+    assert_eq!(kernel("l", "pids.max"), "40");
+    assert_eq!(kernel("free", "memory.max"), "max");
+    assert_eq!(kernel("free", "pids.max"), "16384");
+    let shown = ezz(&["show", "l"]).ok().stdout;
+    let line = "limits       memory 64.0M, processors 0.5, processes 40";
+    assert!(shown.lines().any(|it| it == line), "{shown}");
+    assert_eq!(limits("free"), serde_json::json!({}));
+
+    // What is in its /run is memory. What wants too much of it is killed, and others are not.
+    let killed = ezz(&[
+        "exec",
+        "l",
+        "--",
+        "/bin/sh",
+        "-c",
+        "head -c 120M /dev/zero >/run/fill",
+    ]);
+    assert_ne!(killed.code, 0, "{killed:#?}");
+    let events = kernel("l", "memory.events");
+    let kills = events.lines().find(|line| line.starts_with("oom_kill "));
+    assert!(kills.is_some_and(|line| line != "oom_kill 0"), "{events}");
+    let fills = "head -c 120M /dev/zero >/run/fill && rm /run/fill";
+    ezz(&["exec", "free", "--", "/bin/sh", "-c", fills]).ok();
+
+    // A clone has those of its source, but for what is said.
+    ezz(&["clone", "l", "m", "--memory", "128M", "--start"]).ok();
+    assert_eq!(
+        limits("m"),
+        serde_json::json!({"memory": 128 << 20, "cpus": 0.5, "processes": 40})
+    );
+    assert_eq!(kernel("m", "memory.max"), "134217728");
+    // Asked again after it was cut off before its start: the same are the same.
+    ezz(&["stop", "m"]).ok();
+    ezz(&["clone", "l", "m", "--start"]).refused(1, "the jail m exists already");
+    ezz(&["clone", "l", "m", "--memory", "128M", "--start"]).ok();
+    ezz(&["restart", "l"]).ok();
+    assert_eq!(kernel("l", "memory.max"), "67108864");
+}
+
+#[test]
+fn a_fleet_changes_limits_at_the_next_start() {
+    let write = |text: &str| std::fs::write(FILE, text).expect("written");
+    let fleet = |limits: &str| {
+        format!(
+            "fleet = \"f\"\n[defaults]\nlimits = {{ processes = 50 }}\n[[jail]]\nname = \"a\"\nstate = \"running\"\n{limits}"
+        )
+    };
+    write(&fleet("limits = { memory = \"64M\", cpus = 1.5 }\n"));
+    ezz(&["apply", FILE]).ok();
+    assert_eq!(kernel("a", "memory.max"), "67108864");
+    assert_eq!(kernel("a", "cpu.max"), "150000 100000");
+    assert_eq!(kernel("a", "pids.max"), "16384");
+    // What is, as a file, is what is.
+    sh(&format!("{EZZ} list --fleet f >{FILE}")).ok();
+    assert_eq!(ezz(&["apply", FILE]).ok().stdout, "nothing to do\n");
+
+    write(&fleet(""));
+    let planned = ezz(&["apply", FILE, "--dry-run"]).ok();
+    let words = "~ a: change: limits memory=67108864 cpus=1.5 > processes=50\n";
+    assert!(planned.stdout.contains(words), "{planned:#?}");
+    let told = ezz(&["apply", FILE]).ok();
+    assert!(told.stderr.contains("runs with what it had"), "{told:#?}");
+    assert_eq!(kernel("a", "memory.max"), "67108864");
+    let told = ezz(&["apply", FILE, "--restart"]).ok();
+    assert_eq!(told.stdout, "a: restarted\n");
+    assert_eq!(kernel("a", "memory.max"), "max");
+    assert_eq!(kernel("a", "pids.max"), "50");
+    assert_eq!(
+        ezz(&["apply", FILE, "--restart"]).ok().stdout,
+        "nothing to do\n"
+    );
+
+    for (limits, words) in [
+        (
+            "limits = { memory = \"0\" }",
+            "line 7, column 21: 0 is no limit",
+        ),
+        (
+            "limits = { memory = \"much\" }",
+            "line 7, column 21: expected a number with K",
+        ),
+        (
+            "limits = { cpus = 1.234 }",
+            "line 7, column 19: expected a number of processors",
+        ),
+        ("limits = { processes = 0 }", "line 7, column 24: "),
+        (
+            "limits = { disk = \"1G\" }",
+            "line 7, column 12: unknown field",
+        ),
+    ] {
+        write(&fleet(limits));
+        let before = everything();
+        ezz(&["apply", FILE]).refused(1, words);
+        assert_eq!(everything(), before);
+    }
+    for bad in [
+        ["--memory", "0"],
+        ["--cpus", "0"],
+        ["--cpus", "1.234"],
+        ["--processes", "0"],
+    ] {
+        ezz(&["create", "b", bad[0], bad[1]]).exits(2);
+    }
+}
