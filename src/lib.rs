@@ -17,6 +17,7 @@ pub mod plan;
 pub mod pool;
 pub mod ports;
 pub mod profile;
+pub mod release;
 pub mod report;
 pub mod session;
 pub mod syslog;

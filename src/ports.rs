@@ -194,6 +194,14 @@ pub trait Host: Sync + fmt::Debug {
     /// What the host has and lacks.
     fn checks(&self) -> Vec<Check>;
 
+    /// Whether this host can ever run a jail that is configured so; looked at before it is made.
+    ///
+    /// # Errors
+    /// [`HostError::Missing`]: what it lacks.
+    fn takes(&self, _config: &JailConfig) -> Result<(), HostError> {
+        Ok(())
+    }
+
     /// All jails of this site that run, are dying, or whose exit status is remembered.
     ///
     /// # Errors

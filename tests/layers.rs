@@ -29,6 +29,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("report", &[]),
     // Worlds are files in directories: no plan, no ZFS, no host.
     ("world", &["profile"]),
+    // Fetches and checks what may become one; the network is here and nowhere else.
+    ("release", &["world"]),
     ("ports", &["exec", "model", "name", "plan", "profile"]),
     ("observe", &["model", "name", "plan", "ports"]),
     ("pool", &["crash", "exec", "model", "name", "plan", "ports"]),
@@ -51,7 +53,8 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "apply", "config", "crash", "exec", "fleet", "host", "lock", "model", "name",
-            "observe", "plan", "pool", "ports", "profile", "report", "session", "syslog", "world",
+            "observe", "plan", "pool", "ports", "profile", "release", "report", "session",
+            "syslog", "world",
         ],
     ),
     ("main", &["cli", "report"]),
@@ -89,6 +92,7 @@ const ONLY: &[(&str, &[&str], &str)] = &[
         &[],
         "a plan has no clock; the time of a seal or a swap comes from jiff",
     ),
+    ("ureq", &["release/fetch.rs"], "one place asks the network"),
     ("jiff", &["cli/machine.rs"], "one place asks for the time"),
     (
         "env::var",

@@ -11,7 +11,7 @@ use super::delete::{below, confirm};
 use super::select::text_of;
 use super::{CliError, Context, DryRun, Told};
 use crate::apply::spec;
-use crate::fleet::{Fleet, FleetError};
+use crate::fleet::{Fleet, FleetError, Wish};
 use crate::model::{Inventory, JailState};
 use crate::name::JailName;
 use crate::plan::converge::behind;
@@ -38,6 +38,7 @@ an existing jail is configured to be exactly that.
   labels = { tier = "front" }
   flavours = ["web"]                  # laid over new jails
   quota = "10G"
+  params = ["allow.raw_sockets", "children.max=5"]   # of FreeBSD's jail(8)
   limits = { memory = "512M", cpus = 1.5, processes = 500 }
   health = "COMMAND"
   depends = ["db1"]                   # started before it; it is stopped first
@@ -100,6 +101,7 @@ impl Apply {
 
     fn apply(&self, context: &Context<'_>, request: &Request) -> Result<Exit, CliError> {
         let session = context.session(self.dry_run)?;
+        takes(&session, &request.fleet)?;
         let whole = |jails: BTreeSet<JailName>| Scope {
             whole: true,
             ..Scope::of(jails)
@@ -151,6 +153,25 @@ impl Apply {
         }
         Ok(exit)
     }
+}
+
+/// Refuses what this host could never give. Jails that want the same of it are asked about once.
+fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
+    let mut asked = BTreeSet::new();
+    for wanted in fleet
+        .jails
+        .values()
+        .filter(|it| it.wish != Some(Wish::Absent))
+    {
+        if !asked.insert((wanted.network.to_string(), wanted.params.to_string())) {
+            continue;
+        }
+        session.host.takes(&wanted.of_host()).map_err(|why| {
+            let why = FleetError::new(wanted.place, why);
+            CliError::Plan(PlanError::Fleet(why))
+        })?;
+    }
+    Ok(())
 }
 
 /// What the host tells of the jails of the fleet.

@@ -6,8 +6,11 @@ use clap::Args;
 
 use super::select::NewJails;
 use super::{CliError, Context, DryRun, Told, error};
-use crate::model::{Address, AddressPool, Cpus, Kind, Label, Limits, Network, hostname, size};
-use crate::name::{FlavourName, JailName, TrackName};
+use crate::model::{
+    Address, AddressPool, Base, Cpus, JailConfig, Kind, Label, Limits, Network, Param, Params,
+    hostname, size,
+};
+use crate::name::{FlavourName, GenerationId, JailName, TrackName};
 use crate::plan::create::{Choice, Of, Request, create};
 use crate::plan::delete;
 use crate::report::Exit;
@@ -30,7 +33,8 @@ pub struct Create {
     /// Give it all files of the world as its own, writable
     #[arg(long)]
     thick: bool,
-    /// What network it sees: host or none
+    /// What network it sees: the host's, none, or on FreeBSD with vnet one of its own, where --address
+    /// 'BRIDGE|ADDRESS' puts it on a bridge of the host
     #[arg(long, default_value = "host", value_parser = network)]
     network: Network,
     /// A command for a shell in it, which ends with 0 if it is well: asked when it gets another
@@ -95,6 +99,9 @@ struct Own {
     /// Most processes that it may have
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     processes: Option<u32>,
+    /// A parameter of FreeBSD's jail(8), KEY=VALUE, or KEY for a flag; may be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    param: Vec<Param>,
     /// Start them
     #[arg(long)]
     start: bool,
@@ -114,7 +121,7 @@ impl Create {
             network: self.network,
             health: self.health,
         };
-        let request = self.own.request(self.jails.parse()?, of);
+        let request = self.own.request(self.jails.parse()?, of)?;
         make(context, "create", "created", &request, self.dry_run)
     }
 }
@@ -122,14 +129,18 @@ impl Create {
 impl Clone {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let of = Of::Jail(self.source);
-        let request = self.own.request(self.jails.parse()?, of);
+        let request = self.own.request(self.jails.parse()?, of)?;
         make(context, "clone", "cloned", &request, self.dry_run)
     }
 }
 
 impl Own {
-    fn request(self, names: Vec<JailName>, of: Of) -> Request {
-        Request {
+    fn request(self, names: Vec<JailName>, of: Of) -> Result<Request, CliError> {
+        let params = Params::new(self.param).map_err(|error| CliError::Usage {
+            what: error.to_string(),
+            hint: "give --param once for each".to_owned(),
+        })?;
+        Ok(Request {
             names,
             of,
             hostname: self.hostname,
@@ -143,9 +154,10 @@ impl Own {
                 cpus: self.cpus,
                 processes: self.processes,
             },
+            params,
             quota: self.quota,
             start: self.start,
-        }
+        })
     }
 }
 
@@ -158,6 +170,7 @@ fn make(
     dry_run: DryRun,
 ) -> Result<Exit, CliError> {
     let session = context.session_to_commit(dry_run)?;
+    takes(&session, request)?;
     // An address may be any jail's: then all of them are read.
     let scope = Scope {
         whole: !request.addresses.is_empty() || !request.pools.is_empty(),
@@ -217,10 +230,29 @@ pub(super) fn undo(session: &Session, scope: &Scope, first: CliError) -> CliErro
     }
 }
 
+/// Refuses what this host could never give, before anything is made.
+fn takes(session: &Session, request: &Request) -> Result<(), CliError> {
+    let network = match &request.of {
+        Of::World { network, .. } => *network,
+        // Its source has been taken.
+        Of::Jail(_) => Network::default(),
+    };
+    let asked = JailConfig {
+        network,
+        addresses: request.addresses.clone(),
+        limits: request.limits,
+        params: request.params.clone(),
+        ..JailConfig::new(Kind::Thin, Base::Pin(GenerationId(0)), GenerationId(0))
+    };
+    session.host.takes(&asked).map_err(SessionError::from)?;
+    Ok(())
+}
+
 fn network(text: &str) -> Result<Network, String> {
     match text {
         "host" => Ok(Network::Host),
         "none" => Ok(Network::None),
-        _ => Err("expected host or none".to_owned()),
+        "vnet" => Ok(Network::Vnet),
+        _ => Err("expected host, none or vnet".to_owned()),
     }
 }

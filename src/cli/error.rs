@@ -14,6 +14,7 @@ use crate::name::{JailName, NameError};
 use crate::observe::ObserveError;
 use crate::plan::PlanError;
 use crate::ports::{HostError, PortError};
+use crate::release::ReleaseError;
 use crate::report::Exit;
 use crate::session::SessionError;
 use crate::world::WorldError;
@@ -107,6 +108,14 @@ pub enum CliError {
         origin: String,
         /// Why not.
         source: WorldError,
+    },
+    /// A release.
+    #[error("cannot install {release}")]
+    Release {
+        /// Which.
+        release: String,
+        /// Why not.
+        source: ReleaseError,
     },
     /// The manifest of a generation.
     #[error("cannot verify {generation}")]
@@ -232,6 +241,7 @@ impl CliError {
             | CliError::Lock(_)
             | CliError::Generation(_)
             | CliError::World { .. }
+            | CliError::Release { .. }
             | CliError::Verify { .. }
             | CliError::Merge { .. }
             | CliError::Conflicts { .. }

@@ -13,6 +13,7 @@ use crate::name::NameError;
 use crate::observe::ObserveError;
 use crate::plan::PlanError;
 use crate::ports::{HostError, PortError};
+use crate::release::ReleaseError;
 use crate::session::SessionError;
 use crate::world::WorldError;
 
@@ -42,6 +43,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
                 Some("`ezz help apply` tells what a fleet file says".to_owned())
             }
             CliError::Address(_) => Some("for example 192.0.2.7/24 or em0|2001:db8::7/64".to_owned()),
+            CliError::Release { source, .. } => Some(of_release(source)),
             CliError::Name(inner) => hint(inner),
             CliError::BadNames(all) => all.first().map(|first| first.hint().to_owned()),
             CliError::NoneSuch(_) => Some("`ezz list` shows them all".to_owned()),
@@ -326,5 +328,31 @@ fn host_hint(error: &HostError) -> Option<String> {
         | HostError::Timeout { .. }
         | HostError::Unwell { .. }
         | HostError::Parse { .. } => None,
+    }
+}
+
+fn of_release(error: &ReleaseError) -> String {
+    match error {
+        ReleaseError::NotThere { .. } => {
+            "is there such a release for this architecture? Old ones are kept elsewhere: --mirror"
+                .to_owned()
+        }
+        ReleaseError::Fetch { .. } => {
+            "try again, which goes on where it broke off, or another --mirror".to_owned()
+        }
+        ReleaseError::NoSet { .. } => "name one that is there with --set".to_owned(),
+        ReleaseError::Unvouched { .. } => {
+            "use an https mirror, install misc/freebsd-release-manifests, or give --sha256"
+                .to_owned()
+        }
+        ReleaseError::Manifest { .. } => {
+            "is it the directory of releases? try another --mirror".to_owned()
+        }
+        ReleaseError::Disagree { .. } | ReleaseError::Digest { .. } => {
+            "do not trust this mirror: use another, or fetch the file again".to_owned()
+        }
+        ReleaseError::File { .. } | ReleaseError::Interrupted => {
+            "what has been fetched is kept for the next try".to_owned()
+        }
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::build::{Built, Stage, Wanted, profile, reap, sealed, stage, work};
 use super::progress::Shown;
+use super::releases::{self, FromRelease};
 use super::{CliError, Context, DryRun};
 use crate::crash;
 use crate::name::{GenerationId, TrackName};
@@ -18,11 +19,14 @@ use crate::world::{self, Digest, ExtractReport, Source};
 /// Bring a world in: an archive, a directory or standard input becomes a sealed generation
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c...\n  xz -dc base.txz | ezz install - --track 14\n\nJSON: {\"generation\", \"label\", \"track\", \"current\", \"files\", \"bytes\", \"source\", \"manifest\", \"skeleton_files\", \"skeleton_bytes\"}"
+    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c...\n  ezz install 14.3-RELEASE --set base --set lib32\n  xz -dc base.txz | ezz install - --track 14\n\nOf a release the sets are fetched from a mirror over TLS. Each must have the SHA-256 that the mirror's MANIFEST says, and, where there are any, that of a manifest of misc/freebsd-release-manifests or of --sha256. Fetched sets are kept below .cache of the site directory.\n\nJSON: {\"generation\", \"label\", \"track\", \"current\", \"files\", \"bytes\", \"source\", \"manifest\", \"skeleton_files\", \"skeleton_bytes\"}; of a release before it one {\"set\", \"sha256\", \"vouched\"} a set"
 )]
 pub struct Install {
-    /// A tar archive (plain, gzip, xz or zstd), a directory, or - for standard input
+    /// A tar archive (plain, gzip, xz or zstd), a directory, - for standard input, or a release of FreeBSD such as
+    /// 14.3-RELEASE
     source: PathBuf,
+    #[command(flatten)]
+    from: FromRelease,
     /// The SHA-256 that the archive must have
     #[arg(long, value_name = "HEX")]
     sha256: Option<Digest>,
@@ -56,7 +60,10 @@ struct Installed<'a> {
 impl Install {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(self.dry_run)?;
-        there(&self.source)?;
+        let release = self.from.of(&self.source, self.sha256)?;
+        if release.is_none() {
+            there(&self.source)?;
+        }
         if self.dry_run.dry_run {
             let inventory = session.inventory(&Scope::none())?;
             let (mut stage, id) = plan::stage(&inventory, None)?;
@@ -67,10 +74,17 @@ impl Install {
             context.plan(&stage);
             return Ok(Exit::Done);
         }
+        let fetched = match &release {
+            Some(wanted) => Some(releases::fetch(context, &session, wanted)?),
+            None => None,
+        };
         reap(context, &session, |_| false)?;
         let stage = stage(&session, None, self.source.display().to_string())?;
         let work = || {
-            let extracted = extract(context, &stage, &self.source, self.sha256)?;
+            let extracted = match &fetched {
+                Some(sets) => releases::extract(context, &stage, sets)?,
+                None => extract(context, &stage, &self.source, self.sha256)?,
+            };
             let wanted = Wanted {
                 profile: self.profile.as_deref(),
                 allow_secrets: self.allow_secrets,

@@ -20,6 +20,7 @@ mod merging;
 mod moving;
 mod progress;
 mod release;
+mod releases;
 mod rollback;
 mod rollout;
 mod run;

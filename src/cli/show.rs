@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::list::{Line, line};
 use super::{CliError, Context, DryRun};
-use crate::model::{Kind, Limits};
+use crate::model::{Kind, Limits, Params};
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName};
 use crate::plan::{Observed, PlanError};
 use crate::report::{Exit, bytes};
@@ -16,7 +16,7 @@ use crate::session::Scope;
 /// Show one jail, or the site
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
+    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\", \"params\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
 )]
 pub struct Show {
     /// The jail; without it, the site
@@ -42,6 +42,7 @@ struct Jail {
     depends: Vec<JailName>,
     order: i32,
     limits: Limits,
+    params: Params,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,6 +102,7 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
         depends: config.map(|it| it.depends.clone()).unwrap_or_default(),
         order: config.map_or(0, |it| it.order),
         limits: config.map_or_else(Limits::default, |it| it.limits),
+        params: config.map(|it| it.params.clone()).unwrap_or_default(),
     };
     context.report.object(&shown);
     let line = &shown.line;
@@ -177,6 +179,7 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
                 limits(shown.limits)
             },
         ),
+        ("parameters", listed(&shown.params.texts())),
         ("problem", line.problem.clone().unwrap_or_else(none)),
     ];
     print(context, &rows);

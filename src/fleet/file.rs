@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{At, Fleet, FleetError, MOST, Origin, Place, Wanted, Wish};
-use crate::model::{Cpus, Kind, Label, Labels, Limits, Network, hostname, size};
+use crate::model::{Cpus, Kind, Label, Labels, Limits, Network, Param, Params, hostname, size};
 use crate::name::{FleetName, JailName, TrackName, expand};
 
 /// The whole.
@@ -40,6 +40,7 @@ struct Entry {
     labels: Option<BTreeMap<String, Spanned<String>>>,
     network: Option<Network>,
     limits: Option<Limited>,
+    params: Option<Spanned<Vec<Spanned<String>>>>,
     health: Option<String>,
     quota: Option<Spanned<String>>,
     flavours: Option<Vec<Spanned<String>>>,
@@ -206,6 +207,15 @@ fn jails_of(
             processes: limited.processes.map(NonZeroU32::get),
         },
     };
+    let params = match of!(params) {
+        None => Params::default(),
+        Some(texts) => {
+            let all: Vec<At<Param>> = places.parse_all(Some(texts.get_ref()))?;
+            let place = places.place(texts.span());
+            let all = all.into_iter().map(|at| at.value);
+            Params::new(all).map_err(|e| FleetError::new(place, e))?
+        }
+    };
     let labels = labels(places, entry, defaults)?;
     let depends = places.jails(of!(depends).into_iter().flatten())?;
     let pools = places.parse_all(of!(ip_pools))?;
@@ -223,6 +233,7 @@ fn jails_of(
             labels: labels.clone(),
             network: network.unwrap_or_default(),
             limits,
+            params: params.clone(),
             health: of!(health).cloned(),
             quota,
             flavours: flavours.clone(),

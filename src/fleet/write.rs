@@ -40,6 +40,8 @@ struct Entry {
     depends: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     order: Option<i32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    params: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<Limited>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -92,6 +94,7 @@ impl Written {
             flavours: config.flavours.iter().map(ToString::to_string).collect(),
             depends: texts(&config.depends),
             order: (config.order != 0).then_some(config.order),
+            params: config.params.texts(),
             limits: (!limits.is_empty()).then(|| Limited {
                 memory: limits.memory.map(|bytes| bytes.to_string()),
                 cpus: limits.cpus,

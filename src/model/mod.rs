@@ -8,6 +8,7 @@ mod address;
 mod labels;
 mod limits;
 mod observed;
+mod params;
 mod stored;
 mod text;
 
@@ -23,6 +24,7 @@ pub use observed::{
     Changed, Debris, Generation, GenerationError, Half, Inventory, Jail, JailState, LeftSnapshot,
     Site, Stranger, SwapLog, UnderWay,
 };
+pub use params::{Param, ParamError, Params};
 pub use stored::{
     Address, AddressError, Base, Intent, JailConfig, Kind, Merging, Network, Phase, Populated,
     Rejected, Rollout, Seal, Swap, Todo, Track, World,

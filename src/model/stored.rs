@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use super::{Labels, Limits};
+use super::{Labels, Limits, Params};
 use crate::name::{FlavourName, FleetName, GenerationId, JailName, TrackName};
 
 /// `ezz:world`: what a generation holds.
@@ -218,6 +218,7 @@ impl std::str::FromStr for Address {
         };
         let interface_ok = |name: &str| {
             (1..=15).contains(&name.len())
+                && name.starts_with(|c: char| c.is_ascii_alphanumeric())
                 && name
                     .bytes()
                     .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
@@ -273,6 +274,9 @@ pub enum Network {
     Host,
     /// Only a loopback of its own.
     None,
+    /// A network stack of its own (vnet(9)), with a pair of interfaces to each bridge that its addresses
+    /// name.
+    Vnet,
 }
 
 impl std::fmt::Display for Network {
@@ -281,6 +285,7 @@ impl std::fmt::Display for Network {
         f.write_str(match self {
             Network::Host => "host",
             Network::None => "none",
+            Network::Vnet => "vnet",
         })
     }
 }
@@ -317,6 +322,9 @@ pub struct JailConfig {
     /// What it may take of the host.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
+    /// Parameters of jail(8) beside those that the rest means.
+    #[serde(default, skip_serializing_if = "Params::is_empty")]
+    pub params: Params,
     /// A command for a shell in the jail, which ends with 0 if the jail is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
@@ -354,6 +362,7 @@ impl JailConfig {
             addresses: Vec::new(),
             network: Network::default(),
             limits: Limits::default(),
+            params: Params::default(),
             health: None,
             fleet: None,
             flavours: Vec::new(),

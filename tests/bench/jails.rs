@@ -173,6 +173,7 @@ fn created(count: usize) -> Result<Option<f64>, Failure> {
         labels: Labels::default(),
         flavours: Vec::new(),
         limits: ezz::model::Limits::default(),
+        params: ezz::model::Params::default(),
         quota: None,
         start: false,
         atomic: false,

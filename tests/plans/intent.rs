@@ -24,6 +24,7 @@ fn request(list: &[&str]) -> Request {
         pools: Vec::new(),
         labels: Labels::default(),
         limits: ezz::model::Limits::default(),
+        params: ezz::model::Params::default(),
         quota: None,
         flavours: Vec::new(),
         start: false,

@@ -7,7 +7,7 @@ use super::conf::DEVFS_RULESET;
 use super::{FreeBsd, files};
 use crate::exec::{self, Exec};
 use crate::name::JailName;
-use crate::ports::{Check, Host, Level};
+use crate::ports::{Check, Host, HostError, Level};
 
 /// The programs that are run; all are part of FreeBSD's base.
 const PROGRAMS: [&str; 7] = [
@@ -26,12 +26,12 @@ pub fn all(host: &FreeBsd) -> Vec<Check> {
         kernel(&run("uname", &["-r"]).unwrap_or_default()),
         programs(),
     ];
-    checks.push(match ruleset() {
+    checks.push(match ruleset(None) {
         Ok(()) => check("devfs ruleset", Level::Ok, "loaded", None),
-        Err(found) => check(
+        Err(missing) => check(
             "devfs ruleset",
             Level::Bad,
-            &format!("{DEVFS_RULESET} {found}: jails would see every device"),
+            &format!("{missing}: jails would see every device"),
             Some("service devfs restart"),
         ),
     });
@@ -53,16 +53,24 @@ pub fn all(host: &FreeBsd) -> Vec<Check> {
     checks
 }
 
-/// Whether the rules of jails are loaded into the kernel.
+/// Whether the rules of jails, or those of another number, are loaded into the kernel.
 ///
 /// # Errors
-/// What was found instead.
-pub fn ruleset() -> Result<(), String> {
-    match run("devfs", &["rule", "-s", &DEVFS_RULESET.to_string(), "show"]) {
-        Ok(rules) if rules.is_empty() => Err("is not loaded".to_owned()),
-        Ok(_) => Ok(()),
-        Err(why) => Err(format!("cannot be read: {why}")),
-    }
+/// [`HostError::Missing`].
+pub fn ruleset(number: Option<&str>) -> Result<(), HostError> {
+    let usual = DEVFS_RULESET.to_string();
+    let number = number.unwrap_or(&usual);
+    let found = match run("devfs", &["rule", "-s", number, "show"]) {
+        // With none, every device is shown.
+        Ok(_) if number == "0" => "shows every device",
+        Ok(rules) if rules.is_empty() => "is not loaded",
+        Ok(_) => return Ok(()),
+        Err(why) => &format!("cannot be read: {why}"),
+    };
+    Err(HostError::Missing {
+        what: format!("the devfs ruleset {number}: it {found}"),
+        hint: "service devfs restart".to_owned(),
+    })
 }
 
 /// Whether the kernel counts what jails use, which rctl(8) needs.

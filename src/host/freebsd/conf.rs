@@ -8,7 +8,8 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::model::{Limits, Network};
+use super::vnet::{self, Pair};
+use crate::model::{Address, Limits, Network};
 use crate::name::JailName;
 use crate::ports::JailSpec;
 use crate::profile::{Database, Os};
@@ -22,6 +23,15 @@ const OSRELEASE_MAX: usize = 31;
 /// What sets resource limits. Its words have nothing for which jail(8) would start a shell.
 pub const RCTL: &str = "/usr/bin/rctl";
 
+/// Parameters whose values stand beside what ezz itself does then.
+const MERGED: [&str; 5] = [
+    "exec.prestart",
+    "exec.created",
+    "vnet.interface",
+    "exec.start",
+    "exec.poststop",
+];
+
 /// The first words of each file; the site's id follows.
 const MARK: &str = "# Made by ezz for site ";
 
@@ -34,6 +44,9 @@ pub enum ConfError {
         /// Which value.
         what: &'static str,
     },
+    /// An address of a network of its own does not say which bridge it is reached by.
+    #[error("each address of a jail with a network of its own names its bridge: BRIDGE|ADDRESS")]
+    Bridge,
 }
 
 /// The two files of one jail.
@@ -68,6 +81,7 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
     )?;
     for (name, value) in network(spec) {
         match value {
+            Value::Flag => block.flag(name),
             Value::Word(word) => block.word(name, word),
             Value::List(values) => block.list(name, "an address", &values)?,
         }
@@ -79,6 +93,11 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
             block.word("osreldate", &number.to_string());
         }
     }
+    let pairs = vnet::pairs(&spec.site_id, &spec.name, &spec.config);
+    let by_hand = |address: &Address| address.interface.is_none();
+    if spec.config.network == Network::Vnet && spec.config.addresses.iter().any(by_hand) {
+        return Err(ConfError::Bridge);
+    }
     if spec.base.is_some() {
         block.text(
             "mount.fstab",
@@ -86,27 +105,51 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
             names.fstab.as_os_str(),
         )?;
     }
-    block.flag("mount.devfs");
-    block.word("devfs_ruleset", &DEVFS_RULESET.to_string());
-    block.word("enforce_statfs", "2");
-    block.flag("exec.clean");
+    let params = &spec.config.params;
+    let said = |name: &str| params.get(name).unwrap_or_default().iter().cloned();
+    for (name, word) in [
+        ("mount.devfs", None),
+        ("devfs_ruleset", Some(DEVFS_RULESET)),
+        ("enforce_statfs", Some(2)),
+        ("exec.clean", None),
+        ("stop.timeout", Some(spec.profile.stop.timeout)),
+    ] {
+        match word {
+            _ if params.says(name) => {}
+            Some(word) => block.word(name, &word.to_string()),
+            None => block.flag(name),
+        }
+    }
     let limits = rules(&spec.name, spec.config.limits);
-    if !limits.is_empty() {
-        let add = limits.iter().map(|rule| format!("{RCTL} -a {rule}"));
-        let commands: Vec<String> = add.collect();
-        block.list("exec.created", "a limit", &commands)?;
-        let remove = format!("{RCTL} -r jail:{}", spec.name);
-        block.text("exec.poststop", "a limit", OsStr::new(&remove))?;
-    }
-    if let Some(command) = &spec.profile.start.exec {
-        let databases = spec.profile.database.iter().map(remade);
-        let commands: Vec<String> = databases.chain([command.clone()]).collect();
-        block.list("exec.start", "the start command", &commands)?;
-    }
-    if let Some(command) = &spec.profile.stop.exec {
+    let made = pairs.iter().map(Pair::make);
+    block.commands("exec.prestart", made.chain(said("exec.prestart")))?;
+    let add = limits.iter().map(|rule| format!("{RCTL} -a {rule}"));
+    block.commands("exec.created", add.chain(said("exec.created")))?;
+    let jail_ends = pairs.iter().map(|pair| pair.jail.clone());
+    block.commands("vnet.interface", jail_ends.chain(said("vnet.interface")))?;
+    let configured = pairs.iter().flat_map(Pair::configure);
+    let start = match params.get("exec.start") {
+        Some(commands) => commands.to_vec(),
+        None => spec.profile.start.exec.iter().cloned().collect(),
+    };
+    let databases = spec.profile.database.iter().map(remade);
+    block.commands("exec.start", configured.chain(databases).chain(start))?;
+    if let (Some(command), false) = (&spec.profile.stop.exec, params.says("exec.stop")) {
         block.text("exec.stop", "the stop command", OsStr::new(command))?;
     }
-    block.word("stop.timeout", &spec.profile.stop.timeout.to_string());
+    let unlimited = (!limits.is_empty()).then(|| format!("{RCTL} -r jail:{}", spec.name));
+    let removed = pairs.iter().map(Pair::remove).chain(unlimited);
+    block.commands("exec.poststop", removed.chain(said("exec.poststop")))?;
+    for (name, values) in params
+        .iter()
+        .filter(|(name, _)| !MERGED.contains(&name.as_str()))
+    {
+        if values.is_empty() {
+            block.flag(name);
+        } else {
+            block.list(name, "a parameter", values)?;
+        }
+    }
     block.text(
         "exec.consolelog",
         "the path of the console log",
@@ -152,6 +195,28 @@ fn remade(database: &Database) -> String {
     format!(
         "if [ /{from} -nt /{made} ]; then {command} || echo '/{made} is older than /{from}' >&2; fi"
     )
+}
+
+/// What undoes what the commands of a file make on the host: the commands that remove it, of `exec.poststop`.
+pub fn undone(conf: &str) -> Vec<(&'static str, Vec<String>)> {
+    let line = conf
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("exec.poststop = "));
+    let commands = line.into_iter().flat_map(|line| line.split('\''));
+    let ours = commands.filter_map(|command| {
+        let words: Vec<&str> = command.split(' ').collect();
+        let program = [RCTL, vnet::IFCONFIG]
+            .into_iter()
+            .find(|it| words[0] == *it)?;
+        let own = match &words[1..] {
+            ["-r", subject] => subject.starts_with("jail:"),
+            [interface, "destroy"] => interface.starts_with("ez"),
+            _ => false,
+        };
+        let arguments = words[1..].iter().map(|word| (*word).to_owned()).collect();
+        own.then_some((program, arguments))
+    });
+    ours.collect()
 }
 
 /// The comment that begins each file.
@@ -226,6 +291,7 @@ fn quoted(text: &OsStr, what: &'static str) -> Result<Vec<u8>, ConfError> {
 }
 
 enum Value {
+    Flag,
     Word(&'static str),
     List(Vec<String>),
 }
@@ -235,6 +301,7 @@ enum Value {
 fn network(spec: &JailSpec) -> Vec<(&'static str, Value)> {
     let addresses = &spec.config.addresses;
     match spec.config.network {
+        Network::Vnet => vec![("vnet", Value::Flag)],
         Network::None => vec![
             ("ip4", Value::Word("disable")),
             ("ip6", Value::Word("disable")),
@@ -323,6 +390,19 @@ impl Block {
         }
         self.0.extend_from_slice(b";\n");
         Ok(())
+    }
+
+    /// Commands that are run in this order; without any it says nothing.
+    fn commands(
+        &mut self,
+        name: &str,
+        commands: impl IntoIterator<Item = String>,
+    ) -> Result<(), ConfError> {
+        let commands: Vec<String> = commands.into_iter().collect();
+        if commands.is_empty() {
+            return Ok(());
+        }
+        self.list(name, "a command", &commands)
     }
 
     fn close(mut self) -> Vec<u8> {

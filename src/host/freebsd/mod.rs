@@ -11,8 +11,10 @@ mod conf;
 mod files;
 mod jls;
 mod ops;
+mod params;
 mod stage;
 mod view;
+mod vnet;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -22,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::exec::{self, Exec, ExecError, code};
-use crate::model::{Changed, JailState};
+use crate::model::{Changed, JailConfig, JailState};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::Profile;
@@ -132,6 +134,21 @@ impl FreeBsd {
 impl Host for FreeBsd {
     fn checks(&self) -> Vec<Check> {
         checks::all(self)
+    }
+
+    fn takes(&self, config: &JailConfig) -> Result<(), HostError> {
+        if config.params.is_empty() {
+            return Ok(());
+        }
+        let unknown = params::Known::of_kernel()?.unknown(&config.params);
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        Err(HostError::Missing {
+            what: format!("the jail parameters {}", unknown.join(", ")),
+            hint: "`sysctl -d security.jail.param` lists the kernel's; some come with a module, such as sysvshm"
+                .to_owned(),
+        })
     }
 
     fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {
@@ -282,9 +299,13 @@ fn done(one: Changed, other: Changed) -> Changed {
 }
 
 fn program_error(action: &'static str, jail: &JailName) -> impl Fn(ExecError) -> HostError {
+    program_of(action, jail.as_str())
+}
+
+fn program_of(action: &'static str, what: &str) -> impl Fn(ExecError) -> HostError {
     move |source| HostError::Program {
         action,
-        jail: jail.to_string(),
+        jail: what.to_owned(),
         source,
     }
 }

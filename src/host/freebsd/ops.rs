@@ -12,7 +12,7 @@ use super::{FreeBsd, argv, checks, conf, done, files, make_directory, program_er
 use crate::exec::{Exec, ExecError};
 use crate::model::Changed;
 use crate::name::JailName;
-use crate::ports::{HostError, JailSpec};
+use crate::ports::{Host, HostError, JailSpec};
 use crate::profile::Profile;
 
 /// How long a mount may stay busy after the jail is gone. What still holds it is in the kernel and
@@ -52,11 +52,11 @@ impl FreeBsd {
                 root.display()
             )));
         }
+        self.takes(&spec.config)?;
         // Without its rules a devfs shows every device of the host.
-        checks::ruleset().map_err(|found| HostError::Missing {
-            what: format!("the devfs ruleset {} ({found})", conf::DEVFS_RULESET),
-            hint: "service devfs restart".to_owned(),
-        })?;
+        let ruleset = spec.config.params.get("devfs_ruleset");
+        let ruleset = ruleset.and_then(<[String]>::last).map(String::as_str);
+        checks::ruleset(ruleset)?;
         if !spec.config.limits.is_empty() {
             checks::limits().map_err(|found| HostError::Missing {
                 what: format!("resource limits ({found})"),
@@ -123,22 +123,20 @@ impl FreeBsd {
     pub(super) fn clean(&self, name: &JailName) -> Result<Changed, HostError> {
         let root = self.look()?.root(name);
         let changed = self.clean_below(&root, name.as_str())?;
-        self.unlimit(name)?;
+        self.after_stop(name)?;
         Ok(changed)
     }
 
-    /// Removes the limits of a jail that does not run: after a failed start jail(8) runs no exec.poststop,
-    /// and the next jail of the name would have them.
-    fn unlimit(&self, name: &JailName) -> Result<(), HostError> {
+    /// Removes the limits and interfaces of a jail that does not run: after a failed start jail(8) runs no
+    /// exec.poststop, and the next jail of the name would have the limits.
+    fn after_stop(&self, name: &JailName) -> Result<(), HostError> {
         let conf = files::read(&self.conf_file(name))?.unwrap_or_default();
-        if !String::from_utf8_lossy(&conf).contains(conf::RCTL) {
-            return Ok(());
+        for (program, arguments) in conf::undone(&String::from_utf8_lossy(&conf)) {
+            // That there is nothing is a failure to these programs, and what is wanted here.
+            outcome(&Exec::at(Path::new(program)).args(arguments))
+                .map_err(program_error("clear up after", name))?;
         }
-        // That there are none is a failure to rctl(8), and what is wanted here.
-        let rctl = Exec::at(Path::new(conf::RCTL)).arg("-r");
-        outcome(&rctl.arg(format!("jail:{name}")))
-            .map(drop)
-            .map_err(program_error("remove the limits of", name))
+        Ok(())
     }
 
     /// The same of any root. Never by force: a mount that is busy has a user, who would lose files.

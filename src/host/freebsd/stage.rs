@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::ops::{BUSY, Pause, outcome};
-use super::{FreeBsd, argv, checks, conf, done, files, make_directory};
+use super::{FreeBsd, argv, checks, done, files, make_directory};
 use crate::exec::{self, Exec, ExecError, Watch, Watched};
 use crate::model::Changed;
 use crate::name::GenerationId;
@@ -74,10 +74,7 @@ impl FreeBsd {
     fn in_jail(&self, request: &WorldRequest<'_>, watch: Watch<'_>) -> Result<Watched, HostError> {
         let generation = request.generation;
         let failed = stage_error("change", generation);
-        checks::ruleset().map_err(|found| HostError::Missing {
-            what: format!("the devfs ruleset {} ({found})", conf::DEVFS_RULESET),
-            hint: "service devfs restart".to_owned(),
-        })?;
+        checks::ruleset(None)?;
         resolver(request.root).map_err(|e| files::file_error("write", request.root, e))?;
         let name = format!("ezz_{}_{generation}", self.site_id);
         let jail = Exec::new("jail").map_err(&failed)?;

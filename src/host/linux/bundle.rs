@@ -245,7 +245,7 @@ impl Bundle<'_> {
                 Path::new("/sys"),
                 "rbind,rprivate,nosuid,noexec,nodev,rro",
             ),
-            (Network::Host, None) | (Network::None, _) => {
+            (Network::Host, None) | (Network::None | Network::Vnet, _) => {
                 mount("/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro")
             }
         }
@@ -259,7 +259,7 @@ impl Bundle<'_> {
             LinuxNamespaceType::Uts,
             LinuxNamespaceType::Cgroup,
         ];
-        if self.network == Network::None {
+        if self.network != Network::Host {
             namespaces.push(LinuxNamespaceType::Network);
         }
         if self.ids.is_some() {

@@ -29,7 +29,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{Changed, JailState};
+use crate::model::{Changed, JailConfig, JailState};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::Profile;
@@ -62,6 +62,10 @@ impl Linux {
 impl Host for Linux {
     fn checks(&self) -> Vec<Check> {
         checks::all(&self.paths, &self.site_directory)
+    }
+
+    fn takes(&self, config: &JailConfig) -> Result<(), HostError> {
+        start::takes(config)
     }
 
     fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {

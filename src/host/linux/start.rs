@@ -20,7 +20,7 @@ use super::paths::Paths;
 use super::{file, identity, process, program, runtime, seccomp, state, stop};
 use crate::crash::point;
 use crate::exec::find;
-use crate::model::{Changed, JailState, Network};
+use crate::model::{Changed, JailConfig, JailState, Network};
 use crate::ports::{HostError, JailSpec};
 
 /// A first process that ends within this time did not start.
@@ -52,6 +52,7 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
     let seccomp = requirements()?;
     let control = Control::of_host();
     control.can(spec.config.limits)?;
+    takes(&spec.config)?;
     paths
         .create()
         .map_err(file("make the directories in", &paths.site()))?;
@@ -65,7 +66,7 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
     identity::prepare(&inside, spec, matches!(init, Init::Own { .. }))?;
     let resolver = match spec.config.network {
         Network::Host => identity::resolver(&inside, spec)?,
-        Network::None => None,
+        Network::None | Network::Vnet => None,
     };
     let keys = identity::wants_host_keys(&inside, spec)?
         && world(&inside, spec, |world| world.is_program(KEYGEN))?;
@@ -120,6 +121,24 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
             Err(error)
         }
     }
+}
+
+/// Refuses what only FreeBSD has.
+///
+/// # Errors
+/// [`HostError::Missing`].
+pub(super) fn takes(config: &JailConfig) -> Result<(), HostError> {
+    let what = if config.network == Network::Vnet {
+        "networks of jails: their network is the host's or none".to_owned()
+    } else if config.params.is_empty() {
+        return Ok(());
+    } else {
+        format!("the parameters {}", config.params)
+    };
+    Err(HostError::Missing {
+        what,
+        hint: "FreeBSD's jail(8) has them".to_owned(),
+    })
 }
 
 /// What of its configuration a jail was started with: the text of its `started`.

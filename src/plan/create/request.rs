@@ -1,7 +1,8 @@
 //! What `create` and `clone` are asked, and the configuration that it means.
 
 use crate::model::{
-    Address, AddressPool, Base, Inventory, Jail, JailConfig, Kind, Labels, Limits, Network, Todo,
+    Address, AddressPool, Base, Inventory, Jail, JailConfig, Kind, Labels, Limits, Network, Params,
+    Todo,
 };
 use crate::name::{FlavourName, GenerationId, JailName, TrackName};
 use crate::plan::{Observed, PlanError, clone};
@@ -62,6 +63,8 @@ pub struct Request {
     pub flavours: Vec<FlavourName>,
     /// What they may take of the host; of clones, what is left open is as their source has it.
     pub limits: Limits,
+    /// Parameters of jail(8); of clones beside those of their source.
+    pub params: Params,
     /// Quota in bytes; without it, clones have that of their source.
     pub quota: Option<u64>,
     /// Whether to start them.
@@ -91,6 +94,7 @@ pub(super) fn template(observed: &Observed, request: &Request) -> Result<JailCon
     };
     config.addresses.clone_from(&request.addresses);
     config.limits = request.limits.or(config.limits);
+    config.params = request.params.clone().or(&config.params);
     for flavour in &request.flavours {
         with_flavour(observed, &mut config, flavour)?;
     }

@@ -123,6 +123,7 @@ fn common(
         addresses,
         network: wanted.network,
         limits: wanted.limits,
+        params: wanted.params.clone(),
         health: wanted.health.clone(),
         fleet: Some(fleet.name.clone()),
         depends: wanted.depends.iter().map(|at| at.value.clone()).collect(),
@@ -261,7 +262,7 @@ fn existing(
         does.push(Does::Change);
     }
     let moves = movement(observed, seen, name, wanted.wish);
-    let inside = ["hostname", "addresses", "network", "limits", "base"];
+    let inside = INSIDE;
     let needs = seen.old.contains(name) || fields.iter().any(|field| inside.contains(&field.field));
     let stays = moves.is_none() && observed.state(name).running();
     if needs && stays && request.restart {
@@ -311,6 +312,16 @@ fn field(field: &'static str, from: String, to: String) -> Field {
     Field { field, from, to }
 }
 
+/// What a jail that runs has as it was at its start.
+const INSIDE: [&str; 6] = [
+    "hostname",
+    "addresses",
+    "network",
+    "limits",
+    "params",
+    "base",
+];
+
 /// What is different between two configurations.
 fn fields(from: &JailConfig, to: &JailConfig) -> Vec<Field> {
     let base = |config: &JailConfig| match &config.base {
@@ -319,12 +330,13 @@ fn fields(from: &JailConfig, to: &JailConfig) -> Vec<Field> {
     };
     let fleet = |config: &JailConfig| config.fleet.as_ref().map(ToString::to_string);
     type Shown<'a> = &'a dyn Fn(&JailConfig) -> String;
-    let all: [(&'static str, Shown<'_>); 11] = [
+    let all: [(&'static str, Shown<'_>); 12] = [
         ("base", &base),
         ("hostname", &|config| config.hostname.clone()),
         ("addresses", &|config| listed(&config.addresses)),
         ("network", &|config| config.network.to_string()),
         ("limits", &|config| config.limits.to_string()),
+        ("params", &|config| config.params.to_string()),
         ("health", &|config| {
             config.health.clone().unwrap_or_default()
         }),

@@ -18,6 +18,7 @@ mod merge;
 mod others;
 mod prune;
 mod release;
+mod releases;
 mod track;
 mod trouble;
 mod update;

@@ -127,3 +127,59 @@ fn a_fleet_changes_limits_at_the_next_start() {
         ezz(&["create", "b", bad[0], bad[1]]).exits(2);
     }
 }
+
+/// Parameters of jail(8) and networks of jails are FreeBSD's: refused before anything is made.
+#[test]
+fn what_only_freebsd_has_is_refused_here_and_nothing_is_made() {
+    let fleet = |entry: &str| {
+        let text = format!("fleet = \"f\"\n[[jail]]\nname = \"a\"\n{entry}\n");
+        std::fs::write(FILE, text).expect("written");
+    };
+    let before = everything();
+    let args = [
+        "create",
+        "a",
+        "--param",
+        "allow.raw_sockets",
+        "--param",
+        "children.max=5",
+    ];
+    let words = "this host lacks the parameters allow.raw_sockets children.max=5";
+    ezz(&args).refused(1, words);
+    ezz(&["create", "a", "--network", "vnet"]).refused(1, "their network is the host's or none");
+    fleet("params = [\"allow.raw_sockets\"]");
+    ezz(&["apply", FILE]).refused(
+        1,
+        "line 3, column 8: this host lacks the parameters allow.raw_sockets",
+    );
+    fleet("network = \"vnet\"");
+    ezz(&["apply", FILE, "--dry-run"]).refused(1, "line 3, column 8: this host lacks networks");
+    for (params, words) in [
+        (
+            "[\"path=/\"]",
+            "line 4, column 11: the parameter path is ezz's own",
+        ),
+        ("[\"a b\"]", "line 4, column 11: bad parameter name"),
+        (
+            "[\"allow.mount\", \"allow.nomount\"]",
+            "line 4, column 10: the parameters allow.mount and allow.nomount",
+        ),
+    ] {
+        fleet(&format!("params = {params}"));
+        ezz(&["apply", FILE]).refused(1, words);
+    }
+    for bad in ["name=x", "noname", "a=\u{1}\n;", "A", "x y=1"] {
+        let told = ezz(&["create", "a", "--param", bad]);
+        assert_ne!(told.code, 0, "{bad:?}: {told:#?}");
+    }
+    let both = [
+        "create",
+        "a",
+        "--param",
+        "allow.mount",
+        "--param",
+        "allow.nomount",
+    ];
+    ezz(&both).refused(2, "contradict each other");
+    assert_eq!(everything(), before);
+}

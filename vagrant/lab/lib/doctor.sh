@@ -3,7 +3,7 @@
 
 # Packages of Debian 12 and 13 that hold what the lab runs; the Makefile installs them.
 LAB_PACKAGES=(build-essential flex bison bc libelf-dev libssl-dev autoconf automake libtool cpio kmod
-    xz-utils zstd perl mmdebstrap util-linux python3)
+    xz-utils zstd perl mmdebstrap util-linux python3 openssl)
 
 lab_packages() {
     printf '%s\n' "${LAB_PACKAGES[@]}"

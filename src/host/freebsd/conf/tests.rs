@@ -60,6 +60,7 @@ web {
     devfs_ruleset = 4;
     enforce_statfs = 2;
     exec.clean;
+    stop.timeout = 30;
     exec.start = \
 'if [ /etc/master.passwd -nt /etc/spwd.db ]; then /usr/sbin/pwd_mkdb -d /etc -p /etc/master.passwd \
 || echo \\'/etc/spwd.db is older than /etc/master.passwd\\' >&2; fi', \
@@ -69,7 +70,6 @@ web {
 || echo \\'/var/db/services.db is older than /etc/services\\' >&2; fi', \
 '/bin/sh /etc/rc';
     exec.stop = '/bin/sh /etc/rc.shutdown jail';
-    stop.timeout = 30;
     exec.consolelog = '/var/log/ezz/web.log';
     persist;
 }
@@ -114,6 +114,83 @@ fn limits_are_rules_that_go_with_the_jail() {
     // With one of these jail(8) would give it to a shell (command.c).
     let shell = |text: &str| text.contains(|c| "!\"$&'()*;<>?[\\]`{|}~".contains(c));
     assert!(!added.iter().chain([&removed]).any(|text| shell(text)));
+}
+
+fn params(texts: &[&str]) -> crate::model::Params {
+    let all = texts.iter().map(|text| text.parse().expect("valid"));
+    crate::model::Params::new(all.collect::<Vec<_>>()).expect("valid")
+}
+
+#[test]
+fn parameters_replace_what_ezz_would_say_and_stand_beside_what_it_does() {
+    let mut spec = spec("web");
+    spec.config.params = params(&[
+        "allow.raw_sockets",
+        "mount.nodevfs",
+        "devfs_ruleset=61",
+        "enforce_statfs=1",
+        "children.max=5",
+        "exec.start=/bin/true",
+        "exec.stop=/bin/sh -c 'x \"$y\"; #'",
+        "exec.prestart=first",
+        "exec.prestart=second",
+        "exec.poststop=/usr/bin/rctl -r jail:other",
+        "meta=a\nb",
+    ]);
+    let conf = files(&spec).conf;
+    let one = |name: &str| value(&conf, name);
+    assert_eq!(values(&conf, "allow.raw_sockets"), Some(vec![]));
+    assert_eq!(values(&conf, "mount.devfs"), None);
+    assert_eq!(values(&conf, "mount.nodevfs"), Some(vec![]));
+    assert_eq!(one("devfs_ruleset").as_deref(), Some("61"));
+    assert_eq!(one("enforce_statfs").as_deref(), Some("1"));
+    assert_eq!(one("children.max").as_deref(), Some("5"));
+    assert_eq!(
+        one("exec.stop").as_deref(),
+        Some("/bin/sh -c 'x \"$y\"; #'")
+    );
+    assert_eq!(one("meta").as_deref(), Some("a\nb"));
+    let before = values(&conf, "exec.prestart").expect("it is there");
+    assert_eq!(before, ["first", "second"]);
+    let start = values(&conf, "exec.start").expect("it is there");
+    assert_eq!(start.last().map(String::as_str), Some("/bin/true"));
+    assert_eq!(start.len(), 4, "the databases are made all the same");
+}
+
+#[test]
+fn a_network_of_its_own_is_made_before_it_and_goes_after_it() {
+    let mut spec = spec("web");
+    spec.config.network = Network::Vnet;
+    spec.config.addresses = ["bridge0|10.0.0.2/24", "bridge0|fd00::2/64"]
+        .map(|address| address.parse().expect("an address"))
+        .to_vec();
+    spec.config.limits.processes = Some(9);
+    spec.config.params = params(&["exec.poststop=/bin/mine", "vnet.interface=em1"]);
+    let made = files(&spec).conf;
+    assert_eq!(values(&made, "vnet"), Some(vec![]));
+    assert_eq!(values(&made, "ip4"), None);
+    assert_eq!(values(&made, "ip4.addr"), None);
+    let interfaces = values(&made, "vnet.interface").expect("it is there");
+    assert!(interfaces[0].starts_with("ez") && interfaces[1] == "em1");
+    let start = values(&made, "exec.start").expect("it is there");
+    assert!(start[1].ends_with(" inet 10.0.0.2/24 alias"), "{start:?}");
+    assert!(start[2].ends_with(" inet6 fd00::2/64 alias"), "{start:?}");
+    let before = value(&made, "exec.prestart").expect("it is there");
+    assert!(before.contains("/sbin/ifconfig bridge0 addm ez"));
+    let after = values(&made, "exec.poststop").expect("it is there");
+    assert_eq!(after.len(), 3);
+    // The same is undone where jail(8) did not come to it, and what the user wants is not.
+    let undone = undone(std::str::from_utf8(&made).expect("text"));
+    let programs: Vec<&str> = undone.iter().map(|(program, _)| *program).collect();
+    assert_eq!(programs, ["/sbin/ifconfig", "/usr/bin/rctl"]);
+    assert_eq!(undone[1].1, ["-r", "jail:web"]);
+
+    spec.config.addresses = vec!["10.0.0.2/24".parse().expect("an address")];
+    let names = Names {
+        fstab: Path::new("/f"),
+        console_log: Path::new("/l"),
+    };
+    assert_eq!(render(&spec, names), Err(ConfError::Bridge));
 }
 
 #[test]

@@ -1,0 +1,168 @@
+//! Releases of FreeBSD as worlds: which one is meant, its sets, what is told of them.
+
+use std::path::Path;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::build::{Stage, work};
+use super::install::extract as extract_one;
+use super::progress::Shown;
+use super::{CliError, Context};
+use crate::model::CACHE;
+use crate::release::{self, Arch, Client, Fetched, MIRROR, ReleaseError, SetName, Version, Wanted};
+use crate::session::{Scope, Session};
+use crate::world::{Digest, ExtractReport};
+
+/// How a release is fetched.
+#[derive(Debug, Args)]
+pub(super) struct FromRelease {
+    /// Of a release: a set of it; may be given again [default: base]
+    #[arg(long = "set", value_name = "SET", value_parser = SetName::parse)]
+    sets: Vec<SetName>,
+    /// Of a release: the architecture, if it is not this host's
+    #[arg(long, value_parser = Arch::parse)]
+    arch: Option<Arch>,
+    /// Of a release: the URL of another mirror's directory of releases
+    #[arg(long, value_name = "URL")]
+    mirror: Option<String>,
+}
+
+/// What is told of a set.
+#[derive(Serialize)]
+struct Told<'a> {
+    set: String,
+    sha256: String,
+    vouched: &'a [String],
+}
+
+impl FromRelease {
+    /// The release that a source means, unless there is a file of that name.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`].
+    pub(super) fn of(
+        &self,
+        source: &Path,
+        sha256: Option<Digest>,
+    ) -> Result<Option<Wanted>, CliError> {
+        let usage = |what: &str, hint: &str| {
+            Err(CliError::Usage {
+                what: what.to_owned(),
+                hint: hint.to_owned(),
+            })
+        };
+        let version = source.to_str().and_then(Version::parse);
+        let Some(version) = version.filter(|_| !source.exists()) else {
+            if self.sets.is_empty() && self.arch.is_none() && self.mirror.is_none() {
+                return Ok(None);
+            }
+            return usage(
+                &format!("{} is no release", source.display()),
+                "--set, --arch and --mirror are for releases, such as 14.3-RELEASE",
+            );
+        };
+        let Some(arch) = self.arch.or_else(Arch::of_host) else {
+            return usage(
+                "this host's architecture has no releases",
+                "name one with --arch",
+            );
+        };
+        let mirror = self.mirror.clone().unwrap_or_else(|| MIRROR.to_owned());
+        if !["https://", "http://"]
+            .iter()
+            .any(|it| mirror.starts_with(it))
+        {
+            return usage(
+                &format!("bad mirror {mirror:?}"),
+                "expected a URL, such as https://mirror.example.org/FreeBSD/releases",
+            );
+        }
+        let mut sets = self.sets.clone();
+        if sets.is_empty() {
+            sets = SetName::parse("base").into_iter().collect();
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        if let Some(twice) = sets.iter().find(|set| !seen.insert(*set)) {
+            return usage(&format!("the set {twice} is named twice"), "name each once");
+        }
+        if sha256.is_some() && sets.len() > 1 {
+            return usage(
+                "--sha256 is of one file, and several sets are asked for",
+                "leave it out, or install one set",
+            );
+        }
+        Ok(Some(Wanted {
+            version,
+            arch,
+            mirror,
+            sets,
+            sha256,
+        }))
+    }
+}
+
+/// Fetches the sets of a release, and says who vouches for them.
+///
+/// # Errors
+/// [`CliError::Release`], [`CliError::Interrupted`]; [`CliError`].
+pub(super) fn fetch(
+    context: &Context<'_>,
+    session: &Session,
+    wanted: &Wanted,
+) -> Result<Vec<Fetched>, CliError> {
+    let site = session.inventory(&Scope::none())?.site.directory;
+    let progress = Shown::new(context.report);
+    let client = Client::new(release::Patience::default());
+    let work = work(context, &progress);
+    let fetched = release::fetch(wanted, &client, &site.join(CACHE), Path::new("/"), &work);
+    let fetched = fetched.map_err(|source| match source {
+        ReleaseError::Interrupted => CliError::Interrupted,
+        source => CliError::Release {
+            release: wanted.version.to_string(),
+            source,
+        },
+    })?;
+    for Fetched {
+        set,
+        sha256,
+        vouched,
+        ..
+    } in &fetched
+    {
+        context.report.object(&Told {
+            set: set.to_string(),
+            sha256: sha256.to_string(),
+            vouched,
+        });
+        let by = vouched.join(" and ");
+        context
+            .report
+            .note(format!("{set}: SHA-256 {sha256}, as {by} has it"));
+    }
+    Ok(fetched)
+}
+
+/// Unpacks the sets one after the other.
+///
+/// # Errors
+/// As of one archive.
+pub(super) fn extract(
+    context: &Context<'_>,
+    stage: &Stage,
+    sets: &[Fetched],
+) -> Result<ExtractReport, CliError> {
+    let mut all = ExtractReport::default();
+    for set in sets {
+        let one = extract_one(context, stage, &set.path, Some(set.sha256))?;
+        all.files += one.files;
+        all.dirs += one.dirs;
+        all.links += one.links;
+        all.bytes += one.bytes;
+        all.input_bytes += one.input_bytes;
+        all.dropped_devices += one.dropped_devices;
+        // Of several the first, which is what the world is named by.
+        all.sha256 = all.sha256.or(one.sha256);
+    }
+    Ok(all)
+}

@@ -1,0 +1,146 @@
+//! Which parameters of jail(8) this host knows: an unknown one fails every start of the jail.
+
+use std::collections::BTreeSet;
+
+use super::program_of;
+use crate::exec::Exec;
+use crate::model::Params;
+use crate::ports::HostError;
+
+/// Those of jail(8) itself, and the `__FreeBSD_version` that they came with (usr.sbin/jail/config.c,
+/// `intparams`; 0: all that ezz runs on).
+const INTERNAL: [(&str, u32); 30] = [
+    ("allow.dying", 0),
+    ("exec.clean", 0),
+    ("exec.created", 0),
+    ("exec.fib", 0),
+    ("exec.jail_user", 0),
+    ("exec.poststart", 0),
+    ("exec.poststop", 0),
+    ("exec.prepare", 0),
+    ("exec.prestart", 0),
+    ("exec.prestop", 0),
+    ("exec.release", 0),
+    ("exec.start", 0),
+    ("exec.stop", 0),
+    ("exec.system_jail_user", 0),
+    ("exec.system_user", 0),
+    ("exec.timeout", 0),
+    ("ip_hostname", 0),
+    ("mount", 0),
+    ("mount.devfs", 0),
+    ("mount.fdescfs", 0),
+    ("mount.procfs", 0),
+    ("stop.timeout", 0),
+    ("vnet.interface", 0),
+    ("zfs.dataset", 1_500_000),
+    // Of the kernel, and read by jail(8) in a way of its own.
+    ("cpuset.id", 0),
+    ("devfs_ruleset", 0),
+    ("enforce_statfs", 0),
+    ("children.max", 0),
+    ("securelevel", 0),
+    ("allow.mount", 0),
+];
+
+/// The kernel's own, and those of its modules that are loaded.
+#[derive(Debug, Default)]
+pub struct Known {
+    kernel: BTreeSet<String>,
+    version: u32,
+}
+
+impl Known {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// [`HostError::Program`].
+    pub fn of_kernel() -> Result<Self, HostError> {
+        let ask = |arguments: &[&str]| {
+            Exec::new("sysctl")
+                .and_then(|exec| exec.args(arguments).run())
+                .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+                .map_err(program_of("ask for the parameters of", "jails"))
+        };
+        let names = ask(&["-N", "security.jail.param"])?;
+        let version = ask(&["-n", "kern.osreldate"])?;
+        Ok(Known {
+            kernel: names.lines().filter_map(name_of).collect(),
+            version: version.trim().parse().unwrap_or(0),
+        })
+    }
+
+    /// Those of a jail that it does not know.
+    pub fn unknown(&self, params: &Params) -> Vec<String> {
+        let names = params.iter().map(|(name, _)| name);
+        names.filter(|name| !self.knows(name)).cloned().collect()
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        let is = |name: &str| {
+            let since = INTERNAL.iter().find(|(it, _)| *it == name);
+            self.kernel.contains(name) || since.is_some_and(|(_, since)| self.version >= *since)
+        };
+        // jail(8) takes a `no` before the last word of a flag.
+        let (node, last) = name.rsplit_once('.').unwrap_or(("", name));
+        let positive = last.strip_prefix("no").map(|last| match node {
+            "" => last.to_owned(),
+            node => format!("{node}.{last}"),
+        });
+        is(name) || positive.is_some_and(|name| is(&name))
+    }
+}
+
+/// `allow.mount` of `security.jail.param.allow.mount.`: a parameter that has others below it ends with
+/// a dot.
+fn name_of(line: &str) -> Option<String> {
+    let name = line.trim().strip_prefix("security.jail.param.")?;
+    Some(name.trim_end_matches('.').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Param;
+
+    fn params(texts: &[&str]) -> Params {
+        let all = texts
+            .iter()
+            .map(|text| text.parse::<Param>().expect("valid"));
+        Params::new(all).expect("valid")
+    }
+
+    #[test]
+    fn the_kernels_and_those_of_jail_itself() {
+        let lines = "security.jail.param.allow.mount.zfs\nsecurity.jail.param.allow.mount.\n\
+                     security.jail.param.allow.raw_sockets\nsecurity.jail.param.sysvshm.\nother\n";
+        let known = Known {
+            kernel: lines.lines().filter_map(name_of).collect(),
+            version: 1_403_000,
+        };
+        let good = params(&[
+            "allow.raw_sockets",
+            "allow.mount.nozfs",
+            "allow.mount",
+            "sysvshm=new",
+            "exec.prestart=true",
+            "mount.nodevfs",
+        ]);
+        assert_eq!(known.unknown(&good), [""; 0]);
+        let bad = params(&[
+            "sysvmsg=new",
+            "allow.everything",
+            "zfs.dataset=a/b",
+            "meta=x",
+        ]);
+        let mut expected =
+            ["allow.everything", "meta", "sysvmsg", "zfs.dataset"].map(str::to_owned);
+        expected.sort();
+        assert_eq!(known.unknown(&bad), expected);
+        let later = Known {
+            version: 1_500_068,
+            ..known
+        };
+        assert_eq!(later.unknown(&params(&["zfs.dataset=a/b"])), [""; 0]);
+    }
+}

@@ -1,0 +1,330 @@
+//! Parameters of jail(8) that ezz has no words of its own for.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Longest name: a node of the kernel's tree of parameters.
+const NAME_MAX: usize = 100;
+
+/// Longest value in bytes. All of a jail's configuration is one property (zfs: 8191).
+const VALUE_MAX: usize = 1024;
+
+/// What ezz says itself, and how a user says it.
+const OWN: [(&str, &str); 17] = [
+    ("name", "the name of the jail"),
+    ("jid", "the kernel gives it"),
+    ("path", "where the jail's dataset is mounted"),
+    ("host.hostname", "--hostname"),
+    ("ip4", "--network and --address"),
+    ("ip4.addr", "--address"),
+    ("ip6", "--network and --address"),
+    ("ip6.addr", "--address"),
+    ("interface", "--address 'INTERFACE|ADDRESS'"),
+    ("vnet", "--network"),
+    ("mount.fstab", "`mount` takes lines of an fstab"),
+    ("osrelease", "the world's"),
+    ("osreldate", "the world's"),
+    ("exec.consolelog", "it is in /var/log/ezz"),
+    ("depend", "`depends` of a fleet file"),
+    ("persist", "a jail is there until it is stopped"),
+    ("command", "a jail is a host of its own: `exec.start`"),
+];
+
+/// One parameter: a name, and a value unless it is a flag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Param {
+    name: String,
+    value: Option<String>,
+}
+
+/// No parameter that can be given.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ParamError {
+    /// Not of that form.
+    #[error(
+        "bad parameter name {0:?}: expected words of lower-case letters, digits and '_', joined by '.'"
+    )]
+    Name(String),
+    /// It has a word of its own.
+    #[error("the parameter {name} is ezz's own: {instead}")]
+    Own {
+        /// Which.
+        name: String,
+        /// How it is said.
+        instead: &'static str,
+    },
+    /// Too long, or with a NUL, which jail(8) cannot read.
+    #[error("bad value of the parameter {0}: at most {VALUE_MAX} bytes, and no NUL")]
+    Value(String),
+    /// Both of a flag and its contrary.
+    #[error("the parameters {0} and {1} contradict each other")]
+    Contrary(String, String),
+    /// A flag, and something with a value, of one name.
+    #[error("the parameter {0} is given with and without a value")]
+    Mixed(String),
+}
+
+/// `KEY=VALUE`, or `KEY` for a flag.
+impl FromStr for Param {
+    type Err = ParamError;
+
+    fn from_str(text: &str) -> Result<Self, ParamError> {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text, None),
+        };
+        check_name(name)?;
+        if value.as_deref().is_some_and(|value| !is_value(value)) {
+            return Err(ParamError::Value(name.to_owned()));
+        }
+        Ok(Param {
+            name: name.to_owned(),
+            value,
+        })
+    }
+}
+
+fn is_value(value: &str) -> bool {
+    value.len() <= VALUE_MAX && !value.contains('\0')
+}
+
+fn check_name(name: &str) -> Result<(), ParamError> {
+    let word = |word: &str| {
+        word.starts_with(|c: char| c.is_ascii_lowercase())
+            && word
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    };
+    if name.len() > NAME_MAX || !name.split('.').all(word) {
+        return Err(ParamError::Name(name.to_owned()));
+    }
+    let same = |own: &str| own == name || contrary(own) == name;
+    match OWN.iter().find(|(own, _)| same(own)) {
+        Some((_, instead)) => Err(ParamError::Own {
+            name: name.to_owned(),
+            instead,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// `allow.noraw_sockets` of `allow.raw_sockets`: for jail(8) they are one, and it is false.
+fn contrary(name: &str) -> String {
+    match name.rsplit_once('.') {
+        Some((node, last)) => format!("{node}.no{last}"),
+        None => format!("no{name}"),
+    }
+}
+
+/// The parameters of a jail: by name, with their values in order. A flag has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    try_from = "BTreeMap<String, Vec<String>>",
+    into = "BTreeMap<String, Vec<String>>"
+)]
+pub struct Params(BTreeMap<String, Vec<String>>);
+
+impl Params {
+    /// Of single ones; those of one name are a list.
+    ///
+    /// # Errors
+    /// [`ParamError::Contrary`], [`ParamError::Mixed`].
+    pub fn new(all: impl IntoIterator<Item = Param>) -> Result<Self, ParamError> {
+        let mut params: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for Param { name, value } in all {
+            let flag = params.get(&name).map(Vec::is_empty);
+            if flag.is_some_and(|flag| flag || value.is_none()) && flag != Some(value.is_none()) {
+                return Err(ParamError::Mixed(name));
+            }
+            params.entry(name).or_default().extend(value);
+        }
+        for name in params.keys() {
+            let contrary = contrary(name);
+            if params.contains_key(&contrary) {
+                return Err(ParamError::Contrary(name.clone(), contrary));
+            }
+        }
+        Ok(Params(params))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The values of one.
+    pub fn get(&self, name: &str) -> Option<&[String]> {
+        self.0.get(name).map(Vec::as_slice)
+    }
+
+    /// Whether one is there, or its contrary.
+    pub fn says(&self, name: &str) -> bool {
+        self.0.contains_key(name) || self.0.contains_key(&contrary(name))
+    }
+
+    /// Each with its values.
+    pub fn iter(&self) -> btree_map::Iter<'_, String, Vec<String>> {
+        self.0.iter()
+    }
+
+    /// `KEY` or `KEY=VALUE` of each.
+    pub fn texts(&self) -> Vec<String> {
+        let mut texts = Vec::new();
+        for (name, values) in &self.0 {
+            if values.is_empty() {
+                texts.push(name.clone());
+            }
+            texts.extend(values.iter().map(|value| format!("{name}={value}")));
+        }
+        texts
+    }
+
+    /// These, beside those of the other that these do not say.
+    #[must_use]
+    pub fn or(mut self, other: &Params) -> Params {
+        for (name, values) in &other.0 {
+            let said = self.says(name) || self.0.keys().any(|own| contrary(own) == *name);
+            if !said {
+                self.0.insert(name.clone(), values.clone());
+            }
+        }
+        self
+    }
+}
+
+/// `KEY` or `KEY=VALUE`, each on its own.
+impl fmt::Display for Params {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.texts().join(" "))
+    }
+}
+
+impl From<Params> for BTreeMap<String, Vec<String>> {
+    fn from(params: Params) -> Self {
+        params.0
+    }
+}
+
+impl TryFrom<BTreeMap<String, Vec<String>>> for Params {
+    type Error = ParamError;
+
+    fn try_from(map: BTreeMap<String, Vec<String>>) -> Result<Self, ParamError> {
+        for (name, values) in &map {
+            check_name(name)?;
+            if !values.iter().all(|value| is_value(value)) {
+                return Err(ParamError::Value(name.clone()));
+            }
+            if map.contains_key(&contrary(name)) {
+                return Err(ParamError::Contrary(name.clone(), contrary(name)));
+            }
+        }
+        Ok(Params(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(texts: &[&str]) -> Result<Params, ParamError> {
+        let all: Result<Vec<Param>, _> = texts.iter().map(|text| text.parse()).collect();
+        Params::new(all?)
+    }
+
+    #[test]
+    fn names_and_values() {
+        let made = params(&[
+            "allow.raw_sockets",
+            "children.max=5",
+            "exec.prestart=/bin/echo a, 'b'; #",
+            "exec.prestart=second",
+            "meta=",
+        ])
+        .expect("valid");
+        assert_eq!(made.get("allow.raw_sockets"), Some(&[][..]));
+        assert_eq!(made.get("exec.prestart").expect("two").len(), 2);
+        assert_eq!(made.get("meta"), Some(&[String::new()][..]));
+        let json = serde_json::to_string(&made).expect("text");
+        assert_eq!(
+            serde_json::from_str::<Params>(&json).expect("the same"),
+            made
+        );
+        assert!(
+            made.to_string()
+                .starts_with("allow.raw_sockets children.max=5 ")
+        );
+        for bad in [
+            "",
+            "=",
+            "a b=1",
+            "A=1",
+            "a..b",
+            ".a",
+            "a.",
+            "-c",
+            "1a=2",
+            "a;b=1",
+            "a\n=1",
+            "a{=1",
+            "*=1",
+            "a=\0",
+            &format!("a={}", "x".repeat(2000)),
+            &"a".repeat(200),
+        ] {
+            assert!(params(&[bad]).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_ezzs_own_is_refused_with_how_it_is_said() {
+        for own in [
+            "path=/",
+            "name=x",
+            "ip4.addr=192.0.2.1",
+            "nopersist",
+            "vnet",
+            "novnet",
+            "persist",
+        ] {
+            let error = params(&[own]).expect_err(own).to_string();
+            assert!(error.contains("ezz's own"), "{error}");
+        }
+        assert!(serde_json::from_str::<Params>(r#"{"path":["/"]}"#).is_err());
+        assert!(serde_json::from_str::<Params>(r#"{"x":["a\u0000"]}"#).is_err());
+    }
+
+    #[test]
+    fn contraries_are_refused() {
+        for two in [
+            ["allow.mount", "allow.nomount"],
+            ["allow.nomount", "allow.mount"],
+        ] {
+            assert!(
+                matches!(params(&two), Err(ParamError::Contrary(..))),
+                "{two:?}"
+            );
+        }
+        for two in [["a", "a=1"], ["a=1", "a"]] {
+            assert!(matches!(params(&two), Err(ParamError::Mixed(_))), "{two:?}");
+        }
+        assert_eq!(
+            params(&["a", "a"]).expect("once"),
+            params(&["a"]).expect("once")
+        );
+    }
+
+    #[test]
+    fn those_of_a_source_give_way() {
+        let own = params(&["allow.nomount", "securelevel=2"]).expect("valid");
+        let source = params(&["allow.mount", "securelevel=3", "children.max=1"]).expect("valid");
+        assert_eq!(
+            own.or(&source).to_string(),
+            "allow.nomount children.max=1 securelevel=2"
+        );
+    }
+}

@@ -1,0 +1,271 @@
+//! Releases of FreeBSD from a mirror over TLS, and what mirrors do wrong.
+
+use std::fs;
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use crate::inspect;
+use crate::support::*;
+
+const MIRROR: &str = "/tmp/mirror";
+const CACHE: &str = "/srv/jails/.cache/releases/14.3-RELEASE-amd64";
+
+/// A mirror that is ended with its test.
+struct Mirror(Child);
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The digest of a file of the mirror.
+fn digest(set: &str) -> String {
+    let line = sh(&format!(
+        "sha256sum {MIRROR}/releases/amd64/amd64/14.3-RELEASE/{set}.txz"
+    ))
+    .ok();
+    line.stdout.split(' ').next().expect("a digest").to_owned()
+}
+
+fn manifest(base: &str, lib32: &str) -> String {
+    format!(
+        "base.txz\t{base}\t9\tbase\t\"Base system (MANDATORY)\"\ton\nlib32.txz\t{lib32}\t2\tlib32\t\"32-bit libraries\"\ton\ngone.txz\t{lib32}\t2\tgone\t\"Named and missing\"\toff\n"
+    )
+}
+
+/// A world that is a FreeBSD as far as its profile looks, with a file that does not compress; as sets on a mirror.
+#[track_caller]
+fn serve() -> Mirror {
+    let script = format!(
+        r#"set -e
+d={MIRROR}/releases/amd64/amd64/14.3-RELEASE; mkdir -p $d /tmp/w; cd /tmp/w
+mkdir -p bin sbin lib libexec usr/bin usr/lib usr/libexec usr/sbin usr/share etc/defaults var root tmp dev
+printf '#!/bin/sh\nUSERLAND_VERSION="14.3-RELEASE-p2"\n' >bin/freebsd-version
+cp /bin/true bin/sh; : >libexec/ld-elf.so.1; : >etc/defaults/rc.conf
+head -c 600000 /dev/urandom >usr/share/large
+tar -cJf $d/base.txz .
+mkdir -p /tmp/l/usr/lib32; cd /tmp/l; echo 32 >usr/lib32/libc.so.7
+tar -cJf $d/lib32.txz .
+cd {MIRROR}
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key -out certificate -subj /CN=localhost \
+    -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=DNS:localhost,IP:127.0.0.1 2>/dev/null"#
+    );
+    sh(&script).ok();
+    let at = format!("{MIRROR}/releases/amd64/amd64/14.3-RELEASE/MANIFEST");
+    fs::write(at, manifest(&digest("base"), &digest("lib32"))).expect("written");
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/mirror.py");
+    let mirror = Mirror(spawn(
+        "/tmp",
+        &format!("exec /usr/bin/python3 {program} {MIRROR} {MIRROR}/certificate {MIRROR}/key"),
+    ));
+    let begun = Instant::now();
+    while !Path::new(MIRROR).join("ready").exists() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "no mirror");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    mirror
+}
+
+/// `ezz install 14.3-RELEASE` from one of its directories, trusting it.
+fn install(mirror: &str, more: &str) -> Ended {
+    sh(&format!(
+        "SSL_CERT_FILE={MIRROR}/certificate {EZZ} install 14.3-RELEASE --arch amd64 --mirror {mirror} {more}"
+    ))
+}
+
+/// What the mirror was asked for since the last time, without the directory.
+fn asked() -> Vec<String> {
+    let text = fs::read_to_string(format!("{MIRROR}/log")).unwrap_or_default();
+    let _ = fs::remove_file(format!("{MIRROR}/log"));
+    let last = |line: &str| line.rsplit('/').next().unwrap_or_default().to_owned();
+    text.lines().map(last).collect()
+}
+
+fn generations() -> usize {
+    ezz(&["worlds", "list", "--json"]).ok().json().len()
+}
+
+const GOOD: &str = "https://localhost:8443/releases";
+
+#[test]
+fn a_release_is_fetched_checked_and_kept() {
+    init();
+    let _mirror = serve();
+    let told = install(GOOD, "--json").ok().json();
+    assert_eq!(told[0]["set"], "base");
+    assert_eq!(told[0]["sha256"], digest("base"));
+    let by = format!("{GOOD}/amd64/amd64/14.3-RELEASE/MANIFEST");
+    assert_eq!(told[0]["vouched"], serde_json::json!([by]));
+    assert_eq!(told[1]["label"], "14.3-RELEASE-p2");
+    assert_eq!(told[1]["source"], digest("base"));
+    assert_eq!(asked(), ["MANIFEST 0", "base.txz 0"]);
+    // What is there is not fetched again, also without a network but for the manifest.
+    let told = install(GOOD, "--set base --set lib32").ok();
+    assert!(told.stderr.contains("lib32: SHA-256 "), "{told:#?}");
+    assert_eq!(asked(), ["MANIFEST 0", "lib32.txz 0"]);
+    let lib = fs::read_to_string("/srv/jails/basejail/2/usr/lib32/libc.so.7");
+    assert_eq!(lib.expect("both sets are there"), "32\n");
+    assert!(Path::new("/srv/jails/basejail/2/bin/freebsd-version").exists());
+    // A cached file that was changed is not believed.
+    fs::write(format!("{CACHE}/base.txz"), "x").expect("written");
+    install(GOOD, "").ok();
+    assert_eq!(asked(), ["MANIFEST 0", "base.txz 0"]);
+    // Two that vouch, and two that do not agree.
+    let local = "/usr/local/share/freebsd/MANIFESTS";
+    fs::create_dir_all(local).expect("made");
+    let local = format!("{local}/amd64-amd64-14.3-RELEASE");
+    fs::write(&local, manifest(&digest("base"), &digest("lib32"))).expect("written");
+    let told = install(GOOD, "--json").ok().json();
+    assert_eq!(told[0]["vouched"], serde_json::json!([local, by]));
+    fs::write(&local, manifest(&digest("lib32"), &digest("lib32"))).expect("written");
+    let before = everything();
+    install(GOOD, "").refused(1, "have different digests");
+    assert_eq!(everything(), before);
+    assert_eq!(inspect::site(SITE), [""; 0]);
+}
+
+#[test]
+fn a_mirror_that_lies_or_lacks_leaves_nothing() {
+    init();
+    let _mirror = serve();
+    let before = everything();
+    let unchanged = || {
+        assert_eq!(everything(), before);
+        let kept = sh(&format!("ls -A {CACHE} 2>/dev/null")).stdout;
+        assert_eq!(kept, "", "nothing that is not verified is kept");
+    };
+    // It is not who it says.
+    ezz(&[
+        "install",
+        "14.3-RELEASE",
+        "--arch",
+        "amd64",
+        "--mirror",
+        GOOD,
+    ])
+    .refused(1, "certificate");
+    unchanged();
+    install("https://127.0.0.2:8443/releases", "").refused(1, "cannot fetch");
+    unchanged();
+    // What comes is not what its own manifest says.
+    let at = format!("{MIRROR}/releases/amd64/amd64/14.3-RELEASE/MANIFEST");
+    let good = fs::read_to_string(&at).expect("it is there");
+    fs::write(&at, manifest(&digest("lib32"), &digest("lib32"))).expect("written");
+    let told = install(GOOD, "").refused(1, "base.txz is not what it should be");
+    assert!(told.stderr.contains(&digest("base")) && told.stderr.contains(&digest("lib32")));
+    unchanged();
+    for (text, words) in [
+        ("", "it has no line"),
+        ("<html>\n", "line 1: expected a file"),
+    ] {
+        fs::write(&at, text).expect("written");
+        install(GOOD, "").refused(1, words);
+        unchanged();
+    }
+    fs::write(&at, vec![b'x'; 100_000]).expect("written");
+    install(GOOD, "").refused(1, "far too long");
+    fs::write(&at, good).expect("written");
+    // There is no such set, file, release, architecture.
+    install(GOOD, "--set src").refused(1, "has no set src; it has base, gone, lib32");
+    install(GOOD, "--set gone").refused(1, "the mirror has no https://");
+    let other = format!(
+        "SSL_CERT_FILE={MIRROR}/certificate {EZZ} install 14.9-RELEASE --arch amd64 --mirror {GOOD}"
+    );
+    sh(&other).refused(1, "the mirror has no https://");
+    install(GOOD, "--sha256 00").exits(2);
+    let digests = format!("--sha256 {}", "0".repeat(64));
+    install(GOOD, &digests).refused(1, "have different digests");
+    install("https://localhost:8443/broken", "").refused(1, "500");
+    install("https://localhost:8443/loop", "").refused(1, "cannot fetch");
+    install("https://localhost:1/", "").refused(1, "cannot fetch");
+    unchanged();
+    // Without TLS its word is nobody's.
+    let plain = "http://localhost:8080/releases";
+    install(plain, "").refused(1, "nobody vouches for base");
+    unchanged();
+    install(plain, &format!("--sha256 {}", digest("base"))).ok();
+    // What is asked wrongly.
+    for (args, words) in [
+        ("install 14.3-RELEASE --mirror ftp://x", "bad mirror"),
+        ("install 14.3-RELEASE --set base --set base", "named twice"),
+        (
+            "install 14.3-RELEASE --set base --set src --sha256 0000000000000000000000000000000000000000000000000000000000000000",
+            "is of one file",
+        ),
+        ("install 14.3-STABLE --set base", "is no release"),
+        ("install /tmp/w --set base", "is no release"),
+        (
+            "install 14.3-STABLE",
+            "there is no file or directory 14.3-STABLE",
+        ),
+    ] {
+        sh(&format!("{EZZ} {args}")).refused(2, words);
+    }
+    sh(&format!("{EZZ} install 14.3-RELEASE --arch vax")).exits(2);
+    sh(&format!("{EZZ} install 14.3-RELEASE --set ../base")).exits(2);
+}
+
+#[test]
+fn a_line_that_breaks_is_gone_on_with() {
+    init();
+    let _mirror = serve();
+    for (how, least) in [("moved", 2), ("cut", 3), ("busy", 3), ("slow", 2)] {
+        sh(&format!("rm -rf {CACHE}")).ok();
+        let before = generations();
+        install(&format!("https://localhost:8443/{how}"), "").ok();
+        assert_eq!(generations(), before + 1, "{how}");
+        let asked = asked();
+        assert!(asked.len() >= least, "{how}: {asked:?}");
+        let resumed = asked
+            .iter()
+            .any(|line| line.starts_with("base.txz ") && !line.ends_with(" 0"));
+        assert_eq!(resumed, how == "cut", "{how}: {asked:?}");
+    }
+    // What was begun by one that was killed is gone on with; what does not fit is fetched anew.
+    let slow = format!(
+        "SSL_CERT_FILE={MIRROR}/certificate {EZZ} install 14.3-RELEASE --arch amd64 --mirror https://localhost:8443/slow"
+    );
+    sh(&format!(
+        "rm -rf {CACHE}; {slow} & pid=$!; sleep 4; kill -9 $pid; wait $pid; true"
+    ))
+    .ok();
+    let part = format!("{CACHE}/base.part");
+    assert!(
+        fs::metadata(&part).is_ok_and(|found| found.len() > 0),
+        "{asked:?}",
+        asked = asked()
+    );
+    asked();
+    install(GOOD, "").ok();
+    assert!(!asked().contains(&"base.txz 0".to_owned()));
+    for (mirror, wrong) in [
+        (GOOD, 5000),
+        ("https://localhost:8443/norange", 5000),
+        (GOOD, 900_000),
+    ] {
+        sh(&format!("rm -rf {CACHE}/*")).ok();
+        fs::write(&part, vec![b'x'; wrong]).expect("written");
+        install(mirror, "").ok();
+        assert_eq!(sh(&format!("ls {CACHE}")).ok().stdout, "base.txz\n");
+    }
+    // A ctrl-C is not waited with, also while nothing comes.
+    sh(&format!("rm -rf {CACHE}")).ok();
+    let before = everything();
+    let begun = Instant::now();
+    let silent = slow.replace("/slow", "/silent");
+    let told = sh(&format!(
+        "{silent} 2>/tmp/said & pid=$!; sleep 4; kill -INT $pid; wait $pid; code=$?; cat /tmp/said; exit $code"
+    ));
+    assert_eq!(told.code, 1, "{told:#?}");
+    assert!(told.stdout.contains("interrupted"), "{told:#?}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(everything(), before);
+    assert_eq!(inspect::site(SITE), [""; 0]);
+}

@@ -1,0 +1,297 @@
+#!/bin/sh
+# What a FreeBSD host must do with ezz: real jail(8), nullfs, devfs, ZFS. Run on the FreeBSD machine itself,
+# as root, with a disk that it may destroy; `vm` and the Vagrant box call it.
+#
+# usage: scenarios.sh first DISK   a pool `tank` on DISK, a world of the running system's own files, all scenarios
+#        scenarios.sh booted       after a reboot: what should have started by itself
+#
+# It needs what is in FreeBSD's base: sh, tar, zfs, zpool, jail, jls, jexec, mount, and names what is missing.
+# Prints a line for each check, then `N passed, M failed`, and exits 1 if any failed.
+set -u
+here=$(cd "$(dirname "$0")" && pwd)
+ezz=$here/ezz
+jails=/usr/jails
+log=/tmp/ezz-scenario.log
+passed=0
+failed=0
+missing=
+
+say() { printf '== %s\n' "$*"; }
+yes() {
+	passed=$((passed + 1))
+	printf 'ok      %s\n' "$1"
+}
+no() {
+	failed=$((failed + 1))
+	printf 'not ok  %s\n' "$1"
+	[ ! -s "$log" ] || sed 's/^/        | /' "$log" | tail -n 20
+}
+# ok WHAT COMMAND...: it ends with 0.
+ok() {
+	what=$1
+	shift
+	if "$@" >"$log" 2>&1; then yes "$what"; else
+		echo "exit $? of: $*" >>"$log"
+		no "$what"
+	fi
+}
+# refused WHAT CODE WORDS COMMAND...: it ends with that code, and says these words.
+refused() {
+	what=$1 wanted=$2 words=$3
+	shift 3
+	"$@" >"$log" 2>&1
+	code=$?
+	if [ "$code" -eq "$wanted" ] && grep -q -- "$words" "$log"; then yes "$what"; else
+		echo "exit $code, not $wanted with \"$words\", of: $*" >>"$log"
+		no "$what"
+	fi
+}
+# is WHAT EXPECTED COMMAND...: what it prints.
+is() {
+	what=$1 expected=$2
+	shift 2
+	found=$("$@" 2>"$log")
+	if [ "$found" = "$expected" ]; then yes "$what"; else
+		printf 'expected: %s\nfound: %s\n' "$expected" "$found" >>"$log"
+		no "$what"
+	fi
+}
+# not WHAT COMMAND...: it ends with another exit status than 0.
+not() {
+	what=$1
+	shift
+	if "$@" >"$log" 2>&1; then
+		echo "exit 0 of: $*" >>"$log"
+		no "$what"
+	else yes "$what"; fi
+}
+in_jail() {
+	name=$1
+	shift
+	"$ezz" exec "$name" -- "$@"
+}
+runs() { jls -j "$1" name; }
+mounted_below() { mount -p | awk -v at="$1/" 'index($2, at) == 1 { print $3 }' | sort | tr '\n' ' '; }
+finish() {
+	[ -z "$missing" ] || printf 'left out, since this system has none: %s\n' "$missing"
+	printf '%s passed, %s failed\n' "$passed" "$failed"
+	[ "$failed" -eq 0 ]
+	exit
+}
+
+needs() {
+	for program in tar zfs zpool jail jls jexec mount mount_nullfs devfs awk sed grep; do
+		command -v "$program" >/dev/null || {
+			echo "scenarios: this system has no $program" >&2
+			exit 2
+		}
+	done
+	kldstat -q -m zfs || kldload zfs || exit 2
+	uname -a
+	zfs version
+}
+
+# The running system's own files as a world: what a jail needs to start.
+world() {
+	list=
+	for path in bin boot/defaults lib libexec sbin usr/bin usr/sbin usr/lib usr/libexec usr/share/misc \
+		usr/share/locale usr/share/tabset usr/share/zoneinfo/UTC etc root COPYRIGHT; do
+		[ ! -e "/$path" ] || list="$list $path"
+	done
+	# What only a whole machine has: no jail is to get its secrets or its jails.
+	# shellcheck disable=SC2086
+	tar -cf "$1" -C / --exclude etc/zfs --exclude etc/jail.conf.d --exclude etc/ssh --exclude 'etc/rc.conf*' \
+		--exclude root/.ssh --exclude 'usr/lib/*.a' --exclude 'etc/fstab' --exclude boot/kernel \
+		--exclude usr/lib/clang --exclude usr/lib/debug $list
+}
+
+first() {
+	disk=$1
+	needs
+	say 'a pool and a site'
+	ok 'the pool is made' zpool create -f -m none -O atime=off tank "$disk"
+	ok 'init' "$ezz" init tank/ezz --directory "$jails"
+	ok 'a world of the running system is packed' world /tmp/world.tar
+	ok 'install' "$ezz" install /tmp/world.tar --allow-secrets
+	rm -f /tmp/world.tar
+	ok 'verify' "$ezz" worlds verify 1
+	is 'the base is read-only' on zfs get -Ho value readonly tank/ezz/basejail/1
+
+	say 'a thin jail'
+	ok 'create' "$ezz" create web --hostname web.example.org
+	is 'it costs no copied file' tank/ezz/newjail/1@1 zfs get -Ho value origin tank/ezz/jails/web
+	ok 'start' "$ezz" start web
+	is 'the kernel has it' web runs web
+	is 'at the path of its dataset' "$jails/web" jls -j web path
+	is 'its base is mounted by nullfs, read-only' "$jails/basejail/1 nullfs ro" base_of web
+	is 'exec' web.example.org in_jail web /bin/hostname
+	refused 'an exit status comes through' 7 '' in_jail web /bin/sh -c 'exit 7'
+	not 'its base cannot be written' in_jail web /bin/sh -c 'echo x >/basejail/bin/sh'
+	not 'nor through a link' in_jail web /bin/sh -c 'echo x >/bin/sh'
+	not 'nor made writable' in_jail web /sbin/mount -u -o rw /basejail
+	ok 'what is its own can' in_jail web /bin/sh -c 'echo mine >/etc/own && rm /etc/own'
+	is 'it has few devices' '' in_jail web /bin/sh -c 'ls /dev | grep -E "^(mem|kmem|ada|da|vtbd|nda)"'
+	is 'it sees its own mount alone' 1 in_jail web /bin/sh -c 'mount | wc -l | tr -d " "'
+	is 'list says which base it runs on' 'running 1' listed web
+	ok 'start again is nothing' "$ezz" start web
+	ok 'restart' "$ezz" restart web
+	is 'it is there again' web runs web
+	ok 'stop' "$ezz" stop web
+	not 'the kernel has it no more' runs web
+	is 'nothing is mounted below it' '' mounted_below "$jails/web"
+	ok 'stop again is nothing' "$ezz" stop web
+	ok 'doctor finds nothing' quiet_doctor
+
+	say 'the same file by other hands'
+	ok 'jail(8) starts it from its file' jail -q -f /etc/jail.conf.d/web.conf -c web
+	is 'ezz sees that' 'running 1' listed web
+	ok 'and jail(8) stops it' jail -q -f /etc/jail.conf.d/web.conf -r web
+	is 'nothing is mounted' '' mounted_below "$jails/web"
+	ok 'service(8) starts it' service jail onestart web
+	is 'it runs' web runs web
+	ok 'ezz stops it' "$ezz" stop web
+	is 'nothing is mounted then' '' mounted_below "$jails/web"
+
+	say 'bad luck'
+	"$ezz" start web >/dev/null
+	rm /etc/jail.conf.d/web.fstab
+	ok 'a jail whose fstab is lost is stopped' "$ezz" stop web
+	is 'all is unmounted' '' mounted_below "$jails/web"
+	"$ezz" start web >/dev/null
+	rm /etc/jail.conf.d/web.conf
+	ok 'a jail whose file is lost is stopped' "$ezz" stop web
+	not 'it is gone' runs web
+	is 'all is unmounted then' '' mounted_below "$jails/web"
+	mount -t nullfs -o ro "$jails/basejail/1" "$jails/web/basejail"
+	ok 'a stale mount is no obstacle' "$ezz" start web
+	is 'nor is it there twice' 'devfs nullfs ' mounted_below "$jails/web"
+	jail -R web
+	is 'jail -R leaves mounts' 'devfs nullfs ' mounted_below "$jails/web"
+	ok 'which the next start clears away' "$ezz" start web
+	is 'none twice' 'devfs nullfs ' mounted_below "$jails/web"
+	in_jail web /bin/sh -c 'trap "" TERM HUP INT; (while :; do sleep 1; done) >/dev/null 2>&1 &' >/dev/null 2>&1
+	ok 'a process that ignores signals does not keep it' "$ezz" stop web
+	not 'it has ended' runs web
+	jail -c name=taken path=/ persist
+	"$ezz" create taken >/dev/null 2>&1
+	refused 'a jail of that name that is not ours' 1 'is not of this site' "$ezz" start taken
+	jail -r taken
+	ok 'is no obstacle when it is gone' "$ezz" start taken
+	ok 'delete stops it' "$ezz" delete taken --yes
+	not 'its dataset is gone' zfs list tank/ezz/jails/taken
+	not 'its files too' ls /etc/jail.conf.d/taken.conf
+
+	say 'update, roll-out, rollback'
+	"$ezz" create db --start >/dev/null
+	"$ezz" start web >/dev/null
+	ok 'an update in a jail of its own' "$ezz" update --run /bin/sh -c 'echo new >/usr/share/misc/ezz-new'
+	not 'running jails keep what they have' in_jail web /bin/cat /usr/share/misc/ezz-new
+	is 'they are told' 'running 1' listed web
+	ok 'converge' "$ezz" converge web --health 'true'
+	is 'one has it' new in_jail web /bin/cat /usr/share/misc/ezz-new
+	is 'it runs on the new one' 'running 2' listed web
+	is 'the other has not' 'running 1' listed db
+	ok 'a roll-out to all' "$ezz" update --swap 2 --restart
+	"$ezz" converge >/dev/null 2>&1
+	is 'all have it' 'running 2' listed db
+	ok 'rollback' "$ezz" rollback --restart
+	is 'all are back' 'running 1' listed web
+	not 'the file is gone' in_jail web /bin/cat /usr/share/misc/ezz-new
+	refused 'a bad update is not swapped in' 1 'ended with 9' "$ezz" update --run /bin/sh -c 'exit 9'
+	is 'no jail of it is left' 'db web ' jail_names
+	ok 'prune' "$ezz" worlds prune --yes
+
+	say 'thick jails, clones, many jails'
+	ok 'a thick jail' "$ezz" create fat --thick --start
+	ok 'may write its own base' in_jail fat /bin/sh -c 'echo mine >/bin/own'
+	in_jail web /bin/sh -c 'echo data >/root/data'
+	ok 'a clone of a running jail' "$ezz" clone web copy --start
+	is 'has its files' data in_jail copy /bin/cat /root/data
+	is 'and a name of its own' copy in_jail copy /bin/hostname
+	ok 'two hundred jails' "$ezz" create --count 200 --prefix j
+	is 'are there' 200 count_of j
+	ok 'ten of them start' "$ezz" start 'j{001..010}'
+	is 'they run' 10 running_of j
+	ok 'and stop' "$ezz" stop 'j*'
+	ok 'and all go' "$ezz" delete 'j*' --yes
+	is 'they are gone' 0 count_of j
+	ok 'delete a clone' "$ezz" delete copy --yes
+	ok 'delete the thick one, whose files have flags' "$ezz" delete fat --yes
+
+	if [ "$(sysctl -n kern.racct.enable 2>/dev/null)" = 1 ]; then
+		say 'limits'
+		ok 'create' "$ezz" create small --memory 64M --cpus 0.5 --processes 40 --start
+		is 'rctl(8) has them' 3 rules_of small
+		ok 'stop' "$ezz" stop small
+		is 'they go with it' 0 rules_of small
+		ok 'delete' "$ezz" delete small --yes
+	else
+		refused 'limits that the kernel does not keep' 1 kern.racct.enable "$ezz" create small --memory 64M --start
+		"$ezz" delete small --yes >/dev/null 2>&1
+		missing="$missing resource limits (kern.racct.enable=0);"
+	fi
+
+	say 'boot'
+	boots
+	ok 'doctor knows that they start at boot' starts_at_boot
+	"$ezz" stop --all >/dev/null 2>&1
+	is 'nothing runs' '' jail_names
+	sync
+	finish
+}
+
+base_of() { mount -p | awk -v at="$jails/$1/basejail" '$2 == at { print $1, $3, $4 }'; }
+listed() { "$ezz" list --json | sed -n "s/^.*\"jail\":\"$1\".*\"state\":\"\([a-z]*\)\".*\"generation\":\([0-9]*\).*$/\1 \2/p"; }
+jail_names() { jls name | sort | tr '\n' ' '; }
+count_of() { zfs list -Ho name -r tank/ezz/jails | grep -c "/$1[0-9]"; }
+running_of() { jls name | grep -c "^$1[0-9]"; }
+rules_of() { rctl "jail:$1" | wc -l | tr -d ' '; }
+# Warnings are of the machine, e.g. that nothing is enabled at boot yet.
+quiet_doctor() { "$ezz" doctor; }
+starts_at_boot() { "$ezz" doctor | grep -E 'start at boot +ok'; }
+
+# What an administrator does once.
+boots() {
+	cp "$here/rc.d" /usr/local/etc/rc.d/ezz 2>/dev/null || {
+		mkdir -p /usr/local/etc/rc.d
+		cp "$here/rc.d" /usr/local/etc/rc.d/ezz
+	}
+	chmod 555 /usr/local/etc/rc.d/ezz
+	mkdir -p /usr/local/sbin
+	cp "$ezz" /usr/local/sbin/ezz
+	cat >>/etc/rc.conf <<-END
+		zfs_enable="YES"
+		jail_enable="YES"
+		ezz_enable="YES"
+		jail_parallel_start="YES"
+	END
+	echo '.include "/etc/jail.conf.d/*.conf";' >>/etc/jail.conf
+	# A derived file that is lost is made again before the jails start.
+	rm -f /etc/jail.conf.d/db.conf
+}
+
+booted() {
+	needs
+	say 'after a reboot'
+	waited=0
+	while [ "$waited" -lt 120 ] && ! { runs web && runs db; } >/dev/null 2>&1; do
+		sleep 5
+		waited=$((waited + 5))
+	done
+	is 'the jails have started by themselves' 'db web ' jail_names
+	is 'with their base' "$jails/basejail/1 nullfs ro" base_of web
+	is 'list says so' 'running 1' listed db
+	ok 'stop' "$ezz" stop --all
+	ok 'doctor finds nothing' quiet_doctor
+	ok 'delete' "$ezz" delete web db --yes
+	finish
+}
+
+case ${1-} in
+first) first "$2" ;;
+booted) booted ;;
+*)
+	echo "usage: $0 first DISK | booted" >&2
+	exit 2
+	;;
+esac
