@@ -1,7 +1,7 @@
 # FreeBSD from Linux: what cannot be run here is at least built and linked here.
 # vagrant/freebsd/README.md says how; FreeBSD itself needs none of this, there `cargo build` does it.
 
-.PHONY: freebsd freebsd-check
+.PHONY: freebsd freebsd-check freebsd-vm
 
 freebsd: ## link an ezz executable for FreeBSD (x86_64)
 	@vagrant/setup freebsd
@@ -10,3 +10,8 @@ freebsd: ## link an ezz executable for FreeBSD (x86_64)
 freebsd-check: ## type-check for FreeBSD: library, binary and all tests
 	@vagrant/setup freebsd
 	@vagrant/freebsd/cross check
+
+freebsd-vm: freebsd ## run the scenarios on a real FreeBSD under qemu: IMAGE=file.qcow2, or KERNEL=file ROOT=image
+	@vagrant/setup freebsd-vm
+	@vagrant/freebsd/vm $(if $(IMAGE),--image "$(IMAGE)") $(if $(KERNEL),--kernel "$(KERNEL)") \
+		$(if $(ROOT),--root "$(ROOT)") $(VM_ARGS)
