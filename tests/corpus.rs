@@ -38,6 +38,11 @@ fn fleets() {
 }
 
 #[test]
+fn jail_configurations() {
+    run("jailconf");
+}
+
+#[test]
 fn manifests() {
     run("manifest");
 }

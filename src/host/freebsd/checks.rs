@@ -23,7 +23,10 @@ const PROGRAMS: [&str; 7] = [
 /// All checks.
 pub fn all(host: &FreeBsd) -> Vec<Check> {
     let mut checks = vec![
-        kernel(&run("uname", &["-r"]).unwrap_or_default()),
+        kernel(
+            &run("uname", &["-r"]).unwrap_or_default(),
+            &run("uname", &["-K"]).unwrap_or_default(),
+        ),
         programs(),
     ];
     checks.push(match ruleset(None) {
@@ -35,21 +38,20 @@ pub fn all(host: &FreeBsd) -> Vec<Check> {
             Some("service devfs restart"),
         ),
     });
-    let sysrc = |name| run("sysrc", &["-in", name]).unwrap_or_default();
-    checks.push(knob(
-        "zfs_enable",
-        &sysrc("zfs_enable"),
-        "no dataset is mounted at boot",
-    ));
-    checks.push(knob(
-        "jail_enable",
-        &sysrc("jail_enable"),
-        "no jail starts at boot",
-    ));
+    let sysrc = |name| run("sysrc", &["-in", name]);
+    for (name, otherwise) in [
+        ("zfs_enable", "no dataset is mounted at boot"),
+        ("jail_enable", "no jail starts at boot"),
+    ] {
+        checks.push(knob(name, sysrc(name), otherwise));
+    }
     let names = host.derived().unwrap_or_default();
     let main = files::read(&host.places.main_conf).ok().flatten();
     let main = String::from_utf8_lossy(&main.unwrap_or_default()).into_owned();
-    checks.push(boot(&names, &sysrc("jail_list"), &main, &host.places.conf));
+    checks.push(match sysrc("jail_list") {
+        Ok(list) => boot(&names, &list, &main, &host.places.conf),
+        Err(why) => unread("start at boot", &why),
+    });
     checks
 }
 
@@ -101,11 +103,12 @@ fn check(what: &str, level: Level, found: &str, hint: Option<&str>) -> Check {
     }
 }
 
-fn kernel(release: &str) -> Check {
-    let major = release.split('.').next().and_then(|text| text.parse().ok());
+/// By `__FreeBSD_version`, which systems that are made from FreeBSD keep, whatever they call their releases.
+fn kernel(release: &str, version: &str) -> Check {
+    let major = version.parse().ok().map(|number: u32| number / 100_000);
     match major {
         Some(14..=15) => check("kernel", Level::Ok, release, None),
-        Some(major) if major > 15_u32 => check(
+        Some(major) if major > 15 => check(
             "kernel",
             Level::Warning,
             release,
@@ -143,20 +146,30 @@ fn programs() -> Check {
 }
 
 /// A variable of rc.conf(5) that must be on. rc.subr's checkyesno takes these four words.
-fn knob(name: &str, value: &str, otherwise: &str) -> Check {
+fn knob(name: &str, value: Result<String, String>, otherwise: &str) -> Check {
+    let value = match value {
+        Ok(value) => value,
+        Err(why) => return unread(name, &why),
+    };
     let on = ["yes", "true", "on", "1"]
         .iter()
         .any(|word| value.eq_ignore_ascii_case(word));
     if on {
-        return check(name, Level::Ok, value, None);
+        return check(name, Level::Ok, &value, None);
     }
-    let shown = if value.is_empty() { "not set" } else { value };
+    let shown = if value.is_empty() { "not set" } else { &value };
     check(
         name,
         Level::Warning,
         &format!("{shown}: {otherwise}"),
         Some(&format!("sysrc {name}=YES")),
     )
+}
+
+/// What cannot be told is not taken for well, nor for wrong.
+fn unread(name: &str, why: &str) -> Check {
+    let found = format!("cannot be read: {why}");
+    check(name, Level::Warning, &found, Some("look into /etc/rc.conf"))
 }
 
 /// Whether rc.d/jail finds the jails at boot: it takes those that jail_list names, and if that is
@@ -210,23 +223,35 @@ mod tests {
 
     #[test]
     fn kernels() {
-        assert_eq!(kernel("14.3-RELEASE-p2").level, Level::Ok);
-        assert_eq!(kernel("15.0-STABLE").level, Level::Ok);
-        assert_eq!(kernel("16.0-CURRENT").level, Level::Warning);
-        assert_eq!(kernel("13.5-RELEASE").level, Level::Bad);
-        assert_eq!(kernel("").level, Level::Bad);
+        for (release, version, level) in [
+            ("14.3-RELEASE-p2", "1403000", Level::Ok),
+            ("15.0-STABLE", "1500068", Level::Ok),
+            ("something-1", "1500068", Level::Ok),
+            ("16.0-CURRENT", "1600001", Level::Warning),
+            ("13.5-RELEASE", "1305000", Level::Bad),
+            ("14.3-RELEASE", "", Level::Bad),
+            ("", "", Level::Bad),
+        ] {
+            assert_eq!(kernel(release, version).level, level, "{release}");
+        }
     }
 
     #[test]
     fn knobs() {
         for value in ["YES", "yes", "On", "TRUE", "1"] {
-            assert_eq!(knob("jail_enable", value, "x").level, Level::Ok);
+            assert_eq!(
+                knob("jail_enable", Ok(value.to_owned()), "x").level,
+                Level::Ok
+            );
         }
         for value in ["NO", "", "maybe"] {
-            let check = knob("jail_enable", value, "x");
+            let check = knob("jail_enable", Ok(value.to_owned()), "x");
             assert_eq!(check.level, Level::Warning);
             assert_eq!(check.hint.as_deref(), Some("sysrc jail_enable=YES"));
         }
+        let unread = knob("jail_enable", Err("it broke".to_owned()), "x");
+        assert_eq!(unread.level, Level::Warning);
+        assert_eq!(unread.found, "cannot be read: it broke");
     }
 
     #[test]

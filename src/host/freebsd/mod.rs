@@ -7,7 +7,7 @@
 
 mod argv;
 mod checks;
-mod conf;
+pub mod conf;
 mod files;
 mod jls;
 mod ops;

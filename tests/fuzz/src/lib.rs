@@ -4,6 +4,7 @@
 //! found stays found. Must not be here: libFuzzer, and anything that depends on time or order.
 
 pub mod fleet;
+pub mod jailconf;
 pub mod manifest;
 pub mod merge;
 pub mod mounts;
@@ -16,8 +17,9 @@ pub mod tar;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("fleet", fleet::check),
+    ("jailconf", jailconf::check),
     ("manifest", manifest::check),
     ("merge", merge::check),
     ("mounts", mounts::check),
