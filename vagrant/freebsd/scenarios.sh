@@ -284,14 +284,12 @@ pairs() { ifconfig -l | tr ' ' '\n' | grep -c '^ez'; }
 rules_of() { rctl "jail:$1" | wc -l | tr -d ' '; }
 # Warnings are of the machine, e.g. that nothing is enabled at boot yet.
 quiet_doctor() { "$ezz" doctor | grep 'tank/ezz: nothing to mend'; }
-starts_at_boot() { "$ezz" doctor | grep -E 'start at boot +ok'; }
+starts_at_boot() { "$ezz" doctor | grep -E '^ok +start at boot'; }
 
 # What an administrator does once.
 boots() {
-	cp "$here/rc.d" /usr/local/etc/rc.d/ezz 2>/dev/null || {
-		mkdir -p /usr/local/etc/rc.d
-		cp "$here/rc.d" /usr/local/etc/rc.d/ezz
-	}
+	mkdir -p /usr/local/etc/rc.d
+	sed 's|@PREFIX@|/usr/local|' "$here/rc.d" >/usr/local/etc/rc.d/ezz
 	chmod 555 /usr/local/etc/rc.d/ezz
 	mkdir -p /usr/local/sbin
 	cp "$ezz" /usr/local/sbin/ezz
