@@ -19,7 +19,7 @@ use crate::world::{self, Digest, ExtractReport, Source};
 /// Bring a world in: an archive, a directory or standard input becomes a sealed generation
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c...\n  ezz install 14.3-RELEASE --set base --set lib32\n  xz -dc base.txz | ezz install - --track 14\n\nOf a release the sets are fetched from a mirror over TLS. Each must have the SHA-256 that the mirror's MANIFEST says, and, where there are any, that of a manifest of misc/freebsd-release-manifests or of --sha256. Fetched sets are kept below .cache of the site directory.\n\nJSON: {\"generation\", \"label\", \"track\", \"current\", \"files\", \"bytes\", \"source\", \"manifest\", \"skeleton_files\", \"skeleton_bytes\"}; of a release before it one {\"set\", \"sha256\", \"vouched\"} a set"
+    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c...\n  ezz install 14.3-RELEASE --set base --set lib32\n  xz -dc base.txz | ezz install - --track 14\n\nOf a release the sets are fetched from a mirror over TLS. Each must have the SHA-256 that the mirror's MANIFEST says, and, where there are any, that of a manifest of misc/freebsd-release-manifests or of --sha256. Fetched sets are kept below .cache of the site directory.\n\nJSON: {\"generation\", \"label\", \"track\", \"current\", \"files\", \"bytes\", \"source\", \"manifest\", \"skeleton_files\", \"skeleton_bytes\"}; of a release, before it, an object with set, sha256 and vouched (a list) for each set"
 )]
 pub struct Install {
     /// A tar archive (plain, gzip, xz or zstd), a directory, - for standard input, or a release of FreeBSD such as
