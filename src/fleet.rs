@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use crate::model::{Address, AddressPool, Base, JailConfig, Kind, Labels, Limits, Network, Params};
-use crate::name::{FlavourName, FleetName, GenerationId, JailName, TrackName};
+use crate::model::{Address, AddressPool, Kind, Labels, Limits, Network, Params};
+use crate::name::{FlavourName, FleetName, JailName, TrackName};
 
 pub use write::Written;
 
@@ -122,18 +122,6 @@ pub struct Wanted {
     pub depends: Vec<At<JailName>>,
     /// Among those that do not depend on each other, the lower first.
     pub order: i32,
-}
-
-impl Wanted {
-    /// What of it the host has to give, as a configuration of no generation.
-    pub fn of_host(&self) -> JailConfig {
-        JailConfig {
-            network: self.network,
-            limits: self.limits,
-            params: self.params.clone(),
-            ..JailConfig::new(Kind::Thin, Base::Pin(GenerationId(0)), GenerationId(0))
-        }
-    }
 }
 
 impl Fleet {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::exec::{Exec, Watched, code, find};
-use crate::model::{Changed, JailConfig, JailState, World};
+use crate::model::{Changed, JailConfig, JailState, Network, Params, World};
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
 use crate::plan::doctor::Mount;
 use crate::plan::{Commit, MountAs, NewClone};
@@ -194,11 +194,11 @@ pub trait Host: Sync + fmt::Debug {
     /// What the host has and lacks.
     fn checks(&self) -> Vec<Check>;
 
-    /// Whether this host can ever run a jail that is configured so; looked at before it is made.
+    /// Whether this host can ever give a jail this; asked before the jail is made.
     ///
     /// # Errors
     /// [`HostError::Missing`]: what it lacks.
-    fn takes(&self, _config: &JailConfig) -> Result<(), HostError> {
+    fn takes(&self, _network: Network, _params: &Params) -> Result<(), HostError> {
         Ok(())
     }
 

@@ -402,15 +402,18 @@ fn vouch(
     }
 }
 
+/// The digest of a file.
+fn digest(path: &Path) -> io::Result<Digest> {
+    Digest::of_reader(&mut fs::File::open(path)?)
+}
+
 /// Whether a file is there and has the digest. One that has another is removed.
 fn is(path: &Path, sha256: Digest) -> Result<bool, ReleaseError> {
-    let mut opened = match fs::File::open(path) {
+    match digest(path) {
+        Ok(found) if found == sha256 => return Ok(true),
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        other => other.map_err(file("open", path))?,
-    };
-    let found = Digest::of_reader(&mut opened).map_err(file("read", path))?;
-    if found == sha256 {
-        return Ok(true);
+        Err(error) => return Err(file("read", path)(error)),
     }
     fs::remove_file(path).map_err(file("remove", path))?;
     Ok(false)
@@ -427,16 +430,12 @@ fn get(
     let part = path.with_extension("part");
     let resumed = fs::metadata(&part).is_ok_and(|found| found.len() > 0);
     client.download(url, &part, context)?;
-    let digest = |part: &Path| {
-        let mut opened = fs::File::open(part).map_err(file("open", part))?;
-        Digest::of_reader(&mut opened).map_err(file("read", part))
-    };
-    let mut found = digest(&part)?;
+    let mut found = digest(&part).map_err(file("read", &part))?;
     if found != sha256 && resumed {
         // What was begun earlier may have been of another file.
         fs::remove_file(&part).map_err(file("remove", &part))?;
         client.download(url, &part, context)?;
-        found = digest(&part)?;
+        found = digest(&part).map_err(file("read", &part))?;
     }
     if found != sha256 {
         fs::remove_file(&part).map_err(file("remove", &part))?;

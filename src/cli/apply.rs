@@ -166,10 +166,13 @@ fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
         if !asked.insert((wanted.network.to_string(), wanted.params.to_string())) {
             continue;
         }
-        session.host.takes(&wanted.of_host()).map_err(|why| {
-            let why = FleetError::new(wanted.place, why);
-            CliError::Plan(PlanError::Fleet(why))
-        })?;
+        session
+            .host
+            .takes(wanted.network, &wanted.params)
+            .map_err(|why| {
+                let why = FleetError::new(wanted.place, why);
+                CliError::Plan(PlanError::Fleet(why))
+            })?;
     }
     Ok(())
 }

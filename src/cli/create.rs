@@ -7,10 +7,9 @@ use clap::Args;
 use super::select::NewJails;
 use super::{CliError, Context, DryRun, Told, error};
 use crate::model::{
-    Address, AddressPool, Base, Cpus, JailConfig, Kind, Label, Limits, Network, Param, Params,
-    hostname, size,
+    Address, AddressPool, Cpus, Kind, Label, Limits, Network, Param, Params, hostname, size,
 };
-use crate::name::{FlavourName, GenerationId, JailName, TrackName};
+use crate::name::{FlavourName, JailName, TrackName};
 use crate::plan::create::{Choice, Of, Request, create};
 use crate::plan::delete;
 use crate::report::Exit;
@@ -170,7 +169,13 @@ fn make(
     dry_run: DryRun,
 ) -> Result<Exit, CliError> {
     let session = context.session_to_commit(dry_run)?;
-    takes(&session, request)?;
+    let network = match &request.of {
+        Of::World { network, .. } => *network,
+        // Its source has been taken.
+        Of::Jail(_) => Network::default(),
+    };
+    let takes = session.host.takes(network, &request.params);
+    takes.map_err(SessionError::from)?;
     // An address may be any jail's: then all of them are read.
     let scope = Scope {
         whole: !request.addresses.is_empty() || !request.pools.is_empty(),
@@ -228,24 +233,6 @@ pub(super) fn undo(session: &Session, scope: &Scope, first: CliError) -> CliErro
             undo: error::one_line(&undo),
         },
     }
-}
-
-/// Refuses what this host could never give, before anything is made.
-fn takes(session: &Session, request: &Request) -> Result<(), CliError> {
-    let network = match &request.of {
-        Of::World { network, .. } => *network,
-        // Its source has been taken.
-        Of::Jail(_) => Network::default(),
-    };
-    let asked = JailConfig {
-        network,
-        addresses: request.addresses.clone(),
-        limits: request.limits,
-        params: request.params.clone(),
-        ..JailConfig::new(Kind::Thin, Base::Pin(GenerationId(0)), GenerationId(0))
-    };
-    session.host.takes(&asked).map_err(SessionError::from)?;
-    Ok(())
 }
 
 fn network(text: &str) -> Result<Network, String> {

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::exec::{self, Exec, ExecError, code};
-use crate::model::{Changed, JailConfig, JailState};
+use crate::model::{Changed, JailState, Network, Params};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::Profile;
@@ -136,11 +136,11 @@ impl Host for FreeBsd {
         checks::all(self)
     }
 
-    fn takes(&self, config: &JailConfig) -> Result<(), HostError> {
-        if config.params.is_empty() {
+    fn takes(&self, _network: Network, params: &Params) -> Result<(), HostError> {
+        if params.is_empty() {
             return Ok(());
         }
-        let unknown = params::Known::of_kernel()?.unknown(&config.params);
+        let unknown = params::Known::of_kernel()?.unknown(params);
         if unknown.is_empty() {
             return Ok(());
         }

@@ -29,7 +29,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{Changed, JailConfig, JailState};
+use crate::model::{Changed, JailState, Network, Params};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::Profile;
@@ -64,8 +64,8 @@ impl Host for Linux {
         checks::all(&self.paths, &self.site_directory)
     }
 
-    fn takes(&self, config: &JailConfig) -> Result<(), HostError> {
-        start::takes(config)
+    fn takes(&self, network: Network, params: &Params) -> Result<(), HostError> {
+        start::takes(network, params)
     }
 
     fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {

@@ -20,7 +20,7 @@ use super::paths::Paths;
 use super::{file, identity, process, program, runtime, seccomp, state, stop};
 use crate::crash::point;
 use crate::exec::find;
-use crate::model::{Changed, JailConfig, JailState, Network};
+use crate::model::{Changed, JailState, Network, Params};
 use crate::ports::{HostError, JailSpec};
 
 /// A first process that ends within this time did not start.
@@ -52,7 +52,7 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
     let seccomp = requirements()?;
     let control = Control::of_host();
     control.can(spec.config.limits)?;
-    takes(&spec.config)?;
+    takes(spec.config.network, &spec.config.params)?;
     paths
         .create()
         .map_err(file("make the directories in", &paths.site()))?;
@@ -127,13 +127,13 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
 ///
 /// # Errors
 /// [`HostError::Missing`].
-pub(super) fn takes(config: &JailConfig) -> Result<(), HostError> {
-    let what = if config.network == Network::Vnet {
+pub(super) fn takes(network: Network, params: &Params) -> Result<(), HostError> {
+    let what = if network == Network::Vnet {
         "networks of jails: their network is the host's or none".to_owned()
-    } else if config.params.is_empty() {
+    } else if params.is_empty() {
         return Ok(());
     } else {
-        format!("the parameters {}", config.params)
+        format!("the parameters {params}")
     };
     Err(HostError::Missing {
         what,
