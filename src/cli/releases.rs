@@ -54,13 +54,9 @@ impl FromRelease {
         };
         let version = source.to_str().and_then(Version::parse);
         let Some(version) = version.filter(|_| !source.exists()) else {
-            if self.sets.is_empty() && self.arch.is_none() && self.mirror.is_none() {
-                return Ok(None);
-            }
-            return usage(
-                &format!("{} is no release", source.display()),
-                "--set, --arch and --mirror are for releases, such as 14.3-RELEASE",
-            );
+            return self
+                .unused_with(&source.display().to_string())
+                .map(|()| None);
         };
         let Some(arch) = self.arch.or_else(Arch::of_host) else {
             return usage(
@@ -99,6 +95,24 @@ impl FromRelease {
             sets,
             sha256,
         }))
+    }
+
+    /// That nothing of a release is asked for where nothing is fetched.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`].
+    pub(super) fn unused(&self) -> Result<(), CliError> {
+        self.unused_with("what is asked for")
+    }
+
+    fn unused_with(&self, source: &str) -> Result<(), CliError> {
+        if self.sets.is_empty() && self.arch.is_none() && self.mirror.is_none() {
+            return Ok(());
+        }
+        Err(CliError::Usage {
+            what: format!("{source} is no release"),
+            hint: "--set, --arch and --mirror are for releases, such as 14.3-RELEASE".to_owned(),
+        })
     }
 }
 

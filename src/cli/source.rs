@@ -11,6 +11,7 @@ use crate::name::GenerationId;
 use crate::plan::PlanError;
 use crate::ports::WorldRequest;
 use crate::profile::Profile;
+use crate::release::Wanted;
 use crate::session::Session;
 
 /// How the files come into the stage.
@@ -18,6 +19,8 @@ use crate::session::Session;
 pub(super) enum Source {
     /// From outside, into an empty one.
     From(PathBuf),
+    /// The sets of a release, into an empty one.
+    Release(Wanted),
     /// By a command, on a clone of the current generation.
     Run(Run),
 }
@@ -90,6 +93,7 @@ impl Source {
     pub(super) fn identity(&self) -> String {
         let (from, found) = match self {
             Source::Run(run) => return format!("{:?}", run.updater),
+            Source::Release(wanted) => return format!("{wanted:?}"),
             Source::From(from) => (from, std::fs::metadata(from)),
         };
         match found {
@@ -107,6 +111,7 @@ impl Source {
     pub(super) fn origin(&self) -> String {
         match self {
             Source::From(from) => from.display().to_string(),
+            Source::Release(wanted) => wanted.version.to_string(),
             Source::Run(run) => format!("what {} has made", run.updater.shown()),
         }
     }
@@ -115,6 +120,11 @@ impl Source {
     pub(super) fn shown(&self) -> String {
         match self {
             Source::From(from) => format!("{} is read into it", from.display()),
+            Source::Release(wanted) => {
+                let sets: Vec<String> = wanted.sets.iter().map(ToString::to_string).collect();
+                let sets = sets.join(", ");
+                format!("{} ({sets}) is fetched and read into it", wanted.version)
+            }
             Source::Run(run) => format!("{} changes it", run.updater.shown()),
         }
     }

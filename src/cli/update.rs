@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::build::{Built, Stage, Wanted, profile, reap, resume, sealed, stage};
 use super::converge::Pace;
 use super::install::{extract, there};
+use super::releases::{self, FromRelease};
 use super::rollback::{follow, swap_checked, unchanged, why};
 use super::source::{Run, Source, Updater, usual};
 use super::{CliError, Context, DryRun, rollout, verify};
@@ -20,6 +21,7 @@ use crate::model::{Generation, Inventory, Populated, update_cache};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::swap::{self, Request, To};
 use crate::plan::{PlanError, world as plan};
+use crate::release::Fetched;
 use crate::report::Exit;
 use crate::session::{Scope, Session};
 use crate::world::{Digest, manifest};
@@ -28,16 +30,18 @@ use crate::world::{Digest, manifest};
 /// swapped in at once
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz update\n  ezz update --track web --run apt-get install -y nginx\n  ezz update --from debian-12.15.tar.zst --stage-only\n  ezz update --swap 7\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. `ezz rollback` is the way back.\n\nIf the updater finds nothing new, nothing is sealed, and the track stays where it is.\n\nJSON: {\"generation\", \"label\", \"parent\", \"manifest\", \"resumed\"} of what was sealed, then {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
+    after_help = "Examples:\n  ezz update\n  ezz update --track web --run apt-get install -y nginx\n  ezz update --from debian-12.15.tar.zst --stage-only\n  ezz update --from 14.4-RELEASE --restart\n  ezz update --swap 7\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. `ezz rollback` is the way back.\n\nIf the updater finds nothing new, nothing is sealed, and the track stays where it is.\n\nJSON: {\"generation\", \"label\", \"parent\", \"manifest\", \"resumed\"} of what was sealed (before it, of a release, the objects of `ezz install` for its sets), then {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
 )]
 pub struct Update {
     /// Which track
     #[arg(long, default_value = "main")]
     track: TrackName,
-    /// A whole new world instead of an update of the current one: a tar archive, a directory, or -
-    /// for standard input
+    /// A whole new world instead of an update of the current one: a tar archive, a directory, - for
+    /// standard input, or a release of FreeBSD such as 14.4-RELEASE
     #[arg(long, value_name = "SOURCE", conflicts_with_all = ["run", "swap", "resume", "abort"])]
     from: Option<PathBuf>,
+    #[command(flatten)]
+    release: FromRelease,
     /// The SHA-256 that the archive must have
     #[arg(long, value_name = "HEX", requires = "from")]
     sha256: Option<Digest>,
@@ -95,6 +99,9 @@ struct Updated<'a> {
 
 impl Update {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        if self.from.is_none() {
+            self.release.unused()?;
+        }
         let session = context.session(self.dry_run)?;
         let inventory = session.inventory(&Scope::none())?;
         crate::plan::writable(&inventory)?;
@@ -180,6 +187,9 @@ impl Update {
 
     fn source(&self, inventory: &Inventory, current: &Generation) -> Result<Source, CliError> {
         if let Some(from) = &self.from {
+            if let Some(wanted) = self.release.of(from, self.sha256)? {
+                return Ok(Source::Release(wanted));
+            }
             there(from)?;
             return Ok(Source::From(from.clone()));
         }
@@ -244,8 +254,19 @@ impl Update {
                 (resume(session, found.id, source.origin())?, digest)
             }
             None => {
+                let fetched = match source {
+                    Source::Release(wanted) => releases::fetch(context, session, wanted)?,
+                    Source::From(_) | Source::Run(_) => Vec::new(),
+                };
                 let stage = stage(session, source.parent(current.id), source.origin())?;
-                let filled = self.fill(context, session, &stage, current, source, &populated);
+                let filled = self.fill(
+                    context,
+                    session,
+                    &stage,
+                    current,
+                    (source, &fetched),
+                    &populated,
+                );
                 let digest = filled.map_err(|first| stage.undo(session, first))?;
                 (stage, digest)
             }
@@ -287,12 +308,16 @@ impl Update {
         session: &Session,
         stage: &Stage,
         current: &Generation,
-        source: &Source,
+        (source, fetched): (&Source, &[Fetched]),
         populated: &Populated,
     ) -> Result<Option<String>, CliError> {
         let digest = match source {
             Source::From(from) => {
                 let extracted = extract(context, stage, from, self.sha256)?;
+                extracted.sha256.map(|digest| digest.to_string())
+            }
+            Source::Release(_) => {
+                let extracted = releases::extract(context, stage, fetched)?;
                 extracted.sha256.map(|digest| digest.to_string())
             }
             Source::Run(run) => {

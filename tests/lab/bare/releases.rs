@@ -128,6 +128,42 @@ fn a_release_is_fetched_checked_and_kept() {
 }
 
 #[test]
+fn a_track_is_brought_to_a_release() {
+    init();
+    let _mirror = serve();
+    install(GOOD, "").ok();
+    let update = |more: &str| {
+        sh(&format!(
+            "SSL_CERT_FILE={MIRROR}/certificate {EZZ} update --from 14.3-RELEASE --arch amd64 --mirror {more}"
+        ))
+    };
+    let told = update(&format!("{GOOD} --set base --set lib32 --dry-run")).ok();
+    let plan = told.stdout + &told.stderr;
+    assert!(
+        plan.contains("14.3-RELEASE (base, lib32) is fetched"),
+        "{plan}"
+    );
+    assert_eq!(generations(), 1);
+    // A mirror that has not got it leaves nothing, and the track where it is.
+    let before = everything();
+    update("https://localhost:8443/broken").refused(1, "500");
+    assert_eq!(everything(), before);
+    let told = update(&format!("{GOOD} --set base --set lib32 --json"))
+        .ok()
+        .json();
+    let sets: Vec<_> = told.iter().filter_map(|it| it["set"].as_str()).collect();
+    assert_eq!(sets, ["base", "lib32"]);
+    assert_eq!(told[2]["generation"], 2);
+    assert_eq!(told[2]["parent"], 1);
+    assert_eq!(told[3]["to"], 2);
+    let lib = fs::read_to_string("/srv/jails/basejail/2/usr/lib32/libc.so.7");
+    assert_eq!(lib.expect("both sets are there"), "32\n");
+    ezz(&["update", "--set", "base", "--swap", "1"]).exits(2);
+    ezz(&["update", "--set", "base"]).exits(2);
+    assert_eq!(inspect::site(SITE), [""; 0]);
+}
+
+#[test]
 fn a_mirror_that_lies_or_lacks_leaves_nothing() {
     init();
     let _mirror = serve();
