@@ -247,6 +247,29 @@ fn a_thousand_come_and_go_by_one_command_each() {
     assert!(killed.contains("\noom_kill 0\n"), "{killed}");
 }
 
+/// Of two hundred jails the mounts, the derived files and, before 2.4, the clones are made by threads: several,
+/// and not one for each.
+#[test]
+fn threads_are_bounded() {
+    init();
+    install_small();
+    sh("echo +pids >/sys/fs/cgroup/cgroup.subtree_control").ok();
+    for (command, least) in [
+        ("create --count 200 --prefix t", 10),
+        ("delete --yes 't*'", 1),
+    ] {
+        let group = format!("/sys/fs/cgroup/counted{least}");
+        sh(&format!(
+            "mkdir {group} && echo $$ >{group}/cgroup.procs && exec {EZZ} {command}"
+        ))
+        .ok();
+        // The kernel's own count of the most at once, processes and threads.
+        let peak = sh(&format!("cat {group}/pids.peak")).ok().stdout;
+        let peak: u32 = peak.trim().parse().expect("a number");
+        assert!((least..=80).contains(&peak), "{command}: {peak} at once");
+    }
+}
+
 /// All of them, or none: after the next command.
 #[test]
 fn an_interrupt_in_the_middle_of_a_thousand_leaves_no_half() {
