@@ -400,9 +400,7 @@ impl Apply<'_> {
         };
         // The mount table has no links in its paths.
         let target = std::fs::canonicalize(&directory).unwrap_or_else(|_| directory.clone());
-        let mounts = self.zfs.mounts()?;
-        let top = mounts.into_iter().rfind(|mount| mount.target == target);
-        let by = match top {
+        let by = match self.zfs.mounted_at(&target)? {
             Some(mount) if mount.source == self.site.as_str() => return Ok(directory),
             Some(mount) => mount.source,
             None => "nothing".to_owned(),

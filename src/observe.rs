@@ -24,15 +24,13 @@ use crate::name::{DatasetName, GenerationId, JailName, NameError, TrackName};
 use crate::plan::intent;
 use crate::ports::{PortError, Query, Row, Source, Zfs};
 
-/// The property that gives a dataset to a jail: FreeBSD and Linux call it differently.
-pub const DELEGATED: &str = if cfg!(target_os = "freebsd") {
-    "jailed"
-} else {
-    "zoned"
-};
-
 /// What [`Found`] is made of. In this order: a forged row would leave a rest that does not fit.
-const HEAD: [&str; 4] = [property::FORMAT, property::ID, "mountpoint", DELEGATED];
+const HEAD: [&str; 4] = [
+    property::FORMAT,
+    property::ID,
+    "mountpoint",
+    property::DELEGATED,
+];
 
 const GENERATION_PROPERTIES: [&str; 14] = [
     property::PRUNED,
@@ -52,7 +50,12 @@ const GENERATION_PROPERTIES: [&str; 14] = [
 ];
 
 /// What of a jail is read beside those.
-const JAIL_PROPERTIES: [&str; 4] = [property::JAIL, property::MERGING, "quota", DELEGATED];
+const JAIL_PROPERTIES: [&str; 4] = [
+    property::JAIL,
+    property::MERGING,
+    "quota",
+    property::DELEGATED,
+];
 
 /// Why a site cannot be read.
 #[derive(Debug, Error)]
@@ -124,7 +127,7 @@ pub fn only_site(zfs: &dyn Zfs) -> Result<Found, ObserveError> {
             row.0
                 .get(property::FORMAT)
                 .is_some_and(|found| found.source == source)
-                && text(row, DELEGATED) != "on"
+                && text(row, property::DELEGATED) != "on"
         };
         rows.iter()
             .filter(|(_, row)| has(row))
@@ -183,13 +186,13 @@ fn found(site: DatasetName, row: &Row) -> Result<Found, ObserveError> {
 #[derive(Debug)]
 pub struct Top(BTreeMap<String, Row>);
 
-/// Reads them.
+/// Reads them; a command that will commit looks at them, see [`Zfs::look`].
 ///
 /// # Errors
 /// [`ObserveError::Zfs`], [`ObserveError::Name`].
-pub fn top(zfs: &dyn Zfs, site: &DatasetName) -> Result<Top, ObserveError> {
+pub fn top(zfs: &dyn Zfs, site: &DatasetName, looks: bool) -> Result<Top, ObserveError> {
     let layout = Layout::new(site.clone())?;
-    let rows = zfs.read(&Query {
+    let query = Query {
         roots: &[
             layout.site.to_string(),
             layout.basejail.to_string(),
@@ -198,7 +201,11 @@ pub fn top(zfs: &dyn Zfs, site: &DatasetName) -> Result<Top, ObserveError> {
         depth: Some(0),
         types: &["filesystem"],
         properties: &["all"],
-    });
+    };
+    let rows = match looks {
+        true => zfs.look(&query),
+        false => zfs.read(&query),
+    };
     rows.map(Top).map_err(|source| ObserveError::Zfs {
         site: site.to_string(),
         source,
@@ -226,6 +233,8 @@ pub struct Reading<'a> {
     pub jails: Option<&'a BTreeSet<JailName>>,
     /// Of the generations only those that tracks are at, which is one process less.
     pub current: bool,
+    /// Whether it is for a command that commits, see [`Zfs::look`].
+    pub looks: bool,
     /// What is known already.
     pub top: Option<Top>,
 }
@@ -242,14 +251,18 @@ pub fn inventory(
     let scope = reading.jails;
     let layout = Layout::new(site.clone())?;
     let read = |query: &Query<'_>| {
-        zfs.read(query).map_err(|source| ObserveError::Zfs {
+        let rows = match reading.looks {
+            true => zfs.look(query),
+            false => zfs.read(query),
+        };
+        rows.map_err(|source| ObserveError::Zfs {
             site: site.to_string(),
             source,
         })
     };
     let Top(top) = match reading.top {
         Some(top) => top,
-        None => self::top(zfs, site)?,
+        None => self::top(zfs, site, reading.looks)?,
     };
     let row = top
         .get(site.as_str())

@@ -1,9 +1,10 @@
 //! The real ZFS: libzfs_core for changes, the `zfs` command for reading.
 //!
 //! Reading is a process because every channel program, also a read-only one, is written to the
-//! pool's history, and because only `zfs get` tells where a property was set. Nothing is decided
-//! here.
+//! pool's history; a command that commits, which writes there anyway, looks by a program. Nothing is
+//! decided here.
 
+mod look;
 mod mounts;
 mod rows;
 
@@ -82,6 +83,13 @@ impl Zfs for Pool {
             mounts::fill(&mut rows)?;
         }
         Ok(rows)
+    }
+
+    fn look(&self, query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
+        match self.looked(query)? {
+            Some(rows) => Ok(rows),
+            None => self.read(query),
+        }
     }
 
     fn create(
@@ -232,16 +240,16 @@ impl Zfs for Pool {
             dataset: "this host".to_owned(),
             source,
         })?;
-        Ok(mounts
-            .iter()
-            .map(|mount| Mount {
-                whole: mount.root == Path::new("/"),
-                source: mount.source.clone(),
-                target: mount.target.clone(),
-                read_only: mount.read_only,
-                nodev: mount.nodev,
-            })
-            .collect())
+        Ok(mounts.iter().map(mounts::seen).collect())
+    }
+
+    fn mounted_at(&self, at: &Path) -> Result<Option<Mount>, PortError> {
+        let found = ezz_zfs::mounted_at(at).map_err(|source| PortError::Mount {
+            action: "read the mounts for",
+            dataset: "this host".to_owned(),
+            source,
+        })?;
+        Ok(found.as_ref().map(mounts::seen))
     }
 
     fn capabilities(&self, site: &DatasetName) -> Result<Capabilities, PortError> {

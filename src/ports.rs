@@ -438,6 +438,16 @@ pub trait Zfs: Sync + fmt::Debug {
     /// [`PortError`].
     fn read(&self, query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError>;
 
+    /// The same for a command that is about to change the pool: where that is quicker it leaves a record in
+    /// the pool's history. Of `all` properties those of ezz are sure to be there, and the native ones that
+    /// an observation takes. `mounted` is whether it is mounted at its own place.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    fn look(&self, query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
+        self.read(query)
+    }
+
     /// Creates a filesystem, not mounted. Atomic but for its properties (zfs_ioctl.c).
     ///
     /// # Errors
@@ -547,6 +557,15 @@ pub trait Zfs: Sync + fmt::Debug {
     /// # Errors
     /// [`PortError::Mount`] if the table cannot be read.
     fn mounts(&self) -> Result<Vec<Mount>, PortError>;
+
+    /// The one of them that is seen at a directory; with thousands of mounts quicker than all of them.
+    ///
+    /// # Errors
+    /// [`PortError`].
+    fn mounted_at(&self, at: &Path) -> Result<Option<Mount>, PortError> {
+        let mounts = self.mounts()?;
+        Ok(mounts.into_iter().rfind(|mount| mount.target == at))
+    }
 
     /// The holds on a snapshot, by tag.
     ///

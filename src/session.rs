@@ -121,6 +121,8 @@ pub struct Session {
     pub locks: Locks,
     /// Plans are made and not applied.
     pub dry_run: bool,
+    /// Observations are those of a command that commits, see [`Zfs::look`].
+    pub looks: bool,
     /// What was read of the site to find it, for the first observation of a plan that commits.
     pub top: Mutex<Option<Top>>,
     /// Whether the kernel has said that its programs cannot clone; false until it was asked.
@@ -183,6 +185,7 @@ impl Session {
         let reading = Reading {
             jails: (!scope.whole).then_some(&named),
             current: scope.current,
+            looks: self.looks,
             top,
         };
         observe::inventory(self.zfs.as_ref(), &self.site, reading)

@@ -81,6 +81,7 @@ const ONLY: &[(&str, &[&str], &str)] = &[
         &[
             "ports.rs",
             "pool.rs",
+            "pool/look.rs",
             "pool/mounts.rs",
             "host/",
             "cli/hints.rs",

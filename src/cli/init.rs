@@ -10,7 +10,6 @@ use super::{CliError, Context, DryRun, access};
 use crate::apply::{Applied, Apply, ApplyError, split};
 use crate::model::{Layout, property};
 use crate::name::DatasetName;
-use crate::observe::DELEGATED;
 use crate::plan::{PlanError, Step, site};
 use crate::ports::{PortError, Query, Source, Zfs};
 use crate::report::Exit;
@@ -129,12 +128,12 @@ fn outside_of_sites(zfs: &dyn Zfs, directory: &Path, site: &DatasetName) -> Resu
         roots: &[],
         depth: None,
         types: &["filesystem"],
-        properties: &[property::FORMAT, "mountpoint", DELEGATED],
+        properties: &[property::FORMAT, "mountpoint", property::DELEGATED],
     })?;
     let inside = rows.iter().find(|(name, row)| {
         let value = |property: &str| row.0.get(property).map_or("-", |found| &found.value);
         name.as_str() != site.as_str()
-            && value(DELEGATED) != "on"
+            && value(property::DELEGATED) != "on"
             && value(property::FORMAT) != "-"
             && directory.starts_with(value("mountpoint"))
     });

@@ -251,7 +251,7 @@ impl Context<'_> {
             return self.session(dry_run);
         };
         let zfs = self.machine.zfs();
-        let top = observe::top(zfs.as_ref(), &site)?;
+        let top = observe::top(zfs.as_ref(), &site, !dry_run.dry_run)?;
         let found = top.found(&site)?;
         Ok(self.session_of(zfs, found, Some(top), dry_run))
     }
@@ -265,6 +265,7 @@ impl Context<'_> {
     ) -> Session {
         let wait = Duration::from_secs(self.global.wait);
         Session {
+            looks: top.is_some() && !dry_run.dry_run,
             top: Mutex::new(top),
             zfs,
             host: self.machine.host(&found.id, &found.directory),

@@ -51,6 +51,12 @@ pub const HOLD_TAG: &str = "ezz";
 
 /// Property names.
 pub mod property {
+    /// Gives a dataset to a jail: a native one, which FreeBSD and Linux call differently.
+    pub const DELEGATED: &str = if cfg!(target_os = "freebsd") {
+        "jailed"
+    } else {
+        "zoned"
+    };
     /// Format of the site, on the site.
     pub const FORMAT: &str = "ezz:format";
     /// UUID of the site, on the site.

@@ -24,41 +24,49 @@ pub fn directories(
     if asked.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let mounts = zfs.mounts().map_err(|source| ObserveError::Zfs {
+    let failed = |source| ObserveError::Zfs {
         site: inventory.site.layout.site.to_string(),
         source,
-    })?;
-    let state = |name: &JailName| match inventory.jails.get(name) {
-        Some(jail) => {
-            let dataset = jail.dataset.as_str();
-            let on = |mount: &Mount| {
-                mount.target == jail.mountpoint
-                    || cfg!(target_os = "linux") && mount.target.starts_with(&jail.mountpoint)
-            };
-            mounts
-                .iter()
-                .any(|mount| on(mount) && !mount.belongs_to(dataset))
-                .then_some(Directory::Mounted)
-        }
-        None => {
-            let at = inventory.site.directory.join(name.as_str());
-            // Later ones hide earlier ones at the same place.
-            let mount = mounts.iter().rev().find(|mount| mount.target == at);
-            let debris = inventory.debris.get(name);
-            Some(match mount {
-                // It is unmounted before it is cleared away.
-                Some(mount) if debris.is_some_and(|d| mount.source == d.jail.dataset.as_str()) => {
-                    Directory::Free
-                }
-                Some(_) => Directory::Mounted,
-                None => directory(&at),
-            })
+    };
+    // Those that are to be made need no look at all that is mounted.
+    let mounts = match asked.iter().any(|name| inventory.jails.contains_key(name)) {
+        true => zfs.mounts().map_err(failed)?,
+        false => Vec::new(),
+    };
+    let state = |name: &JailName| -> Result<Option<Directory>, ObserveError> {
+        match inventory.jails.get(name) {
+            Some(jail) => {
+                let dataset = jail.dataset.as_str();
+                let on = |mount: &Mount| {
+                    mount.target == jail.mountpoint
+                        || cfg!(target_os = "linux") && mount.target.starts_with(&jail.mountpoint)
+                };
+                let over = mounts
+                    .iter()
+                    .any(|mount| on(mount) && !mount.belongs_to(dataset));
+                Ok(over.then_some(Directory::Mounted))
+            }
+            None => {
+                let at = inventory.site.directory.join(name.as_str());
+                let debris = inventory.debris.get(name);
+                Ok(Some(match zfs.mounted_at(&at).map_err(failed)? {
+                    // It is unmounted before it is cleared away.
+                    Some(mount)
+                        if debris.is_some_and(|d| mount.source == d.jail.dataset.as_str()) =>
+                    {
+                        Directory::Free
+                    }
+                    Some(_) => Directory::Mounted,
+                    None => directory(&at),
+                }))
+            }
         }
     };
-    Ok(asked
-        .iter()
-        .filter_map(|name| Some((name.clone(), state(name)?)))
-        .collect())
+    let mut found = BTreeMap::new();
+    for name in asked {
+        found.extend(state(name)?.map(|state| (name.clone(), state)));
+    }
+    Ok(found)
 }
 
 /// The flavours of a site: the directories below `flavours`; none if the site is not mounted.

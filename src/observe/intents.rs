@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::jails::jail_of;
-use super::{DELEGATED, GENERATION_PROPERTIES, JAIL_PROPERTIES, ObserveError, number, text};
+use super::{GENERATION_PROPERTIES, JAIL_PROPERTIES, ObserveError, number, text};
 use crate::model::{Debris, Intent, Layout, LeftSnapshot, Site, Stranger, decode, property};
 use crate::name::JailName;
 use crate::plan::intent;
@@ -98,7 +98,7 @@ pub(super) fn debris(
             Mark::Origin(origin) => text(row, "origin") == origin,
             Mark::Guid(guid) => number(row, "guid") == *guid,
         };
-        if !meant || text(row, DELEGATED) == "on" {
+        if !meant || text(row, property::DELEGATED) == "on" {
             continue;
         }
         // Rows of one jail follow each other but for names such as a-b, which is not below a.

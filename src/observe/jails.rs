@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{DELEGATED, decoded, number, origin, own, text};
+use super::{decoded, number, origin, own, text};
 use crate::model::{Jail, JailConfig, Layout, ModelError, Site, Stranger, decode, property};
 use crate::name::{DatasetName, JailName};
 use crate::ports::{Row, Source};
@@ -36,7 +36,7 @@ pub(super) fn jails(
             note("its name cannot be a jail's");
             continue;
         };
-        if text(row, DELEGATED) == "on" {
+        if text(row, property::DELEGATED) == "on" {
             note("it is delegated to a jail, so its properties are not to be trusted");
             continue;
         }

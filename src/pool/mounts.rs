@@ -13,11 +13,15 @@ use crate::crash;
 use crate::model::Changed;
 use crate::name::DatasetName;
 use crate::plan::MountAs;
+use crate::plan::doctor::Mount;
 use crate::plan::site::is_open;
 use crate::ports::{PortError, PropertyValue, Row, Source};
 
 /// Mounts at once: the kernel does the work, a few threads keep it busy.
 const MOUNT_THREADS: usize = 16;
+
+/// Up to so many are each asked of the kernel; else all that is mounted is read once.
+const FEW: usize = 16;
 
 /// Adds to rows whether they are mounted, anywhere, in the words of zfs(8).
 pub(super) fn fill(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
@@ -49,20 +53,68 @@ pub(super) fn fill(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
     Ok(())
 }
 
+/// The same of a few: whether they are mounted where they should be.
+pub(super) fn fill_at(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
+    for (name, row) in rows.iter_mut() {
+        let Some(home) = row.0.get("mountpoint").map(|found| found.value.clone()) else {
+            continue;
+        };
+        let here = ezz_zfs::mounted_at(Path::new(&home)).map_err(|source| PortError::Mount {
+            action: "read the mounts for",
+            dataset: name.clone(),
+            source,
+        })?;
+        let there = here.is_some_and(|mount| mount.source == *name);
+        row.0
+            .insert(super::MOUNTED.to_owned(), whether_mounted(there));
+    }
+    Ok(())
+}
+
+fn whether_mounted(there: bool) -> PropertyValue {
+    PropertyValue {
+        value: if there { "yes" } else { "no" }.to_owned(),
+        source: Source::Elsewhere,
+    }
+}
+
+/// A mount in the words of the ports.
+pub(super) fn seen(mount: &ezz_zfs::Mounted) -> Mount {
+    Mount {
+        whole: mount.root == Path::new("/"),
+        source: mount.source.clone(),
+        target: mount.target.clone(),
+        read_only: mount.read_only,
+        nodev: mount.nodev,
+    }
+}
+
 /// See [`crate::ports::Zfs::mount_all`].
 pub(super) fn mount_all(what: &[(&DatasetName, &Path, MountAs)]) -> Result<usize, PortError> {
     let Some((first, ..)) = what.first() else {
         return Ok(0);
     };
-    let mounts = ezz_zfs::mounted().map_err(cannot("mount", first))?;
     // Of several at one place the last counts.
-    let there: BTreeMap<&Path, &str> = mounts
-        .iter()
-        .map(|mount| (mount.target.as_path(), mount.source.as_str()))
-        .collect();
+    let mut there = BTreeMap::new();
+    if what.len() <= FEW {
+        for (dataset, at, _) in what {
+            let found = ezz_zfs::mounted_at(at).map_err(cannot("mount", dataset))?;
+            there.extend(found.map(|mount| (*at, mount.source)));
+        }
+    } else {
+        let mounts = ezz_zfs::mounted().map_err(cannot("mount", first))?;
+        let all: BTreeMap<&Path, &str> = mounts
+            .iter()
+            .map(|mount| (mount.target.as_path(), mount.source.as_str()))
+            .collect();
+        let found = what
+            .iter()
+            .filter_map(|(_, at, _)| Some((*at, (*all.get(at)?).to_owned())));
+        there.extend(found);
+    }
     let one = |(dataset, at, how): &(&DatasetName, &Path, MountAs)| {
         crash::point();
-        mount(there.get(at).copied(), dataset, at, *how)
+        mount(there.get(at).map(String::as_str), dataset, at, *how)
     };
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(MOUNT_THREADS.min(what.len()))

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use ezz::model::Changed;
 use ezz::name::{DatasetName, SnapshotName};
 use ezz::plan::{Commit, Doomed, Expect, MountAs, NewJail, Set};
-use ezz::ports::{PortError, Query, Source, Zfs};
+use ezz::ports::{PortError, Query, Row, Source, Zfs};
 use ezz_zfs::MountError;
 
 /// What a case needs of a machine beside its ZFS.
@@ -206,36 +206,30 @@ impl<'a> Script<'a> {
         self.changed(&format!("unmount {below} from {at}"), result);
     }
 
-    /// Notes properties of one dataset or snapshot, each with where it was set.
+    /// Notes properties of one dataset or snapshot, each with where it was set; read in both ways, which
+    /// have to tell the same. Of mounts a look tells those at the dataset's own place: it is compared where
+    /// that is asked for too.
     pub fn show(&mut self, below: &str, properties: &[&str]) {
         let name = match below {
             "" => self.site.clone(),
             below => format!("{}/{below}", self.site),
         };
-        let rows = self.zfs().read(&Query {
+        let query = Query {
             roots: std::slice::from_ref(&name),
             depth: Some(0),
             types: &["filesystem", "snapshot"],
             properties,
-        });
-        let rows = rows.expect("it can be read");
-        let told = match rows.get(&name) {
-            None => "absent".to_owned(),
-            Some(row) => {
-                let value = |property: &&str| {
-                    let found = row.0.get(*property);
-                    let found = found.expect("every property that was asked for is in the row");
-                    let source = match found.source {
-                        Source::Local => " local",
-                        Source::Received => " received",
-                        Source::Elsewhere => "",
-                    };
-                    format!("{property}={}{source}", found.value)
-                };
-                let all: Vec<String> = properties.iter().map(value).collect();
-                all.join(", ")
-            }
         };
+        let rows = self.zfs().read(&query).expect("it can be read");
+        let told = shown(&rows, &name, properties);
+        let looked = self.zfs().look(&query).expect("it can be looked at");
+        let seen = shown(&looked, &name, properties);
+        let anywhere = properties.contains(&"mounted") && !properties.contains(&"mountpoint");
+        if seen != told && !anywhere {
+            let site = &self.site;
+            let wrong = format!("{site}: a look at {below} tells {seen}, not {told}");
+            self.wrong.push(wrong);
+        }
         self.note(&format!("show {below}"), Ok(&told));
     }
 
@@ -418,4 +412,24 @@ pub fn doomed(epoch: u64, all: &[(String, u64)]) -> Commit {
             })
             .collect(),
     }
+}
+
+/// What a row says. A look leaves out what is not set.
+fn shown(rows: &BTreeMap<String, Row>, name: &str, properties: &[&str]) -> String {
+    let Some(row) = rows.get(name) else {
+        return "absent".to_owned();
+    };
+    let value = |property: &&str| match row.0.get(*property) {
+        None => format!("{property}=-"),
+        Some(found) => {
+            let source = match found.source {
+                Source::Local => " local",
+                Source::Received => " received",
+                Source::Elsewhere => "",
+            };
+            format!("{property}={}{source}", found.value)
+        }
+    };
+    let all: Vec<String> = properties.iter().map(value).collect();
+    all.join(", ")
 }

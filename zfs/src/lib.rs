@@ -12,6 +12,7 @@ pub mod core;
 pub mod errno;
 pub mod error;
 mod hold;
+pub mod look;
 pub mod mount;
 pub mod mountinfo;
 pub mod nvlist;
@@ -26,7 +27,7 @@ pub use crate::errno::Errno;
 pub use crate::error::{OpenError, ProgramError, ZfsError};
 #[cfg(target_os = "linux")]
 pub use crate::mount::bind_idmapped;
-pub use crate::mount::{MountError, MountFlags, mount, mounted, unmount};
+pub use crate::mount::{MountError, MountFlags, mount, mounted, mounted_at, unmount};
 pub use crate::mountinfo::{Mounted, parse_mountinfo};
 pub use crate::nvlist::{NvError, NvMap, Value};
 pub use crate::sys::LoadError;

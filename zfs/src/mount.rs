@@ -18,6 +18,10 @@ mod os;
 mod os;
 
 #[cfg(target_os = "linux")]
+#[path = "mount_at_linux.rs"]
+mod one;
+
+#[cfg(target_os = "linux")]
 pub use os::bind_idmapped;
 
 /// Flags of one mount. `false` means that the flag is off, not "as it was".
@@ -147,4 +151,18 @@ pub fn unmount(at: &Path) -> Result<(), MountError> {
 /// The table cannot be read or is not understood.
 pub fn mounted() -> Result<Arc<Vec<Mounted>>, MountError> {
     os::mounted()
+}
+
+/// What is mounted at a directory, the last of several; nothing, also if there is no such directory. Where the
+/// kernel tells that of one directory, the table of all mounts is not read.
+///
+/// # Errors
+/// As [`mounted`].
+pub fn mounted_at(at: &Path) -> Result<Option<Mounted>, MountError> {
+    #[cfg(target_os = "linux")]
+    if let Some(found) = one::mounted_at(at) {
+        return Ok(found);
+    }
+    let table = mounted()?;
+    Ok(table.iter().rfind(|mount| mount.target == at).cloned())
 }

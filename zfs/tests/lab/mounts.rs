@@ -7,7 +7,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-use ezz_zfs::{MountError, MountFlags, Mounted, bind_idmapped, mount, mounted, unmount};
+use ezz_zfs::{
+    MountError, MountFlags, Mounted, bind_idmapped, mount, mounted, mounted_at, unmount,
+};
 
 use crate::pool::Pool;
 
@@ -17,13 +19,62 @@ fn directory(pool: &Pool, name: &str) -> PathBuf {
     path
 }
 
+/// What is mounted at a directory, by the whole table and by one look, which have to tell the same.
+#[track_caller]
 fn entry(at: &Path) -> Option<Mounted> {
-    mounted()
-        .unwrap()
-        .iter()
-        .cloned()
-        .rev()
-        .find(|mount| mount.target == at)
+    let found = mounted().unwrap();
+    let found = found.iter().rfind(|mount| mount.target == at).cloned();
+    assert_eq!(mounted_at(at).unwrap(), found, "{}", at.display());
+    found
+}
+
+#[test]
+fn one_look_tells_what_the_table_tells() {
+    let pool = Pool::new();
+    pool.create("a");
+    let dataset = pool.ds("a");
+    let at = directory(&pool, "odd \\ name\tand more");
+    assert_eq!(entry(&at), None);
+    assert_eq!(entry(&at.join("missing/below")), None);
+    mount(&dataset, &at, MountFlags::default()).unwrap();
+    assert_eq!(entry(&at).unwrap().source, dataset);
+    assert_eq!(entry(&at.join("missing")), None);
+    // A directory of it elsewhere, something over it, and a link to it.
+    let (inner, bound) = (at.join("inner"), directory(&pool, "bound"));
+    fs::create_dir(&inner).unwrap();
+    assert_eq!(entry(&inner), None);
+    crate::pool::run(
+        "mount",
+        &["--bind", inner.to_str().unwrap(), bound.to_str().unwrap()],
+    );
+    let found = entry(&bound).unwrap();
+    assert_eq!(
+        (found.source, found.root),
+        (dataset, PathBuf::from("/inner"))
+    );
+    crate::pool::run(
+        "mount",
+        &[
+            "-t",
+            "tmpfs",
+            "-o",
+            "ro,noexec",
+            "odd source",
+            bound.to_str().unwrap(),
+        ],
+    );
+    let found = entry(&bound).unwrap();
+    assert_eq!(
+        (found.source.as_str(), found.fstype.as_str()),
+        ("odd source", "tmpfs")
+    );
+    let link = bound.with_extension("link");
+    std::os::unix::fs::symlink(&bound, &link).unwrap();
+    assert_eq!(entry(&link), None);
+    for at in [&bound, &bound, &at] {
+        unmount(at).unwrap();
+        entry(at);
+    }
 }
 
 #[test]
