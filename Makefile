@@ -75,7 +75,7 @@ check: ## format, lints, host tests, documentation: under two minutes when warm
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check; \
 		else echo 'check: cargo-deny is not installed: licences and advisories were not looked at'; fi
 	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR vagrant/setup vagrant/lab/lab vagrant/lab/runner vagrant/lab/selftest vagrant/lab/suite vagrant/lab/soak-report \
-		vagrant/lab/demo.sh vagrant/lab/bench.sh vagrant/lab/guest/shell .ci/run tests/fuzz/run tests/bugs/try; \
+		vagrant/lab/demo.sh vagrant/lab/bench.sh vagrant/lab/guest/shell vagrant/freebsd/cross templates/deb/postinst .ci/run tests/fuzz/run tests/bugs/try; \
 		else echo 'check: shellcheck is not installed: the scripts were not looked at'; fi
 
 .PHONY: lab
@@ -100,6 +100,7 @@ lab-repeat: ## the lab tests REPEAT times (10), with a count of what failed how 
 	@vagrant/setup lab
 	@$(LAB) kernel && $(LAB) userland
 	@$(GOLDEN)
+	@$(MAKE) -s $(TARGET)/debug/ezz.deb
 	@mkdir -p $(TARGET)/repeat; good=0; bad=0; for n in $$(seq $(REPEAT)); do \
 		if $(LAB_RUNNER) cargo nextest run --profile lab $(LAB_TESTS) $(T) >$(TARGET)/repeat/$$n.log 2>&1; \
 		then good=$$((good + 1)); else bad=$$((bad + 1)); fi; \
@@ -163,32 +164,59 @@ release: ## the binary that `make install` installs
 	@vagrant/setup build
 	cargo build --release --bin ezz
 
+# What is installed, and for which system. A directory that a package wants elsewhere can be named.
+BIN ?= $(RELEASE)
+SYSTEM ?= $(shell uname -s)
+MAN := $(DEST)/share/man/man8
+TEMPLATES := $(DEST)/share/ezz/templates
+BASH_DIR := share/bash-completion/completions
+ZSH_DIR ?= share/zsh/site-functions
+FISH_DIR := share/fish/vendor_completions.d
+UNIT := $(DEST)/$(if $(filter FreeBSD,$(SYSTEM)),etc/rc.d/ezz,lib/systemd/system/ezz.service)
+UNIT_FROM := templates/$(if $(filter FreeBSD,$(SYSTEM)),rc.d/ezz,systemd/ezz.service)
+
 # Not built here: `sudo make install` must not run cargo as root in the user's tree.
 .PHONY: install
 install: ## install what `make release` built; PREFIX (/usr/local), DESTDIR
-	@test -x $(RELEASE) || { echo 'install: run `make release` first' >&2; exit 1; }
-	install -d $(DEST)/sbin $(DEST)/share/ezz
-	install -m 755 $(RELEASE) $(DEST)/sbin/ezz
-	if [ -d templates ]; then rm -rf $(DEST)/share/ezz/templates && cp -R templates $(DEST)/share/ezz/templates && \
-		chmod -R u=rwX,go=rX $(DEST)/share/ezz/templates; fi
-	if [ "$$(uname -s)" = FreeBSD ]; then \
-		if [ -f templates/rc.d/ezz ]; then install -d $(DEST)/etc/rc.d && \
-			sed 's|@PREFIX@|$(PREFIX)|g' templates/rc.d/ezz >$(DEST)/etc/rc.d/ezz && chmod 555 $(DEST)/etc/rc.d/ezz; fi; \
-	elif [ -f templates/systemd/ezz.service ]; then install -d $(DEST)/lib/systemd/system && \
-		sed 's|@PREFIX@|$(PREFIX)|g' templates/systemd/ezz.service >$(DEST)/lib/systemd/system/ezz.service && \
-		chmod 644 $(DEST)/lib/systemd/system/ezz.service; fi
-	install -d $(DEST)/share/man/man8 $(DEST)/share/bash-completion/completions $(DEST)/share/zsh/site-functions \
-		$(DEST)/share/fish/vendor_completions.d
-	if $(RELEASE) man --help >/dev/null 2>&1; then $(RELEASE) man $(DEST)/share/man/man8; fi
-	if $(RELEASE) completions --help >/dev/null 2>&1; then \
-		$(RELEASE) completions bash >$(DEST)/share/bash-completion/completions/ezz && \
-		$(RELEASE) completions zsh >$(DEST)/share/zsh/site-functions/_ezz && \
-		$(RELEASE) completions fish >$(DEST)/share/fish/vendor_completions.d/ezz.fish; fi
+	@test -x $(BIN) || { echo 'install: run `make release` first' >&2; exit 1; }
+	install -d $(DEST)/sbin $(TEMPLATES) $(dir $(UNIT)) $(MAN) $(DEST)/$(BASH_DIR) $(DEST)/$(ZSH_DIR) $(DEST)/$(FISH_DIR)
+	install -m 755 $(BIN) $(DEST)/sbin/ezz
+	rm -rf $(TEMPLATES)
+	install -d $(TEMPLATES)
+	cp -R templates/examples templates/profiles $(TEMPLATES)
+	chmod -R u=rwX,go=rX $(TEMPLATES)
+	sed 's|@PREFIX@|$(PREFIX)|g' $(UNIT_FROM) >$(UNIT)
+	chmod $(if $(filter FreeBSD,$(SYSTEM)),555,644) $(UNIT)
+	$(BIN) man $(MAN)
+	$(BIN) completions bash >$(DEST)/$(BASH_DIR)/ezz
+	$(BIN) completions zsh >$(DEST)/$(ZSH_DIR)/_ezz
+	$(BIN) completions fish >$(DEST)/$(FISH_DIR)/ezz.fish
+	chmod 644 $(MAN)/ezz*.8 $(DEST)/$(BASH_DIR)/ezz $(DEST)/$(ZSH_DIR)/_ezz $(DEST)/$(FISH_DIR)/ezz.fish
 
 .PHONY: uninstall
 uninstall: ## remove what `make install` installed; jails and pools are left alone
-	rm -f $(DEST)/sbin/ezz $(DEST)/etc/rc.d/ezz $(DEST)/lib/systemd/system/ezz.service
-	rm -f $(DEST)/share/man/man8/ezz.8 $(DEST)/share/man/man8/ezz-*.8
-	rm -f $(DEST)/share/bash-completion/completions/ezz $(DEST)/share/zsh/site-functions/_ezz \
-		$(DEST)/share/fish/vendor_completions.d/ezz.fish
+	rm -f $(DEST)/sbin/ezz $(UNIT) $(MAN)/ezz.8 $(MAN)/ezz-*.8
+	rm -f $(DEST)/$(BASH_DIR)/ezz $(DEST)/$(ZSH_DIR)/_ezz $(DEST)/$(FISH_DIR)/ezz.fish
 	rm -rf $(DEST)/share/ezz
+
+# A Debian package lies beside its binary, where cargo-deb looks for what it is made of: the tree that
+# `make install` makes, and its papers. The tests install one of the debug binary.
+DOCUMENTS = $(@D)/stage/usr/share/doc/ezz
+PACKAGED := Makefile Cargo.toml CHANGELOG.md LICENSE $(shell find templates -type f)
+$(TARGET)/%/ezz.deb: $(TARGET)/%/ezz $(PACKAGED)
+	@vagrant/setup deb
+	rm -rf $(@D)/stage
+	@$(MAKE) -s install DESTDIR=$(abspath $(@D))/stage PREFIX=/usr SYSTEM=Linux BIN=$< ZSH_DIR=share/zsh/vendor-completions
+	gzip -9n $(@D)/stage/usr/share/man/man8/*
+	install -d $(DOCUMENTS)
+	install -m 644 README.md $(DOCUMENTS)
+	gzip -9nc CHANGELOG.md >$(DOCUMENTS)/changelog.gz
+	$(if $(filter debug,$*),,strip --strip-unneeded $(@D)/stage/usr/sbin/ezz)
+	cargo deb --quiet --no-build --no-strip --locked --profile $(patsubst debug,dev,$*) $(if $(filter debug,$*),--fast) --output $@
+
+.PHONY: deb
+deb: release ## a Debian package of that binary, in target/debian
+	@$(MAKE) -s $(TARGET)/release/ezz.deb
+	@mkdir -p $(TARGET)/debian
+	@to="$(TARGET)/debian/$$(dpkg-deb -W --showformat='$${Package}_$${Version}_$${Architecture}.deb' $(TARGET)/release/ezz.deb)" && \
+		cp -p $(TARGET)/release/ezz.deb "$$to" && echo "$$to"
