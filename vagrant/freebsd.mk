@@ -3,15 +3,17 @@
 
 .PHONY: freebsd freebsd-check freebsd-vm
 
-freebsd: ## link an ezz executable for FreeBSD (x86_64)
+freebsd: ## link ezz and all test programs for FreeBSD (x86_64)
 	@vagrant/setup freebsd
-	@vagrant/freebsd/cross build
+	@vagrant/freebsd/cross tests
 
 freebsd-check: ## type-check for FreeBSD: library, binary and all tests
 	@vagrant/setup freebsd
 	@vagrant/freebsd/cross check
 
-freebsd-vm: freebsd ## run the scenarios on a real FreeBSD under qemu: IMAGE=file.qcow2, or KERNEL=file ROOT=image
+freebsd-vm: ## run the scenarios on a real FreeBSD under qemu: IMAGE=file.qcow2, or KERNEL=file ROOT=image
+	@vagrant/setup freebsd
 	@vagrant/setup freebsd-vm
+	@vagrant/freebsd/cross build
 	@vagrant/freebsd/vm $(if $(IMAGE),--image "$(IMAGE)") $(if $(KERNEL),--kernel "$(KERNEL)") \
 		$(if $(ROOT),--root "$(ROOT)") $(VM_ARGS)
