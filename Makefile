@@ -215,7 +215,7 @@ $(TARGET)/%/ezz.deb: $(TARGET)/%/ezz $(PACKAGED)
 	cargo deb --quiet --no-build --no-strip --locked --profile $(patsubst debug,dev,$*) $(if $(filter debug,$*),--fast) --output $@
 
 .PHONY: deb
-deb: release ## a Debian package of that binary, in target/debian
+deb: release ## a Debian package of the release binary, in target/debian
 	@$(MAKE) -s $(TARGET)/release/ezz.deb
 	@mkdir -p $(TARGET)/debian
 	@to="$(TARGET)/debian/$$(dpkg-deb -W --showformat='$${Package}_$${Version}_$${Architecture}.deb' $(TARGET)/release/ezz.deb)" && \

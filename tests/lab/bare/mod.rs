@@ -16,6 +16,7 @@ pub mod kills;
 mod luck;
 mod merge;
 mod others;
+mod package;
 mod prune;
 mod release;
 mod releases;
