@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::create::undo;
 use super::delete::{below, confirm};
+use super::sanity::Sanity;
 use super::select::text_of;
 use super::{CliError, Context, DryRun, Told};
 use crate::apply::spec;
@@ -125,6 +126,7 @@ impl Apply {
         let scope = whole(jails);
         let told = Told::new(&context.report);
         let mut new = BTreeSet::new();
+        let sanity = Sanity::default();
         let changes = std::cell::RefCell::new(found.changes);
         let tell = |jail: &JailName| {
             if let Some(change) = changes.borrow().get(jail) {
@@ -141,7 +143,8 @@ impl Apply {
                     let found = diff(observed, request, &seen)?;
                     new = found.that(Does::Create).cloned().collect();
                     let below = of_gone(&session, &observed.inventory, &found)?;
-                    let plan = plan(observed, &found, below)?;
+                    let mut plan = plan(observed, &found, below)?;
+                    sanity.note(&session, observed, &mut plan);
                     *changes.borrow_mut() = found.changes;
                     Ok(plan)
                 },

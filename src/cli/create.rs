@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 
+use super::sanity::Sanity;
 use super::select::NewJails;
 use super::{CliError, Context, DryRun, Told, error};
 use crate::model::{
@@ -18,7 +19,7 @@ use crate::session::{Scope, Session, SessionError};
 /// Create jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail"
+    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nWhat the jails will run into on this host, such as an address that no interface has, or a service that listens on it, is told on standard error and keeps them from nothing; `ezz doctor` tells it again.\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail"
 )]
 pub struct Create {
     #[command(flatten)]
@@ -195,6 +196,7 @@ fn make(
         false => made.to_owned(),
     };
     let told = Told::new(&context.report);
+    let sanity = Sanity::default();
     let tell = |jail: &JailName| {
         if asked.contains(jail) {
             told.say(jail, &did);
@@ -205,7 +207,11 @@ fn make(
             &session,
             verb,
             &scope,
-            |observed| Ok(create(observed, request)?),
+            |observed| {
+                let mut plan = create(observed, request)?;
+                sanity.note(&session, observed, &mut plan);
+                Ok(plan)
+            },
             &tell,
         )
         .map_err(|first| undo(&session, &scope, first))?;

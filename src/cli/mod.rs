@@ -24,6 +24,7 @@ mod releases;
 mod rollback;
 mod rollout;
 mod run;
+mod sanity;
 mod select;
 mod show;
 mod source;

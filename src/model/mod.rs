@@ -10,6 +10,7 @@ mod limits;
 mod observed;
 mod params;
 mod stored;
+mod surroundings;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ pub use stored::{
     Address, AddressError, Base, Intent, JailConfig, Kind, Merging, Network, Phase, Populated,
     Rejected, Rollout, Seal, Swap, Todo, Track, World,
 };
-
+pub use surroundings::{Bound, Lack, Listener, Owner, Surroundings};
 pub use text::{hostname, size};
 
 use crate::name::{DatasetName, GenerationId, JailName, NameError, SnapshotName, TrackName};

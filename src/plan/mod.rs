@@ -18,6 +18,7 @@ pub mod merge;
 pub mod prune;
 pub mod rollout;
 pub mod run;
+pub mod sanity;
 pub mod site;
 pub mod swap;
 pub mod world;

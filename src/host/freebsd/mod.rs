@@ -12,6 +12,7 @@ mod files;
 mod jls;
 mod ops;
 mod params;
+mod sanity;
 mod stage;
 mod view;
 mod vnet;
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::exec::{self, Exec, ExecError, code};
-use crate::model::{Changed, JailState, Network, Params};
+use crate::model::{Changed, JailConfig, JailState, Network, Params, Surroundings};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::Profile;
@@ -126,6 +127,22 @@ impl FreeBsd {
         Ok(all)
     }
 
+    /// Refuses parameters whose modules are not loaded: jail(8) would not know them.
+    fn modules(&self, params: &Params) -> Result<(), HostError> {
+        if params.is_empty() {
+            return Ok(());
+        }
+        let unknown = params::Known::of_kernel()?.unknown(params);
+        let missing = unknown.iter().find_map(|name| {
+            let lack = sanity::module_lack(name, params::module(name)?);
+            Some(HostError::Missing {
+                what: format!("a kernel module: {}", lack.what),
+                hint: lack.hint,
+            })
+        });
+        missing.map_or(Ok(()), Err)
+    }
+
     fn look(&self) -> Result<View, HostError> {
         View::of_kernel(&self.site_directory)
     }
@@ -140,15 +157,21 @@ impl Host for FreeBsd {
         if params.is_empty() {
             return Ok(());
         }
-        let unknown = params::Known::of_kernel()?.unknown(params);
+        let mut unknown = params::Known::of_kernel()?.unknown(params);
+        // A module can be loaded until the jail starts.
+        unknown.retain(|name| params::module(name).is_none());
         if unknown.is_empty() {
             return Ok(());
         }
         Err(HostError::Missing {
             what: format!("the jail parameters {}", unknown.join(", ")),
-            hint: "`sysctl -d security.jail.param` lists the kernel's; some come with a module, such as sysvshm"
-                .to_owned(),
+            hint: "`sysctl -d security.jail.param` lists the kernel's".to_owned(),
         })
+    }
+
+    fn surroundings(&self, jails: &[(&JailName, &JailConfig)]) -> Surroundings {
+        let site = fs::canonicalize(&self.site_directory);
+        sanity::look(&site.unwrap_or_else(|_| self.site_directory.clone()), jails)
     }
 
     fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {

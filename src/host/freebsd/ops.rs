@@ -53,6 +53,7 @@ impl FreeBsd {
             )));
         }
         self.takes(spec.config.network, &spec.config.params)?;
+        self.modules(&spec.config.params)?;
         // Without its rules a devfs shows every device of the host.
         let ruleset = spec.config.params.get("devfs_ruleset");
         let ruleset = ruleset.and_then(<[String]>::last).map(String::as_str);
