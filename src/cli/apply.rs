@@ -40,7 +40,7 @@ an existing jail is configured to be exactly that.
   flavours = ["web"]                  # laid over new jails
   quota = "10G"
   params = ["allow.raw_sockets", "children.max=5"]   # of FreeBSD's jail(8)
-  limits = { memory = "512M", cpus = 1.5, processes = 500 }
+  limits = { memory = "512M", cpus = 1.5, processes = 500, cpuset = "0-3" }
   health = "COMMAND"
   depends = ["db1"]                   # started before it; it is stopped first
   order = 0                           # else the lower first

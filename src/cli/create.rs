@@ -8,7 +8,7 @@ use super::sanity::Sanity;
 use super::select::NewJails;
 use super::{CliError, Context, DryRun, Told, error};
 use crate::model::{
-    Address, AddressPool, Cpus, Kind, Label, Limits, Network, Param, Params, hostname, size,
+    Address, AddressPool, Cpus, Cpuset, Kind, Label, Limits, Network, Param, Params, hostname, size,
 };
 use crate::name::{FlavourName, JailName, TrackName};
 use crate::plan::create::{Choice, Of, Request, create};
@@ -19,7 +19,7 @@ use crate::session::{Scope, Session, SessionError};
 /// Create jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nWhat the jails will run into on this host, such as an address that no interface has, or a service that listens on it, is told on standard error and keeps them from nothing; `ezz doctor` tells it again.\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail"
+    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500 --cpuset 0-3\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nWhat the jails will run into on this host, such as an address that no interface has, or a service that listens on it, is told on standard error and keeps them from nothing; `ezz doctor` tells it again.\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail"
 )]
 pub struct Create {
     #[command(flatten)]
@@ -99,6 +99,9 @@ struct Own {
     /// Most processes that it may have
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     processes: Option<u32>,
+    /// The processors that it runs on, e.g. 0-3,6
+    #[arg(long, value_name = "LIST")]
+    cpuset: Option<Cpuset>,
     /// A parameter of FreeBSD's jail(8), KEY=VALUE, or KEY for a flag; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
     param: Vec<Param>,
@@ -153,6 +156,8 @@ impl Own {
                 memory: self.memory,
                 cpus: self.cpus,
                 processes: self.processes,
+                cpuset: self.cpuset,
+                other: serde_json::Map::new(),
             },
             params,
             quota: self.quota,

@@ -101,7 +101,7 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
         flavours: config.map(|it| it.flavours.clone()).unwrap_or_default(),
         depends: config.map(|it| it.depends.clone()).unwrap_or_default(),
         order: config.map_or(0, |it| it.order),
-        limits: config.map_or_else(Limits::default, |it| it.limits),
+        limits: config.map(|it| it.limits.clone()).unwrap_or_default(),
         params: config.map(|it| it.params.clone()).unwrap_or_default(),
     };
     context.report.object(&shown);
@@ -176,7 +176,7 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
             if shown.limits.is_empty() {
                 none()
             } else {
-                limits(shown.limits)
+                limits(&shown.limits)
             },
         ),
         ("parameters", listed(&shown.params.texts())),
@@ -187,13 +187,17 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
 }
 
 /// Limits for people.
-fn limits(limits: Limits) -> String {
+fn limits(limits: &Limits) -> String {
     let words = [
         limits.memory.map(|most| format!("memory {}", bytes(most))),
         limits.cpus.map(|most| format!("processors {most}")),
         limits.processes.map(|most| format!("processes {most}")),
+        limits.cpuset.as_ref().map(|list| format!("on {list}")),
     ];
-    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let unknown = limits.unknown().into_iter();
+    let unknown = unknown.map(|name| format!("{name} (unknown to this ezz)"));
+    let words = words.into_iter().flatten().chain(unknown);
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// Names on one line.

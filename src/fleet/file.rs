@@ -55,6 +55,7 @@ struct Limited {
     memory: Option<Spanned<String>>,
     cpus: Option<Cpus>,
     processes: Option<NonZeroU32>,
+    cpuset: Option<Spanned<String>>,
 }
 
 /// Turns byte offsets into places.
@@ -205,6 +206,11 @@ fn jails_of(
             memory: places.size(limited.memory.as_ref())?,
             cpus: limited.cpus,
             processes: limited.processes.map(NonZeroU32::get),
+            cpuset: match &limited.cpuset {
+                Some(text) => Some(places.parse(text)?.value),
+                None => None,
+            },
+            other: serde_json::Map::new(),
         },
     };
     let params = match of!(params) {
@@ -232,7 +238,7 @@ fn jails_of(
             pools: pools.clone(),
             labels: labels.clone(),
             network: network.unwrap_or_default(),
-            limits,
+            limits: limits.clone(),
             params: params.clone(),
             health: of!(health).cloned(),
             quota,

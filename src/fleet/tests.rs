@@ -32,7 +32,7 @@ state = "running"
 labels = { tier = "back" }
 depends = ["web{1..2}"]
 quota = "10G"
-limits = { memory = "1G", cpus = 2, processes = 9 }
+limits = { memory = "1G", cpus = 2, processes = 9, cpuset = "3,0-1" }
 order = -1
 "#,
     );
@@ -56,7 +56,7 @@ order = -1
     assert_eq!(db.depends.len(), 2);
     assert_eq!(
         db.limits.to_string(),
-        "memory=1073741824 cpus=2 processes=9"
+        "memory=1073741824 cpus=2 processes=9 cpuset=0-1,3"
     );
     assert!(web.limits.is_empty());
     assert_eq!(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Wish;
-use crate::model::{Base, Cpus, Jail, JailConfig, Kind, Network};
+use crate::model::{Base, Cpus, Cpuset, Jail, JailConfig, Kind, Network};
 use crate::name::{FleetName, JailName};
 
 /// A file to be written.
@@ -56,6 +56,8 @@ struct Limited {
     cpus: Option<Cpus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     processes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpuset: Option<Cpuset>,
 }
 
 impl Written {
@@ -73,7 +75,7 @@ impl Written {
             Base::Track(track) => (Some(track.to_string()), None),
             Base::Pin(id) => (None, Some(id.to_string())),
         };
-        let limits = config.limits;
+        let limits = &config.limits;
         let named = config.hostname != jail.name.as_str();
         let texts = |names: &[JailName]| names.iter().map(ToString::to_string).collect();
         self.jail.push(Entry {
@@ -99,6 +101,7 @@ impl Written {
                 memory: limits.memory.map(|bytes| bytes.to_string()),
                 cpus: limits.cpus,
                 processes: limits.processes,
+                cpuset: limits.cpuset.clone(),
             }),
             labels: config.labels.clone().into_iter().collect(),
         });

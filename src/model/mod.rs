@@ -5,6 +5,7 @@
 //! older ezz does not lose what a newer one wrote.
 
 mod address;
+mod cpuset;
 mod labels;
 mod limits;
 mod observed;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use address::{AddressPool, PoolError};
+pub use cpuset::{Cpuset, CpusetError};
 pub use labels::{Label, LabelError, Labels};
 pub use limits::{Cpus, CpusError, Limits};
 pub use observed::{

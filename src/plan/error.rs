@@ -80,6 +80,14 @@ pub enum PlanError {
         /// Whose.
         owner: JailName,
     },
+    /// A newer ezz has given a jail limits that this one cannot hold it to.
+    #[error("{jail} has limits that this ezz does not know: {limits}")]
+    UnknownLimits {
+        /// Which jail.
+        jail: JailName,
+        /// Which limits.
+        limits: String,
+    },
     /// A network has too few addresses that no jail has.
     #[error("{pool} has {free} free addresses, and {wanted} jails want one each")]
     PoolTooSmall {

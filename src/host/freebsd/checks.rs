@@ -251,7 +251,7 @@ fn boot(names: &[JailName], jail_list: &str, main_conf: &str, directory: &Path) 
 
 /// Whether jail.conf(5) includes them all: at the beginning of a line, by the absolute path, which
 /// is also the form by which rc.d/jail knows that a jail's own file is not to be used alone.
-fn includes(main_conf: &str, directory: &Path) -> bool {
+pub(super) fn includes(main_conf: &str, directory: &Path) -> bool {
     let glob = format!("{}/*.conf", directory.display());
     main_conf.lines().any(|line| {
         let rest = line.trim_start().strip_prefix(".include");

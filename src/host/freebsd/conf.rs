@@ -23,6 +23,9 @@ const OSRELEASE_MAX: usize = 31;
 /// What sets resource limits. Its words have nothing for which jail(8) would start a shell.
 pub const RCTL: &str = "/usr/bin/rctl";
 
+/// What binds a jail to processors. It is for the kernel to undo: the set goes with the jail.
+const CPUSET: &str = "/usr/bin/cpuset";
+
 /// Parameters whose values stand beside what ezz itself does then.
 const MERGED: [&str; 5] = [
     "exec.prestart",
@@ -120,11 +123,14 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
             None => block.flag(name),
         }
     }
-    let limits = rules(&spec.name, spec.config.limits);
+    let limits = rules(&spec.name, &spec.config.limits);
     let made = pairs.iter().map(Pair::make);
     block.commands("exec.prestart", made.chain(said("exec.prestart")))?;
     let add = limits.iter().map(|rule| format!("{RCTL} -a {rule}"));
-    block.commands("exec.created", add.chain(said("exec.created")))?;
+    let pin = spec.config.limits.cpuset.iter();
+    let pin = pin.map(|list| format!("{CPUSET} -l {list} -j {}", spec.name));
+    let created = add.chain(pin);
+    block.commands("exec.created", created.chain(said("exec.created")))?;
     let jail_ends = pairs.iter().map(|pair| pair.jail.clone());
     block.commands("vnet.interface", jail_ends.chain(said("vnet.interface")))?;
     let configured = pairs.iter().flat_map(Pair::configure);
@@ -171,7 +177,7 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
 }
 
 /// The rules of rctl(8) that limit a jail. They stay in the kernel by its name, also without the jail.
-fn rules(name: &JailName, limits: Limits) -> Vec<String> {
+pub(super) fn rules(name: &JailName, limits: &Limits) -> Vec<String> {
     let rule = |resource: &str, most: u64| format!("jail:{name}:{resource}:deny={most}");
     let rules = [
         limits.memory.map(|bytes| rule("memoryuse", bytes)),
@@ -412,6 +418,6 @@ impl Block {
 }
 
 #[cfg(test)]
-mod reader;
+pub(super) mod reader;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@
 mod argv;
 mod checks;
 pub mod conf;
+mod depend;
 mod files;
 mod jls;
 mod ops;
@@ -22,6 +23,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::exec::{self, Exec, ExecError, code};
@@ -62,6 +64,10 @@ pub struct FreeBsd {
     site_id: String,
     site_directory: PathBuf,
     places: Places,
+    /// Whether rc.d/jail reads the files of all jails as one; looked at once.
+    reads_all: OnceLock<bool>,
+    /// Which jails depend on which, by their files; looked at once.
+    dependents: OnceLock<BTreeMap<JailName, BTreeSet<JailName>>>,
 }
 
 impl FreeBsd {
@@ -76,6 +82,8 @@ impl FreeBsd {
             site_id: site_id.to_owned(),
             site_directory: site_directory.to_owned(),
             places,
+            reads_all: OnceLock::new(),
+            dependents: OnceLock::new(),
         }
     }
 
@@ -94,7 +102,7 @@ impl FreeBsd {
 
     /// What the derived files of a jail should hold, in the order in which they are written: the
     /// conf names the fstab.
-    fn wanted(&self, spec: &JailSpec) -> Result<[Wanted; 2], HostError> {
+    fn wanted(&self, spec: &JailSpec) -> Result<[Wanted; 3], HostError> {
         let fstab = self.fstab_file(&spec.name);
         let log = self.log_file(&spec.name);
         let names = conf::Names {
@@ -105,10 +113,8 @@ impl FreeBsd {
             what: format!("the configuration of {}", spec.name),
             why: error.to_string(),
         })?;
-        Ok([
-            (fstab, made.fstab),
-            (self.conf_file(&spec.name), Some(made.conf)),
-        ])
+        let [first, second] = self.with_dependencies(spec, made.conf)?;
+        Ok([(fstab, made.fstab), first, second])
     }
 
     /// Writes the derived files; the caller knows that the jail does not run.
@@ -238,7 +244,13 @@ impl Host for FreeBsd {
             return Err(HostError::Running(name.clone()));
         }
         let mut all = self.clean(name)?;
-        for path in [self.conf_file(name), self.fstab_file(name)] {
+        self.release(name)?;
+        let files = [
+            self.conf_file(name),
+            self.alone_file(name),
+            self.fstab_file(name),
+        ];
+        for path in files {
             all = done(all, files::remove(&path, &self.site_id)?);
         }
         let log = self.log_file(name);

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::checks::run;
-use super::conf::DEVFS_RULESET;
+use super::conf::{self, DEVFS_RULESET};
 use super::params::{self, Known};
 use crate::model::{Bound, JailConfig, Lack, Listener, Network, Owner, Surroundings};
 use crate::name::JailName;
@@ -73,7 +73,10 @@ fn lacks(jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
     if jails.iter().any(|(_, it)| it.network == Network::Vnet) {
         features.push(VIMAGE);
     }
-    if jails.iter().any(|(_, it)| !it.limits.is_empty()) {
+    if jails
+        .iter()
+        .any(|(name, it)| !conf::rules(name, &it.limits).is_empty())
+    {
         features.push(RACCT);
     }
     if !features.is_empty() {

@@ -61,7 +61,7 @@ pub(super) fn look(paths: &Paths, jails: &[(&JailName, &JailConfig)]) -> Surroun
 fn lacks(jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
     let limited: Vec<_> = jails
         .iter()
-        .map(|(_, config)| config.limits)
+        .map(|(_, config)| &config.limits)
         .filter(|limits| !limits.is_empty())
         .collect();
     if limited.is_empty() {

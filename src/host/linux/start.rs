@@ -51,7 +51,7 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
     }
     let seccomp = requirements()?;
     let control = Control::of_host();
-    control.can(spec.config.limits)?;
+    control.can(&spec.config.limits)?;
     takes(spec.config.network, &spec.config.params)?;
     paths
         .create()
@@ -86,7 +86,7 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
             resolver,
             cache: None,
             cgroup: &paths.cgroup(name),
-            limits: spec.config.limits,
+            limits: spec.config.limits.clone(),
             control: &control,
             seccomp,
         };

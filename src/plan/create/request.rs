@@ -93,7 +93,7 @@ pub(super) fn template(observed: &Observed, request: &Request) -> Result<JailCon
         }
     };
     config.addresses.clone_from(&request.addresses);
-    config.limits = request.limits.or(config.limits);
+    config.limits = request.limits.clone().or(config.limits);
     config.params = request.params.clone().or(&config.params);
     for flavour in &request.flavours {
         with_flavour(observed, &mut config, flavour)?;

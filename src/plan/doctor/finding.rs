@@ -198,6 +198,8 @@ pub enum What {
     GenerationMissing,
     /// A jail that is no clone.
     OriginMissing,
+    /// Limits of a jail that this version does not know.
+    LimitsUnknown,
     /// Derived files are missing or differ.
     DerivedWrong,
     /// The host keeps something of a jail that is not there or of a run that is over.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Change, Diff, Does, Field, New, Request, Seen, addresses, movement};
 use crate::fleet::{At, Fleet, FleetError, Origin, Wanted, Wish};
-use crate::model::{Address, Base, Jail, JailConfig, Kind, Todo};
+use crate::model::{Address, Base, Jail, JailConfig, Kind, Limits, Todo};
 use crate::name::JailName;
 use crate::plan::create::{self, Choice};
 use crate::plan::{Observed, PlanError, clone, listed, merge, run, writable};
@@ -122,7 +122,11 @@ fn common(
         hostname: wanted.hostname.clone(),
         addresses,
         network: wanted.network,
-        limits: wanted.limits,
+        // Those that this version does not know no file can say.
+        limits: Limits {
+            other: config.limits.other.clone(),
+            ..wanted.limits.clone()
+        },
         params: wanted.params.clone(),
         health: wanted.health.clone(),
         fleet: Some(fleet.name.clone()),
