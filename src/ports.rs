@@ -202,6 +202,14 @@ pub trait Host: Sync + fmt::Debug {
         Ok(())
     }
 
+    /// The property that marks a dataset as one that a jail administers itself.
+    ///
+    /// # Errors
+    /// [`HostError::Missing`] if this host cannot give jails any.
+    fn delegates(&self) -> Result<&'static str, HostError> {
+        Ok("jailed")
+    }
+
     /// What is around jails that are to be made or started, or are looked at: what they may run into. One
     /// look for all of them, and only at what one of them needs. What cannot be told is said in it: a
     /// warning that fails must not keep a jail from anything.

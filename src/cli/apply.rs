@@ -10,7 +10,7 @@ use super::create::undo;
 use super::delete::{below, confirm};
 use super::sanity::Sanity;
 use super::select::text_of;
-use super::{CliError, Context, DryRun, Told};
+use super::{CliError, Context, DryRun, Told, delegated};
 use crate::apply::spec;
 use crate::fleet::{Fleet, FleetError, Wish};
 use crate::model::{Inventory, JailState};
@@ -39,6 +39,7 @@ an existing jail is configured to be exactly that.
   labels = { tier = "front" }
   flavours = ["web"]                  # laid over new jails
   quota = "10G"
+  datasets = ["tank/data/web"]        # of one jail, which administers them itself (FreeBSD)
   params = ["allow.raw_sockets", "children.max=5"]   # of FreeBSD's jail(8)
   limits = { memory = "512M", cpus = 1.5, processes = 500, cpuset = "0-3" }
   health = "COMMAND"
@@ -160,6 +161,21 @@ impl Apply {
 
 /// Refuses what this host could never give. Jails that want the same of it are asked about once.
 fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
+    let jails = fleet.jails.values();
+    let jails = jails.filter(|it| it.wish != Some(Wish::Absent));
+    let datasets: Vec<_> = jails.flat_map(|it| &it.datasets).collect();
+    if let Err(error) = delegated::check(session, datasets.iter().map(|at| &at.value)) {
+        // Which of them, and where it stands.
+        for dataset in datasets {
+            if let Err(CliError::Session(SessionError::Host(why))) =
+                delegated::check(session, [&dataset.value])
+            {
+                let why = FleetError::new(dataset.place, why);
+                return Err(CliError::Plan(PlanError::Fleet(why)));
+            }
+        }
+        return Err(error);
+    }
     let mut asked = BTreeSet::new();
     for wanted in fleet
         .jails

@@ -6,11 +6,11 @@ use clap::Args;
 
 use super::sanity::Sanity;
 use super::select::NewJails;
-use super::{CliError, Context, DryRun, Told, error};
+use super::{CliError, Context, DryRun, Told, delegated, error};
 use crate::model::{
     Address, AddressPool, Cpus, Cpuset, Kind, Label, Limits, Network, Param, Params, hostname, size,
 };
-use crate::name::{FlavourName, JailName, TrackName};
+use crate::name::{DatasetName, FlavourName, JailName, TrackName};
 use crate::plan::create::{Choice, Of, Request, create};
 use crate::plan::delete;
 use crate::report::Exit;
@@ -105,6 +105,9 @@ struct Own {
     /// A parameter of FreeBSD's jail(8), KEY=VALUE, or KEY for a flag; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
     param: Vec<Param>,
+    /// A dataset outside of the site that the jail administers itself (FreeBSD); may be given again
+    #[arg(long, value_name = "DATASET")]
+    dataset: Vec<DatasetName>,
     /// Start them
     #[arg(long)]
     start: bool,
@@ -160,6 +163,7 @@ impl Own {
                 other: serde_json::Map::new(),
             },
             params,
+            datasets: self.dataset,
             quota: self.quota,
             start: self.start,
         })
@@ -182,9 +186,12 @@ fn make(
     };
     let takes = session.host.takes(network, &request.params);
     takes.map_err(SessionError::from)?;
-    // An address may be any jail's: then all of them are read.
+    delegated::check(&session, &request.datasets)?;
+    // An address or dataset may be any jail's: then all of them are read.
     let scope = Scope {
-        whole: !request.addresses.is_empty() || !request.pools.is_empty(),
+        whole: !request.addresses.is_empty()
+            || !request.pools.is_empty()
+            || !request.datasets.is_empty(),
         current: matches!(
             &request.of,
             Of::World {

@@ -6,6 +6,7 @@ mod build;
 mod console;
 mod converge;
 mod create;
+mod delegated;
 mod delete;
 mod docs;
 mod doctor;

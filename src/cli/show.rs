@@ -16,7 +16,7 @@ use crate::session::Scope;
 /// Show one jail, or the site
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\", \"params\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
+    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\", \"params\", \"datasets\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
 )]
 pub struct Show {
     /// The jail; without it, the site
@@ -43,6 +43,7 @@ struct Jail {
     order: i32,
     limits: Limits,
     params: Params,
+    datasets: Vec<DatasetName>,
 }
 
 #[derive(Debug, Serialize)]
@@ -103,6 +104,7 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
         order: config.map_or(0, |it| it.order),
         limits: config.map(|it| it.limits.clone()).unwrap_or_default(),
         params: config.map(|it| it.params.clone()).unwrap_or_default(),
+        datasets: config.map(|it| it.datasets.clone()).unwrap_or_default(),
     };
     context.report.object(&shown);
     let line = &shown.line;
@@ -180,6 +182,7 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
             },
         ),
         ("parameters", listed(&shown.params.texts())),
+        ("datasets", listed(&shown.datasets)),
         ("problem", line.problem.clone().unwrap_or_else(none)),
     ];
     print(context, &rows);

@@ -41,6 +41,7 @@ struct Entry {
     network: Option<Network>,
     limits: Option<Limited>,
     params: Option<Spanned<Vec<Spanned<String>>>>,
+    datasets: Option<Vec<Spanned<String>>>,
     health: Option<String>,
     quota: Option<Spanned<String>>,
     flavours: Option<Vec<Spanned<String>>>,
@@ -199,6 +200,14 @@ fn jails_of(
         let place = places.place(default.span());
         return Err(FleetError::new(place, "an address cannot be a default"));
     }
+    let datasets = places.parse_all(entry.datasets.as_ref())?;
+    if let (Some(first), true) = (datasets.first(), names.len() > 1) {
+        return Err(FleetError::new(first.place, "a dataset is one jail's"));
+    }
+    if let Some(default) = defaults.datasets.iter().flatten().next() {
+        let place = places.place(default.span());
+        return Err(FleetError::new(place, "a dataset cannot be a default"));
+    }
     let quota = places.size(of!(quota))?;
     let limits = match of!(limits) {
         None => Limits::default(),
@@ -240,6 +249,7 @@ fn jails_of(
             network: network.unwrap_or_default(),
             limits: limits.clone(),
             params: params.clone(),
+            datasets: datasets.clone(),
             health: of!(health).cloned(),
             quota,
             flavours: flavours.clone(),

@@ -124,6 +124,24 @@ fn what_is_wrong_is_told_with_its_place() {
             "one jail's",
         ),
         (
+            "fleet = \"f\"\n[[jail]]\nname = \"a{1..2}\"\ndatasets = [\"tank/a\"]",
+            4,
+            13,
+            "one jail's",
+        ),
+        (
+            "fleet = \"f\"\n[defaults]\ndatasets = [\"tank/a\"]\n[[jail]]\nname = \"a\"",
+            3,
+            13,
+            "cannot be a default",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\ndatasets = [\"tank/a\", \"tank@a\"]",
+            4,
+            23,
+            "tank@a",
+        ),
+        (
             "fleet = \"f\"\n[[jail]]\nname = \"a\"\nip_pools = [\"1.2.3.4/8\"]",
             4,
             13,

@@ -41,6 +41,8 @@ struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     order: Option<i32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    datasets: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     params: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<Limited>,
@@ -96,6 +98,7 @@ impl Written {
             flavours: config.flavours.iter().map(ToString::to_string).collect(),
             depends: texts(&config.depends),
             order: (config.order != 0).then_some(config.order),
+            datasets: config.datasets.iter().map(ToString::to_string).collect(),
             params: config.params.texts(),
             limits: (!limits.is_empty()).then(|| Limited {
                 memory: limits.memory.map(|bytes| bytes.to_string()),

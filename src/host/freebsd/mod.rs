@@ -8,6 +8,7 @@
 mod argv;
 mod checks;
 pub mod conf;
+mod datasets;
 mod depend;
 mod files;
 mod jls;
@@ -222,7 +223,7 @@ impl Host for FreeBsd {
             let path = entry.map_err(failed)?.path();
             let ours = matches!(
                 path.extension().and_then(OsStr::to_str),
-                Some("conf" | "fstab")
+                Some("conf" | "fstab" | "alone")
             );
             let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
             let Ok(name) = JailName::parse(stem) else {

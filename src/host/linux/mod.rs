@@ -69,6 +69,10 @@ impl Host for Linux {
         start::takes(network, params)
     }
 
+    fn delegates(&self) -> Result<&'static str, HostError> {
+        Err(start::no_datasets())
+    }
+
     fn surroundings(&self, jails: &[(&JailName, &JailConfig)]) -> Surroundings {
         sanity::look(&self.paths, jails)
     }

@@ -248,6 +248,19 @@ fn what_only_freebsd_has_is_refused_here_and_nothing_is_made() {
     );
     fleet("network = \"vnet\"");
     ezz(&["apply", FILE, "--dry-run"]).refused(1, "line 3, column 8: this host lacks networks");
+    assert_eq!(everything(), before);
+    // Whatever the dataset is.
+    sh("zfs create -u tank/data").ok();
+    let before = everything();
+    let words = "this host lacks datasets that jails administer themselves";
+    for dataset in ["tank/data", "tank/none", SITE] {
+        ezz(&["create", "a", "--dataset", dataset]).refused(1, words);
+        fleet(&format!("datasets = [\"{dataset}\"]"));
+        ezz(&["apply", FILE]).refused(1, &format!("line 4, column 13: {words}"));
+    }
+    ezz(&["create", "a", "--dataset", "tank//data"]).exits(2);
+    fleet("datasets = [\"tank/a%b\"]");
+    ezz(&["apply", FILE]).refused(1, "line 4, column 13: ");
     for (params, words) in [
         (
             "[\"path=/\"]",
@@ -276,4 +289,28 @@ fn what_only_freebsd_has_is_refused_here_and_nothing_is_made() {
     ];
     ezz(&both).refused(2, "contradict each other");
     assert_eq!(everything(), before);
+}
+
+/// A jail that came from FreeBSD with a dataset of its own.
+#[test]
+fn a_jail_with_a_dataset_does_not_start_here() {
+    ezz(&["create", "d"]).ok();
+    let dataset = "tank/ezz/jails/d";
+    let config = property(dataset, "ezz:jail");
+    let config = config.replacen('{', r#"{"datasets":["tank/data"],"#, 1);
+    zfs(&["set", &format!("ezz:jail={config}"), dataset]).ok();
+    let shown = ezz(&["show", "d", "--json"]).ok().json();
+    assert_eq!(shown[0]["datasets"], serde_json::json!(["tank/data"]));
+    assert!(
+        ezz(&["show", "d"])
+            .ok()
+            .stdout
+            .contains("datasets     tank/data")
+    );
+    ezz(&["start", "d"]).refused(
+        1,
+        "this host lacks datasets that jails administer themselves",
+    );
+    ezz(&["create", "e"]).ok();
+    ezz(&["delete", "d", "e", "--yes"]).ok();
 }
