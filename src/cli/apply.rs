@@ -167,12 +167,13 @@ fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
     if let Err(error) = delegated::check(session, datasets.iter().map(|at| &at.value)) {
         // Which of them, and where it stands.
         for dataset in datasets {
-            if let Err(CliError::Session(SessionError::Host(why))) =
-                delegated::check(session, [&dataset.value])
-            {
-                let why = FleetError::new(dataset.place, why);
-                return Err(CliError::Plan(PlanError::Fleet(why)));
-            }
+            let why = match delegated::check(session, [&dataset.value]) {
+                Err(CliError::Session(SessionError::Host(why))) => why.to_string(),
+                Err(CliError::Plan(why)) => why.to_string(),
+                Ok(()) | Err(_) => continue,
+            };
+            let why = FleetError::new(dataset.place, why);
+            return Err(CliError::Plan(PlanError::Fleet(why)));
         }
         return Err(error);
     }

@@ -3,23 +3,29 @@
 
 use super::CliError;
 use crate::name::DatasetName;
+use crate::plan::delegated::beside;
 use crate::ports::{HostError, Query};
 use crate::session::{Session, SessionError};
 
 /// Refuses those that cannot be a jail's.
 ///
 /// # Errors
-/// [`HostError::Missing`]: the host gives jails none, one is not there, or not marked; [`CliError`] if the pool
-/// cannot be asked.
+/// [`HostError::Missing`]: the host gives jails none, one is not there, or not marked; [`CliError::Plan`]: it
+/// is of the site; [`CliError`] if the pool cannot be asked.
 pub(super) fn check<'a>(
     session: &Session,
     datasets: impl IntoIterator<Item = &'a DatasetName>,
 ) -> Result<(), CliError> {
-    let roots: Vec<String> = datasets.into_iter().map(ToString::to_string).collect();
-    if roots.is_empty() {
+    let datasets: Vec<&DatasetName> = datasets.into_iter().collect();
+    if datasets.is_empty() {
         return Ok(());
     }
     let property = session.host.delegates().map_err(SessionError::from)?;
+    // Before anybody is told to mark it.
+    for dataset in &datasets {
+        beside(&session.site, dataset)?;
+    }
+    let roots: Vec<String> = datasets.iter().map(ToString::to_string).collect();
     let rows = session.zfs.read(&Query {
         roots: &roots,
         depth: Some(0),

@@ -15,13 +15,7 @@ pub(super) fn may_have<'a>(
     dataset: &DatasetName,
     takers: impl Fn(&JailName) -> Option<&'a [DatasetName]>,
 ) -> Result<(), PlanError> {
-    let site = &inventory.site.layout.site;
-    if overlap(site, dataset) {
-        return Err(PlanError::SiteDataset {
-            dataset: dataset.clone(),
-            site: site.clone(),
-        });
-    }
+    beside(&inventory.site.layout.site, dataset)?;
     for (owner, jail) in inventory.jails.iter().filter(|(it, _)| Some(*it) != name) {
         let config = jail.config.as_ref();
         let theirs = takers(owner).or(config.ok().map(|config| config.datasets.as_slice()));
@@ -33,6 +27,20 @@ pub(super) fn may_have<'a>(
         }
     }
     Ok(())
+}
+
+/// Refuses a dataset that is a part of the site, or has it below itself.
+///
+/// # Errors
+/// [`PlanError::SiteDataset`].
+pub fn beside(site: &DatasetName, dataset: &DatasetName) -> Result<(), PlanError> {
+    if !overlap(site, dataset) {
+        return Ok(());
+    }
+    Err(PlanError::SiteDataset {
+        dataset: dataset.clone(),
+        site: site.clone(),
+    })
 }
 
 /// Whether one is the other or lies below it.

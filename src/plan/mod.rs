@@ -8,7 +8,7 @@
 pub mod clone;
 pub mod converge;
 pub mod create;
-mod delegated;
+pub mod delegated;
 pub mod delete;
 pub mod doctor;
 mod error;
