@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use thiserror::Error;
 
 use crate::model::{Address, AddressPool, Kind, Labels, Limits, Network, Params};
-use crate::name::{FlavourName, FleetName, JailName, TrackName};
+use crate::name::{DatasetName, FlavourName, FleetName, JailName, TrackName};
 
 pub use write::Written;
 
@@ -112,6 +112,8 @@ pub struct Wanted {
     pub limits: Limits,
     /// Parameters of jail(8).
     pub params: Params,
+    /// Datasets that it administers itself.
+    pub datasets: Vec<At<DatasetName>>,
     /// Its health command.
     pub health: Option<String>,
     /// Its quota in bytes.

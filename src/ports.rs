@@ -13,7 +13,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use crate::exec::{Exec, Watched, code, find};
-use crate::model::{Changed, JailConfig, JailState, Network, Params, World};
+use crate::model::{Changed, JailConfig, JailState, Network, Params, Surroundings, World};
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
 use crate::plan::doctor::Mount;
 use crate::plan::{Commit, MountAs, NewClone};
@@ -200,6 +200,21 @@ pub trait Host: Sync + fmt::Debug {
     /// [`HostError::Missing`]: what it lacks.
     fn takes(&self, _network: Network, _params: &Params) -> Result<(), HostError> {
         Ok(())
+    }
+
+    /// The property that marks a dataset as one that a jail administers itself.
+    ///
+    /// # Errors
+    /// [`HostError::Missing`] if this host cannot give jails any.
+    fn delegates(&self) -> Result<&'static str, HostError> {
+        Ok("jailed")
+    }
+
+    /// What is around jails that are to be made or started, or are looked at: what they may run into. One
+    /// look for all of them, and only at what one of them needs. What cannot be told is said in it: a
+    /// warning that fails must not keep a jail from anything.
+    fn surroundings(&self, _jails: &[(&JailName, &JailConfig)]) -> Surroundings {
+        Surroundings::default()
     }
 
     /// All jails of this site that run, are dying, or whose exit status is remembered.

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::create::undo;
 use super::delete::{below, confirm};
+use super::sanity::Sanity;
 use super::select::text_of;
-use super::{CliError, Context, DryRun, Told};
+use super::{CliError, Context, DryRun, Told, delegated};
 use crate::apply::spec;
 use crate::fleet::{Fleet, FleetError, Wish};
 use crate::model::{Inventory, JailState};
@@ -38,8 +39,9 @@ an existing jail is configured to be exactly that.
   labels = { tier = "front" }
   flavours = ["web"]                  # laid over new jails
   quota = "10G"
+  datasets = ["tank/data/web"]        # of one jail, which administers them itself (FreeBSD)
   params = ["allow.raw_sockets", "children.max=5"]   # of FreeBSD's jail(8)
-  limits = { memory = "512M", cpus = 1.5, processes = 500 }
+  limits = { memory = "512M", cpus = 1.5, processes = 500, cpuset = "0-3" }
   health = "COMMAND"
   depends = ["db1"]                   # started before it; it is stopped first
   order = 0                           # else the lower first
@@ -125,6 +127,7 @@ impl Apply {
         let scope = whole(jails);
         let told = Told::new(&context.report);
         let mut new = BTreeSet::new();
+        let sanity = Sanity::default();
         let changes = std::cell::RefCell::new(found.changes);
         let tell = |jail: &JailName| {
             if let Some(change) = changes.borrow().get(jail) {
@@ -141,7 +144,8 @@ impl Apply {
                     let found = diff(observed, request, &seen)?;
                     new = found.that(Does::Create).cloned().collect();
                     let below = of_gone(&session, &observed.inventory, &found)?;
-                    let plan = plan(observed, &found, below)?;
+                    let mut plan = plan(observed, &found, below)?;
+                    sanity.note(&session, observed, &mut plan);
                     *changes.borrow_mut() = found.changes;
                     Ok(plan)
                 },
@@ -157,6 +161,22 @@ impl Apply {
 
 /// Refuses what this host could never give. Jails that want the same of it are asked about once.
 fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
+    let jails = fleet.jails.values();
+    let jails = jails.filter(|it| it.wish != Some(Wish::Absent));
+    let datasets: Vec<_> = jails.flat_map(|it| &it.datasets).collect();
+    if let Err(error) = delegated::check(session, datasets.iter().map(|at| &at.value)) {
+        // Which of them, and where it stands.
+        for dataset in datasets {
+            let why = match delegated::check(session, [&dataset.value]) {
+                Err(CliError::Session(SessionError::Host(why))) => why.to_string(),
+                Err(CliError::Plan(why)) => why.to_string(),
+                Ok(()) | Err(_) => continue,
+            };
+            let why = FleetError::new(dataset.place, why);
+            return Err(CliError::Plan(PlanError::Fleet(why)));
+        }
+        return Err(error);
+    }
     let mut asked = BTreeSet::new();
     for wanted in fleet
         .jails

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 
+use super::sanity::Sanity;
 use super::select::NewJails;
-use super::{CliError, Context, DryRun, Told, error};
+use super::{CliError, Context, DryRun, Told, delegated, error};
 use crate::model::{
-    Address, AddressPool, Cpus, Kind, Label, Limits, Network, Param, Params, hostname, size,
+    Address, AddressPool, Cpus, Cpuset, Kind, Label, Limits, Network, Param, Params, hostname, size,
 };
-use crate::name::{FlavourName, JailName, TrackName};
+use crate::name::{DatasetName, FlavourName, JailName, TrackName};
 use crate::plan::create::{Choice, Of, Request, create};
 use crate::plan::delete;
 use crate::report::Exit;
@@ -18,7 +19,7 @@ use crate::session::{Scope, Session, SessionError};
 /// Create jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail"
+    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500 --cpuset 0-3\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nWhat the jails will run into on this host, such as an address that no interface has, or a service that listens on it, is told on standard error and keeps them from nothing; `ezz doctor` tells it again.\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail"
 )]
 pub struct Create {
     #[command(flatten)]
@@ -98,9 +99,15 @@ struct Own {
     /// Most processes that it may have
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     processes: Option<u32>,
+    /// The processors that it runs on, e.g. 0-3,6
+    #[arg(long, value_name = "LIST")]
+    cpuset: Option<Cpuset>,
     /// A parameter of FreeBSD's jail(8), KEY=VALUE, or KEY for a flag; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
     param: Vec<Param>,
+    /// A dataset outside of the site that the jail administers itself (FreeBSD); may be given again
+    #[arg(long, value_name = "DATASET")]
+    dataset: Vec<DatasetName>,
     /// Start them
     #[arg(long)]
     start: bool,
@@ -152,8 +159,11 @@ impl Own {
                 memory: self.memory,
                 cpus: self.cpus,
                 processes: self.processes,
+                cpuset: self.cpuset,
+                other: serde_json::Map::new(),
             },
             params,
+            datasets: self.dataset,
             quota: self.quota,
             start: self.start,
         })
@@ -176,9 +186,12 @@ fn make(
     };
     let takes = session.host.takes(network, &request.params);
     takes.map_err(SessionError::from)?;
-    // An address may be any jail's: then all of them are read.
+    delegated::check(&session, &request.datasets)?;
+    // An address or dataset may be any jail's: then all of them are read.
     let scope = Scope {
-        whole: !request.addresses.is_empty() || !request.pools.is_empty(),
+        whole: !request.addresses.is_empty()
+            || !request.pools.is_empty()
+            || !request.datasets.is_empty(),
         current: matches!(
             &request.of,
             Of::World {
@@ -195,6 +208,7 @@ fn make(
         false => made.to_owned(),
     };
     let told = Told::new(&context.report);
+    let sanity = Sanity::default();
     let tell = |jail: &JailName| {
         if asked.contains(jail) {
             told.say(jail, &did);
@@ -205,7 +219,11 @@ fn make(
             &session,
             verb,
             &scope,
-            |observed| Ok(create(observed, request)?),
+            |observed| {
+                let mut plan = create(observed, request)?;
+                sanity.note(&session, observed, &mut plan);
+                Ok(plan)
+            },
             &tell,
         )
         .map_err(|first| undo(&session, &scope, first))?;

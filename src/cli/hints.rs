@@ -225,6 +225,9 @@ fn plan_hint(error: &PlanError) -> Option<String> {
             "`zfs holds` tells the tag, `zfs release TAG SNAPSHOT` lets it go"
         }
         PlanError::AddressTaken { .. } => "choose another address",
+        PlanError::SiteDataset { .. } => "give a dataset beside the site",
+        PlanError::DatasetTaken { .. } => "`ezz show` has the datasets of a jail; give another",
+        PlanError::UnknownLimits { .. } => "a newer ezz can start it; `ezz show` has its limits",
         PlanError::PoolTooSmall { .. } => "give a larger network, or make fewer jails",
         PlanError::NotAtomic { .. } => "without --atomic every thousand of them is all or none",
         PlanError::JailsExist(_) => "`ezz list` shows them; leave them out",

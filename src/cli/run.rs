@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 
+use super::sanity::Sanity;
 use super::select::Jails;
 use super::{CliError, Context, DryRun, Told};
 use crate::name::JailName;
@@ -26,7 +27,9 @@ struct Which {
 
 /// Start jails
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ezz start www\n\nJSON: one {\"jail\", \"did\"} a jail")]
+#[command(
+    after_help = "Example:\n  ezz start www\n\nWhat they run into on this host, such as an address that no interface has, is told on standard error and keeps them from nothing.\n\nJSON: one {\"jail\", \"did\"} a jail"
+)]
 pub struct Start {
     #[command(flatten)]
     which: Which,
@@ -96,6 +99,7 @@ impl Which {
         let told = Told::new(&context.report);
         // A stop of what does not run clears away what its run has left.
         let moved = RefCell::new(BTreeSet::new());
+        let sanity = Sanity::default();
         let tell = |jail: &JailName| {
             if asked.contains(jail) && moved.borrow().contains(jail) {
                 told.say(jail, did);
@@ -106,7 +110,8 @@ impl Which {
             verb,
             &scope,
             |observed| {
-                let plan = plan(observed, &names)?;
+                let mut plan = plan(observed, &names)?;
+                sanity.note(&session, observed, &mut plan);
                 let moves = plan.steps.iter().filter_map(|step| match step {
                     Step::Start { jail } => Some(jail),
                     Step::Stop { jail } if observed.state(jail).running() => Some(jail),

@@ -16,7 +16,7 @@ use crate::session::Scope;
 /// Show one jail, or the site
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\", \"params\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
+    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\", \"params\", \"datasets\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
 )]
 pub struct Show {
     /// The jail; without it, the site
@@ -43,6 +43,7 @@ struct Jail {
     order: i32,
     limits: Limits,
     params: Params,
+    datasets: Vec<DatasetName>,
 }
 
 #[derive(Debug, Serialize)]
@@ -101,8 +102,9 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
         flavours: config.map(|it| it.flavours.clone()).unwrap_or_default(),
         depends: config.map(|it| it.depends.clone()).unwrap_or_default(),
         order: config.map_or(0, |it| it.order),
-        limits: config.map_or_else(Limits::default, |it| it.limits),
+        limits: config.map(|it| it.limits.clone()).unwrap_or_default(),
         params: config.map(|it| it.params.clone()).unwrap_or_default(),
+        datasets: config.map(|it| it.datasets.clone()).unwrap_or_default(),
     };
     context.report.object(&shown);
     let line = &shown.line;
@@ -176,10 +178,11 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
             if shown.limits.is_empty() {
                 none()
             } else {
-                limits(shown.limits)
+                limits(&shown.limits)
             },
         ),
         ("parameters", listed(&shown.params.texts())),
+        ("datasets", listed(&shown.datasets)),
         ("problem", line.problem.clone().unwrap_or_else(none)),
     ];
     print(context, &rows);
@@ -187,13 +190,17 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
 }
 
 /// Limits for people.
-fn limits(limits: Limits) -> String {
+fn limits(limits: &Limits) -> String {
     let words = [
         limits.memory.map(|most| format!("memory {}", bytes(most))),
         limits.cpus.map(|most| format!("processors {most}")),
         limits.processes.map(|most| format!("processes {most}")),
+        limits.cpuset.as_ref().map(|list| format!("on {list}")),
     ];
-    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let unknown = limits.unknown().into_iter();
+    let unknown = unknown.map(|name| format!("{name} (unknown to this ezz)"));
+    let words = words.into_iter().flatten().chain(unknown);
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// Names on one line.

@@ -41,6 +41,7 @@ struct Entry {
     network: Option<Network>,
     limits: Option<Limited>,
     params: Option<Spanned<Vec<Spanned<String>>>>,
+    datasets: Option<Vec<Spanned<String>>>,
     health: Option<String>,
     quota: Option<Spanned<String>>,
     flavours: Option<Vec<Spanned<String>>>,
@@ -55,6 +56,7 @@ struct Limited {
     memory: Option<Spanned<String>>,
     cpus: Option<Cpus>,
     processes: Option<NonZeroU32>,
+    cpuset: Option<Spanned<String>>,
 }
 
 /// Turns byte offsets into places.
@@ -198,6 +200,14 @@ fn jails_of(
         let place = places.place(default.span());
         return Err(FleetError::new(place, "an address cannot be a default"));
     }
+    let datasets = places.parse_all(entry.datasets.as_ref())?;
+    if let (Some(first), true) = (datasets.first(), names.len() > 1) {
+        return Err(FleetError::new(first.place, "a dataset is one jail's"));
+    }
+    if let Some(default) = defaults.datasets.iter().flatten().next() {
+        let place = places.place(default.span());
+        return Err(FleetError::new(place, "a dataset cannot be a default"));
+    }
     let quota = places.size(of!(quota))?;
     let limits = match of!(limits) {
         None => Limits::default(),
@@ -205,6 +215,11 @@ fn jails_of(
             memory: places.size(limited.memory.as_ref())?,
             cpus: limited.cpus,
             processes: limited.processes.map(NonZeroU32::get),
+            cpuset: match &limited.cpuset {
+                Some(text) => Some(places.parse(text)?.value),
+                None => None,
+            },
+            other: serde_json::Map::new(),
         },
     };
     let params = match of!(params) {
@@ -232,8 +247,9 @@ fn jails_of(
             pools: pools.clone(),
             labels: labels.clone(),
             network: network.unwrap_or_default(),
-            limits,
+            limits: limits.clone(),
             params: params.clone(),
+            datasets: datasets.clone(),
             health: of!(health).cloned(),
             quota,
             flavours: flavours.clone(),

@@ -32,7 +32,7 @@ state = "running"
 labels = { tier = "back" }
 depends = ["web{1..2}"]
 quota = "10G"
-limits = { memory = "1G", cpus = 2, processes = 9 }
+limits = { memory = "1G", cpus = 2, processes = 9, cpuset = "3,0-1" }
 order = -1
 "#,
     );
@@ -56,7 +56,7 @@ order = -1
     assert_eq!(db.depends.len(), 2);
     assert_eq!(
         db.limits.to_string(),
-        "memory=1073741824 cpus=2 processes=9"
+        "memory=1073741824 cpus=2 processes=9 cpuset=0-1,3"
     );
     assert!(web.limits.is_empty());
     assert_eq!(
@@ -122,6 +122,24 @@ fn what_is_wrong_is_told_with_its_place() {
             4,
             14,
             "one jail's",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a{1..2}\"\ndatasets = [\"tank/a\"]",
+            4,
+            13,
+            "one jail's",
+        ),
+        (
+            "fleet = \"f\"\n[defaults]\ndatasets = [\"tank/a\"]\n[[jail]]\nname = \"a\"",
+            3,
+            13,
+            "cannot be a default",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\ndatasets = [\"tank/a\", \"tank@a\"]",
+            4,
+            23,
+            "tank@a",
         ),
         (
             "fleet = \"f\"\n[[jail]]\nname = \"a\"\nip_pools = [\"1.2.3.4/8\"]",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Wish;
-use crate::model::{Base, Cpus, Jail, JailConfig, Kind, Network};
+use crate::model::{Base, Cpus, Cpuset, Jail, JailConfig, Kind, Network};
 use crate::name::{FleetName, JailName};
 
 /// A file to be written.
@@ -41,6 +41,8 @@ struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     order: Option<i32>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    datasets: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     params: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<Limited>,
@@ -56,6 +58,8 @@ struct Limited {
     cpus: Option<Cpus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     processes: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpuset: Option<Cpuset>,
 }
 
 impl Written {
@@ -73,7 +77,7 @@ impl Written {
             Base::Track(track) => (Some(track.to_string()), None),
             Base::Pin(id) => (None, Some(id.to_string())),
         };
-        let limits = config.limits;
+        let limits = &config.limits;
         let named = config.hostname != jail.name.as_str();
         let texts = |names: &[JailName]| names.iter().map(ToString::to_string).collect();
         self.jail.push(Entry {
@@ -94,11 +98,13 @@ impl Written {
             flavours: config.flavours.iter().map(ToString::to_string).collect(),
             depends: texts(&config.depends),
             order: (config.order != 0).then_some(config.order),
+            datasets: config.datasets.iter().map(ToString::to_string).collect(),
             params: config.params.texts(),
             limits: (!limits.is_empty()).then(|| Limited {
                 memory: limits.memory.map(|bytes| bytes.to_string()),
                 cpus: limits.cpus,
                 processes: limits.processes,
+                cpuset: limits.cpuset.clone(),
             }),
             labels: config.labels.clone().into_iter().collect(),
         });

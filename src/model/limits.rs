@@ -4,12 +4,14 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 use thiserror::Error;
+
+use super::Cpuset;
 
 /// Limits of one jail. What is none is not limited, but for processes on Linux: there every jail has a
 /// limit, so that a fork bomb does not take the host's last one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of memory. Linux kills in the jail what wants more (memory.max of cgroups(7)); FreeBSD refuses
     /// it (memoryuse of rctl(8)).
@@ -21,6 +23,13 @@ pub struct Limits {
     /// Processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<u32>,
+    /// The processors that it runs on (cpuset.cpus of cgroups(7), cpuset(1)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpuset: Option<Cpuset>,
+    /// Limits that this version does not know. They are kept, and the jail does not start: nobody would
+    /// hold it to them.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
 }
 
 impl Limits {
@@ -32,23 +41,36 @@ impl Limits {
     /// These, and of the other ones what these leave open.
     #[must_use]
     pub fn or(self, other: Limits) -> Limits {
+        let mut unknown = other.other;
+        unknown.extend(self.other);
         Limits {
             memory: self.memory.or(other.memory),
             cpus: self.cpus.or(other.cpus),
             processes: self.processes.or(other.processes),
+            cpuset: self.cpuset.or(other.cpuset),
+            other: unknown,
         }
+    }
+
+    /// Names of those that this version does not know.
+    pub fn unknown(&self) -> Vec<&str> {
+        self.other.keys().map(String::as_str).collect()
     }
 }
 
-/// `memory=536870912 cpus=1.5 processes=100`.
+/// `memory=536870912 cpus=1.5 processes=100 cpuset=0-3`.
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = [
             self.memory.map(|bytes| format!("memory={bytes}")),
             self.cpus.map(|cpus| format!("cpus={cpus}")),
             self.processes.map(|most| format!("processes={most}")),
+            self.cpuset.as_ref().map(|cpus| format!("cpuset={cpus}")),
         ];
-        f.write_str(&words.into_iter().flatten().collect::<Vec<_>>().join(" "))
+        let other = self.other.iter();
+        let other = other.map(|(name, value)| format!("{name}={value}"));
+        let words = words.into_iter().flatten().chain(other);
+        f.write_str(&words.collect::<Vec<_>>().join(" "))
     }
 }
 
@@ -185,9 +207,30 @@ mod tests {
             ..Limits::default()
         };
         assert_eq!(
-            limits.or(more).to_string(),
+            limits.clone().or(more).to_string(),
             "memory=1024 cpus=2 processes=9"
         );
         assert!(Limits::default().is_empty());
+    }
+
+    #[test]
+    fn limits_of_a_newer_version_are_kept_and_named() {
+        let text = r#"{"memory":1024,"cpuset":"0-1","io":{"read":7}}"#;
+        let limits: Limits = serde_json::from_str(text).expect("valid");
+        assert_eq!(limits.unknown(), ["io"]);
+        assert!(!limits.is_empty());
+        assert_eq!(
+            limits.to_string(),
+            r#"memory=1024 cpuset=0-1 io={"read":7}"#
+        );
+        assert_eq!(serde_json::to_string(&limits).expect("text"), text);
+        let own = Limits {
+            memory: Some(7),
+            ..Limits::default()
+        };
+        let both = own.or(limits);
+        assert_eq!(both.to_string(), r#"memory=7 cpuset=0-1 io={"read":7}"#);
+        // What is known and wrong is no limit of a newer version.
+        assert!(serde_json::from_str::<Limits>(r#"{"cpuset":"x"}"#).is_err());
     }
 }

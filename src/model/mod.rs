@@ -5,11 +5,13 @@
 //! older ezz does not lose what a newer one wrote.
 
 mod address;
+mod cpuset;
 mod labels;
 mod limits;
 mod observed;
 mod params;
 mod stored;
+mod surroundings;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use address::{AddressPool, PoolError};
+pub use cpuset::{Cpuset, CpusetError};
 pub use labels::{Label, LabelError, Labels};
 pub use limits::{Cpus, CpusError, Limits};
 pub use observed::{
@@ -29,7 +32,7 @@ pub use stored::{
     Address, AddressError, Base, Intent, JailConfig, Kind, Merging, Network, Phase, Populated,
     Rejected, Rollout, Seal, Swap, Todo, Track, World,
 };
-
+pub use surroundings::{Bound, Lack, Listener, Owner, Surroundings};
 pub use text::{hostname, size};
 
 use crate::name::{DatasetName, GenerationId, JailName, NameError, SnapshotName, TrackName};

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::{Labels, Limits, Params};
-use crate::name::{FlavourName, FleetName, GenerationId, JailName, TrackName};
+use crate::name::{DatasetName, FlavourName, FleetName, GenerationId, JailName, TrackName};
 
 /// `ezz:world`: what a generation holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -325,6 +325,9 @@ pub struct JailConfig {
     /// Parameters of jail(8) beside those that the rest means.
     #[serde(default, skip_serializing_if = "Params::is_empty")]
     pub params: Params,
+    /// Datasets outside of the site that it administers itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datasets: Vec<DatasetName>,
     /// A command for a shell in the jail, which ends with 0 if the jail is well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
@@ -363,6 +366,7 @@ impl JailConfig {
             network: Network::default(),
             limits: Limits::default(),
             params: Params::default(),
+            datasets: Vec::new(),
             health: None,
             fleet: None,
             flavours: Vec::new(),

@@ -29,6 +29,7 @@ pub(super) fn template(
     Ok(JailConfig {
         hostname: String::new(),
         addresses: Vec::new(),
+        datasets: Vec::new(),
         todo: vec![Todo::Identity],
         // Of none that did not name it.
         fleet: None,

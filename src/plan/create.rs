@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use crate::model::{Inventory, JailConfig, JailState, Todo, encode, property};
 use crate::name::{JailName, TrackName};
 use crate::plan::{
-    Commit, Directory, Epoch, MountAs, NewJail, Observed, Plan, PlanError, Step, delete, intent,
-    site, writable,
+    Commit, Directory, Epoch, MountAs, NewJail, Observed, Plan, PlanError, Step, delegated, delete,
+    intent, site, writable,
 };
 
 pub(super) use addresses::take;
@@ -45,9 +45,15 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         if !request.addresses.is_empty() {
             return Err(PlanError::OnlyOne("an address"));
         }
+        if !request.datasets.is_empty() {
+            return Err(PlanError::OnlyOne("a dataset"));
+        }
     }
     let config = template(observed, request)?;
     free_addresses(inventory, request)?;
+    for dataset in &request.datasets {
+        delegated::may_have(inventory, request.names.first(), dataset, |_| None)?;
+    }
     if request.atomic && request.names.len() > MOST_ATOMIC {
         return Err(PlanError::NotAtomic {
             jails: request.names.len(),

@@ -80,6 +80,30 @@ pub enum PlanError {
         /// Whose.
         owner: JailName,
     },
+    /// A newer ezz has given a jail limits that this one cannot hold it to.
+    #[error("{jail} has limits that this ezz does not know: {limits}")]
+    UnknownLimits {
+        /// Which jail.
+        jail: JailName,
+        /// Which limits.
+        limits: String,
+    },
+    /// A jail would administer the site, or a part of it.
+    #[error("{dataset} cannot be a jail's: it is a part of the site {site}, or has it below it")]
+    SiteDataset {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// The site.
+        site: DatasetName,
+    },
+    /// Another jail administers the dataset, or a part of it.
+    #[error("the dataset {dataset} is the jail {owner}'s, or has a part that is")]
+    DatasetTaken {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// Whose.
+        owner: JailName,
+    },
     /// A network has too few addresses that no jail has.
     #[error("{pool} has {free} free addresses, and {wanted} jails want one each")]
     PoolTooSmall {

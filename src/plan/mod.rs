@@ -8,6 +8,7 @@
 pub mod clone;
 pub mod converge;
 pub mod create;
+pub mod delegated;
 pub mod delete;
 pub mod doctor;
 mod error;
@@ -18,6 +19,7 @@ pub mod merge;
 pub mod prune;
 pub mod rollout;
 pub mod run;
+pub mod sanity;
 pub mod site;
 pub mod swap;
 pub mod world;

@@ -185,6 +185,18 @@ pub(super) fn start_one(
     Ok(())
 }
 
+/// Refuses to start a jail with limits that nobody would hold it to; before anything is stopped for it.
+fn limits_known(name: &JailName, config: &JailConfig) -> Result<(), PlanError> {
+    let unknown = config.limits.unknown();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(PlanError::UnknownLimits {
+        jail: name.clone(),
+        limits: unknown.join(", "),
+    })
+}
+
 /// Adds what mounts the base that a jail is due to run on, unless the plan has it already.
 pub(super) fn base(
     plan: &mut Plan,
@@ -192,6 +204,7 @@ pub(super) fn base(
     name: &JailName,
     config: &JailConfig,
 ) -> Result<(), PlanError> {
+    limits_known(name, config)?;
     if config.kind == Kind::Thick {
         return Ok(());
     }

@@ -17,6 +17,7 @@ fn request(list: &[&str]) -> Request {
         labels: Labels::default(),
         limits: ezz::model::Limits::default(),
         params: ezz::model::Params::default(),
+        datasets: Vec::new(),
         quota: None,
         flavours: Vec::new(),
         start: false,
@@ -428,4 +429,48 @@ fn atomic_is_one_program_or_none() {
         error.to_string(),
         "2001 jails cannot be made all or none: 2000 at most"
     );
+}
+
+#[test]
+fn a_dataset_of_the_site_or_of_another_jail_is_refused() {
+    let mut has = config(Kind::Thin, 1);
+    has.datasets = vec![dataset("tank/data/old")];
+    let site = installed().jail("old", has);
+    let of = |name: &str, list: &[&str]| Request {
+        datasets: list.iter().map(|name| dataset(name)).collect(),
+        ..request(&[name])
+    };
+    // The site, a part of it, and what has it below itself.
+    for name in ["tank/ezz", "tank/ezz/jails/b", "tank/ezz/basejail", "tank"] {
+        let error = refused(&site, &of("a", &["tank/data/a", name]));
+        assert!(
+            matches!(&error, PlanError::SiteDataset { dataset, .. } if dataset.as_str() == name),
+            "{name}: {error:?}"
+        );
+    }
+    for name in ["tank/data/old", "tank/data", "tank/data/old/x"] {
+        let error = refused(&site, &of("a", &[name]));
+        assert!(
+            matches!(&error, PlanError::DatasetTaken { owner, .. } if owner.as_str() == "old"),
+            "{name}: {error:?}"
+        );
+    }
+    let plan = planned(&site, &of("a", &["tank/data/older", "tank/ezz2", "other"]));
+    let names: Vec<String> = written(&plan)[0]
+        .datasets
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(names, ["tank/data/older", "tank/ezz2", "other"]);
+    let two = Request {
+        datasets: vec![dataset("tank/data/a")],
+        ..request(&["a", "b"])
+    };
+    assert!(matches!(refused(&site, &two), PlanError::OnlyOne(_)));
+    // A clone has none of its source's.
+    let cloned = Request {
+        of: Of::Jail(jail_name("old")),
+        ..request(&["c"])
+    };
+    assert!(written(&planned(&site, &cloned))[0].datasets.is_empty());
 }

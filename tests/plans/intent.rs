@@ -25,6 +25,7 @@ fn request(list: &[&str]) -> Request {
         labels: Labels::default(),
         limits: ezz::model::Limits::default(),
         params: ezz::model::Params::default(),
+        datasets: Vec::new(),
         quota: None,
         flavours: Vec::new(),
         start: false,

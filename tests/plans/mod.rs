@@ -7,5 +7,6 @@ mod doctor_facts;
 mod intent;
 mod inventory;
 mod run;
+mod sanity;
 mod site;
 mod world;

@@ -235,6 +235,30 @@ first() {
 		missing="$missing resource limits (kern.racct.enable=0);"
 	fi
 
+	say 'processors and datasets of jails'
+	ok 'on one processor' "$ezz" create cpu --cpuset 0 --start
+	is 'cpuset(1) has it' 1 pinned cpu
+	ok 'delete' "$ezz" delete cpu --yes
+	zfs create tank/given
+	refused 'a dataset without the mark' 1 'jailed is not on' "$ezz" create own --dataset tank/given
+	refused 'a part of the site' 1 'cannot be a jail' "$ezz" create own --dataset tank/ezz/jails
+	zfs set jailed=on tank/given
+	zfs set mountpoint=/given tank/given
+	ok 'a jail with a dataset' "$ezz" create own --dataset tank/given --start
+	if in_jail own /bin/sh -c 'test -x /sbin/zfs'; then
+		ok 'mounts it' in_jail own /bin/sh -c 'zfs mount tank/given && echo mine >/given/file'
+		ok 'makes one below it' in_jail own /sbin/zfs create tank/given/below
+		not 'and none beside it' in_jail own /sbin/zfs create tank/other
+	else
+		missing="$missing what a jail does with a dataset (no zfs in the world);"
+	fi
+	ok 'stop' "$ezz" stop own
+	is 'nothing of it is mounted' 0 mounted_of tank/given
+	ok 'start again' "$ezz" start own
+	ok 'delete' "$ezz" delete own --yes
+	ok 'its dataset stays' zfs list tank/given
+	zfs destroy -r tank/given
+
 	say 'parameters and networks of jails'
 	ok 'parameters' "$ezz" create par --param allow.raw_sockets --param children.max=5 --param exec.poststart='touch /tmp/ezz-poststart' --start
 	is 'the kernel has them' 5 jls -j par children.max
@@ -281,6 +305,8 @@ running_of() { jls name | grep -c "^$1[0-9]"; }
 addresses_of() { in_jail "$1" /sbin/ifconfig | awk '$1 == "inet" && $2 !~ /^127/ || $1 == "inet6" && $2 ~ /^fd/ { print $2 }' | tr '\n' ' ' | sed 's/ $//'; }
 members_of() { ifconfig "$1" | grep -c 'member: ez'; }
 pairs() { ifconfig -l | tr ' ' '\n' | grep -c '^ez'; }
+pinned() { cpuset -g -j "$1" | grep -c 'mask: 0$'; }
+mounted_of() { mount -p | grep -c "^$1"; }
 rules_of() { rctl "jail:$1" | wc -l | tr -d ' '; }
 # Warnings are of the machine, e.g. that nothing is enabled at boot yet.
 quiet_doctor() { "$ezz" doctor | grep 'tank/ezz: nothing to mend'; }

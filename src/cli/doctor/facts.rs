@@ -52,6 +52,11 @@ pub(super) fn facts(
     if !inventory.site.replica {
         facts.derived = session.host.derived()?;
         facts.left = left.iter().cloned().collect();
+        if !derived_only {
+            let jails = inventory.jails.iter();
+            let jails = jails.filter_map(|(name, jail)| Some((name, jail.config.as_ref().ok()?)));
+            facts.around = session.host.surroundings(&jails.collect::<Vec<_>>());
+        }
     }
     let all = datasets(session, inventory).and_then(|datasets| {
         let read = !derived_only;

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::conf::DEVFS_RULESET;
-use super::{FreeBsd, files};
+use super::sanity::{RACCT, VIMAGE, is_yes, pairs};
+use super::{FreeBsd, files, params};
 use crate::exec::{self, Exec};
 use crate::name::JailName;
 use crate::ports::{Check, Host, HostError, Level};
@@ -45,6 +46,8 @@ pub fn all(host: &FreeBsd) -> Vec<Check> {
     ] {
         checks.push(knob(name, sysrc(name), otherwise));
     }
+    checks.push(features(run("sysctl", &["-i", VIMAGE.name, RACCT.name])));
+    checks.extend(modules());
     let names = host.derived().unwrap_or_default();
     let main = files::read(&host.places.main_conf).ok().flatten();
     let main = String::from_utf8_lossy(&main.unwrap_or_default()).into_owned();
@@ -87,7 +90,7 @@ pub fn limits() -> Result<(), String> {
     }
 }
 
-fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
+pub(super) fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
     Exec::new(program)
         .and_then(|exec| exec.args(arguments).run())
         .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -127,6 +130,49 @@ fn kernel(release: &str, version: &str) -> Check {
     }
 }
 
+/// What only jails need that ask for it: of those that do, doctor tells by itself.
+fn features(told: Result<String, String>) -> Check {
+    let what = "kernel features";
+    let text = match told {
+        Ok(text) => text,
+        Err(why) => {
+            return check(
+                what,
+                Level::Warning,
+                &format!("cannot be read: {why}"),
+                None,
+            );
+        }
+    };
+    let values = pairs(&text);
+    let off: Vec<&str> = [VIMAGE, RACCT]
+        .iter()
+        .filter(|feature| values.get(feature.name) != Some(&"1"))
+        .map(|feature| feature.what)
+        .collect();
+    if off.is_empty() {
+        check(what, Level::Ok, "networks and limits of jails", None)
+    } else {
+        check(
+            what,
+            Level::Ok,
+            &format!("without {}", off.join(" and ")),
+            None,
+        )
+    }
+}
+
+/// The parameters that come with a module, if it is loaded.
+fn modules() -> Option<Check> {
+    let known = params::Known::of_kernel().ok()?;
+    let missing = known.unloaded();
+    let found = match missing.is_empty() {
+        true => "all".to_owned(),
+        false => format!("without {}, which come with modules", missing.join(", ")),
+    };
+    Some(check("jail parameters", Level::Ok, &found, None))
+}
+
 fn programs() -> Check {
     let missing: Vec<_> = PROGRAMS
         .into_iter()
@@ -145,16 +191,13 @@ fn programs() -> Check {
     }
 }
 
-/// A variable of rc.conf(5) that must be on. rc.subr's checkyesno takes these four words.
+/// A variable of rc.conf(5) that must be on.
 fn knob(name: &str, value: Result<String, String>, otherwise: &str) -> Check {
     let value = match value {
         Ok(value) => value,
         Err(why) => return unread(name, &why),
     };
-    let on = ["yes", "true", "on", "1"]
-        .iter()
-        .any(|word| value.eq_ignore_ascii_case(word));
-    if on {
+    if is_yes(&value) {
         return check(name, Level::Ok, &value, None);
     }
     let shown = if value.is_empty() { "not set" } else { &value };
@@ -208,7 +251,7 @@ fn boot(names: &[JailName], jail_list: &str, main_conf: &str, directory: &Path) 
 
 /// Whether jail.conf(5) includes them all: at the beginning of a line, by the absolute path, which
 /// is also the form by which rc.d/jail knows that a jail's own file is not to be used alone.
-fn includes(main_conf: &str, directory: &Path) -> bool {
+pub(super) fn includes(main_conf: &str, directory: &Path) -> bool {
     let glob = format!("{}/*.conf", directory.display());
     main_conf.lines().any(|line| {
         let rest = line.trim_start().strip_prefix(".include");
@@ -234,6 +277,24 @@ mod tests {
         ] {
             assert_eq!(kernel(release, version).level, level, "{release}");
         }
+    }
+
+    #[test]
+    fn kernels_without_a_feature_are_as_good_as_others() {
+        let of = |text: &str| features(Ok(text.to_owned()));
+        let both = of("kern.features.vimage: 1\nkern.racct.enable: 1\n");
+        assert_eq!(both.found, "networks and limits of jails");
+        let one = of("kern.features.vimage: 1\nkern.racct.enable: 0\n");
+        assert_eq!(
+            (one.level, one.found.as_str()),
+            (Level::Ok, "without limits of jails")
+        );
+        assert_eq!(
+            of("").found,
+            "without networks of jails and limits of jails"
+        );
+        let unread = features(Err("it broke".to_owned()));
+        assert_eq!(unread.level, Level::Warning);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::datasets;
 use super::vnet::{self, Pair};
 use crate::model::{Address, Limits, Network};
 use crate::name::JailName;
@@ -22,6 +23,9 @@ const OSRELEASE_MAX: usize = 31;
 
 /// What sets resource limits. Its words have nothing for which jail(8) would start a shell.
 pub const RCTL: &str = "/usr/bin/rctl";
+
+/// What binds a jail to processors. It is for the kernel to undo: the set goes with the jail.
+const CPUSET: &str = "/usr/bin/cpuset";
 
 /// Parameters whose values stand beside what ezz itself does then.
 const MERGED: [&str; 5] = [
@@ -107,6 +111,15 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
     }
     let params = &spec.config.params;
     let said = |name: &str| params.get(name).unwrap_or_default().iter().cloned();
+    let given = &spec.config.datasets;
+    let needs = datasets::NEEDS.iter().filter(|_| !given.is_empty());
+    for (name, word) in needs.copied().filter(|(name, _)| !params.says(name)) {
+        match word {
+            Some(word) => block.word(name, &word.to_string()),
+            None => block.flag(name),
+        }
+    }
+    let given_says = |it: &str| !given.is_empty() && datasets::NEEDS.iter().any(|(n, _)| *n == it);
     for (name, word) in [
         ("mount.devfs", None),
         ("devfs_ruleset", Some(DEVFS_RULESET)),
@@ -115,16 +128,20 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
         ("stop.timeout", Some(spec.profile.stop.timeout)),
     ] {
         match word {
-            _ if params.says(name) => {}
+            _ if params.says(name) || given_says(name) => {}
             Some(word) => block.word(name, &word.to_string()),
             None => block.flag(name),
         }
     }
-    let limits = rules(&spec.name, spec.config.limits);
+    let limits = rules(&spec.name, &spec.config.limits);
     let made = pairs.iter().map(Pair::make);
     block.commands("exec.prestart", made.chain(said("exec.prestart")))?;
     let add = limits.iter().map(|rule| format!("{RCTL} -a {rule}"));
-    block.commands("exec.created", add.chain(said("exec.created")))?;
+    let pin = spec.config.limits.cpuset.iter();
+    let pin = pin.map(|list| format!("{CPUSET} -l {list} -j {}", spec.name));
+    let give = given.iter().map(|it| datasets::give(&spec.name, it));
+    let created = add.chain(pin).chain(give);
+    block.commands("exec.created", created.chain(said("exec.created")))?;
     let jail_ends = pairs.iter().map(|pair| pair.jail.clone());
     block.commands("vnet.interface", jail_ends.chain(said("vnet.interface")))?;
     let configured = pairs.iter().flat_map(Pair::configure);
@@ -138,7 +155,8 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
         block.text("exec.stop", "the stop command", OsStr::new(command))?;
     }
     let unlimited = (!limits.is_empty()).then(|| format!("{RCTL} -r jail:{}", spec.name));
-    let removed = pairs.iter().map(Pair::remove).chain(unlimited);
+    let taken = given.iter().map(datasets::take);
+    let removed = taken.chain(pairs.iter().map(Pair::remove)).chain(unlimited);
     block.commands("exec.poststop", removed.chain(said("exec.poststop")))?;
     for (name, values) in params
         .iter()
@@ -171,7 +189,7 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
 }
 
 /// The rules of rctl(8) that limit a jail. They stay in the kernel by its name, also without the jail.
-fn rules(name: &JailName, limits: Limits) -> Vec<String> {
+pub(super) fn rules(name: &JailName, limits: &Limits) -> Vec<String> {
     let rule = |resource: &str, most: u64| format!("jail:{name}:{resource}:deny={most}");
     let rules = [
         limits.memory.map(|bytes| rule("memoryuse", bytes)),
@@ -412,6 +430,6 @@ impl Block {
 }
 
 #[cfg(test)]
-mod reader;
+pub(super) mod reader;
 #[cfg(test)]
 mod tests;

@@ -8,10 +8,13 @@
 mod argv;
 mod checks;
 pub mod conf;
+mod datasets;
+mod depend;
 mod files;
 mod jls;
 mod ops;
 mod params;
+mod sanity;
 mod stage;
 mod view;
 mod vnet;
@@ -21,10 +24,11 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::exec::{self, Exec, ExecError, code};
-use crate::model::{Changed, JailState, Network, Params};
+use crate::model::{Changed, JailConfig, JailState, Network, Params, Surroundings};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::Profile;
@@ -61,6 +65,10 @@ pub struct FreeBsd {
     site_id: String,
     site_directory: PathBuf,
     places: Places,
+    /// Whether rc.d/jail reads the files of all jails as one; looked at once.
+    reads_all: OnceLock<bool>,
+    /// Which jails depend on which, by their files; looked at once.
+    dependents: OnceLock<BTreeMap<JailName, BTreeSet<JailName>>>,
 }
 
 impl FreeBsd {
@@ -75,6 +83,8 @@ impl FreeBsd {
             site_id: site_id.to_owned(),
             site_directory: site_directory.to_owned(),
             places,
+            reads_all: OnceLock::new(),
+            dependents: OnceLock::new(),
         }
     }
 
@@ -93,7 +103,7 @@ impl FreeBsd {
 
     /// What the derived files of a jail should hold, in the order in which they are written: the
     /// conf names the fstab.
-    fn wanted(&self, spec: &JailSpec) -> Result<[Wanted; 2], HostError> {
+    fn wanted(&self, spec: &JailSpec) -> Result<[Wanted; 3], HostError> {
         let fstab = self.fstab_file(&spec.name);
         let log = self.log_file(&spec.name);
         let names = conf::Names {
@@ -104,10 +114,8 @@ impl FreeBsd {
             what: format!("the configuration of {}", spec.name),
             why: error.to_string(),
         })?;
-        Ok([
-            (fstab, made.fstab),
-            (self.conf_file(&spec.name), Some(made.conf)),
-        ])
+        let [first, second] = self.with_dependencies(spec, made.conf)?;
+        Ok([(fstab, made.fstab), first, second])
     }
 
     /// Writes the derived files; the caller knows that the jail does not run.
@@ -126,6 +134,22 @@ impl FreeBsd {
         Ok(all)
     }
 
+    /// Refuses parameters whose modules are not loaded: jail(8) would not know them.
+    fn modules(&self, params: &Params) -> Result<(), HostError> {
+        if params.is_empty() {
+            return Ok(());
+        }
+        let unknown = params::Known::of_kernel()?.unknown(params);
+        let missing = unknown.iter().find_map(|name| {
+            let lack = sanity::module_lack(name, params::module(name)?);
+            Some(HostError::Missing {
+                what: format!("a kernel module: {}", lack.what),
+                hint: lack.hint,
+            })
+        });
+        missing.map_or(Ok(()), Err)
+    }
+
     fn look(&self) -> Result<View, HostError> {
         View::of_kernel(&self.site_directory)
     }
@@ -140,15 +164,21 @@ impl Host for FreeBsd {
         if params.is_empty() {
             return Ok(());
         }
-        let unknown = params::Known::of_kernel()?.unknown(params);
+        let mut unknown = params::Known::of_kernel()?.unknown(params);
+        // A module can be loaded until the jail starts.
+        unknown.retain(|name| params::module(name).is_none());
         if unknown.is_empty() {
             return Ok(());
         }
         Err(HostError::Missing {
             what: format!("the jail parameters {}", unknown.join(", ")),
-            hint: "`sysctl -d security.jail.param` lists the kernel's; some come with a module, such as sysvshm"
-                .to_owned(),
+            hint: "`sysctl -d security.jail.param` lists the kernel's".to_owned(),
         })
+    }
+
+    fn surroundings(&self, jails: &[(&JailName, &JailConfig)]) -> Surroundings {
+        let site = fs::canonicalize(&self.site_directory);
+        sanity::look(&site.unwrap_or_else(|_| self.site_directory.clone()), jails)
     }
 
     fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {
@@ -193,7 +223,7 @@ impl Host for FreeBsd {
             let path = entry.map_err(failed)?.path();
             let ours = matches!(
                 path.extension().and_then(OsStr::to_str),
-                Some("conf" | "fstab")
+                Some("conf" | "fstab" | "alone")
             );
             let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
             let Ok(name) = JailName::parse(stem) else {
@@ -215,7 +245,13 @@ impl Host for FreeBsd {
             return Err(HostError::Running(name.clone()));
         }
         let mut all = self.clean(name)?;
-        for path in [self.conf_file(name), self.fstab_file(name)] {
+        self.release(name)?;
+        let files = [
+            self.conf_file(name),
+            self.alone_file(name),
+            self.fstab_file(name),
+        ];
+        for path in files {
             all = done(all, files::remove(&path, &self.site_id)?);
         }
         let log = self.log_file(name);

@@ -53,11 +53,12 @@ impl FreeBsd {
             )));
         }
         self.takes(spec.config.network, &spec.config.params)?;
+        self.modules(&spec.config.params)?;
         // Without its rules a devfs shows every device of the host.
         let ruleset = spec.config.params.get("devfs_ruleset");
         let ruleset = ruleset.and_then(<[String]>::last).map(String::as_str);
         checks::ruleset(ruleset)?;
-        if !spec.config.limits.is_empty() {
+        if !conf::rules(name, &spec.config.limits).is_empty() {
             checks::limits().map_err(|found| HostError::Missing {
                 what: format!("resource limits ({found})"),
                 hint: "add kern.racct.enable=1 to /boot/loader.conf, and reboot".to_owned(),
@@ -68,7 +69,7 @@ impl FreeBsd {
         let _ = self.write(spec)?;
         make_directory(&self.places.log, 0o700)?;
 
-        let conf = self.conf_file(name);
+        let conf = self.used_file(name)?;
         let begin = Instant::now();
         let mut pause = Pause::new();
         loop {
@@ -96,7 +97,7 @@ impl FreeBsd {
             return self.clean(name);
         };
         let limit = u64::from(profile.map_or(STOP, |profile| profile.stop.timeout)) + SHUTDOWN;
-        let conf = self.conf_file(name);
+        let conf = self.used_file(name)?;
         let failed = || program_error("stop", name);
         if files::is_of(&conf, &self.site_id)? {
             self.mend_fstab(name)?;

@@ -43,6 +43,40 @@ const INTERNAL: [(&str, u32); 30] = [
     ("allow.mount", 0),
 ];
 
+/// Those that are there only while a module is loaded (sys/kern/sysv_*.c, `prison_add_vfs` of each file
+/// system, sys/compat/linux). What mounts a file system loads its module.
+const MODULES: [(&str, &str); 14] = [
+    ("sysvmsg", "sysvmsg"),
+    ("sysvsem", "sysvsem"),
+    ("sysvshm", "sysvshm"),
+    ("linux", "linux64"),
+    ("linux.osname", "linux64"),
+    ("linux.osrelease", "linux64"),
+    ("linux.oss_version", "linux64"),
+    ("allow.mount.fdescfs", "fdescfs"),
+    ("allow.mount.linprocfs", "linprocfs"),
+    ("allow.mount.linsysfs", "linsysfs"),
+    ("allow.mount.nullfs", "nullfs"),
+    ("allow.mount.procfs", "procfs"),
+    ("allow.mount.tmpfs", "tmpfs"),
+    ("allow.mount.zfs", "zfs"),
+];
+
+/// The module that a parameter comes with, if it comes with one.
+pub fn module(name: &str) -> Option<&'static str> {
+    let found = MODULES
+        .iter()
+        .find(|(it, _)| *it == name || contrary_of(it) == name);
+    found.map(|(_, module)| *module)
+}
+
+fn contrary_of(name: &str) -> String {
+    match name.rsplit_once('.') {
+        Some((node, last)) => format!("{node}.no{last}"),
+        None => format!("no{name}"),
+    }
+}
+
 /// The kernel's own, and those of its modules that are loaded.
 #[derive(Debug, Default)]
 pub struct Known {
@@ -74,6 +108,12 @@ impl Known {
     pub fn unknown(&self, params: &Params) -> Vec<String> {
         let names = params.iter().map(|(name, _)| name);
         names.filter(|name| !self.knows(name)).cloned().collect()
+    }
+
+    /// Those of modules that are not loaded.
+    pub fn unloaded(&self) -> Vec<&'static str> {
+        let names = MODULES.iter().map(|(name, _)| *name);
+        names.filter(|name| !self.knows(name)).collect()
     }
 
     fn knows(&self, name: &str) -> bool {
@@ -137,6 +177,10 @@ mod tests {
             ["allow.everything", "meta", "sysvmsg", "zfs.dataset"].map(str::to_owned);
         expected.sort();
         assert_eq!(known.unknown(&bad), expected);
+        assert_eq!(module("sysvmsg"), Some("sysvmsg"));
+        assert_eq!(module("allow.mount.nonullfs"), Some("nullfs"));
+        assert_eq!(module("allow.everything"), None);
+        assert!(known.unloaded().contains(&"sysvmsg") && !known.unloaded().contains(&"sysvshm"));
         let later = Known {
             version: 1_500_068,
             ..known

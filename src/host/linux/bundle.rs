@@ -310,9 +310,16 @@ impl Bundle<'_> {
             }
             resources = resources.memory(memory.build()?);
         }
-        if let Some(cpus) = self.limits.cpus {
-            let quota = i64::from(cpus.hundredths()) * i64::try_from(PERIOD / 100).unwrap_or(0);
-            let cpu = LinuxCpuBuilder::default().quota(quota).period(PERIOD);
+        let (cpus, cpuset) = (self.limits.cpus, &self.limits.cpuset);
+        if cpus.is_some() || cpuset.is_some() {
+            let mut cpu = LinuxCpuBuilder::default();
+            if let Some(cpus) = cpus {
+                let quota = i64::from(cpus.hundredths()) * i64::try_from(PERIOD / 100).unwrap_or(0);
+                cpu = cpu.quota(quota).period(PERIOD);
+            }
+            if let Some(cpuset) = cpuset {
+                cpu = cpu.cpus(cpuset.to_string());
+            }
             resources = resources.cpu(cpu.build()?);
         }
         resources.build()
@@ -610,6 +617,8 @@ mod tests {
                 memory: Some(512 << 20),
                 cpus: Some("1.5".parse().expect("a number")),
                 processes: Some(7),
+                cpuset: Some("0-3".parse().expect("a list")),
+                ..Limits::default()
             };
         });
         let resources = &limited["linux"]["resources"];
@@ -620,8 +629,13 @@ mod tests {
         );
         assert_eq!(
             resources["cpu"],
-            json!({"quota": 150_000, "period": 100_000})
+            json!({"quota": 150_000, "period": 100_000, "cpus": "0-3"})
         );
+        let pinned = bundle(|bundle| {
+            bundle.limits.cpuset = Some("1".parse().expect("a list"));
+        });
+        let cpu = &pinned["linux"]["resources"]["cpu"];
+        assert_eq!(*cpu, json!({"cpus": "1"}));
     }
 
     #[test]

@@ -49,11 +49,12 @@ impl Control {
     ///
     /// # Errors
     /// [`HostError::Missing`].
-    pub(super) fn can(&self, limits: Limits) -> Result<(), HostError> {
+    pub(super) fn can(&self, limits: &Limits) -> Result<(), HostError> {
         let needed = [
             ("memory", limits.memory.is_some()),
             ("cpu", limits.cpus.is_some()),
             ("pids", limits.processes.is_some()),
+            ("cpuset", limits.cpuset.is_some()),
         ];
         match needed.into_iter().find(|(name, is)| *is && !self.has(name)) {
             None => Ok(()),

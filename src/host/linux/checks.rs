@@ -17,7 +17,7 @@ use crate::ports::{Check, Level};
 const CRUN: (u32, u32, u32) = (1, 8, 1);
 
 /// The controllers that limits of jails need.
-const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
+const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 
 /// All checks.
 pub(super) fn all(paths: &Paths, site_directory: &Path) -> Vec<Check> {

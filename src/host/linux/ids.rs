@@ -67,6 +67,14 @@ pub(super) fn owners(directory: &Path, prefix: &str) -> io::Result<Vec<String>> 
         .collect())
 }
 
+/// Who owns the slot that an id of the host is in, if it is in one.
+pub(super) fn owner_of(directory: &Path, id: u32) -> Option<String> {
+    let slot = id.checked_sub(FIRST)? / COUNT;
+    let range = IdRange::from_slot(slot)?;
+    let owner = fs::read_link(directory.join(range.0.to_string())).ok()?;
+    owner.to_str().map(str::to_owned)
+}
+
 /// Frees what `owner` has.
 pub(super) fn free(directory: &Path, owner: &str) -> io::Result<()> {
     for (slot, of) in links(directory)? {

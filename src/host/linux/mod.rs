@@ -17,6 +17,7 @@ mod paths;
 mod process;
 mod relay;
 mod runtime;
+mod sanity;
 mod seccomp;
 mod start;
 mod state;
@@ -29,7 +30,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{Changed, JailState, Network, Params};
+use crate::model::{Changed, JailConfig, JailState, Network, Params, Surroundings};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::Profile;
@@ -66,6 +67,14 @@ impl Host for Linux {
 
     fn takes(&self, network: Network, params: &Params) -> Result<(), HostError> {
         start::takes(network, params)
+    }
+
+    fn delegates(&self) -> Result<&'static str, HostError> {
+        Err(start::no_datasets())
+    }
+
+    fn surroundings(&self, jails: &[(&JailName, &JailConfig)]) -> Surroundings {
+        sanity::look(&self.paths, jails)
     }
 
     fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {

@@ -44,6 +44,17 @@ impl Paths {
         }
     }
 
+    /// Those of all sites that have jails here, or had.
+    pub(super) fn sites(&self) -> io::Result<Vec<Paths>> {
+        let of = |site: String| Paths {
+            site,
+            ..self.clone()
+        };
+        let mut all: Vec<Paths> = list(&self.run)?.into_iter().map(of).collect();
+        all.retain(|paths| paths.jails().is_dir());
+        Ok(all)
+    }
+
     /// All of the site.
     pub(super) fn site(&self) -> PathBuf {
         self.run.join(&self.site)

@@ -51,8 +51,11 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
     }
     let seccomp = requirements()?;
     let control = Control::of_host();
-    control.can(spec.config.limits)?;
+    control.can(&spec.config.limits)?;
     takes(spec.config.network, &spec.config.params)?;
+    if !spec.config.datasets.is_empty() {
+        return Err(no_datasets());
+    }
     paths
         .create()
         .map_err(file("make the directories in", &paths.site()))?;
@@ -86,7 +89,7 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
             resolver,
             cache: None,
             cgroup: &paths.cgroup(name),
-            limits: spec.config.limits,
+            limits: spec.config.limits.clone(),
             control: &control,
             seccomp,
         };
@@ -139,6 +142,14 @@ pub(super) fn takes(network: Network, params: &Params) -> Result<(), HostError> 
         what,
         hint: "FreeBSD's jail(8) has them".to_owned(),
     })
+}
+
+/// Datasets of jails need root of a jail to be the host's for ZFS.
+pub(super) fn no_datasets() -> HostError {
+    HostError::Missing {
+        what: "datasets that jails administer themselves".to_owned(),
+        hint: "FreeBSD's jail(8) has them".to_owned(),
+    }
 }
 
 /// What of its configuration a jail was started with: the text of its `started`.

@@ -4,7 +4,7 @@ use crate::model::{
     Address, AddressPool, Base, Inventory, Jail, JailConfig, Kind, Labels, Limits, Network, Params,
     Todo,
 };
-use crate::name::{FlavourName, GenerationId, JailName, TrackName};
+use crate::name::{DatasetName, FlavourName, GenerationId, JailName, TrackName};
 use crate::plan::{Observed, PlanError, clone};
 
 /// Which basejail the new jails are to run on.
@@ -65,6 +65,8 @@ pub struct Request {
     pub limits: Limits,
     /// Parameters of jail(8); of clones beside those of their source.
     pub params: Params,
+    /// Datasets that it administers itself: of one jail.
+    pub datasets: Vec<DatasetName>,
     /// Quota in bytes; without it, clones have that of their source.
     pub quota: Option<u64>,
     /// Whether to start them.
@@ -93,7 +95,8 @@ pub(super) fn template(observed: &Observed, request: &Request) -> Result<JailCon
         }
     };
     config.addresses.clone_from(&request.addresses);
-    config.limits = request.limits.or(config.limits);
+    config.datasets.clone_from(&request.datasets);
+    config.limits = request.limits.clone().or(config.limits);
     config.params = request.params.clone().or(&config.params);
     for flavour in &request.flavours {
         with_flavour(observed, &mut config, flavour)?;

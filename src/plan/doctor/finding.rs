@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::model::Surroundings;
 use crate::name::{GenerationId, JailName, SnapshotName, TrackName};
 
 /// What doctor looked at beyond an observation. What is empty was not looked at.
@@ -37,6 +38,8 @@ pub struct Facts {
     pub unreadable: Option<String>,
     /// What is in the site directory and in its `basejail` and `newjail`.
     pub entries: Vec<Entry>,
+    /// What is around its jails on the host.
+    pub around: Surroundings,
 }
 
 /// Properties of a dataset.
@@ -195,6 +198,8 @@ pub enum What {
     GenerationMissing,
     /// A jail that is no clone.
     OriginMissing,
+    /// Limits of a jail that this version does not know.
+    LimitsUnknown,
     /// Derived files are missing or differ.
     DerivedWrong,
     /// The host keeps something of a jail that is not there or of a run that is over.
@@ -203,6 +208,24 @@ pub enum What {
     RunsWithoutDataset,
     /// A jail runs on another generation than it is due.
     Behind,
+    /// No interface of the host has the address of a jail.
+    AddressMissing,
+    /// An address names an interface or bridge that the host has not.
+    InterfaceMissing,
+    /// The address of a jail is the host's own.
+    AddressOfHost,
+    /// Several jails have one address.
+    AddressShared,
+    /// Something listens where a jail would.
+    ServiceListens,
+    /// A host name that several have.
+    HostnameShared,
+    /// A host name that this host cannot set.
+    HostnameBad,
+    /// The host lacks something that a jail needs.
+    HostLacks,
+    /// Something that jails may run into could not be looked at.
+    LookFailed,
 }
 
 /// One thing that doctor found.

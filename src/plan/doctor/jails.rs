@@ -41,6 +41,7 @@ pub(super) fn check(
             );
         }
         needs(inventory, config, &object, found);
+        limits(config, &object, found);
         mounted(inventory, jail, &object, found);
         behind(observed, name, config, &object, found);
         derived(observed, name, facts, &object, found);
@@ -168,6 +169,21 @@ fn needs(inventory: &Inventory, config: &JailConfig, object: &str, found: &mut D
         if let Err(error) = run::due(inventory, &config.base) {
             missing(error.to_string(), start);
         }
+    }
+}
+
+fn limits(config: &JailConfig, object: &str, found: &mut Diagnosis) {
+    let unknown = config.limits.unknown();
+    if !unknown.is_empty() {
+        let list = unknown.join(", ");
+        let what = format!(
+            "it has limits that this ezz does not know, and does not start with it: {list}"
+        );
+        found.add(
+            Finding::new(What::LimitsUnknown, Severity::Broken, object, what)
+                .made_by("a newer ezz")
+                .hint("a newer ezz can start it; its limits are kept"),
+        );
     }
 }
 

@@ -15,6 +15,7 @@ pub use finding::{
     Dataset, Entry, EntryKind, Facts, Finding, Mount, Setting, Severity, Snapshot, What,
 };
 
+use crate::plan::sanity::{Subject, cautions};
 use crate::plan::{Observed, Plan, PlanError, Step};
 
 /// Findings and the plan that mends those that can be.
@@ -81,6 +82,9 @@ pub fn diagnose(
     if !inventory.site.replica {
         settings::check(inventory, facts, &mut found);
         mounts::check(inventory, facts, &mut found);
+        if !derived_only {
+            around(observed, facts, &mut found);
+        }
     }
     site::check_foreign(inventory, facts, &mut found);
     if inventory.site.read_only {
@@ -102,4 +106,18 @@ pub fn diagnose(
         }
     }
     Ok(found)
+}
+
+/// What its jails run into on the host, or will.
+fn around(observed: &Observed, facts: &Facts, found: &mut Diagnosis) {
+    let jails = observed.inventory.jails.iter();
+    let subjects: Vec<Subject<'_>> = jails
+        .filter_map(|(name, jail)| {
+            let config = jail.config.as_ref().ok()?;
+            let runs = observed.state(name).running();
+            Some(Subject { name, config, runs })
+        })
+        .collect();
+    let cautions = cautions(&subjects, &observed.inventory, &facts.around);
+    cautions.into_iter().for_each(|it| found.add(it));
 }

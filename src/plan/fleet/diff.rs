@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Change, Diff, Does, Field, New, Request, Seen, addresses, movement};
 use crate::fleet::{At, Fleet, FleetError, Origin, Wanted, Wish};
-use crate::model::{Address, Base, Jail, JailConfig, Kind, Todo};
-use crate::name::JailName;
+use crate::model::{Address, Base, Jail, JailConfig, Kind, Limits, Todo};
+use crate::name::{DatasetName, JailName};
 use crate::plan::create::{self, Choice};
-use crate::plan::{Observed, PlanError, clone, listed, merge, run, writable};
+use crate::plan::{Observed, PlanError, clone, delegated, listed, merge, run, writable};
 
 /// Compares a site with a file.
 ///
@@ -33,6 +33,7 @@ pub fn diff(observed: &Observed, request: &Request, seen: &Seen) -> Result<Diff,
     }
     for (name, wanted) in wanted {
         there(observed, fleet, &gone, wanted)?;
+        datasets(observed, fleet, &gone, name, wanted)?;
         let addresses = addresses.remove(name).unwrap_or_default();
         let found = match inventory.jails.get(name) {
             None => None,
@@ -111,6 +112,36 @@ fn there(
     Ok(())
 }
 
+/// Refuses datasets of the site, and such as another jail has.
+fn datasets(
+    observed: &Observed,
+    fleet: &Fleet,
+    gone: &BTreeSet<JailName>,
+    name: &JailName,
+    wanted: &Wanted,
+) -> Result<(), FleetError> {
+    let nothing: &[DatasetName] = &[];
+    for At { value, place } in &wanted.datasets {
+        // Those of the fleet have what the file says.
+        let others = |other: &JailName| {
+            (gone.contains(other) || fleet.jails.contains_key(other)).then_some(nothing)
+        };
+        delegated::may_have(&observed.inventory, Some(name), value, others)
+            .map_err(|why| FleetError::new(*place, why))?;
+        for (owner, jail) in fleet.jails.iter().filter(|(owner, _)| *owner < name) {
+            let theirs = jail.datasets.iter().map(|at| &at.value);
+            if jail.wish != Some(Wish::Absent)
+                && theirs.into_iter().any(|it| delegated::overlap(it, value))
+            {
+                let (dataset, owner) = (value.clone(), owner.clone());
+                let why = PlanError::DatasetTaken { dataset, owner };
+                return Err(FleetError::new(*place, why));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What is the same for a jail that is new and one that is there.
 fn common(
     fleet: &Fleet,
@@ -122,8 +153,13 @@ fn common(
         hostname: wanted.hostname.clone(),
         addresses,
         network: wanted.network,
-        limits: wanted.limits,
+        // Those that this version does not know no file can say.
+        limits: Limits {
+            other: config.limits.other.clone(),
+            ..wanted.limits.clone()
+        },
         params: wanted.params.clone(),
+        datasets: wanted.datasets.iter().map(|at| at.value.clone()).collect(),
         health: wanted.health.clone(),
         fleet: Some(fleet.name.clone()),
         depends: wanted.depends.iter().map(|at| at.value.clone()).collect(),
@@ -313,12 +349,13 @@ fn field(field: &'static str, from: String, to: String) -> Field {
 }
 
 /// What a jail that runs has as it was at its start.
-const INSIDE: [&str; 6] = [
+const INSIDE: [&str; 7] = [
     "hostname",
     "addresses",
     "network",
     "limits",
     "params",
+    "datasets",
     "base",
 ];
 
@@ -330,13 +367,14 @@ fn fields(from: &JailConfig, to: &JailConfig) -> Vec<Field> {
     };
     let fleet = |config: &JailConfig| config.fleet.as_ref().map(ToString::to_string);
     type Shown<'a> = &'a dyn Fn(&JailConfig) -> String;
-    let all: [(&'static str, Shown<'_>); 12] = [
+    let all: [(&'static str, Shown<'_>); 13] = [
         ("base", &base),
         ("hostname", &|config| config.hostname.clone()),
         ("addresses", &|config| listed(&config.addresses)),
         ("network", &|config| config.network.to_string()),
         ("limits", &|config| config.limits.to_string()),
         ("params", &|config| config.params.to_string()),
+        ("datasets", &|config| listed(&config.datasets)),
         ("health", &|config| {
             config.health.clone().unwrap_or_default()
         }),

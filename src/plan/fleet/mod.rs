@@ -241,6 +241,14 @@ fn move_jails(
             plan.push(Step::Derive { jail: name.clone() });
         }
     }
+    // What starts before what may be a part of its files, as far as the others' are there: now they are.
+    for new in diff.new.iter().filter(|new| !new.config.depends.is_empty()) {
+        if !diff.changes[&new.name].does.contains(&Does::Start) {
+            plan.push(Step::Derive {
+                jail: new.name.clone(),
+            });
+        }
+    }
     let stops: Vec<JailName> = diff.that(Does::Stop).cloned().collect();
     for jail in run::stop_order(&stops, config) {
         plan.push(Step::Stop { jail });

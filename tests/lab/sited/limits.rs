@@ -96,6 +96,10 @@ fn a_fleet_changes_limits_at_the_next_start() {
 
     for (limits, words) in [
         (
+            "limits = { cpuset = \"3-1\" }",
+            "line 7, column 21: expected numbers of processors",
+        ),
+        (
             "limits = { memory = \"0\" }",
             "line 7, column 21: 0 is no limit",
         ),
@@ -123,9 +127,99 @@ fn a_fleet_changes_limits_at_the_next_start() {
         ["--cpus", "0"],
         ["--cpus", "1.234"],
         ["--processes", "0"],
+        ["--cpuset", "0-"],
     ] {
         ezz(&["create", "b", bad[0], bad[1]]).exits(2);
     }
+}
+
+#[test]
+fn a_jail_runs_on_the_processors_that_it_is_given() {
+    // The guest has one.
+    ezz(&["create", "p", "--cpuset", "0", "--start"]).ok();
+    assert_eq!(kernel("p", "cpuset.cpus"), "0");
+    assert_eq!(limits("p"), serde_json::json!({"cpuset": "0"}));
+    let shown = ezz(&["show", "p"]).ok().stdout;
+    assert!(shown.lines().any(|it| it == "limits       on 0"), "{shown}");
+    ezz(&[
+        "exec",
+        "p",
+        "--",
+        "grep",
+        "-q",
+        "Cpus_allowed_list:\t0$",
+        "/proc/self/status",
+    ])
+    .ok();
+    ezz(&["clone", "p", "q"]).ok();
+    assert_eq!(limits("q"), serde_json::json!({"cpuset": "0"}));
+    std::fs::write(
+        FILE,
+        "fleet = \"f\"\n[[jail]]\nname = \"p\"\nlimits = { cpuset = \"0\" }\n",
+    )
+    .expect("written");
+    ezz(&["apply", FILE]).ok();
+    sh(&format!(
+        "{EZZ} list --fleet f >{FILE}; grep -q 'cpuset = \"0\"' {FILE}"
+    ))
+    .ok();
+    assert_eq!(ezz(&["apply", FILE]).ok().stdout, "nothing to do\n");
+    // One that the host has not: the kernel says so, and nothing is left.
+    ezz(&["create", "r", "--cpuset", "7"]).ok();
+    assert_ne!(ezz(&["start", "r"]).code, 0);
+    assert_eq!(
+        ezz(&["list", "r", "--json"]).ok().json()[0]["state"],
+        "stopped"
+    );
+    ezz(&["doctor"]).ok();
+}
+
+/// A newer ezz may know more limits: they are kept and told, and nobody starts the jail without them.
+#[test]
+fn limits_that_are_not_known_are_kept_and_told() {
+    ezz(&["create", "n", "--memory", "64M", "--start"]).ok();
+    let dataset = "tank/ezz/jails/n";
+    let newer =
+        property(dataset, "ezz:jail").replace(r#""limits":{"#, r#""limits":{"io":{"read":7},"#);
+    zfs(&["set", &format!("ezz:jail={newer}"), dataset]).ok();
+    assert_eq!(
+        limits("n"),
+        serde_json::json!({"memory": 64 << 20, "io": {"read": 7}})
+    );
+    let shown = ezz(&["show", "n"]).ok().stdout;
+    assert!(
+        shown.contains("memory 64.0M, io (unknown to this ezz)"),
+        "{shown}"
+    );
+    // It runs on: nothing stops it for a start that would be refused.
+    let words = "n has limits that this ezz does not know: io";
+    ezz(&["restart", "n"]).refused(1, words);
+    assert_eq!(
+        ezz(&["list", "n", "--json"]).ok().json()[0]["state"],
+        "running"
+    );
+    let told = ezz(&["doctor", "--json"]).exits(1).json();
+    let findings = told[0]["findings"].as_array().expect("a list");
+    assert!(
+        findings
+            .iter()
+            .any(|it| it["kind"] == "limits-unknown" && it["object"] == "jail n")
+    );
+    ezz(&["stop", "n"]).ok();
+    ezz(&["start", "n"]).refused(1, words);
+    ezz(&["clone", "n", "m", "--start"]).refused(1, "m has limits that this ezz does not know: io");
+    assert!(!exists("tank/ezz/jails/m"));
+    // A file cannot name them, and takes none away.
+    std::fs::write(
+        FILE,
+        "fleet = \"f\"\n[[jail]]\nname = \"n\"\nlimits = { memory = \"32M\" }\n",
+    )
+    .expect("written");
+    ezz(&["apply", FILE]).ok();
+    assert_eq!(
+        limits("n"),
+        serde_json::json!({"memory": 32 << 20, "io": {"read": 7}})
+    );
 }
 
 /// Parameters of jail(8) and networks of jails are FreeBSD's: refused before anything is made.
@@ -154,6 +248,19 @@ fn what_only_freebsd_has_is_refused_here_and_nothing_is_made() {
     );
     fleet("network = \"vnet\"");
     ezz(&["apply", FILE, "--dry-run"]).refused(1, "line 3, column 8: this host lacks networks");
+    assert_eq!(everything(), before);
+    // Whatever the dataset is.
+    sh("zfs create -u tank/data").ok();
+    let before = everything();
+    let words = "this host lacks datasets that jails administer themselves";
+    for dataset in ["tank/data", "tank/none", SITE] {
+        ezz(&["create", "a", "--dataset", dataset]).refused(1, words);
+        fleet(&format!("datasets = [\"{dataset}\"]"));
+        ezz(&["apply", FILE]).refused(1, &format!("line 4, column 13: {words}"));
+    }
+    ezz(&["create", "a", "--dataset", "tank//data"]).exits(2);
+    fleet("datasets = [\"tank/a%b\"]");
+    ezz(&["apply", FILE]).refused(1, "line 4, column 13: ");
     for (params, words) in [
         (
             "[\"path=/\"]",
@@ -182,4 +289,28 @@ fn what_only_freebsd_has_is_refused_here_and_nothing_is_made() {
     ];
     ezz(&both).refused(2, "contradict each other");
     assert_eq!(everything(), before);
+}
+
+/// A jail that came from FreeBSD with a dataset of its own.
+#[test]
+fn a_jail_with_a_dataset_does_not_start_here() {
+    ezz(&["create", "d"]).ok();
+    let dataset = "tank/ezz/jails/d";
+    let config = property(dataset, "ezz:jail");
+    let config = config.replacen('{', r#"{"datasets":["tank/data"],"#, 1);
+    zfs(&["set", &format!("ezz:jail={config}"), dataset]).ok();
+    let shown = ezz(&["show", "d", "--json"]).ok().json();
+    assert_eq!(shown[0]["datasets"], serde_json::json!(["tank/data"]));
+    assert!(
+        ezz(&["show", "d"])
+            .ok()
+            .stdout
+            .contains("datasets     tank/data")
+    );
+    ezz(&["start", "d"]).refused(
+        1,
+        "this host lacks datasets that jails administer themselves",
+    );
+    ezz(&["create", "e"]).ok();
+    ezz(&["delete", "d", "e", "--yes"]).ok();
 }

@@ -11,6 +11,7 @@ mod kills;
 mod limits;
 mod output;
 mod run;
+mod sanity;
 mod security;
 mod site;
 mod worlds;

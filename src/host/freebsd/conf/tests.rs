@@ -98,6 +98,8 @@ fn limits_are_rules_that_go_with_the_jail() {
         memory: Some(512 << 20),
         cpus: Some("1.5".parse().expect("a number")),
         processes: Some(100),
+        cpuset: Some("0-3,6".parse().expect("a list")),
+        ..Limits::default()
     };
     let conf = files(&spec).conf;
     let added = values(&conf, "exec.created").expect("it is there");
@@ -107,6 +109,7 @@ fn limits_are_rules_that_go_with_the_jail() {
             "/usr/bin/rctl -a jail:web:memoryuse:deny=536870912",
             "/usr/bin/rctl -a jail:web:pcpu:deny=150",
             "/usr/bin/rctl -a jail:web:maxproc:deny=100",
+            "/usr/bin/cpuset -l 0-3,6 -j web",
         ]
     );
     let removed = value(&conf, "exec.poststop").expect("it is there");
@@ -114,6 +117,16 @@ fn limits_are_rules_that_go_with_the_jail() {
     // With one of these jail(8) would give it to a shell (command.c).
     let shell = |text: &str| text.contains(|c| "!\"$&'()*;<>?[\\]`{|}~".contains(c));
     assert!(!added.iter().chain([&removed]).any(|text| shell(text)));
+
+    // The kernel need not count for it, and takes it away with the jail.
+    spec.config.limits = Limits {
+        cpuset: Some("1".parse().expect("a list")),
+        ..Limits::default()
+    };
+    let conf = files(&spec).conf;
+    let added = values(&conf, "exec.created").expect("it is there");
+    assert_eq!(added, ["/usr/bin/cpuset -l 1 -j web"]);
+    assert_eq!(value(&conf, "exec.poststop"), None);
 }
 
 fn params(texts: &[&str]) -> crate::model::Params {

@@ -1,0 +1,57 @@
+//! Whether datasets are there that jails are to administer, and marked for it. Only told: the mark takes a
+//! dataset from the host's own mounts, so it is its owner's to set.
+
+use super::CliError;
+use crate::name::DatasetName;
+use crate::plan::delegated::beside;
+use crate::ports::{HostError, Query};
+use crate::session::{Session, SessionError};
+
+/// Refuses those that cannot be a jail's.
+///
+/// # Errors
+/// [`HostError::Missing`]: the host gives jails none, one is not there, or not marked; [`CliError::Plan`]: it
+/// is of the site; [`CliError`] if the pool cannot be asked.
+pub(super) fn check<'a>(
+    session: &Session,
+    datasets: impl IntoIterator<Item = &'a DatasetName>,
+) -> Result<(), CliError> {
+    let datasets: Vec<&DatasetName> = datasets.into_iter().collect();
+    if datasets.is_empty() {
+        return Ok(());
+    }
+    let property = session.host.delegates().map_err(SessionError::from)?;
+    // Before anybody is told to mark it.
+    for dataset in &datasets {
+        beside(&session.site, dataset)?;
+    }
+    let roots: Vec<String> = datasets.iter().map(ToString::to_string).collect();
+    let rows = session.zfs.read(&Query {
+        roots: &roots,
+        depth: Some(0),
+        types: &["filesystem", "volume"],
+        properties: &[property],
+    })?;
+    for dataset in &roots {
+        let missing = |what: String, hint: String| {
+            Err(SessionError::from(HostError::Missing { what, hint }).into())
+        };
+        let value = rows.get(dataset).map(|row| row.0.get(property));
+        match value.map(|found| found.map(|found| found.value.as_str())) {
+            Some(Some("on")) => {}
+            Some(_) => {
+                return missing(
+                    format!("the mark of {dataset} as a jail's: its {property} is not on"),
+                    format!("`zfs set {property}=on {dataset}`; the host does not mount it then"),
+                );
+            }
+            None => {
+                return missing(
+                    format!("the dataset {dataset}"),
+                    format!("`zfs create -o {property}=on {dataset}`"),
+                );
+            }
+        }
+    }
+    Ok(())
+}

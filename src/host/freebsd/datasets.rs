@@ -1,0 +1,154 @@
+//! Datasets that a jail administers itself (zfs-jail(8)): what is run for them on the host. The kernel forgets
+//! them when the jail is gone, but not what was mounted in it.
+//!
+//! jail(8) has `zfs.dataset` from 15.0 on, and goes on where the dataset is not marked as a jail's; so
+//! commands do it, on every release alike.
+
+use crate::name::{DatasetName, JailName};
+
+const ZFS: &str = "/sbin/zfs";
+
+/// What a jail needs to mount them, and the value; a user's own word replaces it.
+pub(super) const NEEDS: [(&str, Option<u32>); 3] = [
+    ("allow.mount", None),
+    ("allow.mount.zfs", None),
+    // Above it a jail mounts nothing (prison_priv_check and vfs_mount.c).
+    ("enforce_statfs", Some(1)),
+];
+
+/// Gives a dataset to a jail that was just made. Without the mark the jail could change nothing of it
+/// (zfs_secpolicy_write_perms), which nobody would be told.
+pub(super) fn give(name: &JailName, dataset: &DatasetName) -> String {
+    format!(
+        "test \"$({ZFS} get -H -o value jailed \"{dataset}\")\" = on || \
+         {{ echo 'jailed is not on: {dataset}' >&2; exit 1; }}; {ZFS} jail {name} \"{dataset}\""
+    )
+}
+
+/// Unmounts what the jail has left mounted of it, the deepest first: else it stays mounted below the jail's
+/// root, which could not be unmounted then.
+pub(super) fn take(dataset: &DatasetName) -> String {
+    format!(
+        "{ZFS} list -H -o name -t filesystem -r \"{dataset}\" | /usr/bin/tail -r | \
+         while read -r d; do {ZFS} unmount \"$d\" 2>/dev/null; done; true"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::freebsd::conf::{Names, reader, render};
+    use crate::host::freebsd::testing::spec;
+    use crate::ports::JailSpec;
+
+    fn block(spec: &JailSpec) -> Vec<(String, Vec<String>)> {
+        let at = std::path::Path::new("/etc/jail.conf.d/web.fstab");
+        let names = Names {
+            fstab: at,
+            console_log: at,
+        };
+        let made = render(spec, names).expect("it can be written");
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        let mut blocks = reader::read(&made.conf).expect("jail(8) could read it");
+        let block = blocks.pop().expect("a jail").parameters.into_iter();
+        block
+            .map(|(name, values)| (text(name), values.into_iter().map(text).collect()))
+            .collect()
+    }
+
+    fn values(spec: &JailSpec, name: &str) -> Vec<Vec<String>> {
+        let block = block(spec).into_iter();
+        block
+            .filter(|(it, _)| it == name)
+            .map(|(_, values)| values)
+            .collect()
+    }
+
+    #[test]
+    fn a_jail_is_given_datasets_and_may_mount_them() {
+        let mut spec = spec("web");
+        let parse = |text: &str| DatasetName::parse(text).expect("a dataset");
+        spec.config.datasets = vec![parse("tank/data/web"), parse("my tank/b c")];
+        let none: Vec<Vec<String>> = Vec::new();
+        assert_eq!(
+            values(&spec, "exec.created"),
+            [[
+                "test \"$(/sbin/zfs get -H -o value jailed \"tank/data/web\")\" = on || \
+                 { echo 'jailed is not on: tank/data/web' >&2; exit 1; }; \
+                 /sbin/zfs jail web \"tank/data/web\"",
+                "test \"$(/sbin/zfs get -H -o value jailed \"my tank/b c\")\" = on || \
+                 { echo 'jailed is not on: my tank/b c' >&2; exit 1; }; \
+                 /sbin/zfs jail web \"my tank/b c\"",
+            ]]
+        );
+        let after = values(&spec, "exec.poststop");
+        assert_eq!(after[0].len(), 2);
+        assert_eq!(
+            after[0][0],
+            "/sbin/zfs list -H -o name -t filesystem -r \"tank/data/web\" | /usr/bin/tail -r | \
+             while read -r d; do /sbin/zfs unmount \"$d\" 2>/dev/null; done; true"
+        );
+        assert_eq!(values(&spec, "allow.mount"), [Vec::<String>::new()]);
+        assert_eq!(values(&spec, "allow.mount.zfs"), [Vec::<String>::new()]);
+        assert_eq!(values(&spec, "enforce_statfs"), [["1"]]);
+
+        // What the user says stands.
+        let params = ["enforce_statfs=0", "allow.mount", "exec.created=/bin/true"];
+        let params = params.map(|text| text.parse().expect("a parameter"));
+        spec.config.params = crate::model::Params::new(params).expect("valid");
+        assert_eq!(values(&spec, "enforce_statfs"), [["0"]]);
+        assert_eq!(values(&spec, "allow.mount").len(), 1);
+        assert_eq!(values(&spec, "exec.created")[0].len(), 3);
+
+        spec.config.datasets.clear();
+        spec.config.params = crate::model::Params::default();
+        for name in ["exec.created", "exec.poststop", "allow.mount"] {
+            assert_eq!(values(&spec, name), none, "{name}");
+        }
+        assert_eq!(values(&spec, "enforce_statfs"), [["2"]]);
+    }
+
+    /// The commands are sh, run here with a zfs that writes down what it is told.
+    #[test]
+    fn the_commands_do_what_they_say() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let at = directory.path();
+        let zfs = at.join("zfs");
+        let said = at.join("said");
+        let stand_in = |jailed: &str| {
+            let text = format!(
+                "#!/bin/sh\necho \"$*\" >>{}\ncase $1 in get) echo {jailed};; list) printf 'a\\na/b c\\n';; esac\n",
+                said.display()
+            );
+            std::fs::write(&zfs, text).expect("written");
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(&zfs, mode).expect("made executable");
+        };
+        let run = |command: String| {
+            let _ = std::fs::remove_file(&said);
+            let command = command.replace(ZFS, &zfs.display().to_string());
+            // tail -r is not of every system.
+            let command = command.replace("/usr/bin/tail -r", "sed '1!G;h;$!d'");
+            let exec = crate::exec::Exec::new("sh").expect("it is there");
+            let ok = exec.args(["-c", &command]).run().is_ok();
+            (ok, std::fs::read_to_string(&said).unwrap_or_default())
+        };
+        let name = JailName::parse("web").expect("a name");
+        let dataset = DatasetName::parse("tank/b c").expect("a dataset");
+        stand_in("on");
+        let get = "get -H -o value jailed tank/b c\n";
+        assert_eq!(
+            run(give(&name, &dataset)),
+            (true, format!("{get}jail web tank/b c\n"))
+        );
+        assert_eq!(
+            run(take(&dataset)),
+            (
+                true,
+                "list -H -o name -t filesystem -r tank/b c\nunmount a/b c\nunmount a\n".to_owned()
+            )
+        );
+        stand_in("off");
+        assert_eq!(run(give(&name, &dataset)), (false, get.to_owned()));
+    }
+}

@@ -1,0 +1,279 @@
+//! What starts before what when rc.d/jail starts the jails: `depend` of jail.conf(5).
+//!
+//! jail(8) fails a jail whose `depend` names one that its configuration has not, and all jails that depend
+//! on each other in a circle (usr.sbin/jail/state.c, dep_setup). So a file has it only where rc.d/jail
+//! reads all of them as one configuration, of jails whose files are there, and never in a circle; and
+//! ezz itself, which starts each jail alone and in its own order, has a second file without it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+use super::checks::{includes, run};
+use super::{FreeBsd, Wanted, files};
+use crate::name::JailName;
+use crate::ports::{HostError, JailSpec};
+
+/// What the line begins with.
+const DEPEND: &str = "    depend = ";
+
+/// How the second file ends; no glob for `*.conf` finds it.
+const ALONE: &str = "alone";
+
+impl FreeBsd {
+    /// The file by which ezz starts and stops a jail whose own has a `depend`.
+    pub(super) fn alone_file(&self, name: &JailName) -> PathBuf {
+        self.places.conf.join(format!("{name}.{ALONE}"))
+    }
+
+    /// The file by which ezz starts and stops a jail.
+    pub(super) fn used_file(&self, name: &JailName) -> Result<PathBuf, HostError> {
+        let alone = self.alone_file(name);
+        Ok(match files::is_of(&alone, &self.site_id)? {
+            true => alone,
+            false => self.conf_file(name),
+        })
+    }
+
+    /// The two files of a jail, in the order in which they are written, from the text without dependencies.
+    pub(super) fn with_dependencies(
+        &self,
+        spec: &JailSpec,
+        text: Vec<u8>,
+    ) -> Result<[Wanted; 2], HostError> {
+        let (conf, alone) = (self.conf_file(&spec.name), self.alone_file(&spec.name));
+        let on = self.dependencies(spec)?;
+        Ok(if on.is_empty() {
+            [(conf, Some(text)), (alone, None)]
+        } else {
+            let with = depending(&text, &on);
+            [(alone, Some(text)), (conf, Some(with))]
+        })
+    }
+
+    /// The jails that its file may name.
+    fn dependencies(&self, spec: &JailSpec) -> Result<Vec<JailName>, HostError> {
+        let mut on = Vec::new();
+        if spec.config.depends.is_empty() || !self.reads_all() {
+            return Ok(on);
+        }
+        for name in &spec.config.depends {
+            let there = files::is_of(&self.conf_file(name), &self.site_id)?;
+            if there && !on.contains(name) && !self.leads_to(name, &spec.name)? {
+                on.push(name.clone());
+            }
+        }
+        Ok(on)
+    }
+
+    /// Whether a jail is another, or depends on it by the files that are there.
+    fn leads_to(&self, from: &JailName, to: &JailName) -> Result<bool, HostError> {
+        let mut seen: BTreeSet<JailName> = BTreeSet::new();
+        let mut left = vec![from.clone()];
+        while let Some(name) = left.pop() {
+            if name == *to {
+                return Ok(true);
+            }
+            let text = files::read(&self.conf_file(&name))?.unwrap_or_default();
+            if seen.insert(name) {
+                left.extend(depends(&text));
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether rc.d/jail reads the jails as one configuration: jail.conf includes them, and no jail_list
+    /// names single ones, whose files some releases use alone.
+    fn reads_all(&self) -> bool {
+        *self.reads_all.get_or_init(|| {
+            let main = files::read(&self.places.main_conf).ok().flatten();
+            let main = String::from_utf8_lossy(&main.unwrap_or_default()).into_owned();
+            includes(&main, &self.places.conf)
+                && run("sysrc", &["-in", "jail_list"]).is_ok_and(|list| list.is_empty())
+        })
+    }
+
+    /// Takes a jail whose files go out of those of others: they would not start at boot.
+    pub(super) fn release(&self, name: &JailName) -> Result<(), HostError> {
+        if self.dependents.get().is_none() {
+            let _ = self.dependents.set(self.all_dependents()?);
+        }
+        let others = self.dependents.get().and_then(|all| all.get(name));
+        for other in others.into_iter().flatten() {
+            let (conf, alone) = (self.conf_file(other), self.alone_file(other));
+            let with = files::read(&conf)?.unwrap_or_default();
+            let Some(text) = files::read(&alone)? else {
+                continue;
+            };
+            let mut on = depends(&with);
+            on.retain(|it| it != name);
+            if on.is_empty() {
+                let _ = files::put(&conf, &self.site_id, &text)?;
+                let _ = files::remove(&alone, &self.site_id)?;
+            } else {
+                let _ = files::put(&conf, &self.site_id, &depending(&text, &on))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Which jails depend on which, by their files: looked at once for a command.
+    fn all_dependents(&self) -> Result<BTreeMap<JailName, BTreeSet<JailName>>, HostError> {
+        let mut all: BTreeMap<JailName, BTreeSet<JailName>> = BTreeMap::new();
+        for entry in fs::read_dir(&self.places.conf)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let path = entry.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            let name = stem.and_then(|stem| JailName::parse(stem).ok());
+            let (true, Some(name)) = (path.extension().is_some_and(|it| it == ALONE), name) else {
+                continue;
+            };
+            if files::is_of(&path, &self.site_id)? {
+                let text = files::read(&self.conf_file(&name))?.unwrap_or_default();
+                for on in depends(&text) {
+                    all.entry(on).or_default().insert(name.clone());
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The text of a file with its dependencies, which names of jails need no quotes for; last in the block.
+fn depending(text: &[u8], on: &[JailName]) -> Vec<u8> {
+    let names: Vec<String> = on.iter().map(|name| format!("'{name}'")).collect();
+    let mut with = text.strip_suffix(b"}\n").unwrap_or(text).to_vec();
+    with.extend(format!("{DEPEND}{};\n}}\n", names.join(", ")).bytes());
+    with
+}
+
+/// The dependencies in such a text.
+fn depends(text: &[u8]) -> Vec<JailName> {
+    let text = String::from_utf8_lossy(text);
+    let line = text.lines().find_map(|line| line.strip_prefix(DEPEND));
+    let words = line.into_iter().flat_map(|line| line.split('\''));
+    words
+        .filter_map(|word| JailName::parse(word).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::conf::reader;
+    use super::super::testing::spec;
+    use super::super::{Places, Wanted};
+    use super::*;
+    use crate::model::Changed;
+    use crate::ports::Host;
+
+    fn host(directory: &Path, reads_all: bool) -> FreeBsd {
+        let places = Places {
+            conf: directory.join("jail.conf.d"),
+            main_conf: directory.join("jail.conf"),
+            log: directory.join("log"),
+        };
+        let host = FreeBsd::at("0f0e", Path::new("/usr/jails"), places);
+        host.reads_all.set(reads_all).expect("not yet asked");
+        host
+    }
+
+    fn after(name: &str, on: &[&str]) -> JailSpec {
+        let mut spec = spec(name);
+        let names = on.iter().map(|name| JailName::parse(name).expect("a name"));
+        spec.config.depends = names.collect();
+        spec
+    }
+
+    fn derive(host: &FreeBsd, spec: &JailSpec) {
+        assert_eq!(host.write(spec).expect("ours"), Changed::Done);
+        assert_eq!(host.drift(spec).expect("readable"), Vec::<PathBuf>::new());
+    }
+
+    /// What the file says, read by the grammar of jail.conf(5).
+    fn said(path: &Path) -> Option<Vec<String>> {
+        let text = fs::read(path).expect("it is there");
+        let mut blocks = reader::read(&text).expect("jail(8) could read it");
+        let block = blocks.pop().expect("a jail");
+        let mut found = block.parameters.into_iter();
+        let (_, values) = found.find(|(name, _)| name == b"depend")?;
+        let text = |value| String::from_utf8(value).expect("text");
+        Some(values.into_iter().map(text).collect())
+    }
+
+    #[test]
+    fn dependencies_are_for_rc_and_ezz_has_a_file_without_them() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let host = host(directory.path(), true);
+        let web = after("web", &["db", "gone", "db"]);
+        // Of what is not there no file may speak.
+        derive(&host, &web);
+        assert_eq!(said(&host.conf_file(&web.name)), None);
+        assert_eq!(
+            host.used_file(&web.name).expect("readable"),
+            host.conf_file(&web.name)
+        );
+        derive(&host, &after("db", &[]));
+        assert_eq!(host.drift(&web).expect("readable").len(), 2);
+        derive(&host, &web);
+        assert_eq!(
+            said(&host.conf_file(&web.name)),
+            Some(vec!["db".to_owned()])
+        );
+        let alone = host.alone_file(&web.name);
+        assert_eq!(host.used_file(&web.name).expect("readable"), alone);
+        assert_eq!(said(&alone), None);
+        assert!(!alone.to_str().expect("text").ends_with(".conf"));
+
+        // It goes with its jail, and with what it names.
+        let more = after("app", &["db", "web"]);
+        derive(&host, &more);
+        host.release(&spec("db").name).expect("released");
+        assert_eq!(said(&host.conf_file(&web.name)), None);
+        assert!(!alone.exists());
+        assert_eq!(
+            said(&host.conf_file(&more.name)),
+            Some(vec!["web".to_owned()])
+        );
+        let plain = after("app", &[]);
+        derive(&host, &plain);
+        assert!(!host.alone_file(&more.name).exists());
+    }
+
+    #[test]
+    fn a_circle_is_left_open() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let host = host(directory.path(), true);
+        derive(&host, &after("a", &["b", "a"]));
+        derive(&host, &after("b", &["c"]));
+        derive(&host, &after("c", &["a"]));
+        derive(&host, &after("a", &["b"]));
+        let names = ["a", "b", "c"].map(|name| spec(name).name);
+        // The last one that was written would have closed it.
+        assert_eq!(said(&host.conf_file(&names[2])), Some(vec!["a".to_owned()]));
+        assert_eq!(said(&host.conf_file(&names[0])), Some(vec!["b".to_owned()]));
+        assert_eq!(said(&host.conf_file(&names[1])), None);
+        assert_eq!(
+            host.drift(&after("b", &["c"])).expect("readable"),
+            Vec::<PathBuf>::new()
+        );
+    }
+
+    #[test]
+    fn where_rc_reads_single_files_they_have_none() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let host = host(directory.path(), false);
+        derive(&host, &after("db", &[]));
+        let web = after("web", &["db"]);
+        derive(&host, &web);
+        assert_eq!(said(&host.conf_file(&web.name)), None);
+        let wanted: [Wanted; 2] = host
+            .with_dependencies(&web, b"x {\n}\n".to_vec())
+            .expect("made");
+        assert_eq!(wanted[1].1, None);
+    }
+}

@@ -1,0 +1,305 @@
+//! What is around jails on a Linux host, without a process: whether it has their addresses, what
+//! listens, with which addresses jails of any site run.
+//!
+//! A jail on the host's network shares the host's ports, and ezz gives it no address: it has those that the
+//! host has. So what listens on all addresses is in its way, whoever it is, other jails too.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::path::Path;
+
+use super::cgroup::Control;
+use super::paths::{self, Paths};
+use super::{ids, process, state};
+use crate::model::{Address, Bound, JailConfig, Lack, Listener, Network, Owner, Surroundings};
+use crate::name::JailName;
+use crate::ports::HostError;
+
+/// Ports from here on are given to clients (ip_local_port_range of ip(7)); a UDP socket on one waits for
+/// answers, most likely.
+const CLIENTS: u16 = 32_768;
+
+/// Looks at what the jails need.
+pub(super) fn look(paths: &Paths, jails: &[(&JailName, &JailConfig)]) -> Surroundings {
+    let mut around = Surroundings {
+        hostname: nix::unistd::gethostname()
+            .ok()
+            .and_then(|name| name.into_string().ok()),
+        lacks: lacks(jails),
+        ..Surroundings::default()
+    };
+    let on_host = jails
+        .iter()
+        .filter(|(_, config)| config.network == Network::Host);
+    let wanted: BTreeSet<IpAddr> = on_host
+        .flat_map(|(_, config)| &config.addresses)
+        .map(|address| address.ip)
+        .collect();
+    if wanted.is_empty() {
+        return around;
+    }
+    let has = wanted.iter().filter(|ip| is_here(**ip));
+    around.addresses = Some(has.map(|ip| (*ip, None)).collect());
+    match listeners(Path::new("/proc/net"), &|uid| owner(paths, uid)) {
+        Ok(found) => around.listeners = found,
+        Err(error) => around
+            .unread
+            .push(format!("what listens cannot be told: {error}")),
+    }
+    match taken(paths, &wanted) {
+        Ok(found) => around.taken = found,
+        Err(error) => around.unread.push(format!(
+            "the addresses of running jails cannot be told: {error}"
+        )),
+    }
+    around
+}
+
+/// Limits that would be refused at the start, each kind once.
+fn lacks(jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
+    let limited: Vec<_> = jails
+        .iter()
+        .map(|(_, config)| &config.limits)
+        .filter(|limits| !limits.is_empty())
+        .collect();
+    if limited.is_empty() {
+        return Vec::new();
+    }
+    let control = Control::of_host();
+    let refused = limited
+        .into_iter()
+        .filter_map(|limits| match control.can(limits) {
+            Err(HostError::Missing { what, hint }) => Some(Lack { what, hint }),
+            Ok(()) | Err(_) => None,
+        });
+    refused.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Whether a socket can have an address: also one of a range that is local as a whole, such as 127.0.0.0/8.
+fn is_here(ip: IpAddr) -> bool {
+    UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// The sockets that wait for whoever comes, by the tables of proc_pid_net(5).
+fn listeners(
+    directory: &Path,
+    owner: &dyn Fn(u32) -> Option<Owner>,
+) -> io::Result<BTreeSet<Listener>> {
+    let mut all = BTreeSet::new();
+    for (file, protocol) in [
+        ("tcp", "tcp"),
+        ("tcp6", "tcp"),
+        ("udp", "udp"),
+        ("udp6", "udp"),
+    ] {
+        match File::open(directory.join(file)) {
+            Ok(table) => read(BufReader::new(table), protocol, owner, &mut all)?,
+            // A kernel without IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
+}
+
+fn read(
+    table: impl BufRead,
+    protocol: &'static str,
+    owner: &dyn Fn(u32) -> Option<Owner>,
+    all: &mut BTreeSet<Listener>,
+) -> io::Result<()> {
+    for line in table.lines().skip(1) {
+        let line = line?;
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (Some(local), Some(state), Some(uid)) = (words.get(1), words.get(3), words.get(7))
+        else {
+            continue;
+        };
+        match (protocol, *state) {
+            // The kernel lists those that listen first (tcp_seq_start, net/ipv4/tcp_ipv4.c): a host may have
+            // a hundred thousand connections.
+            ("tcp", "0A") => {}
+            ("tcp", _) => break,
+            // Not connected.
+            (_, "07") => {}
+            _ => continue,
+        }
+        let Some((ip, port)) = endpoint(local) else {
+            continue;
+        };
+        if port == 0 || protocol == "udp" && port >= CLIENTS {
+            continue;
+        }
+        let bound = match ip.to_canonical() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Bound::All {
+                v4: true,
+                v6: false,
+            },
+            // Both, unless its program wants only IPv6, which no table tells.
+            IpAddr::V6(ip) if ip.is_unspecified() => Bound::All { v4: true, v6: true },
+            ip => Bound::One(ip),
+        };
+        all.insert(Listener {
+            bound,
+            protocol,
+            port,
+            by: uid.parse().ok().and_then(owner),
+        });
+    }
+    Ok(())
+}
+
+/// `0100007F:0016`: words of four bytes in the order of this machine, the port as it is read.
+fn endpoint(text: &str) -> Option<(IpAddr, u16)> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let bytes: Vec<u8> = (0..address.len() / 8)
+        .map(|word| u32::from_str_radix(address.get(word * 8..word * 8 + 8)?, 16).ok())
+        .collect::<Option<Vec<u32>>>()?
+        .into_iter()
+        .flat_map(u32::to_ne_bytes)
+        .collect();
+    let ip = match bytes.len() {
+        4 => Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into(),
+        16 => Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into(),
+        _ => return None,
+    };
+    Some((ip, port))
+}
+
+/// The jail that a user id of the host belongs to, if it has ids of its own.
+fn owner(paths: &Paths, uid: u32) -> Option<Owner> {
+    let of = ids::owner_of(&paths.ids(), uid)?;
+    let own = of.strip_prefix(&paths.owners());
+    Some(match own.and_then(|name| JailName::parse(name).ok()) {
+        Some(name) => Owner::Jail(name),
+        None => Owner::Other(stranger(of.rsplit('/').next().unwrap_or_default())),
+    })
+}
+
+fn stranger(name: &str) -> String {
+    format!("jail {name} of another site")
+}
+
+/// Those of the addresses that running jails were started with, whatever their site.
+fn taken(paths: &Paths, wanted: &BTreeSet<IpAddr>) -> Result<BTreeSet<(IpAddr, Owner)>, HostError> {
+    let mut taken = BTreeSet::new();
+    for site in paths.sites().map_err(super::file("list", &paths.site()))? {
+        let jails = site.jails();
+        for name in paths::list(&jails).map_err(super::file("list", &jails))? {
+            let Ok(name) = JailName::parse(&name) else {
+                continue;
+            };
+            let started = site.started(&name);
+            let text = process::read(&started).map_err(super::file("read", &started))?;
+            let addresses = addresses(text.as_deref().unwrap_or_default());
+            let theirs: Vec<IpAddr> = addresses.filter(|ip| wanted.contains(ip)).collect();
+            if theirs.is_empty() || state::init(&site, &name)?.is_none() {
+                continue;
+            }
+            let owner = match site.site() == paths.site() {
+                true => Owner::Jail(name),
+                false => Owner::Other(stranger(name.as_str())),
+            };
+            taken.extend(theirs.into_iter().map(|ip| (ip, owner.clone())));
+        }
+    }
+    Ok(taken)
+}
+
+/// The addresses in what a jail was started with: `start::runs_as`.
+fn addresses(started: &str) -> impl Iterator<Item = IpAddr> {
+    let line = started.lines().nth(2).unwrap_or_default();
+    let words = line.split(' ').filter_map(|word| word.parse().ok());
+    words.map(|address: Address| address.ip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Of a Linux 6.12.
+    const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 19219 1 000000009a4c5f0c 100 0 0 10 0
+   1: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000 1879048193        0 20001 1 00000000f1d1a5a6 100 0 0 10 0
+   2: 0100007F:9C40 0100007F:1F40 01 00000000:00000000 02:000000B5 00000000  1000        0 20103 2 00000000a4d8b1c8 20 4 30 10 -1
+   3: 00000000:0050 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 19219 1 000000009a4c5f0c 100 0 0 10 0
+";
+    const TCP6: &str = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000000000000000000000000000:0019 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 19221 1 0 100 0 0 10 0
+   1: 00000000000000000000000001000000:0277 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 19222 1 0 100 0 0 10 0
+   2: 0000000000000000FFFF00000100007F:0278 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 19222 1 0 100 0 0 10 0
+";
+    const UDP: &str = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops
+  501: 00000000:0044 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 15005 2 0 0
+  502: 00000000:C001 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 15006 2 0 0
+  503: 0100007F:0035 0100007F:0044 01 00000000:00000000 00:00000000 00000000     0        0 15006 2 0 0
+";
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn the_tables_of_the_kernel_tell_who_listens() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let owner = |uid: u32| (uid > 70_000).then(|| Owner::Other(format!("user {uid}")));
+        let shown = || -> Vec<String> {
+            let found = listeners(directory.path(), &owner).expect("read");
+            found
+                .iter()
+                .map(|it| format!("{it} {:?}", it.bound))
+                .collect()
+        };
+        assert_eq!(shown(), [""; 0], "a kernel without a network");
+        for (name, text) in [("tcp", TCP), ("tcp6", TCP6), ("udp", UDP)] {
+            std::fs::write(directory.path().join(name), text).expect("written");
+        }
+        let found = shown();
+        for line in [
+            "udp 68 All { v4: true, v6: false }",
+            "tcp 22 All { v4: true, v6: false }",
+            "tcp 25 All { v4: true, v6: true }",
+            "tcp 631 One(::1)",
+            "tcp 632 One(127.0.0.1)",
+            "tcp 8000 (user 1879048193) One(127.0.0.1)",
+        ] {
+            assert!(found.iter().any(|it| it == line), "no {line:?}: {found:#?}");
+        }
+        assert_eq!(
+            found.len(),
+            6,
+            "connections and clients are none: {found:#?}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_endpoint_is_none() {
+        for text in [
+            "",
+            ":",
+            "0100007F",
+            "0100007F:",
+            "01007F:0016",
+            "XX00007F:0016",
+            "é100007F:0016",
+        ] {
+            assert_eq!(endpoint(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_here_or_not() {
+        assert!(is_here(Ipv4Addr::LOCALHOST.into()));
+        // TEST-NET-3 (RFC 5737), which nobody has.
+        assert!(!is_here(Ipv4Addr::new(203, 0, 113, 77).into()));
+    }
+
+    #[test]
+    fn running_jails_have_addresses() {
+        let found: Vec<IpAddr> =
+            addresses("web\nhost\nem0|192.0.2.7/24 2001:db8::7/64\nmemory=1\n").collect();
+        assert_eq!(found.len(), 2);
+        assert_eq!(addresses("").count(), 0);
+        assert_eq!(addresses("web\nnone\n\n").count(), 0);
+    }
+}
