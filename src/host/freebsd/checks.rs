@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::conf::DEVFS_RULESET;
+use super::system::System;
 use super::{FreeBsd, files};
-use crate::exec::{self, Exec};
 use crate::name::JailName;
 use crate::ports::{Check, Host, HostError, Level};
 
@@ -22,14 +22,15 @@ const PROGRAMS: [&str; 7] = [
 
 /// All checks.
 pub fn all(host: &FreeBsd) -> Vec<Check> {
+    let system = host.system.as_ref();
     let mut checks = vec![
         kernel(
-            &run("uname", &["-r"]).unwrap_or_default(),
-            &run("uname", &["-K"]).unwrap_or_default(),
+            &run(system, "uname", &["-r"]).unwrap_or_default(),
+            &run(system, "uname", &["-K"]).unwrap_or_default(),
         ),
-        programs(),
+        programs(system),
     ];
-    checks.push(match ruleset(None) {
+    checks.push(match ruleset(system, None) {
         Ok(()) => check("devfs ruleset", Level::Ok, "loaded", None),
         Err(missing) => check(
             "devfs ruleset",
@@ -38,7 +39,7 @@ pub fn all(host: &FreeBsd) -> Vec<Check> {
             Some("service devfs restart"),
         ),
     });
-    let sysrc = |name| run("sysrc", &["-in", name]);
+    let sysrc = |name| run(system, "sysrc", &["-in", name]);
     for (name, otherwise) in [
         ("zfs_enable", "no dataset is mounted at boot"),
         ("jail_enable", "no jail starts at boot"),
@@ -59,10 +60,10 @@ pub fn all(host: &FreeBsd) -> Vec<Check> {
 ///
 /// # Errors
 /// [`HostError::Missing`].
-pub fn ruleset(number: Option<&str>) -> Result<(), HostError> {
+pub fn ruleset(system: &dyn System, number: Option<&str>) -> Result<(), HostError> {
     let usual = DEVFS_RULESET.to_string();
     let number = number.unwrap_or(&usual);
-    let found = match run("devfs", &["rule", "-s", number, "show"]) {
+    let found = match run(system, "devfs", &["rule", "-s", number, "show"]) {
         // With none, every device is shown.
         Ok(_) if number == "0" => "shows every device",
         Ok(rules) if rules.is_empty() => "is not loaded",
@@ -79,16 +80,17 @@ pub fn ruleset(number: Option<&str>) -> Result<(), HostError> {
 ///
 /// # Errors
 /// What was found instead.
-pub fn limits() -> Result<(), String> {
-    match run("sysctl", &["-n", "kern.racct.enable"]).as_deref() {
+pub fn limits(system: &dyn System) -> Result<(), String> {
+    match run(system, "sysctl", &["-n", "kern.racct.enable"]).as_deref() {
         Ok("1") => Ok(()),
         Ok(other) => Err(format!("kern.racct.enable is {other}")),
         Err(why) => Err(why.clone()),
     }
 }
 
-fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
-    Exec::new(program)
+fn run(system: &dyn System, program: &str, arguments: &[&str]) -> Result<String, String> {
+    system
+        .exec(program)
         .and_then(|exec| exec.args(arguments).run())
         .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
         .map_err(|error| error.to_string())
@@ -127,10 +129,10 @@ fn kernel(release: &str, version: &str) -> Check {
     }
 }
 
-fn programs() -> Check {
+fn programs(system: &dyn System) -> Check {
     let missing: Vec<_> = PROGRAMS
         .into_iter()
-        .filter(|program| exec::find(program).is_err())
+        .filter(|program| system.program(program).is_err())
         .collect();
     if missing.is_empty() {
         check("programs", Level::Ok, "all there", None)
