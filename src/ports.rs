@@ -217,7 +217,7 @@ pub trait Host: Sync + fmt::Debug {
         Surroundings::default()
     }
 
-    /// All jails of this site that run, are dying, or whose exit status is remembered.
+    /// All jails of this site that run, are dying, have left something, or whose exit status is remembered.
     ///
     /// # Errors
     /// [`HostError`] if the runtime or the kernel cannot be asked.

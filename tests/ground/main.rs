@@ -8,9 +8,13 @@
 
 #[path = "../contract/mod.rs"]
 mod contract_suite;
+#[path = "../hosts/mod.rs"]
+mod hosts_suite;
 #[path = "../sim/mod.rs"]
 mod sim;
 
 mod contract;
 mod crash;
+mod hosts;
 mod machine;
+mod rules;

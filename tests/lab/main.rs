@@ -14,6 +14,8 @@
 mod bare;
 #[path = "../contract/mod.rs"]
 mod contract_suite;
+#[path = "../hosts/mod.rs"]
+mod hosts_suite;
 mod inspect;
 mod outside;
 mod sited;

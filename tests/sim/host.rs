@@ -302,14 +302,24 @@ impl Host for SimHost {
         })
     }
 
-    fn exec(&self, spec: &JailSpec, _request: &ExecRequest) -> Result<i32, HostError> {
-        self.reading(|state| {
+    /// A command `exit N` ends so, `kill -N $$` by that signal; every other one well.
+    fn exec(&self, spec: &JailSpec, request: &ExecRequest) -> Result<i32, HostError> {
+        let runs = self.reading(|state| {
             let jail = state.host.running.get(&self.key(&spec.name));
             jail.is_some_and(|jail| jail.phase == Phase::Running)
-        })?
-        .then_some(0)
-        .ok_or_else(|| HostError::NotRunning(spec.name.clone()))
+        })?;
+        if !runs {
+            return Err(HostError::NotRunning(spec.name.clone()));
+        }
+        let words = request.command.last().map_or("", String::as_str);
+        let words: Vec<&str> = words.split(' ').collect();
+        Ok(match words[..] {
+            ["exit", code] => code.parse().unwrap_or_default(),
+            ["kill", signal, "$$"] => 128 - signal.parse().unwrap_or(0),
+            _ => 0,
+        })
     }
+
     /// A command `exit N` ends so; every other one well.
     fn probe(
         &self,

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,15 @@ use super::pool::{Pool, parent};
 use super::zfs::SimZfs;
 use super::{SITE, world};
 
+/// Another host than the simulated one, on the simulated pool.
+pub trait Outside: fmt::Debug + Send + Sync {
+    /// The host of a site.
+    fn host(&self, site_id: &str, site_directory: &Path) -> Box<dyn Host>;
+
+    /// Whether a jail or a mount of that host needs what is mounted at a directory.
+    fn uses(&self, at: &Path) -> bool;
+}
+
 /// All that a machine is, but for the files.
 #[derive(Debug, Clone)]
 pub struct State {
@@ -30,12 +40,18 @@ pub struct State {
     pub faults: Faults,
     /// Datasets in which a process of somebody else has a file open.
     pub open: BTreeSet<String>,
+    pub outside: Option<Arc<dyn Outside>>,
 }
 
 impl State {
     /// Whether a mount of it cannot be taken off.
     pub fn used(&self, source: &str) -> bool {
-        self.open.contains(source) || self.host.uses(source)
+        let mut targets = self.mounts.table.iter();
+        self.open.contains(source)
+            || self.host.uses(source)
+            || self.outside.as_ref().is_some_and(|outside| {
+                targets.any(|mount| mount.source == source && outside.uses(&mount.target))
+            })
     }
 
     /// Another ezz, whose locks are elsewhere, commits: a track of its own.
@@ -130,7 +146,10 @@ impl Machine for SimMachine {
         })
     }
 
-    fn host(&self, site_id: &str, _site_directory: &Path) -> Box<dyn Host> {
+    fn host(&self, site_id: &str, site_directory: &Path) -> Box<dyn Host> {
+        if let Some(outside) = &self.state().outside {
+            return outside.host(site_id, site_directory);
+        }
         Box::new(SimHost {
             state: Arc::clone(&self.state),
             site: site_id.to_owned(),
@@ -192,6 +211,7 @@ impl SimMachine {
             host: HostState::default(),
             faults: Faults::default(),
             open: BTreeSet::new(),
+            outside: None,
         };
         let machine = SimMachine {
             state: Arc::new(Mutex::new(state)),
@@ -269,13 +289,22 @@ impl SimMachine {
     #[track_caller]
     fn run(&self, faults: Faults, arguments: &[&str]) -> Ended {
         self.state().faults = faults;
+        let done = self.line(arguments);
+        done.unwrap_or_else(|usage| panic!("{arguments:?}: {usage}"))
+    }
+
+    /// Runs a command line that may be none: that is what clap says then.
+    ///
+    /// # Errors
+    /// The words of clap, which ezz ends with 2 for.
+    pub fn line(&self, arguments: &[&str]) -> Result<Ended, String> {
         self.printed.lines().clear();
         let line = ["--wait", "0"].into_iter().chain(arguments.iter().copied());
         let line: Vec<&str> = line.collect();
         let done = catch_unwind(AssertUnwindSafe(|| run_on(self, line.iter().copied())));
         let code = match done {
             Ok(Ok(exit)) => Some(exit.code()),
-            Ok(Err(usage)) => panic!("{arguments:?}: {usage}"),
+            Ok(Err(usage)) => return Err(usage.to_string()),
             Err(payload) => {
                 killed(payload);
                 None
@@ -290,12 +319,12 @@ impl SimMachine {
         state.faults.armed = None;
         state.faults.meanwhile = None;
         state.faults.dead = None;
-        Ended {
+        Ok(Ended {
             command: format!("ezz {}", arguments.join(" ")),
             code,
             out: of(true),
             err: of(false),
-        }
+        })
     }
 
     /// A power cut and a boot: nothing is mounted and nothing runs. With `mount_all` the system

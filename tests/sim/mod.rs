@@ -11,6 +11,7 @@
 pub mod dump;
 pub mod fault;
 pub mod files;
+pub mod freebsd;
 pub mod host;
 pub mod invariants;
 pub mod lua;

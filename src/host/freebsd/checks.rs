@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::conf::DEVFS_RULESET;
 use super::sanity::{RACCT, VIMAGE, is_yes, pairs};
+use super::system::System;
 use super::{FreeBsd, files, params};
-use crate::exec::{self, Exec};
 use crate::name::JailName;
 use crate::ports::{Check, Host, HostError, Level};
 
@@ -23,14 +23,15 @@ const PROGRAMS: [&str; 7] = [
 
 /// All checks.
 pub fn all(host: &FreeBsd) -> Vec<Check> {
+    let system = host.system.as_ref();
     let mut checks = vec![
         kernel(
-            &run("uname", &["-r"]).unwrap_or_default(),
-            &run("uname", &["-K"]).unwrap_or_default(),
+            &run(system, "uname", &["-r"]).unwrap_or_default(),
+            &run(system, "uname", &["-K"]).unwrap_or_default(),
         ),
-        programs(),
+        programs(system),
     ];
-    checks.push(match ruleset(None) {
+    checks.push(match ruleset(system, None) {
         Ok(()) => check("devfs ruleset", Level::Ok, "loaded", None),
         Err(missing) => check(
             "devfs ruleset",
@@ -39,15 +40,19 @@ pub fn all(host: &FreeBsd) -> Vec<Check> {
             Some("service devfs restart"),
         ),
     });
-    let sysrc = |name| run("sysrc", &["-in", name]);
+    let sysrc = |name| run(system, "sysrc", &["-in", name]);
     for (name, otherwise) in [
         ("zfs_enable", "no dataset is mounted at boot"),
         ("jail_enable", "no jail starts at boot"),
     ] {
         checks.push(knob(name, sysrc(name), otherwise));
     }
-    checks.push(features(run("sysctl", &["-i", VIMAGE.name, RACCT.name])));
-    checks.extend(modules());
+    checks.push(features(run(
+        system,
+        "sysctl",
+        &["-i", VIMAGE.name, RACCT.name],
+    )));
+    checks.extend(modules(system));
     let names = host.derived().unwrap_or_default();
     let main = files::read(&host.places.main_conf).ok().flatten();
     let main = String::from_utf8_lossy(&main.unwrap_or_default()).into_owned();
@@ -62,10 +67,10 @@ pub fn all(host: &FreeBsd) -> Vec<Check> {
 ///
 /// # Errors
 /// [`HostError::Missing`].
-pub fn ruleset(number: Option<&str>) -> Result<(), HostError> {
+pub fn ruleset(system: &dyn System, number: Option<&str>) -> Result<(), HostError> {
     let usual = DEVFS_RULESET.to_string();
     let number = number.unwrap_or(&usual);
-    let found = match run("devfs", &["rule", "-s", number, "show"]) {
+    let found = match run(system, "devfs", &["rule", "-s", number, "show"]) {
         // With none, every device is shown.
         Ok(_) if number == "0" => "shows every device",
         Ok(rules) if rules.is_empty() => "is not loaded",
@@ -82,16 +87,21 @@ pub fn ruleset(number: Option<&str>) -> Result<(), HostError> {
 ///
 /// # Errors
 /// What was found instead.
-pub fn limits() -> Result<(), String> {
-    match run("sysctl", &["-n", "kern.racct.enable"]).as_deref() {
+pub fn limits(system: &dyn System) -> Result<(), String> {
+    match run(system, "sysctl", &["-n", "kern.racct.enable"]).as_deref() {
         Ok("1") => Ok(()),
         Ok(other) => Err(format!("kern.racct.enable is {other}")),
         Err(why) => Err(why.clone()),
     }
 }
 
-pub(super) fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
-    Exec::new(program)
+pub(super) fn run(
+    system: &dyn System,
+    program: &str,
+    arguments: &[&str],
+) -> Result<String, String> {
+    system
+        .exec(program)
         .and_then(|exec| exec.args(arguments).run())
         .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
         .map_err(|error| error.to_string())
@@ -163,8 +173,8 @@ fn features(told: Result<String, String>) -> Check {
 }
 
 /// The parameters that come with a module, if it is loaded.
-fn modules() -> Option<Check> {
-    let known = params::Known::of_kernel().ok()?;
+fn modules(system: &dyn System) -> Option<Check> {
+    let known = params::Known::of_kernel(system).ok()?;
     let missing = known.unloaded();
     let found = match missing.is_empty() {
         true => "all".to_owned(),
@@ -173,10 +183,10 @@ fn modules() -> Option<Check> {
     Some(check("jail parameters", Level::Ok, &found, None))
 }
 
-fn programs() -> Check {
+fn programs(system: &dyn System) -> Check {
     let missing: Vec<_> = PROGRAMS
         .into_iter()
-        .filter(|program| exec::find(program).is_err())
+        .filter(|program| system.program(program).is_err())
         .collect();
     if missing.is_empty() {
         check("programs", Level::Ok, "all there", None)

@@ -154,7 +154,7 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
     if let (Some(command), false) = (&spec.profile.stop.exec, params.says("exec.stop")) {
         block.text("exec.stop", "the stop command", OsStr::new(command))?;
     }
-    let unlimited = (!limits.is_empty()).then(|| format!("{RCTL} -r jail:{}", spec.name));
+    let unlimited = (!limits.is_empty()).then(|| no_rules(&spec.name));
     let taken = given.iter().map(datasets::take);
     let removed = taken.chain(pairs.iter().map(Pair::remove)).chain(unlimited);
     block.commands("exec.poststop", removed.chain(said("exec.poststop")))?;
@@ -215,26 +215,28 @@ fn remade(database: &Database) -> String {
     )
 }
 
-/// What undoes what the commands of a file make on the host: the commands that remove it, of `exec.poststop`.
-pub fn undone(conf: &str) -> Vec<(&'static str, Vec<String>)> {
+/// What undoes what the commands of a file make on the host: those of its `exec.poststop` that are ezz's own for
+/// this jail. The user's are jail(8)'s to run.
+pub fn undone(conf: &str, site_id: &str, name: &JailName) -> Vec<String> {
     let line = conf
         .lines()
         .find_map(|line| line.trim().strip_prefix("exec.poststop = "));
     let commands = line.into_iter().flat_map(|line| line.split('\''));
-    let ours = commands.filter_map(|command| {
-        let words: Vec<&str> = command.split(' ').collect();
-        let program = [RCTL, vnet::IFCONFIG]
-            .into_iter()
-            .find(|it| words[0] == *it)?;
-        let own = match &words[1..] {
-            ["-r", subject] => subject.starts_with("jail:"),
-            [interface, "destroy"] => interface.starts_with("ez"),
-            _ => false,
-        };
-        let arguments = words[1..].iter().map(|word| (*word).to_owned()).collect();
-        own.then_some((program, arguments))
-    });
-    ours.collect()
+    let own = own(site_id, name);
+    let ours = commands.filter(|command| own.iter().any(|own| own == command));
+    ours.map(str::to_owned).collect()
+}
+
+/// All commands that can undo something of a jail, for one whose file is lost: whether there is anything to
+/// undo, only they can tell.
+pub fn own(site_id: &str, name: &JailName) -> Vec<String> {
+    let pairs = (0..vnet::PAIRS_MAX).map(|number| vnet::removal(site_id, name, number));
+    pairs.chain([no_rules(name)]).collect()
+}
+
+/// What removes all limits of a jail.
+fn no_rules(name: &JailName) -> String {
+    format!("{RCTL} -r jail:{name}")
 }
 
 /// The comment that begins each file.
@@ -431,5 +433,7 @@ impl Block {
 
 #[cfg(test)]
 pub(super) mod reader;
+#[cfg(test)]
+mod rules;
 #[cfg(test)]
 mod tests;

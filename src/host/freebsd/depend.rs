@@ -89,7 +89,8 @@ impl FreeBsd {
             let main = files::read(&self.places.main_conf).ok().flatten();
             let main = String::from_utf8_lossy(&main.unwrap_or_default()).into_owned();
             includes(&main, &self.places.conf)
-                && run("sysrc", &["-in", "jail_list"]).is_ok_and(|list| list.is_empty())
+                && run(self.system.as_ref(), "sysrc", &["-in", "jail_list"])
+                    .is_ok_and(|list| list.is_empty())
         })
     }
 

@@ -16,6 +16,7 @@ mod ops;
 mod params;
 mod sanity;
 mod stage;
+pub mod system;
 mod view;
 mod vnet;
 
@@ -24,7 +25,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::exec::{self, Exec, ExecError, code};
@@ -33,6 +34,7 @@ use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::Profile;
 
+use system::{System, ThisSystem};
 use view::View;
 
 /// Where the host keeps what ezz makes, and what it looks at.
@@ -44,6 +46,9 @@ pub struct Places {
     pub main_conf: PathBuf,
     /// Console logs: root's own directory.
     pub log: PathBuf,
+    /// How long is waited for what goes by itself: a mount that is busy after its jail is gone, since a
+    /// dying jail keeps its root until the last reference.
+    pub patience: Duration,
 }
 
 impl Default for Places {
@@ -52,6 +57,7 @@ impl Default for Places {
             conf: "/etc/jail.conf.d".into(),
             main_conf: "/etc/jail.conf".into(),
             log: "/var/log/ezz".into(),
+            patience: Duration::from_secs(20),
         }
     }
 }
@@ -69,22 +75,34 @@ pub struct FreeBsd {
     reads_all: OnceLock<bool>,
     /// Which jails depend on which, by their files; looked at once.
     dependents: OnceLock<BTreeMap<JailName, BTreeSet<JailName>>>,
+    system: Arc<dyn System>,
 }
 
 impl FreeBsd {
     /// The host as it is, for the jails of one site.
     pub fn new(site_id: &str, site_directory: &Path) -> Self {
-        FreeBsd::at(site_id, site_directory, Places::default())
+        FreeBsd::on(
+            site_id,
+            site_directory,
+            Places::default(),
+            Arc::new(ThisSystem),
+        )
     }
 
-    /// With other places than the usual ones.
-    pub fn at(site_id: &str, site_directory: &Path, places: Places) -> Self {
+    /// With other places than the usual ones, on a system that may be made of stand-ins.
+    pub fn on(
+        site_id: &str,
+        site_directory: &Path,
+        places: Places,
+        system: Arc<dyn System>,
+    ) -> Self {
         FreeBsd {
             site_id: site_id.to_owned(),
             site_directory: site_directory.to_owned(),
             places,
             reads_all: OnceLock::new(),
             dependents: OnceLock::new(),
+            system,
         }
     }
 
@@ -139,7 +157,7 @@ impl FreeBsd {
         if params.is_empty() {
             return Ok(());
         }
-        let unknown = params::Known::of_kernel()?.unknown(params);
+        let unknown = params::Known::of_kernel(self.system.as_ref())?.unknown(params);
         let missing = unknown.iter().find_map(|name| {
             let lack = sanity::module_lack(name, params::module(name)?);
             Some(HostError::Missing {
@@ -151,7 +169,7 @@ impl FreeBsd {
     }
 
     fn look(&self) -> Result<View, HostError> {
-        View::of_kernel(&self.site_directory)
+        View::of_kernel(self.system.as_ref(), &self.site_directory)
     }
 }
 
@@ -164,7 +182,8 @@ impl Host for FreeBsd {
         if params.is_empty() {
             return Ok(());
         }
-        let mut unknown = params::Known::of_kernel()?.unknown(params);
+        let unknown = params::Known::of_kernel(self.system.as_ref())?;
+        let mut unknown = unknown.unknown(params);
         // A module can be loaded until the jail starts.
         unknown.retain(|name| params::module(name).is_none());
         if unknown.is_empty() {
@@ -178,7 +197,8 @@ impl Host for FreeBsd {
 
     fn surroundings(&self, jails: &[(&JailName, &JailConfig)]) -> Surroundings {
         let site = fs::canonicalize(&self.site_directory);
-        sanity::look(&site.unwrap_or_else(|_| self.site_directory.clone()), jails)
+        let site = site.unwrap_or_else(|_| self.site_directory.clone());
+        sanity::look(self.system.as_ref(), &site, jails)
     }
 
     fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {
@@ -276,11 +296,11 @@ impl Host for FreeBsd {
             return Err(HostError::NotRunning(spec.name.clone()));
         };
         let failed = program_error("run a command in", &spec.name);
-        let jexec = exec::find("jexec").map_err(&failed)?;
+        let jexec = self.system.program("jexec").map_err(&failed)?;
         let argv = argv::run(jid, request, &spec.profile.console);
         let mut exec = if request.terminal {
-            let script = exec::find("script").map_err(&failed)?;
-            Exec::at(&script).args(argv::in_terminal(&jexec, argv))
+            let script = self.system.exec("script").map_err(&failed)?;
+            script.args(argv::in_terminal(&jexec, argv))
         } else {
             Exec::at(&jexec).args(argv)
         };
@@ -301,11 +321,8 @@ impl Host for FreeBsd {
             command: command.to_vec(),
             ..ExecRequest::default()
         };
-        let exec = Exec::at(&exec::find("jexec").map_err(&failed)?).args(argv::run(
-            jid,
-            &request,
-            &spec.profile.console,
-        ));
+        let jexec = self.system.exec("jexec").map_err(&failed)?;
+        let exec = jexec.args(argv::run(jid, &request, &spec.profile.console));
         let watch = exec::Watch {
             limit,
             stop: &|| false,

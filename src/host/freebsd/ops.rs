@@ -15,12 +15,8 @@ use crate::name::JailName;
 use crate::ports::{Host, HostError, JailSpec};
 use crate::profile::Profile;
 
-/// How long a mount may stay busy after the jail is gone. What still holds it is in the kernel and
-/// goes by itself: a dying jail keeps its root until the last reference.
-pub(super) const BUSY: Duration = Duration::from_secs(20);
-
-/// How long a start waits for the jail that was there before.
-const DYING: Duration = Duration::from_secs(60);
+/// How much longer than for a mount a start waits for the jail that was there before.
+const DYING: u32 = 3;
 
 /// What exec.stop may take beyond the profile's own limit: rc.shutdown ends what it started by
 /// itself after 90 s (rcshutdown_timeout, /etc/defaults/rc.conf).
@@ -57,9 +53,9 @@ impl FreeBsd {
         // Without its rules a devfs shows every device of the host.
         let ruleset = spec.config.params.get("devfs_ruleset");
         let ruleset = ruleset.and_then(<[String]>::last).map(String::as_str);
-        checks::ruleset(ruleset)?;
+        checks::ruleset(self.system.as_ref(), ruleset)?;
         if !conf::rules(name, &spec.config.limits).is_empty() {
-            checks::limits().map_err(|found| HostError::Missing {
+            checks::limits(self.system.as_ref()).map_err(|found| HostError::Missing {
                 what: format!("resource limits ({found})"),
                 hint: "add kern.racct.enable=1 to /boot/loader.conf, and reboot".to_owned(),
             })?;
@@ -73,14 +69,17 @@ impl FreeBsd {
         let begin = Instant::now();
         let mut pause = Pause::new();
         loop {
-            let jail = Exec::new("jail").map_err(program_error("start", name))?;
+            let jail = self
+                .system
+                .exec("jail")
+                .map_err(program_error("start", name))?;
             let outcome = outcome(&jail.args(argv::create(&conf, name)))
                 .map_err(program_error("start", name))?;
             if self.look()?.runs(name) {
                 return Ok(Changed::Done);
             }
             let _ = self.clean(name)?;
-            if outcome.stderr.contains("dying") && begin.elapsed() < DYING {
+            if outcome.stderr.contains("dying") && begin.elapsed() < self.places.patience * DYING {
                 pause.wait();
                 continue;
             }
@@ -99,23 +98,27 @@ impl FreeBsd {
         let limit = u64::from(profile.map_or(STOP, |profile| profile.stop.timeout)) + SHUTDOWN;
         let conf = self.used_file(name)?;
         let failed = || program_error("stop", name);
-        if files::is_of(&conf, &self.site_id)? {
+        let lost = !files::is_of(&conf, &self.site_id)?;
+        if !lost {
             self.mend_fstab(name)?;
-            let timeout = limited(limit).map_err(failed())?;
-            let jail = crate::exec::find("jail").map_err(failed())?;
+            let timeout = self.limited(limit).map_err(failed())?;
+            let jail = self.system.program("jail").map_err(failed())?;
             outcome(&timeout.arg(jail).args(argv::remove(&conf, name))).map_err(failed())?;
         }
         if self.look()?.jid(name) == Some(jid) {
             // Its file is gone, or jail(8) could not use it: the same steps without it.
             let command = profile.and_then(|profile| profile.stop.exec.as_ref());
-            if let (Some(command), false) = (command, files::is_of(&conf, &self.site_id)?) {
-                let timeout = limited(limit).map_err(failed())?;
-                let jexec = crate::exec::find("jexec").map_err(failed())?;
+            if let Some(command) = command.filter(|_| lost) {
+                let timeout = self.limited(limit).map_err(failed())?;
+                let jexec = self.system.program("jexec").map_err(failed())?;
                 outcome(&timeout.arg(jexec).args(argv::shutdown(jid, command))).map_err(failed())?;
             }
-            let jail = Exec::new("jail").map_err(failed())?;
+            let jail = self.system.exec("jail").map_err(failed())?;
             outcome(&jail.args(argv::remove_without_conf(jid))).map_err(failed())?;
             self.wait_gone(name, jid)?;
+        }
+        if lost {
+            self.undo(name, conf::own(&self.site_id, name))?;
         }
         Ok(done(Changed::Done, self.clean(name)?))
     }
@@ -132,10 +135,19 @@ impl FreeBsd {
     /// exec.poststop, and the next jail of the name would have the limits.
     fn after_stop(&self, name: &JailName) -> Result<(), HostError> {
         let conf = files::read(&self.conf_file(name))?.unwrap_or_default();
-        for (program, arguments) in conf::undone(&String::from_utf8_lossy(&conf)) {
+        let text = String::from_utf8_lossy(&conf);
+        self.undo(name, conf::undone(&text, &self.site_id, name))
+    }
+
+    /// Runs ezz's own commands of exec.poststop, which have no blanks but between their words.
+    fn undo(&self, name: &JailName, commands: Vec<String>) -> Result<(), HostError> {
+        let failed = || program_error("clear up after", name);
+        for command in commands {
+            let mut words = command.split(' ');
+            let program = words.next().and_then(|path| path.rsplit('/').next());
+            let program = self.system.exec(program.unwrap_or_default());
             // That there is nothing is a failure to these programs, and what is wanted here.
-            outcome(&Exec::at(Path::new(program)).args(arguments))
-                .map_err(program_error("clear up after", name))?;
+            outcome(&program.map_err(failed())?.args(words)).map_err(failed())?;
         }
         Ok(())
     }
@@ -149,7 +161,7 @@ impl FreeBsd {
             let view = self.look()?;
             let mut busy = None;
             for mount in view.mounted_below(root) {
-                match ezz_zfs::unmount(&mount.target) {
+                match self.system.unmount(&mount.target) {
                     Ok(()) => changed = Changed::Done,
                     Err(MountError::NotMounted { .. }) => {}
                     Err(source) => busy = Some(source),
@@ -158,7 +170,8 @@ impl FreeBsd {
             let Some(source) = busy else {
                 return Ok(changed);
             };
-            if !matches!(source, MountError::Busy { .. }) || begin.elapsed() >= BUSY {
+            if !matches!(source, MountError::Busy { .. }) || begin.elapsed() >= self.places.patience
+            {
                 return Err(HostError::Mount {
                     action: "unmount what was left",
                     jail: jail.to_owned(),
@@ -198,28 +211,27 @@ impl FreeBsd {
         files::put(&path, &self.site_id, &text).map(drop)
     }
 
+    /// timeout(1), which ends what does not end by itself.
+    fn limited(&self, seconds: u64) -> Result<Exec, ExecError> {
+        let timeout = self.system.exec("timeout")?;
+        Ok(timeout.args(["-k", "5"]).arg(seconds.to_string()))
+    }
+
     fn wait_gone(&self, name: &JailName, jid: u32) -> Result<(), HostError> {
         let begin = Instant::now();
         let mut pause = Pause::new();
         while self.look()?.jid(name) == Some(jid) {
-            if begin.elapsed() >= BUSY {
+            if begin.elapsed() >= self.places.patience {
                 return Err(HostError::Timeout {
                     jail: name.clone(),
                     action: "stop",
-                    seconds: BUSY.as_secs(),
+                    seconds: self.places.patience.as_secs(),
                 });
             }
             pause.wait();
         }
         Ok(())
     }
-}
-
-/// timeout(1), which ends what does not end by itself.
-fn limited(seconds: u64) -> Result<Exec, ExecError> {
-    Ok(Exec::new("timeout")?
-        .args(["-k", "5"])
-        .arg(seconds.to_string()))
 }
 
 /// Runs a program in a process group of its own: a ctrl-C at the terminal is for ezz, which

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::program_of;
-use crate::exec::Exec;
+use super::system::System;
 use crate::model::Params;
 use crate::ports::HostError;
 
@@ -89,9 +89,10 @@ impl Known {
     ///
     /// # Errors
     /// [`HostError::Program`].
-    pub fn of_kernel() -> Result<Self, HostError> {
+    pub fn of_kernel(system: &dyn System) -> Result<Self, HostError> {
         let ask = |arguments: &[&str]| {
-            Exec::new("sysctl")
+            system
+                .exec("sysctl")
                 .and_then(|exec| exec.args(arguments).run())
                 .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
                 .map_err(program_of("ask for the parameters of", "jails"))

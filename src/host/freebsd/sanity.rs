@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::checks::run;
 use super::conf::{self, DEVFS_RULESET};
 use super::params::{self, Known};
+use super::system::System;
 use crate::model::{Bound, JailConfig, Lack, Listener, Network, Owner, Surroundings};
 use crate::name::JailName;
 
@@ -24,12 +25,16 @@ const JLS: [&str; 5] = ["-n", "ip4.addr", "ip6.addr", "name", "path"];
 const SOCKSTAT: [&str; 4] = ["-46lqw", "-j", "0", "-Ptcp,udp"];
 
 /// Looks at what the jails need; `site` is the site directory, without links.
-pub(super) fn look(site: &Path, jails: &[(&JailName, &JailConfig)]) -> Surroundings {
+pub(super) fn look(
+    system: &dyn System,
+    site: &Path,
+    jails: &[(&JailName, &JailConfig)],
+) -> Surroundings {
     let mut around = Surroundings {
         assigns: true,
-        hostname: run("hostname", &[]).ok(),
-        lacks: lacks(jails),
-        boot: boot(),
+        hostname: run(system, "hostname", &[]).ok(),
+        lacks: lacks(system, jails),
+        boot: boot(system),
         ..Surroundings::default()
     };
     let addressed = |network| {
@@ -38,7 +43,7 @@ pub(super) fn look(site: &Path, jails: &[(&JailName, &JailConfig)]) -> Surroundi
     };
     let (host, vnet) = (addressed(Network::Host), addressed(Network::Vnet));
     if host || vnet {
-        match run("ifconfig", &[]) {
+        match run(system, "ifconfig", &[]) {
             Ok(text) => {
                 let interfaces = interfaces(&text);
                 around.addresses = Some(by_address(&interfaces));
@@ -48,7 +53,7 @@ pub(super) fn look(site: &Path, jails: &[(&JailName, &JailConfig)]) -> Surroundi
                 .unread
                 .push(format!("the interfaces cannot be told: {why}")),
         }
-        match run("jls", &JLS) {
+        match run(system, "jls", &JLS) {
             Ok(text) => around.taken = taken(&text, site),
             Err(why) => around.unread.push(format!(
                 "the addresses of running jails cannot be told: {why}"
@@ -56,7 +61,7 @@ pub(super) fn look(site: &Path, jails: &[(&JailName, &JailConfig)]) -> Surroundi
         }
     }
     if host {
-        match run("sockstat", &SOCKSTAT) {
+        match run(system, "sockstat", &SOCKSTAT) {
             Ok(text) => around.listeners = listeners(&text),
             Err(why) => around
                 .unread
@@ -67,7 +72,7 @@ pub(super) fn look(site: &Path, jails: &[(&JailName, &JailConfig)]) -> Surroundi
 }
 
 /// What the kernel lacks of what the jails need, each once.
-fn lacks(jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
+fn lacks(system: &dyn System, jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
     let mut lacks = BTreeSet::new();
     let mut features = Vec::new();
     if jails.iter().any(|(_, it)| it.network == Network::Vnet) {
@@ -82,7 +87,7 @@ fn lacks(jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
     if !features.is_empty() {
         let mut asked = vec!["-i"];
         asked.extend(features.iter().map(|feature| feature.name));
-        let text = run("sysctl", &asked).unwrap_or_default();
+        let text = run(system, "sysctl", &asked).unwrap_or_default();
         let on = pairs(&text);
         let off = features.iter().filter(|it| on.get(it.name) != Some(&"1"));
         lacks.extend(off.map(Feature::lack));
@@ -95,7 +100,7 @@ fn lacks(jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
             own.and_then(<[String]>::last).unwrap_or(&usual).as_str()
         })
         .collect();
-    if let Ok(loaded) = run("devfs", &["rule", "showsets"]) {
+    if let Ok(loaded) = run(system, "devfs", &["rule", "showsets"]) {
         let loaded: BTreeSet<&str> = loaded.split_whitespace().collect();
         // Of ruleset 0 the start speaks: it hides nothing.
         let missing = rulesets
@@ -109,7 +114,7 @@ fn lacks(jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
         }));
     }
     if jails.iter().any(|(_, it)| !it.params.is_empty()) {
-        if let Ok(known) = Known::of_kernel() {
+        if let Ok(known) = Known::of_kernel(system) {
             let unknown = jails.iter().flat_map(|(_, it)| known.unknown(&it.params));
             lacks.extend(
                 unknown.filter_map(|name| params::module(&name).map(|it| module_lack(&name, it))),
@@ -160,12 +165,12 @@ impl Feature {
 }
 
 /// Whether a boot mounts the datasets and starts jails. One sysrc(8), which is a shell script.
-fn boot() -> Vec<Lack> {
+fn boot(system: &dyn System) -> Vec<Lack> {
     let knobs = [
         ("zfs_enable", "no dataset is mounted at boot"),
         ("jail_enable", "no jail starts at boot"),
     ];
-    let Ok(text) = run("sysrc", &["-i", knobs[0].0, knobs[1].0]) else {
+    let Ok(text) = run(system, "sysrc", &["-i", knobs[0].0, knobs[1].0]) else {
         return Vec::new();
     };
     let values = pairs(&text);

@@ -9,9 +9,9 @@ use std::time::Instant;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::ops::{BUSY, Pause, outcome};
+use super::ops::{Pause, outcome};
 use super::{FreeBsd, argv, checks, done, files, make_directory};
-use crate::exec::{self, Exec, ExecError, Watch, Watched};
+use crate::exec::{ExecError, Watch, Watched};
 use crate::model::Changed;
 use crate::name::GenerationId;
 use crate::ports::{ExecRequest, HostError, WorldRequest, WorldRun, make_cache};
@@ -56,14 +56,17 @@ impl FreeBsd {
         let begin = Instant::now();
         let mut pause = Pause::new();
         while let Some(jid) = self.look()?.jid_at(&root) {
-            if begin.elapsed() >= BUSY {
+            if begin.elapsed() >= self.places.patience {
                 return Err(HostError::Parse {
                     what: format!("the jail {jid} of {shown}"),
-                    why: format!("it is still there {} s after its end", BUSY.as_secs()),
+                    why: format!(
+                        "it is still there {} s after its end",
+                        self.places.patience.as_secs()
+                    ),
                 });
             }
             let failed = stage_error("end", generation);
-            let jail = Exec::new("jail").map_err(&failed)?;
+            let jail = self.system.exec("jail").map_err(&failed)?;
             outcome(&jail.args(argv::remove_without_conf(jid))).map_err(&failed)?;
             changed = Changed::Done;
             pause.wait();
@@ -74,10 +77,10 @@ impl FreeBsd {
     fn in_jail(&self, request: &WorldRequest<'_>, watch: Watch<'_>) -> Result<Watched, HostError> {
         let generation = request.generation;
         let failed = stage_error("change", generation);
-        checks::ruleset(None)?;
+        checks::ruleset(self.system.as_ref(), None)?;
         resolver(request.root).map_err(|e| files::file_error("write", request.root, e))?;
         let name = format!("ezz_{}_{generation}", self.site_id);
-        let jail = Exec::new("jail").map_err(&failed)?;
+        let jail = self.system.exec("jail").map_err(&failed)?;
         let made = outcome(&jail.args(argv::create_stage(&name, request.root))).map_err(&failed)?;
         let Some(jid) = self.look()?.jid_at(&self.stage_root(generation)) else {
             return Err(HostError::Parse {
@@ -95,8 +98,8 @@ impl FreeBsd {
         if command.command.is_empty() {
             return Err(no_command());
         }
-        let jexec = exec::find("jexec").map_err(&failed)?;
-        Exec::at(&jexec)
+        let jexec = self.system.exec("jexec").map_err(&failed)?;
+        jexec
             .args(argv::run(jid, &command, &[]))
             .watched(watch)
             .map_err(failed)

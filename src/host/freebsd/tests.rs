@@ -8,8 +8,14 @@ fn host(directory: &Path, site_id: &str) -> FreeBsd {
         conf: directory.join("jail.conf.d"),
         main_conf: directory.join("jail.conf"),
         log: directory.join("log"),
+        patience: Duration::from_secs(1),
     };
-    FreeBsd::at(site_id, Path::new("/usr/jails"), places)
+    FreeBsd::on(
+        site_id,
+        Path::new("/usr/jails"),
+        places,
+        Arc::new(ThisSystem),
+    )
 }
 
 #[test]

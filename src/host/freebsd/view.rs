@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ezz_zfs::Mounted;
 
 use super::jls::{self, Seen};
-use crate::exec::Exec;
+use super::system::System;
 use crate::model::JailState;
 use crate::name::JailName;
 use crate::ports::HostError;
@@ -31,8 +31,9 @@ impl View {
     ///
     /// # Errors
     /// [`HostError`]: jls failed or printed something else, the mounts cannot be read.
-    pub fn of_kernel(site_directory: &Path) -> Result<View, HostError> {
-        let output = Exec::new("jls")
+    pub fn of_kernel(system: &dyn System, site_directory: &Path) -> Result<View, HostError> {
+        let output = system
+            .exec("jls")
             .and_then(|exec| exec.args(jls::ARGUMENTS).run())
             .map_err(|source| HostError::Program {
                 action: "list",
@@ -43,7 +44,7 @@ impl View {
             what: "the output of jls".to_owned(),
             why,
         })?;
-        let mounts = ezz_zfs::mounted().map_err(|source| HostError::Mount {
+        let mounts = system.mounted().map_err(|source| HostError::Mount {
             action: "list the mounts",
             jail: "the jails".to_owned(),
             source,
@@ -89,7 +90,8 @@ impl View {
             .map(|jail| jail.path.as_path())
     }
 
-    /// All jails of the site that the kernel has.
+    /// All jails of the site that the kernel has, and those that it has not any more and that left mounts: to
+    /// stop one of these is to clear them away.
     pub fn states(&self) -> BTreeMap<JailName, JailState> {
         let mut states = BTreeMap::new();
         for jail in &self.jails {
@@ -106,6 +108,11 @@ impl View {
                 let base = self.base(&jail.path);
                 states.insert(name, JailState::Running { id: jail.jid, base });
             }
+        }
+        for name in self.left() {
+            states
+                .entry(name)
+                .or_insert(JailState::Stopped { exit: None });
         }
         states
     }
@@ -149,9 +156,15 @@ impl View {
         found.map(|jail| jail.jid)
     }
 
+    /// Whether the kernel has it, alive or dying.
+    fn in_kernel(&self, name: &JailName) -> bool {
+        let root = self.root(name);
+        let mut jails = self.jails.iter();
+        jails.any(|jail| jail.name == name.as_str() && jail.path == root)
+    }
+
     /// Jails that the kernel does not have, with something below their roots that jail(8) mounts.
     pub fn left(&self) -> Vec<JailName> {
-        let states = self.states();
         let below = self
             .mounts
             .iter()
@@ -159,7 +172,7 @@ impl View {
             .filter_map(|below| below.iter().next()?.to_str());
         let names: BTreeSet<JailName> = below
             .filter_map(|name| JailName::parse(name).ok())
-            .filter(|name| !states.contains_key(name) && !self.mounted_in(name).is_empty())
+            .filter(|name| !self.in_kernel(name) && !self.mounted_in(name).is_empty())
             .collect();
         names.into_iter().collect()
     }
@@ -207,7 +220,9 @@ mod tests {
     fn jails_of_the_site_have_their_roots_there() {
         let states = view().states();
         let names: Vec<_> = states.keys().map(JailName::as_str).collect();
-        assert_eq!(names, ["db", "web"]);
+        assert_eq!(names, ["db", "web", "web2"]);
+        let left = JailState::Stopped { exit: None };
+        assert_eq!(states[&name("web2")], left, "its mounts are there still");
         assert_eq!(states[&name("db")], JailState::Dying);
         assert_eq!(
             states[&name("web")],

@@ -11,6 +11,9 @@ use sha2::{Digest, Sha256};
 use crate::model::{Address, JailConfig, Network};
 use crate::name::JailName;
 
+/// So many bridges are looked for of a jail whose file is lost.
+pub const PAIRS_MAX: usize = 8;
+
 /// What makes interfaces.
 pub const IFCONFIG: &str = "/sbin/ifconfig";
 
@@ -99,8 +102,17 @@ impl Pair<'_> {
 
     /// What removes it, both ends, on the host.
     pub fn remove(&self) -> String {
-        format!("{IFCONFIG} {} destroy", self.host)
+        remove(&self.host)
     }
+}
+
+/// The same by the number of a pair.
+pub fn removal(site_id: &str, name: &JailName, number: usize) -> String {
+    remove(&interface(site_id, name, number, 'a'))
+}
+
+fn remove(host: &str) -> String {
+    format!("{IFCONFIG} {host} destroy")
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod contract;
 mod crowd;
 mod fallback;
 mod full;
+mod hosts;
 mod imports;
 mod init;
 mod inspector;

@@ -193,10 +193,10 @@ fn a_network_of_its_own_is_made_before_it_and_goes_after_it() {
     let after = values(&made, "exec.poststop").expect("it is there");
     assert_eq!(after.len(), 3);
     // The same is undone where jail(8) did not come to it, and what the user wants is not.
-    let undone = undone(std::str::from_utf8(&made).expect("text"));
-    let programs: Vec<&str> = undone.iter().map(|(program, _)| *program).collect();
-    assert_eq!(programs, ["/sbin/ifconfig", "/usr/bin/rctl"]);
-    assert_eq!(undone[1].1, ["-r", "jail:web"]);
+    let text = std::str::from_utf8(&made).expect("text");
+    let undone = undone(text, &spec.site_id, &spec.name);
+    assert!(undone[0].starts_with("/sbin/ifconfig ez") && undone[0].ends_with("0a destroy"));
+    assert_eq!(undone[1..], ["/usr/bin/rctl -r jail:web"]);
 
     spec.config.addresses = vec!["10.0.0.2/24".parse().expect("an address")];
     let names = Names {

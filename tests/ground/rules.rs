@@ -1,0 +1,341 @@
+//! The rules of jail(8), its kin and mount_nullfs(8) that concern what is run, one test each, on stand-ins that keep
+//! to them. Those that concern what is written are in `src/host/freebsd/conf/rules.rs`; the table of all is in
+//! tests/README.md. Nothing here has run on FreeBSD.
+
+use serde_json::json;
+
+use crate::hosts::FreeBsd;
+use crate::hosts_suite::{Bench, is_stopped, runs, start_of};
+
+fn machine() -> FreeBsd {
+    FreeBsd::at("jails")
+}
+
+/// The lines of the log since a moment, by their first words.
+fn since(machine: &FreeBsd, before: usize) -> Vec<String> {
+    machine.log().split_off(before)
+}
+
+/// The places of lines that contain these words, which must be in this order.
+#[track_caller]
+fn in_order(log: &[String], words: &[&str]) {
+    let mut at = 0;
+    for word in words {
+        let found = log[at..].iter().position(|line| line.contains(word));
+        at += found.unwrap_or_else(|| panic!("no {word:?} after line {at} of {log:#?}")) + 1;
+    }
+}
+
+/// jail.c (startcommands): mounts come before exec.prestart, which makes the network's interfaces; they are moved into
+/// the jail after exec.created, and have their addresses before rc(8) runs.
+#[test]
+fn the_steps_of_a_start_are_in_jails_order() {
+    let machine = machine();
+    machine.interfaces().expect("it has some");
+    let words = [
+        "create",
+        "a",
+        "--processes",
+        "9",
+        "--network",
+        "vnet",
+        "--address",
+        "bridge0|10.0.0.2/24",
+    ];
+    machine.ezz(&words).ok();
+    let before = machine.log().len();
+    machine.ezz(&["start", "a"]).ok();
+    let log = since(&machine, before);
+    in_order(
+        &log,
+        &[
+            "jail -f ",
+            "mount -t nullfs",
+            "mount -t devfs -oruleset=4",
+            "a exec.prestart",
+            "ifconfig epair create",
+            "ifconfig bridge0 addm ez",
+            "a exec.created",
+            "rctl -a jail:a:maxproc:deny=9",
+            " vnet a",
+            "inet 10.0.0.2/24 alias",
+            "a exec.start sh: if [ /etc/master.passwd -nt",
+            "a exec.start exec: /bin/sh /etc/rc",
+        ],
+    );
+    let before = machine.log().len();
+    machine.ezz(&["stop", "a"]).ok();
+    let log = since(&machine, before);
+    in_order(
+        &log,
+        &[
+            "timeout -k 5 ",
+            "jail -f ",
+            "a exec.stop exec: /bin/sh /etc/rc.shutdown jail",
+            "a exec.poststop",
+            "umount -t devfs",
+            "umount -t nullfs",
+        ],
+    );
+}
+
+/// jail.8, rc.d/jail: a start is `jail -c` with the jail's own file, never service(8), which exits 0 when it failed;
+/// `-d`, `-C`, `-m` and names with wildcards are not used, and the word after the operation is the name alone.
+#[test]
+fn jail_is_called_with_one_file_and_one_name() {
+    let machine = machine();
+    machine.ezz(&["create", "a", "b", "--start"]).ok();
+    machine.ezz(&["restart", "--all"]).ok();
+    machine.ezz(&["stop", "--all"]).ok();
+    let log = machine.log();
+    let calls: Vec<&String> = log
+        .iter()
+        .filter(|line| line.starts_with("jail "))
+        .collect();
+    assert_eq!(calls.len(), 8, "{calls:#?}");
+    for call in calls {
+        let words: Vec<&str> = call.split(' ').collect();
+        let right = matches!(words[..], ["jail", "-f", file, "-c" | "-r", name] if file.ends_with(&format!("/{name}.conf")));
+        assert!(right, "{call}");
+    }
+    assert!(!log.iter().any(|line| line.starts_with("service ")));
+}
+
+/// jls.c: who is dying is listed with -d only, numbers are text, and no parameter is asked that a release may lack.
+#[test]
+fn a_look_is_one_jls_with_the_dying() {
+    let machine = machine();
+    machine.ezz(&["create", "a", "--start"]).ok();
+    machine.ezz(&["list"]).ok();
+    let log = machine.log();
+    let looks: Vec<&String> = log.iter().filter(|line| line.starts_with("jls ")).collect();
+    assert!(!looks.is_empty());
+    for look in looks {
+        assert_eq!(look, "jls --libxo json -d -n jid name path dying");
+    }
+}
+
+/// umount(8), umount(2): what is busy has a user. mount(8): nullfs cannot be remounted.
+#[test]
+fn nothing_is_forced_or_remounted() {
+    let machine = machine();
+    machine.ezz(&["create", "a", "--start"]).ok();
+    machine.dies("a").expect("it can");
+    machine.ezz(&["start", "a"]).ok();
+    machine.busy(2).expect("it can");
+    machine.ezz(&["stop", "a"]).ok();
+    is_stopped(&machine, "a");
+    let log = machine.log();
+    let mounts: Vec<&String> = log
+        .iter()
+        .filter(|line| line.starts_with("mount ") || line.starts_with("umount "))
+        .collect();
+    assert!(mounts.len() >= 6, "{mounts:#?}");
+    for line in mounts {
+        let forced = line
+            .split(' ')
+            .any(|word| ["-f", "-u", "-w"].contains(&word));
+        assert!(!forced, "{line}");
+    }
+    // The adapter itself has no way to say it.
+    for source in ["src/host/freebsd", "src/host/freebsd/conf"] {
+        for entry in std::fs::read_dir(source)
+            .expect("the sources are here")
+            .flatten()
+        {
+            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            assert!(!text.contains("MNT_FORCE"), "{}", entry.path().display());
+        }
+    }
+}
+
+/// devfs(8), jail.8: a ruleset that is not loaded hides nothing, nor does number 0; of several values jail(8) takes the
+/// last.
+#[test]
+fn without_its_devfs_rules_no_jail_starts() {
+    let machine = machine();
+    for (jail, params) in [
+        ("a", &["devfs_ruleset=0"][..]),
+        ("b", &["devfs_ruleset=61"]),
+        ("c", &["devfs_ruleset=4", "devfs_ruleset=0"]),
+    ] {
+        let params = params.iter().flat_map(|param| ["--param", param]);
+        machine
+            .ezz(
+                &["create", jail]
+                    .into_iter()
+                    .chain(params)
+                    .collect::<Vec<_>>(),
+            )
+            .ok();
+        let refused = machine.ezz(&["start", jail]).refused(1, "devfs ruleset");
+        assert!(
+            refused.err.contains("service devfs restart"),
+            "{refused:#?}"
+        );
+        is_stopped(&machine, jail);
+    }
+    machine
+        .programs
+        .with(|state| state["answers"]["devfs rule -s 4 show"] = json!(""));
+    machine.ezz(&["create", "d"]).ok();
+    machine.ezz(&["start", "d"]).refused(1, "is not loaded");
+    machine.programs.with(|state| state["answers"] = json!({}));
+    machine.ezz(&["start", "d"]).ok();
+    runs(&machine, "d");
+}
+
+/// libjail, config.c: an unknown parameter fails every start; `zfs.dataset` came with 15.0, `sysvshm` with a module.
+#[test]
+fn a_parameter_that_this_host_does_not_know_makes_no_jail() {
+    let machine = machine();
+    for param in [
+        "allow.everything",
+        "zfs.dataset=tank/x",
+        "sysvshm=new",
+        "meta=x",
+    ] {
+        machine
+            .ezz(&["create", "a", "--param", param])
+            .refused(1, "jail parameters");
+        assert!(!machine.directory().join("a").exists(), "{param}");
+    }
+    machine
+        .ezz(&["create", "a", "--param", "allow.mount.nozfs", "--start"])
+        .ok();
+    runs(&machine, "a");
+}
+
+/// kern_jail.c: before 14 a dying jail kept its name; it is waited for with longer and longer pauses.
+#[test]
+fn a_start_waits_for_the_jail_that_is_dying() {
+    let machine = machine();
+    machine.ezz(&["create", "a", "--start"]).ok();
+    machine.dying().expect("it can");
+    let before = machine.log().len();
+    machine.ezz(&["restart", "a"]).ok();
+    runs(&machine, "a");
+    let log = since(&machine, before);
+    let starts = log
+        .iter()
+        .filter(|line| line.starts_with("jail ") && line.ends_with(" -c a"));
+    assert!(starts.count() >= 2, "{log:#?}");
+}
+
+/// rctl(8): without `kern.racct.enable` no rule is kept.
+#[test]
+fn limits_that_the_kernel_does_not_keep_are_refused() {
+    let machine = machine();
+    let off = json!({"sysctl -n kern.racct.enable": "0\n"});
+    machine.programs.with(|state| state["answers"] = off);
+    machine.ezz(&["create", "a", "--processes", "9"]).ok();
+    machine.ezz(&["start", "a"]).refused(1, "kern.racct.enable");
+    is_stopped(&machine, "a");
+}
+
+/// jail.8: `-R` ends a jail whose file cannot be used, and runs nothing: its own shutdown is run by jexec(8) before.
+#[test]
+fn a_jail_without_its_file_is_shut_down_all_the_same() {
+    let machine = machine();
+    machine.ezz(&["create", "a", "--start"]).ok();
+    let conf = machine.files("a").expect("it has some").remove(0).0;
+    std::fs::remove_file(conf).expect("it is there");
+    let before = machine.log().len();
+    machine.ezz(&["stop", "a"]).ok();
+    let log = since(&machine, before);
+    in_order(
+        &log,
+        &[
+            "timeout -k 5 ",
+            "jexec -l 1 /bin/sh -c /bin/sh /etc/rc.shutdown jail",
+            "jail -R 1",
+        ],
+    );
+    is_stopped(&machine, "a");
+}
+
+/// command.c (exec.stop): a stop that does not end is ended, and the jail with it; jail(8) did not come to its mounts.
+#[test]
+fn a_shutdown_has_the_profiles_time_and_rc_shutdowns() {
+    let machine = machine();
+    machine.ezz(&["create", "a", "--start"]).ok();
+    let before = machine.log().len();
+    machine.ezz(&["stop", "a"]).ok();
+    // 30 s of the profile, and beyond the 90 s of rcshutdown_timeout.
+    in_order(&since(&machine, before), &["timeout -k 5 150 "]);
+}
+
+/// jexec.c: 14.0 has no -d; by number, since the name may be that of another jail by then; -l clears the environment.
+#[test]
+fn a_command_is_given_to_jexec_by_number() {
+    let machine = machine();
+    machine.ezz(&["create", "a", "--start"]).ok();
+    let before = machine.log().len();
+    let words = [
+        "exec",
+        "a",
+        "--user",
+        "root",
+        "--directory",
+        "/tmp",
+        "--env",
+        "A=1 2",
+        "--",
+        "/bin/echo",
+        "x y",
+    ];
+    machine.ezz(&words).ok();
+    let log = since(&machine, before);
+    in_order(
+        &log,
+        &[
+            "jexec -l -U root 1 /usr/bin/env A=1 2 /bin/sh -c cd -- \"$1\" && shift && exec \"$@\" sh /tmp /bin/echo x y",
+        ],
+    );
+    machine
+        .ezz(&["exec", "a", "--user", "nobody", "--", "/bin/ls"])
+        .exits(1);
+}
+
+/// jail.8, devfs.rules: the jail in which a world is changed has no file, few devices, and goes with its command.
+#[test]
+fn the_jail_of_an_update_is_gone_with_its_command() {
+    let machine = machine();
+    machine.ezz(&["create", "a", "--start"]).ok();
+    let before = machine.log().len();
+    let world = machine.directory().join("basejail/2");
+    machine
+        .ezz(&["update", "--run", "sh", "-c", "mkdir etc/new"])
+        .ok();
+    let log = since(&machine, before);
+    let made = log
+        .iter()
+        .find(|line| line.starts_with("jail -c name=ezz_"))
+        .expect("a jail");
+    assert!(
+        made.contains(" devfs_ruleset=4 enforce_statfs=2 persist"),
+        "{made}"
+    );
+    assert!(
+        made.contains(&format!("path={} ", world.display())),
+        "{made}"
+    );
+    in_order(
+        &log,
+        &[
+            "jail -c name=ezz_",
+            "mount -t devfs -oruleset=4 . ",
+            "jexec -l ",
+            "jail -R ",
+            "umount ",
+        ],
+    );
+    assert_eq!(machine.running().len(), 1, "{:?}", machine.running());
+    assert!(world.join("etc/new").is_dir());
+    let failed = machine
+        .ezz(&["update", "--run", "sh", "-c", "exit 9"])
+        .exits(1);
+    assert!(failed.err.contains("ended with 9"), "{failed:#?}");
+    assert_eq!(machine.running().len(), 1, "{:?}", machine.running());
+    assert!(start_of(&machine, "a").is_some());
+}
