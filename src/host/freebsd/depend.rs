@@ -177,8 +177,10 @@ mod tests {
             conf: directory.join("jail.conf.d"),
             main_conf: directory.join("jail.conf"),
             log: directory.join("log"),
+            ..Places::default()
         };
-        let host = FreeBsd::at("0f0e", Path::new("/usr/jails"), places);
+        let system = std::sync::Arc::new(super::super::system::ThisSystem);
+        let host = FreeBsd::on("0f0e", Path::new("/usr/jails"), places, system);
         host.reads_all.set(reads_all).expect("not yet asked");
         host
     }

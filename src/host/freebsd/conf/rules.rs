@@ -31,6 +31,7 @@ fn full() -> JailSpec {
         memory: Some(512 << 20),
         cpus: Some("1.5".parse().expect("a number")),
         processes: Some(100),
+        ..Limits::default()
     };
     spec.config.params = params(&[
         "allow.raw_sockets",
