@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::checks::run;
 use super::conf::{self, DEVFS_RULESET};
@@ -282,7 +282,7 @@ fn taken(text: &str, site: &Path) -> BTreeSet<(IpAddr, Owner)> {
             continue;
         };
         let own = JailName::parse(name).ok();
-        let own = own.filter(|own| PathBuf::from(path) == site.join(own.as_str()));
+        let own = own.filter(|own| site.join(own.as_str()) == Path::new(path));
         let owner = match own {
             Some(name) => Owner::Jail(name),
             None => Owner::Other(format!("jail {name}, which is not of this site")),
