@@ -28,7 +28,7 @@ const PROGRAMS: [&str; 15] = [
     "umount",
     "devfs",
     "sysctl",
-    "sysrc",
+    "sh",
     "uname",
     "ifconfig",
     "rctl",

@@ -21,6 +21,9 @@ const PROGRAMS: [&str; 7] = [
     "timeout",
 ];
 
+/// Prints the variable `$2` of the service `$1`.
+const VARIABLE: &str = r#". /etc/rc.subr; load_rc_config "$1"; eval "printf '%s' \"\${$2-}\"""#;
+
 /// All checks.
 pub fn all(host: &FreeBsd) -> Vec<Check> {
     let system = host.system.as_ref();
@@ -40,12 +43,8 @@ pub fn all(host: &FreeBsd) -> Vec<Check> {
             Some("service devfs restart"),
         ),
     });
-    let sysrc = |name| run(system, "sysrc", &["-in", name]);
-    for (name, otherwise) in [
-        ("zfs_enable", "no dataset is mounted at boot"),
-        ("jail_enable", "no jail starts at boot"),
-    ] {
-        checks.push(knob(name, sysrc(name), otherwise));
+    for (service, name, otherwise) in BOOT {
+        checks.push(knob(name, variable(system, service, name), otherwise));
     }
     checks.push(features(run(
         system,
@@ -56,7 +55,7 @@ pub fn all(host: &FreeBsd) -> Vec<Check> {
     let names = host.derived().unwrap_or_default();
     let main = files::read(&host.places.main_conf).ok().flatten();
     let main = String::from_utf8_lossy(&main.unwrap_or_default()).into_owned();
-    checks.push(match sysrc("jail_list") {
+    checks.push(match variable(system, "jail", "jail_list") {
         Ok(list) => boot(&names, &list, &main, &host.places.conf),
         Err(why) => unread("start at boot", &why),
     });
@@ -114,6 +113,18 @@ fn check(what: &str, level: Level, found: &str, hint: Option<&str>) -> Check {
         found: found.to_owned(),
         hint: hint.map(str::to_owned),
     }
+}
+
+/// The services that a boot needs: their variables, and what is without them.
+pub(super) const BOOT: [(&str, &str, &str); 2] = [
+    ("zfs", "zfs_enable", "no dataset is mounted at boot"),
+    ("jail", "jail_enable", "no jail starts at boot"),
+];
+
+/// A variable of rc.conf(5) as the script of a service gets it at boot: rc.subr(8) also reads what stands
+/// in rc.conf.d for that service alone. sysrc(8) does not, and is a package of its own (bsdconfig).
+pub(super) fn variable(system: &dyn System, service: &str, name: &str) -> Result<String, String> {
+    run(system, "sh", &["-c", VARIABLE, "sh", service, name])
 }
 
 /// By `__FreeBSD_version`, which systems that are made from FreeBSD keep, whatever they call their releases.

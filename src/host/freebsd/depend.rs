@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
-use super::checks::{includes, run};
+use super::checks::{includes, variable};
 use super::{FreeBsd, Wanted, files};
 use crate::name::JailName;
 use crate::ports::{HostError, JailSpec};
@@ -89,7 +89,7 @@ impl FreeBsd {
             let main = files::read(&self.places.main_conf).ok().flatten();
             let main = String::from_utf8_lossy(&main.unwrap_or_default()).into_owned();
             includes(&main, &self.places.conf)
-                && run(self.system.as_ref(), "sysrc", &["-in", "jail_list"])
+                && variable(self.system.as_ref(), "jail", "jail_list")
                     .is_ok_and(|list| list.is_empty())
         })
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::checks::run;
+use super::checks::{BOOT, run, variable};
 use super::conf::{self, DEVFS_RULESET};
 use super::params::{self, Known};
 use super::system::System;
@@ -164,24 +164,16 @@ impl Feature {
     }
 }
 
-/// Whether a boot mounts the datasets and starts jails. One sysrc(8), which is a shell script.
+/// Whether a boot mounts the datasets and starts jails; what cannot be told is doctor's to tell.
 fn boot(system: &dyn System) -> Vec<Lack> {
-    let knobs = [
-        ("zfs_enable", "no dataset is mounted at boot"),
-        ("jail_enable", "no jail starts at boot"),
-    ];
-    let Ok(text) = run(system, "sysrc", &["-i", knobs[0].0, knobs[1].0]) else {
-        return Vec::new();
+    let off = |(service, name, otherwise): (&str, &str, &str)| {
+        let value = variable(system, service, name).ok()?;
+        (!is_yes(&value)).then(|| Lack {
+            what: format!("{name} is not set: {otherwise}"),
+            hint: format!("sysrc {name}=YES"),
+        })
     };
-    let values = pairs(&text);
-    let off = knobs
-        .into_iter()
-        .filter(|(name, _)| !values.get(name).is_some_and(|value| is_yes(value)));
-    off.map(|(name, otherwise)| Lack {
-        what: format!("{name} is not set: {otherwise}"),
-        hint: format!("sysrc {name}=YES"),
-    })
-    .collect()
+    BOOT.into_iter().filter_map(off).collect()
 }
 
 /// rc.subr's checkyesno takes these four words.
@@ -190,7 +182,7 @@ pub(super) fn is_yes(value: &str) -> bool {
     words.any(|word| value.eq_ignore_ascii_case(word))
 }
 
-/// Lines `NAME: VALUE` of sysctl(8) and sysrc(8), which leave out what they do not know.
+/// Lines `NAME: VALUE` of sysctl(8), which leaves out what it does not know.
 pub(super) fn pairs(text: &str) -> BTreeMap<&str, &str> {
     let lines = text.lines().filter_map(|line| line.split_once(':'));
     lines

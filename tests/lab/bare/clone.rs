@@ -50,6 +50,8 @@ fn source() {
 #[test]
 fn clones_have_the_files_and_the_configuration_and_an_identity_of_their_own() {
     source();
+    // Else doctor tells that the host has not the addresses of its jails.
+    sh("ip link set lo up; for n in 1 2 3 4; do ip address add 10.0.0.$n/32 dev lo; done").ok();
     let before = everything();
     let planned = ezz(&["clone", "a", "b", "--dry-run"]).ok();
     for words in [
