@@ -222,6 +222,17 @@ fn a_start_waits_for_the_jail_that_is_dying() {
     assert!(starts.count() >= 2, "{log:#?}");
 }
 
+/// jail.8: `-R` unmounts nothing. Mounts that no jail has are left by somebody, and doctor clears them away.
+#[test]
+fn mounts_without_a_jail_are_cleared_by_doctor() {
+    let machine = machine();
+    machine.ezz(&["create", "a", "--start"]).ok();
+    machine.dies("a").expect("it can");
+    assert_ne!(machine.mounts("a"), [""; 0]);
+    machine.ezz(&["doctor", "--repair"]).ok();
+    is_stopped(&machine, "a");
+}
+
 /// rctl(8): without `kern.racct.enable` no rule is kept.
 #[test]
 fn limits_that_the_kernel_does_not_keep_are_refused() {

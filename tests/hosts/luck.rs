@@ -84,8 +84,9 @@ pub fn died(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["stop", "b"]).ok();
     is_stopped(bench, "b");
     bench.dies("a")?;
-    bench.ezz(&["doctor", "--repair"]).ok();
-    is_stopped(bench, "a");
+    bench.ezz(&["delete", "a", "--yes"]).ok();
+    assert_eq!(bench.mounts("a"), [""; 0]);
+    assert!(!bench.directory().join("a").exists());
     Ok(())
 }
 
