@@ -139,6 +139,9 @@ impl Apply<'_> {
                         wanted.push((dataset, at.as_path(), *how));
                     }
                 }
+                if !wanted.is_empty() {
+                    self.uncovered(known.inventory.as_deref())?;
+                }
                 applied.changed += self.zfs.mount_all(&wanted)?;
                 let done = &plan[index..index + mounts];
                 let done = done.iter().filter(|step| !self.of_failed(step, applied));
@@ -335,7 +338,12 @@ impl Apply<'_> {
             }
             Step::Hold { snapshots } => Ok(self.zfs.hold(snapshots)?),
             Step::Release { snapshots } => Ok(self.zfs.release(snapshots)?),
-            Step::Mount { dataset, at, how } => Ok(self.zfs.mount(dataset, at, *how)?),
+            Step::Mount { dataset, at, how } => {
+                if *how != MountAs::Site {
+                    self.uncovered(known)?;
+                }
+                Ok(self.zfs.mount(dataset, at, *how)?)
+            }
             Step::Unmount { dataset, at } => Ok(self.zfs.unmount(dataset, at)?),
             Step::RemoveDirectory { at } => remove_directory(at),
             Step::Snapshot { snapshot } => {
@@ -388,6 +396,24 @@ impl Apply<'_> {
             | Step::Forget { .. }
             | Step::Start { .. }
             | Step::Stop { .. } => Ok(Changed::Already),
+        }
+    }
+
+    /// That nothing of somebody else's lies over the site directory: what is mounted below it would be
+    /// mounted there.
+    fn uncovered(&self, known: Option<&Inventory>) -> Result<(), ApplyError> {
+        let Some(directory) = known.map(|inventory| &inventory.site.directory) else {
+            return Ok(());
+        };
+        let target = std::fs::canonicalize(directory).unwrap_or_else(|_| directory.clone());
+        match self.zfs.mounted_at(&target)? {
+            Some(mount) if mount.source != self.site.as_str() => Err(PortError::Covered {
+                dataset: self.site.to_string(),
+                at: directory.clone(),
+                by: mount.source,
+            }
+            .into()),
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -169,6 +169,7 @@ fn created(count: usize) -> Result<Option<f64>, Failure> {
             health: None,
         },
         hostname: None,
+        datasets: Vec::new(),
         addresses: Vec::new(),
         pools: Vec::new(),
         labels: Labels::default(),
