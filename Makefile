@@ -76,6 +76,7 @@ check: ## format, lints, host tests, documentation: under two minutes when warm
 		else echo 'check: cargo-deny is not installed: licences and advisories were not looked at'; fi
 	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR vagrant/setup vagrant/lab/lab vagrant/lab/runner vagrant/lab/selftest vagrant/lab/suite vagrant/lab/soak-report \
 		vagrant/lab/demo.sh vagrant/lab/bench.sh vagrant/lab/guest/shell vagrant/freebsd/cross vagrant/freebsd/scenarios.sh \
+		vagrant/machines/run vagrant/machines/runner vagrant/machines/debian.sh vagrant/machines/freebsd.sh \
 		templates/rc.d/ezz templates/deb/postinst .ci/run tests/fuzz/run tests/bugs/try; \
 		else echo 'check: shellcheck is not installed: the scripts were not looked at'; fi
 
@@ -154,8 +155,9 @@ doc: ## the API documentation, in target/doc
 	@vagrant/setup build
 	cargo doc --workspace --no-deps
 
-# `make freebsd` is there, where its file is.
+# `make freebsd` and `make vm-freebsd` are there, where their files are.
 -include vagrant/freebsd.mk
+-include vagrant/machines.mk
 
 RELEASE := $(TARGET)/release/ezz
 DEST := $(DESTDIR)$(PREFIX)

@@ -7,6 +7,7 @@
 #
 # It needs what is in FreeBSD's base: sh, tar, zfs, zpool, jail, jls, jexec, mount, and names what is missing.
 # Prints a line for each check, then `N passed, M failed`, and exits 1 if any failed.
+# shellcheck disable=SC2317 # functions are called by ok, is and others
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 ezz=$here/ezz

@@ -120,16 +120,25 @@ fn shown(path: &Path, root: &Path) -> PathBuf {
     Path::new("/").join(below)
 }
 
-/// The cache file is an XDR nvlist whose names are the pools: length, text, padding to four bytes
-/// (lib/libnvpair). Only a whole name counts: `tank` is not there because `tank2` is.
+/// The cache file is a packed nvlist whose names are the pools (`spa_write_cachefile`). Modules write it as it is
+/// in memory: size of the name with its NUL, a spare, one element, type 19 (nvlist), the name (`nvpair_t` in
+/// sys/nvpair.h). Older ones wrote XDR: length, text, padding. Only a whole name counts: `tank` is not there because
+/// `tank2` is.
 fn has_name(cache: &[u8], pool: &str) -> bool {
-    let Ok(length) = u32::try_from(pool.len()) else {
+    let (Ok(length), Ok(size)) = (u32::try_from(pool.len()), i16::try_from(pool.len() + 1)) else {
         return false;
     };
-    let needle = [&length.to_be_bytes()[..], pool.as_bytes()].concat();
-    cache
-        .windows(needle.len())
-        .any(|window| window == needle.as_slice())
+    let native = [
+        &size.to_ne_bytes()[..],
+        &0_i16.to_ne_bytes(),
+        &1_i32.to_ne_bytes(),
+        &19_i32.to_ne_bytes(),
+        pool.as_bytes(),
+        b"\0",
+    ];
+    let xdr = [&length.to_be_bytes()[..], pool.as_bytes()];
+    let holds = |needle: &[u8]| cache.windows(needle.len()).any(|window| window == needle);
+    holds(&native.concat()) || holds(&xdr.concat())
 }
 
 #[cfg(test)]
@@ -183,6 +192,17 @@ mod tests {
                 .hint
                 .is_some_and(|hint| hint.contains("cachefile=/etc/zfs/zpool.cache tank"))
         );
+        // The beginning of what OpenZFS 2.3.9 wrote on x86_64.
+        let written =
+            b"\0\x01\0\0\0\0\0\0\x01\0\0\0\x30\0\0\0\x05\0\0\0\x01\0\0\0\x13\0\0\0tank\0\0\0\0";
+        if cfg!(target_endian = "little") {
+            file(root, CACHE, written);
+            assert_eq!(import(root, "tank", usual()).level, Level::Ok);
+            for other in ["tan", "ank", "tank2"] {
+                assert_eq!(import(root, other, usual()).level, Level::Warning);
+            }
+        }
+        file(root, CACHE, &cache);
         let none = import(root, "tank2", Some("none".to_owned()));
         assert_eq!(none.level, Level::Warning);
     }

@@ -15,6 +15,7 @@ mod inspector;
 mod install;
 pub mod kills;
 mod luck;
+mod machine;
 mod merge;
 mod others;
 mod package;

@@ -66,8 +66,8 @@ fn a_pool_that_is_exported_is_missed() {
 /// A pool on a sparse file in a file system that is full: its writes fail, and it suspends.
 #[test]
 fn a_suspended_pool_is_named() {
-    sh("set -e; mkdir /tmp/small-disk; mount -t tmpfs -o size=96M none /tmp/small-disk
-        truncate -s 1G /tmp/small-disk/img; zpool create -f -o failmode=continue sick /tmp/small-disk/img")
+    sh("set -e; mkdir /run/lab/small-disk; mount -t tmpfs -o size=96M none /run/lab/small-disk
+        truncate -s 1G /run/lab/small-disk/img; zpool create -f -o failmode=continue sick /run/lab/small-disk/img")
     .ok();
     ezz(&["init", "sick/ezz", "--directory", "/srv/sick"]).ok();
     install_runnable("sick/ezz");
@@ -100,7 +100,7 @@ fn a_suspended_pool_is_named() {
     init();
     ezz(&["list"]).ok();
     // The way out that the hint names; a guest with a suspended pool cannot power off either.
-    sh("mount -o remount,size=2G /tmp/small-disk && zpool clear sick").ok();
+    sh("mount -o remount,size=2G /run/lab/small-disk && zpool clear sick").ok();
     wait_for("the pool to go on", 60, || {
         sh("zpool status sick").stdout.contains("state: ONLINE")
     });

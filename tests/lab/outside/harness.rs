@@ -18,7 +18,7 @@ const BEYOND: f64 = 1.1;
 const SIZE: u64 = 2 << 30;
 
 /// Runs the lab with the directory that the guest may write.
-fn lab(out: &Path, args: &[&str]) -> Ended {
+pub fn lab(out: &Path, args: &[&str]) -> Ended {
     let lab = variable("EZZ_LAB").expect("the lab's runner says where the lab is");
     #[expect(clippy::disallowed_methods, reason = "the lab is a program of its own")]
     let output = Command::new(lab)
@@ -40,17 +40,17 @@ pub fn scenarios() -> Vec<String> {
 }
 
 /// A directory that is gone afterwards: images are large.
-struct Work(PathBuf);
+pub struct Work(pub PathBuf);
 
 impl Work {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let at = Path::new(env!("CARGO_TARGET_TMPDIR"))
             .join(format!("cuts-{name}-{}", std::process::id()));
         fs::create_dir_all(at.join("out")).expect("a directory can be made");
         Work(at)
     }
 
-    fn out(&self) -> PathBuf {
+    pub fn out(&self) -> PathBuf {
         self.0.join("out")
     }
 

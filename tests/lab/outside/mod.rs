@@ -1,12 +1,13 @@
-//! Tests that run on the host and drive the lab, because they pull the plug of a guest.
+//! Tests that run on the host and drive the lab, because they pull the plug of a guest, or give it disks.
 //!
-//! A test is one scenario of tests/guest/scenario.rs: its pool is prepared once on a disk image;
+//! But for `machine` a test is one scenario of tests/guest/scenario.rs: its pool is prepared once on a disk image;
 //! the command is measured once; then each cut has a copy of that image, a moment from a seed, and
 //! a second boot in which `lab-guest` judges what is left. `EZZ_CUTS` is how many cuts a scenario
 //! gets (1, of those in `world` 2), `EZZ_CUT_SEED` the seed of the first, the next ones count up. `EZZ_SOAK` names a
 //! directory for a record of each cut; a cut that has one is not made again.
 
 mod harness;
+mod machine;
 
 macro_rules! scenarios {
     ($($module:ident, $names:ident, $default:literal { $($test:ident: $name:literal,)* })*) => {

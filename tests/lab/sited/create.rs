@@ -219,7 +219,7 @@ fn a_read_only_pool_refuses() {
     ezz(&["create", "a"]).ok();
     sh("zfs unmount -f /srv/jails/a").ok();
     export();
-    sh("zpool import -d /dev -o readonly=on tank").ok();
+    sh("zpool import -d /dev -d /run/lab -o readonly=on tank").ok();
     let refused = ezz(&["create", "b"]).exits(1);
     assert!(refused.stderr.contains("ezz: "), "{refused:#?}");
     ezz(&["list"]).ok();

@@ -207,4 +207,18 @@ fn doctor_says_what_a_boot_would_do() {
             .contains("start at boot: every jail, by ezz.service"),
         "{told:#?}"
     );
+    // The kernel writes a cache file where it is told to, some time later; a copy of it is one too.
+    sh("zpool set cachefile=/run/lab/cache tank").ok();
+    wait_for("the cache file", 30, || {
+        std::fs::metadata("/run/lab/cache").is_ok_and(|file| file.len() > 0)
+    });
+    sh("set -e; mkdir -p /etc/zfs; cp /run/lab/cache /etc/zfs/copy
+        zpool set cachefile=/etc/zfs/zpool.cache tank; mv /etc/zfs/copy /etc/zfs/zpool.cache")
+    .ok();
+    let told = ezz(&["doctor"]).ok();
+    assert!(
+        told.stdout
+            .contains("import at boot: tank is in /etc/zfs/zpool.cache"),
+        "{told:#?}"
+    );
 }

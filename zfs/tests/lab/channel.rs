@@ -185,9 +185,11 @@ fn a_missing_and_a_read_only_pool() {
         }
     );
     run("zpool", &["export", &pool.name]);
+    let directory = std::env::temp_dir();
+    let directory = directory.to_str().unwrap();
     run(
         "zpool",
-        &["import", "-o", "readonly=on", "-d", "/tmp", &pool.name],
+        &["import", "-o", "readonly=on", "-d", directory, &pool.name],
     );
     let error = program(&pool, "return 1").unwrap_err();
     assert_eq!(
