@@ -7,7 +7,8 @@
 #
 # It needs what is in FreeBSD's base: sh, tar, zfs, zpool, jail, jls, jexec, mount, and names what is missing.
 # Prints a line for each check, then `N passed, M failed`, and exits 1 if any failed.
-# shellcheck disable=SC2317 # functions are called by ok, is and others
+# Checks are functions that are called by name, through `ok` and `is`.
+# shellcheck disable=SC2317
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 ezz=$here/ezz
@@ -73,6 +74,7 @@ in_jail() {
 }
 runs() { jls -j "$1" name; }
 mounted_below() { mount -p | awk -v at="$1/" 'index($2, at) == 1 { print $3 }' | sort | tr '\n' ' '; }
+jail_mounts() { mount -p | awk -v at="$jails/" 'index($2, at) == 1 && $3 != "zfs"' | wc -l | tr -d ' '; }
 finish() {
 	[ -z "$missing" ] || printf 'left out, since this system has none: %s\n' "$missing"
 	printf '%s passed, %s failed\n' "$passed" "$failed"
@@ -119,6 +121,8 @@ first() {
 	ok 'a world of the running system is packed' world /tmp/world.tar
 	ok 'install' "$ezz" install /tmp/world.tar --allow-secrets
 	rm -f /tmp/world.tar
+	# Without a world everything else would fail, and say nothing.
+	[ "$failed" -eq 0 ] || finish
 	ok 'verify' "$ezz" worlds verify 1
 	is 'the base is read-only' on zfs get -Ho value readonly tank/ezz/basejail/1
 
@@ -145,6 +149,13 @@ first() {
 	not 'the kernel has it no more' runs web
 	is 'nothing is mounted below it' '' mounted_below "$jails/web"
 	ok 'stop again is nothing' "$ezz" stop web
+	devfs rule -s 4 delset
+	refused 'without rules for its devices it does not start' 1 'devfs ruleset 4' "$ezz" start web
+	not 'at all' runs web
+	ok 'as the hint says' service devfs restart
+	ok 'it starts then' "$ezz" start web
+	is 'with few devices' '' in_jail web /bin/sh -c 'ls /dev | grep -E "^(mem|kmem|ada|da|vtbd|nda)"'
+	ok 'and stops' "$ezz" stop web
 	ok 'doctor finds nothing' quiet_doctor
 
 	say 'the same file by other hands'
@@ -182,6 +193,26 @@ first() {
 	refused 'a jail of that name that is not ours' 1 'is not of this site' "$ezz" start taken
 	jail -r taken
 	ok 'is no obstacle when it is gone' "$ezz" start taken
+	refused 'a start whose command fails' 1 'did not start' "$ezz" create nope --param exec.prestart=/usr/bin/false --start
+	not 'leaves no jail' runs nope
+	is 'and nothing mounted' '' mounted_below "$jails/nope"
+	ok 'it can be deleted' "$ezz" delete nope --yes
+	"$ezz" create bare >/dev/null
+	rm "$jails/bare/etc/pwd.db" "$jails/bare/etc/spwd.db"
+	refused 'a jail without users' 1 'did not start' "$ezz" start bare
+	not 'leaves no jail either' runs bare
+	is 'nor a mount' '' mounted_below "$jails/bare"
+	ok 'that one too' "$ezz" delete bare --yes
+	"$ezz" create own --param allow.mount --param allow.mount.tmpfs --param enforce_statfs=1 --start >/dev/null
+	ok 'a jail mounts something itself' in_jail own /sbin/mount -t tmpfs tmpfs /mnt
+	jail -R own
+	ok 'and starts again over what keeps the old one dying' "$ezz" start own
+	is 'with its own mounts alone' 'devfs nullfs ' mounted_below "$jails/own"
+	ok 'it mounts that again' in_jail own /sbin/mount -t tmpfs tmpfs /mnt
+	ok 'is stopped' "$ezz" stop own
+	is 'and nothing is left mounted' '' mounted_below "$jails/own"
+	is 'nor a dying jail' '' dying own
+	ok 'nor anything that keeps its dataset' "$ezz" delete own --yes
 	ok 'delete stops it' "$ezz" delete taken --yes
 	not 'its dataset is gone' zfs list tank/ezz/jails/taken
 	not 'its files too' ls /etc/jail.conf.d/taken.conf
@@ -240,11 +271,11 @@ first() {
 	ok 'on one processor' "$ezz" create cpu --cpuset 0 --start
 	is 'cpuset(1) has it' 1 pinned cpu
 	ok 'delete' "$ezz" delete cpu --yes
-	zfs create tank/given
+	# Once it is marked, its mount point is the jail's to set.
+	zfs create -u -o mountpoint=/given tank/given
 	refused 'a dataset without the mark' 1 'jailed is not on' "$ezz" create own --dataset tank/given
 	refused 'a part of the site' 1 'cannot be a jail' "$ezz" create own --dataset tank/ezz/jails
 	zfs set jailed=on tank/given
-	zfs set mountpoint=/given tank/given
 	ok 'a jail with a dataset' "$ezz" create own --dataset tank/given --start
 	if in_jail own /bin/sh -c 'test -x /sbin/zfs'; then
 		ok 'mounts it' in_jail own /bin/sh -c 'zfs mount tank/given && echo mine >/given/file'
@@ -291,7 +322,10 @@ first() {
 
 	say 'boot'
 	boots
-	ok 'doctor knows that they start at boot' starts_at_boot
+	ok 'jails that depend on another' "$ezz" apply /tmp/ezz-fleet.toml
+	is 'whose files say so' 2 dependents_of p3
+	ok 'doctor knows that they start at boot' doctor_says '^ok +start at boot'
+	ok 'and that rc.d/jail is enabled in a file of its own' doctor_says '^ok +jail_enable'
 	"$ezz" stop --all >/dev/null 2>&1
 	is 'nothing runs' '' jail_names
 	sync
@@ -305,13 +339,22 @@ count_of() { zfs list -Ho name -r tank/ezz/jails | grep -c "/$1[0-9]"; }
 running_of() { jls name | grep -c "^$1[0-9]"; }
 addresses_of() { in_jail "$1" /sbin/ifconfig | awk '$1 == "inet" && $2 !~ /^127/ || $1 == "inet6" && $2 ~ /^fd/ { print $2 }' | tr '\n' ' ' | sed 's/ $//'; }
 members_of() { ifconfig "$1" | grep -c 'member: ez'; }
+dying() { jls -d -j "$1" name 2>/dev/null; }
 pairs() { ifconfig -l | tr ' ' '\n' | grep -c '^ez'; }
 pinned() { cpuset -g -j "$1" | grep -c 'mask: 0$'; }
+dependents_of() { grep -l "^ *depend = .*$1" /etc/jail.conf.d/*.conf | wc -l | tr -d ' '; }
+# before A B: the kernel made the jail A first.
+before() { [ "$(jls -j "$1" jid)" -lt "$(jls -j "$2" jid)" ]; }
 mounted_of() { mount -p | grep -c "^$1"; }
 rules_of() { rctl "jail:$1" | wc -l | tr -d ' '; }
 # Warnings are of the machine, e.g. that nothing is enabled at boot yet.
-quiet_doctor() { "$ezz" doctor | grep 'tank/ezz: nothing to mend'; }
-starts_at_boot() { "$ezz" doctor | grep -E '^ok +start at boot'; }
+quiet_doctor() { doctor_says 'tank/ezz: nothing to mend'; }
+# doctor_says PATTERN: a line of it; else all of it is in the log.
+doctor_says() {
+	"$ezz" doctor >/tmp/ezz-doctor.log 2>&1
+	cat /tmp/ezz-doctor.log
+	grep -Eq "$1" /tmp/ezz-doctor.log
+}
 
 # What an administrator does once.
 boots() {
@@ -322,11 +365,20 @@ boots() {
 	cp "$ezz" /usr/local/sbin/ezz
 	cat >>/etc/rc.conf <<-END
 		zfs_enable="YES"
-		jail_enable="YES"
 		ezz_enable="YES"
 		jail_parallel_start="YES"
 	END
+	mkdir -p /etc/rc.conf.d
+	echo 'jail_enable="YES"' >/etc/rc.conf.d/jail
 	echo '.include "/etc/jail.conf.d/*.conf";' >>/etc/jail.conf
+	cat >/tmp/ezz-fleet.toml <<-END
+		fleet = "parallel"
+		[[jail]]
+		name = "p{1..2}"
+		depends = ["p3"]
+		[[jail]]
+		name = "p3"
+	END
 	# A derived file that is lost is made again before the jails start.
 	rm -f /etc/jail.conf.d/db.conf
 }
@@ -335,16 +387,25 @@ booted() {
 	needs
 	say 'after a reboot'
 	waited=0
-	while [ "$waited" -lt 120 ] && ! { runs web && runs db; } >/dev/null 2>&1; do
+	while [ "$waited" -lt 120 ] && [ "$(jls name | wc -l)" -lt 5 ]; do
 		sleep 5
 		waited=$((waited + 5))
 	done
-	is 'the jails have started by themselves' 'db web ' jail_names
+	ok 'a file that was lost was made again' grep -q '^# Made by ezz' /etc/jail.conf.d/db.conf
+	is 'the jails have started by themselves' 'db p1 p2 p3 web ' jail_names
+	ok 'one after the jail that it depends on' before p3 p1
+	ok 'the other too' before p3 p2
 	is 'with their base' "$jails/basejail/1 nullfs ro" base_of web
 	is 'list says so' 'running 1' listed db
+	ok 'service(8) stops all' service jail stop
+	is 'none runs' '' jail_names
+	is 'nothing is mounted' 0 jail_mounts
+	ok 'and starts all' service jail start
+	is 'they run' 'db p1 p2 p3 web ' jail_names
 	ok 'stop' "$ezz" stop --all
+	is 'nothing runs' '' jail_names
 	ok 'doctor finds nothing' quiet_doctor
-	ok 'delete' "$ezz" delete web db --yes
+	ok 'delete' "$ezz" delete web db 'p{1..3}' --yes
 	finish
 }
 
