@@ -174,7 +174,8 @@ pub fn own_mounts(bench: &dyn Bench) -> Result<(), Why> {
 }
 
 pub fn site_directory(bench: &dyn Bench) -> Result<(), Why> {
-    for name in ["with blank\ttab", "with#hash\\slash", "it's \"$x\" ${y} é"] {
+    // No tab: zfs-get(8) parts its columns by them, and such a mount point is not read.
+    for name in ["with blank", "with#hash\\slash", "it's \"$x\" ${y} é"] {
         let bench = bench.elsewhere(name)?;
         let bench = bench.as_ref();
         bench.ezz(&["create", "a", "--start"]).ok();

@@ -154,6 +154,7 @@ fn processors_that_the_host_cannot_keep_a_jail_on_are_refused_at_its_start() {
     assert!(shown.lines().any(|it| it == "limits       on 0"), "{shown}");
     ezz(&["clone", "p", "q"]).ok();
     assert_eq!(limits("q"), serde_json::json!({"cpuset": "0"}));
+    ezz(&["delete", "q", "--yes"]).ok();
     std::fs::write(
         FILE,
         "fleet = \"f\"\n[[jail]]\nname = \"p\"\nlimits = { cpuset = \"0\" }\n",
