@@ -46,7 +46,7 @@ for count in 10 2000; do
         last=$((first + 999 < count ? first + 999 : count))
         "$binary" create --quiet "k{$first..$last}"
     done
-    for round in $(seq "$rounds"); do
+    for _ in $(seq "$rounds"); do
         times[swap-$count]+="$(took "$binary" update --quiet --swap 2) "
         times[back-$count]+="$(took "$binary" rollback --quiet) "
     done
