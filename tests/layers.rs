@@ -79,7 +79,7 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     (
         "ezz_zfs",
         &[
-            "ports.rs",
+            "ports/error.rs",
             "pool.rs",
             "pool/look.rs",
             "pool/mounts.rs",
