@@ -402,17 +402,12 @@ impl Apply<'_> {
     /// That nothing of somebody else's lies over the site directory: what is mounted below it would be
     /// mounted there.
     fn uncovered(&self, known: Option<&Inventory>) -> Result<(), ApplyError> {
-        let Some(directory) = known.map(|inventory| &inventory.site.directory) else {
+        let Some(inventory) = known else {
             return Ok(());
         };
-        let target = std::fs::canonicalize(directory).unwrap_or_else(|_| directory.clone());
-        match self.zfs.mounted_at(&target)? {
-            Some(mount) if mount.source != self.site.as_str() => Err(PortError::Covered {
-                dataset: self.site.to_string(),
-                at: directory.clone(),
-                by: mount.source,
-            }
-            .into()),
+        let directory = &inventory.site.directory;
+        match self.seen_at(directory)? {
+            Some(by) if by != self.site.as_str() => Err(self.covered(directory, by)),
             Some(_) | None => Ok(()),
         }
     }
@@ -424,16 +419,25 @@ impl Apply<'_> {
             Some(inventory) => inventory.site.directory.clone(),
             None => observe::named_site(self.zfs, self.site)?.directory,
         };
-        // The mount table has no links in its paths.
-        let target = std::fs::canonicalize(&directory).unwrap_or_else(|_| directory.clone());
-        let by = match self.zfs.mounted_at(&target)? {
-            Some(mount) if mount.source == self.site.as_str() => return Ok(directory),
-            Some(mount) => mount.source,
-            None => "nothing".to_owned(),
+        match self.seen_at(&directory)? {
+            Some(by) if by == self.site.as_str() => Ok(directory),
+            by => Err(self.covered(&directory, by.unwrap_or_else(|| "nothing".to_owned()))),
+        }
+    }
+
+    /// What is mounted at a directory. Mounts have no links in their paths.
+    fn seen_at(&self, directory: &Path) -> Result<Option<String>, ApplyError> {
+        let target = std::fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+        Ok(self.zfs.mounted_at(&target)?.map(|mount| mount.source))
+    }
+
+    fn covered(&self, directory: &Path, by: String) -> ApplyError {
+        let covered = PortError::Covered {
+            dataset: self.site.to_string(),
+            at: directory.to_owned(),
+            by,
         };
-        let dataset = self.site.to_string();
-        let at = directory;
-        Err(PortError::Covered { dataset, at, by }.into())
+        covered.into()
     }
 }
 

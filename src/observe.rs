@@ -202,11 +202,21 @@ pub fn top(zfs: &dyn Zfs, site: &DatasetName, looks: bool) -> Result<Top, Observ
         types: &["filesystem"],
         properties: &["all"],
     };
+    rows(zfs, site, looks, &query).map(Top)
+}
+
+/// Reads, or looks, which is for a command that will commit.
+fn rows(
+    zfs: &dyn Zfs,
+    site: &DatasetName,
+    looks: bool,
+    query: &Query<'_>,
+) -> Result<BTreeMap<String, Row>, ObserveError> {
     let rows = match looks {
-        true => zfs.look(&query),
-        false => zfs.read(&query),
+        true => zfs.look(query),
+        false => zfs.read(query),
     };
-    rows.map(Top).map_err(|source| ObserveError::Zfs {
+    rows.map_err(|source| ObserveError::Zfs {
         site: site.to_string(),
         source,
     })
@@ -250,16 +260,7 @@ pub fn inventory(
 ) -> Result<Inventory, ObserveError> {
     let scope = reading.jails;
     let layout = Layout::new(site.clone())?;
-    let read = |query: &Query<'_>| {
-        let rows = match reading.looks {
-            true => zfs.look(query),
-            false => zfs.read(query),
-        };
-        rows.map_err(|source| ObserveError::Zfs {
-            site: site.to_string(),
-            source,
-        })
-    };
+    let read = |query: &Query<'_>| rows(zfs, site, reading.looks, query);
     let Top(top) = match reading.top {
         Some(top) => top,
         None => self::top(zfs, site, reading.looks)?,

@@ -235,20 +235,12 @@ impl Zfs for Pool {
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, PortError> {
-        let mounts = ezz_zfs::mounted().map_err(|source| PortError::Mount {
-            action: "read the mounts for",
-            dataset: "this host".to_owned(),
-            source,
-        })?;
+        let mounts = ezz_zfs::mounted().map_err(mounts::unread("this host"))?;
         Ok(mounts.iter().map(mounts::seen).collect())
     }
 
     fn mounted_at(&self, at: &Path) -> Result<Option<Mount>, PortError> {
-        let found = ezz_zfs::mounted_at(at).map_err(|source| PortError::Mount {
-            action: "read the mounts for",
-            dataset: "this host".to_owned(),
-            source,
-        })?;
+        let found = ezz_zfs::mounted_at(at).map_err(mounts::unread("this host"))?;
         Ok(found.as_ref().map(mounts::seen))
     }
 

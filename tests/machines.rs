@@ -27,6 +27,16 @@ impl Stage {
         stage
     }
 
+    /// The names in the tar that a machine was given.
+    fn uploaded(&self) -> String {
+        let list = Command::new("tar")
+            .arg("-tf")
+            .arg(self.0.path().join("log.tar"))
+            .output()
+            .expect("tar");
+        String::from_utf8_lossy(&list.stdout).into_owned()
+    }
+
     /// A program, as a shell script.
     fn program(&self, name: &str, script: &str) {
         executable(
@@ -120,13 +130,7 @@ halt freebsd14"
     let report = stage.0.path().join("target/vm/freebsd14/report.txt");
     let report = fs::read_to_string(report).expect("a report");
     assert_eq!(report.matches("said by the machine").count(), 2, "{report}");
-    let tar = stage.0.path().join("log.tar");
-    let list = Command::new("tar")
-        .arg("-tf")
-        .arg(tar)
-        .output()
-        .expect("tar");
-    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    let list = stage.uploaded();
     let mut names: Vec<&str> = list
         .lines()
         .map(|name| name.trim_start_matches("./"))
@@ -152,13 +156,7 @@ in it: {script} tests bare::init
 halt debian13"
     );
     assert!(shown(&calls).ends_with(&wanted), "{calls:#?}");
-    let tar = stage.0.path().join("log.tar");
-    let list = Command::new("tar")
-        .arg("-tf")
-        .arg(tar)
-        .output()
-        .expect("tar");
-    let list = String::from_utf8_lossy(&list.stdout).into_owned();
+    let list = stage.uploaded();
     for name in [
         "Cargo.lock",
         "vagrant/machines/debian.sh",

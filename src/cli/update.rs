@@ -312,19 +312,14 @@ impl Update {
         populated: &Populated,
     ) -> Result<Option<String>, CliError> {
         let digest = match source {
-            Source::From(from) => {
-                let extracted = extract(context, stage, from, self.sha256)?;
-                extracted.sha256.map(|digest| digest.to_string())
-            }
-            Source::Release(_) => {
-                let extracted = releases::extract(context, stage, fetched)?;
-                extracted.sha256.map(|digest| digest.to_string())
-            }
+            Source::From(from) => extract(context, stage, from, self.sha256)?.sha256,
+            Source::Release(_) => releases::extract(context, stage, fetched)?.sha256,
             Source::Run(run) => {
                 run.change(context, session, stage, current)?;
                 None
             }
         };
+        let digest = digest.map(|digest| digest.to_string());
         crash::point();
         let populated = Populated {
             source: digest.clone(),

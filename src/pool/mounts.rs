@@ -28,11 +28,7 @@ pub(super) fn fill(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
     let Some(first) = rows.keys().next().cloned() else {
         return Ok(());
     };
-    let mounts = ezz_zfs::mounted().map_err(|source| PortError::Mount {
-        action: "read the mounts for",
-        dataset: first,
-        source,
-    })?;
+    let mounts = ezz_zfs::mounted().map_err(unread(&first))?;
     let mounted: BTreeSet<&str> = mounts.iter().map(|mount| mount.source.as_str()).collect();
     for (name, row) in rows.iter_mut() {
         let volume = row
@@ -44,11 +40,7 @@ pub(super) fn fill(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
             true => "yes",
             false => "no",
         };
-        let found = PropertyValue {
-            value: value.to_owned(),
-            source: Source::Elsewhere,
-        };
-        row.0.insert(super::MOUNTED.to_owned(), found);
+        row.0.insert(super::MOUNTED.to_owned(), computed(value));
     }
     Ok(())
 }
@@ -59,23 +51,26 @@ pub(super) fn fill_at(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError>
         let Some(home) = row.0.get("mountpoint").map(|found| found.value.clone()) else {
             continue;
         };
-        let here = ezz_zfs::mounted_at(Path::new(&home)).map_err(|source| PortError::Mount {
-            action: "read the mounts for",
-            dataset: name.clone(),
-            source,
-        })?;
-        let there = here.is_some_and(|mount| mount.source == *name);
-        row.0
-            .insert(super::MOUNTED.to_owned(), whether_mounted(there));
+        let here = ezz_zfs::mounted_at(Path::new(&home)).map_err(unread(name))?;
+        let value = match here.is_some_and(|mount| mount.source == *name) {
+            true => "yes",
+            false => "no",
+        };
+        row.0.insert(super::MOUNTED.to_owned(), computed(value));
     }
     Ok(())
 }
 
-fn whether_mounted(there: bool) -> PropertyValue {
+fn computed(value: &str) -> PropertyValue {
     PropertyValue {
-        value: if there { "yes" } else { "no" }.to_owned(),
+        value: value.to_owned(),
         source: Source::Elsewhere,
     }
+}
+
+/// That the mounts could not be told, of a dataset or of this host.
+pub(super) fn unread(of: &str) -> impl Fn(MountError) -> PortError {
+    cannot("read the mounts for", of)
 }
 
 /// A mount in the words of the ports.
@@ -98,11 +93,11 @@ pub(super) fn mount_all(what: &[(&DatasetName, &Path, MountAs)]) -> Result<usize
     let mut there = BTreeMap::new();
     if what.len() <= FEW {
         for (dataset, at, _) in what {
-            let found = ezz_zfs::mounted_at(at).map_err(cannot("mount", dataset))?;
+            let found = ezz_zfs::mounted_at(at).map_err(cannot("mount", dataset.as_str()))?;
             there.extend(found.map(|mount| (*at, mount.source)));
         }
     } else {
-        let mounts = ezz_zfs::mounted().map_err(cannot("mount", first))?;
+        let mounts = ezz_zfs::mounted().map_err(cannot("mount", first.as_str()))?;
         let all: BTreeMap<&Path, &str> = mounts
             .iter()
             .map(|mount| (mount.target.as_path(), mount.source.as_str()))
@@ -135,7 +130,7 @@ pub(super) fn unmount_all(what: &[(&DatasetName, &Path)]) -> Result<usize, PortE
     let Some((first, _)) = what.first() else {
         return Ok(0);
     };
-    let mounts = ezz_zfs::mounted().map_err(cannot("unmount", first))?;
+    let mounts = ezz_zfs::mounted().map_err(cannot("unmount", first.as_str()))?;
     let table = Table::of(&mounts);
     let mut done = 0;
     for (dataset, at) in what {
@@ -186,7 +181,8 @@ fn mount(
         Some(_) => {}
         None => {
             make_directory(at, how)?;
-            ezz_zfs::mount(dataset.as_str(), at, flags(how)).map_err(cannot("mount", dataset))?;
+            ezz_zfs::mount(dataset.as_str(), at, flags(how))
+                .map_err(cannot("mount", dataset.as_str()))?;
             changed = Changed::Done;
         }
     }
@@ -234,14 +230,14 @@ fn unmount(table: &Table<'_>, dataset: &DatasetName, at: &Path) -> Result<Change
                     at: target,
                 });
             }
-            Err(source) => return Err(cannot("unmount", dataset)(source)),
+            Err(source) => return Err(cannot("unmount", dataset.as_str())(source)),
         }
     }
     Ok(Changed::Done)
 }
 
-fn cannot(action: &'static str, dataset: &DatasetName) -> impl Fn(MountError) -> PortError {
-    let dataset = dataset.to_string();
+fn cannot(action: &'static str, dataset: &str) -> impl Fn(MountError) -> PortError {
+    let dataset = dataset.to_owned();
     move |source| PortError::Mount {
         action,
         dataset: dataset.clone(),

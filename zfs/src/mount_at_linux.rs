@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
+use super::os::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 use crate::mountinfo::Mounted;
 
 /// The number is the same on every architecture that Rust knows but Alpha, which has no OpenZFS.
@@ -23,10 +24,6 @@ const MNT_ROOT: u64 = 0x008;
 const FS_TYPE: u64 = 0x020;
 const SB_SOURCE: u64 = 0x200;
 const WANTED: u64 = SB_BASIC | MNT_BASIC | MNT_ROOT | FS_TYPE | SB_SOURCE;
-const ATTR_RDONLY: u64 = 0x1;
-const ATTR_NOSUID: u64 = 0x2;
-const ATTR_NODEV: u64 = 0x4;
-const ATTR_NOEXEC: u64 = 0x8;
 const SB_RDONLY: u32 = 0x1;
 
 /// `struct mnt_id_req` of linux/mount.h, in its first version.
@@ -105,10 +102,10 @@ pub(super) fn mounted_at(at: &Path) -> Option<Option<Mounted>> {
         root: PathBuf::from(text(&answer, answer.mnt_root)?),
         target: at.to_owned(),
         fstype: text(&answer, answer.fs_type)?.to_str()?.to_owned(),
-        read_only: attribute(ATTR_RDONLY) || answer.sb_flags & SB_RDONLY != 0,
-        nosuid: attribute(ATTR_NOSUID),
-        nodev: attribute(ATTR_NODEV),
-        noexec: attribute(ATTR_NOEXEC),
+        read_only: attribute(MOUNT_ATTR_RDONLY) || answer.sb_flags & SB_RDONLY != 0,
+        nosuid: attribute(MOUNT_ATTR_NOSUID),
+        nodev: attribute(MOUNT_ATTR_NODEV),
+        noexec: attribute(MOUNT_ATTR_NOEXEC),
     }))
 }
 

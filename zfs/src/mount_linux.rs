@@ -28,10 +28,10 @@ struct MountAttr {
 const OPEN_TREE_CLONE: c_uint = 1;
 const OPEN_TREE_CLOEXEC: c_uint = libc::O_CLOEXEC as c_uint;
 const MOVE_MOUNT_F_EMPTY_PATH: c_uint = 0x0000_0004;
-const MOUNT_ATTR_RDONLY: u64 = 0x0000_0001;
-const MOUNT_ATTR_NOSUID: u64 = 0x0000_0002;
-const MOUNT_ATTR_NODEV: u64 = 0x0000_0004;
-const MOUNT_ATTR_NOEXEC: u64 = 0x0000_0008;
+pub(super) const MOUNT_ATTR_RDONLY: u64 = 0x0000_0001;
+pub(super) const MOUNT_ATTR_NOSUID: u64 = 0x0000_0002;
+pub(super) const MOUNT_ATTR_NODEV: u64 = 0x0000_0004;
+pub(super) const MOUNT_ATTR_NOEXEC: u64 = 0x0000_0008;
 /// All bits of the access time setting; relatime is 0.
 const MOUNT_ATTR_ATIME: u64 = 0x0000_0070;
 const MOUNT_ATTR_NOATIME: u64 = 0x0000_0010;
