@@ -58,6 +58,12 @@ is() {
 		no "$what"
 	fi
 }
+# says WHAT WORDS COMMAND...: it ends with 0, and says these words.
+says() {
+	what=$1 words=$2
+	shift 2
+	refused "$what" 0 "$words" "$@"
+}
 # not WHAT COMMAND...: it ends with another exit status than 0.
 not() {
 	what=$1
@@ -291,6 +297,30 @@ first() {
 	ok 'its dataset stays' zfs list tank/given
 	zfs destroy -r tank/given
 
+	say 'what jails run into'
+	ifconfig lo0 inet 127.7.0.1/32 alias
+	says 'an address that no interface has' 'no interface of this host has 127.7.0.9' "$ezz" create lost --address 127.7.0.9
+	says 'an interface that is not there' 'no interface none0' "$ezz" create none --address 'none0|127.7.0.8/32'
+	says 'an address that the host has already' 'loses it when the jail stops' "$ezz" create twin --address 'lo0|127.7.0.1/32'
+	if command -v nc >/dev/null && command -v sockstat >/dev/null; then
+		nc -l -k 7777 >/dev/null 2>&1 &
+		everywhere=$!
+		nc -l -k 127.7.0.1 7778 >/dev/null 2>&1 &
+		there=$!
+		sleep 2
+		says 'what listens everywhere' 'on all addresses of this host, theirs too, listen .*nc.*7777' "$ezz" create heard --address 127.7.0.1
+		says 'what listens there' 'on 127.7.0.1 listen .*nc.*7778' "$ezz" start heard
+		kill "$everywhere" "$there"
+	else
+		missing="$missing what listens (no nc or sockstat);"
+		ok 'a jail with an address' "$ezz" create heard --address 127.7.0.1 --start
+	fi
+	says 'the address of a jail that runs' 'address of several: .*heard' "$ezz" create second --address 127.7.0.1
+	not 'which cannot start' "$ezz" start second
+	ok 'stop' "$ezz" stop heard
+	ok 'delete all of them' "$ezz" delete lost none twin heard second --yes
+	ifconfig lo0 inet 127.7.0.1 -alias
+
 	say 'parameters and networks of jails'
 	ok 'parameters' "$ezz" create par --param allow.raw_sockets --param children.max=5 --param exec.poststart='touch /tmp/ezz-poststart' --start
 	is 'the kernel has them' 5 jls -j par children.max
@@ -341,7 +371,8 @@ addresses_of() { in_jail "$1" /sbin/ifconfig | awk '$1 == "inet" && $2 !~ /^127/
 members_of() { ifconfig "$1" | grep -c 'member: ez'; }
 dying() { jls -d -j "$1" name 2>/dev/null; }
 pairs() { ifconfig -l | tr ' ' '\n' | grep -c '^ez'; }
-pinned() { cpuset -g -j "$1" | grep -c 'mask: 0$'; }
+# Its other line is of memory domains.
+pinned() { cpuset -g -j "$1" | grep -v domain | grep -c 'mask: 0$'; }
 dependents_of() { grep -l "^ *depend = .*$1" /etc/jail.conf.d/*.conf | wc -l | tr -d ' '; }
 # before A B: the kernel made the jail A first.
 before() { [ "$(jls -j "$1" jid)" -lt "$(jls -j "$2" jid)" ]; }
