@@ -7,6 +7,7 @@
 use crate::name::{DatasetName, JailName};
 
 const ZFS: &str = "/sbin/zfs";
+const UMOUNT: &str = "/sbin/umount";
 
 /// What a jail needs to mount them, and the value; a user's own word replaces it.
 pub(super) const NEEDS: [(&str, Option<u32>); 3] = [
@@ -27,10 +28,14 @@ pub(super) fn give(name: &JailName, dataset: &DatasetName) -> String {
 
 /// Unmounts what the jail has left mounted of it, the deepest first: else it stays mounted below the jail's
 /// root, which could not be unmounted then.
+///
+/// By umount(8): zfs-unmount(8) passes over a dataset that is a jail's, and ends with 0 (libzfs_changelist.c).
+/// The jail's last processes, just killed, may keep it busy for a moment.
 pub(super) fn take(dataset: &DatasetName) -> String {
     format!(
-        "{ZFS} list -H -o name -t filesystem -r \"{dataset}\" | /usr/bin/tail -r | \
-         while read -r d; do {ZFS} unmount \"$d\" 2>/dev/null; done; true"
+        "{ZFS} list -H -o mounted,name -t filesystem -r \"{dataset}\" | /usr/bin/tail -r | \
+         while read -r m d; do [ \"$m\" = yes ] || continue; for n in 1 2 3 4 5; do \
+         {UMOUNT} -t zfs \"$d\" && break; sleep 1; done; done; true"
     )
 }
 
@@ -85,8 +90,9 @@ mod tests {
         assert_eq!(after[0].len(), 2);
         assert_eq!(
             after[0][0],
-            "/sbin/zfs list -H -o name -t filesystem -r \"tank/data/web\" | /usr/bin/tail -r | \
-             while read -r d; do /sbin/zfs unmount \"$d\" 2>/dev/null; done; true"
+            "/sbin/zfs list -H -o mounted,name -t filesystem -r \"tank/data/web\" | /usr/bin/tail -r | \
+             while read -r m d; do [ \"$m\" = yes ] || continue; for n in 1 2 3 4 5; do \
+             /sbin/umount -t zfs \"$d\" && break; sleep 1; done; done; true"
         );
         assert_eq!(values(&spec, "allow.mount"), [Vec::<String>::new()]);
         assert_eq!(values(&spec, "allow.mount.zfs"), [Vec::<String>::new()]);
@@ -108,25 +114,35 @@ mod tests {
         assert_eq!(values(&spec, "enforce_statfs"), [["2"]]);
     }
 
-    /// The commands are sh, run here with a zfs that writes down what it is told.
+    /// The commands are sh, run here with a zfs and an umount that write down what they are told; the
+    /// umount fails once.
     #[test]
     fn the_commands_do_what_they_say() {
         let directory = tempfile::tempdir().expect("a directory");
         let at = directory.path();
-        let zfs = at.join("zfs");
+        let (zfs, umount) = (at.join("zfs"), at.join("umount"));
         let said = at.join("said");
-        let stand_in = |jailed: &str| {
-            let text = format!(
-                "#!/bin/sh\necho \"$*\" >>{}\ncase $1 in get) echo {jailed};; list) printf 'a\\na/b c\\n';; esac\n",
-                said.display()
-            );
-            std::fs::write(&zfs, text).expect("written");
+        let program = |path: &std::path::Path, body: &str| {
+            let text = format!("#!/bin/sh\necho \"$*\" >>{}\n{body}\n", said.display());
+            std::fs::write(path, text).expect("written");
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(&zfs, mode).expect("made executable");
+            std::fs::set_permissions(path, mode).expect("made executable");
+        };
+        program(
+            &umount,
+            &format!("[ \"$(wc -l <{})\" -ne 2 ]", said.display()),
+        );
+        let stand_in = |jailed: &str| {
+            let list = r"printf 'yes\ta\nno\ta/away\nyes\ta/b c\n'";
+            program(
+                &zfs,
+                &format!("case $1 in get) echo {jailed};; list) {list};; esac"),
+            );
         };
         let run = |command: String| {
             let _ = std::fs::remove_file(&said);
             let command = command.replace(ZFS, &zfs.display().to_string());
+            let command = command.replace(UMOUNT, &umount.display().to_string());
             // tail -r is not of every system.
             let command = command.replace("/usr/bin/tail -r", "sed '1!G;h;$!d'");
             let exec = crate::exec::Exec::new("sh").expect("it is there");
@@ -145,7 +161,9 @@ mod tests {
             run(take(&dataset)),
             (
                 true,
-                "list -H -o name -t filesystem -r tank/b c\nunmount a/b c\nunmount a\n".to_owned()
+                "list -H -o mounted,name -t filesystem -r tank/b c\n\
+                 -t zfs a/b c\n-t zfs a/b c\n-t zfs a\n"
+                    .to_owned()
             )
         );
         stand_in("off");
