@@ -1,7 +1,10 @@
 //! Whether datasets are there that jails are to administer, and marked for it. Only told: the mark takes a
 //! dataset from the host's own mounts, so it is its owner's to set.
 
+use std::collections::BTreeMap;
+
 use super::CliError;
+use crate::model::Lack;
 use crate::name::DatasetName;
 use crate::plan::delegated::beside;
 use crate::ports::{HostError, Query};
@@ -17,14 +20,33 @@ pub(super) fn check<'a>(
     datasets: impl IntoIterator<Item = &'a DatasetName>,
 ) -> Result<(), CliError> {
     let datasets: Vec<&DatasetName> = datasets.into_iter().collect();
-    if datasets.is_empty() {
-        return Ok(());
+    if !datasets.is_empty() {
+        session.host.delegates().map_err(SessionError::from)?;
     }
-    let property = session.host.delegates().map_err(SessionError::from)?;
     // Before anybody is told to mark it.
     for dataset in &datasets {
         beside(&session.site, dataset)?;
     }
+    match lacking(session, &datasets)?.into_iter().next() {
+        None => Ok(()),
+        Some((_, Lack { what, hint })) => {
+            Err(SessionError::from(HostError::Missing { what, hint }).into())
+        }
+    }
+}
+
+/// Those that are not there or not marked, and what to do about each.
+///
+/// # Errors
+/// [`HostError::Missing`]: the host gives jails none; [`CliError`] if the pool cannot be asked.
+pub(super) fn lacking(
+    session: &Session,
+    datasets: &[&DatasetName],
+) -> Result<BTreeMap<DatasetName, Lack>, CliError> {
+    if datasets.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let property = session.host.delegates().map_err(SessionError::from)?;
     let roots: Vec<String> = datasets.iter().map(ToString::to_string).collect();
     let rows = session.zfs.read(&Query {
         roots: &roots,
@@ -32,26 +54,20 @@ pub(super) fn check<'a>(
         types: &["filesystem", "volume"],
         properties: &[property],
     })?;
-    for dataset in &roots {
-        let missing = |what: String, hint: String| {
-            Err(SessionError::from(HostError::Missing { what, hint }).into())
+    let lack = |dataset: &DatasetName| {
+        let value = rows.get(dataset.as_str()).map(|row| row.0.get(property));
+        let (what, hint) = match value.map(|found| found.map(|found| found.value.as_str())) {
+            Some(Some("on")) => return None,
+            Some(_) => (
+                format!("the mark of {dataset} as a jail's: its {property} is not on"),
+                format!("`zfs set {property}=on {dataset}`; the host does not mount it then"),
+            ),
+            None => (
+                format!("the dataset {dataset}"),
+                format!("`zfs create -o {property}=on {dataset}`"),
+            ),
         };
-        let value = rows.get(dataset).map(|row| row.0.get(property));
-        match value.map(|found| found.map(|found| found.value.as_str())) {
-            Some(Some("on")) => {}
-            Some(_) => {
-                return missing(
-                    format!("the mark of {dataset} as a jail's: its {property} is not on"),
-                    format!("`zfs set {property}=on {dataset}`; the host does not mount it then"),
-                );
-            }
-            None => {
-                return missing(
-                    format!("the dataset {dataset}"),
-                    format!("`zfs create -o {property}=on {dataset}`"),
-                );
-            }
-        }
-    }
-    Ok(())
+        Some((dataset.clone(), Lack { what, hint }))
+    };
+    Ok(datasets.iter().filter_map(|it| lack(it)).collect())
 }

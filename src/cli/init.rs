@@ -150,11 +150,14 @@ fn outside_of_sites(zfs: &dyn Zfs, directory: &Path, site: &DatasetName) -> Resu
 }
 
 fn absolute(directory: &Path) -> Result<(), CliError> {
-    if directory.is_absolute() && directory != Path::new("/") {
+    // `zfs get` prints it among tabs, a line each.
+    let plain = |text: &str| !text.contains(char::is_control);
+    let text = directory.to_str().is_some_and(plain);
+    if directory.is_absolute() && directory != Path::new("/") && text {
         return Ok(());
     }
     Err(CliError::Usage {
-        what: format!("the site directory {} will not do", directory.display()),
+        what: format!("the site directory {directory:?} will not do"),
         hint: "give an absolute path of its own with --directory, such as /srv/jails".to_owned(),
     })
 }

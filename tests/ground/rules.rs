@@ -350,3 +350,56 @@ fn the_jail_of_an_update_is_gone_with_its_command() {
     assert_eq!(machine.running().len(), 1, "{:?}", machine.running());
     assert!(start_of(&machine, "a").is_some());
 }
+
+/// zfs-jail(8): what is not marked as a jail's can be given to none. doctor tells before the next start does.
+#[test]
+fn the_datasets_of_jails_are_looked_at() {
+    let machine = machine();
+    let set = |value: &str| {
+        let mut state = machine.machine.state();
+        let done = state.pool.set("tank/given", "jailed", value);
+        done.expect("it can be set");
+    };
+    let create = || {
+        let mut state = machine.machine.state();
+        let done = state
+            .pool
+            .create("tank/given", &std::collections::BTreeMap::new());
+        done.expect("it can be made");
+    };
+    let words = ["create", "a", "--dataset", "tank/given"];
+    machine.ezz(&words).refused(1, "the dataset tank/given");
+    create();
+    machine.ezz(&words).refused(1, "its jailed is not on");
+    set("on");
+    machine.ezz(&words).ok();
+    let lacks = || -> Vec<String> {
+        let told = machine.ezz(&["doctor", "--json"]).json();
+        let findings = told[0]["findings"].as_array().expect("a list").clone();
+        let mut of = findings.into_iter();
+        of.by_ref()
+            .filter(|it| it["kind"] == "own-dataset-lacking")
+            .map(|it| format!("{}: {}", it["object"], it["what"]))
+            .collect()
+    };
+    assert_eq!(lacks(), [""; 0]);
+    set("off");
+    let found = lacks();
+    assert!(
+        matches!(&found[..], [it] if it.contains("jail a") && it.contains("jailed is not on")),
+        "{found:?}"
+    );
+    machine
+        .machine
+        .state()
+        .pool
+        .destroy("tank/given")
+        .expect("it is there");
+    let found = lacks();
+    assert!(
+        matches!(&found[..], [it] if it.contains("this host lacks the dataset tank/given")),
+        "{found:?}"
+    );
+    machine.ezz(&["delete", "a", "--yes"]).ok();
+    assert_eq!(lacks(), [""; 0]);
+}

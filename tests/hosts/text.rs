@@ -174,7 +174,7 @@ pub fn own_mounts(bench: &dyn Bench) -> Result<(), Why> {
 }
 
 pub fn site_directory(bench: &dyn Bench) -> Result<(), Why> {
-    // No tab: zfs-get(8) parts its columns by them, and such a mount point is not read.
+    // What has a tab or a newline is refused by `init`.
     for name in ["with blank", "with#hash\\slash", "it's \"$x\" ${y} é"] {
         let bench = bench.elsewhere(name)?;
         let bench = bench.as_ref();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CliError, build};
 use crate::apply;
-use crate::cli::access;
+use crate::cli::{access, delegated};
 use crate::model::{Inventory, property, track_link};
 use crate::name::{GenerationId, JailName, SnapshotName, TrackName};
 use crate::plan::doctor::{Dataset, Entry, EntryKind, Facts, Setting, Snapshot};
@@ -55,7 +55,13 @@ pub(super) fn facts(
         if !derived_only {
             let jails = inventory.jails.iter();
             let jails = jails.filter_map(|(name, jail)| Some((name, jail.config.as_ref().ok()?)));
-            facts.around = session.host.surroundings(&jails.collect::<Vec<_>>());
+            let jails: Vec<_> = jails.collect();
+            facts.around = session.host.surroundings(&jails);
+            // A host that gives jails none says so when such a jail is started.
+            if session.host.delegates().is_ok() {
+                let theirs = jails.iter().flat_map(|(_, config)| &config.datasets);
+                facts.lacking = delegated::lacking(session, &theirs.collect::<Vec<_>>())?;
+            }
         }
     }
     let all = datasets(session, inventory).and_then(|datasets| {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::model::Surroundings;
-use crate::name::{GenerationId, JailName, SnapshotName, TrackName};
+use crate::model::{Lack, Surroundings};
+use crate::name::{DatasetName, GenerationId, JailName, SnapshotName, TrackName};
 
 /// What doctor looked at beyond an observation. What is empty was not looked at.
 #[derive(Debug, Clone, Default)]
@@ -40,6 +40,8 @@ pub struct Facts {
     pub entries: Vec<Entry>,
     /// What is around its jails on the host.
     pub around: Surroundings,
+    /// Datasets that jails are to administer, and that are not as they must be.
+    pub lacking: BTreeMap<DatasetName, Lack>,
 }
 
 /// Properties of a dataset.
@@ -200,6 +202,8 @@ pub enum What {
     OriginMissing,
     /// Limits of a jail that this version does not know.
     LimitsUnknown,
+    /// A dataset that a jail is to administer is not there or not marked.
+    OwnDatasetLacking,
     /// Derived files are missing or differ.
     DerivedWrong,
     /// The host keeps something of a jail that is not there or of a run that is over.

@@ -42,6 +42,7 @@ pub(super) fn check(
         }
         needs(inventory, config, &object, found);
         limits(config, &object, found);
+        datasets(config, facts, &object, found);
         mounted(inventory, jail, &object, found);
         behind(observed, name, config, &object, found);
         derived(observed, name, facts, &object, found);
@@ -169,6 +170,16 @@ fn needs(inventory: &Inventory, config: &JailConfig, object: &str, found: &mut D
         if let Err(error) = run::due(inventory, &config.base) {
             missing(error.to_string(), start);
         }
+    }
+}
+
+/// Without them the jail does not start.
+fn datasets(config: &JailConfig, facts: &Facts, object: &str, found: &mut Diagnosis) {
+    let lacking = config.datasets.iter();
+    for lack in lacking.filter_map(|it| facts.lacking.get(it)) {
+        let what = format!("it does not start: this host lacks {}", lack.what);
+        let finding = Finding::new(What::OwnDatasetLacking, Severity::Broken, object, what);
+        found.add(finding.hint(&*lack.hint));
     }
 }
 

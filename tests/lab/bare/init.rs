@@ -98,6 +98,9 @@ fn bad_input_is_refused_and_leaves_nothing() {
     ezz(&["init", "nopool/ezz"]).refused(1, "there is no dataset nopool");
     ezz(&["init", "tank/used"]).refused(1, "it has tank/used/mine");
     ezz(&["init", "tank/ezz", "--directory", "relative"]).refused(2, "will not do");
+    for control in ["/srv/a\tb", "/srv/a\nb"] {
+        ezz(&["init", "tank/ezz", "--directory", control]).refused(2, "will not do");
+    }
     ezz(&["init", "tank/ezz", "--directory", "/srv/full"]).refused(2, "is not empty");
     ezz(&["init", "tank/../x"]).exits(2);
     ezz(&["init", "tank/a%b"]).exits(2);
