@@ -71,19 +71,31 @@ pub struct ExecRequest {
     pub terminal: bool,
 }
 
+/// Where a command runs that changes a world.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    /// On the host itself.
+    Host,
+    /// In a jail of its own, whose root the world is.
+    Jail {
+        /// The dataset of its base, mounted writable.
+        dataset: &'a DatasetName,
+        /// The rules of the world it is made from.
+        profile: &'a Profile,
+        /// That world.
+        world: &'a World,
+    },
+}
+
 /// A command that changes the world of a generation that is being built.
 #[derive(Clone)]
 pub struct WorldRequest<'a> {
     /// Which generation.
     pub generation: GenerationId,
-    /// The dataset of its base, mounted writable.
-    pub dataset: &'a DatasetName,
-    /// Where.
+    /// Where its base is mounted, writable.
     pub root: &'a Path,
-    /// The rules of the world it is made from.
-    pub profile: &'a Profile,
-    /// That world.
-    pub world: &'a World,
+    /// Where the command runs.
+    pub place: Place<'a>,
     /// Program and arguments.
     pub command: &'a [String],
     /// Variables, `NAME=value`, beside `EZZ_ROOT`: where the command finds the world.
@@ -91,8 +103,6 @@ pub struct WorldRequest<'a> {
     /// A directory for what it downloads, which is made if it is not there: mounted where the profile
     /// says, or told as `EZZ_CACHE`.
     pub cache: Option<&'a Path>,
-    /// Whether it runs on the host itself instead of in a jail of its own.
-    pub on_host: bool,
     /// How long it may take.
     pub limit: Duration,
     /// Whether it is to be stopped; asked again and again.
@@ -211,6 +221,18 @@ pub trait Host: Sync + fmt::Debug {
     /// [`HostError::Missing`] if this host cannot give jails any.
     fn delegates(&self) -> Result<&'static str, HostError> {
         Ok("jailed")
+    }
+
+    /// Whether commands on this host can install FreeBSD's base packages into a world.
+    ///
+    /// # Errors
+    /// [`HostError::Missing`]: what it lacks.
+    fn takes_packages(&self) -> Result<(), HostError> {
+        Err(HostError::Missing {
+            what: "pkg(8), which installs base packages on FreeBSD".to_owned(),
+            hint: "leave --packages out: the sets of a release can be installed on every host"
+                .to_owned(),
+        })
     }
 
     /// What is around jails that are to be made or started, or are looked at: what they may run into. One

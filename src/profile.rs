@@ -249,6 +249,17 @@ pub struct Update {
     pub cache: Option<RelPath>,
 }
 
+/// The command that makes a world of base packages. It runs on the host, whose package manager does the work.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Packages {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Variables, `NAME=value`.
+    #[serde(default)]
+    pub environment: Vec<String>,
+}
+
 /// The files of the jail that two releases must be merged in, and those that are never merged.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -309,6 +320,9 @@ pub struct Profile {
     /// How its world is brought up to date, if that is one command.
     #[serde(default)]
     pub update: Option<Update>,
+    /// How its world is made of packages, if it can be.
+    #[serde(default)]
+    pub packages: Option<Packages>,
     /// Names of the things made for each jail at its first start (`machine-id`, `ssh-host-keys`).
     #[serde(default)]
     pub generate: Vec<String>,

@@ -7,6 +7,7 @@
 
 mod fetch;
 mod manifest;
+mod packages;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::world::{Context, Digest, WorldError};
 
 pub use fetch::{Client, Patience};
 pub use manifest::{Manifest, ManifestError};
+pub use packages::{Packaged, PackagedError};
 
 /// Where releases are, if nobody says otherwise (release announcements; bsdinstall mirrorselect).
 pub const MIRROR: &str = "https://download.freebsd.org/releases";
@@ -49,6 +51,24 @@ impl Version {
                 .iter()
                 .any(|it| branch.strip_prefix(it).is_some_and(digits));
         (digits(major) && digits(minor) && known).then(|| Version(format!("{number}-{branch}")))
+    }
+
+    /// The 15 of 15.1.
+    pub fn major(&self) -> u32 {
+        self.numbers().0
+    }
+
+    /// The 1 of 15.1.
+    pub fn minor(&self) -> u32 {
+        self.numbers().1
+    }
+
+    fn numbers(&self) -> (u32, u32) {
+        let number = self.0.split('-').next().unwrap_or_default();
+        let (major, minor) = number.split_once('.').unwrap_or_default();
+        // Two digits each, as `parse` has it.
+        let of = |text: &str| text.parse().unwrap_or_default();
+        (of(major), of(minor))
     }
 }
 

@@ -53,6 +53,8 @@ pub(super) struct Built {
     pub(super) seal: Seal,
     /// Files of the base, directories and links counted.
     pub(super) files: u64,
+    /// Bytes of the base.
+    pub(super) bytes: u64,
     pub(super) skeleton_files: u64,
     pub(super) skeleton_bytes: u64,
 }
@@ -130,6 +132,7 @@ impl Stage {
                 other: serde_json::Map::new(),
             },
             files: written.entries,
+            bytes: written.bytes,
             skeleton_files: made.files,
             skeleton_bytes: made.bytes,
         })

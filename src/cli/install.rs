@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::build::{Built, Stage, Wanted, profile, reap, sealed, stage, work};
 use super::progress::Shown;
-use super::releases::{self, FromRelease};
-use super::{CliError, Context, DryRun};
+use super::releases::{self, FromRelease, Release};
+use super::{CliError, Context, DryRun, packages};
 use crate::crash;
 use crate::name::{GenerationId, TrackName};
 use crate::plan::world as plan;
@@ -19,7 +19,7 @@ use crate::world::{self, Digest, ExtractReport, Source};
 /// Bring a world in: an archive, a directory or standard input becomes a sealed generation
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c...\n  ezz install 14.3-RELEASE --set base --set lib32\n  xz -dc base.txz | ezz install - --track 14\n\nOf a release the sets are fetched from a mirror over TLS. Each must have the SHA-256 that the mirror's MANIFEST says, and, where there are any, that of a manifest of misc/freebsd-release-manifests or of --sha256. Fetched sets are kept below .cache of the site directory.\n\nJSON: {\"generation\", \"label\", \"track\", \"current\", \"files\", \"bytes\", \"source\", \"manifest\", \"skeleton_files\", \"skeleton_bytes\"}; of a release, before it, an object with set, sha256 and vouched (a list) for each set"
+    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c...\n  ezz install 14.3-RELEASE --set base --set lib32\n  ezz install 15.0-RELEASE --packages\n  xz -dc base.txz | ezz install - --track 14\n\nOf a release the sets are fetched from a mirror over TLS. Each must have the SHA-256 that the mirror's MANIFEST says, and, where there are any, that of a manifest of misc/freebsd-release-manifests or of --sha256. Fetched sets are kept below .cache of the site directory.\n\nOf a release from 15.0 on a FreeBSD host can have its base packages instead (--packages): pkg(8) installs the set base-jail, or those of --set, and checks their signatures by the host's keys of that release, or by those of --keys. `ezz update` brings such a world up to date by pkg(8), too.\n\nJSON: {\"generation\", \"label\", \"track\", \"current\", \"files\", \"bytes\", \"source\", \"manifest\", \"skeleton_files\", \"skeleton_bytes\"}; of a release, before it, an object with set, sha256 and vouched (a list) for each set"
 )]
 pub struct Install {
     /// A tar archive (plain, gzip, xz or zstd), a directory, - for standard input, or a release of FreeBSD such as
@@ -61,29 +61,41 @@ impl Install {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(self.dry_run)?;
         let release = self.from.of(&self.source, self.sha256)?;
-        if release.is_none() {
-            there(&self.source)?;
+        match &release {
+            Some(release) => releases::ready(&session, release)?,
+            None => there(&self.source)?,
         }
         if self.dry_run.dry_run {
             let inventory = session.inventory(&Scope::none())?;
             let (mut stage, id) = plan::stage(&inventory, None)?;
+            let filled = match &release {
+                Some(Release::Packages(packaged)) => {
+                    format!("pkg(8) installs {} into it, which is", packaged.shown())
+                }
+                Some(Release::Sets(_)) | None => {
+                    format!("{} is read into it,", self.source.display())
+                }
+            };
             stage.note(format!(
-                "then {} is read into it, scrubbed, its skeleton made, its manifest written, and generation {id} sealed",
-                self.source.display()
+                "then {filled} scrubbed, its skeleton made, its manifest written, and generation {id} sealed"
             ));
             context.plan(&stage);
             return Ok(Exit::Done);
         }
         let fetched = match &release {
-            Some(wanted) => Some(releases::fetch(context, &session, wanted)?),
-            None => None,
+            Some(Release::Sets(wanted)) => Some(releases::fetch(context, &session, wanted)?),
+            Some(Release::Packages(_)) | None => None,
         };
         reap(context, &session, |_| false)?;
         let stage = stage(&session, None, self.source.display().to_string())?;
         let work = || {
-            let extracted = match &fetched {
-                Some(sets) => releases::extract(context, &stage, sets)?,
-                None => extract(context, &stage, &self.source, self.sha256)?,
+            let mut extracted = match (&fetched, &release) {
+                (Some(sets), _) => releases::extract(context, &stage, sets)?,
+                (None, Some(Release::Packages(packaged))) => {
+                    packages::install(context, &session, &stage, packaged)?;
+                    ExtractReport::default()
+                }
+                (None, _) => extract(context, &stage, &self.source, self.sha256)?,
             };
             let wanted = Wanted {
                 profile: self.profile.as_deref(),
@@ -92,6 +104,9 @@ impl Install {
                 parent: None,
             };
             let built = stage.finish(context, &wanted)?;
+            if let Some(Release::Packages(_)) = &release {
+                (extracted.files, extracted.bytes) = (built.files, built.bytes);
+            }
             let current = stage.seal(context, &session, "install", &built, &self.track)?;
             Ok((extracted, built, current))
         };

@@ -19,6 +19,7 @@ mod machine;
 mod merge;
 mod merging;
 mod moving;
+mod packages;
 mod progress;
 mod release;
 mod releases;

@@ -1,6 +1,6 @@
-//! Releases of FreeBSD as worlds: which one is meant, its sets, what is told of them.
+//! Releases of FreeBSD as worlds: which one is meant, its sets or packages, what is told of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -8,24 +8,41 @@ use serde::Serialize;
 use super::build::{Stage, work};
 use super::install::extract as extract_one;
 use super::progress::Shown;
-use super::{CliError, Context};
+use super::{CliError, Context, packages};
 use crate::model::CACHE;
-use crate::release::{self, Arch, Client, Fetched, MIRROR, ReleaseError, SetName, Version, Wanted};
+use crate::release::{
+    self, Arch, Client, Fetched, MIRROR, Packaged, ReleaseError, SetName, Version, Wanted,
+};
 use crate::session::{Scope, Session};
 use crate::world::{Digest, ExtractReport};
 
 /// How a release is fetched.
 #[derive(Debug, Args)]
 pub(super) struct FromRelease {
-    /// Of a release: a set of it; may be given again [default: base]
+    /// Of a release: a set of it; may be given again [default: base; of packages: base-jail]
     #[arg(long = "set", value_name = "SET", value_parser = SetName::parse)]
     sets: Vec<SetName>,
     /// Of a release: the architecture, if it is not this host's
     #[arg(long, value_parser = Arch::parse)]
     arch: Option<Arch>,
-    /// Of a release: the URL of another mirror's directory of releases
+    /// Of a release: the URL of another mirror's directory of releases, or of base repositories
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
+    /// Of a release, on a FreeBSD host: install its base packages by pkg(8) instead of its sets
+    #[arg(long)]
+    packages: bool,
+    /// Of packages: the directory of the keys that count, as the host's /usr/share/keys/pkgbase-15
+    #[arg(long, value_name = "DIR", requires = "packages")]
+    keys: Option<PathBuf>,
+}
+
+/// A release that is to be a world.
+#[derive(Debug)]
+pub(super) enum Release {
+    /// From its sets.
+    Sets(Wanted),
+    /// From its base packages.
+    Packages(Packaged),
 }
 
 /// What is told of a set.
@@ -45,7 +62,7 @@ impl FromRelease {
         &self,
         source: &Path,
         sha256: Option<Digest>,
-    ) -> Result<Option<Wanted>, CliError> {
+    ) -> Result<Option<Release>, CliError> {
         let usage = |what: &str, hint: &str| {
             Err(CliError::Usage {
                 what: what.to_owned(),
@@ -64,6 +81,19 @@ impl FromRelease {
                 "name one with --arch",
             );
         };
+        let mut seen = std::collections::BTreeSet::new();
+        if let Some(twice) = self.sets.iter().find(|set| !seen.insert(*set)) {
+            return usage(&format!("the set {twice} is named twice"), "name each once");
+        }
+        if self.packages {
+            if sha256.is_some() {
+                return usage(
+                    "--sha256 is of one file, and packages are many",
+                    "leave it out: each package is signed for",
+                );
+            }
+            return self.packages(version, arch).map(Some);
+        }
         let mirror = self.mirror.clone().unwrap_or_else(|| MIRROR.to_owned());
         if !["https://", "http://"]
             .iter()
@@ -78,23 +108,39 @@ impl FromRelease {
         if sets.is_empty() {
             sets = SetName::parse("base").into_iter().collect();
         }
-        let mut seen = std::collections::BTreeSet::new();
-        if let Some(twice) = sets.iter().find(|set| !seen.insert(*set)) {
-            return usage(&format!("the set {twice} is named twice"), "name each once");
-        }
         if sha256.is_some() && sets.len() > 1 {
             return usage(
                 "--sha256 is of one file, and several sets are asked for",
                 "leave it out, or install one set",
             );
         }
-        Ok(Some(Wanted {
+        Ok(Some(Release::Sets(Wanted {
             version,
             arch,
             mirror,
             sets,
             sha256,
-        }))
+        })))
+    }
+
+    fn packages(&self, version: Version, arch: Arch) -> Result<Release, CliError> {
+        let mut sets = self.sets.clone();
+        if sets.is_empty() {
+            sets = Packaged::usual();
+        }
+        // pkg(8) changes its directory.
+        let keys = self.keys.as_deref().map(std::path::absolute).transpose();
+        let packaged = Packaged {
+            version,
+            arch,
+            mirror: self.mirror.clone(),
+            keys: keys.map_err(|source| CliError::Usage {
+                what: format!("bad directory of keys: {source}"),
+                hint: "expected the directory that `trusted` is in".to_owned(),
+            })?,
+            sets,
+        };
+        Ok(Release::Packages(packaged))
     }
 
     /// That nothing of a release is asked for where nothing is fetched.
@@ -106,13 +152,25 @@ impl FromRelease {
     }
 
     fn unused_with(&self, source: &str) -> Result<(), CliError> {
-        if self.sets.is_empty() && self.arch.is_none() && self.mirror.is_none() {
+        if self.sets.is_empty() && self.arch.is_none() && self.mirror.is_none() && !self.packages {
             return Ok(());
         }
         Err(CliError::Usage {
             what: format!("{source} is no release"),
-            hint: "--set, --arch and --mirror are for releases, such as 14.3-RELEASE".to_owned(),
+            hint: "--set, --arch, --mirror and --packages are for releases, such as 14.3-RELEASE"
+                .to_owned(),
         })
+    }
+}
+
+/// That a release can be had on this host, before anything is made.
+///
+/// # Errors
+/// As [`packages::ready`].
+pub(super) fn ready(session: &Session, release: &Release) -> Result<(), CliError> {
+    match release {
+        Release::Sets(_) => Ok(()),
+        Release::Packages(packaged) => packages::ready(session, packaged),
     }
 }
 

@@ -1,17 +1,17 @@
 //! How the files of an update come into its stage: from outside, or by a command that changes them.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::build::Stage;
+use super::releases::Release;
 use super::{CliError, Context};
 use crate::model::Generation;
 use crate::name::GenerationId;
 use crate::plan::PlanError;
-use crate::ports::WorldRequest;
+use crate::ports::{Place, WorldRequest};
 use crate::profile::Profile;
-use crate::release::Wanted;
 use crate::session::Session;
 
 /// How the files come into the stage.
@@ -19,8 +19,8 @@ use crate::session::Session;
 pub(super) enum Source {
     /// From outside, into an empty one.
     From(PathBuf),
-    /// The sets of a release, into an empty one.
-    Release(Wanted),
+    /// A release, into an empty one.
+    Release(Release),
     /// By a command, on a clone of the current generation.
     Run(Run),
 }
@@ -111,7 +111,8 @@ impl Source {
     pub(super) fn origin(&self) -> String {
         match self {
             Source::From(from) => from.display().to_string(),
-            Source::Release(wanted) => wanted.version.to_string(),
+            Source::Release(Release::Sets(wanted)) => wanted.version.to_string(),
+            Source::Release(Release::Packages(packaged)) => packaged.version.to_string(),
             Source::Run(run) => format!("what {} has made", run.updater.shown()),
         }
     }
@@ -120,7 +121,10 @@ impl Source {
     pub(super) fn shown(&self) -> String {
         match self {
             Source::From(from) => format!("{} is read into it", from.display()),
-            Source::Release(wanted) => {
+            Source::Release(Release::Packages(packaged)) => {
+                format!("pkg(8) installs {} into it", packaged.shown())
+            }
+            Source::Release(Release::Sets(wanted)) => {
                 let sets: Vec<String> = wanted.sets.iter().map(ToString::to_string).collect();
                 let sets = sets.join(", ");
                 format!("{} ({sets}) is fetched and read into it", wanted.version)
@@ -151,38 +155,83 @@ impl Run {
             .world
             .as_ref()
             .ok_or(PlanError::NotSealed(current.id))?;
+        let place = if updater.on_host {
+            Place::Host
+        } else {
+            Place::Jail {
+                dataset: &dataset,
+                profile: profile_of(current)?,
+                world,
+            }
+        };
         let mut environment = updater.environment.clone();
         let release = current.release().unwrap_or_default();
         environment.push(format!("EZZ_RELEASE={release}"));
-        let cancel = context.machine.cancel();
-        context.report.note(format!("{} ...", updater.shown()));
-        let ran = session.host.run_in_world(&WorldRequest {
-            generation: stage.id,
-            dataset: &dataset,
-            root: &stage.base,
-            profile: profile_of(current)?,
-            world,
-            command: &updater.command,
-            environment: &environment,
+        let command = Command {
+            words: &updater.command,
+            environment,
+            shown: updater.shown(),
+            place,
             // A command of the user's on the host has its own ways.
             cache: (updater.usual || !updater.on_host).then_some(self.cache.as_path()),
-            on_host: updater.on_host,
             limit: self.limit,
-            stop: &|| cancel.is_cancelled(),
-        })?;
-        cancel.check().map_err(|_| CliError::Interrupted)?;
-        let how = match ran.code {
-            Some(0) => return Ok(()),
-            Some(code) => format!("ended with {code}"),
-            None => format!("did not end within {} s", self.limit.as_secs()),
         };
-        Err(CliError::Updater {
-            command: updater.shown(),
-            how,
-            said: ran.said,
-            log: ran.log.display().to_string(),
-        })
+        carry_out(context, session, stage, command)
     }
+}
+
+/// A command that changes the files of a stage.
+#[derive(Debug)]
+pub(super) struct Command<'a> {
+    /// Program and arguments.
+    pub(super) words: &'a [String],
+    /// Its variables.
+    pub(super) environment: Vec<String>,
+    /// For messages.
+    pub(super) shown: String,
+    /// Where it runs.
+    pub(super) place: Place<'a>,
+    /// A directory for what it downloads.
+    pub(super) cache: Option<&'a Path>,
+    /// How long it may take.
+    pub(super) limit: Duration,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// [`CliError::Updater`]: it did not end well; [`CliError`].
+pub(super) fn carry_out(
+    context: &Context<'_>,
+    session: &Session,
+    stage: &Stage,
+    command: Command<'_>,
+) -> Result<(), CliError> {
+    let Command { shown, limit, .. } = command;
+    let cancel = context.machine.cancel();
+    context.report.note(format!("{shown} ..."));
+    let ran = session.host.run_in_world(&WorldRequest {
+        generation: stage.id,
+        root: &stage.base,
+        place: command.place,
+        command: command.words,
+        environment: &command.environment,
+        cache: command.cache,
+        limit,
+        stop: &|| cancel.is_cancelled(),
+    })?;
+    cancel.check().map_err(|_| CliError::Interrupted)?;
+    let how = match ran.code {
+        Some(0) => return Ok(()),
+        Some(code) => format!("ended with {code}"),
+        None => format!("did not end within {} s", limit.as_secs()),
+    };
+    Err(CliError::Updater {
+        command: shown,
+        how,
+        said: ran.said,
+        log: ran.log.display().to_string(),
+    })
 }
 
 fn profile_of(generation: &Generation) -> Result<&'static Profile, CliError> {

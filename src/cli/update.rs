@@ -12,10 +12,10 @@ use serde::Serialize;
 use super::build::{Built, Stage, Wanted, profile, reap, resume, sealed, stage};
 use super::converge::Pace;
 use super::install::{extract, there};
-use super::releases::{self, FromRelease};
+use super::releases::{self, FromRelease, Release};
 use super::rollback::{follow, swap_checked, unchanged, why};
 use super::source::{Run, Source, Updater, usual};
-use super::{CliError, Context, DryRun, rollout, verify};
+use super::{CliError, Context, DryRun, packages, rollout, verify};
 use crate::crash;
 use crate::model::{Generation, Inventory, Populated, update_cache};
 use crate::name::{GenerationId, JailName, TrackName};
@@ -169,7 +169,7 @@ impl Update {
         let current = inventory
             .sealed(current)
             .ok_or(PlanError::NotSealed(current))?;
-        let source = self.source(inventory, current)?;
+        let source = self.source(session, inventory, current)?;
         if !session.dry_run {
             return self.work(context, session, current, &source);
         }
@@ -185,10 +185,16 @@ impl Update {
         Ok(None)
     }
 
-    fn source(&self, inventory: &Inventory, current: &Generation) -> Result<Source, CliError> {
+    fn source(
+        &self,
+        session: &Session,
+        inventory: &Inventory,
+        current: &Generation,
+    ) -> Result<Source, CliError> {
         if let Some(from) = &self.from {
-            if let Some(wanted) = self.release.of(from, self.sha256)? {
-                return Ok(Source::Release(wanted));
+            if let Some(release) = self.release.of(from, self.sha256)? {
+                releases::ready(session, &release)?;
+                return Ok(Source::Release(release));
             }
             there(from)?;
             return Ok(Source::From(from.clone()));
@@ -255,8 +261,12 @@ impl Update {
             }
             None => {
                 let fetched = match source {
-                    Source::Release(wanted) => releases::fetch(context, session, wanted)?,
-                    Source::From(_) | Source::Run(_) => Vec::new(),
+                    Source::Release(Release::Sets(wanted)) => {
+                        releases::fetch(context, session, wanted)?
+                    }
+                    Source::Release(Release::Packages(_)) | Source::From(_) | Source::Run(_) => {
+                        Vec::new()
+                    }
                 };
                 let stage = stage(session, source.parent(current.id), source.origin())?;
                 let filled = self.fill(
@@ -313,7 +323,11 @@ impl Update {
     ) -> Result<Option<String>, CliError> {
         let digest = match source {
             Source::From(from) => extract(context, stage, from, self.sha256)?.sha256,
-            Source::Release(_) => releases::extract(context, stage, fetched)?.sha256,
+            Source::Release(Release::Sets(_)) => releases::extract(context, stage, fetched)?.sha256,
+            Source::Release(Release::Packages(packaged)) => {
+                packages::install(context, session, stage, packaged)?;
+                None
+            }
             Source::Run(run) => {
                 run.change(context, session, stage, current)?;
                 None

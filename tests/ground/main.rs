@@ -17,4 +17,5 @@ mod contract;
 mod crash;
 mod hosts;
 mod machine;
+mod packages;
 mod rules;

@@ -337,6 +337,15 @@ impl Host for FreeBsd {
         Err(HostError::unwell(&spec.name, command, &how, &said))
     }
 
+    fn takes_packages(&self) -> Result<(), HostError> {
+        // /usr/sbin/pkg is always there, and would fetch the real one without being asked.
+        let found = checks::run(self.system.as_ref(), "pkg", &["-N"]);
+        found.map(|_| ()).map_err(|_| HostError::Missing {
+            what: "pkg(8), which installs base packages".to_owned(),
+            hint: "pkg bootstrap".to_owned(),
+        })
+    }
+
     fn run_in_world(&self, request: &WorldRequest<'_>) -> Result<WorldRun, HostError> {
         self.run_in_stage(request)
     }

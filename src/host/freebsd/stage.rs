@@ -14,7 +14,7 @@ use super::{FreeBsd, argv, checks, done, files, make_directory};
 use crate::exec::{ExecError, Watch, Watched};
 use crate::model::Changed;
 use crate::name::GenerationId;
-use crate::ports::{ExecRequest, HostError, WorldRequest, WorldRun, make_cache};
+use crate::ports::{ExecRequest, HostError, Place, WorldRequest, WorldRun, make_cache};
 
 /// The host's resolver, which the world is given while its command runs.
 const RESOLVER: &str = "/etc/resolv.conf";
@@ -35,8 +35,12 @@ impl FreeBsd {
             stop: request.stop,
             log: Some(file),
         };
-        if request.on_host {
-            let exec = request.on_host().ok_or_else(no_command)?;
+        if let Place::Host = request.place {
+            let mut exec = request.on_host().ok_or_else(no_command)?;
+            // What the commands of the profile run; there is none before `pkg bootstrap`.
+            if let Ok(pkg) = self.system.program("pkg") {
+                exec = exec.env("EZZ_PKG", pkg);
+            }
             let ended = exec.watched(watch).map_err(failed)?;
             return Ok(WorldRun::new(&ended, log));
         }

@@ -2,6 +2,7 @@
 
 use super::testing::spec;
 use super::*;
+use crate::ports::Place;
 
 fn host(directory: &Path, site_id: &str) -> FreeBsd {
     let places = Places {
@@ -102,6 +103,8 @@ fn the_updater_has_the_flags_that_it_needs_without_a_terminal() {
     environment.push("EZZ_RELEASE=14.3-RELEASE".to_owned());
     environment.push(format!("PATH={}:/usr/bin:/bin", directory.path().display()));
     let cache = directory.path().join("cache");
+    let root = directory.path().join("8");
+    fs::create_dir(&root).expect("writable");
     let run = |packaged: bool| {
         let _ = fs::remove_file(&called);
         stand_in("freebsd-update", "exit 0");
@@ -109,37 +112,35 @@ fn the_updater_has_the_flags_that_it_needs_without_a_terminal() {
         let ran = host
             .run_in_world(&WorldRequest {
                 generation: GenerationId(8),
-                dataset: &spec.dataset,
-                root: Path::new("/usr/jails/basejail/8"),
-                profile: &spec.profile,
-                world: &spec.world,
+                root: &root,
+                place: Place::Host,
                 command: &update.command,
                 environment: &environment,
                 cache: Some(&cache),
-                on_host: update.on_host,
                 limit: Duration::from_secs(60),
                 stop: &|| false,
             })
             .expect("it can be run");
         assert_eq!(ran.code, Some(0), "{ran:?}");
         let called = fs::read_to_string(&called).expect("something was called");
-        called.replace(&cache.display().to_string(), "CACHE")
+        let called = called.replace(&cache.display().to_string(), "CACHE");
+        called.replace(&root.display().to_string(), "ROOT")
     };
     // freebsd-update.sh knows no other way without a terminal, on a world that is not the host's.
     assert_eq!(
         run(false),
-        "/bin/cat pkg -N -r /usr/jails/basejail/8\n\
-         /bin/cat freebsd-update --not-running-from-cron -b /usr/jails/basejail/8 -d CACHE \
-         -f /usr/jails/basejail/8/etc/freebsd-update.conf --currently-running 14.3-RELEASE fetch install\n"
+        "/bin/cat pkg -N -r ROOT\n\
+         /bin/cat freebsd-update --not-running-from-cron -b ROOT -d CACHE \
+         -f ROOT/etc/freebsd-update.conf --currently-running 14.3-RELEASE fetch install\n"
     );
     assert!(cache.is_dir(), "downloads have a directory");
     // A packaged base is refused by freebsd-update.
     assert_eq!(
         run(true),
-        "/bin/cat pkg -N -r /usr/jails/basejail/8\n\
-         /bin/cat pkg -r /usr/jails/basejail/8 which -q /usr/bin/uname\n\
-         /bin/cat pkg -r /usr/jails/basejail/8 -o IGNORE_OSVERSION=yes update -r FreeBSD-base\n\
-         /bin/cat pkg -r /usr/jails/basejail/8 -o IGNORE_OSVERSION=yes upgrade -U -y -r FreeBSD-base\n\
-         /bin/cat pkg -r /usr/jails/basejail/8 clean -a -y\n"
+        "/bin/cat pkg -N -r ROOT\n\
+         /bin/cat pkg -r ROOT which -q /usr/bin/uname\n\
+         /bin/cat pkg -r ROOT -R ROOT/.ezz-repos -o IGNORE_OSVERSION=yes -o PKG_CACHEDIR=CACHE update -r FreeBSD-base\n\
+         /bin/cat pkg -r ROOT -R ROOT/.ezz-repos -o IGNORE_OSVERSION=yes -o PKG_CACHEDIR=CACHE upgrade -U -y -r FreeBSD-base\n\
+         /bin/cat pkg -r ROOT -R ROOT/.ezz-repos -o IGNORE_OSVERSION=yes -o PKG_CACHEDIR=CACHE clean -y\n"
     );
 }

@@ -12,9 +12,10 @@ use super::paths::Paths;
 use super::{file, identity, program, runtime, start, stop};
 use crate::crash::point;
 use crate::exec::{Watch, Watched};
-use crate::model::{Base, Changed, JailConfig, Kind, Limits};
-use crate::name::{GenerationId, JailName, NameError};
-use crate::ports::{HostError, JailSpec, WorldRequest, WorldRun, make_cache};
+use crate::model::{Base, Changed, JailConfig, Kind, Limits, World};
+use crate::name::{DatasetName, GenerationId, JailName, NameError};
+use crate::ports::{HostError, JailSpec, Place, WorldRequest, WorldRun, make_cache};
+use crate::profile::Profile;
 
 /// Where the command finds the world.
 const ROOT: &str = "EZZ_ROOT";
@@ -37,14 +38,20 @@ pub(super) fn run(paths: &Paths, request: &WorldRequest<'_>) -> Result<WorldRun,
         stop: request.stop,
         log: Some(open(&log)?),
     };
-    let ended = if request.on_host {
-        on_host(name, request, watch)?
-    } else {
-        let ended = contained(paths, name, request, watch);
-        let cleared = stop::clear(paths, name).and_then(|_| stop::forget_exit(paths, name));
-        let ended = ended?;
-        cleared?;
-        ended
+    let ended = match request.place {
+        Place::Host => on_host(name, request, watch)?,
+        Place::Jail {
+            dataset,
+            profile,
+            world,
+        } => {
+            let spec = spec(name, request, dataset, profile, world);
+            let ended = contained(paths, &spec, request, watch);
+            let cleared = stop::clear(paths, name).and_then(|_| stop::forget_exit(paths, name));
+            let ended = ended?;
+            cleared?;
+            ended
+        }
     };
     Ok(WorldRun::new(&ended, log))
 }
@@ -99,16 +106,18 @@ fn on_host(
     exec.watched(watch).map_err(program)
 }
 
-fn contained(
-    paths: &Paths,
+/// The world as a jail.
+fn spec(
     name: &JailName,
     request: &WorldRequest<'_>,
-    watch: Watch<'_>,
-) -> Result<Watched, HostError> {
-    let spec = JailSpec {
+    dataset: &DatasetName,
+    profile: &Profile,
+    world: &World,
+) -> JailSpec {
+    JailSpec {
         site_id: String::new(),
         name: name.clone(),
-        dataset: request.dataset.clone(),
+        dataset: dataset.clone(),
         root: request.root.to_owned(),
         base: None,
         config: JailConfig {
@@ -119,15 +128,24 @@ fn contained(
                 request.generation,
             )
         },
-        profile: std::borrow::Cow::Owned(request.profile.clone()),
-        world: request.world.clone(),
-    };
+        profile: std::borrow::Cow::Owned(profile.clone()),
+        world: world.clone(),
+    }
+}
+
+fn contained(
+    paths: &Paths,
+    spec: &JailSpec,
+    request: &WorldRequest<'_>,
+    watch: Watch<'_>,
+) -> Result<Watched, HostError> {
+    let name = &spec.name;
     let seccomp = start::requirements()?;
-    start::check_mounts(&spec)?;
+    start::check_mounts(spec)?;
     let inside = Inside::open(&spec.root).map_err(file("open", &spec.root))?;
-    identity::mount_points(&inside, &spec)?;
-    let resolver = identity::resolver(&inside, &spec)?;
-    let update = request.profile.update.as_ref();
+    identity::mount_points(&inside, spec)?;
+    let resolver = identity::resolver(&inside, spec)?;
+    let update = spec.profile.update.as_ref();
     let wanted = update.and_then(|update| update.cache.as_ref());
     let wanted = wanted.filter(|at| inside.is_directory(&at.to_string()));
     let wanted = wanted.and_then(|at| Some((request.cache?, at)));
@@ -135,7 +153,7 @@ fn contained(
     if let Some((cache, _)) = wanted {
         make_cache(cache).map_err(file("make", cache))?;
     }
-    let ids = start::mount(paths, &spec, wanted.map(|(from, _)| from))?;
+    let ids = start::mount(paths, spec, wanted.map(|(from, _)| from))?;
     let (root, cache) = (paths.root(name), paths.cache(name));
     let mut environment = request.environment.to_vec();
     environment.push(format!("{ROOT}=/"));
@@ -154,7 +172,7 @@ fn contained(
         control: &Control::of_host(),
         seccomp,
     };
-    start::write(paths, &spec, &bundle)?;
+    start::write(paths, spec, &bundle)?;
     point();
     runtime::run_watched(paths, name, watch)
 }

@@ -305,3 +305,21 @@ fn a_line_that_breaks_is_gone_on_with() {
     assert_eq!(everything(), before);
     assert_eq!(inspect::site(SITE), [""; 0]);
 }
+
+/// Base packages are for a FreeBSD host's pkg(8): told before anything is made, also of an update.
+#[test]
+fn base_packages_are_refused_here() {
+    init();
+    let world = small_world(Path::new("/tmp/small"), "12.1");
+    let world = world.to_str().expect("text");
+    ezz(&["install", world]).ok();
+    let before = everything();
+    let asked = ["15.0-RELEASE", "--packages"];
+    for verb in [&["install"][..], &["update", "--from"]] {
+        ezz(&[verb, &asked].concat()).refused(1, "pkg(8)");
+        ezz(&[verb, &asked, &["--dry-run"]].concat()).refused(1, "pkg(8)");
+    }
+    ezz(&["install", world, "--packages"]).refused(2, "no release");
+    ezz(&["install", "15.0-RELEASE", "--keys", "/tmp"]).exits(2);
+    assert_eq!(everything(), before);
+}
