@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::hosts::FreeBsd;
 use crate::hosts_suite::Bench;
 
-/// It finds its definitions where -R says, merges those of a repository in the order of their files, and has keys
+/// As the real one it writes its database also if there is nothing to do. It finds its definitions where -R says, merges those of a repository in the order of their files, and has keys
 /// below its root or nowhere. `version` beside it is what the repository has; `fails` is the command that fails.
 const PKG: &str = r##"#!/bin/sh
 home=$(dirname "$0")
@@ -36,6 +36,7 @@ update)
     echo "$abi $osversion $(last url) $(last mirror_type)" >"$home/asked"
     mkdir -p "$root/var/db/pkg/repos/FreeBSD-base"
     date +%s%N >"$root/var/db/pkg/repos/FreeBSD-base/db";;
+query) head -n 1 "$root/var/db/pkg/local.sqlite";;
 rquery) cat "$home/rquery";;
 install|upgrade)
     mkdir -p "$root/bin" "$root/sbin" "$root/libexec" "$root/etc/defaults" "$root/etc/pkg" "$root/usr/bin" \
@@ -46,7 +47,7 @@ install|upgrade)
     printf 'USERLAND_VERSION="%s"\n' "$(cat "$home/version")" >"$root/bin/freebsd-version"
     printf 'root:*:0:0::0:0:Charlie:/root:/bin/sh\n' >"$root/etc/master.passwd"
     echo 'FreeBSD-base: { url: "pkg+https://own/${ABI}", mirror_type: "srv", signature_type: "fingerprints", fingerprints: "/usr/share/keys/pkgbase-15", enabled: no }' >"$root/etc/pkg/FreeBSD.conf"
-    cat "$home/version" >"$root/var/db/pkg/local.sqlite"
+    { cat "$home/version"; date +%s%N; } >"$root/var/db/pkg/local.sqlite"
     touch "$cache/fetched";;
 clean) ;;
 *) exit 64;; esac

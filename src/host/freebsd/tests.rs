@@ -104,7 +104,8 @@ fn the_updater_has_the_flags_that_it_needs_without_a_terminal() {
     environment.push(format!("PATH={}:/usr/bin:/bin", directory.path().display()));
     let cache = directory.path().join("cache");
     let root = directory.path().join("8");
-    fs::create_dir(&root).expect("writable");
+    fs::create_dir_all(root.join("var/db/pkg")).expect("writable");
+    fs::write(root.join("var/db/pkg/local.sqlite"), "").expect("writable");
     let run = |packaged: bool| {
         let _ = fs::remove_file(&called);
         stand_in("freebsd-update", "exit 0");
@@ -139,8 +140,10 @@ fn the_updater_has_the_flags_that_it_needs_without_a_terminal() {
         run(true),
         "/bin/cat pkg -N -r ROOT\n\
          /bin/cat pkg -r ROOT which -q /usr/bin/uname\n\
+         /bin/cat pkg -r ROOT -R ROOT/.ezz-repos -o IGNORE_OSVERSION=yes -o PKG_CACHEDIR=CACHE query %n %v\n\
          /bin/cat pkg -r ROOT -R ROOT/.ezz-repos -o IGNORE_OSVERSION=yes -o PKG_CACHEDIR=CACHE update -r FreeBSD-base\n\
          /bin/cat pkg -r ROOT -R ROOT/.ezz-repos -o IGNORE_OSVERSION=yes -o PKG_CACHEDIR=CACHE upgrade -U -y -r FreeBSD-base\n\
-         /bin/cat pkg -r ROOT -R ROOT/.ezz-repos -o IGNORE_OSVERSION=yes -o PKG_CACHEDIR=CACHE clean -y\n"
+         /bin/cat pkg -r ROOT -R ROOT/.ezz-repos -o IGNORE_OSVERSION=yes -o PKG_CACHEDIR=CACHE clean -y\n\
+         /bin/cat pkg -r ROOT -R ROOT/.ezz-repos -o IGNORE_OSVERSION=yes -o PKG_CACHEDIR=CACHE query %n %v\n"
     );
 }
