@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
 
-/// Width of a table where there is no terminal to ask.
+/// Width of a table where there is no terminal to ask, or it does not know.
 const WIDTH: u16 = 80;
 
 /// How a command ended (design.md §8).
@@ -164,7 +164,8 @@ impl Report {
             .set_content_arrangement(ContentArrangement::Dynamic)
             .set_header(head.iter().map(|cell| (*cell).to_owned()))
             .add_rows(rows);
-        if !io::stdout().is_terminal() {
+        // A serial console has no columns.
+        if !io::stdout().is_terminal() || table.width() == Some(0) {
             table.set_width(WIDTH);
         }
         keep_short_columns_whole(&mut table);

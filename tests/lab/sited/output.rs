@@ -130,6 +130,24 @@ fn errors_are_json_too_and_results_stay_clean() {
 }
 
 #[test]
+fn a_table_needs_no_size_of_the_terminal() {
+    ezz(&["create", "a"]).ok();
+    let list = |before: &str| {
+        sh(&format!("script -qec '{before}{EZZ} list' /dev/null </dev/null"))
+            .ok()
+            .stdout
+            .replace('\r', "")
+    };
+    // As on a serial console.
+    assert_eq!(
+        list("stty rows 0 cols 0; "),
+        ezz(&["list"]).ok().stdout,
+        "on one without a size it is that of a file"
+    );
+    assert_ne!(list("stty rows 24 cols 20; "), ezz(&["list"]).ok().stdout);
+}
+
+#[test]
 fn a_dry_run_of_every_verb_names_its_steps_and_changes_nothing() {
     small_world(Path::new("/tmp/small"), "12.1");
     ezz(&["create", "a", "b"]).ok();
