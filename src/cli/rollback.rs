@@ -173,7 +173,7 @@ pub(super) fn follow(
             more => format!(" and {more} more"),
         };
         context.report.note(format!(
-            "{}{more} run another basejail until they are restarted: `ezz converge` does it",
+            "{}{more}: on another basejail until restarted (`ezz converge` does it)",
             few.join(", ")
         ));
     }

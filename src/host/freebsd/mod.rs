@@ -340,8 +340,8 @@ impl Host for FreeBsd {
     fn takes_packages(&self) -> Result<(), HostError> {
         // /usr/sbin/pkg is always there, and would fetch the real one without being asked.
         let found = checks::run(self.system.as_ref(), "pkg", &["-N"]);
-        found.map(|_| ()).map_err(|_| HostError::Missing {
-            what: "pkg(8), which installs base packages".to_owned(),
+        found.map(|_| ()).map_err(|why| HostError::Missing {
+            what: format!("pkg(8), which installs base packages ({why})"),
             hint: "pkg bootstrap".to_owned(),
         })
     }
