@@ -80,6 +80,7 @@ in_jail() {
 }
 runs() { jls -j "$1" name; }
 mounted_below() { mount -p | awk -v at="$1/" 'index($2, at) == 1 { print $3 }' | sort | tr '\n' ' '; }
+mounted_at() { mount -p | awk -v at="$1" '$2 == at { print $3 }' | grep -q .; }
 jail_mounts() { mount -p | awk -v at="$jails/" 'index($2, at) == 1 && $3 != "zfs"' | wc -l | tr -d ' '; }
 finish() {
 	[ -z "$missing" ] || printf 'left out, since this system has none: %s\n' "$missing"
@@ -113,7 +114,7 @@ world() {
 	(cd /tmp/ezz-empty && mkdir -p dev proc mnt media tmp var/run var/tmp var/log var/db var/empty usr/local)
 	# What only a whole machine has: no jail is to get its secrets or its jails.
 	# shellcheck disable=SC2086
-	tar -cf "$1" -C / --exclude etc/zfs --exclude etc/jail.conf.d --exclude etc/ssh --exclude 'etc/rc.conf*' \
+	tar -acf "$1" -C / --exclude etc/zfs --exclude etc/jail.conf.d --exclude etc/ssh --exclude 'etc/rc.conf*' \
 		--exclude root/.ssh --exclude 'usr/lib/*.a' --exclude 'etc/fstab' --exclude boot/kernel \
 		--exclude usr/lib/clang --exclude usr/lib/debug $list -C /tmp/ezz-empty .
 }
@@ -194,6 +195,22 @@ first() {
 	in_jail web /bin/sh -c 'trap "" TERM HUP INT; (while :; do sleep 1; done) >/dev/null 2>&1 &' >/dev/null 2>&1
 	ok 'a process that ignores signals does not keep it' "$ezz" stop web
 	not 'it has ended' runs web
+	"$ezz" start web >/dev/null
+	sh -c "cd $jails/web/basejail && exec sleep 600" &
+	user=$!
+	sleep 1
+	refused 'a mount that somebody uses' 1 'it is in use' "$ezz" stop web
+	not 'the jail has ended' runs web
+	ok 'but nothing goes by force' mounted_at "$jails/web/basejail"
+	kill "$user"
+	ok 'the next stop goes on' "$ezz" stop web
+	is 'and all is unmounted again' '' mounted_below "$jails/web"
+	"$ezz" create hangs --start >/dev/null
+	in_jail hangs /bin/sh -c 'echo "sleep 100000" >/etc/rc.shutdown'
+	ok 'a shutdown that never ends' "$ezz" stop hangs
+	not 'ends' runs hangs
+	is 'with nothing mounted' '' mounted_below "$jails/hangs"
+	ok 'nor kept' "$ezz" delete hangs --yes
 	jail -c name=taken path=/ persist
 	"$ezz" create taken >/dev/null 2>&1
 	refused 'a jail of that name that is not ours' 1 'is not of this site' "$ezz" start taken
@@ -259,6 +276,8 @@ first() {
 	is 'they are gone' 0 count_of j
 	ok 'delete a clone' "$ezz" delete copy --yes
 	ok 'delete the thick one, whose files have flags' "$ezz" delete fat --yes
+
+	if command -v openssl >/dev/null; then releases; else missing="$missing releases over TLS (no openssl);"; fi
 
 	if [ "$(sysctl -n kern.racct.enable 2>/dev/null)" = 1 ]; then
 		say 'limits'
@@ -365,6 +384,44 @@ first() {
 	finish
 }
 
+# From a mirror of our own, whose authority is trusted for as long.
+releases() {
+	say 'a release over TLS'
+	at=/tmp/mirror/$(uname -m)/$(uname -p)/15.0-RELEASE
+	rm -rf /tmp/mirror
+	mkdir -p "$at"
+	ok 'a set is packed' world "$at/base.txz"
+	printf 'base.txz\t%s\n' "$(sha256 -q "$at/base.txz")" >"$at/MANIFEST"
+	cat >/tmp/mirror/openssl.cnf <<-END
+		[req]
+		distinguished_name = name
+		x509_extensions = extensions
+		prompt = no
+		[name]
+		CN = mirror
+		[extensions]
+		subjectAltName = IP:127.0.0.1
+		basicConstraints = CA:FALSE
+	END
+	ok 'a mirror has a certificate' openssl req -x509 -newkey rsa:2048 -nodes -days 2 -config /tmp/mirror/openssl.cnf \
+		-keyout /tmp/mirror/key.pem -out /tmp/mirror/cert.pem
+	(cd /tmp/mirror && exec openssl s_server -WWW -accept 4433 -cert cert.pem -key key.pem >/dev/null 2>&1) &
+	mirror=$!
+	sleep 3
+	refused 'a mirror whose authority nobody knows' 1 '' from_mirror /dev/null --track tls
+	says 'the set is fetched, verified and installed' ': sealed' from_mirror /tmp/mirror/cert.pem --track tls
+	says 'from then on it is in the cache' ': sealed' from_mirror /tmp/mirror/cert.pem --track cached
+	printf 'base.txz\t%064d\n' 7 >"$at/MANIFEST"
+	refused 'one that is not what its manifest says' 1 'SHA-256' from_mirror /tmp/mirror/cert.pem --track bad
+	kill "$mirror"
+	rm -rf /tmp/mirror
+}
+
+from_mirror() {
+	authority=$1
+	shift
+	SSL_CERT_FILE=$authority "$ezz" install 15.0-RELEASE --mirror https://127.0.0.1:4433 --set base --allow-secrets "$@"
+}
 base_of() { mount -p | awk -v at="$jails/$1/basejail" '$2 == at { print $1, $3, $4 }'; }
 listed() { "$ezz" list --json | sed -n "s/^.*\"jail\":\"$1\".*\"state\":\"\([a-z]*\)\".*\"generation\":\([0-9]*\).*$/\1 \2/p"; }
 jail_names() { jls name | sort | tr '\n' ' '; }
