@@ -1,7 +1,8 @@
 //! What a file has besides its content: owner, mode, time, extended attributes.
 //!
 //! One list says which extended attributes belong to a world; extraction, copies and the manifest
-//! all use it. Not on it: what only the host that set it understands (`security.selinux`, `trusted.*`).
+//! all use it. Not on it: what only the host that set it understands (`security.selinux`, `trusted.*`), and
+//! what the host has no place for (extattr(9) of FreeBSD knows `user` and `system` alone).
 
 use std::fs::File;
 use std::io;
@@ -40,9 +41,8 @@ pub(super) struct Meta {
 
 /// Whether an extended attribute belongs to a world.
 pub(super) fn is_kept(name: &str) -> bool {
-    name.starts_with("user.")
-        || name == "security.capability"
-        || (cfg!(target_os = "linux") && (name == ACL_ACCESS || name == ACL_DEFAULT))
+    let of_linux = ["security.capability", ACL_ACCESS, ACL_DEFAULT];
+    name.starts_with("user.") || (cfg!(target_os = "linux") && of_linux.contains(&name))
 }
 
 impl Meta {

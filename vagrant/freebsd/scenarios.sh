@@ -260,6 +260,8 @@ first() {
 	is 'no jail of it is left' 'db web ' jail_names
 	ok 'prune' "$ezz" worlds prune
 
+	other_release
+
 	say 'thick jails, clones, many jails'
 	ok 'a thick jail' "$ezz" create fat --thick --start
 	ok 'may write its own base' in_jail fat /bin/sh -c 'echo mine >/bin/own'
@@ -382,6 +384,33 @@ first() {
 	is 'nothing runs' '' jail_names
 	sync
 	finish
+}
+
+# Own files of a jail are merged, and the databases that are made from them.
+other_release() {
+	say 'another release'
+	zfs create -o mountpoint=/tmp/release tank/release
+	world /tmp/release.tar && tar -xf /tmp/release.tar -C /tmp/release
+	rm -f /tmp/release.tar
+	sed -i '' 's/^USERLAND_VERSION=.*/USERLAND_VERSION="14.0-RELEASE"/' /tmp/release/bin/freebsd-version
+	echo 'ezzworld:*:7001:7001::0:0:Of the world:/nonexistent:/usr/sbin/nologin' >>/tmp/release/etc/master.passwd
+	echo 'ezzworld:*:7001:' >>/tmp/release/etc/group
+	pwd_mkdb -d /tmp/release/etc /tmp/release/etc/master.passwd
+	ok 'a jail' "$ezz" create old --start
+	ok 'has a user of its own' in_jail old /usr/sbin/pw useradd ezzown -u 7002
+	ok 'a release from a directory' "$ezz" update --from /tmp/release --allow-secrets
+	not 'its users are not there yet' in_jail old /usr/bin/getent passwd ezzworld
+	ok 'converge merges' "$ezz" converge old
+	is 'the jail runs that release' 14.0-RELEASE in_jail old /bin/freebsd-version
+	ok 'has its user' in_jail old /usr/bin/getent passwd ezzworld
+	ok 'and its own' in_jail old /usr/bin/getent passwd ezzown
+	ok 'both are in its files' in_jail old /bin/sh -c 'grep ezzworld /etc/passwd && grep ezzown /etc/group'
+	ok 'rollback' "$ezz" rollback
+	ok 'converge merges back' "$ezz" converge old
+	not 'the user of that release is gone' in_jail old /usr/bin/getent passwd ezzworld
+	ok 'its own is not' in_jail old /usr/bin/getent passwd ezzown
+	ok 'delete' "$ezz" delete old --yes
+	zfs destroy tank/release
 }
 
 # From a mirror of our own, whose authority is trusted for as long.

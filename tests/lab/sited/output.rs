@@ -133,10 +133,12 @@ fn errors_are_json_too_and_results_stay_clean() {
 fn a_table_needs_no_size_of_the_terminal() {
     ezz(&["create", "a"]).ok();
     let list = |before: &str| {
-        sh(&format!("script -qec '{before}{EZZ} list' /dev/null </dev/null"))
-            .ok()
-            .stdout
-            .replace('\r', "")
+        sh(&format!(
+            "script -qec '{before}{EZZ} list' /dev/null </dev/null"
+        ))
+        .ok()
+        .stdout
+        .replace('\r', "")
     };
     // As on a serial console.
     assert_eq!(
