@@ -437,9 +437,11 @@ releases() {
 	(cd /tmp/mirror && exec openssl s_server -WWW -accept 4433 -cert cert.pem -key key.pem >/dev/null 2>&1) &
 	mirror=$!
 	sleep 3
-	refused 'a mirror whose authority nobody knows' 1 '' from_mirror /dev/null --track tls
+	refused 'a mirror whose authority nobody knows' 1 certificate from_mirror /dev/null --track tls
 	says 'the set is fetched, verified and installed' ': sealed' from_mirror /tmp/mirror/cert.pem --track tls
+	mv "$at/base.txz" "$at/kept"
 	says 'from then on it is in the cache' ': sealed' from_mirror /tmp/mirror/cert.pem --track cached
+	mv "$at/kept" "$at/base.txz"
 	printf 'base.txz\t%064d\n' 7 >"$at/MANIFEST"
 	refused 'one that is not what its manifest says' 1 'SHA-256' from_mirror /tmp/mirror/cert.pem --track bad
 	kill "$mirror"
