@@ -186,7 +186,7 @@ pub enum JailState {
     },
     /// It is being started, or its start was killed.
     Starting,
-    /// It was removed and the kernel is not done with it.
+    /// It was removed, or its first process has ended, and the kernel is not done with it.
     Dying,
 }
 

@@ -117,6 +117,18 @@ pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
+/// The mount table in a process's /proc/PID/mountinfo; none if it has ended, or has begun to.
+///
+/// One that ends leaves its mount namespace, and its directory in /proc stands until the last process
+/// of its PID namespace is waited for. In between the table cannot be opened: `EINVAL`, and before it
+/// `ENOENT` (`mounts_open_common` in Linux's fs/proc_namespace.c).
+pub(super) fn mount_table(path: &Path) -> io::Result<Option<String>> {
+    match read(path) {
+        Err(e) if e.raw_os_error() == Some(nix::libc::EINVAL) => Ok(None),
+        other => other,
+    }
+}
+
 /// /proc/PID/cgroup (cgroups(7)): `0::/PATH` is the unified hierarchy.
 fn in_cgroup(text: &str, cgroup: &str) -> bool {
     text.lines()
@@ -182,6 +194,23 @@ mod tests {
         assert!(Process::find(&file, "").expect("looked").is_none());
         fs::write(&file, "4194304999").expect("written");
         assert!(Process::find(&file, "").expect("looked").is_none());
+    }
+
+    #[test]
+    fn one_that_has_ended_has_no_mount_table() {
+        let own = mount_table(Path::new("/proc/self/mountinfo")).expect("looked");
+        assert!(own.is_some_and(|table| table.contains(" / ")));
+        let mut child = std::process::Command::new("true").spawn().expect("started");
+        let proc = PathBuf::from(format!("/proc/{}", child.id()));
+        let process = Process::open(child.id()).expect("opened").expect("there");
+        assert!(process.wait(Duration::from_secs(10)).expect("waited for"));
+        // Nobody has asked for its exit status: it is still there.
+        assert!(is_dead(
+            &fs::read_to_string(proc.join("stat")).expect("there")
+        ));
+        assert_eq!(mount_table(&proc.join("mountinfo")).expect("looked"), None);
+        assert!(child.wait().expect("waited for").success());
+        assert_eq!(mount_table(&proc.join("mountinfo")).expect("looked"), None);
     }
 
     #[test]

@@ -72,14 +72,13 @@ pub(super) fn of(paths: &Paths, name: &JailName) -> Result<JailState, HostError>
         return Ok(JailState::Starting);
     }
     let table = PathBuf::from(format!("/proc/{}/mountinfo", init.pid));
-    let text = process::read(&table).map_err(file("read", &table))?;
-    let base = match text {
-        Some(text) => base_of(&text).map_err(|why| HostError::Parse {
-            what: table.display().to_string(),
-            why,
-        })?,
-        None => None,
+    let Some(text) = process::mount_table(&table).map_err(file("read", &table))? else {
+        return Ok(JailState::Dying);
     };
+    let base = base_of(&text).map_err(|why| HostError::Parse {
+        what: table.display().to_string(),
+        why,
+    })?;
     Ok(JailState::Running { id: init.pid, base })
 }
 

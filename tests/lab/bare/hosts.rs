@@ -141,7 +141,7 @@ impl Bench for Linux {
     }
 
     fn dying(&self) -> Result<(), Why> {
-        Err("a container is gone with its last process")
+        Err("a stop waits for the last process of a container, and then the kernel is done with it")
     }
 
     fn busy(&self, _times: u32) -> Result<(), Why> {

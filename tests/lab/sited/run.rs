@@ -1,5 +1,8 @@
 //! Running jails: `start`, `stop`, `restart`, `exec`.
 
+use std::process::Command;
+use std::time::Duration;
+
 use crate::support::*;
 
 /// The host's pid of a jail's first process.
@@ -136,7 +139,7 @@ fn a_jail_outlives_ezz_and_its_terminal() {
     ezz(&["create", "a"]).ok();
     // script(1) gives it a terminal, which goes away when it ends.
     sh(&format!("script -qec '{EZZ} start a' /dev/null </dev/null")).ok();
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1));
     let pid = init_of("a");
     assert!(std::path::Path::new(&format!("/proc/{pid}")).exists());
     ezz(&["exec", "a", "--", "true"]).ok();
@@ -166,6 +169,48 @@ fn a_jail_that_dies_is_seen_as_stopped() {
     ezz(&["start", "b"]).ok();
     ezz(&["stop", "a", "b"]).ok();
     nothing_runs("b");
+}
+
+#[test]
+fn a_jail_that_is_dying_is_listed_with_the_others() {
+    ezz(&["create", "a", "b", "--start"]).ok();
+    let init = init_of("a");
+    // The kernel is done with a jail when the last of its processes is waited for. This one's parent
+    // is a process of the host, which does not.
+    let mut parent = Command::new("nsenter")
+        .args(["--pid", "--target", &init.to_string(), "sleep", "1000"])
+        .spawn()
+        .expect("nsenter is there");
+    let child = || {
+        let found = processes("sleep 1000");
+        found.into_iter().find(|pid| *pid != parent.id())
+    };
+    wait_for("its child", 20, || child().is_some());
+    let child = child().expect("it sleeps");
+    sh(&format!("kill -STOP {}; kill -9 {init}", parent.id())).ok();
+    let state = |jail: &str| {
+        let listed = ezz(&["list", jail, "--json"]).ok().json();
+        listed[0]["state"].as_str().expect("a state").to_owned()
+    };
+    wait_for("a to be dying", 20, || state("a") == "dying");
+    let zombie = sh(&format!("cat /proc/{child}/stat")).ok();
+    assert!(zombie.stdout.contains(" Z "), "{zombie:#?}");
+    assert_eq!(state("b"), "running");
+    ezz(&["show", "a"]).ok();
+    ezz(&["exec", "a", "--", "true"]).refused(1, "a is not running");
+    ezz(&["restart", "b"]).ok();
+    ezz(&["doctor"]).ok();
+    assert_eq!(state("a"), "dying");
+    // A start waits for it.
+    let start = Command::new(EZZ).args(["start", "a"]).spawn();
+    let mut start = start.expect("ezz is there");
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(start.try_wait().expect("waited for").is_none());
+    sh(&format!("kill -CONT {}", parent.id())).ok();
+    parent.wait().expect("waited for");
+    assert!(start.wait().expect("waited for").success());
+    assert_eq!(state("a"), "running");
+    ezz(&["exec", "a", "--", "true"]).ok();
 }
 
 #[test]
