@@ -158,7 +158,12 @@ fn scan(root: &Path, context: &Context<'_>) -> Result<Vec<Line>, WorldError> {
         let stat = node.stat;
         let meta = Meta::of(stat);
         let mut line = Line::new(node.path.clone(), node.kind());
-        line.set("mode", format!("0{:03o}", meta.mode));
+        // Nobody asks for the mode of a link: Linux has this for all, FreeBSD what the umask left.
+        let mode = match node.kind() {
+            FileType::Symlink => 0o777,
+            _ => meta.mode,
+        };
+        line.set("mode", format!("0{mode:03o}"));
         line.set("uid", meta.uid.to_string());
         line.set("gid", meta.gid.to_string());
         if !node.path.is_root() {
