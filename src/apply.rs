@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::crash;
-use crate::model::{Changed, Generation, Inventory, Kind, World, track_link};
+use crate::model::{Changed, Generation, Inventory, Kind, World, track_link, update_cache};
 use crate::name::{DatasetName, GenerationId, JailName};
 use crate::observe::{self, ObserveError, Reading};
 use crate::plan::{MountAs, Plan, PlanError, Step, foreseen, run};
@@ -376,18 +376,13 @@ impl Apply<'_> {
             }
             Step::Unlink { track } => {
                 let directory = self.site_directory(known)?;
-                let path = track_link(&directory, track);
-                match std::fs::remove_file(&path) {
-                    Ok(()) => Ok(Changed::Done),
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                        Ok(Changed::Already)
-                    }
-                    Err(source) => Err(ApplyError::File {
-                        action: "remove",
-                        path,
-                        source,
-                    }),
-                }
+                // The link last: by it `doctor` finds one that was cut short.
+                let downloads = remove(update_cache(&directory, track), true)?;
+                let link = remove(track_link(&directory, track), false)?;
+                Ok(match (downloads, link) {
+                    (Changed::Already, Changed::Already) => Changed::Already,
+                    _ => Changed::Done,
+                })
             }
             Step::ClearWorld { generation } => Ok(self.host.clear_world(*generation)?),
             Step::Derive { .. }
@@ -548,6 +543,28 @@ fn link(path: &Path, generation: GenerationId) -> Result<Changed, ApplyError> {
     std::os::unix::fs::symlink(&target, &temporary).map_err(failed)?;
     std::fs::rename(&temporary, path).map_err(failed)?;
     Ok(Changed::Done)
+}
+
+/// Removes a file, or a directory and all below it; it may be gone already.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only of downloads, where nothing of a jail is ever mounted"
+)]
+fn remove(path: PathBuf, tree: bool) -> Result<Changed, ApplyError> {
+    let removed = if tree {
+        std::fs::remove_dir_all(&path)
+    } else {
+        std::fs::remove_file(&path)
+    };
+    match removed {
+        Ok(()) => Ok(Changed::Done),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Changed::Already),
+        Err(source) => Err(ApplyError::File {
+            action: "remove",
+            path,
+            source,
+        }),
+    }
 }
 
 /// The steps up to and with the last commit, and the rest: the site lock covers only the first.

@@ -181,6 +181,9 @@ fn plan_hint(error: &PlanError) -> Option<String> {
                 "`ezz track list` shows the tracks; `ezz install` or `ezz track create {name}` makes one"
             ));
         }
+        PlanError::TrackFollowed { .. } => {
+            "`ezz merge JAIL --follow TRACK` moves a jail to another track"
+        }
         PlanError::EmptyTrack(_) => "`ezz install` brings a world in",
         PlanError::Stranger { .. } => {
             "`ezz doctor` tells more; destroy or move it with zfs if it is not needed"

@@ -4,17 +4,18 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{CliError, Context, DryRun, commits};
-use crate::model::{Base, Inventory, Phase};
+use crate::model::{Inventory, Phase, track_link};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{site, swap};
 use crate::report::Exit;
-use crate::session::Scope;
+use crate::session::{Scope, Session};
 
 /// Lines of generations that jails follow
 #[derive(Debug, Subcommand)]
 pub enum Track {
     List(List),
     Create(Create),
+    Delete(Delete),
     Log(Log),
 }
 
@@ -51,6 +52,16 @@ pub struct Create {
     dry_run: DryRun,
 }
 
+/// Delete a track that no jail follows; its generations stay until `ezz worlds prune`
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  ezz track delete 14\n\nJSON: {\"track\", \"did\"}")]
+pub struct Delete {
+    /// Which track
+    name: TrackName,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
 #[derive(Debug, Serialize)]
 struct Row<'a> {
     track: &'a TrackName,
@@ -61,7 +72,7 @@ struct Row<'a> {
 }
 
 #[derive(Debug, Serialize)]
-struct Made<'a> {
+struct Did<'a> {
     track: &'a TrackName,
     did: &'a str,
 }
@@ -71,6 +82,7 @@ impl Track {
         match self {
             Track::List(_) => list(context),
             Track::Create(args) => create(context, &args),
+            Track::Delete(args) => delete(context, &args),
             Track::Log(args) => log(context, &args),
         }
     }
@@ -81,16 +93,7 @@ fn list(context: &Context<'_>) -> Result<Exit, CliError> {
     let inventory = session.inventory(&Scope::all())?;
     let mut rows = Vec::new();
     for (name, track) in &inventory.tracks {
-        let follows = |base: &Base| matches!(base, Base::Track(other) if other == name);
-        let followers = inventory
-            .jails
-            .values()
-            .filter(|jail| {
-                jail.config
-                    .as_ref()
-                    .is_ok_and(|config| follows(&config.base))
-            })
-            .count();
+        let followers = swap::followers(&inventory, name).count();
         let under_way = inventory.rollouts.get(name);
         let rollout = under_way.and_then(|found| found.rollout.as_ref().ok());
         context.report.object(&Row {
@@ -150,21 +153,35 @@ fn create(context: &Context<'_>, args: &Create) -> Result<Exit, CliError> {
             args.generation.as_deref(),
         )?)
     })?;
-    if !session.dry_run {
-        let did = if commits(&outcome.plan) > 0 {
-            "created"
-        } else {
-            "already"
-        };
-        context.report.object(&Made {
-            track: &args.name,
-            did,
-        });
-        if did == "created" {
-            context.report.said(format!("track {}: created", args.name));
-        }
-    }
+    let did = if commits(&outcome.plan) > 0 {
+        "created"
+    } else {
+        "already"
+    };
+    tell(context, &session, &args.name, did);
     Ok(exit)
+}
+
+fn delete(context: &Context<'_>, args: &Delete) -> Result<Exit, CliError> {
+    let session = context.session(args.dry_run)?;
+    // Any jail may follow it.
+    let (_, exit) = context.transact(&session, "track delete", &Scope::all(), |observed| {
+        let inventory = &observed.inventory;
+        let link = track_link(&inventory.site.directory, &args.name).is_symlink();
+        Ok(site::track_delete(inventory, &args.name, link)?)
+    })?;
+    tell(context, &session, &args.name, "deleted");
+    Ok(exit)
+}
+
+fn tell(context: &Context<'_>, session: &Session, track: &TrackName, did: &str) {
+    if session.dry_run {
+        return;
+    }
+    context.report.object(&Did { track, did });
+    if did != "already" {
+        context.report.said(format!("track {track}: {did}"));
+    }
 }
 
 fn shown(inventory: &Inventory, id: Option<GenerationId>) -> String {

@@ -131,6 +131,14 @@ pub enum PlanError {
     /// A track that must not exist.
     #[error("the track {0} exists already, at another generation")]
     TrackExists(TrackName),
+    /// A track that is needed.
+    #[error("the track {track} is followed by {}", few(.jails))]
+    TrackFollowed {
+        /// Which track.
+        track: TrackName,
+        /// By whom.
+        jails: Vec<JailName>,
+    },
     /// A track without a generation.
     #[error("the track {0} has no generation yet")]
     EmptyTrack(TrackName),

@@ -316,7 +316,8 @@ pub enum Step {
         /// The generation.
         generation: GenerationId,
     },
-    /// Removes the derived link of a track.
+    /// Removes what the site directory keeps of a track: what was downloaded for its updates, and its
+    /// derived link.
     Unlink {
         /// The track.
         track: TrackName,
@@ -512,7 +513,9 @@ impl fmt::Display for Step {
             Step::Link { track, generation } => {
                 write!(f, "link the track {track} to generation {generation}")
             }
-            Step::Unlink { track } => write!(f, "remove the link of the track {track}"),
+            Step::Unlink { track } => {
+                write!(f, "remove the link and the downloads of the track {track}")
+            }
             Step::ClearWorld { generation } => {
                 write!(f, "end what runs in the stage of generation {generation}")
             }

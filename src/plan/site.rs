@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::model::{Inventory, JailConfig, Layout, Track, encode, property};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
-use crate::plan::{Commit, Expect, MountAs, Plan, PlanError, Set, Step, writable};
+use crate::plan::{Commit, Expect, MountAs, Plan, PlanError, Set, Step, swap, writable};
 
 /// What `init` was asked, and what it found.
 #[derive(Debug, Clone)]
@@ -162,7 +162,7 @@ pub fn track_create(
         site: inventory.site.layout.site.clone(),
         commit: Commit::Set {
             epoch: inventory.site.epoch,
-            sets: vec![set_track(inventory, name, &track)?],
+            sets: vec![set_track(inventory, name, Some(&track))?],
             sealed: current
                 .map(|id| holds(&inventory.site.layout, id))
                 .unwrap_or_default(),
@@ -178,18 +178,67 @@ pub fn track_create(
     Ok(plan)
 }
 
-/// The compare-and-set of a track from what was observed to a new value.
+/// Plans that a track is gone. Its generations stay: what nothing else needs, `prune` takes. Of one
+/// whose deletion was interrupted the link may be left.
+///
+/// # Errors
+/// [`PlanError`]: a replica; no such track; a roll-out of it; jails that follow it.
+pub fn track_delete(
+    inventory: &Inventory,
+    name: &TrackName,
+    link: bool,
+) -> Result<Plan, PlanError> {
+    writable(inventory)?;
+    let mut plan = Plan::on(inventory);
+    let unlink = Step::Unlink {
+        track: name.clone(),
+    };
+    if link && !inventory.tracks.contains_key(name) {
+        plan.note(format!("the deletion of the track {name} was interrupted"));
+        plan.push(unlink);
+        return Ok(plan);
+    }
+    swap::track(inventory, name)?;
+    swap::free(inventory, name)?;
+    let jails: Vec<JailName> = swap::followers(inventory, name).cloned().collect();
+    if !jails.is_empty() {
+        return Err(PlanError::TrackFollowed {
+            track: name.clone(),
+            jails,
+        });
+    }
+    plan.push(Step::Commit {
+        site: inventory.site.layout.site.clone(),
+        commit: Commit::Set {
+            epoch: inventory.site.epoch,
+            sets: swap::gone(inventory, name)?,
+            sealed: Vec::new(),
+            adopt: false,
+        },
+    });
+    plan.push(unlink);
+    Ok(plan)
+}
+
+/// The compare-and-set of a track from what was observed to a new value; none removes it.
 ///
 /// # Errors
 /// [`PlanError::Model`] if it cannot be encoded.
-pub fn set_track(inventory: &Inventory, name: &TrackName, track: &Track) -> Result<Set, PlanError> {
+pub fn set_track(
+    inventory: &Inventory,
+    name: &TrackName,
+    track: Option<&Track>,
+) -> Result<Set, PlanError> {
     let dataset = &inventory.site.layout.basejail;
     let property = format!("{}{name}", property::TRACK);
     let expect = match inventory.tracks.get(name) {
         None => Expect::Absent,
         Some(old) => Expect::Value(encode(dataset, &property, old)?),
     };
-    let value = Some(encode(dataset, &property, track)?);
+    let value = match track {
+        None => None,
+        Some(track) => Some(encode(dataset, &property, track)?),
+    };
     Ok(Set {
         dataset: dataset.to_string(),
         property,

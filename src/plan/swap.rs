@@ -3,8 +3,8 @@
 //! One program compares and sets the track, its log and the epoch, and asks that the target is
 //! sealed. What runs is not touched: jails change when they are started again (`converge`).
 
-use crate::model::{Generation, Inventory, MAX_VALUE, Swap, Track, encode, property};
-use crate::name::{GenerationId, TrackName};
+use crate::model::{Base, Generation, Inventory, Jail, MAX_VALUE, Swap, Track, encode, property};
+use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{Commit, Expect, Plan, PlanError, Set, Step, site, world, writable};
 
 /// How many swaps a track's log keeps; fewer if they do not fit into a property.
@@ -204,8 +204,36 @@ pub(super) fn sets(
     if let Some(to) = new.current {
         sets.push(log(inventory, request, to)?);
     }
-    sets.push(site::set_track(inventory, name, new)?);
+    sets.push(site::set_track(inventory, name, Some(new))?);
     Ok(sets)
+}
+
+/// What changes when a track goes: its log, then itself, as in [`sets`].
+///
+/// # Errors
+/// [`PlanError::Model`].
+pub(super) fn gone(inventory: &Inventory, name: &TrackName) -> Result<Vec<Set>, PlanError> {
+    let log = inventory.swaps.get(name).map(|log| Set {
+        dataset: inventory.site.layout.basejail.to_string(),
+        property: format!("{}{name}", property::SWAPS),
+        expect: Expect::Value(log.text.clone()),
+        value: None,
+    });
+    let track = site::set_track(inventory, name, None)?;
+    Ok(log.into_iter().chain([track]).collect())
+}
+
+/// The jails that follow a track, started or not.
+pub fn followers<'a>(
+    inventory: &'a Inventory,
+    name: &'a TrackName,
+) -> impl Iterator<Item = &'a JailName> {
+    let follows = move |jail: &&Jail| {
+        let config = jail.config.as_ref();
+        config.is_ok_and(|config| matches!(&config.base, Base::Track(track) if track == name))
+    };
+    let jails = inventory.jails.values();
+    jails.filter(follows).map(|jail| &jail.name)
 }
 
 /// The program that does it, if the target still has its seals.

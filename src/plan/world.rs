@@ -177,10 +177,10 @@ pub fn seal(
         Some(site::set_track(
             inventory,
             track,
-            &Track {
+            Some(&Track {
                 current: Some(id),
                 ..old
-            },
+            }),
         )?)
     } else {
         None

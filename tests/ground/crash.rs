@@ -437,6 +437,15 @@ fn track_create() {
     });
 }
 
+#[test]
+fn track_delete() {
+    both(|clone| {
+        let m = SimMachine::installed(clone);
+        m.ezz(&["track", "create", "x", "--generation", "1"]).ok();
+        survives(&m, &["track", "delete", "x"]);
+    });
+}
+
 /// Every kind of debris at once.
 fn ailing(clone: bool) -> SimMachine {
     let m = SimMachine::installed(clone);

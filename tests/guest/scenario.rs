@@ -234,6 +234,29 @@ pub const ALL: &[Scenario] = &[
         reset: "zfs inherit ezz:track:blue tank/ezz/basejail; rm -f /srv/jails/basejail/tracks/blue",
     },
     Scenario {
+        name: "track-delete",
+        setup: site_and!(
+            "$EZZ -q track create blue --generation 1; mkdir -p /srv/jails/.cache/updates/blue/lists"
+        ),
+        boot: "true",
+        command: "track delete blue",
+        already: "there is no track blue",
+        codes: &[0],
+        durable: true,
+        atomic: NOTHING,
+        end: |_| {
+            let left = sh(
+                "zfs get -Ho value ezz:track:blue tank/ezz/basejail | grep -vx -e - || true
+                ls -d /srv/jails/basejail/tracks/blue /srv/jails/.cache/updates/blue 2>/dev/null || true",
+            );
+            match left.as_deref() {
+                Ok("") => Vec::new(),
+                other => vec![format!("of blue is left: {other:?}")],
+            }
+        },
+        reset: "$EZZ -q track create blue --generation 1; mkdir -p /srv/jails/.cache/updates/blue/lists",
+    },
+    Scenario {
         name: "adopt",
         setup: site_and!(
             "$EZZ -q create a b --quota 1G; $EZZ -q create big --thick

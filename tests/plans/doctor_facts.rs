@@ -305,7 +305,10 @@ fn a_link_without_a_track_goes() {
         only(&diagnosis),
         (What::LinkLeft, Severity::Debris, "track old")
     );
-    assert_eq!(told(&diagnosis.plan), ["remove the link of the track old"]);
+    assert_eq!(
+        told(&diagnosis.plan),
+        ["remove the link and the downloads of the track old"]
+    );
 }
 
 #[test]

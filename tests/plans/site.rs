@@ -1,10 +1,11 @@
-//! `init`, `track create`, the adoption of a replica.
+//! `init`, `track create`, `track delete`, the adoption of a replica.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ezz::model::{Layout, property};
-use ezz::plan::site::{Adopt, Init, adopt, init, track_create};
+use ezz::model::{Base, JailConfig, Kind, Layout, SwapLog, property};
+use ezz::name::GenerationId;
+use ezz::plan::site::{Adopt, Init, adopt, init, track_create, track_delete};
 use ezz::plan::{Commit, Expect, PlanError};
 
 use super::inventory::*;
@@ -125,6 +126,54 @@ fn a_track_that_exists_stays_as_it_is() {
         create("new", Some("9")),
         Err(PlanError::Generation(_))
     ));
+}
+
+#[test]
+fn a_track_goes_with_its_log_and_its_link() {
+    let mut site = installed();
+    let main = track_name("main");
+    let log = SwapLog {
+        swaps: Vec::new(),
+        text: "[]".to_owned(),
+    };
+    site.0.inventory.swaps.insert(main.clone(), log);
+    let plan = track_delete(&site.0.inventory, &main, true).expect("a plan");
+    assert_eq!(
+        told(&plan),
+        [
+            "epoch 5: ezz:swaps:main of tank/ezz/basejail to nothing, ezz:track:main of tank/ezz/basejail to nothing",
+            "remove the link and the downloads of the track main",
+        ]
+    );
+    let [Commit::Set { sets, .. }] = commits(&plan)[..] else {
+        panic!("{plan}");
+    };
+    assert!(
+        sets.iter()
+            .all(|set| matches!(set.expect, Expect::Value(_)))
+    );
+}
+
+#[test]
+fn a_track_that_is_needed_stays() {
+    let pin = JailConfig {
+        base: Base::Pin(GenerationId(1)),
+        ..config(Kind::Thin, 1)
+    };
+    let site = installed().thin("web").thin("db").jail("old", pin.clone());
+    let delete =
+        |site: &Built, name: &str| track_delete(&site.0.inventory, &track_name(name), false);
+    let refused = delete(&site, "main").expect_err("jails follow it");
+    assert_eq!(refused.to_string(), "the track main is followed by db, web");
+    assert!(matches!(delete(&site, "none"), Err(PlanError::NoTrack(_))));
+    let left = track_delete(&site.0.inventory, &track_name("none"), true).expect("a plan");
+    assert_eq!(
+        told(&left),
+        ["remove the link and the downloads of the track none"]
+    );
+    // The generation alone is somebody's.
+    let pinned = installed().jail("old", pin);
+    assert_eq!(told(&delete(&pinned, "main").expect("a plan")).len(), 2);
 }
 
 fn received() -> Adopt {

@@ -72,6 +72,11 @@ fn track_at_each_step() {
 }
 
 #[test]
+fn track_delete_at_each_step() {
+    play(&["steps", "track-delete"]);
+}
+
+#[test]
 fn repair_at_each_step() {
     play(&["steps", "repair"]);
 }

@@ -67,6 +67,101 @@ fn twice_is_once_and_another_generation_is_refused() {
 }
 
 #[test]
+fn a_track_that_nobody_follows_can_go() {
+    init();
+    install_small();
+    install_small();
+    ezz(&["track", "create", "next", "--generation", "1"]).ok();
+    // So that it has a log, and something from an update.
+    ezz(&["rollback", "--track", "next", "--to", "2"]).ok();
+    let downloads = Path::new("/srv/jails/.cache/updates/next");
+    std::fs::create_dir_all(downloads.join("lists/partial")).expect("made");
+    ezz(&["create", "follows", "--track", "next"]).ok();
+    ezz(&["create", "pinned", "--pin", "2"]).ok();
+    let before = everything();
+    let delete = ["track", "delete", "next"];
+    ezz(&delete).refused(1, "the track next is followed by follows");
+    ezz(&["track", "delete", "none"]).refused(1, "there is no track none");
+    assert_eq!(everything(), before);
+    ezz(&["merge", "follows", "--follow", "main"]).ok();
+    let before = everything();
+    let planned = ezz(&["track", "delete", "next", "--dry-run"]).ok().stdout;
+    assert!(
+        planned.contains("ezz:track:next of tank/ezz/basejail to nothing"),
+        "{planned}"
+    );
+    assert_eq!(everything(), before);
+    assert!(downloads.exists());
+    let done = ezz(&["track", "delete", "next", "--json"]).ok().json();
+    assert_eq!(done[0]["did"], "deleted");
+    for property_ in ["ezz:track:next", "ezz:swaps:next"] {
+        assert_eq!(property("tank/ezz/basejail", property_), "-");
+    }
+    assert_eq!(link("next"), None);
+    assert!(!downloads.exists());
+    assert_eq!(link("main").as_deref(), Some(Path::new("../1")));
+    ezz(&delete).refused(1, "there is no track next");
+    assert_eq!(
+        ezz(&["doctor", "--json"]).ok().json()[0]["findings"].to_string(),
+        "[]"
+    );
+    // Its name is anybody's, and its generation that of the pinned jail.
+    ezz(&["create", "next"]).ok();
+    ezz(&["worlds", "prune"]).ok();
+    assert!(exists("tank/ezz/basejail/2"));
+    ezz(&["delete", "pinned", "--yes"]).ok();
+    ezz(&["worlds", "prune"]).ok();
+    assert!(!exists("tank/ezz/basejail/2"));
+    // Jails of a track that is gone are none.
+    ezz(&["delete", "next", "follows", "--yes"]).ok();
+    ezz(&["track", "delete", "main"]).ok();
+    ezz(&["create", "web"]).refused(1, "there is no track main");
+    ezz(&["install", "/tmp/small.tar"]).ok();
+    ezz(&["create", "web"]).ok();
+}
+
+#[test]
+fn of_a_new_jail_and_the_end_of_its_track_one_comes_too_late() {
+    init();
+    install_small();
+    let mut both = [false; 2];
+    for round in 0..8 {
+        ezz(&["track", "create", "x", "--generation", "1"]).ok();
+        let ended = sh(&format!(
+            "sleep 0.0{}; {EZZ} -q track delete x & a=$!; sleep 0.0{}; {EZZ} -q create j --track x; b=$?; wait $a; echo $? $b",
+            round % 4,
+            3 - round % 4
+        ));
+        let jail = match ended.stdout.trim() {
+            "1 0" => true,
+            "0 1" => false,
+            _ => panic!("{ended:#?}"),
+        };
+        both[usize::from(jail)] = true;
+        let words = if jail {
+            "is followed by j"
+        } else {
+            "there is no track x"
+        };
+        assert!(ended.stderr.contains(words), "{ended:#?}");
+        assert_eq!(exists("tank/ezz/jails/j"), jail);
+        assert_eq!(property("tank/ezz/basejail", "ezz:track:x") != "-", jail);
+        if jail {
+            ezz(&["delete", "j", "--yes"]).ok();
+            ezz(&["track", "delete", "x"]).ok();
+        }
+    }
+    eprintln!(
+        "the track went first: {}, the jail came first: {}",
+        both[0], both[1]
+    );
+    assert_eq!(
+        ezz(&["doctor", "--json"]).ok().json()[0]["findings"].to_string(),
+        "[]"
+    );
+}
+
+#[test]
 fn jails_and_tracks_share_their_names() {
     init();
     install_small();

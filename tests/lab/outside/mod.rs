@@ -36,6 +36,7 @@ scenarios! {
         delete_one: "delete-one",
         delete_fifty: "delete-fifty",
         track: "track",
+        track_delete: "track-delete",
         adopt: "adopt",
         repair: "repair",
         start: "start",

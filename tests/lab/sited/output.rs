@@ -54,6 +54,7 @@ fn json_has_the_documented_fields() {
     as_documented(&["worlds", "tree"], &[]);
     as_documented(&["rollback"], &["--to", "2"]);
     as_documented(&["track", "log"], &[]);
+    as_documented(&["track", "delete"], &["old"]);
     ezz(&["rollback"]).ok();
     as_documented(&["worlds", "prune"], &[]);
     let shown = ezz(&["worlds", "show", "1", "--json"]).ok().json();
@@ -153,6 +154,7 @@ fn a_table_needs_no_size_of_the_terminal() {
 fn a_dry_run_of_every_verb_names_its_steps_and_changes_nothing() {
     small_world(Path::new("/tmp/small"), "12.1");
     ezz(&["create", "a", "b"]).ok();
+    ezz(&["track", "create", "next", "--generation", "1"]).ok();
     sh("umount /srv/jails/b").ok();
     let before = (everything(), mounts_of("tank"));
     let cases: &[(&[&str], &str)] = &[
@@ -182,6 +184,10 @@ fn a_dry_run_of_every_verb_names_its_steps_and_changes_nothing() {
         (
             &["track", "create", "x", "--generation", "1"],
             "ezz:track:x of tank/ezz/basejail",
+        ),
+        (
+            &["track", "delete", "next"],
+            "remove the link and the downloads of the track next",
         ),
         (
             &["update", "--from", "/tmp/small.tar"],
@@ -326,6 +332,7 @@ fn every_verb_has_a_page_an_example_and_completions() {
         "worlds-prune",
         "track-list",
         "track-create",
+        "track-delete",
         "track-log",
     ];
     let pages: BTreeSet<String> = std::fs::read_dir("/tmp/man")
