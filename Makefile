@@ -29,7 +29,7 @@ GOLDEN = world="$$($(LAB) world)" && cargo nextest run --cargo-quiet --no-run $(
 # How often lab-repeat runs them, and how many cuts lab-soak makes on each series, over all its scenarios. A cut
 # has its record below SOAKED and is not made again: to begin anew, remove that directory.
 REPEAT ?= 10
-CUTS ?= 720
+CUTS ?= 750
 SOAKED := $(abspath $(TARGET))/soak
 
 .PHONY: help
@@ -87,7 +87,7 @@ lab: ## the tests on real OpenZFS kernels, of two series; EZZ_LAB_ZFS=2.3 for on
 	vagrant/lab/suite '$(LAB_SERIES)' $(LAB_TESTS) $(T)
 
 .PHONY: lab-soak
-lab-soak: ## CUTS power cuts (720: 30 for each scenario) on each series of OpenZFS, kills at each step, long races, and a report; goes on where it was stopped
+lab-soak: ## CUTS power cuts (750: 30 for each scenario) on each series of OpenZFS, kills at each step, long races, and a report; goes on where it was stopped
 	@vagrant/setup build
 	@vagrant/setup lab
 	@mkdir -p $(SOAKED)
