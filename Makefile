@@ -91,7 +91,7 @@ lab-soak: ## CUTS power cuts (750: 30 for each scenario) on each series of OpenZ
 	@vagrant/setup build
 	@vagrant/setup lab
 	@mkdir -p $(SOAKED)
-	@EZZ_SOAK="$(SOAKED)" EZZ_CUT_SEED=1 EZZ_CUTS=$$((($(CUTS) + 20) / 21)) EZZ_KILL_EVERY=1 EZZ_ROUNDS=11 EZZ_RACE=60 EZZ_LAB_TIMEOUT=1800 \
+	@EZZ_SOAK="$(SOAKED)" EZZ_CUT_SEED=1 EZZ_CUTS=$$((($(CUTS) + 24) / 25)) EZZ_KILL_EVERY=1 EZZ_ROUNDS=11 EZZ_RACE=60 EZZ_LAB_TIMEOUT=1800 \
 		vagrant/lab/suite '$(LAB_SERIES)' $(BUILT) -E 'binary(lab) & test(/^outside::(cut|world|moved)::|::kills::|::hostile::/)' $(T) || \
 		echo 'lab-soak: not all has passed'
 	@vagrant/lab/soak-report "$(SOAKED)"
