@@ -75,7 +75,7 @@ check: ## format, lints, host tests, documentation: under two minutes when warm
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check; \
 		else echo 'check: cargo-deny is not installed: licences and advisories were not looked at'; fi
 	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR vagrant/setup vagrant/lab/lab vagrant/lab/runner vagrant/lab/selftest vagrant/lab/suite vagrant/lab/soak-report \
-		vagrant/lab/demo.sh vagrant/lab/bench.sh vagrant/lab/guest/shell vagrant/freebsd/cross vagrant/freebsd/scenarios.sh \
+		vagrant/lab/demo.sh vagrant/lab/bench.sh vagrant/lab/guest/shell vagrant/freebsd/cross vagrant/freebsd/scenarios.sh vagrant/freebsd/scenarios/*.sh \
 		vagrant/machines/run vagrant/machines/runner vagrant/machines/debian.sh vagrant/machines/freebsd.sh \
 		templates/rc.d/ezz templates/deb/postinst .ci/run tests/fuzz/run tests/bugs/try; \
 		else echo 'check: shellcheck is not installed: the scripts were not looked at'; fi

@@ -136,6 +136,18 @@ halt freebsd14"
         .map(|name| name.trim_start_matches("./"))
         .collect();
     names.sort_unstable();
+    let parts = names.iter().filter(|name| name.starts_with("scenarios/"));
+    assert_eq!(
+        parts.copied().collect::<Vec<_>>(),
+        [
+            "scenarios/",
+            "scenarios/checks.sh",
+            "scenarios/host.sh",
+            "scenarios/jails.sh",
+            "scenarios/worlds.sh"
+        ]
+    );
+    names.retain(|name| !name.starts_with("scenarios/"));
     assert_eq!(names, ["", "ezz", "freebsd.sh", "rc.d", "scenarios.sh"]);
 }
 

@@ -137,7 +137,7 @@ pub fn dependencies(bench: &dyn Bench) -> Result<(), Why> {
 pub fn health(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["create", "a", "--start"]).ok();
     bench.ezz(&["update", "--from", &bench.world()]).ok();
-    let ill = bench.ezz(&["converge", "--health", "exit 3"]);
+    let ill = bench.ezz(&["converge", "--health", "exit 3", "--health-limit", "2"]);
     assert_ne!(ill.code, 0, "{ill:#?}");
     assert!(ill.err.contains("a is not well"), "{ill:#?}");
     assert!(ill.err.contains("ended with 3"), "{ill:#?}");

@@ -2,7 +2,7 @@
 # A FreeBSD machine that may be spoilt: what goes with vagrant/freebsd/scenarios.sh where a box is booted. Run as root
 # on the machine itself; vagrant/machines/run does it in this order, and reboots after each of the first two:
 #
-#   freebsd.sh install   /tmp/ezz.tar (ezz, scenarios.sh, rc.d, this file) is unpacked in /var/ezz; limits are enabled
+#   freebsd.sh install   /tmp/ezz.tar (ezz, the scenarios, rc.d, this file) is unpacked in /var/ezz; limits are enabled
 #   freebsd.sh first     the scenarios, with a pool on the empty disk
 #   freebsd.sh booted    what should have started by itself
 #   freebsd.sh disk      the name of that disk, for the tests

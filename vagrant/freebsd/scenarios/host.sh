@@ -1,0 +1,142 @@
+# What the host gives to jails, or keeps from them, and that it starts them at boot.
+# What scenarios.sh sets is used here.
+# shellcheck shell=sh disable=SC2154
+
+limits() {
+	say 'limits'
+	if [ "$(sysctl -n kern.racct.enable 2>/dev/null)" = 1 ]; then
+		ok 'create' "$ezz" create small --memory 64M --cpus 0.5 --processes 40 --start
+		is 'rctl(8) has them' 3 rules_of small
+		ok 'stop' "$ezz" stop small
+		is 'they go with it' 0 rules_of small
+		ok 'delete' "$ezz" delete small --yes
+	else
+		refused 'limits that the kernel does not keep' 1 kern.racct.enable "$ezz" create small --memory 64M --start
+		"$ezz" delete small --yes >/dev/null 2>&1
+		missing="$missing resource limits (kern.racct.enable=0);"
+	fi
+}
+
+cpus_and_datasets() {
+	say 'processors and datasets of jails'
+	ok 'on one processor' "$ezz" create cpu --cpuset 0 --start
+	is 'cpuset(1) has it' 1 pinned cpu
+	ok 'delete' "$ezz" delete cpu --yes
+	# Once it is marked, its mount point is the jail's to set.
+	zfs create -u -o mountpoint=/given tank/given
+	refused 'a dataset without the mark' 1 'jailed is not on' "$ezz" create own --dataset tank/given
+	refused 'a part of the site' 1 'cannot be a jail' "$ezz" create own --dataset tank/ezz/jails
+	zfs set jailed=on tank/given
+	ok 'a jail with a dataset' "$ezz" create own --dataset tank/given --start
+	if in_jail own /bin/sh -c 'test -x /sbin/zfs'; then
+		ok 'mounts it' in_jail own /bin/sh -c 'zfs mount tank/given && echo mine >/given/file'
+		ok 'makes one below it' in_jail own /sbin/zfs create tank/given/below
+		not 'and none beside it' in_jail own /sbin/zfs create tank/other
+	else
+		missing="$missing what a jail does with a dataset (no zfs in the world);"
+	fi
+	ok 'stop' "$ezz" stop own
+	is 'nothing of it is mounted' 0 mounted_of tank/given
+	ok 'start again' "$ezz" start own
+	ok 'delete' "$ezz" delete own --yes
+	ok 'its dataset stays' zfs list tank/given
+	zfs destroy -r tank/given
+}
+
+surroundings() {
+	say 'what jails run into'
+	ifconfig lo0 inet 127.7.0.1/32 alias
+	says 'an address that no interface has' 'no interface of this host has 127.7.0.9' "$ezz" create lost --address 127.7.0.9
+	says 'an interface that is not there' 'no interface none0' "$ezz" create none --address 'none0|127.7.0.8/32'
+	says 'an address that the host has already' 'loses it when the jail stops' "$ezz" create twin --address 'lo0|127.7.0.1/32'
+	refused 'an address that another jail has' 1 "is the jail twin's" "$ezz" create second --address 127.7.0.1
+	ok 'delete all of them' "$ezz" delete lost none twin --yes
+	if command -v nc >/dev/null && command -v sockstat >/dev/null; then
+		nc -l -k 7777 >/dev/null 2>&1 &
+		everywhere=$!
+		nc -l -k 127.7.0.1 7778 >/dev/null 2>&1 &
+		there=$!
+		sleep 2
+		says 'what listens everywhere' 'on all addresses of this host, theirs too, listen .*tcp 7777 (nc)' "$ezz" create heard --address 127.7.0.1
+		says 'what listens there' 'on 127.7.0.1 listen .*tcp 7778 (nc)' "$ezz" start heard
+		kill "$everywhere" "$there"
+		ok 'stop' "$ezz" stop heard
+	else
+		missing="$missing what listens (no nc or sockstat);"
+		ok 'a jail with an address' "$ezz" create heard --address 127.7.0.1
+	fi
+	jail -c name=stranger path=/ ip4.addr=127.7.0.1 persist
+	says 'the address of a jail that is not of this site' 'address of several: .*stranger' "$ezz" start heard
+	jail -r stranger
+	ok 'delete' "$ezz" delete heard --yes
+	ifconfig lo0 inet 127.7.0.1 -alias
+}
+
+parameters_and_networks() {
+	say 'parameters and networks of jails'
+	ok 'parameters' "$ezz" create par --param allow.raw_sockets --param children.max=5 --param exec.poststart='touch /tmp/ezz-poststart' --start
+	is 'the kernel has them' 5 jls -j par children.max
+	is 'flags too' true jls -j par allow.raw_sockets
+	ok 'jail(8) ran the command' test -e /tmp/ezz-poststart
+	refused 'an unknown one' 1 'jail parameters allow.everything' "$ezz" create bad --param allow.everything
+	not 'makes nothing' zfs list tank/ezz/jails/bad
+	ok 'delete' "$ezz" delete par --yes
+	if [ "$(sysctl -n kern.features.vimage 2>/dev/null)" = 1 ]; then
+		ifconfig bridge create name bridge7 >/dev/null
+		ok 'a network of its own' "$ezz" create net --network vnet --address 'bridge7|10.9.0.2/24' --address 'bridge7|fd00::9/64' --start
+		is 'has its addresses' '10.9.0.2 fd00::9' addresses_of net
+		is 'and not those of the host' 1 in_jail net /bin/sh -c 'ifconfig -l | tr " " "\n" | grep -c "^ez"'
+		is 'the other end is on the bridge' 1 members_of bridge7
+		ok 'restart' "$ezz" restart net
+		is 'one pair' 1 members_of bridge7
+		jail -R net
+		ok 'it starts over what was left' "$ezz" start net
+		is 'one pair still' 1 members_of bridge7
+		ok 'delete' "$ezz" delete net --yes
+		is 'the pair is gone' 0 pairs
+		refused 'a bridge that is not there' 1 'did not start' "$ezz" create net --network vnet --address 'nobridge|10.9.0.2/24' --start
+		"$ezz" delete net --yes >/dev/null 2>&1
+		is 'no pair is left of it' 0 pairs
+		ifconfig bridge7 destroy
+	else
+		missing="$missing networks of jails (no vimage);"
+	fi
+}
+
+# What an administrator does once.
+boots() {
+	mkdir -p /usr/local/etc/rc.d
+	sed 's|@PREFIX@|/usr/local|' "$here/rc.d" >/usr/local/etc/rc.d/ezz
+	chmod 555 /usr/local/etc/rc.d/ezz
+	mkdir -p /usr/local/sbin
+	cp "$ezz" /usr/local/sbin/ezz
+	cat >>/etc/rc.conf <<-END
+		zfs_enable="YES"
+		ezz_enable="YES"
+		jail_parallel_start="YES"
+	END
+	mkdir -p /etc/rc.conf.d
+	echo 'jail_enable="YES"' >/etc/rc.conf.d/jail
+	echo '.include "/etc/jail.conf.d/*.conf";' >>/etc/jail.conf
+	cat >/tmp/ezz-fleet.toml <<-END
+		fleet = "parallel"
+		[[jail]]
+		name = "p{1..2}"
+		depends = ["p3"]
+		[[jail]]
+		name = "p3"
+	END
+	# A derived file that is lost is made again before the jails start.
+	rm -f /etc/jail.conf.d/db.conf
+}
+
+boot() {
+	say 'boot'
+	boots
+	ok 'jails that depend on another' "$ezz" apply /tmp/ezz-fleet.toml
+	is 'whose files say so' 2 dependents_of p3
+	ok 'doctor knows that they start at boot' doctor_says '^ok +start at boot'
+	ok 'and that rc.d/jail is enabled in a file of its own' doctor_says '^ok +jail_enable'
+	"$ezz" stop --all >/dev/null 2>&1
+	is 'nothing runs' '' jail_names
+}
