@@ -15,6 +15,8 @@ mod hold;
 pub mod look;
 pub mod mount;
 pub mod mountinfo;
+#[cfg(any(target_os = "freebsd", test))]
+mod nmount;
 pub mod nvlist;
 pub mod program;
 mod reply;

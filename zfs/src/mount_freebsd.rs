@@ -11,41 +11,17 @@ use std::sync::Arc;
 use super::{MountError, MountFlags};
 use crate::errno::Errno;
 use crate::mountinfo::Mounted;
+use crate::nmount::Options;
 
 /// The kernel writes at most this much of a message (vfs_mount.c).
 const MESSAGE_SPACE: usize = 255;
 
 pub(super) fn mount(dataset: &str, at: &Path, flags: MountFlags) -> Result<(), (Errno, String)> {
     let plain = |errno| (errno, String::new());
-    let from = CString::new(dataset).map_err(|_| plain(Errno(libc::EINVAL)))?;
-    let target = c_path(at).map_err(plain)?;
+    let options = Options::of(dataset, at, flags).map_err(plain)?;
     let mut message = [0u8; MESSAGE_SPACE];
-    let mut iov = Vec::new();
-    // Names and values in turn, each with its NUL; libzfs' zmount() passes the same three.
-    for (name, value) in [
-        (c"fstype", c"zfs"),
-        (c"fspath", target.as_c_str()),
-        (c"from", from.as_c_str()),
-    ] {
-        iov.push(text(name));
-        iov.push(text(value));
-    }
-    // The kernel has no nodev any more: device nodes work in devfs only.
-    for (on, name) in [
-        (flags.read_only, c"ro"),
-        (flags.nosuid, c"nosuid"),
-        (flags.noexec, c"noexec"),
-        (flags.noatime, c"noatime"),
-    ] {
-        if on {
-            iov.push(text(name));
-            iov.push(libc::iovec {
-                iov_base: ptr::null_mut(),
-                iov_len: 0,
-            });
-        }
-    }
-    iov.push(text(c"errmsg"));
+    let mut iov: Vec<libc::iovec> = options.parts().map(part).collect();
+    iov.push(part(c"errmsg".to_bytes_with_nul()));
     iov.push(libc::iovec {
         iov_base: message.as_mut_ptr().cast(),
         iov_len: MESSAGE_SPACE,
@@ -64,10 +40,14 @@ pub(super) fn mount(dataset: &str, at: &Path, flags: MountFlags) -> Result<(), (
     Err((errno, detail))
 }
 
-fn text(text: &CStr) -> libc::iovec {
-    let bytes = text.to_bytes_with_nul();
+fn part(bytes: &[u8]) -> libc::iovec {
+    let base = if bytes.is_empty() {
+        ptr::null_mut()
+    } else {
+        bytes.as_ptr().cast_mut().cast::<c_void>()
+    };
     libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast::<c_void>(),
+        iov_base: base,
         iov_len: bytes.len(),
     }
 }
