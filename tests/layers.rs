@@ -208,27 +208,38 @@ fn code(text: &str) -> String {
         .join("\n")
 }
 
-fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+/// All of Rust below a directory, without what was built there.
+fn rust_below(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    let mut directories = vec![root.clone()];
+    let mut directories = vec![root.to_path_buf()];
     while let Some(directory) = directories.pop() {
-        let entries = fs::read_dir(&directory).expect("src can be read");
-        for path in entries.map(|entry| entry.expect("src can be read").path()) {
-            if path.is_dir() {
+        let entries = fs::read_dir(&directory).expect("sources can be read");
+        for path in entries.map(|entry| entry.expect("sources can be read").path()) {
+            if path.is_dir() && !path.ends_with("target") {
                 directories.push(path);
-            } else if path.extension().is_some_and(|ext| ext == "rs") && !of_tests(&path) {
-                let text = fs::read_to_string(&path).expect("sources are UTF-8");
-                let below = path.strip_prefix(&root).expect("it was found there");
-                found.push(Source {
-                    path: below.to_string_lossy().into_owned(),
-                    code: code(&text),
-                });
+            } else if path.extension().is_some_and(|ext| ext == "rs") {
+                found.push(path);
             }
         }
     }
+    found.sort();
+    found
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let own = rust_below(&root).into_iter().filter(|path| !of_tests(path));
+    let found: Vec<Source> = own
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("sources are UTF-8");
+            let below = path.strip_prefix(&root).expect("it was found there");
+            Source {
+                path: below.to_string_lossy().into_owned(),
+                code: code(&text),
+            }
+        })
+        .collect();
     assert!(found.len() > 50, "only {} sources were found", found.len());
-    found.sort_by(|a, b| a.path.cmp(&b.path));
     found
 }
 
@@ -321,6 +332,49 @@ fn has(code: &str, words: &str) -> bool {
 }
 
 /// The reader itself: a check that sees nothing would pass for ever.
+/// In the last cells of the tables of tests/README.md, by their last words.
+#[test]
+fn the_tests_that_are_named_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut all, mut modules) = (String::new(), BTreeSet::new());
+    for path in ["src", "zfs", "tests"]
+        .map(|part| rust_below(&root.join(part)))
+        .concat()
+    {
+        all += &fs::read_to_string(&path).expect("sources are UTF-8");
+        let names = path
+            .components()
+            .map(|part| part.as_os_str().to_string_lossy());
+        modules.extend(names.map(|name| name.trim_end_matches(".rs").to_owned()));
+    }
+    let text = fs::read_to_string(root.join("tests/README.md")).expect("it is there");
+    let cells = text
+        .lines()
+        .filter_map(|line| line.strip_prefix('|')?.rsplit('|').nth(1));
+    let words = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let is_name = |word: &&str| {
+        let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:*".contains(c);
+        word.contains(['_', ':']) && word.chars().all(known)
+    };
+    let names: BTreeSet<&str> = words.filter(is_name).collect();
+    assert!(names.len() > 150, "only {} tests are named", names.len());
+    let missing = names.into_iter().filter(|name| {
+        let last = name.rsplit("::").next().unwrap_or(name);
+        let there = match last.strip_suffix('*') {
+            Some(begin) => all.contains(&format!("fn {begin}")),
+            None => {
+                let made = [format!("{last}: \""), format!("mod {last} ")];
+                modules.contains(last)
+                    || all.contains(&format!("fn {last}("))
+                    || all.contains(&format!("fn {last}<"))
+                    || made.iter().any(|text| all.contains(text))
+            }
+        };
+        !there
+    });
+    assert_eq!(missing.collect::<Vec<_>>(), [""; 0]);
+}
+
 #[test]
 fn the_reader_reads() {
     let source = Source {
