@@ -327,11 +327,13 @@ fn host_hint(error: &HostError) -> Option<String> {
             source: MountError::Busy { at, .. },
             ..
         } => Some(format!("`fuser -vm {}` shows who uses it", at.display())),
+        HostError::Timeout { .. } => Some(
+            "`ps` shows what it waits for: a device, or a process of the host that has started one in it and is suspended; then stop it again".to_owned(),
+        ),
         HostError::Start { .. } => Some("`ezz doctor` checks what the host has".to_owned()),
         HostError::Program { .. }
         | HostError::Command { .. }
         | HostError::Mount { .. }
-        | HostError::Timeout { .. }
         | HostError::Unwell { .. }
         | HostError::Parse { .. } => None,
     }

@@ -41,13 +41,17 @@ impl Process {
         Ok(ours.then_some(process))
     }
 
-    /// The process of this number, if it is a conmon of this container that nobody waits for.
-    pub(super) fn conmon_of(pid: u32, container: &str) -> io::Result<Option<Self>> {
+    /// The process of this number, if it is this program, `/conmon` or `/crun`, for this container.
+    pub(super) fn of_container(
+        pid: u32,
+        program: &str,
+        container: &str,
+    ) -> io::Result<Option<Self>> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
         let is_it = || -> io::Result<bool> {
             let words = read(&proc.join("cmdline"))?.unwrap_or_default();
             let mut words = words.split('\0');
-            let program = words.next().is_some_and(|p| p.ends_with("/conmon"));
+            let program = words.next().is_some_and(|p| p.ends_with(program));
             // A process of the jail may call itself so; its user is not the host's root.
             Ok(program
                 && words.any(|word| word == container)
@@ -70,6 +74,12 @@ impl Process {
             Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Whether it has begun to end and the kernel is not done with it.
+    pub(super) fn is_ending(&self) -> io::Result<bool> {
+        let table = PathBuf::from(format!("/proc/{}/mountinfo", self.pid));
+        mount_table(&table).map(|table| table.is_none())
     }
 
     /// Waits until it has ended; false if it has not within the time.

@@ -358,17 +358,34 @@ pub(super) fn end_conmon(paths: &Paths, name: &JailName, time: Duration) -> Resu
 /// Ends a conmon that waits for the sign to go on, which comes no more: the ezz that had started it
 /// was killed before it could be put into its cgroup.
 pub(super) fn end_strays(paths: &Paths, name: &JailName) -> Result<(), HostError> {
+    signal_all(paths, name, "/conmon", Signal::KILL)
+}
+
+/// Lets those `crun exec` go on that are suspended, as by Ctrl-Z in a shell. Each has started a process in
+/// the jail and is to ask how that has ended; until then the kernel does not end the jail
+/// (`zap_pid_ns_processes` in Linux's kernel/pid_namespace.c).
+pub(super) fn wake_sessions(paths: &Paths, name: &JailName) -> Result<(), HostError> {
+    signal_all(paths, name, "/crun", Signal::CONT)
+}
+
+/// Signals each process of a program for this jail.
+fn signal_all(
+    paths: &Paths,
+    name: &JailName,
+    program: &str,
+    signal: Signal,
+) -> Result<(), HostError> {
     let proc = Path::new("/proc");
     let container = paths.container(name);
     for pid in paths::list(proc).map_err(file("list", proc))? {
         let Ok(pid) = pid.parse::<u32>() else {
             continue;
         };
-        let stray = Process::conmon_of(pid, &container).map_err(file("look at", proc))?;
-        if let Some(stray) = stray {
-            stray
-                .signal(Signal::KILL)
-                .map_err(file("end a conmon in", proc))?;
+        let found = Process::of_container(pid, program, &container);
+        if let Some(found) = found.map_err(file("look at", proc))? {
+            found
+                .signal(signal)
+                .map_err(file("signal a process in", proc))?;
         }
     }
     Ok(())

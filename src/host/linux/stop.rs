@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the kernel may take to end a killed jail.
 const KILL: Duration = Duration::from_secs(30);
 
+/// How long a jail usually takes from the end of its first process to its own.
+const SOON: Duration = Duration::from_secs(1);
+
 /// How long conmon may take to write the exit status of a jail that has ended.
 const REPORT: Duration = Duration::from_secs(5);
 
@@ -87,9 +90,25 @@ fn send(init: &Process, name: &JailName, paths: &Paths, signal: Signal) -> Resul
         .map_err(file("signal the process of", &paths.jail(name)))
 }
 
+/// Waits for the end. A jail that does not get there, because somebody's session in it is suspended, is
+/// helped.
 fn wait(init: &Process, name: &JailName, paths: &Paths, time: Duration) -> Result<bool, HostError> {
-    init.wait(time)
-        .map_err(file("wait for the process of", &paths.jail(name)))
+    let directory = paths.jail(name);
+    let failed = file("wait for the process of", &directory);
+    let mut left = time;
+    loop {
+        let now = left.min(SOON);
+        if init.wait(now).map_err(&failed)? {
+            return Ok(true);
+        }
+        left -= now;
+        if left.is_zero() {
+            return Ok(false);
+        }
+        if init.is_ending().map_err(&failed)? {
+            runtime::wake_sessions(paths, name)?;
+        }
+    }
 }
 
 /// Whether the jail was started with its world's own init.

@@ -1,6 +1,7 @@
 //! Running jails: `start`, `stop`, `restart`, `exec`.
 
-use std::process::Command;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::*;
@@ -211,6 +212,25 @@ fn a_jail_that_is_dying_is_listed_with_the_others() {
     assert!(start.wait().expect("waited for").success());
     assert_eq!(state("a"), "running");
     ezz(&["exec", "a", "--", "true"]).ok();
+}
+
+#[test]
+fn a_session_that_is_suspended_does_not_keep_its_jail() {
+    ezz(&["create", "a", "--start"]).ok();
+    // As by Ctrl-Z in a shell: the whole group stops, with the process of the host that has started
+    // `sleep` and is to wait for it.
+    let mut session = Command::new(EZZ)
+        .args(["exec", "a", "--", "sleep", "1000"])
+        .stdin(Stdio::null())
+        .process_group(0)
+        .spawn()
+        .expect("ezz is there");
+    wait_for("its command", 20, || processes("sleep 1000").len() > 1);
+    sh(&format!("kill -STOP -{}", session.id())).ok();
+    ezz(&["stop", "a"]).ok();
+    nothing_runs("a");
+    sh(&format!("kill -CONT -{}", session.id())).ok();
+    session.wait().expect("waited for");
 }
 
 #[test]
