@@ -49,13 +49,15 @@ impl Process {
     ) -> io::Result<Option<Self>> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
         let is_it = || -> io::Result<bool> {
+            // A process of the jail may call itself so; its user is not the host's root. Its words are not
+            // even read, which it could make last.
+            if fs::metadata(&proc).map_or(true, |proc| proc.uid() != 0) {
+                return Ok(false);
+            }
             let words = read(&proc.join("cmdline"))?.unwrap_or_default();
             let mut words = words.split('\0');
-            let program = words.next().is_some_and(|p| p.ends_with(program));
-            // A process of the jail may call itself so; its user is not the host's root.
-            Ok(program
-                && words.any(|word| word == container)
-                && fs::metadata(&proc).is_ok_and(|proc| proc.uid() == 0))
+            Ok(words.next().is_some_and(|p| p.ends_with(program))
+                && words.any(|word| word == container))
         };
         if !is_it()? {
             return Ok(None);

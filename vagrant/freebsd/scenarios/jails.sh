@@ -79,6 +79,18 @@ bad_luck() {
 	kill "$user"
 	ok 'the next stop goes on' "$ezz" stop web
 	is 'and all is unmounted again' '' mounted_below "$jails/web"
+	"$ezz" start web >/dev/null
+	"$ezz" exec web -- /bin/sleep 600 &
+	session=$!
+	sleep 2
+	kill -STOP "$session"
+	ok 'a session that is suspended does not keep it' "$ezz" stop web
+	not 'it has ended, too' runs web
+	ok 'and starts over what keeps the old one dying' "$ezz" start web
+	is 'it runs with its own mounts' 'devfs nullfs ' mounted_below "$jails/web"
+	ok 'and stops' "$ezz" stop web
+	kill -CONT "$session"
+	wait "$session"
 	"$ezz" create hangs --start >/dev/null
 	in_jail hangs /bin/sh -c 'echo "sleep 100000" >/etc/rc.shutdown'
 	ok 'a shutdown that never ends' "$ezz" stop hangs
