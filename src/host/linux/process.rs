@@ -212,7 +212,8 @@ mod tests {
     fn one_that_has_ended_has_no_mount_table() {
         let own = mount_table(Path::new("/proc/self/mountinfo")).expect("looked");
         assert!(own.is_some_and(|table| table.contains(" / ")));
-        let mut child = std::process::Command::new("true").spawn().expect("started");
+        let program = crate::exec::Exec::new("true").expect("found");
+        let mut child = program.command().spawn().expect("started");
         let proc = PathBuf::from(format!("/proc/{}", child.id()));
         let process = Process::open(child.id()).expect("opened").expect("there");
         assert!(process.wait(Duration::from_secs(10)).expect("waited for"));

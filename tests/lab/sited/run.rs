@@ -1,7 +1,5 @@
 //! Running jails: `start`, `stop`, `restart`, `exec`.
 
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::support::*;
@@ -178,10 +176,10 @@ fn a_jail_that_is_dying_is_listed_with_the_others() {
     let init = init_of("a");
     // The kernel is done with a jail when the last of its processes is waited for. This one's parent
     // is a process of the host, which does not.
-    let mut parent = Command::new("nsenter")
-        .args(["--pid", "--target", &init.to_string(), "sleep", "1000"])
-        .spawn()
-        .expect("nsenter is there");
+    let mut parent = spawn(
+        "/",
+        &format!("exec nsenter --pid --target {init} sleep 1000"),
+    );
     let child = || {
         let found = processes("sleep 1000");
         found.into_iter().find(|pid| *pid != parent.id())
@@ -203,8 +201,7 @@ fn a_jail_that_is_dying_is_listed_with_the_others() {
     ezz(&["doctor"]).ok();
     assert_eq!(state("a"), "dying");
     // A start waits for it.
-    let start = Command::new(EZZ).args(["start", "a"]).spawn();
-    let mut start = start.expect("ezz is there");
+    let mut start = spawn("/", &format!("exec {EZZ} start a"));
     std::thread::sleep(Duration::from_secs(1));
     assert!(start.try_wait().expect("waited for").is_none());
     sh(&format!("kill -CONT {}", parent.id())).ok();
@@ -219,12 +216,7 @@ fn a_session_that_is_suspended_does_not_keep_its_jail() {
     ezz(&["create", "a", "--start"]).ok();
     // As by Ctrl-Z in a shell: the whole group stops, with the process of the host that has started
     // `sleep` and is to wait for it.
-    let mut session = Command::new(EZZ)
-        .args(["exec", "a", "--", "sleep", "1000"])
-        .stdin(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .expect("ezz is there");
+    let mut session = spawn("/", &format!("exec setsid {EZZ} exec a -- sleep 1000"));
     wait_for("its command", 20, || processes("sleep 1000").len() > 1);
     sh(&format!("kill -STOP -{}", session.id())).ok();
     ezz(&["stop", "a"]).ok();
