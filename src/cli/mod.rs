@@ -146,6 +146,9 @@ pub fn main() -> Exit {
     if !root && !matches!(cli.verb, Verb::Completions(_) | Verb::Man(_)) {
         return context(&ThisMachine, cli.global).failed(&CliError::NotRoot);
     }
+    // What is written into jails has the modes that it is given, and jails start with this one, whatever
+    // the administrator's is: with 077 their users could not read their own /etc/hosts.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let _handlers = ThisMachine.cancel();
     run(&ThisMachine, cli)
 }

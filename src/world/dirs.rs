@@ -82,10 +82,7 @@ impl Dirs {
                 .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
             let name = OsStr::from_bytes(part);
             let opened = match rustix::fs::openat(parent, name, DIR_FLAGS, Mode::empty()) {
-                Err(Errno::NOENT) if create => {
-                    rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))
-                        .and_then(|()| rustix::fs::openat(parent, name, DIR_FLAGS, Mode::empty()))
-                }
+                Err(Errno::NOENT) if create => made(parent, name),
                 other => other,
             };
             match opened {
@@ -216,6 +213,15 @@ impl DirError {
 /// A number of the system, whose width differs between systems.
 pub(super) fn wide(number: impl Into<u64>) -> u64 {
     number.into()
+}
+
+/// A directory that nobody has described, whatever the umask is.
+fn made(parent: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    let mode = Mode::from_raw_mode(0o755);
+    rustix::fs::mkdirat(parent, name, mode)?;
+    let fd = rustix::fs::openat(parent, name, DIR_FLAGS, Mode::empty())?;
+    rustix::fs::fchmod(&fd, mode)?;
+    Ok(fd)
 }
 
 /// The type of what was looked at.

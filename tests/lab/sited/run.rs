@@ -134,6 +134,29 @@ fn exec_passes_status_streams_user_and_environment() {
 }
 
 #[test]
+fn the_umask_of_who_calls_counts_for_nothing() {
+    ezz(&["create", "a", "--start"]).ok();
+    sh(&format!("umask 077; {EZZ} create b --start")).ok();
+    let modes = |jail: &str| {
+        let list = sh(&format!(
+            "cd /srv/jails/{jail} && find . -xdev -printf '%m %u %p\\n' | sort -k3"
+        ));
+        list.ok().stdout
+    };
+    assert!(modes("a").lines().count() > 100);
+    assert_eq!(modes("a"), modes("b"));
+    let umask = |before: &str| {
+        let said = sh(&format!("umask {before}; {EZZ} exec b -- sh -c umask"));
+        said.ok().stdout
+    };
+    assert_eq!(umask("077"), "0022\n");
+    let hosts = ["exec", "b", "--user", "nobody", "--", "cat", "/etc/hosts"];
+    assert!(ezz(&hosts).ok().stdout.contains("localhost"));
+    // Nothing of it is open to users of the host.
+    assert_eq!(sh("stat -c %a /srv/jails").ok().stdout, "700\n");
+}
+
+#[test]
 fn a_jail_outlives_ezz_and_its_terminal() {
     ezz(&["create", "a"]).ok();
     // script(1) gives it a terminal, which goes away when it ends.
