@@ -78,10 +78,14 @@ impl Process {
         }
     }
 
+    /// Where its mount table is, which [`mount_table`] reads.
+    pub(super) fn table(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/mountinfo", self.pid))
+    }
+
     /// Whether it has begun to end and the kernel is not done with it.
     pub(super) fn is_ending(&self) -> io::Result<bool> {
-        let table = PathBuf::from(format!("/proc/{}/mountinfo", self.pid));
-        mount_table(&table).map(|table| table.is_none())
+        mount_table(&self.table()).map(|table| table.is_none())
     }
 
     /// Waits until it has ended; false if it has not within the time.

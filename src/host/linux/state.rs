@@ -2,7 +2,7 @@
 //! is started, and nothing is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ezz_zfs::mountinfo::parse_mountinfo;
 
@@ -71,7 +71,7 @@ pub(super) fn of(paths: &Paths, name: &JailName) -> Result<JailState, HostError>
     if !paths.started(name).exists() {
         return Ok(JailState::Starting);
     }
-    let table = PathBuf::from(format!("/proc/{}/mountinfo", init.pid));
+    let table = init.table();
     let Some(text) = process::mount_table(&table).map_err(file("read", &table))? else {
         return Ok(JailState::Dying);
     };

@@ -106,7 +106,9 @@ fn wait(init: &Process, name: &JailName, paths: &Paths, time: Duration) -> Resul
             return Ok(false);
         }
         if init.is_ending().map_err(&failed)? {
+            // Once: it looks through all processes of the host.
             runtime::wake_sessions(paths, name)?;
+            return init.wait(left).map_err(&failed);
         }
     }
 }
