@@ -7,12 +7,12 @@
 
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, Dir, FileType};
 
 use super::dirs::{DirError, Dirs, kind};
 use super::error::WorldError;
 use super::scrub::rewrite;
-use super::walk::{Node, names};
+use super::walk::Node;
 use crate::profile::{Profile, ScrubAction, ScrubRule};
 
 /// Clears the identity away; how many files that were.
@@ -41,15 +41,18 @@ fn apply(dirs: &mut Dirs, rule: &ScrubRule) -> Result<usize, WorldError> {
     };
     let at = |op, e: rustix::io::Errno| WorldError::io(op, directory.under(&root), e);
     let mut cleared = 0;
-    for name in names(parent).map_err(|e| at("list", e))? {
+    // One after the other: a jail can put millions into its directory.
+    for entry in Dir::read_from(parent).map_err(|e| at("list", e))? {
+        let entry = entry.map_err(|e| at("list", e))?;
+        let name = entry.file_name();
         // One that is no name of a file is none of the profile's.
-        let Ok(path) = directory.join(name.as_bytes()) else {
+        let Ok(path) = directory.join(name.to_bytes()) else {
             continue;
         };
         if !rule.path.matches(&path) {
             continue;
         }
-        let stat = rustix::fs::statat(parent, name.as_c_str(), AtFlags::SYMLINK_NOFOLLOW)
+        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|e| at("stat something in", e))?;
         let node = Node {
             path: &path,
@@ -68,7 +71,7 @@ fn apply(dirs: &mut Dirs, rule: &ScrubRule) -> Result<usize, WorldError> {
         };
         match content {
             Some(content) => rewrite(&node, content.as_bytes())?,
-            None => rustix::fs::unlinkat(parent, name.as_c_str(), AtFlags::empty())
+            None => rustix::fs::unlinkat(parent, name, AtFlags::empty())
                 .map_err(|e| node.error("remove", e))?,
         }
         cleared += 1;

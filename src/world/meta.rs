@@ -19,6 +19,10 @@ pub(super) const ACL_ACCESS: &str = "system.posix_acl_access";
 /// See [`ACL_ACCESS`].
 pub(super) const ACL_DEFAULT: &str = "system.posix_acl_default";
 
+/// A file with more bytes of attributes than this is not read: Linux alone would allow 9000 attributes of
+/// 64 KiB each (xattr(7)).
+const ATTRIBUTES_MAX: usize = 1 << 20;
+
 /// Name and value of an extended attribute.
 pub(super) type Attribute = (String, Vec<u8>);
 
@@ -127,7 +131,8 @@ impl Meta {
 /// Makes the path of the host, for messages.
 pub(super) type RelHost<'a> = dyn Fn(&RelPath) -> std::path::PathBuf + 'a;
 
-/// The attributes of an open file that belong to a world, sorted.
+/// The attributes of an open file that belong to a world, sorted. `FileTooLarge` if they have more than
+/// [`ATTRIBUTES_MAX`] bytes.
 pub(super) fn attributes(file: &File) -> io::Result<Vec<Attribute>> {
     let names = match file.list_xattr() {
         Ok(names) => names,
@@ -135,11 +140,16 @@ pub(super) fn attributes(file: &File) -> io::Result<Vec<Attribute>> {
         Err(e) => return Err(e),
     };
     let mut found = Vec::new();
+    let mut bytes = 0;
     for name in names
         .filter_map(|name| name.into_string().ok())
         .filter(|name| is_kept(name))
     {
         if let Some(value) = file.get_xattr(&name)? {
+            bytes += name.len() + value.len();
+            if bytes > ATTRIBUTES_MAX {
+                return Err(io::ErrorKind::FileTooLarge.into());
+            }
             found.push((name, value));
         }
     }

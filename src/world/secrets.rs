@@ -5,7 +5,7 @@
 //! Must not be here: the decision; an install stops unless it is allowed.
 
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use rustix::fs::FileType;
@@ -17,6 +17,9 @@ use crate::profile::{Profile, RelPath};
 
 /// Keys are small; nothing above this is read.
 const SIZE_MAX: u64 = 256 << 10;
+
+/// No password file is larger.
+const SHADOW_MAX: u64 = 16 << 20;
 
 /// What a finding looks like.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,8 +106,13 @@ fn look(node: &Node<'_>, profile: &Profile, findings: &mut Vec<Finding>) -> Resu
     if size > SIZE_MAX && !shadow {
         return Ok(());
     }
-    let mut content = Vec::with_capacity(size as usize);
+    if shadow && size > SHADOW_MAX {
+        // Who hides a password behind so much is not let through.
+        return Err(node.error("look for passwords in", io::ErrorKind::FileTooLarge));
+    }
+    let mut content = Vec::new();
     node.open()?
+        .take(SHADOW_MAX)
         .read_to_end(&mut content)
         .map_err(|e| node.error("read", e))?;
     if shadow {
