@@ -5,6 +5,7 @@
 pub mod apply;
 pub mod cli;
 pub mod config;
+pub mod confine;
 pub mod crash;
 pub mod exec;
 pub mod fleet;

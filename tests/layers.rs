@@ -23,6 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("fleet", &["model", "name"]),
     ("plan", &["fleet", "model", "name"]),
     ("exec", &[]),
+    ("confine", &[]),
     ("lock", &["name"]),
     ("config", &["name"]),
     ("syslog", &[]),
@@ -52,8 +53,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "apply", "config", "crash", "exec", "fleet", "host", "lock", "model", "name",
-            "observe", "plan", "pool", "ports", "profile", "release", "report", "session",
+            "apply", "config", "confine", "crash", "exec", "fleet", "host", "lock", "model",
+            "name", "observe", "plan", "pool", "ports", "profile", "release", "report", "session",
             "syslog", "world",
         ],
     ),

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::texts::Worker;
 use crate::config::ConfigError;
 use crate::lock::RUN_DIRECTORY;
 use crate::name::DatasetName;
@@ -15,6 +16,7 @@ use crate::pool::Pool;
 use crate::ports::{Host, Zfs};
 use crate::report::{Sink, Streams};
 use crate::world::Cancel;
+use crate::world::text::Texts;
 use crate::{config, host, syslog};
 
 /// A machine that commands run on.
@@ -48,6 +50,9 @@ pub trait Machine: Sync + fmt::Debug {
 
     /// What interrupts long work on it.
     fn cancel(&self) -> Cancel;
+
+    /// Who compares texts of jails.
+    fn texts(&self) -> Box<dyn Texts>;
 
     /// Where commands print.
     fn sink(&self) -> &'static dyn Sink;
@@ -110,6 +115,10 @@ impl Machine for ThisMachine {
             flag
         });
         Cancel::new(Arc::clone(flag))
+    }
+
+    fn texts(&self) -> Box<dyn Texts> {
+        Box::new(Worker::new())
     }
 
     fn sink(&self) -> &'static dyn Sink {

@@ -108,7 +108,7 @@ pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, changes: &[C
         taken: of(&|what| *what == What::Take),
         removed: of(&|what| *what == What::Remove),
         merged: of(&|what| matches!(what, What::Merge(_))),
-        conflicts: of(&|what| *what == What::Conflict),
+        conflicts: of(&|what| matches!(what, What::Conflict(_))),
     };
     context.report.object(&told);
     for change in changes {
@@ -117,7 +117,7 @@ pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, changes: &[C
             for line in change.diff.iter().flat_map(|diff| diff.lines()) {
                 context.report.line(format!("    {line}"));
             }
-        } else if change.what == What::Conflict {
+        } else if matches!(change.what, What::Conflict(_)) {
             context.report.note(format!(
                 "{}: {change}: yours stays, the release's is beside it as {}{BESIDE}",
                 due.jail, change.path

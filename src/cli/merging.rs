@@ -12,7 +12,7 @@ use crate::plan::merge::{Due, begin, due_now, finish, undo};
 use crate::plan::{Doomed, MountAs, Plan, PlanError, Step};
 use crate::ports::{PortError, Query, Zfs};
 use crate::session::{Scope, Session};
-use crate::world::merge::{Change, What, carry_out, examine};
+use crate::world::merge::{Change, Patches, Sides, What, carry_out, examine};
 
 /// What happens to a jail that has conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,9 @@ pub(super) fn merge(
     };
     let inventory = &observed.inventory;
     if session.dry_run {
-        let changes = files(context, session, inventory, &due, &|_| Ok(false))?;
+        let changes = files(context, session, inventory, &due, Patches::Made, &|_| {
+            Ok(false)
+        })?;
         return Ok(Some((due, changes)));
     }
     if due.from != due.to {
@@ -65,7 +67,7 @@ pub(super) fn merge(
         (Conflicts::Refuse | Conflicts::KeepBoth, _) => Ok(true),
     };
     let work = || -> Result<Vec<Change>, CliError> {
-        let changes = files(context, session, inventory, &due, &carry)?;
+        let changes = files(context, session, inventory, &due, Patches::Left, &carry)?;
         crash::point();
         let _site = session.locks.site()?;
         let inventory = session.inventory(&scope)?;
@@ -96,12 +98,16 @@ pub(super) fn look(
     inventory: &Inventory,
     due: &Due,
 ) -> Result<Vec<Change>, CliError> {
-    files(context, session, inventory, due, &|_| Ok(false))
+    files(context, session, inventory, due, Patches::Left, &|_| {
+        Ok(false)
+    })
 }
 
 /// The files that are in conflict.
 pub(super) fn conflicting(changes: &[Change]) -> Vec<String> {
-    let conflicts = changes.iter().filter(|c| c.what == What::Conflict);
+    let conflicts = changes
+        .iter()
+        .filter(|c| matches!(c.what, What::Conflict(_)));
     conflicts.map(|change| change.path.to_string()).collect()
 }
 
@@ -111,6 +117,7 @@ fn files(
     session: &Session,
     inventory: &Inventory,
     due: &Due,
+    patches: Patches,
     carry: &dyn Fn(&[Change]) -> Result<bool, CliError>,
 ) -> Result<Vec<Change>, CliError> {
     if due.from == due.to {
@@ -165,7 +172,13 @@ fn files(
     session.run_always(&mounts)?;
     let done = || -> Result<Vec<Change>, CliError> {
         let (from, to, own) = (&at(due.from), &at(due.to), &jail.mountpoint);
-        let changes = examine(from, to, own, profile, &work).map_err(failed)?;
+        let sides = Sides {
+            old: from,
+            new: to,
+            jail: own,
+        };
+        let mut texts = context.machine.texts();
+        let changes = examine(sides, profile, texts.as_mut(), patches, &work).map_err(failed)?;
         crash::point();
         if carry(&changes)? {
             carry_out(&changes, to, own, profile, &work).map_err(failed)?;

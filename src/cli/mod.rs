@@ -30,6 +30,7 @@ mod sanity;
 mod select;
 mod show;
 mod source;
+mod texts;
 mod track;
 mod update;
 mod verify;
@@ -134,6 +135,9 @@ pub struct Context<'a> {
 
 /// Parses the process's arguments, runs the verb and says how it ended.
 pub fn main() -> Exit {
+    if texts::is_asked(std::env::args_os().nth(1).as_deref()) {
+        return texts::serve();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

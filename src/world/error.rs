@@ -11,6 +11,9 @@ pub enum WorldError {
     /// The work was asked to stop.
     #[error("interrupted")]
     Interrupted,
+    /// The process that compares texts could not be started, or could not give up its rights.
+    #[error("cannot compare texts: {0}")]
+    Worker(String),
     /// The system refused something.
     #[error("cannot {op} {}", path.display())]
     Io {
@@ -271,7 +274,8 @@ impl WorldError {
             }
             WorldError::Attribute { source, .. } => return io_hint(source),
             WorldError::Manifest { .. } => "ezz worlds verify".to_owned(),
-            WorldError::Label { .. }
+            WorldError::Worker(_)
+            | WorldError::Label { .. }
             | WorldError::NotADirectory { .. }
             | WorldError::Name { .. } => {
                 return None;

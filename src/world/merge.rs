@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Timespec, Timestamps, UTIME_NOW};
@@ -18,18 +18,15 @@ use rustix::io::Errno;
 use super::dirs::{DirError, Dirs, kind};
 use super::error::WorldError;
 use super::input::Digest;
-use super::keyed;
 use super::meta::Meta;
-use super::progress::{Context, Phase};
+use super::progress::{Cancel, Context, Phase};
+use super::text::{Answer, By, Request, TEXT_MAX, Texts};
 use super::walk::{Node, Visit, walk};
 use super::writer::Writer;
 use crate::profile::{Profile, RelPath};
 
 /// What the release's version of a conflict is called: the name and this.
 pub const BESIDE: &str = ".ezz-new";
-
-/// Nothing longer is merged line by line.
-const TEXT_MAX: u64 = 1 << 20;
 
 /// What happens to one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +38,18 @@ pub enum What {
     /// Both have changed it, in different lines.
     Merge(Vec<u8>),
     /// Both have changed it: the jail's stays, the release's is put beside it.
-    Conflict,
+    Conflict(Reason),
+}
+
+/// Why the versions of a file are in conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Both have changed the same part of it, or it is no text.
+    BothChanged,
+    /// It is too long, or the versions are too different, to be compared line by line.
+    TooDifferent,
+    /// The process that compares texts ended, or exceeded its time.
+    NoAnswer,
 }
 
 /// A file that is not simply left as it is.
@@ -57,27 +65,38 @@ pub struct Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.what {
-            What::Take => "take",
-            What::Remove => "remove",
-            What::Merge(_) => "merge",
-            What::Conflict => "CONFLICT",
+        let (word, why) = match self.what {
+            What::Take => ("take", ""),
+            What::Remove => ("remove", ""),
+            What::Merge(_) => ("merge", ""),
+            What::Conflict(Reason::BothChanged) => ("CONFLICT", ""),
+            What::Conflict(Reason::TooDifferent) => {
+                ("CONFLICT", " (too long or too different to compare)")
+            }
+            What::Conflict(Reason::NoAnswer) => ("CONFLICT", " (the comparison did not end)"),
         };
-        write!(f, "{word} {}", self.path)
+        write!(f, "{word} {}{why}", self.path)
     }
 }
 
 /// A file as far as a merge minds it: times do not count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
-    File(Meta, Digest),
+    /// With its size and the digest of its content; without a digest it is no file of a skeleton.
+    File(Meta, u64, Option<Digest>),
     Link(Vec<u8>),
     Directory(Meta),
     Other,
 }
 
 impl State {
-    fn of(node: &Node<'_>) -> Result<State, WorldError> {
+    /// What a file is. The content of one is read only where its size is `of_interest`: a jail can make a
+    /// file as large as it likes, and what has another size than the skeletons' files differs from them.
+    fn of(
+        node: &Node<'_>,
+        of_interest: impl Fn(u64) -> bool,
+        cancel: &Cancel,
+    ) -> Result<State, WorldError> {
         let plain = |meta: Meta| Meta {
             mtime: 0,
             nsec: 0,
@@ -85,16 +104,35 @@ impl State {
         };
         Ok(match node.kind() {
             FileType::RegularFile => {
-                let mut file = node.open()?;
-                let meta = Meta::of_file(node.stat, &file)
-                    .map_err(|e| node.error("read the attributes of", e))?;
-                let digest = Digest::of_reader(&mut file).map_err(|e| node.error("read", e))?;
-                State::File(plain(meta), digest)
+                let file = node.open()?;
+                let meta = match Meta::of_file(node.stat, &file) {
+                    Ok(meta) => meta,
+                    // More than any skeleton has.
+                    Err(e) if e.kind() == io::ErrorKind::FileTooLarge => return Ok(State::Other),
+                    Err(e) => return Err(node.error("read the attributes of", e)),
+                };
+                let size = node.stat.st_size as u64;
+                let digest = if of_interest(size) {
+                    // It may grow while it is read, if the jail runs.
+                    let digest = Digest::of_reader(&mut cancel.reader(file.take(size)));
+                    let failed = |e| WorldError::unwrap_io(e, |e| node.error("read", e));
+                    Some(digest.map_err(failed)?)
+                } else {
+                    None
+                };
+                State::File(plain(meta), size, digest)
             }
             FileType::Symlink => State::Link(node.link_target()?),
             FileType::Directory => State::Directory(plain(Meta::of(node.stat))),
             _ => State::Other,
         })
+    }
+
+    fn size(&self) -> Option<u64> {
+        match self {
+            State::File(_, size, _) => Some(*size),
+            State::Link(_) | State::Directory(_) | State::Other => None,
+        }
     }
 }
 
@@ -117,11 +155,32 @@ fn tree(
     let mut found = BTreeMap::new();
     walk(root, &context.cancel, &mut |node| {
         if minds(profile, node.path) && wanted(node.path) {
-            found.insert(node.path.clone(), State::of(node)?);
+            let state = State::of(node, |_| true, &context.cancel)?;
+            found.insert(node.path.clone(), state);
         }
         Ok(Visit::Enter)
     })?;
     Ok(found)
+}
+
+/// Whose files are compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Sides<'a> {
+    /// The skeleton that the jail's files come from.
+    pub old: &'a Path,
+    /// The skeleton that they are brought to.
+    pub new: &'a Path,
+    /// The jail.
+    pub jail: &'a Path,
+}
+
+/// Whether the changes come with the lines that change, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patches {
+    /// They do.
+    Made,
+    /// They do not; it is work that nothing depends on.
+    Left,
 }
 
 /// Finds out what has to happen to a jail's files, and changes nothing.
@@ -129,12 +188,13 @@ fn tree(
 /// # Errors
 /// [`WorldError`]: a tree cannot be read; interrupted.
 pub fn examine(
-    old: &Path,
-    new: &Path,
-    jail: &Path,
+    sides: Sides<'_>,
     profile: &Profile,
+    texts: &mut dyn Texts,
+    patches: Patches,
     context: &Context<'_>,
 ) -> Result<Vec<Change>, WorldError> {
+    let Sides { old, new, jail } = sides;
     let phase = Phase::start(context, "compare", None);
     let before = tree(old, profile, context, |_| true)?;
     let after = tree(new, profile, context, |_| true)?;
@@ -146,38 +206,47 @@ pub fn examine(
         .collect();
     changed.sort();
     changed.dedup();
+    let mut ask = |request: Request<'_>| texts.answer(&request, &context.cancel);
     let mut changes = Vec::new();
     for path in changed {
         context.cancel.check()?;
-        let own = one(jail, path)?;
         let (was, is) = (before.get(path), after.get(path));
+        let own = one(jail, path, [was, is], &context.cancel)?;
         phase.advance(1);
         if own.as_ref() == is {
             continue;
         }
-        let change = |what, diff| Change {
-            path: path.clone(),
-            what,
-            diff,
-        };
-        changes.push(match (is, own.as_ref() == was) {
-            (Some(_), true) => change(What::Take, patch(jail, new, path)?),
-            (None, true) => change(What::Remove, None),
+        let what = match (is, own.as_ref() == was) {
+            (Some(_), true) => What::Take,
+            (None, true) => What::Remove,
             // What the release has dropped, and the jail has made its own, is the jail's.
             (None, false) => continue,
-            (Some(is), false) => {
-                match merged(old, new, jail, profile, path, (was, is, own.as_ref()))? {
-                    Some((text, diff)) => change(What::Merge(text), Some(diff)),
-                    None => change(What::Conflict, patch(jail, new, path)?),
-                }
+            (Some(is), false) => merged(sides, profile, path, (was, is, own.as_ref()), &mut ask)?,
+        };
+        let diff = match (&what, patches) {
+            (What::Remove, _) | (_, Patches::Left) => None,
+            (What::Merge(text), Patches::Made) => patch(
+                text_of(jail, path)?,
+                Some(String::from_utf8_lossy(text).into_owned()),
+                &mut ask,
+            )?,
+            (What::Take | What::Conflict(_), Patches::Made) => {
+                patch(text_of(jail, path)?, text_of(new, path)?, &mut ask)?
             }
-        });
+        };
+        let path = path.clone();
+        changes.push(Change { path, what, diff });
     }
     Ok(changes)
 }
 
 /// What a jail has at a path; nothing also where a link of the jail's leads away above it.
-fn one(jail: &Path, path: &RelPath) -> Result<Option<State>, WorldError> {
+fn one(
+    jail: &Path,
+    path: &RelPath,
+    like: [Option<&State>; 2],
+    cancel: &Cancel,
+) -> Result<Option<State>, WorldError> {
     let mut dirs = Dirs::open(jail)?;
     let stat = match dirs.stat(path) {
         Ok(Some(stat)) => stat,
@@ -186,51 +255,42 @@ fn one(jail: &Path, path: &RelPath) -> Result<Option<State>, WorldError> {
         Err(DirError::Sys(error)) => return Err(error),
     };
     let parent = dirs.parent(path, false).map_err(|e| e.in_tree(jail))?;
-    State::of(&Node {
+    let node = Node {
         path,
         parent,
         stat: &stat,
         root: jail,
         is_mount: false,
-    })
-    .map(Some)
+    };
+    let as_large = |size| like.into_iter().flatten().any(|it| it.size() == Some(size));
+    State::of(&node, as_large, cancel).map(Some)
 }
 
-/// What is looked at when texts are merged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// Lines and their neighbours.
-    Line,
-    /// The name that each line begins with.
-    Name,
-    /// The same, and that no two get one number.
-    Account,
-}
-
-/// What both sides have made of a text, as one; none if they contradict each other.
-pub fn texts(base: &str, ours: &str, theirs: &str, by: By) -> Option<String> {
-    match by {
-        By::Line => diffy::merge(base, ours, theirs).ok(),
-        By::Name | By::Account => keyed::merge(base, ours, theirs, by == By::Account),
-    }
-}
+/// Asks who compares texts.
+type Ask<'a> = dyn FnMut(Request<'_>) -> Result<Answer, WorldError> + 'a;
 
 /// The three versions merged line by line or name by name, if they are texts and it can be done.
 fn merged(
-    old: &Path,
-    new: &Path,
-    jail: &Path,
+    sides: Sides<'_>,
     profile: &Profile,
     path: &RelPath,
     (was, is, own): (Option<&State>, &State, Option<&State>),
-) -> Result<Option<(Vec<u8>, String)>, WorldError> {
-    let (Some(State::File(..)), State::File(..), Some(State::File(..))) = (was, is, own) else {
-        return Ok(None);
-    };
-    let (Some(base), Some(ours), Some(theirs)) =
-        (text(old, path)?, text(jail, path)?, text(new, path)?)
+    ask: &mut Ask<'_>,
+) -> Result<What, WorldError> {
+    let conflict = |reason| Ok(What::Conflict(reason));
+    let (Some(State::File(..)), State::File(..), Some(State::File(_, size, _))) = (was, is, own)
     else {
-        return Ok(None);
+        return conflict(Reason::BothChanged);
+    };
+    if *size > TEXT_MAX {
+        return conflict(Reason::TooDifferent);
+    }
+    let (Some(base), Some(ours), Some(theirs)) = (
+        text_of(sides.old, path)?,
+        text_of(sides.jail, path)?,
+        text_of(sides.new, path)?,
+    ) else {
+        return conflict(Reason::BothChanged);
     };
     let by = if profile.merge.numbered.contains(path) {
         By::Account
@@ -239,25 +299,41 @@ fn merged(
     } else {
         By::Line
     };
-    let merged = texts(&base, &ours, &theirs, by);
-    Ok(merged.map(|merged| {
-        let diff = diffy::create_patch(&ours, &merged).to_string();
-        (merged.into_bytes(), diff)
-    }))
+    let answer = ask(Request::Merge {
+        by,
+        base: &base,
+        ours: &ours,
+        theirs: &theirs,
+    })?;
+    Ok(match answer {
+        Answer::Text(text) => What::Merge(text.into_bytes()),
+        Answer::Conflict => What::Conflict(Reason::BothChanged),
+        Answer::TooDifferent => What::Conflict(Reason::TooDifferent),
+        Answer::NoAnswer => What::Conflict(Reason::NoAnswer),
+    })
 }
 
-/// How the lines of the jail's version become the release's, where both are texts.
-fn patch(jail: &Path, new: &Path, path: &RelPath) -> Result<Option<String>, WorldError> {
-    match (text(jail, path)?, text(new, path)?) {
-        (Some(ours), Some(theirs)) if ours != theirs => {
-            Ok(Some(diffy::create_patch(&ours, &theirs).to_string()))
-        }
-        _ => Ok(None),
+/// How the lines of one text become another's, where there are both.
+fn patch(
+    old: Option<String>,
+    new: Option<String>,
+    ask: &mut Ask<'_>,
+) -> Result<Option<String>, WorldError> {
+    let (Some(old), Some(new)) = (old, new) else {
+        return Ok(None);
+    };
+    if old == new {
+        return Ok(None);
     }
+    let (old, new) = (old.as_str(), new.as_str());
+    Ok(match ask(Request::Patch { old, new })? {
+        Answer::Text(text) => Some(text),
+        Answer::Conflict | Answer::TooDifferent | Answer::NoAnswer => None,
+    })
 }
 
 /// A regular file that is a text and not too long.
-fn text(root: &Path, path: &RelPath) -> Result<Option<String>, WorldError> {
+fn text_of(root: &Path, path: &RelPath) -> Result<Option<String>, WorldError> {
     let bytes = Dirs::open(root)?.read(path, TEXT_MAX + 1)?;
     let text = bytes.filter(|bytes| bytes.len() as u64 <= TEXT_MAX && !bytes.contains(&0));
     Ok(text.and_then(|bytes| String::from_utf8(bytes).ok()))
@@ -281,7 +357,7 @@ pub fn carry_out(
         match &change.what {
             What::Take => copy(&mut writer, new, jail, &change.path, &change.path)?,
             What::Merge(text) => write(&mut writer, jail, &change.path, text)?,
-            What::Conflict => {
+            What::Conflict(_) => {
                 let name = [change.path.name().as_encoded_bytes(), BESIDE.as_bytes()].concat();
                 // Not where a link of the jail's leads away: that one is named and no more.
                 let parent = change.path.parent();

@@ -15,7 +15,6 @@ mod extract;
 mod header;
 mod identity;
 mod input;
-mod keyed;
 mod label;
 pub mod manifest;
 pub mod merge;
@@ -26,6 +25,7 @@ mod scrub;
 mod secrets;
 mod skeleton;
 mod tarball;
+pub mod text;
 mod walk;
 mod writer;
 

@@ -1,6 +1,7 @@
 //! How long work tells what it does, and how it is stopped.
 //! Must not be here: terminals and signals; the caller has them.
 
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -56,6 +57,28 @@ impl Cancel {
         } else {
             Ok(())
         }
+    }
+
+    /// A reader that fails once the work was asked to stop; [`Cancel::check`] then says why.
+    pub(super) fn reader<R>(&self, inner: R) -> Cancellable<'_, R> {
+        Cancellable {
+            inner,
+            cancel: self,
+        }
+    }
+}
+
+/// See [`Cancel::reader`].
+pub(super) struct Cancellable<'a, R> {
+    inner: R,
+    cancel: &'a Cancel,
+}
+
+impl<R: Read> Read for Cancellable<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // Not `ErrorKind::Interrupted`: readers try again after that.
+        self.cancel.check().map_err(io::Error::other)?;
+        self.inner.read(buffer)
     }
 }
 

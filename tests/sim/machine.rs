@@ -13,6 +13,7 @@ use ezz::name::DatasetName;
 use ezz::ports::{Host, Zfs};
 use ezz::report::Sink;
 use ezz::world::Cancel;
+use ezz::world::text::{InProcess, Texts};
 
 use super::fault::{Fault, Faults, Killed};
 use super::files;
@@ -182,6 +183,10 @@ impl Machine for SimMachine {
 
     fn cancel(&self) -> Cancel {
         Cancel::new(Arc::default())
+    }
+
+    fn texts(&self) -> Box<dyn Texts> {
+        Box::new(InProcess)
     }
 
     fn sink(&self) -> &'static dyn Sink {

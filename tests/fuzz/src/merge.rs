@@ -1,10 +1,31 @@
 //! Three versions of a text, between NULs: merging never panics, and gives what one side has done if the
-//! other has done nothing.
+//! other has done nothing. The bytes are also read as an answer of the process that merges.
 
-use ezz::world::merge::{By, texts};
+use ezz::world::text::{Answer, By, Request, answer, frames};
+
+/// The merged text; none for a conflict, and for texts that are beyond the bounds.
+fn texts(base: &str, ours: &str, theirs: &str, by: By) -> Option<String> {
+    let merge = Request::Merge {
+        by,
+        base,
+        ours,
+        theirs,
+    };
+    let asked = frames::request(&merge);
+    if asked.len() < 1 << 20 {
+        let read = frames::read_request(&mut asked.as_slice()).expect("it was written");
+        assert_eq!(read.expect("it is there").request().expect("known"), merge);
+    }
+    match answer(&merge) {
+        Answer::Text(text) => Some(text),
+        Answer::Conflict | Answer::TooDifferent | Answer::NoAnswer => None,
+    }
+}
 
 /// A way, and three texts.
 pub fn check(data: &[u8]) {
+    // Whatever it is, it is an answer, not one yet, or refused.
+    let _ = frames::answer(data);
     let Some((by, rest)) = data.split_first() else {
         return;
     };
@@ -36,6 +57,11 @@ pub fn check(data: &[u8]) {
             }
         }
     };
+    // For people: it only has to end.
+    let _ = answer(&Request::Patch {
+        old: base,
+        new: ours,
+    });
     same(texts(base, base, theirs, by), theirs);
     same(texts(base, ours, base, by), ours);
     same(texts(base, ours, ours, by), ours);

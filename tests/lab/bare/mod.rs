@@ -22,6 +22,7 @@ mod package;
 mod prune;
 mod release;
 mod releases;
+mod texts;
 mod track;
 mod trouble;
 mod update;
