@@ -57,9 +57,11 @@ lab_kernel() {
 }
 
 kernel_build() {
-    local update=$1 work='' tree='' linux zfs key series same
+    local update=$1 work='' tree='' linux zfs key series same recipe
     local -A linuxes=() modules=()
     shift
+    # As it is now: a build takes minutes, in which somebody may edit it.
+    recipe=$(kernel_recipe)
     for LAB_SERIES in "$@"; do
         [ -z "$update" ] && kernel_is_current && continue
         need gcc make flex bison bc autoconf automake libtoolize cpio xz perl
@@ -71,7 +73,7 @@ kernel_build() {
     for LAB_SERIES in "$@"; do
         zfs=${modules[$LAB_SERIES]:-} linux=${linuxes[$LAB_SERIES]:-}
         [ -n "$zfs" ] || continue
-        key=${linux%% *}-zfs-${zfs%%-*}-$(printf '%s %s %s' "$linux" "$zfs" "$(kernel_recipe)" | sha256sum | cut -c1-12)
+        key=${linux%% *}-zfs-${zfs%%-*}-$(printf '%s %s %s' "$linux" "$zfs" "$recipe" | sha256sum | cut -c1-12)
         if [ ! -x "$LAB_CACHE/kernels/$key/linux" ]; then
             if [ "$tree" != "$linux" ]; then
                 mkdir -p "$LAB_CACHE/kernels"
@@ -92,7 +94,7 @@ kernel_build() {
             mkdir "$work/out"
             cp "$work/src/linux" "$work/log" "$work/out/"
             cp "$work/src/.config" "$work/out/config"
-            kernel_recipe >"$work/out/recipe"
+            printf '%s\n' "$recipe" >"$work/out/recipe"
             printf 'linux %s\nzfs %s\n' "${linux#* }" "$zfs" >"$work/out/versions"
             rm -rf "${LAB_CACHE:?}/kernels/$key"
             mv "$work/out" "$LAB_CACHE/kernels/$key"
