@@ -6,6 +6,7 @@
 //! as text: the host's accounts are not the world's.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use super::dirs::Dirs;
 use super::error::{EntryError, WorldError};
@@ -36,11 +37,13 @@ impl Accounts {
     pub(super) fn read(dirs: &mut Dirs) -> Result<Accounts, WorldError> {
         let mut table = |path: &[u8]| -> Result<BTreeMap<String, u32>, WorldError> {
             let path = RelPath::parse(path).unwrap_or_default();
-            let text = dirs.read(&path, ACCOUNTS_MAX)?.unwrap_or_default();
-            Ok(String::from_utf8_lossy(&text)
-                .lines()
-                .filter_map(account)
-                .collect())
+            let text = dirs.read(&path, ACCOUNTS_MAX + 1)?.unwrap_or_default();
+            if text.len() as u64 > ACCOUNTS_MAX {
+                // What is cut somewhere can say something else: `10` is the beginning of `1000`.
+                let error = io::Error::other("it is larger than 16 MiB");
+                return Err(WorldError::io("read", path.under(dirs.root()), error));
+            }
+            Ok(table_of(&String::from_utf8_lossy(&text)))
         };
         Ok(Accounts {
             users: table(b"etc/passwd")?,
@@ -49,11 +52,27 @@ impl Accounts {
     }
 }
 
+/// Names and their numbers. As with getpwnam(3), the first of a name counts.
+fn table_of(text: &str) -> BTreeMap<String, u32> {
+    let mut table = BTreeMap::new();
+    for (name, id) in text.lines().filter_map(account) {
+        table.entry(name.to_owned()).or_insert(id);
+    }
+    table
+}
+
 /// Name and number, the first and third field of both files.
-fn account(line: &str) -> Option<(String, u32)> {
+fn account(line: &str) -> Option<(&str, u32)> {
     let mut fields = line.split(':');
-    let name = fields.next()?;
-    Some((name.to_owned(), fields.nth(1)?.parse().ok()?))
+    let name = fields.next().filter(|name| !name.is_empty())?;
+    Some((name, id(fields.nth(1)?)?))
+}
+
+/// A number that an entry of a list can have: digits, and not the one that stands for none.
+fn id(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let id = text.parse().ok().filter(|_| digits)?;
+    (id != NO_ID).then_some(id)
 }
 
 /// The attribute for a list such as `user::rwx,user:1000:r-x,mask::rwx`; none if the list says only
@@ -90,16 +109,22 @@ pub(super) fn from_text(text: &[u8], known: &Accounts) -> Result<Option<Vec<u8>>
             ("other" | "o", true) => OTHER,
             _ => return Err(bad()),
         };
-        let id = match (tag, number) {
-            (USER | GROUP, Some(number)) => number.parse().map_err(|_| bad())?,
+        let number = match (tag, number) {
+            (USER | GROUP, Some(number)) => id(number).ok_or_else(bad)?,
             (USER | GROUP, None) => {
                 let names = if tag == USER {
                     &known.users
                 } else {
                     &known.groups
                 };
-                let number = name.parse().ok().or_else(|| names.get(name).copied());
-                number.ok_or_else(|| EntryError::AclName(name.escape_default().to_string()))?
+                // Digits are a number and no name, whatever the account files say.
+                match name.bytes().all(|byte| byte.is_ascii_digit()) {
+                    true => id(name).ok_or_else(bad)?,
+                    false => names
+                        .get(name)
+                        .copied()
+                        .ok_or_else(|| EntryError::AclName(name.escape_default().to_string()))?,
+                }
             }
             _ => NO_ID,
         };
@@ -113,7 +138,7 @@ pub(super) fn from_text(text: &[u8], known: &Accounts) -> Result<Option<Vec<u8>>
                 _ => return Err(bad()),
             };
         }
-        entries.push((tag, id, bits));
+        entries.push((tag, number, bits));
     }
     if entries
         .iter()
@@ -133,7 +158,7 @@ pub(super) fn from_text(text: &[u8], known: &Accounts) -> Result<Option<Vec<u8>>
 
 #[cfg(test)]
 mod tests {
-    use super::{Accounts, EntryError, account, from_text};
+    use super::{Accounts, EntryError, from_text, table_of};
 
     #[test]
     fn named_user() {
@@ -161,14 +186,8 @@ mod tests {
     #[test]
     fn names_of_the_world() {
         let known = Accounts {
-            users: ["joe:x:1000:100::/:/bin/sh"]
-                .into_iter()
-                .filter_map(account)
-                .collect(),
-            groups: ["adm:x:4:joe", "rubbish"]
-                .into_iter()
-                .filter_map(account)
-                .collect(),
+            users: table_of("joe:x:1000:100::/:/bin/sh\njoe:x:0:0::/:/bin/sh\n"),
+            groups: table_of("adm:x:4:joe\nrubbish\n:x:5:\n"),
         };
         let named = b"user::rwx,user:joe:r--,group::r-x,group:adm:r-x,mask::r-x,other::---";
         let numbered = b"user::rwx,user:1000:r--,group::r-x,group:4:r-x,mask::r-x,other::---";
@@ -180,6 +199,39 @@ mod tests {
         assert_eq!(
             from_text(crossed, &known),
             Err(EntryError::AclName("adm".to_owned()))
+        );
+    }
+
+    /// 4294967295 stands for "no id" in the attribute.
+    #[test]
+    fn numbers_that_are_no_ids_are_refused() {
+        let known = Accounts {
+            users: table_of("evil:x:4294967295:0::/:\nplus:x:+5:0::/:\n1000:x:0:0::/:\n"),
+            groups: table_of(""),
+        };
+        let list = |entry: &str| from_text(format!("{entry},mask::rwx").as_bytes(), &known);
+        for number in ["4294967295", "4294967296", "99999999999999999999"] {
+            for entry in [
+                format!("user:{number}:rwx"),
+                format!("group:{number}:rwx"),
+                format!("user:joe:rwx:{number}"),
+            ] {
+                let refused = list(&entry);
+                assert!(matches!(refused, Err(EntryError::Field { .. })), "{entry}");
+            }
+        }
+        assert!(matches!(
+            list("user:joe:rwx:+5"),
+            Err(EntryError::Field { .. })
+        ));
+        for name in ["evil", "plus", "+5", "-1"] {
+            let refused = list(&format!("user:{name}:rwx"));
+            assert_eq!(refused, Err(EntryError::AclName(name.to_owned())));
+        }
+        // A user that is called so is not the one who is meant.
+        assert_eq!(
+            list("user:1000:rwx"),
+            from_text(b"user:1000:rwx,mask::rwx", &Accounts::default())
         );
     }
 

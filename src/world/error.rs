@@ -158,6 +158,16 @@ pub enum WorldError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A file whose owner or group is 4294967295, which chown(2) takes for "leave it as it is".
+    #[error("cannot give {path} the owner {uid}:{gid}: ids are 0 to 4294967294")]
+    Owner {
+        /// The file.
+        path: RelPath,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
     /// A file system that cannot hold an attribute.
     #[error("cannot set {attribute} of {path}")]
     Attribute {
@@ -215,6 +225,15 @@ pub enum EntryError {
     /// It has a name without a number, which the world's account files do not know.
     #[error("its access control list names {0}, which is no account of the world")]
     AclName(String),
+    /// An owner that no file can have: chown(2) takes the last number for "leave it as it is", so that the file
+    /// would be root's.
+    #[error("its {what} is {id}, and ids are 0 to 4294967294")]
+    Owner {
+        /// `owner` or `group`.
+        what: &'static str,
+        /// The number.
+        id: u64,
+    },
     /// Cannot be understood.
     #[error("its {what} cannot be understood: {value}")]
     Field {
@@ -273,6 +292,7 @@ impl WorldError {
                 "the site needs xattr=sa and acltype=posix (zfs set)".to_owned()
             }
             WorldError::Attribute { source, .. } => return io_hint(source),
+            WorldError::Owner { .. } => "give it another owner where it comes from".to_owned(),
             WorldError::Manifest { .. } => "ezz worlds verify".to_owned(),
             WorldError::Worker(_)
             | WorldError::Label { .. }

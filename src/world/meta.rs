@@ -23,6 +23,9 @@ pub(super) const ACL_DEFAULT: &str = "system.posix_acl_default";
 /// 64 KiB each (xattr(7)).
 const ATTRIBUTES_MAX: usize = 1 << 20;
 
+/// The owner or group that chown(2) takes for "leave it as it is".
+pub(super) const NO_CHANGE: u32 = u32::MAX;
+
 /// Name and value of an extended attribute.
 pub(super) type Attribute = (String, Vec<u8>);
 
@@ -84,6 +87,18 @@ impl Meta {
         }
     }
 
+    /// The owner for chown(2).
+    fn owner(&self, path: &RelPath) -> Result<(Uid, Gid), WorldError> {
+        if [self.uid, self.gid].contains(&NO_CHANGE) {
+            return Err(WorldError::Owner {
+                path: path.clone(),
+                uid: self.uid,
+                gid: self.gid,
+            });
+        }
+        Ok((Uid::from_raw(self.uid), Gid::from_raw(self.gid)))
+    }
+
     /// Sets it all on an open file or directory. The order counts: chown clears setuid and
     /// capabilities, everything before it changes the time.
     pub(super) fn apply(
@@ -93,12 +108,8 @@ impl Meta {
         host: &RelHost,
     ) -> Result<(), WorldError> {
         let sys = |op, e: rustix::io::Errno| WorldError::io(op, host(path), e);
-        rustix::fs::fchown(
-            file,
-            Some(Uid::from_raw(self.uid)),
-            Some(Gid::from_raw(self.gid)),
-        )
-        .map_err(|e| sys("set the owner of", e))?;
+        let (uid, gid) = self.owner(path)?;
+        rustix::fs::fchown(file, Some(uid), Some(gid)).map_err(|e| sys("set the owner of", e))?;
         rustix::fs::fchmod(file, Mode::from_raw_mode(self.mode as rustix::fs::RawMode))
             .map_err(|e| sys("set the mode of", e))?;
         for (name, value) in &self.attributes {
@@ -120,8 +131,8 @@ impl Meta {
         host: &RelHost,
     ) -> Result<(), WorldError> {
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let owner = (Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)));
-        rustix::fs::chownat(&parent, path.name(), owner.0, owner.1, flags)
+        let (uid, gid) = self.owner(path)?;
+        rustix::fs::chownat(&parent, path.name(), Some(uid), Some(gid), flags)
             .map_err(|e| WorldError::io("set the owner of", host(path), e))?;
         rustix::fs::utimensat(&parent, path.name(), &self.times(), flags)
             .map_err(|e| WorldError::io("set the time of", host(path), e))
@@ -155,4 +166,35 @@ pub(super) fn attributes(file: &File) -> io::Result<Vec<Attribute>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever has described it, an archive or a file system: the file would stay root's without a word.
+    #[test]
+    fn no_file_keeps_its_owner_for_want_of_a_number() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        let path = RelPath::parse(b"file")?;
+        let file = File::create(directory.path().join("file"))?;
+        let root = File::open(directory.path())?;
+        let host = |path: &RelPath| path.under(directory.path());
+        let own = Meta::of(&rustix::fs::fstat(&file)?);
+        own.apply(&file, &path, &host)?;
+        for (uid, gid) in [(NO_CHANGE, own.gid), (own.uid, NO_CHANGE)] {
+            let meta = Meta {
+                uid,
+                gid,
+                ..own.clone()
+            };
+            for refused in [
+                meta.apply(&file, &path, &host),
+                meta.apply_to_link(&root, &path, &host),
+            ] {
+                assert!(matches!(refused, Err(WorldError::Owner { .. })));
+            }
+        }
+        Ok(())
+    }
 }

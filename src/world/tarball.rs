@@ -13,7 +13,7 @@ use super::header::{
     BLOCK, Field, GID, Header, LINK, MODE, MTIME, SIZE, TYPE, UID, checksum_is_right, numeric,
 };
 use super::input::Chunks;
-use super::meta::Meta;
+use super::meta::{Meta, NO_CHANGE};
 use super::pax::{self, Pax, Sparse, field};
 use crate::profile::RelPath;
 
@@ -214,9 +214,8 @@ impl<'a> Tarball<'a> {
             None => self.number(header, GID, "group")?,
         };
         let id = |what, id: u64| match u32::try_from(id) {
-            // The last one means "unchanged" to chown.
-            Ok(id) if id != u32::MAX => Ok(id),
-            _ => Err(self.entry(field(what, id.to_string().as_bytes()))),
+            Ok(id) if id != NO_CHANGE => Ok(id),
+            _ => Err(self.entry(EntryError::Owner { what, id })),
         };
         let meta = Meta {
             mode: (self.number(header, MODE, "mode")? & 0o7777) as u32,
