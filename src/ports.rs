@@ -303,14 +303,14 @@ pub trait Host: Sync + fmt::Debug {
     /// (128 + signal if a signal ended it).
     ///
     /// # Errors
-    /// [`HostError`] if it could not be started there.
+    /// [`HostError::Account`]; [`HostError`] if it could not be started there.
     fn exec(&self, spec: &JailSpec, request: &ExecRequest) -> Result<i32, HostError>;
 
     /// Runs a command in a running jail, with nothing on its standard input, and is content if it
     /// ends with 0 in time. One that does not end is killed.
     ///
     /// # Errors
-    /// [`HostError::Unwell`]; [`HostError`] if it could not be started there.
+    /// [`HostError::Unwell`]; [`HostError::Account`]; [`HostError`] if it could not be started there.
     fn probe(&self, spec: &JailSpec, command: &[String], limit: Duration) -> Result<(), HostError>;
 
     /// Runs a command in the world of a generation that is being built, with the host's network.

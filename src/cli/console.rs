@@ -18,7 +18,7 @@ use crate::session::Scope;
 pub struct Console {
     /// The jail
     name: JailName,
-    /// The user in the jail; else root
+    /// The user in the jail, by name or number; on Linux also USER:GROUP; else root
     #[arg(long, short)]
     user: Option<String>,
 }
@@ -31,7 +31,7 @@ pub struct Console {
 pub struct Exec {
     /// The jail
     name: JailName,
-    /// The user in the jail; else root
+    /// The user in the jail, by name or number; on Linux also USER:GROUP; else root
     #[arg(long, short)]
     user: Option<String>,
     /// The directory in the jail

@@ -223,7 +223,8 @@ impl CliError {
             CliError::Usage { .. }
             | CliError::Name(_)
             | CliError::BadNames(_)
-            | CliError::Address(_) => Exit::Usage,
+            | CliError::Address(_)
+            | CliError::Host(HostError::Account { asked: true, .. }) => Exit::Usage,
             CliError::Lock(LockError::Held(_))
             | CliError::Session(SessionError::Lock(LockError::Held(_))) => Exit::Locked,
             CliError::Undo { first, .. } => first.exit(),

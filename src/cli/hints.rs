@@ -315,7 +315,7 @@ fn io_hint(error: &std::io::Error) -> Option<String> {
 
 fn host_hint(error: &HostError) -> Option<String> {
     match error {
-        HostError::Missing { hint, .. } => Some(hint.clone()),
+        HostError::Missing { hint, .. } | HostError::Account { hint, .. } => Some(hint.clone()),
         HostError::Running(name) => Some(format!("`ezz stop {name}`")),
         HostError::NotRunning(name) => Some(format!("`ezz start {name}`")),
         HostError::Program {

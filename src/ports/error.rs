@@ -79,6 +79,18 @@ pub enum HostError {
         /// The runtime's own words, or what was asked wrongly.
         why: String,
     },
+    /// A command could not be run in it as the user that was asked for, or as its root.
+    #[error("cannot run the command in {jail}: {why}")]
+    Account {
+        /// Which jail.
+        jail: JailName,
+        /// Why it has no such account, or none that can be used.
+        why: String,
+        /// Whether it is what was asked for that no jail can have.
+        asked: bool,
+        /// What to do about it.
+        hint: String,
+    },
     /// Its health command says that it is not well.
     #[error("{jail} is not well: {command:?} {why}")]
     Unwell {

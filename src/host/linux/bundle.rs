@@ -338,9 +338,15 @@ pub(super) fn exec_process(
     terminal: Option<(u16, u16)>,
 ) -> Result<Process, OciSpecError> {
     let user = UserBuilder::default()
-        .uid(account.uid)
-        .gid(account.gid)
-        .additional_gids(account.groups.clone())
+        .uid(account.uid.get())
+        .gid(account.gid.get())
+        .additional_gids(
+            account
+                .groups
+                .iter()
+                .map(|gid| gid.get())
+                .collect::<Vec<_>>(),
+        )
         .build()?;
     let mut variables = vec![PATH.to_owned(), format!("HOME={}", account.home)];
     if let Some(name) = &account.name {

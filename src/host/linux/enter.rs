@@ -20,16 +20,20 @@ use rustix::process::{Pid, Signal, getpgid, getpgrp, kill_process, kill_process_
 use rustix::termios::tcgetwinsize;
 use serde::Deserialize;
 
-use super::bundle::{INSIDE, exec_process};
+use super::bundle::INSIDE;
 use super::inside::Inside;
+use super::jail_id::JailIds;
 use super::paths::Paths;
 use super::relay::Console;
-use super::users::{Account, lookup};
-use super::{file, program, runtime, state};
+use super::users::{Account, AccountError, Wanted};
+use super::{file, process, program, runtime, state};
 use crate::exec::{Exec, ExecError, Watch, Watched, code};
 use crate::model::JailState;
 use crate::name::JailName;
 use crate::ports::{ExecRequest, HostError, JailSpec};
+
+/// No account file is larger.
+const ACCOUNTS_MAX: u64 = 16 << 20;
 
 /// The descriptors that crun gets: the specification, and its log.
 const SPECIFICATION: i32 = 3;
@@ -152,8 +156,9 @@ pub(super) fn probe(
 /// Kills the process whose id crun has written, with its group, which another process of crun's led.
 /// crun is its parent and waits for it, so the number is no other's yet.
 fn kill(pid: &Path) {
-    let text = fs::read_to_string(pid).unwrap_or_default();
-    let Some(id) = text.trim().parse().ok().and_then(Pid::from_raw) else {
+    let number = process::number(pid).ok().flatten();
+    let id = number.and_then(|number| Pid::from_raw(i32::try_from(number).ok()?));
+    let Some(id) = id else {
         return;
     };
     // Any of this may fail because it has ended just now.
@@ -196,7 +201,7 @@ impl Call {
             .args(options)
             .arg(format!("--process=/proc/self/fd/{SPECIFICATION}"))
             .arg(paths.container(&spec.name));
-        let specification = specification(spec, request)?;
+        let specification = specification(paths, spec, request)?;
         Ok(Call {
             exec,
             specification,
@@ -244,61 +249,77 @@ fn errors(log: &str) -> Option<String> {
 }
 
 /// The process specification, as JSON.
-fn specification(spec: &JailSpec, request: &ExecRequest) -> Result<Vec<u8>, HostError> {
-    let command = if request.command.is_empty() {
+fn specification(
+    paths: &Paths,
+    spec: &JailSpec,
+    request: &ExecRequest,
+) -> Result<Vec<u8>, HostError> {
+    let ids = ids(paths, &spec.name)?;
+    let account = account(spec, request.user.as_deref(), ids)?;
+    let words = if request.command.is_empty() {
         spec.profile.console.clone()
     } else {
         request.command.clone()
     };
-    let account = account(spec, request.user.as_deref())?;
+    let refused = |why| HostError::Command {
+        jail: spec.name.clone(),
+        why,
+    };
     let mut environment = Vec::new();
-    let mut size = None;
+    let mut terminal = None;
     if request.terminal {
         let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
         environment.push(format!("TERM={term}"));
-        let window = tcgetwinsize(io::stdin()).map_err(|errno| HostError::Command {
-            jail: spec.name.clone(),
-            why: format!("standard input is not a terminal: {errno}"),
-        })?;
-        size = Some((window.ws_row, window.ws_col));
+        let window = tcgetwinsize(io::stdin())
+            .map_err(|errno| refused(format!("standard input is not a terminal: {errno}")))?;
+        terminal = Some((window.ws_row, window.ws_col));
     }
     environment.extend(request.environment.iter().cloned());
-    let directory = request.directory.as_deref().unwrap_or(Path::new("/"));
-    exec_process(command, &account, directory, environment, size)
-        .map_err(|error| error.to_string())
-        .and_then(|process| serde_json::to_vec(&process).map_err(|error| error.to_string()))
-        .map_err(|why| HostError::Command {
-            jail: spec.name.clone(),
-            why,
-        })
+    let command = super::command::Command {
+        words,
+        directory: request.directory.as_deref().unwrap_or(Path::new("/")),
+        environment,
+        terminal,
+    };
+    command.specification(&account).map_err(refused)
 }
 
-fn account(spec: &JailSpec, wanted: Option<&str>) -> Result<Account, HostError> {
-    let inside = Inside::open(&spec.root).map_err(file("open", &spec.root))?;
-    let read = |path: &str| {
-        let bytes = inside
-            .read(path)
-            .map_err(file("read", &spec.root.join(path)))?;
-        Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
-    };
-    let (passwd, group) = (read("etc/passwd")?, read("etc/group")?);
-    let root = || Account {
-        name: Some("root".to_owned()),
-        uid: 0,
-        gid: 0,
-        groups: Vec::new(),
-        home: "/root".to_owned(),
-    };
-    match wanted {
-        // Also in a jail that has lost its passwd.
-        None => Ok(lookup(&passwd, &group, "0")
-            .filter(|account| account.name.is_some())
-            .unwrap_or_else(root)),
-        Some(wanted) => lookup(&passwd, &group, wanted).ok_or_else(|| HostError::Command {
-            jail: spec.name.clone(),
-            why: format!("it has no user {wanted}"),
-        }),
+/// The ids of a running jail. The kernel says which: a configuration could be of another start.
+fn ids(paths: &Paths, name: &JailName) -> Result<JailIds, HostError> {
+    let gone = || HostError::NotRunning(name.clone());
+    let init = state::init(paths, name)?.ok_or_else(gone)?;
+    let own = init.has_own_ids();
+    let proc = Path::new("/proc");
+    // Once it has ended, its number may be another process's.
+    if init.wait(Duration::ZERO).map_err(file("look at", proc))? {
+        return Err(gone());
     }
+    match own.map_err(file("look at", proc))? {
+        true => Ok(JailIds::Own),
+        false => Ok(JailIds::OfHost),
+    }
+}
+
+/// The account of a jail that a command runs as.
+fn account(spec: &JailSpec, user: Option<&str>, ids: JailIds) -> Result<Account, HostError> {
+    let refused = |error: AccountError| error.in_jail(&spec.name);
+    let wanted = Wanted::parse(user, ids).map_err(refused)?;
+    let inside = Inside::open(&spec.root).map_err(file("open", &spec.root))?;
+    let read = |path: &str, needed: bool| match inside.read(path, ACCOUNTS_MAX) {
+        Ok(text) => Ok(text.unwrap_or_default()),
+        Err(_) if !needed => Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            Err(refused(AccountError::TooLarge(format!("/{path}"))))
+        }
+        Err(error) => Err(file("read", &spec.root.join(path))(error)),
+    };
+    let passwd = read("etc/passwd", wanted.needs_passwd())?;
+    let group = if wanted.needs_group() {
+        read("etc/group", true)?
+    } else {
+        Vec::new()
+    };
+    wanted.account(&passwd, &group, ids).map_err(refused)
 }
 
 fn memory(name: &str) -> io::Result<File> {

@@ -14,9 +14,6 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-/// More than any file that is read from a jail has.
-const LIMIT: u64 = 1 << 20;
-
 /// The root directory of a jail or of a basejail.
 #[derive(Debug)]
 pub(super) struct Inside(OwnedFd);
@@ -28,8 +25,9 @@ impl Inside {
         Ok(Inside(openat(rustix::fs::CWD, root, flags, Mode::empty())?))
     }
 
-    /// A regular file's content, at most [`LIMIT`] bytes of it; none if there is no such file.
-    pub(super) fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+    /// The whole content of a regular file; none if there is no such file. One of more than so many bytes is
+    /// [`io::ErrorKind::FileTooLarge`]: what is cut somewhere can say something else.
+    pub(super) fn read(&self, path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
         // Non-blocking: it may be a pipe that nobody writes to.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let Some(fd) = self.resolve(path, flags)? else {
@@ -39,7 +37,10 @@ impl Inside {
             return Ok(None);
         }
         let mut content = Vec::new();
-        File::from(fd).take(LIMIT).read_to_end(&mut content)?;
+        let read = File::from(fd).take(most + 1).read_to_end(&mut content)?;
+        if read as u64 > most {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         Ok(Some(content))
     }
 
@@ -154,11 +155,28 @@ mod tests {
         symlink("../../../../../../etc/real", etc.join("up")).expect("linked");
         symlink("/etc/passwd", etc.join("passwd")).expect("linked");
         for name in ["etc/absolute", "etc/up"] {
-            assert_eq!(inside.read(name).expect("read"), Some(b"in".to_vec()));
+            assert_eq!(inside.read(name, 2).expect("read"), Some(b"in".to_vec()));
         }
         // A link to itself there, and not the host's file.
-        assert_eq!(inside.read("etc/passwd").expect("read"), None);
-        assert_eq!(inside.read("etc/missing").expect("read"), None);
+        assert_eq!(inside.read("etc/passwd", 9).expect("read"), None);
+        assert_eq!(inside.read("etc/missing", 9).expect("read"), None);
+    }
+
+    /// `10` is the beginning of `1000`.
+    #[test]
+    fn no_file_is_cut() {
+        let (directory, inside) = root();
+        let passwd = directory.path().join("etc/passwd");
+        std::fs::write(&passwd, "x:*:1000:1000").expect("written");
+        let whole = inside.read("etc/passwd", 13).expect("read");
+        assert_eq!(whole.as_deref(), Some(&b"x:*:1000:1000"[..]));
+        let cut = inside.read("etc/passwd", 12).map_err(|error| error.kind());
+        assert_eq!(cut, Err(io::ErrorKind::FileTooLarge));
+        // A hole of any length takes no more time.
+        let file = File::options().write(true).open(&passwd).expect("opened");
+        file.set_len(1 << 40).expect("set");
+        let hole = inside.read("etc/passwd", 12).map_err(|error| error.kind());
+        assert_eq!(hole, Err(io::ErrorKind::FileTooLarge));
     }
 
     #[test]
@@ -201,8 +219,8 @@ mod tests {
         let (directory, inside) = root();
         let pipe = directory.path().join("etc/passwd");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).expect("made");
-        assert_eq!(inside.read("etc/passwd").expect("read"), None);
-        assert_eq!(inside.read("etc").expect("read"), None);
+        assert_eq!(inside.read("etc/passwd", 9).expect("read"), None);
+        assert_eq!(inside.read("etc", 9).expect("read"), None);
     }
 
     #[test]

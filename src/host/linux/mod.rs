@@ -2,17 +2,19 @@
 //!
 //! All that is kept is below /run (lost at a reboot, and nothing is missed) and a log. What is
 //! true is in the pool, the kernel's process table and its mount tables. Each step has a file:
-//! `start`, `stop`, `state`, `enter` (commands in a jail); `bundle` and `seccomp` are pure.
+//! `start`, `stop`, `state`, `enter` (commands in a jail); `bundle`, `seccomp`, `users` and `command` are pure.
 //! Not here: mounting datasets, and which generation a jail should run.
 
 mod boot;
 mod bundle;
 mod cgroup;
 mod checks;
+pub mod command;
 mod enter;
 mod identity;
 mod ids;
 mod inside;
+pub mod jail_id;
 mod paths;
 mod process;
 mod relay;
@@ -22,7 +24,7 @@ mod seccomp;
 mod start;
 mod state;
 mod stop;
-mod users;
+pub mod users;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

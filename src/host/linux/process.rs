@@ -78,6 +78,15 @@ impl Process {
         }
     }
 
+    /// Whether it is in a user namespace other than ours, that is, has ids of its own.
+    pub(super) fn has_own_ids(&self) -> io::Result<bool> {
+        let namespace = |process: &str| -> io::Result<(u64, u64)> {
+            let met = fs::metadata(format!("/proc/{process}/ns/user"))?;
+            Ok((met.dev(), met.ino()))
+        };
+        Ok(namespace("self")? != namespace(&self.pid.to_string())?)
+    }
+
     /// Where its mount table is, which [`mount_table`] reads.
     pub(super) fn table(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/mountinfo", self.pid))
@@ -210,6 +219,12 @@ mod tests {
         assert!(Process::find(&file, "").expect("looked").is_none());
         fs::write(&file, "4194304999").expect("written");
         assert!(Process::find(&file, "").expect("looked").is_none());
+    }
+
+    #[test]
+    fn one_of_ours_has_our_ids() {
+        let own = Process::open(std::process::id()).expect("looked");
+        assert!(!own.expect("it is there").has_own_ids().expect("looked"));
     }
 
     #[test]

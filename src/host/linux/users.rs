@@ -1,138 +1,352 @@
-//! Users of a jail by name, from the text of its passwd(5) and group(5).
+//! Who a command in a jail runs as: from what was asked for and the text of the jail's passwd(5) and
+//! group(5). Pure.
 //!
-//! Pure. The jail's own resolver (NSS, LDAP) is not asked: that would run its code on the host.
+//! The jail's own resolver (NSS, LDAP) is not asked: that would run its code on the host. Both files are
+//! hostile: they are read in linear time, and a number that the jail does not have is an error and never
+//! another identity.
+
+use std::collections::BTreeSet;
+
+use super::jail_id::{JailId, JailIds, Outside};
+use crate::name::JailName;
+use crate::ports::HostError;
+
+/// Groups that a process can have beside its own: `NGROUPS_MAX` of Linux, setgroups(2).
+const GROUPS_MAX: usize = 65_536;
+
+/// Bytes of a name and of a home directory: `LOGIN_NAME_MAX` and `PATH_MAX` of Linux.
+const NAME_MAX: usize = 256;
+const HOME_MAX: usize = 4096;
+
+/// The files, as messages call them.
+const PASSWD: &str = "/etc/passwd";
+const GROUP: &str = "/etc/group";
 
 /// Who a command runs as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Account {
+pub struct Account {
     /// The name, where it is known.
     pub name: Option<String>,
     /// User id in the jail.
-    pub uid: u32,
+    pub uid: JailId,
     /// Group id in the jail.
-    pub gid: u32,
+    pub gid: JailId,
     /// Supplementary groups.
-    pub groups: Vec<u32>,
+    pub groups: Vec<JailId>,
     /// Home directory.
     pub home: String,
 }
 
-/// Looks up `USER` or `USER:GROUP`, each a name or a number; none if there is no such user or
-/// group. A number needs no entry in passwd; its group is 0 then.
-pub(super) fn lookup(passwd: &str, group: &str, wanted: &str) -> Option<Account> {
-    let (user, wanted_group) = match wanted.split_once(':') {
-        Some((user, group)) => (user, Some(group)),
-        None => (wanted, None),
-    };
-    let number: Option<u32> = user.parse().ok();
-    let mut account = passwd
-        .lines()
-        .filter_map(entry)
-        .find(|a| a.name.as_deref() == Some(user) || number == Some(a.uid))
-        .or_else(|| {
-            number.map(|uid| Account {
-                name: None,
-                uid,
-                gid: 0,
-                groups: Vec::new(),
-                home: "/".to_owned(),
-            })
-        })?;
-    if let Some(wanted) = wanted_group {
-        account.gid = match wanted.parse() {
-            Ok(gid) => gid,
-            Err(_) => members(group).find(|(name, ..)| *name == wanted)?.1,
+/// Why a jail's files give no account.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AccountError {
+    /// A number was asked for that the jail does not have.
+    #[error("{number} is not a {kind} id of this jail, whose ids are {ids}")]
+    Asked {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The number.
+        number: Outside,
+        /// Those that it has.
+        ids: JailIds,
+    },
+    /// No user of that name.
+    #[error("it has no user {0:?}")]
+    NoUser(String),
+    /// No group of that name.
+    #[error("it has no group {0:?}")]
+    NoGroup(String),
+    /// One of the files gives a number that the jail does not have.
+    #[error("its {file} gives {whose} the {kind} id {number}, and the ids of this jail are {ids}")]
+    Outside {
+        /// Which file.
+        file: &'static str,
+        /// `the user www`, `the group adm`.
+        whose: String,
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The number.
+        number: Outside,
+        /// Those that it has.
+        ids: JailIds,
+    },
+    /// One of the files is longer than any that is read.
+    #[error("its {0} is larger than 16 MiB")]
+    TooLarge(String),
+    /// More groups than a process can have.
+    #[error("its {GROUP} lists the user {0:?} in more than {GROUPS_MAX} groups")]
+    Groups(String),
+}
+
+impl AccountError {
+    /// As the refusal of a command in a jail.
+    pub(super) fn in_jail(self, jail: &JailName) -> HostError {
+        let hint = match &self {
+            AccountError::NoUser(_) | AccountError::NoGroup(_) => {
+                format!("to see those that it has: ezz exec {jail} -- cat /etc/passwd /etc/group")
+            }
+            AccountError::Asked { .. } => {
+                format!("to run it as the jail's root: ezz exec {jail} --user 0:0 -- COMMAND")
+            }
+            AccountError::Outside { .. } | AccountError::TooLarge(_) | AccountError::Groups(_) => {
+                format!("to correct it as the jail's root: ezz exec {jail} --user 0:0 -- COMMAND")
+            }
         };
-        return Some(account);
+        let asked = matches!(self, AccountError::Asked { .. });
+        HostError::Account {
+            jail: jail.clone(),
+            why: self.to_string(),
+            asked,
+            hint,
+        }
     }
-    if let Some(name) = &account.name {
-        account.groups = members(group)
-            .filter(|(_, _, users)| users.split(',').any(|user| user == name))
-            .map(|(_, gid, _)| gid)
-            .collect();
-    }
-    Some(account)
 }
 
-fn entry(line: &str) -> Option<Account> {
-    let fields: Vec<&str> = line.split(':').collect();
-    let [name, _, uid, gid, _, home, _] = fields.as_slice() else {
-        return None;
-    };
-    if name.is_empty() {
-        return None;
-    }
-    Some(Account {
-        name: Some((*name).to_owned()),
-        uid: uid.parse().ok()?,
-        gid: gid.parse().ok()?,
-        groups: Vec::new(),
-        home: if home.starts_with('/') { home } else { "/" }.to_string(),
-    })
+/// Who was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted<'a> {
+    /// Nobody: the jail's root.
+    Root,
+    /// `USER` or `USER:GROUP`.
+    User {
+        /// The user.
+        user: Id<'a>,
+        /// The group, which replaces all groups of the user.
+        group: Option<Id<'a>>,
+    },
 }
 
-/// Name, number and members of each group.
-fn members(group: &str) -> impl Iterator<Item = (&str, u32, &str)> {
-    group.lines().filter_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        let gid = fields.nth(1)?.parse().ok()?;
-        Some((name, gid, fields.next().unwrap_or_default()))
-    })
+/// A user or a group as it was typed. Digits are always a number, never a name: else a jail could name a
+/// user `1000` and give it the id 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Id<'a> {
+    /// A number.
+    Number(JailId),
+    /// A name.
+    Name(&'a str),
+}
+
+impl<'a> Wanted<'a> {
+    /// Parses what was typed, if anything was.
+    ///
+    /// # Errors
+    /// [`AccountError::Asked`].
+    pub fn parse(text: Option<&'a str>, ids: JailIds) -> Result<Self, AccountError> {
+        let Some(text) = text else {
+            return Ok(Wanted::Root);
+        };
+        let id = |text: &'a str, kind| match ids.read(text.as_bytes()) {
+            Some(Ok(id)) => Ok(Id::Number(id)),
+            Some(Err(number)) => Err(AccountError::Asked { kind, number, ids }),
+            None => Ok(Id::Name(text)),
+        };
+        let (user, group) = match text.split_once(':') {
+            Some((user, group)) => (user, Some(id(group, "group")?)),
+            None => (text, None),
+        };
+        Ok(Wanted::User {
+            user: id(user, "user")?,
+            group,
+        })
+    }
+
+    /// Whether passwd decides who it is, and does not only add a name and a home directory.
+    pub fn needs_passwd(&self) -> bool {
+        !matches!(
+            self,
+            Wanted::User {
+                user: Id::Number(_),
+                group: Some(_)
+            }
+        )
+    }
+
+    /// Whether group decides who it is.
+    pub fn needs_group(&self) -> bool {
+        !matches!(
+            self,
+            Wanted::User {
+                group: Some(Id::Number(_)),
+                ..
+            }
+        )
+    }
+
+    /// The account, from the text of both files. As with getpwnam(3), the first entry of a name or a number
+    /// counts, and a line that is no entry is passed over.
+    ///
+    /// A user who is asked for by number needs no entry, and root none at all: both have group 0 then.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub fn account(
+        &self,
+        passwd: &[u8],
+        group: &[u8],
+        ids: JailIds,
+    ) -> Result<Account, AccountError> {
+        let (user, wanted_group) = match *self {
+            Wanted::Root => (Id::Number(JailId::ROOT), None),
+            Wanted::User { user, group } => (user, group),
+        };
+        let mut users = lines(passwd).filter_map(|line| User::of(line, ids));
+        let entry = users.find(|found| match user {
+            Id::Number(uid) => found.uid == Ok(uid),
+            Id::Name(name) => found.name == name,
+        });
+        let uid = match (user, &entry) {
+            (Id::Number(uid), _) => uid,
+            (Id::Name(_), Some(entry)) => entry.checked("user", &entry.uid, ids)?,
+            (Id::Name(name), None) => return Err(AccountError::NoUser(name.to_owned())),
+        };
+        let gid = match (wanted_group, &entry) {
+            (Some(Id::Number(gid)), _) => gid,
+            (Some(Id::Name(name)), _) => {
+                let mut groups = lines(group).filter_map(|line| Group::of(line, ids));
+                let found = groups.find(|found| found.name == name);
+                let found = found.ok_or_else(|| AccountError::NoGroup(name.to_owned()))?;
+                found.checked(ids)?
+            }
+            (None, Some(entry)) => entry.checked("group", &entry.gid, ids)?,
+            (None, None) => JailId::ROOT,
+        };
+        let groups = match (wanted_group, &entry) {
+            (None, Some(entry)) => supplementary(group, entry.name, ids)?,
+            (None, None) | (Some(_), _) => Vec::new(),
+        };
+        Ok(match entry {
+            Some(entry) => Account {
+                name: Some(entry.name.to_owned()),
+                uid,
+                gid,
+                groups,
+                home: entry.home.to_owned(),
+            },
+            None => {
+                let root = uid == JailId::ROOT;
+                Account {
+                    name: root.then(|| "root".to_owned()),
+                    uid,
+                    gid,
+                    groups,
+                    home: if root { "/root" } else { "/" }.to_owned(),
+                }
+            }
+        })
+    }
+}
+
+/// The groups that list a user as a member, each once.
+fn supplementary(group: &[u8], user: &str, ids: JailIds) -> Result<Vec<JailId>, AccountError> {
+    let mut gids = BTreeSet::new();
+    for found in lines(group).filter_map(|line| Group::of(line, ids)) {
+        let mut members = found.members.split(|byte| *byte == b',');
+        if members.any(|member| member == user.as_bytes()) {
+            gids.insert(found.checked(ids)?);
+            if gids.len() > GROUPS_MAX {
+                return Err(AccountError::Groups(user.to_owned()));
+            }
+        }
+    }
+    Ok(gids.into_iter().collect())
+}
+
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| *byte == b'\n')
+}
+
+/// An entry of passwd.
+struct User<'a> {
+    name: &'a str,
+    uid: Result<JailId, Outside>,
+    gid: Result<JailId, Outside>,
+    home: &'a str,
+}
+
+impl<'a> User<'a> {
+    /// None of a line that is no entry: another number of fields, a name or a home directory that no
+    /// environment should have, ids that are no numbers.
+    fn of(line: &'a [u8], ids: JailIds) -> Option<Self> {
+        let [name, _, uid, gid, _, home, _] = fields(line)?;
+        let home = printable(home, HOME_MAX)?;
+        Some(User {
+            name: name_of(name)?,
+            uid: ids.read(uid)?,
+            gid: ids.read(gid)?,
+            home: if home.starts_with('/') { home } else { "/" },
+        })
+    }
+
+    /// One of its ids.
+    fn checked(
+        &self,
+        kind: &'static str,
+        id: &Result<JailId, Outside>,
+        ids: JailIds,
+    ) -> Result<JailId, AccountError> {
+        id.clone().map_err(|number| AccountError::Outside {
+            file: PASSWD,
+            whose: format!("the user {:?}", self.name),
+            kind,
+            number,
+            ids,
+        })
+    }
+}
+
+/// An entry of group.
+struct Group<'a> {
+    name: &'a str,
+    gid: Result<JailId, Outside>,
+    members: &'a [u8],
+}
+
+impl<'a> Group<'a> {
+    fn of(line: &'a [u8], ids: JailIds) -> Option<Self> {
+        let ([name, _, gid], members) = match fields(line) {
+            Some([name, password, gid, members]) => ([name, password, gid], members),
+            None => (fields(line)?, &line[..0]),
+        };
+        Some(Group {
+            name: name_of(name)?,
+            gid: ids.read(gid)?,
+            members,
+        })
+    }
+
+    /// Its id.
+    fn checked(&self, ids: JailIds) -> Result<JailId, AccountError> {
+        self.gid.clone().map_err(|number| AccountError::Outside {
+            file: GROUP,
+            whose: format!("the group {:?}", self.name),
+            kind: "group",
+            number,
+            ids,
+        })
+    }
+}
+
+/// The fields of a line that has so many.
+fn fields<const N: usize>(line: &[u8]) -> Option<[&[u8]; N]> {
+    let mut rest = line.split(|byte| *byte == b':');
+    let mut all = [&line[..0]; N];
+    for field in &mut all {
+        *field = rest.next()?;
+    }
+    rest.next().is_none().then_some(all)
+}
+
+/// A name. What begins like a comment, a line of NIS (nss_files of glibc) or with a blank is none.
+fn name_of(text: &[u8]) -> Option<&str> {
+    let name = printable(text, NAME_MAX)?;
+    (!name.is_empty() && !name.starts_with(['#', '+', '-', ' '])).then_some(name)
+}
+
+/// A text of less than so many bytes, if it has no control characters.
+fn printable(text: &[u8], limit: usize) -> Option<&str> {
+    let text = std::str::from_utf8(text).ok()?;
+    (text.len() < limit && !text.contains(char::is_control)).then_some(text)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const PASSWD: &str = "root:x:0:0:root:/root:/bin/bash\nbad line\n+nis\n\
-        www:x:33:33:www:/var/www:/usr/sbin/nologin\nweird:x:99999999999:1::/:/bin/sh\n\
-        odd:x:7:7::relative:/bin/sh\n";
-    const GROUP: &str =
-        "root:x:0:\nadm:x:4:www,root\nwww:x:33:\nssl:x:101:www\nbroken\nx:x:y:www\n";
-
-    #[test]
-    fn names_and_numbers() {
-        let www = lookup(PASSWD, GROUP, "www").expect("known");
-        assert_eq!(
-            (www.uid, www.gid, www.groups.as_slice()),
-            (33, 33, &[4, 101][..])
-        );
-        assert_eq!(www.home, "/var/www");
-        assert_eq!(lookup(PASSWD, GROUP, "33"), Some(www));
-        let stranger = lookup(PASSWD, GROUP, "1234").expect("numbers need no entry");
-        assert_eq!((stranger.name, stranger.uid, stranger.gid), (None, 1234, 0));
-    }
-
-    #[test]
-    fn a_group_replaces_all_groups() {
-        let www = lookup(PASSWD, GROUP, "www:adm").expect("known");
-        assert_eq!((www.gid, www.groups.len()), (4, 0));
-        assert_eq!(
-            lookup(PASSWD, GROUP, "0:9").map(|a| (a.uid, a.gid)),
-            Some((0, 9))
-        );
-        assert_eq!(lookup(PASSWD, GROUP, "www:nosuch"), None);
-    }
-
-    #[test]
-    fn hostile_text_gives_nobody() {
-        for wanted in [
-            "",
-            "bad line",
-            "+nis",
-            "weird",
-            "nosuch",
-            ":",
-            "-1",
-            "4294967296",
-        ] {
-            assert_eq!(lookup(PASSWD, GROUP, wanted), None, "{wanted:?}");
-        }
-        assert_eq!(
-            lookup(PASSWD, GROUP, "odd").map(|a| a.home),
-            Some("/".into())
-        );
-        assert_eq!(lookup("", "", "root"), None);
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::host::linux::jail_id::JailIds;
 
 fn control() -> Control {
     Control {
@@ -192,11 +193,12 @@ fn limits_are_resources() {
 
 #[test]
 fn users_of_an_exec_have_no_capabilities() {
+    let id = |text: &str| JailIds::Own.read(text.as_bytes()).expect("digits");
     let account = Account {
         name: Some("www".into()),
-        uid: 33,
-        gid: 33,
-        groups: vec![4],
+        uid: id("33").expect("in the jail"),
+        gid: id("33").expect("in the jail"),
+        groups: vec![id("4").expect("in the jail")],
         home: "/var/www".into(),
     };
     let words = vec!["id".to_owned()];
