@@ -33,6 +33,11 @@ fn run(target: &str) {
 }
 
 #[test]
+fn accounts() {
+    run("accounts");
+}
+
+#[test]
 fn fleets() {
     run("fleet");
 }

@@ -3,6 +3,7 @@
 //! Included by `targets/` (with libFuzzer) and by `tests/corpus.rs` (without), so that what was
 //! found stays found. Must not be here: libFuzzer, and anything that depends on time or order.
 
+pub mod accounts;
 pub mod fleet;
 pub mod jailconf;
 pub mod manifest;
@@ -17,7 +18,8 @@ pub mod tar;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
+    ("accounts", accounts::check),
     ("fleet", fleet::check),
     ("jailconf", jailconf::check),
     ("manifest", manifest::check),
