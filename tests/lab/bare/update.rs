@@ -295,6 +295,34 @@ fn a_batch_that_is_not_well_ends_it() {
     );
 }
 
+/// A health command runs as root, whose numbers the jail writes: none of them makes it the host's.
+#[test]
+fn a_health_command_runs_as_nobody_that_a_jail_made_up() {
+    versioned();
+    ezz(&["create", "a", "--start"]).ok();
+    let passwd = "/srv/jails/a/etc/passwd";
+    fs::write(passwd, "root:x:0:4294967295::/root:/bin/sh\n").expect("written");
+    update("two", &[]).ok();
+    let converge = [
+        "converge",
+        "a",
+        "--health",
+        "echo > /tmp/ran",
+        "--health-limit",
+        "1",
+    ];
+    let ended = ezz(&converge).exits(1);
+    for words in ["the group id 4294967295", "0 to 65535"] {
+        assert!(ended.stderr.contains(words), "{ended:#?}");
+    }
+    assert!(!Path::new("/srv/jails/a/tmp/ran").exists());
+    fs::write(passwd, "root:x:0:0::/root:/bin/sh\n").expect("written");
+    ezz(&["rollback", "--restart"]).ok();
+    ezz(&["rollback"]).ok();
+    ezz(&converge).ok();
+    assert!(Path::new("/srv/jails/a/tmp/ran").exists());
+}
+
 #[test]
 fn an_updater_that_fails_leaves_nothing() {
     versioned();

@@ -1,5 +1,6 @@
 //! Tests that begin with a site and a real Debian world.
 
+mod accounts;
 mod apt;
 mod console;
 mod create;
