@@ -3,20 +3,22 @@
 //! Programs are found in a fixed list of directories, never by the caller's `PATH`; the
 //! environment is cleared, the working directory is `/`, descriptors are close-on-exec (as all
 //! of Rust's are). Every error names the program *and* its arguments. No decision is taken here:
-//! a non-zero exit is reported, the caller knows what it means.
+//! a non-zero exit is reported, the caller knows what it means. [`wait`] has how ezz waits for
+//! programs, and with which limits.
+
+pub mod wait;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use thiserror::Error;
+
+pub use wait::{Ended, GONE, Watch, Watched, gone};
 
 /// Where programs are looked for, in this order.
 pub const DIRECTORIES: [&str; 6] = [
@@ -30,6 +32,13 @@ pub const DIRECTORIES: [&str; 6] = [
 
 /// How much of a failed program's standard error is kept, in bytes.
 const STDERR_TAIL: usize = 4096;
+
+/// How long a program may run for which the caller sets no other limit. Most such programs take
+/// milliseconds; a machine that is starved of memory or processors may need many seconds for them.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// How many bytes such a program may print.
+const MOST: usize = 16 << 20;
 
 /// A program that could not be run, or failed.
 #[derive(Debug, Error)]
@@ -55,6 +64,46 @@ pub enum ExecError {
         /// The tail of its standard error.
         stderr: String,
     },
+    /// It exceeded its time.
+    #[error("{command} did not end within {seconds} s{}", killed(*left))]
+    TimedOut {
+        /// Program and arguments.
+        command: Shown,
+        /// Its limit.
+        seconds: u64,
+        /// The number of its process, if that is still there although it was killed.
+        left: Option<u32>,
+    },
+    /// It printed more than ezz collects.
+    #[error("{command} printed more than {bytes} bytes{}", killed(*left))]
+    Flooded {
+        /// Program and arguments.
+        command: Shown,
+        /// Its limit.
+        bytes: usize,
+        /// The number of its process, if that is still there although it was killed.
+        left: Option<u32>,
+    },
+    /// It succeeded, and whether all of its output has come cannot be told.
+    #[error("{command} has ended, and something that it started keeps its output open")]
+    Open {
+        /// Program and arguments.
+        command: Shown,
+    },
+}
+
+impl ExecError {
+    /// Whether the program was killed because it exceeded its time.
+    pub fn timed_out(&self) -> bool {
+        matches!(self, ExecError::TimedOut { .. })
+    }
+}
+
+fn killed(left: Option<u32>) -> String {
+    match left {
+        None => " and was killed".to_owned(),
+        Some(pid) => format!(" and was killed, but its process {pid} is still there"),
+    }
 }
 
 /// A command line, for messages.
@@ -100,6 +149,9 @@ pub fn find(program: &str) -> Result<PathBuf, ExecError> {
 pub struct Exec {
     words: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    limit: Duration,
+    most: usize,
+    group: bool,
 }
 
 /// What a program that succeeded printed.
@@ -123,7 +175,32 @@ impl Exec {
         Exec {
             words: vec![program.as_os_str().to_owned()],
             environment: Vec::new(),
+            limit: LIMIT,
+            most: MOST,
+            group: false,
         }
+    }
+
+    /// Sets how long it may run, instead of [`LIMIT`].
+    #[must_use]
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Sets how many bytes it may print, instead of 16 MiB.
+    #[must_use]
+    pub fn at_most(mut self, bytes: usize) -> Self {
+        self.most = bytes;
+        self
+    }
+
+    /// Gives it a process group of its own: Ctrl-C at the terminal is for ezz, which finishes or
+    /// undoes what it began, and all processes of the group are killed if it exceeds its limits.
+    #[must_use]
+    pub fn own_group(mut self) -> Self {
+        self.group = true;
+        self
     }
 
     /// Adds an argument.
@@ -159,7 +236,8 @@ impl Exec {
         &self.words
     }
 
-    /// The prepared command, for callers that need its pipes or descriptors.
+    /// The prepared command, for callers that need its pipes or descriptors. They have to wait for
+    /// it with a limit of their own: by [`Watch::over`] or [`gone`].
     #[expect(
         clippy::disallowed_methods,
         reason = "this module is the only one that may"
@@ -173,6 +251,9 @@ impl Exec {
             .env("LC_ALL", "C")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/");
+        if self.group {
+            command.process_group(0);
+        }
         // The loader's path is kept: it is how a private OpenZFS userland is brought in.
         for name in ["LD_LIBRARY_PATH"] {
             if let Some(value) = std::env::var_os(name) {
@@ -182,60 +263,16 @@ impl Exec {
         command
     }
 
-    /// Runs it with no standard input and waits; a non-zero exit is an error.
-    ///
-    /// # Errors
-    /// [`ExecError::Start`], [`ExecError::Failed`].
-    pub fn run(&self) -> Result<Output, ExecError> {
-        let output = self
-            .command()
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|source| ExecError::Start {
-                command: self.shown(),
-                source,
-            })?;
-        if output.status.success() {
-            return Ok(Output {
-                stdout: output.stdout,
-            });
-        }
-        let stderr = &output.stderr[output.stderr.len().saturating_sub(STDERR_TAIL)..];
-        Err(ExecError::Failed {
-            command: self.shown(),
-            status: output.status,
-            stderr: String::from_utf8_lossy(stderr).trim().replace('\n', "; "),
-        })
-    }
-
-    /// Runs it with no standard input, and kills it if it is to end and does not.
+    /// Runs it on the caller's own terminal and waits for its exit status. It has no limit: this is
+    /// for commands that the administrator runs on purpose (`ezz exec`, `ezz console`), and can
+    /// interrupt.
     ///
     /// # Errors
     /// [`ExecError::Start`].
-    pub fn watched(&self, watch: Watch<'_>) -> Result<Watched, ExecError> {
-        let run = || {
-            let mut child = self
-                .command()
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()?;
-            let id = Pid::from_child(&child);
-            watch.over(&mut child, || {
-                // It may have ended just now.
-                let _ = kill_process(id, Signal::KILL);
-            })
-        };
-        run().map_err(|source| ExecError::Start {
-            command: self.shown(),
-            source,
-        })
-    }
-
-    /// Runs it on the caller's own terminal and waits for its exit status.
-    ///
-    /// # Errors
-    /// [`ExecError::Start`].
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one program that may run as long as it likes"
+    )]
     pub fn interactive(&self) -> Result<ExitStatus, ExecError> {
         self.command().status().map_err(|source| ExecError::Start {
             command: self.shown(),
@@ -249,109 +286,6 @@ pub fn code(status: ExitStatus) -> i32 {
     status
         .code()
         .unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
-}
-
-/// How often it is looked whether a program has ended.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// How long a killed program may take to be gone, and its last words to arrive.
-const GONE: Duration = Duration::from_secs(5);
-
-/// How much of what a program prints goes into its log, in bytes.
-const LOG_MAX: u64 = 64 << 20;
-
-/// How a program is waited for that prints into pipes.
-pub struct Watch<'a> {
-    /// How long it may run.
-    pub limit: Duration,
-    /// Whether it is to be stopped before that; asked again and again.
-    pub stop: &'a dyn Fn() -> bool,
-    /// Where what it prints goes; the first 64 MiB of it.
-    pub log: Option<File>,
-}
-
-impl fmt::Debug for Watch<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch")
-            .field("limit", &self.limit)
-            .finish_non_exhaustive()
-    }
-}
-
-/// How a watched program ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watched {
-    /// Its status; none if it had to be killed.
-    pub status: Option<ExitStatus>,
-    /// The tail of what it printed.
-    pub said: String,
-}
-
-impl Watch<'_> {
-    /// Waits for it. `kill` is called once if it is to end and does not.
-    ///
-    /// # Errors
-    /// The program cannot be waited for, or its log not be written.
-    pub fn over(self, child: &mut Child, kill: impl FnOnce()) -> io::Result<Watched> {
-        let (said, hears) = mpsc::channel();
-        let mut pipes: Vec<Box<dyn Read + Send>> = Vec::new();
-        pipes.extend(child.stdout.take().map(|pipe| Box::new(pipe) as _));
-        pipes.extend(child.stderr.take().map(|pipe| Box::new(pipe) as _));
-        for pipe in pipes {
-            let said = said.clone();
-            let log = self.log.as_ref().map(File::try_clone).transpose()?;
-            // Not waited for: something that the program left behind may keep the pipe open.
-            std::thread::spawn(move || {
-                // A receiver that is gone has no more use for it.
-                let _ = said.send(tail(pipe, log));
-            });
-        }
-        drop(said);
-        let begun = Instant::now();
-        let mut status = None;
-        while status.is_none() && begun.elapsed() < self.limit && !(self.stop)() {
-            status = child.try_wait()?;
-            if status.is_none() {
-                std::thread::sleep(LOOK);
-            }
-        }
-        if status.is_none() {
-            kill();
-            let killed = Instant::now();
-            while child.try_wait()?.is_none() {
-                if killed.elapsed() > GONE {
-                    child.kill()?;
-                    child.wait()?;
-                    break;
-                }
-                std::thread::sleep(LOOK);
-            }
-        }
-        let mut words = Vec::new();
-        while let Ok(more) = hears.recv_timeout(GONE) {
-            words.extend(more?);
-        }
-        let said = String::from_utf8_lossy(&words).trim().to_owned();
-        Ok(Watched { status, said })
-    }
-}
-
-/// The last bytes of a stream, read to its end; all of them go into the log first.
-fn tail(mut stream: impl Read, mut log: Option<File>) -> io::Result<Vec<u8>> {
-    let mut kept = Vec::new();
-    let mut logged = 0;
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = stream.read(&mut buffer) {
-        let new = &buffer[..count];
-        if let Some(log) = log.as_mut().filter(|_| logged < LOG_MAX) {
-            log.write_all(new)?;
-            logged += count as u64;
-        }
-        kept.extend_from_slice(new);
-        let old = kept.len().saturating_sub(STDERR_TAIL);
-        kept.drain(..old);
-    }
-    Ok(kept)
 }
 
 #[cfg(test)]
@@ -369,30 +303,6 @@ mod tests {
         assert!(text.contains("/sh -c \"echo"), "{text}");
         assert!(text.contains("exit status: 3"), "{text}");
         assert!(text.ends_with("no such thing"), "{text}");
-    }
-
-    #[test]
-    fn a_program_is_watched_and_its_last_words_kept() {
-        let run = |script: &str, limit| {
-            let watch = Watch {
-                limit,
-                stop: &|| false,
-                log: None,
-            };
-            let exec = Exec::new("sh").expect("every host has sh");
-            let ended = exec.args(["-c", script]).watched(watch).expect("it starts");
-            (ended.status, ended.said)
-        };
-        let long = Duration::from_secs(60);
-        let (status, words) = run("echo out; echo err >&2; exit 7", long);
-        assert_eq!(status.and_then(|status| status.code()), Some(7));
-        assert!(words.contains("out") && words.contains("err"), "{words}");
-        let (status, words) = run("seq 100000; exit 0", long);
-        assert!(status.is_some_and(|status| status.success()));
-        assert!(words.ends_with("99999\n100000"), "{}", words.len());
-        assert!(words.len() <= STDERR_TAIL);
-        let (status, _) = run("exec sleep 100", Duration::from_millis(100));
-        assert_eq!(status, None);
     }
 
     #[test]

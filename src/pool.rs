@@ -11,6 +11,7 @@ mod rows;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use ezz_zfs::nvlist::{NvMap, Value};
 use ezz_zfs::program::{self, Kernel, Reply};
@@ -33,6 +34,13 @@ const CLONE_THREADS: usize = 64;
 /// As many datasets are given to one zfs(8): the arguments of a program have 256 KiB on FreeBSD
 /// (`ARG_MAX`), and a name has 255 bytes at most.
 const MOST_ROOTS: usize = 800;
+
+/// How long zfs(8) may run. The properties of ten thousand jails take it many seconds on a machine with
+/// nothing else to do; on a pool that is suspended it waits until somebody clears that.
+const ZFS: Duration = Duration::from_secs(600);
+
+/// How many bytes of properties are read at once: a hundred thousand jails with 8000 bytes each.
+const ROWS: usize = 1 << 30;
 
 /// It is told from the table of mounts: zfs(8) reads that too, in each of its processes, and it is as long
 /// as there are jails.
@@ -203,6 +211,7 @@ impl Zfs for Pool {
             .arg("set")
             .arg(format!("{property}={value}"))
             .arg(dataset.as_str())
+            .limit(ZFS)
             .run()
             .map_err(failed)?;
         Ok(())
@@ -289,22 +298,15 @@ fn get(query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
         ])
         .arg(query.properties.join(","))
         .args(query.roots);
-    let output = exec
-        .command()
-        .stdin(std::process::Stdio::null())
-        .output()
-        .map_err(|source| {
-            failed(ExecError::Start {
-                command: exec.shown(),
-                source,
-            })
-        })?;
+    let exec = exec.limit(ZFS).at_most(ROWS);
+    let output = exec.ended().map_err(failed)?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() && !only_missing(&stderr, query.roots) {
-        return Err(failed(ExecError::Failed {
+        return Err(failed(exec.failed(output.status, &output.stderr)));
+    }
+    if !output.whole {
+        return Err(failed(ExecError::Open {
             command: exec.shown(),
-            status: output.status,
-            stderr: stderr.trim().replace('\n', "; "),
         }));
     }
     let text = String::from_utf8_lossy(&output.stdout);

@@ -281,6 +281,21 @@ pub trait Host: Sync + fmt::Debug {
     /// [`HostError`] if the kernel or a directory cannot be read.
     fn leftovers(&self) -> Result<Vec<JailName>, HostError>;
 
+    /// Running jails that lack a limit which this ezz gives every jail, because an older one has started
+    /// them.
+    ///
+    /// # Errors
+    /// [`HostError`] if the kernel cannot be asked.
+    fn without_limits(&self) -> Result<Vec<JailName>, HostError> {
+        Ok(Vec::new())
+    }
+
+    /// What went otherwise than usual since this was asked last, and what the host did about it: a line
+    /// each, for the user.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Removes what the host keeps of a stopped jail: derived files, logs, the exit status.
     ///
     /// # Errors

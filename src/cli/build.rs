@@ -290,6 +290,7 @@ pub(super) fn reap(
             "generation {id} was never sealed: it is cleared away"
         ));
         session.run(&plan::reap(generation))?;
+        context.host_notes(session);
     }
     Ok(())
 }

@@ -122,8 +122,8 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<HostError>() {
         return host_hint(error);
     }
-    if let Some(ExecError::NotFound(program)) = error.downcast_ref::<ExecError>() {
-        return Some(format!("install the package that has {program}"));
+    if let Some(error) = error.downcast_ref::<ExecError>() {
+        return exec_hint(error);
     }
     if error.is::<GenerationError>() {
         return Some("`ezz worlds list` shows the generations".to_owned());
@@ -277,7 +277,13 @@ fn port_hint(error: &PortError) -> Option<String> {
             ExecError::Failed { stderr, .. } if stderr.contains("suspended") => {
                 Some("`zpool status` tells which device failed; `zpool clear` goes on".to_owned())
             }
-            ExecError::Failed { .. } | ExecError::Start { .. } => None,
+            ExecError::TimedOut { .. } => Some(
+                "`zpool status -x` shows whether a device of the pool is the reason; then run the command again".to_owned(),
+            ),
+            ExecError::Failed { .. }
+            | ExecError::Start { .. }
+            | ExecError::Flooded { .. }
+            | ExecError::Open { .. } => None,
         },
         PortError::Call(error) => error.errno.name().and_then(errno_hint),
         PortError::Directory { source, .. } => io_hint(source),
@@ -285,6 +291,25 @@ fn port_hint(error: &PortError) -> Option<String> {
             Some("`zfs get -r -s local all` shows it, and `zfs inherit` takes it away".to_owned())
         }
         PortError::Mount { .. } | PortError::Property { .. } => None,
+    }
+}
+
+fn exec_hint(error: &ExecError) -> Option<String> {
+    match error {
+        ExecError::NotFound(program) => Some(format!("install the package that has {program}")),
+        ExecError::TimedOut {
+            left: Some(pid), ..
+        } => Some(format!(
+            "`ps -o pid,stat,wchan,args -p {pid}` shows what it waits for; run the command again when it has ended"
+        )),
+        ExecError::TimedOut { left: None, .. } => Some(
+            "run the command again; if that does not help, `ezz doctor` checks what the host has"
+                .to_owned(),
+        ),
+        ExecError::Failed { .. }
+        | ExecError::Start { .. }
+        | ExecError::Flooded { .. }
+        | ExecError::Open { .. } => None,
     }
 }
 
@@ -318,10 +343,11 @@ fn host_hint(error: &HostError) -> Option<String> {
         HostError::Missing { hint, .. } | HostError::Account { hint, .. } => Some(hint.clone()),
         HostError::Running(name) => Some(format!("`ezz stop {name}`")),
         HostError::NotRunning(name) => Some(format!("`ezz start {name}`")),
-        HostError::Program {
-            source: ExecError::NotFound(program),
-            ..
-        } => Some(format!("install the package that has {program}")),
+        // Where Linux has them; a removal goes on where the last one had to stop.
+        HostError::File { path, .. } if path.starts_with("/sys/fs/cgroup") => Some(format!(
+            "`find {} -name cgroup.procs -exec cat {{}} +` lists the processes that keep it; stop the jail again when they have ended",
+            path.display()
+        )),
         HostError::File { source, .. } => io_hint(source),
         HostError::Mount {
             source: MountError::Busy { at, .. },
@@ -331,8 +357,8 @@ fn host_hint(error: &HostError) -> Option<String> {
             "`ps` shows what it waits for: a device, or a process of the host that has started one in it and is suspended; then stop it again".to_owned(),
         ),
         HostError::Start { .. } => Some("`ezz doctor` checks what the host has".to_owned()),
-        HostError::Program { .. }
-        | HostError::Command { .. }
+        HostError::Program { source, .. } => exec_hint(source),
+        HostError::Command { .. }
         | HostError::Mount { .. }
         | HostError::Unwell { .. }
         | HostError::Parse { .. } => None,

@@ -314,6 +314,7 @@ impl Context<'_> {
         tell: &dyn Fn(&JailName),
     ) -> Result<(Outcome, Exit), CliError> {
         let done = session.transact_and_tell(scope, plan, tell);
+        self.host_notes(session);
         let names: Vec<&str> = scope.jails.iter().map(JailName::as_str).collect();
         let what = format!("{verb} {} on {}", names.join(" "), session.site);
         match done {
@@ -337,6 +338,14 @@ impl Context<'_> {
                 }
                 Err(error.into())
             }
+        }
+    }
+
+    /// Says what went otherwise than usual on the host, here and in the log.
+    fn host_notes(&self, session: &Session) {
+        for note in session.host.notes() {
+            self.report.note(&note);
+            self.machine.log(&note);
         }
     }
 

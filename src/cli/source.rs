@@ -219,7 +219,9 @@ pub(super) fn carry_out(
         cache: command.cache,
         limit,
         stop: &|| cancel.is_cancelled(),
-    })?;
+    });
+    context.host_notes(session);
+    let ran = ran?;
     cancel.check().map_err(|_| CliError::Interrupted)?;
     let how = match ran.code {
         Some(0) => return Ok(()),

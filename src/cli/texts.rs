@@ -16,7 +16,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 
 use crate::confine::confine;
-use crate::exec::Exec;
+use crate::exec::{Exec, GONE, gone};
 use crate::report::Exit;
 use crate::world::text::{Answer, Request, Texts, answer, frames};
 use crate::world::{Cancel, WorldError};
@@ -100,7 +100,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended by itself; what is killed needs no time to end, and leaves nothing.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = gone(&mut self.child, GONE);
     }
 }
 

@@ -164,6 +164,7 @@ fn the_simulated_host_keeps_the_contract() {
         "stops_nothing",
         "stops_and_fails",
         "hangs",
+        "start_hangs",
         "start_fails",
         "files_of_a_running_jail",
         "limits_and_networks",

@@ -197,6 +197,20 @@ pub fn hangs(bench: &dyn Bench) -> Result<(), Why> {
     Ok(())
 }
 
+pub fn start_hangs(bench: &dyn Bench) -> Result<(), Why> {
+    bench.ezz(&["create", "a"]).ok();
+    bench.command("exec.start", Command::Hangs)?;
+    let failed = bench.ezz(&["start", "a"]).exits(1);
+    assert!(failed.err.contains("a did not start"), "{failed:#?}");
+    let words = "did not end within 15 s and was killed";
+    assert!(failed.err.contains(words), "{failed:#?}");
+    is_stopped(bench, "a");
+    bench.command("exec.start", Command::Works)?;
+    bench.ezz(&["start", "a"]).ok();
+    runs(bench, "a");
+    Ok(())
+}
+
 pub fn start_fails(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["create", "a", "b", "c"]).ok();
     bench.command("exec.start", Command::Fails)?;

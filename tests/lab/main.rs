@@ -10,6 +10,10 @@
     clippy::expect_used,
     reason = "a test that cannot go on says so by a panic"
 )]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start programs as a user would, and the lab limits each test"
+)]
 
 mod bare;
 #[path = "../contract/mod.rs"]

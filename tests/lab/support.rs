@@ -1,10 +1,5 @@
 //! What the tests look with. Nothing here goes through ezz's own library.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "tests start programs as a user would"
-)]
-
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

@@ -405,6 +405,25 @@ fn halves_of_a_generation_are_broken_and_left_alone() {
 }
 
 #[test]
+fn a_running_jail_without_limits_is_told() {
+    let mut site = installed().jail("a", config(Kind::Thin, 1));
+    site = site.jail("b", config(Kind::Thin, 1));
+    let base = Some("tank/ezz/basejail/1".to_owned());
+    let state = JailState::Running { id: 42, base };
+    site.0.states.insert(jail_name("a"), state);
+    let mut facts = healthy(&site);
+    assert!(diagnosed(&site, &facts).findings.is_empty());
+    // One that has ended meanwhile has no limits either, and needs none.
+    facts.without_limits = vec![jail_name("a"), jail_name("b")];
+    let found = diagnosed(&site, &facts);
+    assert_eq!(
+        only(&found),
+        (What::LimitsMissing, Severity::Info, "jail a")
+    );
+    assert!(found.plan.steps.is_empty(), "{}", found.plan);
+}
+
+#[test]
 fn a_running_jail_that_is_behind_is_told() {
     let runs = |config: JailConfig, base: &str| {
         let mut site = installed()

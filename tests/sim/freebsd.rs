@@ -173,6 +173,8 @@ impl Outside for StandIns {
             main_conf: self.path("jail.conf"),
             log: self.path("log"),
             patience: Duration::from_secs(4),
+            start: Duration::from_secs(15),
+            helper: Duration::from_secs(15),
         };
         Box::new(FreeBsd::on(
             site_id,

@@ -57,6 +57,7 @@ pub(super) fn facts(
             let jails = jails.filter_map(|(name, jail)| Some((name, jail.config.as_ref().ok()?)));
             let jails: Vec<_> = jails.collect();
             facts.around = session.host.surroundings(&jails);
+            facts.without_limits = session.host.without_limits()?;
             // A host that gives jails none says so when such a jail is started.
             if session.host.delegates().is_ok() {
                 let theirs = jails.iter().flat_map(|(_, config)| &config.datasets);

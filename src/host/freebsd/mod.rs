@@ -25,7 +25,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::exec::{self, Exec, ExecError, code};
@@ -49,6 +49,12 @@ pub struct Places {
     /// How long is waited for what goes by itself: a mount that is busy after its jail is gone, since a
     /// dying jail keeps its root until the last reference.
     pub patience: Duration,
+    /// How long jail(8) may take to start a jail: exec.start is the jail's whole rc(8), which runs whatever
+    /// services it has.
+    pub start: Duration,
+    /// How long a program may take that ends a jail or clears up after it, and waits for nothing but the
+    /// kernel.
+    pub helper: Duration,
 }
 
 impl Default for Places {
@@ -58,6 +64,8 @@ impl Default for Places {
             main_conf: "/etc/jail.conf".into(),
             log: "/var/log/ezz".into(),
             patience: Duration::from_secs(20),
+            start: Duration::from_secs(1800),
+            helper: exec::LIMIT,
         }
     }
 }
@@ -76,6 +84,7 @@ pub struct FreeBsd {
     /// Which jails depend on which, by their files; looked at once.
     dependents: OnceLock<BTreeMap<JailName, BTreeSet<JailName>>>,
     system: Arc<dyn System>,
+    notes: Mutex<Vec<String>>,
 }
 
 impl FreeBsd {
@@ -103,7 +112,13 @@ impl FreeBsd {
             reads_all: OnceLock::new(),
             dependents: OnceLock::new(),
             system,
+            notes: Mutex::default(),
         }
+    }
+
+    fn note(&self, text: String) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.push(text);
     }
 
     fn conf_file(&self, name: &JailName) -> PathBuf {
@@ -260,6 +275,11 @@ impl Host for FreeBsd {
         Ok(self.look()?.left())
     }
 
+    fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut notes)
+    }
+
     fn forget(&self, name: &JailName) -> Result<Changed, HostError> {
         if self.look()?.runs(name) {
             return Err(HostError::Running(name.clone()));
@@ -307,6 +327,7 @@ impl Host for FreeBsd {
         if let Some(term) = std::env::var_os("TERM").filter(|_| request.terminal) {
             exec = exec.env("TERM", term);
         }
+        // Without a limit: it is what the administrator has asked for.
         let status = exec.interactive().map_err(&failed)?;
         Ok(code(status))
     }

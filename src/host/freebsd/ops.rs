@@ -1,8 +1,6 @@
 //! Starting and stopping, step by step.
 
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -25,10 +23,16 @@ const SHUTDOWN: u64 = 120;
 /// Limit of the signal phase where the world's profile is not known.
 const STOP: u32 = 30;
 
+/// How much longer than timeout(1) lets a program run ezz waits for that: it kills what ignores its
+/// signal after five seconds.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How a program ended that is not believed anyway.
 pub(super) struct Outcome {
     /// What it said, on one line.
     pub(super) stderr: String,
+    /// Whether it ended by itself, and within its limit.
+    pub(super) ended: bool,
 }
 
 impl FreeBsd {
@@ -73,13 +77,19 @@ impl FreeBsd {
                 .system
                 .exec("jail")
                 .map_err(program_error("start", name))?;
-            let outcome = outcome(&jail.args(argv::create(&conf, name)))
+            let jail = jail.limit(self.places.start);
+            let outcome = outcome(jail.args(argv::create(&conf, name)))
                 .map_err(program_error("start", name))?;
-            if self.look()?.runs(name) {
+            let jid = self.look()?.jid(name);
+            if let (Some(jid), false) = (jid, outcome.ended) {
+                // Its rc(8) was killed half-way: nobody knows what of it runs.
+                self.remove(name, jid)?;
+            } else if jid.is_some() {
                 return Ok(Changed::Done);
             }
             let _ = self.clean(name)?;
-            if outcome.stderr.contains("dying") && begin.elapsed() < self.places.patience * DYING {
+            let dying = outcome.ended && outcome.stderr.contains("dying");
+            if dying && begin.elapsed() < self.places.patience * DYING {
                 pause.wait();
                 continue;
             }
@@ -103,7 +113,7 @@ impl FreeBsd {
             self.mend_fstab(name)?;
             let timeout = self.limited(limit).map_err(failed())?;
             let jail = self.system.program("jail").map_err(failed())?;
-            outcome(&timeout.arg(jail).args(argv::remove(&conf, name))).map_err(failed())?;
+            outcome(timeout.arg(jail).args(argv::remove(&conf, name))).map_err(failed())?;
         }
         if self.look()?.jid(name) == Some(jid) {
             // Its file is gone, or jail(8) could not use it: the same steps without it.
@@ -111,16 +121,26 @@ impl FreeBsd {
             if let Some(command) = command.filter(|_| lost) {
                 let timeout = self.limited(limit).map_err(failed())?;
                 let jexec = self.system.program("jexec").map_err(failed())?;
-                outcome(&timeout.arg(jexec).args(argv::shutdown(jid, command))).map_err(failed())?;
+                outcome(timeout.arg(jexec).args(argv::shutdown(jid, command))).map_err(failed())?;
             }
-            let jail = self.system.exec("jail").map_err(failed())?;
-            outcome(&jail.args(argv::remove_without_conf(jid))).map_err(failed())?;
-            self.wait_gone(name, jid)?;
+            self.remove(name, jid)?;
         }
         if lost {
             self.undo(name, conf::own(&self.site_id, name))?;
         }
         Ok(done(Changed::Done, self.clean(name)?))
+    }
+
+    /// Removes a jail from the kernel, which kills its processes, and waits until it is gone.
+    fn remove(&self, name: &JailName, jid: u32) -> Result<(), HostError> {
+        let failed = || program_error("stop", name);
+        let jail = self.system.exec("jail").map_err(failed())?;
+        let jail = jail.limit(self.places.helper);
+        let ended = outcome(jail.args(argv::remove_without_conf(jid))).map_err(failed())?;
+        if !ended.ended {
+            self.note(format!("{name}: {}", ended.stderr));
+        }
+        self.wait_gone(name, jid)
     }
 
     /// Unmounts what jail(8) left below the root of a jail that does not run.
@@ -147,7 +167,11 @@ impl FreeBsd {
             let program = words.next().and_then(|path| path.rsplit('/').next());
             let program = self.system.exec(program.unwrap_or_default());
             // That there is nothing is a failure to these programs, and what is wanted here.
-            outcome(&program.map_err(failed())?.args(words)).map_err(failed())?;
+            let program = program.map_err(failed())?.limit(self.places.helper);
+            let ended = outcome(program.args(words)).map_err(failed())?;
+            if !ended.ended {
+                self.note(format!("{name}: {}", ended.stderr));
+            }
         }
         Ok(())
     }
@@ -214,6 +238,7 @@ impl FreeBsd {
     /// timeout(1), which ends what does not end by itself.
     fn limited(&self, seconds: u64) -> Result<Exec, ExecError> {
         let timeout = self.system.exec("timeout")?;
+        let timeout = timeout.limit(Duration::from_secs(seconds) + TIMEOUT);
         Ok(timeout.args(["-k", "5"]).arg(seconds.to_string()))
     }
 
@@ -235,21 +260,23 @@ impl FreeBsd {
 }
 
 /// Runs a program in a process group of its own: a ctrl-C at the terminal is for ezz, which
-/// finishes or undoes what it began, and must not end jail(8) between its steps.
-pub(super) fn outcome(exec: &Exec) -> Result<Outcome, ExecError> {
-    let output = exec
-        .command()
-        .process_group(0)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| ExecError::Start {
-            command: exec.shown(),
-            source,
-        })?;
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    Ok(Outcome {
-        stderr: stderr.trim().replace('\n', "; "),
-    })
+/// finishes or undoes what it began, and must not end jail(8) between its steps. One that exceeds its
+/// limit is no error either: what it has done, the kernel tells.
+pub(super) fn outcome(exec: Exec) -> Result<Outcome, ExecError> {
+    match exec.own_group().ended() {
+        Ok(ended) => {
+            let stderr = String::from_utf8_lossy(&ended.stderr);
+            Ok(Outcome {
+                stderr: stderr.trim().replace('\n', "; "),
+                ended: true,
+            })
+        }
+        Err(error @ (ExecError::TimedOut { .. } | ExecError::Flooded { .. })) => Ok(Outcome {
+            stderr: error.to_string(),
+            ended: false,
+        }),
+        Err(error) => Err(error),
+    }
 }
 
 fn why(outcome: &Outcome, log: &std::path::Path) -> String {

@@ -71,7 +71,8 @@ impl FreeBsd {
             }
             let failed = stage_error("end", generation);
             let jail = self.system.exec("jail").map_err(&failed)?;
-            outcome(&jail.args(argv::remove_without_conf(jid))).map_err(&failed)?;
+            let jail = jail.limit(self.places.helper);
+            outcome(jail.args(argv::remove_without_conf(jid))).map_err(&failed)?;
             changed = Changed::Done;
             pause.wait();
         }
@@ -85,7 +86,7 @@ impl FreeBsd {
         resolver(request.root).map_err(|e| files::file_error("write", request.root, e))?;
         let name = format!("ezz_{}_{generation}", self.site_id);
         let jail = self.system.exec("jail").map_err(&failed)?;
-        let made = outcome(&jail.args(argv::create_stage(&name, request.root))).map_err(&failed)?;
+        let made = outcome(jail.args(argv::create_stage(&name, request.root))).map_err(&failed)?;
         let Some(jid) = self.look()?.jid_at(&self.stage_root(generation)) else {
             return Err(HostError::Parse {
                 what: format!("a jail for generation {generation}"),

@@ -10,6 +10,7 @@ fn host(directory: &Path, site_id: &str) -> FreeBsd {
         main_conf: directory.join("jail.conf"),
         log: directory.join("log"),
         patience: Duration::from_secs(1),
+        ..Places::default()
     };
     FreeBsd::on(
         site_id,

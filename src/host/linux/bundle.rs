@@ -15,7 +15,7 @@ use oci_spec::runtime::{
     SpecBuilder, User, UserBuilder,
 };
 
-use super::cgroup::Control;
+use super::cgroup::{self, Control};
 use super::ids::{COUNT, IdRange};
 use super::users::Account;
 use crate::model::{Limits, Network};
@@ -321,6 +321,10 @@ impl Bundle<'_> {
                 cpu = cpu.cpus(cpuset.to_string());
             }
             resources = resources.cpu(cpu.build()?);
+        }
+        if self.control.unified() {
+            let limits = cgroup::LIMITS.map(|(file, most)| (file.to_owned(), most.to_string()));
+            resources = resources.unified(limits);
         }
         resources.build()
     }

@@ -1,10 +1,12 @@
 //! Cgroups of jails and of their conmons, in the unified hierarchy (cgroups(7)).
 
-use std::fs;
-use std::io;
+mod tree;
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::file;
 use crate::model::Limits;
@@ -12,8 +14,36 @@ use crate::ports::HostError;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
+/// How deep a jail may nest cgroups below its own.
+///
+/// Its root can make cgroups: systemd does so for services and sessions, and everybody can who may
+/// make a user namespace. systemd needs five levels for a user's services; a container of that user
+/// with a systemd and users of its own needs eleven. Fifteen is the most that keeps the path of
+/// each of them, with names of 255 bytes, below `PATH_MAX`: beyond it /proc/PID/cgroup cannot be
+/// read on some kernels (`proc_cgroup_show` in Linux's kernel/cgroup/cgroup.c), and is cut off on others.
+pub(super) const DEPTH: u32 = 15;
+
+/// How many cgroups a jail may have below its own. A Debian world with its own init has about forty,
+/// and a session of a user adds about six. The host has 65535 ids for cgroups with a memory
+/// controller, which all of its jails share (`MEM_CGROUP_ID_MAX`).
+pub(super) const DESCENDANTS: u32 = 1024;
+
+const MAX_DEPTH: &str = "cgroup.max.depth";
+const MAX_DESCENDANTS: &str = "cgroup.max.descendants";
+
+/// The limits of the cgroup of each jail: files and what is in them. They belong to the host's root,
+/// and the kernel counts them for the whole tree below.
+pub(super) const LIMITS: [(&str, u32); 2] = [(MAX_DEPTH, DEPTH), (MAX_DESCENDANTS, DESCENDANTS)];
+
 /// How long the kernel may take to end what was killed.
 const END: Duration = Duration::from_secs(10);
+
+/// How long the removal of a tree of cgroups may take. Jails of an ezz that set no limits may have as
+/// many as the kernel's memory holds.
+const REMOVE: Duration = Duration::from_secs(120);
+
+/// Between two attempts to remove a cgroup that is in use.
+const PAUSE: Duration = Duration::from_millis(10);
 
 fn path(cgroup: &str) -> PathBuf {
     PathBuf::from(format!("{ROOT}{cgroup}"))
@@ -38,6 +68,11 @@ impl Control {
             // One line says what the columns are.
             swap: read(Path::new("/proc/swaps")).lines().count() > 1,
         }
+    }
+
+    /// Whether the host has the unified hierarchy.
+    pub(super) fn unified(&self) -> bool {
+        !self.controllers.is_empty()
     }
 
     /// Whether there is a controller.
@@ -76,6 +111,22 @@ pub(super) fn list(cgroup: &str) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
+/// Whether a cgroup lacks one of [`LIMITS`], because an older ezz or somebody by hand has made it so;
+/// false if it is not there.
+pub(super) fn lacks_limits(cgroup: &str) -> io::Result<bool> {
+    for (name, limit) in LIMITS {
+        let path = path(cgroup).join(name);
+        let Some(text) = super::process::read(&path)? else {
+            return Ok(false);
+        };
+        // `max` is none.
+        if text.trim().parse().map_or(true, |found: u32| found > limit) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Moves a process into a cgroup, which is made if it is missing.
 pub(super) fn enter(cgroup: &str, pid: u32) -> io::Result<()> {
     let path = path(cgroup);
@@ -83,44 +134,64 @@ pub(super) fn enter(cgroup: &str, pid: u32) -> io::Result<()> {
     fs::write(path.join("cgroup.procs"), pid.to_string())
 }
 
+/// Writes to a file of the kernel's. Where there is no such file none is made.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+/// Kills all processes in a cgroup and below it, if it is there. Since Linux 5.14.
+pub(super) fn kill(cgroup: &str) {
+    // Before that, the end of a jail's first process ends the others.
+    let _ = write(&path(cgroup).join("cgroup.kill"), "1");
+}
+
 /// Kills all in a cgroup and below it, and removes it, if it is there.
 ///
 /// # Errors
-/// [`HostError::File`] if it stays busy.
+/// [`HostError::File`] if it stays busy, or if that takes too long.
 pub(super) fn remove(cgroup: &str) -> Result<(), HostError> {
     let path = path(cgroup);
-    let mut waited = Duration::ZERO;
-    let pause = Duration::from_millis(10);
-    loop {
-        // Since Linux 5.14; each time, since something may have been forked from outside.
-        let _ = fs::write(path.join("cgroup.kill"), "1");
-        match remove_tree(&path) {
-            Ok(()) => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::ResourceBusy && waited < END => {
-                sleep(pause);
-                waited += pause;
-            }
-            Err(e) => return Err(file("remove", &path)(e)),
-        }
-    }
+    // What lives still makes no more of them.
+    let _ = write(&path.join(MAX_DESCENDANTS), "0");
+    kill(cgroup);
+    let mut removal = Removal {
+        cgroup,
+        begun: Instant::now(),
+        idle: Duration::ZERO,
+    };
+    tree::remove(&path, &mut removal).map_err(file("remove", &path))
 }
 
-/// Only directories can be removed, and have to be empty of directories.
-fn remove_tree(path: &Path) -> io::Result<()> {
-    let gone = |e: &io::Error| e.kind() == io::ErrorKind::NotFound;
-    let entries = match fs::read_dir(path) {
-        Ok(entries) => entries,
-        Err(e) if gone(&e) => return Ok(()),
-        Err(e) => return Err(e),
-    };
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
+/// A removal at work.
+struct Removal<'a> {
+    cgroup: &'a str,
+    begun: Instant,
+    /// How long it has waited for processes since it removed something.
+    idle: Duration,
+}
+
+impl tree::Pace for Removal<'_> {
+    fn step(&mut self) -> io::Result<()> {
+        if self.begun.elapsed() < REMOVE {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::TimedOut.into())
         }
     }
-    match fs::remove_dir(path) {
-        Err(e) if gone(&e) => Ok(()),
-        other => other,
+
+    fn removed(&mut self) {
+        self.idle = Duration::ZERO;
+    }
+
+    fn busy(&mut self) -> io::Result<()> {
+        if self.idle >= END {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        // Each time, since something may have been forked, or have come from outside.
+        kill(self.cgroup);
+        sleep(PAUSE);
+        self.idle += PAUSE;
+        self.step()
     }
 }

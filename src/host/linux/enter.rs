@@ -39,6 +39,9 @@ const ACCOUNTS_MAX: u64 = 16 << 20;
 const SPECIFICATION: i32 = 3;
 const LOG: i32 = 4;
 
+/// How much of crun's log is read, in bytes.
+const LOG_MOST: u64 = 64 << 10;
+
 /// A line of crun's log.
 #[derive(Deserialize)]
 struct Line {
@@ -234,7 +237,7 @@ impl Call {
 fn failure(mut log: File) -> io::Result<Option<String>> {
     log.rewind()?;
     let mut said = Vec::new();
-    log.read_to_end(&mut said)?;
+    log.take(LOG_MOST).read_to_end(&mut said)?;
     Ok(errors(&String::from_utf8_lossy(&said)))
 }
 
@@ -326,6 +329,11 @@ fn memory(name: &str) -> io::Result<File> {
     Ok(memfd_create(name, MemfdFlags::CLOEXEC)?.into())
 }
 
+/// There is no limit: it is what the administrator has asked for.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a command that the administrator runs may take as long as it likes"
+)]
 fn without_terminal(mut command: Command) -> io::Result<ExitStatus> {
     let piped = |terminal: bool| {
         if terminal {

@@ -11,7 +11,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use crate::exec::{Exec, ExecError};
+use super::process::readable;
+use crate::exec::{Exec, ExecError, GONE, LIMIT, gone};
 
 /// Ids of one jail.
 pub(super) const COUNT: u32 = 65_536;
@@ -165,6 +166,10 @@ fn open(helper: &mut Child, ids: IdRange) -> io::Result<OwnedFd> {
         return Err(io::ErrorKind::BrokenPipe.into());
     };
     input.write_all(b"x")?;
+    if !readable(&*output, LIMIT)? {
+        let why = format!("its helper did not answer within {} s", LIMIT.as_secs());
+        return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+    }
     output.read_exact(&mut [0])?;
     let proc = PathBuf::from(format!("/proc/{}", helper.id()));
     let map = format!("0 {} {COUNT}\n", ids.first());
@@ -178,7 +183,7 @@ fn end(helper: &mut Child) {
     drop(helper.stdin.take());
     // Best effort: without its standard input it ends by itself.
     let _ = helper.kill();
-    let _ = helper.wait();
+    let _ = gone(helper, GONE);
 }
 
 #[cfg(test)]

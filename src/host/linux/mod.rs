@@ -126,6 +126,29 @@ impl Host for Linux {
         state::half_made(&self.paths)
     }
 
+    fn without_limits(&self) -> Result<Vec<JailName>, HostError> {
+        let groups = self.paths.cgroups();
+        let failed = file("list", Path::new(&groups));
+        if !cgroup::Control::of_host().unified() {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for name in cgroup::list(&groups).map_err(&failed)? {
+            // That of a conmon is no name of a jail.
+            let Ok(name) = JailName::parse(&name) else {
+                continue;
+            };
+            if cgroup::lacks_limits(&self.paths.cgroup(&name)).map_err(&failed)? {
+                found.push(name);
+            }
+        }
+        Ok(found)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.paths.notes()
+    }
+
     fn forget(&self, name: &JailName) -> Result<Changed, HostError> {
         stop::forget(&self.paths, name)
     }

@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::name::JailName;
 
@@ -13,6 +14,7 @@ pub(super) struct Paths {
     run: PathBuf,
     log: PathBuf,
     site: String,
+    notes: Arc<Mutex<Vec<String>>>,
 }
 
 impl Paths {
@@ -32,7 +34,20 @@ impl Paths {
             run: run.to_owned(),
             log: log.to_owned(),
             site,
+            notes: Arc::default(),
         }
+    }
+
+    /// Keeps a note for the user: see [`crate::ports::Host::notes`].
+    pub(super) fn note(&self, text: String) {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        notes.push(text);
+    }
+
+    /// Takes the notes.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut notes)
     }
 
     /// Those of the worlds that are being built, as if they were jails of another site: no jail's

@@ -24,7 +24,15 @@ impl Process {
     ///
     /// The number alone may be somebody else's by now. Into a jail's cgroup nothing of the host
     /// ever moves, and a jail cannot leave it.
-    pub(super) fn find(pid_file: &Path, cgroup: &str) -> io::Result<Option<Self>> {
+    ///
+    /// Some kernels do not tell the cgroup of a process whose path is longer than `PATH_MAX`. Only jails
+    /// nest cgroups so deep; whether it is this jail's is then told by the host's id of its user, which
+    /// `owns` is asked about.
+    pub(super) fn find(
+        pid_file: &Path,
+        cgroup: &str,
+        owns: impl FnOnce(u32) -> bool,
+    ) -> io::Result<Option<Self>> {
         let Some(pid) = number(pid_file)? else {
             return Ok(None);
         };
@@ -33,12 +41,15 @@ impl Process {
         };
         // Looked at after it was opened: if these are right, so is the descriptor, or it has died.
         let proc = PathBuf::from(format!("/proc/{pid}"));
-        let (Some(groups), Some(stat)) = (read(&proc.join("cgroup"))?, read(&proc.join("stat"))?)
-        else {
-            return Ok(None);
+        let inside = match told(read(&proc.join("cgroup")))? {
+            Some(groups) => in_cgroup(&groups, cgroup),
+            None => {
+                let status = read(&proc.join("status"))?;
+                status.as_deref().and_then(real_user).is_some_and(owns)
+            }
         };
-        let ours = in_cgroup(&groups, cgroup) && !is_dead(&stat);
-        Ok(ours.then_some(process))
+        let lives = read(&proc.join("stat"))?.is_some_and(|stat| !is_dead(&stat));
+        Ok((inside && lives).then_some(process))
     }
 
     /// The process of this number, if it is this program, `/conmon` or `/crun`, for this container.
@@ -154,12 +165,29 @@ pub(super) fn mount_table(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
+/// What was read of /proc/PID/cgroup, nothing of a process that is gone; none if the kernel does not tell it
+/// because it is too long (`proc_cgroup_show` in kernel/cgroup/cgroup.c of Linux 6.1; 7.2 cuts it off).
+fn told(groups: io::Result<Option<String>>) -> io::Result<Option<String>> {
+    match groups {
+        Err(e) if e.raw_os_error() == Some(nix::libc::ENAMETOOLONG) => Ok(None),
+        groups => groups.map(|groups| Some(groups.unwrap_or_default())),
+    }
+}
+
 /// /proc/PID/cgroup (cgroups(7)): `0::/PATH` is the unified hierarchy.
 fn in_cgroup(text: &str, cgroup: &str) -> bool {
     text.lines()
         .filter_map(|line| line.strip_prefix("0::"))
         .filter_map(|path| path.strip_prefix(cgroup))
         .any(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// /proc/PID/status (proc_pid_status(5)): the real user id, as the reader's user namespace has it. A
+/// process cannot get one that the namespace of its jail does not map.
+fn real_user(status: &str) -> Option<u32> {
+    let mut lines = status.lines();
+    let ids = lines.find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().next()?.parse().ok()
 }
 
 /// /proc/PID/stat: the state follows the name, which may hold anything and is in parentheses.
@@ -212,13 +240,34 @@ mod tests {
     fn a_process_is_found_by_its_cgroup() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let file = directory.path().join("pid");
-        assert!(Process::find(&file, "/").expect("looked").is_none());
+        let find = |cgroup: &str| Process::find(&file, cgroup, |_| true).expect("looked");
+        assert!(find("/").is_none());
         fs::write(&file, std::process::id().to_string()).expect("written");
-        assert!(Process::find(&file, "/no/such").expect("looked").is_none());
+        assert!(find("/no/such").is_none());
         fs::write(&file, "0").expect("written");
-        assert!(Process::find(&file, "").expect("looked").is_none());
+        assert!(find("").is_none());
         fs::write(&file, "4194304999").expect("written");
-        assert!(Process::find(&file, "").expect("looked").is_none());
+        assert!(find("").is_none());
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_no_failure() {
+        let long = io::Error::from_raw_os_error(nix::libc::ENAMETOOLONG);
+        assert_eq!(told(Err(long)).expect("none"), None);
+        assert_eq!(told(Ok(None)).expect("gone"), Some(String::new()));
+        let text = "0::/ezz/S/web1\n".to_owned();
+        assert_eq!(told(Ok(Some(text.clone()))).expect("told"), Some(text));
+        let other = io::Error::from_raw_os_error(nix::libc::EIO);
+        assert!(told(Err(other)).is_err());
+    }
+
+    #[test]
+    fn a_process_has_a_user() {
+        let own = fs::read_to_string("/proc/self/status").expect("read");
+        assert_eq!(real_user(&own), Some(nix::unistd::getuid().as_raw()));
+        let jail = "Name:\tUid:\t0\nUid:\t1879048192\t0\t0\t0\nGid:\t0\t0\t0\t0\n";
+        assert_eq!(real_user(jail), Some(1_879_048_192));
+        assert_eq!(real_user("Name:\tx\n"), None);
     }
 
     #[test]
@@ -241,7 +290,8 @@ mod tests {
             &fs::read_to_string(proc.join("stat")).expect("there")
         ));
         assert_eq!(mount_table(&proc.join("mountinfo")).expect("looked"), None);
-        assert!(child.wait().expect("waited for").success());
+        let status = crate::exec::gone(&mut child, Duration::from_secs(10)).expect("waited for");
+        assert!(status.is_some_and(|status| status.success()));
         assert_eq!(mount_table(&proc.join("mountinfo")).expect("looked"), None);
     }
 

@@ -5,12 +5,12 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
 use nix::fcntl::OFlag;
@@ -21,7 +21,7 @@ use serde::Deserialize;
 use super::paths::{self, Paths};
 use super::process::{Process, readable};
 use super::{cgroup, file, program};
-use crate::exec::{Exec, ExecError, Watch, Watched};
+use crate::exec::{Exec, ExecError, GONE, Watch, Watched, gone};
 use crate::name::JailName;
 use crate::ports::HostError;
 
@@ -30,6 +30,17 @@ const LOG_SIZE: u64 = 4 << 20;
 
 /// How long `crun create` may take; it waits for nothing but the kernel.
 const CREATE: Duration = Duration::from_secs(120);
+
+/// How long `crun delete` may take. All it has left to do is to remove a few files: the processes and
+/// the cgroup of the container are gone by then.
+const DELETE: Duration = Duration::from_secs(30);
+
+/// How long the command may take that prepares a jail. Keys for ssh take a second, and many times
+/// that on a machine that is slow or has much else to do.
+const ONCE: Duration = Duration::from_secs(300);
+
+/// How much of what crun or conmon print is kept, in bytes.
+const WORDS: u64 = 64 << 10;
 
 /// The descriptors that conmon is told of.
 const SYNC: i32 = 3;
@@ -46,6 +57,12 @@ struct Report {
 /// `crun` with the options that all its commands need.
 pub(super) fn crun(paths: &Paths) -> Result<Exec, ExecError> {
     Ok(dying_with_us("crun")?.args(crun_options(paths)))
+}
+
+/// One of its commands on a container, which finishes also if somebody presses Ctrl-C meanwhile.
+fn crun_on(paths: &Paths, name: &JailName, command: &[&str]) -> Result<Exec, ExecError> {
+    let exec = crun(paths)?.own_group().args(command);
+    Ok(exec.arg(paths.container(name)))
 }
 
 fn crun_options(paths: &Paths) -> [OsString; 4] {
@@ -124,12 +141,12 @@ pub(super) fn create(paths: &Paths, name: &JailName, console: bool) -> Result<()
             ..
         }) => Err(refused(plain(&message))),
         Ok(Report { message: None, .. }) | Err(_) => {
-            let mut text = String::new();
+            let mut text = Vec::new();
             let read = errors
                 .rewind()
-                .and_then(|()| errors.read_to_string(&mut text));
+                .and_then(|()| errors.take(WORDS).read_to_end(&mut text));
             let said = if read.is_ok() {
-                plain(&text)
+                plain(&String::from_utf8_lossy(&text))
             } else {
                 String::new()
             };
@@ -198,22 +215,40 @@ fn handshake(cgroup: &str, child: &mut Child, sync: OwnedFd, start: OwnedFd) -> 
     let moved = cgroup::enter(cgroup, child.id());
     let report = moved.and_then(|()| {
         File::from(start).write_all(b"x")?;
-        if !readable(&sync.as_fd(), CREATE)? {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        let mut line = String::new();
-        BufReader::new(File::from(sync)).read_line(&mut line)?;
-        if line.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        serde_json::from_str(&line).map_err(io::Error::from)
+        let line = read_line(File::from(sync))?;
+        serde_json::from_slice(&line).map_err(io::Error::from)
     });
     if report.is_err() {
         child.kill()?;
     }
     // It has left a child behind that goes on.
-    child.wait()?;
+    if gone(child, GONE)?.is_none() {
+        child.kill()?;
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     report
+}
+
+/// The first line that comes out of a pipe, if it comes within the time of `crun create`.
+fn read_line(mut pipe: File) -> io::Result<Vec<u8>> {
+    let begun = Instant::now();
+    let mut line = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let left = CREATE.saturating_sub(begun.elapsed());
+        if !readable(&pipe.as_fd(), left)? {
+            let why = format!("no answer within {} s", CREATE.as_secs());
+            return Err(io::Error::new(io::ErrorKind::TimedOut, why));
+        }
+        let count = pipe.read(&mut buffer)?;
+        line.extend_from_slice(&buffer[..count]);
+        if count == 0 && line.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if count == 0 || line.contains(&b'\n') || line.len() as u64 > WORDS {
+            return Ok(line);
+        }
+    }
 }
 
 /// Runs the bundle's command to its end, without conmon.
@@ -221,33 +256,23 @@ fn handshake(cgroup: &str, child: &mut Child, sync: OwnedFd, start: OwnedFd) -> 
 /// # Errors
 /// [`HostError::Start`] with its last words.
 pub(super) fn run_once(paths: &Paths, name: &JailName) -> Result<(), HostError> {
-    let program = program("prepare", name);
-    let exec = crun(paths)
-        .map_err(&program)?
-        .args(["run", "--bundle"])
-        .arg(paths.jail(name))
-        .arg(paths.container(name));
-    // All pipes: see `null_to_root`.
-    let output = exec
-        .command()
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .and_then(Child::wait_with_output)
-        .map_err(|source| {
-            program(ExecError::Start {
-                command: exec.shown(),
-                source,
-            })
-        })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = [output.stdout, output.stderr].concat();
+    let watch = Watch {
+        limit: ONCE,
+        stop: &|| false,
+        log: None,
+    };
+    let ended = watched(paths, name, watch, program("prepare", name))?;
+    let why = match ended.status {
+        Some(status) if status.success() => return Ok(()),
+        Some(_) => plain(&ended.said),
+        None => format!(
+            "the command that prepares it did not end within {} s and was killed",
+            ONCE.as_secs()
+        ),
+    };
     Err(HostError::Start {
         jail: name.clone(),
-        why: plain(&String::from_utf8_lossy(&said)),
+        why,
     })
 }
 
@@ -261,7 +286,15 @@ pub(super) fn run_watched(
     name: &JailName,
     watch: Watch<'_>,
 ) -> Result<Watched, HostError> {
-    let program = program("run a command in", name);
+    watched(paths, name, watch, program("run a command in", name))
+}
+
+fn watched(
+    paths: &Paths,
+    name: &JailName,
+    watch: Watch<'_>,
+    program: impl Fn(ExecError) -> HostError,
+) -> Result<Watched, HostError> {
     let exec = crun(paths)
         .map_err(&program)?
         .args(["run", "--bundle"])
@@ -276,10 +309,8 @@ pub(super) fn run_watched(
             .stderr(Stdio::piped())
             .spawn()?;
         drop(child.stdin.take());
-        watch.over(&mut child, || {
-            // If it cannot be removed now, the clearing that follows says so.
-            let _ = delete(paths, name);
-        })
+        // crun ends when its container has; what stays is cleared away afterwards.
+        watch.over(&mut child, || cgroup::kill(&paths.cgroup(name)))
     };
     run().map_err(|source| {
         program(ExecError::Start {
@@ -294,9 +325,7 @@ pub(super) fn run_watched(
 /// # Errors
 /// [`HostError::Start`] with crun's own words.
 pub(super) fn start(paths: &Paths, name: &JailName) -> Result<(), HostError> {
-    let exec = crun(paths)
-        .map_err(program("start", name))?
-        .args(["start", &paths.container(name)]);
+    let exec = crun_on(paths, name, &["start"]).map_err(program("start", name))?;
     match exec.run() {
         Ok(_) => Ok(()),
         Err(ExecError::Failed { stderr, .. }) if !stderr.is_empty() => Err(HostError::Start {
@@ -308,40 +337,41 @@ pub(super) fn start(paths: &Paths, name: &JailName) -> Result<(), HostError> {
 }
 
 /// Sends a signal by number to the first process: for those that have no name in POSIX.
-pub(super) fn kill(paths: &Paths, name: &JailName, signal: i32) -> Result<(), HostError> {
-    crun(paths)
-        .and_then(|exec| {
-            exec.args(["kill", &paths.container(name), &signal.to_string()])
-                .run()
-        })
-        .map(drop)
-        .map_err(program("stop", name))
+pub(super) fn kill(paths: &Paths, name: &JailName, signal: i32) -> Result<(), ExecError> {
+    let kill = crun_on(paths, name, &["kill"])?;
+    kill.arg(signal.to_string()).run().map(drop)
 }
 
-/// Removes what crun knows of a container, and its cgroup; kills what still runs in it.
+/// Removes what crun knows of a container whose processes and cgroup are gone: by crun, which knows
+/// what there is, and without it if it fails or does not end. A jail must be stopped whatever crun
+/// does.
 pub(super) fn delete(paths: &Paths, name: &JailName) -> Result<(), HostError> {
     let state = paths.crun_state(name);
     if !state.exists() {
         return Ok(());
     }
-    let result = crun(paths).and_then(|exec| {
-        exec.args(["delete", "--force", &paths.container(name)])
-            .run()
-    });
-    match result {
-        Err(error) if state.exists() => {
-            // Killed while it was made: crun has nothing but a directory and cannot read it.
-            if state.join("status").exists() {
-                return Err(program("remove the container of", name)(error));
-            }
-            for left in paths::list(&state).map_err(file("list", &state))? {
-                let left = state.join(left);
-                fs::remove_file(&left).map_err(file("remove", &left))?;
-            }
-            fs::remove_dir(&state).map_err(file("remove", &state))
-        }
-        Ok(_) | Err(_) => Ok(()),
+    // Without it the container's making was killed: crun has nothing but a directory, which it cannot
+    // read.
+    let whole = state.join("status").exists();
+    let delete = crun_on(paths, name, &["delete", "--force"]);
+    let result = delete.and_then(|delete| delete.limit(DELETE).run());
+    let Err(error) = result else {
+        return Ok(());
+    };
+    if !state.exists() {
+        return Ok(());
     }
+    for left in paths::list(&state).map_err(file("list", &state))? {
+        let left = state.join(left);
+        fs::remove_file(&left).map_err(file("remove", &left))?;
+    }
+    fs::remove_dir(&state).map_err(file("remove", &state))?;
+    if whole {
+        paths.note(format!(
+            "{name}: {error}; ezz has removed its container without crun"
+        ));
+    }
+    Ok(())
 }
 
 /// Waits for a jail's conmon to end, and ends it if it does not, with a crun that it had started.
@@ -349,7 +379,7 @@ pub(super) fn end_conmon(paths: &Paths, name: &JailName, time: Duration) -> Resu
     let pid = paths.jail(name).join("conmon.pid");
     let watcher = paths.watcher(name);
     let error = file("end the conmon of", &pid);
-    if let Some(conmon) = Process::find(&pid, &watcher).map_err(&error)? {
+    if let Some(conmon) = Process::find(&pid, &watcher, |_| false).map_err(&error)? {
         conmon.wait(time).map_err(&error)?;
     }
     cgroup::remove(&watcher)

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use ezz_zfs::mountinfo::parse_mountinfo;
 
-use super::file;
 use super::paths::{self, Paths};
 use super::process::{self, Process};
+use super::{file, ids};
 use crate::model::JailState;
 use crate::name::JailName;
 use crate::ports::HostError;
@@ -16,7 +16,8 @@ use crate::ports::HostError;
 /// The first process of a jail, if it lives.
 pub(super) fn init(paths: &Paths, name: &JailName) -> Result<Option<Process>, HostError> {
     let pid = paths.jail(name).join("pid");
-    Process::find(&pid, &paths.cgroup(name)).map_err(file("look for the process of", &pid))
+    let owns = |id| ids::owner_of(&paths.ids(), id).as_deref() == Some(&*paths.owner(name));
+    Process::find(&pid, &paths.cgroup(name), owns).map_err(file("look for the process of", &pid))
 }
 
 /// Jails that run, left something behind, or whose exit status is remembered.

@@ -57,7 +57,7 @@ pub(super) fn stop(
             _ => &stop.signal,
         }
     });
-    let patience = profile.map_or(PATIENCE, |p| Duration::from_secs(p.stop.timeout.into()));
+    let mut patience = profile.map_or(PATIENCE, |p| Duration::from_secs(p.stop.timeout.into()));
     let number = signal_number(signal).ok_or_else(|| HostError::Parse {
         what: format!("the signal {signal} of the profile"),
         why: "no such signal".to_owned(),
@@ -66,7 +66,13 @@ pub(super) fn stop(
     if paths.started(name).exists() {
         match Signal::from_named_raw(number) {
             Some(signal) => send(&init, name, paths, signal)?,
-            None => runtime::kill(paths, name, number)?,
+            None => {
+                if let Err(error) = runtime::kill(paths, name, number) {
+                    // It was never asked: nothing to wait for.
+                    patience = Duration::ZERO;
+                    paths.note(format!("{name}: {error}; it was killed instead"));
+                }
+            }
         }
         if !wait(&init, name, paths, patience)? {
             send(&init, name, paths, Signal::KILL)?;
@@ -155,6 +161,8 @@ pub(super) fn clear(paths: &Paths, name: &JailName) -> Result<bool, HostError> {
         send(&init, name, paths, Signal::KILL)?;
         wait(&init, name, paths, KILL)?;
     }
+    // All of it, also what has no first process any more; conmon sees the end of it.
+    cgroup::kill(&paths.cgroup(name));
     point();
     // It writes the exit status before it ends.
     runtime::end_conmon(paths, name, REPORT)?;
@@ -162,10 +170,10 @@ pub(super) fn clear(paths: &Paths, name: &JailName) -> Result<bool, HostError> {
         runtime::end_strays(paths, name)?;
     }
     point();
-    runtime::delete(paths, name)?;
-    point();
-    // Of a container whose making was killed, crun knows nothing.
+    // Before crun is asked to: a jail can nest cgroups so deep that `crun delete` does not end.
     cgroup::remove(&paths.cgroup(name))?;
+    point();
+    runtime::delete(paths, name)?;
     for at in [paths.cache(name), paths.base(name), paths.root(name)] {
         point();
         detach(&at, name)?;

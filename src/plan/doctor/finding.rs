@@ -40,6 +40,8 @@ pub struct Facts {
     pub entries: Vec<Entry>,
     /// What is around its jails on the host.
     pub around: Surroundings,
+    /// Running jails that lack a limit which every jail gets.
+    pub without_limits: Vec<JailName>,
     /// Datasets that jails are to administer, and that are not as they must be.
     pub lacking: BTreeMap<DatasetName, Lack>,
 }
@@ -202,6 +204,8 @@ pub enum What {
     OriginMissing,
     /// Limits of a jail that this version does not know.
     LimitsUnknown,
+    /// A running jail lacks a limit which every jail gets.
+    LimitsMissing,
     /// A dataset that a jail is to administer is not there or not marked.
     OwnDatasetLacking,
     /// Derived files are missing or differ.

@@ -45,6 +45,7 @@ pub(super) fn check(
         datasets(config, facts, &object, found);
         mounted(inventory, jail, &object, found);
         behind(observed, name, config, &object, found);
+        unlimited(observed, name, facts, &object, found);
         derived(observed, name, facts, &object, found);
         foreign(jail, facts, &object, found);
     }
@@ -255,6 +256,20 @@ fn behind(
         let what = format!("it runs on {runs}, and is due to run on generation {due}");
         let hint = format!("`ezz restart {name}` when it suits");
         found.add(Finding::new(What::Behind, Severity::Info, object, what).hint(hint));
+    }
+}
+
+fn unlimited(
+    observed: &Observed,
+    name: &JailName,
+    facts: &Facts,
+    object: &str,
+    found: &mut Diagnosis,
+) {
+    if observed.state(name).running() && facts.without_limits.contains(name) {
+        let what = "it runs without the limits on its cgroups: an older ezz has started it";
+        let hint = format!("`ezz restart {name}` when it suits");
+        found.add(Finding::new(What::LimitsMissing, Severity::Info, object, what).hint(hint));
     }
 }
 

@@ -10,6 +10,7 @@ mod hostile;
 mod inspector;
 mod kills;
 mod limits;
+mod nested;
 mod output;
 mod run;
 mod sanity;

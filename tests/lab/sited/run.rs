@@ -6,7 +6,7 @@ use crate::support::*;
 
 /// The host's pid of a jail's first process.
 #[track_caller]
-fn init_of(jail: &str) -> u32 {
+pub(super) fn init_of(jail: &str) -> u32 {
     let found = sh(&format!("cat /run/ezz/*/jails/{jail}/pid")).ok().stdout;
     found
         .trim()
@@ -27,7 +27,7 @@ fn base_of(jail: &str) -> String {
 
 /// Nothing of a stopped jail is left on the host.
 #[track_caller]
-fn nothing_runs(jail: &str) {
+pub(super) fn nothing_runs(jail: &str) {
     assert_eq!(processes(&format!("--name {jail} ")), Vec::<u32>::new());
     let table = std::fs::read_to_string("/proc/self/mountinfo").expect("proc is mounted");
     let at = format!("/jails/{jail}/");

@@ -81,6 +81,26 @@ fn a_thin_jail() {
     assert_eq!(spec["linux"]["cgroupsPath"], "/ezz/S/web1");
 }
 
+/// In every container, also in those that prepare a jail or a world.
+#[test]
+fn cgroups_below_a_jails_have_limits() {
+    const ONCE: &Init = &Init::Once(Vec::new());
+    const NONE: &Control = &Control {
+        controllers: Vec::new(),
+        swap: false,
+    };
+    let limits = json!({"cgroup.max.depth": "15", "cgroup.max.descendants": "1024"});
+    for spec in [bundle(|_| ()), bundle(|b| b.init = ONCE)] {
+        assert_eq!(spec["linux"]["resources"]["unified"], limits);
+    }
+    // crun refuses them where there is no unified hierarchy.
+    let spec = bundle(|b| b.control = NONE);
+    assert_eq!(spec["linux"]["resources"]["unified"], Value::Null);
+    // The longest path below the cgroup of the longest name is one that /proc/PID/cgroup can tell.
+    let longest = "/ezz/12345678/".len() + 63 + cgroup::DEPTH as usize * 256;
+    assert!(longest < 4096, "{longest}");
+}
+
 #[test]
 fn root_has_few_capabilities_and_may_use_su() {
     let spec = bundle(|_| ());

@@ -1,0 +1,201 @@
+//! Removes a tree of directories that hold no files, as cgroups are.
+//!
+//! Such a tree may be the work of a hostile jail: thousands of directories deep, with paths that
+//! exceed `PATH_MAX`, or with thousands of directories beside each other. So this uses names and
+//! `..` instead of paths, three descriptors however deep the tree is, and no recursion.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::io::Errno;
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// What a removal asks its caller.
+pub(super) trait Pace {
+    /// Called before each step.
+    ///
+    /// # Errors
+    /// The time is over.
+    fn step(&mut self) -> io::Result<()>;
+
+    /// Called after each directory that was removed.
+    fn removed(&mut self) {}
+
+    /// Called when a directory cannot be removed although there is none below it: waits a moment.
+    ///
+    /// # Errors
+    /// It has waited long enough.
+    fn busy(&mut self) -> io::Result<()>;
+}
+
+/// Removes a directory and those below it; it may be missing.
+///
+/// # Errors
+/// The system's, or that of [`Pace`].
+pub(super) fn remove(path: &Path, pace: &mut dyn Pace) -> io::Result<()> {
+    loop {
+        let root = match openat(CWD, path, DIRECTORY, Mode::empty()) {
+            Ok(root) => root,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(errno.into()),
+        };
+        match remove_below(root, pace) {
+            Ok(()) => {}
+            // Somebody else removes it too: begin again at its top.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => pace.busy()?,
+            Err(e) => return Err(e),
+        }
+        match unlinkat(CWD, path, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY | Errno::NOTEMPTY) => pace.busy()?,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn remove_below(root: OwnedFd, pace: &mut dyn Pace) -> io::Result<()> {
+    let mut here = root;
+    // The way from the root to `here`.
+    let mut names: Vec<CString> = Vec::new();
+    loop {
+        if let Some(name) = remove_children(&here, pace)? {
+            match openat(&here, &name, DIRECTORY, Mode::empty()) {
+                Ok(child) => {
+                    here = child;
+                    names.push(name);
+                }
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            continue;
+        }
+        let Some(name) = names.pop() else {
+            return Ok(());
+        };
+        here = openat(&here, c"..", DIRECTORY, Mode::empty())?;
+        match unlinkat(&here, &name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => pace.removed(),
+            // Processes are in it, or something has been made in it since.
+            Err(Errno::BUSY | Errno::NOTEMPTY) => pace.busy()?,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Removes the directories in a directory, up to the first that cannot be removed: its name.
+fn remove_children(directory: &OwnedFd, pace: &mut dyn Pace) -> io::Result<Option<CString>> {
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if entry.file_type() != FileType::Directory || name == c"." || name == c".." {
+            continue;
+        }
+        pace.step()?;
+        match unlinkat(directory, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => pace.removed(),
+            Err(Errno::BUSY | Errno::NOTEMPTY) => return Ok(Some(name.to_owned())),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::mkdirat;
+
+    use super::*;
+
+    /// Gives up when something stays.
+    #[derive(Default)]
+    struct Counted {
+        steps: usize,
+        most: Option<usize>,
+    }
+
+    impl Pace for Counted {
+        fn step(&mut self) -> io::Result<()> {
+            self.steps += 1;
+            match self.most {
+                Some(most) if self.steps > most => Err(io::ErrorKind::TimedOut.into()),
+                Some(_) | None => Ok(()),
+            }
+        }
+
+        fn busy(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::ResourceBusy.into())
+        }
+    }
+
+    /// Makes directories below each other, of a name so long that their path exceeds every limit.
+    fn nest(root: &Path, depth: usize) {
+        let name = "d".repeat(200);
+        let mut here = openat(CWD, root, DIRECTORY, Mode::empty()).expect("opened");
+        for _ in 0..depth {
+            mkdirat(&here, &*name, Mode::RWXU).expect("made");
+            here = openat(&here, &*name, DIRECTORY, Mode::empty()).expect("opened");
+        }
+    }
+
+    #[test]
+    fn trees_go_however_deep_and_wide_they_are() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let root = directory.path().join("tree");
+        remove(&root, &mut Counted::default()).expect("there is none");
+        std::fs::create_dir(&root).expect("made");
+        nest(&root, 300);
+        for number in 0..500 {
+            let sibling = root.join(number.to_string());
+            std::fs::create_dir_all(sibling.join("a/b")).expect("made");
+        }
+        let mut pace = Counted::default();
+        remove(&root, &mut pace).expect("removed");
+        assert!(!root.exists());
+        // Each is tried a few times, and not once for each of the others.
+        assert!(pace.steps < 8000, "{}", pace.steps);
+    }
+
+    #[test]
+    fn it_ends_when_its_time_is_over_and_can_go_on() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let root = directory.path().join("tree");
+        std::fs::create_dir(&root).expect("made");
+        nest(&root, 100);
+        let mut pace = Counted {
+            most: Some(20),
+            ..Counted::default()
+        };
+        let error = remove(&root, &mut pace).expect_err("it takes longer");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        // What is in use stays, and so does the way to it.
+        let file = root.join("d".repeat(200)).join("file");
+        std::fs::write(&file, "").expect("written");
+        let error = remove(&root, &mut Counted::default()).expect_err("in use");
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        assert!(file.exists());
+        std::fs::remove_file(&file).expect("removed");
+        remove(&root, &mut Counted::default()).expect("removed");
+        assert!(!root.exists());
+    }
+
+    #[test]
+    fn a_link_is_not_followed() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let other = directory.path().join("other/inner");
+        std::fs::create_dir_all(&other).expect("made");
+        let root = directory.path().join("tree");
+        std::fs::create_dir(&root).expect("made");
+        std::os::unix::fs::symlink(directory.path().join("other"), root.join("link"))
+            .expect("linked");
+        let error = remove(&root, &mut Counted::default()).expect_err("a link is in it");
+        assert_eq!(error.kind(), io::ErrorKind::ResourceBusy);
+        assert!(other.exists());
+    }
+}
