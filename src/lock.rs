@@ -1,20 +1,26 @@
 //! The only place that locks: advisory locks of ezz processes against each other.
 //!
-//! Locks are for convenience, the epoch is for truth. Files are made once and never replaced:
-//! two processes that lock different inodes of one name would both have it. They are
-//! close-on-exec, so a child never keeps one.
+//! Locks are for convenience, the epoch is for truth. ezz makes a lock file once and never replaces it: two
+//! processes that lock different inodes of one name would both have the lock. If someone removes the file, the
+//! next process notices and locks the new file. The old holder may still be at work; then the epoch decides. Lock files are close-on-exec, so a child never keeps a lock.
+
+mod holder;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
 use crate::name::{GenerationId, JailName, TrackName};
+
+pub use holder::Holder;
 
 /// Where ezz keeps what does not outlive a boot.
 pub const RUN_DIRECTORY: &str = if cfg!(target_os = "freebsd") {
@@ -26,12 +32,29 @@ pub const RUN_DIRECTORY: &str = if cfg!(target_os = "freebsd") {
 /// How many lock files all jails of a site share: a command may name thousands.
 const STRIPES: u64 = 64;
 
+/// How often a waiter looks at a lock, and at whether a signal has come.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// After this time a waiter says what it waits for.
+const PATIENT: Duration = Duration::from_secs(1);
+
 /// A lock that could not be had.
 #[derive(Debug, Error)]
 pub enum LockError {
     /// Another ezz has it.
-    #[error("another ezz is working on {0}")]
-    Held(String),
+    #[error("another ezz is working on {what}{}", named(.holder.as_ref()))]
+    Held {
+        /// What it works on.
+        what: &'static str,
+        /// The process that holds the lock, if that is certain.
+        holder: Option<Holder>,
+    },
+    /// A signal asked the command to stop before it had the lock.
+    #[error("interrupted{}", .waiting.as_ref().map(|it| format!(" while waiting for {it}")).unwrap_or_default())]
+    Interrupted {
+        /// What it waited for, if it had to wait.
+        waiting: Option<String>,
+    },
     /// The file cannot be used.
     #[error("cannot lock {}", path.display())]
     File {
@@ -42,10 +65,67 @@ pub enum LockError {
     },
 }
 
+fn named(holder: Option<&Holder>) -> String {
+    holder.map(|it| format!(": {it}")).unwrap_or_default()
+}
+
 /// Locks that are held until this is dropped.
 #[derive(Debug)]
 #[must_use]
-pub struct Held(#[expect(dead_code, reason = "held for its drop")] Vec<Flock<File>>);
+pub struct Held(Vec<Flock<File>>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // This process may live on, and the next holder may fail to overwrite the line.
+        self.0.iter().for_each(|file| holder::clear(file));
+    }
+}
+
+/// How a command waits for locks, and how other commands name it while they wait for it.
+#[derive(Clone)]
+pub struct Manners {
+    /// Whether a signal asked the command to stop.
+    pub stop: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Tells the user what the command waits for.
+    pub tell: Arc<dyn Fn(&str) + Send + Sync>,
+    /// The line that the command writes into the files that it locks.
+    line: String,
+}
+
+impl Manners {
+    /// For a command with this command line, started at that time.
+    pub fn new(
+        stop: impl Fn() -> bool + Send + Sync + 'static,
+        tell: impl Fn(&str) + Send + Sync + 'static,
+        command: &str,
+        since: &str,
+    ) -> Self {
+        Manners {
+            stop: Arc::new(stop),
+            tell: Arc::new(tell),
+            line: holder::own_line(command, since),
+        }
+    }
+}
+
+/// Ignores signals, prints nothing, and leaves no name.
+impl Default for Manners {
+    fn default() -> Self {
+        Manners {
+            stop: Arc::new(|| false),
+            tell: Arc::new(|_| {}),
+            line: String::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Manners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manners")
+            .field("line", &self.line)
+            .finish_non_exhaustive()
+    }
+}
 
 /// The locks of one site.
 #[derive(Debug, Clone)]
@@ -53,16 +133,58 @@ pub struct Locks {
     directory: PathBuf,
     id: String,
     wait: Duration,
+    manners: Manners,
 }
 
 impl Locks {
-    /// Locks of the site with this id; each is waited for that long.
+    /// Locks of the site with this id. A command waits up to `wait` for the locks that it takes at once.
     pub fn new(directory: &Path, id: &str, wait: Duration) -> Self {
         Locks {
             directory: directory.to_owned(),
             id: id.to_owned(),
             wait,
+            manners: Manners::default(),
         }
+    }
+
+    /// The same locks for a command that signals can stop and that others can name.
+    #[must_use]
+    pub fn with(self, manners: Manners) -> Self {
+        Locks { manners, ..self }
+    }
+
+    /// The same locks for steps that finish or undo what the command began: no signal stops them.
+    #[must_use]
+    pub fn steadfast(&self) -> Self {
+        let stop: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(|| false);
+        let manners = Manners {
+            stop,
+            ..self.manners.clone()
+        };
+        self.clone().with(manners)
+    }
+
+    /// Waits for something other than a lock.
+    ///
+    /// # Errors
+    /// [`LockError::Interrupted`], at once.
+    pub fn pause(&self, length: Duration, waiting: &str) -> Result<(), LockError> {
+        let until = Instant::now() + length;
+        loop {
+            self.going_on(|| Some(waiting.to_owned()))?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(LOOK));
+        }
+    }
+
+    fn going_on(&self, waiting: impl FnOnce() -> Option<String>) -> Result<(), LockError> {
+        if (self.manners.stop)() {
+            return Err(LockError::Interrupted { waiting: waiting() });
+        }
+        Ok(())
     }
 
     /// The run directory.
@@ -127,36 +249,111 @@ impl Locks {
         free(self.at_once().jails([name]))
     }
 
+    /// To test a lock without waiting. Signals make no difference to that.
     fn at_once(&self) -> Locks {
         Locks {
             wait: Duration::ZERO,
-            ..self.clone()
+            ..self.steadfast()
         }
     }
 
-    fn take(&self, files: &[String], what: &str) -> Result<Held, LockError> {
-        DirBuilder::new()
-            .mode(0o700)
-            .recursive(true)
-            .create(&self.directory)
-            .map_err(|source| LockError::File {
-                path: self.directory.clone(),
-                source,
-            })?;
-        let deadline = Instant::now() + self.wait;
-        let mut held = Vec::with_capacity(files.len());
+    fn take(&self, files: &[String], what: &'static str) -> Result<Held, LockError> {
+        let mut wait = Wait {
+            begun: Instant::now(),
+            what,
+            waited: None,
+            told: false,
+        };
+        let mut held = Held(Vec::with_capacity(files.len()));
         for file in files {
             let path = self.directory.join(format!("{}-{file}.lock", self.id));
-            held.push(lock(&path, deadline, what)?);
+            held.0.push(self.lock(&path, &mut wait)?);
         }
-        Ok(Held(held))
+        // A signal may have come with the lock: nothing has been read or changed yet.
+        self.going_on(|| wait.waited.take())?;
+        for file in &held.0 {
+            holder::write(file, &self.manners.line);
+        }
+        Ok(held)
+    }
+
+    /// Locks one file as soon as it is free.
+    fn lock(&self, path: &Path, wait: &mut Wait) -> Result<Flock<File>, LockError> {
+        let failed = |source| LockError::File {
+            path: path.to_owned(),
+            source,
+        };
+        loop {
+            let file = self.open(path).map_err(failed)?;
+            let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(held) if is_still(&held, path) => return Ok(held),
+                Ok(_removed) => continue,
+                Err((file, nix::errno::Errno::EAGAIN)) => file,
+                Err((_, errno)) => return Err(failed(io::Error::from(errno))),
+            };
+            let (waited, what) = (wait.begun.elapsed(), wait.what);
+            let holder = holder::read(&mut file);
+            if waited >= self.wait {
+                return Err(LockError::Held { what, holder });
+            }
+            let who = holder.map_or_else(|| "another ezz".to_owned(), |it| it.to_string());
+            let waiting = format!("{who} to finish with {what}");
+            if waited >= PATIENT && !wait.told {
+                wait.told = true;
+                (self.manners.tell)(&format!("waiting for {waiting}"));
+            }
+            wait.waited = Some(waiting);
+            self.going_on(|| wait.waited.take())?;
+            std::thread::sleep(LOOK.min(self.wait - waited));
+        }
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let open = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)
+        };
+        match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                DirBuilder::new()
+                    .mode(0o700)
+                    .recursive(true)
+                    .create(&self.directory)?;
+                open()
+            }
+            other => other,
+        }
+    }
+}
+
+/// The wait for one or more files.
+struct Wait {
+    begun: Instant,
+    /// What the locks protect.
+    what: &'static str,
+    /// What it waited for, if it had to wait: the words after "waiting for".
+    waited: Option<String>,
+    /// Whether the user was told.
+    told: bool,
+}
+
+/// Whether the path still names this open file.
+fn is_still(file: &File, path: &Path) -> bool {
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(own), Ok(there)) => (own.dev(), own.ino()) == (there.dev(), there.ino()),
+        _ => false,
     }
 }
 
 fn free(taken: Result<Held, LockError>) -> Result<bool, LockError> {
     match taken {
         Ok(_) => Ok(true),
-        Err(LockError::Held(_)) => Ok(false),
+        Err(LockError::Held { .. }) => Ok(false),
         Err(other) => Err(other),
     }
 }
@@ -172,56 +369,5 @@ fn stripe(name: &JailName) -> u64 {
     hash % STRIPES
 }
 
-fn lock(path: &Path, deadline: Instant, what: &str) -> Result<Flock<File>, LockError> {
-    let failed = |source| LockError::File {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
-    loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => return Ok(held),
-            Err((file, nix::errno::Errno::EAGAIN)) => file,
-            Err((_, errno)) => return Err(failed(io::Error::from(errno))),
-        };
-        if Instant::now() >= deadline {
-            return Err(LockError::Held(what.to_owned()));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_second_one_waits_and_gives_up() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let locks = Locks::new(directory.path(), "id", Duration::from_millis(120));
-        let held = locks.site().expect("free");
-        assert!(matches!(locks.site(), Err(LockError::Held(_))));
-        drop(held);
-        let _again = locks.site().expect("free again");
-    }
-
-    #[test]
-    fn many_jails_need_few_files() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        let locks = Locks::new(directory.path(), "id", Duration::ZERO);
-        let names: Vec<JailName> = (0..2000)
-            .map(|n| JailName::parse(&format!("j{n}")).expect("valid"))
-            .collect();
-        let _held = locks.jails(&names).expect("free");
-        let files = std::fs::read_dir(directory.path())
-            .expect("readable")
-            .count();
-        assert!(files as u64 <= STRIPES, "{files}");
-    }
-}
+mod tests;

@@ -18,11 +18,11 @@ use thiserror::Error;
 pub use directories::{directories, flavours};
 
 use crate::model::{
-    Inventory, Layout, ModelError, Site, SwapLog, Track, UnderWay, decode, property,
+    Flags, Inventory, Layout, ModelError, Site, SwapLog, Track, UnderWay, decode, property,
 };
 use crate::name::{DatasetName, GenerationId, JailName, NameError, TrackName};
 use crate::plan::intent;
-use crate::ports::{PortError, Query, Row, Source, Zfs};
+use crate::ports::{MOUNT_FLAGS, PortError, Query, Row, Source, Zfs};
 
 /// What [`Found`] is made of. In this order: a forged row would leave a rest that does not fit.
 const HEAD: [&str; 4] = [
@@ -397,6 +397,12 @@ fn own<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
         .get(name)
         .filter(|found| found.source != Source::Elsewhere)
         .map(|found| found.value.as_str())
+}
+
+/// The flags of its mount, if they were read.
+fn flags(row: &Row) -> Option<Flags> {
+    let found = row.0.get(MOUNT_FLAGS)?;
+    Some(Flags::parse(&found.value))
 }
 
 fn text<'a>(row: &'a Row, name: &str) -> &'a str {

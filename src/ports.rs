@@ -322,11 +322,17 @@ pub trait Host: Sync + fmt::Debug {
     fn exec(&self, spec: &JailSpec, request: &ExecRequest) -> Result<i32, HostError>;
 
     /// Runs a command in a running jail, with nothing on its standard input, and is content if it
-    /// ends with 0 in time. One that does not end is killed.
+    /// ends with 0 in time. It is killed if it does not end in time, or once `stop` says so.
     ///
     /// # Errors
     /// [`HostError::Unwell`]; [`HostError::Account`]; [`HostError`] if it could not be started there.
-    fn probe(&self, spec: &JailSpec, command: &[String], limit: Duration) -> Result<(), HostError>;
+    fn probe(
+        &self,
+        spec: &JailSpec,
+        command: &[String],
+        limit: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), HostError>;
 
     /// Runs a command in the world of a generation that is being built, with the host's network.
     /// Nothing of it runs, or is mounted, afterwards.
@@ -365,6 +371,10 @@ pub enum Source {
     /// Inherited, default, temporary or none.
     Elsewhere,
 }
+
+/// The key of a row for the flags of a dataset's mount at its mountpoint, as the words of
+/// [`crate::model::Flags`]. Rows that say whether a dataset is mounted have it. No ZFS property has such a name.
+pub const MOUNT_FLAGS: &str = "mount flags";
 
 /// What to read.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
@@ -133,14 +133,16 @@ impl Report {
         }
     }
 
-    /// Asks on standard error. Only `y` and `yes` are a yes; the end of input is a no.
-    pub fn ask(&self, about: &str, question: &str) -> bool {
+    /// Prints a question on standard error.
+    pub fn ask(&self, about: &str, question: &str) {
         let mut stream = io::stderr().lock();
         let _closed = write!(stream, "{about}{question} [y/N] ");
         let _closed = stream.flush();
-        let mut answer = String::new();
-        io::stdin().lock().read_line(&mut answer).is_ok()
-            && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
+    /// Ends the line of a question that was not answered.
+    pub fn unanswered(&self) {
+        let _closed = writeln!(io::stderr().lock());
     }
 
     /// The result as one JSON object on one line; nothing without `--json`.

@@ -10,9 +10,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::apply::{Applied, Apply, ApplyError, Ready, split};
-use crate::lock::{LockError, Locks};
+use crate::lock::{Held, LockError, Locks};
 use crate::model::Inventory;
-use crate::name::{DatasetName, JailName};
+use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 use crate::observe::{self, ObserveError, Reading, Top};
 use crate::plan::{Commit, Observed, Plan, PlanError, Step, foreseen};
 use crate::ports::{Host, HostError, Zfs};
@@ -32,7 +32,7 @@ const BUSY_TRIES: u32 = 8;
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long. Not the same for all, so that two do not keep step.
-fn pause(tries: u32) -> Duration {
+fn longer(tries: u32) -> Duration {
     let step = 10 + u64::from(std::process::id() % 23);
     Duration::from_millis(step * u64::from(tries.saturating_sub(AT_ONCE)))
 }
@@ -42,7 +42,15 @@ fn pause(tries: u32) -> Duration {
 pub enum SessionError {
     /// Another ezz has the lock.
     #[error(transparent)]
-    Lock(#[from] LockError),
+    Lock(LockError),
+    /// A signal asked the command to stop while it waited, or before it began.
+    #[error("{how}; {}", if *.changed { "what was finished before is kept" } else { "nothing was changed" })]
+    Interrupted {
+        /// That, and what it waited for.
+        how: String,
+        /// Whether the command had changed something by then.
+        changed: bool,
+    },
     /// The site cannot be read.
     #[error(transparent)]
     Observe(#[from] ObserveError),
@@ -68,6 +76,8 @@ pub struct Scope {
     pub whole: bool,
     /// Whether of the generations those are enough that tracks are at.
     pub current: bool,
+    /// Whether it finishes or undoes what the command began: then no signal stops it.
+    pub steadfast: bool,
 }
 
 impl Scope {
@@ -78,6 +88,7 @@ impl Scope {
             also: BTreeSet::new(),
             whole: false,
             current: false,
+            steadfast: false,
         }
     }
 
@@ -91,6 +102,15 @@ impl Scope {
         Scope {
             whole: true,
             ..Scope::none()
+        }
+    }
+
+    /// The same scope for what finishes or undoes something: no signal stops it.
+    #[must_use]
+    pub fn steadfast(self) -> Self {
+        Scope {
+            steadfast: true,
+            ..self
         }
     }
 }
@@ -127,9 +147,60 @@ pub struct Session {
     pub top: Mutex<Option<Top>>,
     /// Whether the kernel has said that its programs cannot clone; false until it was asked.
     pub no_sync_clone: AtomicBool,
+    /// Whether the command has changed anything yet.
+    pub changed: AtomicBool,
 }
 
 impl Session {
+    /// Locks the site.
+    ///
+    /// # Errors
+    /// [`SessionError::Lock`]; [`SessionError::Interrupted`].
+    pub fn lock_site(&self) -> Result<Held, SessionError> {
+        self.waited(self.locks.site())
+    }
+
+    /// Locks jails.
+    ///
+    /// # Errors
+    /// As [`Session::lock_site`].
+    pub fn lock_jails(&self, names: &BTreeSet<JailName>) -> Result<Held, SessionError> {
+        self.waited(self.locks.jails(names))
+    }
+
+    /// Locks a generation that is to be built.
+    ///
+    /// # Errors
+    /// As [`Session::lock_site`].
+    pub fn lock_stage(&self, generation: GenerationId) -> Result<Held, SessionError> {
+        self.waited(self.locks.stage(generation))
+    }
+
+    /// Locks the roll-out of a track.
+    ///
+    /// # Errors
+    /// As [`Session::lock_site`].
+    pub fn lock_rollout(&self, track: &TrackName) -> Result<Held, SessionError> {
+        self.waited(self.locks.rollout(track))
+    }
+
+    /// Adds to an interruption whether the command had changed anything.
+    fn waited<T>(&self, done: Result<T, LockError>) -> Result<T, SessionError> {
+        done.map_err(|error| match error {
+            LockError::Interrupted { .. } => SessionError::Interrupted {
+                how: error.to_string(),
+                changed: self.changed.load(Ordering::Relaxed),
+            },
+            other => SessionError::Lock(other),
+        })
+    }
+
+    /// Remembers whether anything changed.
+    fn note(&self, applied: &Applied) {
+        self.changed
+            .fetch_or(applied.changed > 0, Ordering::Relaxed);
+    }
+
     /// Observes the pool and the host.
     ///
     /// # Errors
@@ -162,13 +233,13 @@ impl Session {
     /// over: what is left then is debris.
     ///
     /// # Errors
-    /// As [`Session::observe`]; [`SessionError::Lock`].
+    /// As [`Session::observe`] and [`Session::lock_site`].
     pub fn observe_settled(&self, scope: &Scope) -> Result<Observed, SessionError> {
         let observed = self.observe(scope)?;
         if observed.inventory.intents.is_empty() || observed.inventory.site.replica {
             return Ok(observed);
         }
-        let _site = self.locks.site()?;
+        let _site = self.lock_site()?;
         self.observe(scope)
     }
 
@@ -215,10 +286,15 @@ impl Session {
         mut plan: impl FnMut(&Observed) -> Result<Plan, SessionError>,
         tell: &dyn Fn(&JailName),
     ) -> Result<Outcome, SessionError> {
-        let _jails = self.locks.jails(&scope.jails)?;
+        let locks = match scope.steadfast {
+            true => Cow::Owned(self.locks.steadfast()),
+            false => Cow::Borrowed(&self.locks),
+        };
+        let pause = |length, waiting| self.waited(locks.pause(length, waiting));
+        let _jails = self.waited(locks.jails(&scope.jails))?;
         let mut tries = 1;
         loop {
-            let site_lock = self.locks.site()?;
+            let site_lock = self.waited(locks.site())?;
             let top = self
                 .top
                 .lock()
@@ -247,13 +323,14 @@ impl Session {
             let (commits, rest) = split(&plan);
             let known = &observed.inventory;
             let ready = Ready::new(&self.site, &plan.steps, tell);
-            match self
+            let done = self
                 .apply(true, Some(known), Some(&ready))
-                .run(commits, &mut applied)
-            {
+                .run(commits, &mut applied);
+            self.note(&applied);
+            match done {
                 Err(error) if error.stale() && tries < TRIES => {
                     drop(site_lock);
-                    std::thread::sleep(pause(tries));
+                    pause(longer(tries), "other commands to finish with this site")?;
                     tries += 1;
                     continue;
                 }
@@ -263,7 +340,7 @@ impl Session {
                 }
                 Err(error) if error.busy() && tries < BUSY_TRIES => {
                     drop(site_lock);
-                    std::thread::sleep(BUSY_PAUSE * tries);
+                    pause(BUSY_PAUSE * tries, "a dataset that is in use")?;
                     tries += 1;
                     continue;
                 }
@@ -271,8 +348,11 @@ impl Session {
             }
             drop(site_lock);
             let known = known_after(known, commits);
-            self.apply(false, known.as_deref(), Some(&ready))
-                .run(rest, &mut applied)?;
+            let done = self
+                .apply(false, known.as_deref(), Some(&ready))
+                .run(rest, &mut applied);
+            self.note(&applied);
+            done?;
             return Ok(Outcome {
                 plan,
                 applied,
@@ -308,8 +388,9 @@ impl Session {
     pub fn run(&self, plan: &Plan) -> Result<Applied, ApplyError> {
         let mut applied = Applied::default();
         if !self.dry_run {
-            self.apply(false, None, None)
-                .run(&plan.steps, &mut applied)?;
+            let done = self.apply(false, None, None).run(&plan.steps, &mut applied);
+            self.note(&applied);
+            done?;
         }
         Ok(applied)
     }

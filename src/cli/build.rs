@@ -182,6 +182,7 @@ impl Stage {
     /// Clears it away after a failure; keeps both causes if that fails too.
     pub(super) fn undo(&self, session: &Session, first: CliError) -> CliError {
         match self.clear(session) {
+            Ok(()) if first.interrupted() => CliError::Interrupted,
             Ok(()) => first,
             Err(undo) => CliError::Undo {
                 first: Box::new(first),
@@ -217,7 +218,7 @@ pub(super) fn stage(
         // The lock of an earlier try, which was stale, may be the same one.
         taken = None;
         // Before the number is committed, so that nobody takes what follows for abandoned.
-        let lock = session.locks.stage(id)?;
+        let lock = session.lock_stage(id)?;
         let commit = |step: &Step| matches!(step, Step::Commit { .. });
         let first = all.steps.iter().position(commit).map_or(0, |at| at + 1);
         let rest = all.steps.split_off(first);
@@ -250,7 +251,7 @@ pub(super) fn resume(
     id: GenerationId,
     origin: String,
 ) -> Result<Stage, CliError> {
-    let lock = session.locks.stage(id)?;
+    let lock = session.lock_stage(id)?;
     let inventory = session.inventory(&Scope::none())?;
     let gone = || CliError::Plan(PlanError::NotSealed(id));
     let generation = inventory.generations.get(&id).ok_or_else(gone)?;

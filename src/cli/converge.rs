@@ -3,8 +3,8 @@
 //! Batch after batch: each is restarted and asked whether it is well before the next begins, so that
 //! what fails, fails few.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use clap::Args;
 
@@ -13,15 +13,14 @@ use super::merging::look;
 use super::moving::Moving;
 use super::release::{Unmergeable, Way, bring};
 use super::select::Jails;
-use super::{CliError, Context, Did, DryRun, JailFailure, error, hints};
-use crate::apply;
-use crate::model::{Base, Inventory, Jail, JailState};
+use super::vouch::Asks;
+use super::{CliError, Context, Did, DryRun};
+use crate::model::{Base, Jail, JailState};
 use crate::name::{JailName, TrackName};
+use crate::plan::Observed;
 use crate::plan::converge::{behind, converge, needs_merge};
-use crate::plan::{Observed, Step};
-use crate::ports::HostError;
 use crate::report::Exit;
-use crate::session::{Scope, Session};
+use crate::session::{Outcome, Scope, Session};
 
 /// Restart jails that run an older or newer basejail than they should: those that are named, or all
 #[derive(Debug, Args)]
@@ -36,9 +35,6 @@ pub struct Converge {
     #[command(flatten)]
     dry_run: DryRun,
 }
-
-/// Between two tries of a health command.
-const AGAIN: Duration = Duration::from_secs(1);
 
 /// How jails are restarted.
 #[derive(Debug, Clone, Args)]
@@ -180,13 +176,12 @@ pub(super) fn late(
         (Some(track), Ok(config)) => config.base == Base::Track(track.clone()),
         (Some(_), Err(_)) => false,
     };
-    let left_down = |jail: &Jail| {
-        down.contains(&jail.name) && jail.config.is_ok() && !runs(&observed, &jail.name)
-    };
+    // A running jail has a mark if a signal ended the wait for its health command.
+    let marked = |jail: &Jail| down.contains(&jail.name) && jail.config.is_ok();
     let jails = observed.inventory.jails.values();
     Ok(jails
         .filter(|jail| follows(jail))
-        .filter(|jail| behind(&observed, jail).is_some() || left_down(jail))
+        .filter(|jail| behind(&observed, jail).is_some() || marked(jail))
         .map(|jail| jail.name.clone())
         .collect())
 }
@@ -205,26 +200,50 @@ pub(super) fn batches(
 ) -> Result<Moved, CliError> {
     let mut moved = Moved::default();
     let mut batches = jails.chunks(pace.batch as usize).peekable();
+    let mut interrupted = None;
     while let Some(batch) = batches.next() {
         if context.machine.cancel().check().is_err() {
             moved.left.extend(batch.iter().cloned());
-            moved.left.extend(batches.flatten().cloned());
-            did(context, &moved.left, "left");
-            return Err(CliError::Interrupted);
+            interrupted = Some(CliError::Interrupted);
+            break;
         }
-        one(context, session, batch, pace, unmergeable, &mut moved)?;
+        match one(context, session, batch, pace, unmergeable, &mut moved) {
+            Err(error) if error.interrupted() => {
+                interrupted = Some(error);
+                break;
+            }
+            other => other?,
+        }
         if !moved.failed.is_empty() {
             break;
         }
         if batches.peek().is_some() {
-            std::thread::sleep(Duration::from_secs(pace.pause));
+            // The check before the next batch sees the signal.
+            let _ = context.pause(Duration::from_secs(pace.pause));
         }
     }
     moved.left.extend(batches.flatten().cloned());
     did(context, &moved.left, "left");
-    Ok(moved)
+    interrupted.map_or(Ok(moved), Err)
 }
 
+/// The result of the merges of a batch.
+#[derive(Default)]
+struct Brought {
+    /// Jails to restart.
+    rest: Vec<JailName>,
+    /// Those of them that keep their old basejail.
+    stayed: BTreeSet<JailName>,
+    /// Whether one of them may be down.
+    down: bool,
+    /// Set if a signal came; the remaining jails of the batch are then in no other field.
+    interrupted: Option<CliError>,
+}
+
+/// Restarts a batch. A signal ends every wait in it, except that jails which are down for a merge start first.
+///
+/// # Errors
+/// [`CliError`]: what concerns more than single jails; interrupted.
 fn one(
     context: &Context<'_>,
     session: &Session,
@@ -233,119 +252,121 @@ fn one(
     unmergeable: Unmergeable,
     moved: &mut Moved,
 ) -> Result<(), CliError> {
-    let scope = Scope::of(batch.iter().cloned());
-    let before = session.observe(&scope)?;
+    let before = session.observe(&Scope::of(batch.iter().cloned()))?;
     let moving = Moving::of(context, &session.id);
+    let marked = moving.names()?;
     for jail in batch.iter().filter(|jail| runs(&before, jail)) {
         moving.add(jail)?;
     }
     let down = moving.names()?;
-    let mut stayed = BTreeSet::new();
-    let mut unmerged = BTreeMap::new();
+    let mut brought = Brought::default();
     for jail in batch {
-        let Some(due) = needs_merge(&before, jail, &down)? else {
-            continue;
+        let way = match needs_merge(&before, jail, &down)? {
+            None => None,
+            Some(due) => match bring(context, session, &before, &due, unmergeable) {
+                Err(error) if error.interrupted() => {
+                    brought.interrupted = Some(error);
+                    break;
+                }
+                other => Some(other?),
+            },
         };
-        match bring(context, session, &before, &due, unmergeable)? {
-            Way::Merged => {}
-            Way::Stays => {
-                stayed.insert(jail.clone());
+        match way {
+            None => {}
+            Some(Way::Merged) => brought.down = true,
+            Some(Way::Stays) => {
+                brought.down = true;
+                brought.stayed.insert(jail.clone());
             }
-            Way::Failed(why) => {
-                unmerged.insert(jail.clone(), why);
-            }
-        }
-    }
-    let rest = batch.iter().filter(|jail| !unmerged.contains_key(*jail));
-    let rest: Vec<JailName> = rest.cloned().collect();
-    moved.failed.extend(unmerged);
-    let (outcome, _) = context.transact(session, "converge", &scope, |observed| {
-        Ok(converge(observed, &rest, &down)?)
-    })?;
-    let after = session.observe(&scope)?;
-    let starts = |jail: &JailName| {
-        let mut steps = outcome.plan.steps.iter();
-        steps.any(|step| matches!(step, Step::Start { jail: name } if name == jail))
-    };
-    for jail in &rest {
-        let broken = outcome.applied.failed.iter().find(|(name, _)| name == jail);
-        let broken = broken.map(|(_, why)| error::one_line(why));
-        let moved_on = || {
-            let again = needs_merge(&after, jail, &down).is_ok_and(|due| due.is_some());
-            again.then(|| "its track has gone on to another release meanwhile".to_owned())
-        };
-        if let Some(why) = broken.or_else(moved_on) {
-            moved.failed.push((jail.clone(), Failure::Unwell(why)));
-            continue;
-        }
-        moving.remove(jail)?;
-        let up = runs(&after, jail);
-        let word = match (starts(jail), up) {
-            _ if stayed.contains(jail) => "kept",
-            (true, _) => "restarted",
-            (false, true) => "already",
-            (false, false) => "stopped",
-        };
-        if up || starts(jail) {
-            if let Err(why) = well(session, &after.inventory, jail, pace) {
-                context.report.error(&why, &hints::hints_of(&why));
-                let words = std::error::Error::source(&why).map(error::one_line);
-                let why = Failure::Unwell(words.unwrap_or_default());
+            Some(Way::Failed(why)) => {
                 moved.failed.push((jail.clone(), why));
                 continue;
             }
         }
-        did(context, std::slice::from_ref(jail), word);
-        if stayed.contains(jail) {
-            moved.stayed.push(jail.clone());
-        } else {
-            moved.well.push(jail.clone());
+        brought.rest.push(jail.clone());
+    }
+    if brought.interrupted.is_some() && !brought.down {
+        brought.rest.clear();
+    }
+    let mut done = BTreeSet::new();
+    if !brought.rest.is_empty() {
+        match restart(context, session, &brought, &down) {
+            Err(error) if error.interrupted() => brought.interrupted = Some(error),
+            Err(error) => return Err(error),
+            Ok((outcome, after)) => {
+                done.extend(&brought.rest);
+                let asks = Asks {
+                    context,
+                    session,
+                    pace,
+                    moving: &moving,
+                    down: &down,
+                    stayed: &brought.stayed,
+                    outcome: &outcome,
+                    after: &after,
+                };
+                for jail in &brought.rest {
+                    let asked = asks.one(jail, moved)?;
+                    if !asked && brought.interrupted.is_none() {
+                        brought.interrupted = Some(CliError::Interrupted);
+                    }
+                }
+            }
+        }
+    }
+    let Some(interrupted) = brought.interrupted else {
+        return Ok(());
+    };
+    done.extend(moved.failed.iter().map(|(name, _)| name));
+    let left = batch.iter().filter(|jail| !done.contains(jail));
+    let left: Vec<JailName> = left.cloned().collect();
+    leave(context, session, &left, &marked, &moving)?;
+    moved.left.extend(left);
+    Err(interrupted)
+}
+
+fn restart(
+    context: &Context<'_>,
+    session: &Session,
+    brought: &Brought,
+    down: &BTreeSet<JailName>,
+) -> Result<(Outcome, Observed), CliError> {
+    let mut scope = Scope::of(brought.rest.iter().cloned());
+    scope.steadfast = brought.down;
+    let (outcome, _) = context.transact(session, "converge", &scope, |observed| {
+        Ok(converge(observed, &brought.rest, down)?)
+    })?;
+    let after = session.observe(&scope)?;
+    Ok((outcome, after))
+}
+
+/// Leaves jails of a batch as they are: removes the marks of those that run, and reports those that do not.
+fn leave(
+    context: &Context<'_>,
+    session: &Session,
+    jails: &[JailName],
+    marked: &BTreeSet<JailName>,
+    moving: &Moving,
+) -> Result<(), CliError> {
+    let states = session.host.states()?;
+    let marks = moving.names()?;
+    for jail in jails.iter().filter(|jail| marks.contains(*jail)) {
+        if !states.get(jail).is_some_and(JailState::running) {
+            context.report.note(format!(
+                "{jail} is down; `ezz converge {jail}` finishes the move"
+            ));
+        } else if !marked.contains(jail) {
+            moving.remove(jail)?;
         }
     }
     Ok(())
 }
 
-fn runs(observed: &Observed, jail: &JailName) -> bool {
+pub(super) fn runs(observed: &Observed, jail: &JailName) -> bool {
     matches!(observed.state(jail), JailState::Running { .. })
 }
 
-/// Asks a running jail whether it is well: by the command that was given, else by its own. One that
-/// has none is well when it runs.
-///
-/// # Errors
-/// [`CliError::Jail`] if it is not, or cannot be asked.
-pub(super) fn well(
-    session: &Session,
-    inventory: &Inventory,
-    jail: &JailName,
-    pace: &Pace,
-) -> Result<(), CliError> {
-    let unwell = |source: &dyn std::error::Error| CliError::Jail {
-        verb: "vouch for",
-        jail: jail.clone(),
-        source: JailFailure::from_ref(source),
-    };
-    let spec = apply::spec(inventory, jail).map_err(|error| unwell(&error))?;
-    let Some(health) = pace.health.as_ref().or(spec.config.health.as_ref()) else {
-        return Ok(());
-    };
-    let command = ["/bin/sh".to_owned(), "-c".to_owned(), health.clone()];
-    let begun = Instant::now();
-    let limit = Duration::from_secs(pace.health_limit);
-    loop {
-        // A service needs a moment until it answers.
-        let left = limit.saturating_sub(begun.elapsed());
-        match session.host.probe(&spec, &command, left.max(AGAIN)) {
-            Ok(()) => return Ok(()),
-            Err(HostError::Unwell { .. }) if begun.elapsed() + AGAIN < limit => {
-                std::thread::sleep(AGAIN);
-            }
-            Err(error) => return Err(unwell(&error)),
-        }
-    }
-}
-
-fn did(context: &Context<'_>, jails: &[JailName], word: &str) {
+pub(super) fn did(context: &Context<'_>, jails: &[JailName], word: &str) {
     for jail in jails {
         context.report.object(&Did { jail, did: word });
         context.report.said(format!("{jail}: {word}"));

@@ -1,6 +1,7 @@
 //! `ezz create` and `ezz clone`: new jails, of a generation or of another jail.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use clap::Args;
 
@@ -238,10 +239,14 @@ fn make(
 /// Clears jails away that a failed `create` could not finish; keeps both causes if that fails too.
 /// Jails that were ready before it, or have become so, stay.
 pub(super) fn undo(session: &Session, scope: &Scope, first: CliError) -> CliError {
-    if session.dry_run {
+    let waited = matches!(
+        first,
+        CliError::Session(SessionError::Lock(_) | SessionError::Interrupted { .. })
+    );
+    if session.dry_run || waited && !session.changed.load(Ordering::Relaxed) {
         return first;
     }
-    let named = Scope::of(scope.jails.iter().cloned());
+    let named = Scope::of(scope.jails.iter().cloned()).steadfast();
     match session.transact(&named, |observed| Ok(delete::unfinished(observed)?)) {
         Ok(_) => first,
         // It was another ezz, the pool or its absence that stopped the first: the same again.

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal};
 use clap::Args;
 
 use super::select::Jails;
-use super::{CliError, Context, DryRun, Told, error};
+use super::{CliError, Context, DryRun, Told, error, input};
 use crate::model::Inventory;
 use crate::name::JailName;
 use crate::plan::delete::{Below, Request, delete, restore as restored};
@@ -96,10 +96,15 @@ fn restore(
     mounted: &BTreeSet<JailName>,
     first: CliError,
 ) -> CliError {
-    if session.dry_run || !matches!(first, CliError::Session(SessionError::Apply(_))) {
+    let begun = matches!(
+        first,
+        CliError::Session(SessionError::Apply(_) | SessionError::Interrupted { changed: true, .. })
+    );
+    if session.dry_run || !begun {
         return first;
     }
-    match session.transact(scope, |observed| Ok(restored(observed, mounted))) {
+    let scope = scope.clone().steadfast();
+    match session.transact(&scope, |observed| Ok(restored(observed, mounted))) {
         Ok(_) => first,
         Err(undo) => CliError::Undo {
             first: Box::new(first),
@@ -121,10 +126,11 @@ pub(super) fn confirm(
     context
         .report
         .note(format!("this will be done on {}:", session.site));
-    if context.report.ask(plan, "Delete for good?") {
-        Ok(())
-    } else {
-        Err(CliError::NotConfirmed("not deleted"))
+    context.report.ask(plan, "Delete for good?");
+    let answer = input::line().inspect_err(|_| context.report.unanswered())?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(CliError::NotConfirmed("not deleted")),
     }
 }
 

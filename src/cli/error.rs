@@ -217,6 +217,14 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// Whether a signal ended the command without leaving anything half done.
+    pub fn interrupted(&self) -> bool {
+        matches!(
+            self,
+            CliError::Interrupted | CliError::Session(SessionError::Interrupted { .. })
+        )
+    }
+
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
@@ -225,8 +233,8 @@ impl CliError {
             | CliError::BadNames(_)
             | CliError::Address(_)
             | CliError::Host(HostError::Account { asked: true, .. }) => Exit::Usage,
-            CliError::Lock(LockError::Held(_))
-            | CliError::Session(SessionError::Lock(LockError::Held(_))) => Exit::Locked,
+            CliError::Lock(LockError::Held { .. })
+            | CliError::Session(SessionError::Lock(LockError::Held { .. })) => Exit::Locked,
             CliError::Undo { first, .. } => first.exit(),
             CliError::NotRoot
             | CliError::NotConfirmed(_)

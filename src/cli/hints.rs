@@ -7,7 +7,7 @@ use ezz_zfs::mount::MountError;
 use super::CliError;
 use crate::apply::ApplyError;
 use crate::exec::ExecError;
-use crate::lock::LockError;
+use crate::lock::{Holder, LockError};
 use crate::model::GenerationError;
 use crate::name::NameError;
 use crate::observe::ObserveError;
@@ -81,6 +81,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<SessionError>() {
         return match error {
             SessionError::Lock(inner) => hint(inner),
+            SessionError::Interrupted { changed, .. } => {
+                changed.then(|| "the same command does the rest".to_owned())
+            }
             SessionError::Observe(inner) => hint(inner),
             SessionError::Host(inner) => hint(inner),
             SessionError::Plan(inner) => hint(inner),
@@ -106,8 +109,13 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<LockError>() {
         return match error {
-            LockError::Held(_) => Some("wait for it, or wait longer with --wait".to_owned()),
-            LockError::File { .. } => None,
+            LockError::Held { holder, .. } => Some(match holder {
+                Some(Holder { pid, .. }) => format!(
+                    "`ps -o pid,etime,args -p {pid}` shows what it does; --wait SECONDS waits longer"
+                ),
+                None => "try again, or wait longer with --wait SECONDS".to_owned(),
+            }),
+            LockError::Interrupted { .. } | LockError::File { .. } => None,
         };
     }
     if let Some(error) = error.downcast_ref::<ObserveError>() {

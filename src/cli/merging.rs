@@ -36,7 +36,7 @@ pub(super) fn merge(
     conflicts: Conflicts,
 ) -> Result<Option<(Due, Vec<Change>)>, CliError> {
     let scope = Scope::of([name.clone()]);
-    let _lock = session.locks.jails(&scope.jails)?;
+    let _lock = session.lock_jails(&scope.jails)?;
     let observed = session.observe(&scope)?;
     let Some(due) = due_now(&observed, name, follow)? else {
         return Ok(None);
@@ -54,7 +54,7 @@ pub(super) fn merge(
         for note in &plan.notes {
             context.report.note(note);
         }
-        let begun = session.locks.site().map(|_site| session.run(&plan));
+        let begun = session.lock_site().map(|_site| session.run(&plan));
         // The mark may be there, without the snapshot.
         begun?.map_err(|first| take_back(session, &due, first.into()))?;
     }
@@ -69,7 +69,8 @@ pub(super) fn merge(
     let work = || -> Result<Vec<Change>, CliError> {
         let changes = files(context, session, inventory, &due, Patches::Left, &carry)?;
         crash::point();
-        let _site = session.locks.site()?;
+        // Taking the merge back would need the lock too.
+        let _site = session.locks.steadfast().site()?;
         let inventory = session.inventory(&scope)?;
         session.run(&finish(&inventory, &due)?)?;
         Ok(changes)
@@ -244,7 +245,7 @@ fn earlier(
 /// Takes back what a merge that failed has done; keeps both causes if that fails too.
 fn take_back(session: &Session, due: &Due, first: CliError) -> CliError {
     let back = || -> Result<(), CliError> {
-        let _site = session.locks.site()?;
+        let _site = session.locks.steadfast().site()?;
         let inventory = session.inventory(&Scope::of([due.jail.clone()]))?;
         let earlier = earlier(session.zfs.as_ref(), &inventory, &due.jail)?;
         session.run(&undo(&inventory, due, &earlier)?)?;

@@ -13,6 +13,7 @@ mod doctor;
 mod error;
 mod hints;
 mod init;
+mod input;
 mod install;
 mod list;
 mod machine;
@@ -34,6 +35,7 @@ mod texts;
 mod track;
 mod update;
 mod verify;
+mod vouch;
 mod worlds;
 
 use std::cell::RefCell;
@@ -43,7 +45,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
@@ -51,7 +53,7 @@ use serde::Serialize;
 pub use error::CliError;
 pub use machine::{Machine, ThisMachine};
 
-use crate::lock::Locks;
+use crate::lock::{Locks, Manners};
 use crate::name::{DatasetName, JailName};
 use crate::observe;
 use crate::plan::{Plan, Step};
@@ -129,6 +131,8 @@ enum Verb {
 pub struct Context<'a> {
     global: Global,
     machine: &'a dyn Machine,
+    /// The command line, as others that wait for this command see it.
+    words: String,
     /// Where it prints.
     pub report: Report,
 }
@@ -148,13 +152,13 @@ pub fn main() -> Exit {
     };
     let root = nix::unistd::geteuid().is_root();
     if !root && !matches!(cli.verb, Verb::Completions(_) | Verb::Man(_)) {
-        return context(&ThisMachine, cli.global).failed(&CliError::NotRoot);
+        return context(&ThisMachine, cli.global, String::new()).failed(&CliError::NotRoot);
     }
     // What is written into jails has the modes that it is given, and jails start with this one, whatever
     // the administrator's is: with 077 their users could not read their own /etc/hosts.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let _handlers = ThisMachine.cancel();
-    run(&ThisMachine, cli)
+    run(&ThisMachine, cli, words(std::env::args_os().skip(1)))
 }
 
 /// Runs a command on a machine as `main` does on this one, whoever the user is: for tests. The
@@ -166,12 +170,21 @@ pub fn run_on<A: Into<OsString> + Clone>(
     machine: &dyn Machine,
     arguments: impl IntoIterator<Item = A>,
 ) -> Result<Exit, clap::Error> {
-    let arguments = arguments.into_iter().map(Into::into);
-    let cli = Cli::try_parse_from(std::iter::once(OsString::from("ezz")).chain(arguments))?;
-    Ok(run(machine, cli))
+    let arguments: Vec<OsString> = arguments.into_iter().map(Into::into).collect();
+    let program = std::iter::once(OsString::from("ezz"));
+    let cli = Cli::try_parse_from(program.chain(arguments.iter().cloned()))?;
+    Ok(run(machine, cli, words(arguments)))
 }
 
-fn context(machine: &dyn Machine, global: Global) -> Context<'_> {
+/// A command line as one readable string.
+fn words(arguments: impl IntoIterator<Item = OsString>) -> String {
+    let arguments = arguments.into_iter();
+    let words = arguments.map(|word| word.to_string_lossy().into_owned());
+    let program = std::iter::once("ezz".to_owned());
+    program.chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn context(machine: &dyn Machine, global: Global, words: String) -> Context<'_> {
     let report = Report {
         json: global.json,
         quiet: global.quiet,
@@ -180,12 +193,13 @@ fn context(machine: &dyn Machine, global: Global) -> Context<'_> {
     Context {
         global,
         machine,
+        words,
         report,
     }
 }
 
-fn run(machine: &dyn Machine, cli: Cli) -> Exit {
-    let context = context(machine, cli.global);
+fn run(machine: &dyn Machine, cli: Cli, words: String) -> Exit {
+    let context = context(machine, cli.global, words);
     verb(&context, cli.verb).unwrap_or_else(|error| context.failed(&error))
 }
 
@@ -217,6 +231,23 @@ fn verb(context: &Context<'_>, verb: Verb) -> Result<Exit, CliError> {
 }
 
 impl Context<'_> {
+    /// Waits between two steps.
+    ///
+    /// # Errors
+    /// [`CliError::Interrupted`] as soon as a signal comes.
+    fn pause(&self, length: Duration) -> Result<(), CliError> {
+        let cancel = self.machine.cancel();
+        let until = Instant::now() + length;
+        loop {
+            cancel.check().map_err(|_| CliError::Interrupted)?;
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(Duration::from_millis(50)));
+        }
+    }
+
     fn failed(&self, error: &CliError) -> Exit {
         self.report.error(error, &error.hints());
         error.exit()
@@ -274,6 +305,14 @@ impl Context<'_> {
         dry_run: DryRun,
     ) -> Session {
         let wait = Duration::from_secs(self.global.wait);
+        let (cancel, report) = (self.machine.cancel(), self.report);
+        let manners = Manners::new(
+            move || cancel.is_cancelled(),
+            move |text| report.note(text),
+            &self.words,
+            &self.machine.now(),
+        );
+        let locks = Locks::new(self.machine.run_directory(), &found.id, wait).with(manners);
         Session {
             looks: top.is_some() && !dry_run.dry_run,
             top: Mutex::new(top),
@@ -281,9 +320,10 @@ impl Context<'_> {
             host: self.machine.host(&found.id, &found.directory),
             site: found.site,
             id: found.id.clone(),
-            locks: Locks::new(self.machine.run_directory(), &found.id, wait),
+            locks,
             dry_run: dry_run.dry_run,
             no_sync_clone: AtomicBool::new(false),
+            changed: AtomicBool::new(false),
         }
     }
 

@@ -60,7 +60,7 @@ pub(super) fn bring(
         }
     };
     let broken = |error: CliError| match error {
-        CliError::Interrupted => Err(CliError::Interrupted),
+        error if error.interrupted() => Err(error),
         error => {
             context.report.error(&error, &hints::hints_of(&error));
             Ok(Way::Failed(Failure::Files(error::one_line(&error))))

@@ -49,7 +49,7 @@ pub(super) fn begin(
 ) -> Result<Exit, CliError> {
     let (request, pace) = (&begin.request, &begin.pace);
     let track = &request.track;
-    let _lock = session.locks.rollout(track)?;
+    let _lock = session.lock_rollout(track)?;
     let inventory = session.inventory(&Scope::none())?;
     let same = |other: &Rollout| request.to == To::Generation(other.to);
     if plan::under_way(&inventory, track).is_ok_and(same) {
@@ -111,7 +111,7 @@ pub(super) fn resume(
     track: &TrackName,
     abort: bool,
 ) -> Result<Exit, CliError> {
-    let _lock = session.locks.rollout(track)?;
+    let _lock = session.lock_rollout(track)?;
     let inventory = session.inventory(&Scope::none())?;
     let rollout = plan::under_way(&inventory, track)?;
     if abort && rollout.phase != Phase::Back {
@@ -122,6 +122,13 @@ pub(super) fn resume(
 
 /// Does what comes next, until nothing does.
 fn go(context: &Context<'_>, session: &Session, track: &TrackName) -> Result<Exit, CliError> {
+    phases(context, session, track).map_err(|error| match error {
+        error if error.interrupted() => CliError::RolloutInterrupted(track.clone()),
+        error => error,
+    })
+}
+
+fn phases(context: &Context<'_>, session: &Session, track: &TrackName) -> Result<Exit, CliError> {
     loop {
         let inventory = session.inventory(&Scope::none())?;
         let rollout = plan::under_way(&inventory, track)?.clone();
@@ -142,11 +149,7 @@ fn go(context: &Context<'_>, session: &Session, track: &TrackName) -> Result<Exi
             Phase::Swapped => Unmergeable::Stays,
             Phase::Back => Unmergeable::KeepsBoth,
         };
-        let moved = batches(context, session, &jails, &pace, unmergeable);
-        let moved = moved.map_err(|error| match error {
-            CliError::Interrupted => CliError::RolloutInterrupted(track.clone()),
-            error => error,
-        })?;
+        let moved = batches(context, session, &jails, &pace, unmergeable)?;
         match rollout.phase {
             Phase::Canaries | Phase::Swapped if !moved.failed.is_empty() => {
                 let failed = Rejected {

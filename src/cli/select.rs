@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::CliError;
+use super::{CliError, input};
 use crate::model::Label;
 use crate::name::{JailName, NameError, expand};
 use crate::session::{Scope, Session};
@@ -180,17 +180,15 @@ pub(super) fn text_of(
     hint: &str,
     failed: impl Fn(std::io::Error) -> CliError,
 ) -> Result<String, CliError> {
-    let mut text = String::new();
-    let input: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(std::io::stdin())
+    let text = if path == Path::new("-") {
+        input::text(LONG, failed)?
     } else {
-        Box::new(std::fs::File::open(path).map_err(&failed)?)
+        let file = std::fs::File::open(path).map_err(&failed)?;
+        let mut text = String::new();
+        file.take(LONG).read_to_string(&mut text).map_err(failed)?;
+        text
     };
-    let read = input
-        .take(LONG)
-        .read_to_string(&mut text)
-        .map_err(&failed)?;
-    if read as u64 == LONG {
+    if text.len() as u64 == LONG {
         return Err(CliError::Usage {
             what: format!("{} is longer than {} MiB", path.display(), LONG >> 20),
             hint: hint.to_owned(),

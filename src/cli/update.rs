@@ -296,8 +296,8 @@ impl Update {
             Ok(Some(built))
         };
         // What is complete is kept for the next try, if this one was only interrupted.
-        let built = work().map_err(|first| match first {
-            CliError::Interrupted => CliError::Kept {
+        let built = work().map_err(|first: CliError| match first {
+            first if first.interrupted() => CliError::Kept {
                 generation: stage.id,
             },
             first => stage.undo(session, first),

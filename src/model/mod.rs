@@ -6,6 +6,7 @@
 
 mod address;
 mod cpuset;
+mod flags;
 mod labels;
 mod limits;
 mod observed;
@@ -21,6 +22,7 @@ use thiserror::Error;
 
 pub use address::{AddressPool, PoolError};
 pub use cpuset::{Cpuset, CpusetError};
+pub use flags::Flags;
 pub use labels::{Label, LabelError, Labels};
 pub use limits::{Cpus, CpusError, Limits};
 pub use observed::{

@@ -7,7 +7,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{
-    Base, JailConfig, Layout, Merging, Populated, Rejected, Rollout, Seal, Swap, Track, World,
+    Base, Flags, JailConfig, Layout, Merging, Populated, Rejected, Rollout, Seal, Swap, Track,
+    World,
 };
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 
@@ -20,6 +21,8 @@ pub struct Half {
     pub guid: u64,
     /// Where it is mounted now, if it is.
     pub mounted: bool,
+    /// The flags of its mount at its mountpoint, if they were read and it is mounted there.
+    pub flags: Option<Flags>,
     /// Its mountpoint of the moment.
     pub mountpoint: PathBuf,
     /// Bytes it refers to.
@@ -123,6 +126,8 @@ pub struct Jail {
     pub mountpoint: PathBuf,
     /// Whether it is mounted on the host.
     pub mounted: bool,
+    /// The flags of its mount at its mountpoint, if they were read and it is mounted there.
+    pub flags: Option<Flags>,
     /// Bytes of its own.
     pub used: u64,
     /// Bytes it refers to.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{decoded, number, origin, own, text};
+use super::{decoded, flags, number, origin, own, text};
 use crate::model::{Generation, Half, Layout, Stranger, decode, property};
 use crate::name::{DatasetName, GenerationId};
 use crate::ports::{Row, Source};
@@ -75,6 +75,7 @@ pub(super) fn generations(
                 dataset,
                 guid: number(row, "guid"),
                 mounted: text(row, "mounted") == "yes",
+                flags: flags(row),
                 mountpoint: PathBuf::from(text(row, "mountpoint")),
                 referenced: number(row, "referenced"),
                 used: number(row, "used"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{decoded, number, origin, own, text};
+use super::{decoded, flags, number, origin, own, text};
 use crate::model::{Jail, JailConfig, Layout, ModelError, Site, Stranger, decode, property};
 use crate::name::{DatasetName, JailName};
 use crate::ports::{Row, Source};
@@ -61,6 +61,7 @@ pub(super) fn jail_of(
         origin: origin(row),
         mountpoint: PathBuf::from(text(row, "mountpoint")),
         mounted: text(row, "mounted") == "yes",
+        flags: flags(row),
         used: number(row, "used"),
         referenced: number(row, "referenced"),
         quota: number(row, "quota"),

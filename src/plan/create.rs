@@ -141,7 +141,7 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         plan.push(Step::Derive {
             jail: (*name).clone(),
         });
-        if !jail.mounted {
+        if MountAs::Jail.wanted(jail.mounted, jail.flags) {
             plan.push(Step::Mount {
                 dataset: jail.dataset.clone(),
                 at: jail.mountpoint.clone(),

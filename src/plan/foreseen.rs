@@ -50,6 +50,7 @@ fn put(after: &mut Inventory, name: &JailName, origin: Option<String>, text: &st
         origin,
         mountpoint,
         mounted: false,
+        flags: None,
         used: 0,
         referenced: 0,
         quota: 0,

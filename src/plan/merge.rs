@@ -141,7 +141,7 @@ pub fn begin(observed: &Observed, due: &Due, earlier: &[Doomed]) -> Result<Plan,
     plan.push(Step::Snapshot {
         snapshot: snapshot(jail, due)?,
     });
-    if !jail.mounted && jail.merging.is_none() {
+    if MountAs::Jail.wanted(jail.mounted, jail.flags) && jail.merging.is_none() {
         plan.push(mount(jail));
     }
     Ok(plan)

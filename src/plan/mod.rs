@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod foreseen;
 pub mod intent;
 pub mod merge;
+mod mount;
 pub mod prune;
 pub mod rollout;
 pub mod run;
@@ -34,6 +35,7 @@ use crate::model::{Inventory, JailState};
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName, SnapshotName, TrackName};
 
 pub use error::PlanError;
+pub use mount::MountAs;
 
 /// All that a plan is made from.
 #[derive(Debug, Clone)]
@@ -76,20 +78,6 @@ pub enum Directory {
     Occupied,
     /// Something is mounted there.
     Mounted,
-}
-
-/// How a dataset is mounted: the flags follow from what it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum MountAs {
-    /// The site: root's own directory.
-    Site,
-    /// A generation that is being built: writable, no devices.
-    Staged,
-    /// A sealed base: read-only, no devices.
-    Base,
-    /// A jail's files: no devices, and on Linux no setuid outside the jail.
-    Jail,
 }
 
 /// A property change inside a commit: compared, then set.

@@ -173,7 +173,7 @@ pub(super) fn start_one(
     if !config.todo.is_empty() {
         plan.note(format!("{name} was never finished: it is finished now"));
         create::finish(plan, inventory, epoch, &[(name.clone(), config.clone())])?;
-    } else if !jail.mounted {
+    } else if MountAs::Jail.wanted(jail.mounted, jail.flags) {
         plan.push(Step::Mount {
             dataset: jail.dataset.clone(),
             at: jail.mountpoint.clone(),
@@ -218,7 +218,7 @@ pub(super) fn base(
         .and_then(|generation| generation.base.as_ref())
         .ok_or_else(missing)?;
     let mut steps = Vec::new();
-    if !half.mounted {
+    if MountAs::Base.wanted(half.mounted, half.flags) {
         steps.push(Step::Mount {
             dataset: half.dataset.clone(),
             at: half.mountpoint.clone(),

@@ -203,7 +203,7 @@ pub fn seal(
         if !half.held {
             snapshots.extend(site::holds(&found.layout, earlier.id));
         }
-        if !half.mounted {
+        if MountAs::Base.wanted(half.mounted, half.flags) {
             mounts.push((half.dataset.clone(), half.mountpoint.clone()));
         }
     }
@@ -312,7 +312,7 @@ pub(super) fn ready(plan: &mut Plan, inventory: &Inventory, generation: &Generat
             snapshots: site::holds(&inventory.site.layout, generation.id),
         });
     }
-    if !half.mounted {
+    if MountAs::Base.wanted(half.mounted, half.flags) {
         plan.push(Step::Mount {
             dataset: half.dataset.clone(),
             at: half.mountpoint.clone(),

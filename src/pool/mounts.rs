@@ -6,16 +6,18 @@ use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+#[cfg(target_os = "linux")]
+use ezz_zfs::restrict;
 use ezz_zfs::{MountError, MountFlags};
 use rayon::prelude::*;
 
 use crate::crash;
-use crate::model::Changed;
+use crate::model::{Changed, Flags};
 use crate::name::DatasetName;
 use crate::plan::MountAs;
 use crate::plan::doctor::Mount;
 use crate::plan::site::is_open;
-use crate::ports::{PortError, PropertyValue, Row, Source};
+use crate::ports::{MOUNT_FLAGS, PortError, PropertyValue, Row, Source};
 
 /// Mounts at once: the kernel does the work, a few threads keep it busy.
 const MOUNT_THREADS: usize = 16;
@@ -30,7 +32,15 @@ pub(super) fn fill(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
     };
     let mounts = ezz_zfs::mounted().map_err(unread(&first))?;
     let mounted: BTreeSet<&str> = mounts.iter().map(|mount| mount.source.as_str()).collect();
+    // The last mount at a place hides the others.
+    let places: BTreeMap<&Path, &ezz_zfs::Mounted> = mounts
+        .iter()
+        .map(|mount| (mount.target.as_path(), mount))
+        .collect();
     for (name, row) in rows.iter_mut() {
+        if let Some(here) = home(row).and_then(|at| places.get(at.as_path()).copied()) {
+            note_flags(name, row, here);
+        }
         let volume = row
             .0
             .get("type")
@@ -48,17 +58,32 @@ pub(super) fn fill(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
 /// The same of a few: whether they are mounted where they should be.
 pub(super) fn fill_at(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
     for (name, row) in rows.iter_mut() {
-        let Some(home) = row.0.get("mountpoint").map(|found| found.value.clone()) else {
+        let Some(home) = home(row) else {
             continue;
         };
-        let here = ezz_zfs::mounted_at(Path::new(&home)).map_err(unread(name))?;
-        let value = match here.is_some_and(|mount| mount.source == *name) {
-            true => "yes",
-            false => "no",
-        };
+        let here = ezz_zfs::mounted_at(&home).map_err(unread(name))?;
+        let here = here.filter(|mount| mount.source == *name);
+        let value = if here.is_some() { "yes" } else { "no" };
         row.0.insert(super::MOUNTED.to_owned(), computed(value));
+        if let Some(mount) = here {
+            note_flags(name, row, &mount);
+        }
     }
     Ok(())
+}
+
+/// Where it should be mounted.
+fn home(row: &Row) -> Option<PathBuf> {
+    let found = row.0.get("mountpoint")?;
+    Some(PathBuf::from(&found.value))
+}
+
+/// Adds the flags of its mount in its place to a row.
+fn note_flags(name: &str, row: &mut Row, here: &ezz_zfs::Mounted) {
+    if here.source == name {
+        let words = flags_of(here).words().join(",");
+        row.0.insert(MOUNT_FLAGS.to_owned(), computed(&words));
+    }
 }
 
 fn computed(value: &str) -> PropertyValue {
@@ -79,8 +104,16 @@ pub(super) fn seen(mount: &ezz_zfs::Mounted) -> Mount {
         whole: mount.root == Path::new("/"),
         source: mount.source.clone(),
         target: mount.target.clone(),
+        flags: flags_of(mount),
+    }
+}
+
+fn flags_of(mount: &ezz_zfs::Mounted) -> Flags {
+    Flags {
         read_only: mount.read_only,
+        nosuid: mount.nosuid,
         nodev: mount.nodev,
+        noatime: mount.noatime,
     }
 }
 
@@ -94,22 +127,22 @@ pub(super) fn mount_all(what: &[(&DatasetName, &Path, MountAs)]) -> Result<usize
     if what.len() <= FEW {
         for (dataset, at, _) in what {
             let found = ezz_zfs::mounted_at(at).map_err(cannot("mount", dataset.as_str()))?;
-            there.extend(found.map(|mount| (*at, mount.source)));
+            there.extend(found.map(|mount| (*at, mount)));
         }
     } else {
         let mounts = ezz_zfs::mounted().map_err(cannot("mount", first.as_str()))?;
-        let all: BTreeMap<&Path, &str> = mounts
+        let all: BTreeMap<&Path, &ezz_zfs::Mounted> = mounts
             .iter()
-            .map(|mount| (mount.target.as_path(), mount.source.as_str()))
+            .map(|mount| (mount.target.as_path(), mount))
             .collect();
         let found = what
             .iter()
-            .filter_map(|(_, at, _)| Some((*at, (*all.get(at)?).to_owned())));
+            .filter_map(|(_, at, _)| Some((*at, (*all.get(at)?).clone())));
         there.extend(found);
     }
     let one = |(dataset, at, how): &(&DatasetName, &Path, MountAs)| {
         crash::point();
-        mount(there.get(at).map(String::as_str), dataset, at, *how)
+        mount(there.get(at), dataset, at, *how)
     };
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(MOUNT_THREADS.min(what.len()))
@@ -162,26 +195,32 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Mounts a dataset where something else or nothing is.
+/// Mounts a dataset, or gives its mount the flags that it lacks; nothing else may be there.
 fn mount(
-    there: Option<&str>,
+    there: Option<&ezz_zfs::Mounted>,
     dataset: &DatasetName,
     at: &Path,
     how: MountAs,
 ) -> Result<Changed, PortError> {
     let mut changed = Changed::Already;
     match there {
-        Some(source) if source != dataset.as_str() => {
+        Some(other) if other.source != dataset.as_str() => {
             return Err(PortError::Occupied {
                 dataset: dataset.to_string(),
                 at: at.to_owned(),
-                by: source.to_owned(),
+                by: other.source.clone(),
             });
         }
-        Some(_) => {}
+        Some(mount) => {
+            let lacks = how.lacks(flags_of(mount));
+            if lacks.any() {
+                restrict(at, of(lacks)).map_err(cannot("remount", dataset.as_str()))?;
+                changed = Changed::Done;
+            }
+        }
         None => {
             make_directory(at, how)?;
-            ezz_zfs::mount(dataset.as_str(), at, flags(how))
+            ezz_zfs::mount(dataset.as_str(), at, of(how.flags()))
                 .map_err(cannot("mount", dataset.as_str()))?;
             changed = Changed::Done;
         }
@@ -245,17 +284,20 @@ fn cannot(action: &'static str, dataset: &str) -> impl Fn(MountError) -> PortErr
     }
 }
 
-fn flags(how: MountAs) -> MountFlags {
-    let linux = cfg!(target_os = "linux");
+fn of(flags: Flags) -> MountFlags {
     MountFlags {
-        read_only: how == MountAs::Base,
-        // On Linux a jail sees its files through a mount of its own that allows setuid; on
-        // FreeBSD the jail's root is this very mount.
-        nosuid: linux && how != MountAs::Base && how != MountAs::Staged || how == MountAs::Site,
-        nodev: true,
+        read_only: flags.read_only,
+        nosuid: flags.nosuid,
+        nodev: flags.nodev,
         noexec: false,
-        noatime: true,
+        noatime: flags.noatime,
     }
+}
+
+/// Never called with any flag: see [`MountAs::lacks`].
+#[cfg(not(target_os = "linux"))]
+fn restrict(_at: &Path, _flags: MountFlags) -> Result<(), MountError> {
+    Ok(())
 }
 
 /// Makes a site directory root's own.

@@ -96,7 +96,7 @@ impl Client {
     /// [`ReleaseError::NotThere`], [`ReleaseError::Fetch`], [`ReleaseError::Interrupted`].
     pub fn text(&self, url: &str, cancel: &Cancel) -> Result<Vec<u8>, ReleaseError> {
         self.tries(url, cancel, || {
-            let answer = self.ask(url, 0)?;
+            let answer = self.ask(url, 0, cancel)?;
             let mut text = Vec::new();
             self.body(url, answer, cancel, &mut |chunk| {
                 text.extend_from_slice(chunk);
@@ -125,7 +125,7 @@ impl Client {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
                 other => other.map_err(file("look at", part))?.len(),
             };
-            let answer = self.ask(url, have)?;
+            let answer = self.ask(url, have, &context.cancel)?;
             let mut out = OpenOptions::new()
                 .create(true)
                 .append(true)
@@ -197,24 +197,25 @@ impl Client {
         }
     }
 
-    fn ask(&self, url: &str, from: u64) -> Result<Response<Body>, Failed> {
+    fn ask(&self, url: &str, from: u64, cancel: &Cancel) -> Result<Response<Body>, Failed> {
         let mut request = self.agent.get(url);
         if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));
         }
-        let answer = request.call().map_err(|error| match error {
-            ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::TooManyRedirects => {
-                Failed::Final(fetch_error(url, &error.to_string()))
-            }
-            // That of somebody else does not become the right one by asking again.
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
-                Failed::Final(fetch_error(url, &error.to_string()))
-            }
-            ureq::Error::Io(ref source) if is_certificate(source) => {
-                Failed::Final(fetch_error(url, &error.to_string()))
-            }
-            error => Failed::Again(error.to_string()),
-        })?;
+        let answer =
+            in_thread(url, cancel, move || request.call())?.map_err(|error| match error {
+                ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::TooManyRedirects => {
+                    Failed::Final(fetch_error(url, &error.to_string()))
+                }
+                // That of somebody else does not become the right one by asking again.
+                ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
+                    Failed::Final(fetch_error(url, &error.to_string()))
+                }
+                ureq::Error::Io(ref source) if is_certificate(source) => {
+                    Failed::Final(fetch_error(url, &error.to_string()))
+                }
+                error => Failed::Again(error.to_string()),
+            })?;
         let status = answer.status();
         match status {
             StatusCode::OK => Ok(answer),
@@ -296,6 +297,32 @@ impl Client {
                 "it ended after {came} of {wanted} bytes"
             ))),
             _ => Ok(()),
+        }
+    }
+}
+
+/// Does something that may wait for a mirror in a thread of its own. A signal abandons that thread.
+fn in_thread<T: Send + 'static>(
+    url: &str,
+    cancel: &Cancel,
+    wait: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failed> {
+    let (sender, receiver) = sync_channel(1);
+    std::thread::Builder::new()
+        .name("ezz-ask".to_owned())
+        .spawn(move || {
+            // The receiver is gone after a signal.
+            let _ = sender.send(wait());
+        })
+        .map_err(|error| fetch_error(url, &error.to_string()))?;
+    loop {
+        cancel.check().map_err(ReleaseError::from)?;
+        match receiver.recv_timeout(Duration::from_millis(100)) {
+            Ok(done) => return Ok(done),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failed::Again("it broke off".to_owned()));
+            }
         }
     }
 }

@@ -154,6 +154,7 @@ fn created(count: usize) -> Result<Option<f64>, Failure> {
         locks: Locks::new("/run/ezz".as_ref(), &found.id, Duration::from_secs(30)),
         dry_run: false,
         no_sync_clone: AtomicBool::new(!can),
+        changed: AtomicBool::new(false),
         looks: true,
         top: Mutex::default(),
     };

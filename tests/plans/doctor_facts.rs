@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ezz::model::{Base, JailConfig, JailState, Kind};
+use ezz::model::{Base, Flags, JailConfig, JailState, Kind};
 use ezz::name::GenerationId;
 use ezz::plan::doctor::{
     Dataset, Diagnosis, Entry, EntryKind, Facts, Mount, Setting, Severity, Snapshot, What, diagnose,
@@ -84,8 +84,12 @@ fn mount(source: &str, target: &str, read_only: bool) -> Mount {
         source: source.to_owned(),
         whole: true,
         target: PathBuf::from(target),
-        read_only,
-        nodev: true,
+        flags: Flags {
+            read_only,
+            nosuid: true,
+            nodev: true,
+            noatime: true,
+        },
     }
 }
 
@@ -203,6 +207,97 @@ fn properties_that_endanger_the_host_are_broken_and_others_told() {
     assert_eq!(findings(&diagnosed(&site, &facts)), [""; 0]);
 }
 
+/// What `zfs mount -a` leaves at every boot.
+#[cfg(target_os = "linux")]
+#[test]
+fn mounts_without_their_flags_are_named_and_mended() {
+    let (site, healthy) = looked_at();
+    let with = |at: usize, words: &str| {
+        let mut facts = healthy.clone();
+        facts.mounts[at].flags = Flags::parse(words);
+        diagnosed(&site, &facts)
+    };
+    for (at, words, object, lacks, step) in [
+        (
+            0,
+            "nodev,noatime",
+            "tank/ezz",
+            "without nosuid: only the mode",
+            "mount tank/ezz at /srv/jails",
+        ),
+        (
+            1,
+            "ro,noatime",
+            "tank/ezz/basejail/1",
+            "without nosuid, nodev: only the mode",
+            "mount tank/ezz/basejail/1 at /srv/jails/basejail/1, read-only",
+        ),
+        (
+            2,
+            "nosuid",
+            "tank/ezz/jails/a",
+            "without nodev, noatime: only the mode",
+            "mount tank/ezz/jails/a at /srv/jails/a",
+        ),
+        (
+            2,
+            "nosuid,nodev",
+            "tank/ezz/jails/a",
+            "without noatime: reading",
+            "mount tank/ezz/jails/a at /srv/jails/a",
+        ),
+    ] {
+        let diagnosis = with(at, words);
+        assert_eq!(only(&diagnosis), (What::MountFlags, Severity::Info, object));
+        assert!(diagnosis.findings[0].repairable);
+        let text = &findings(&diagnosis)[0];
+        assert!(text.contains(lacks), "{text}");
+        let steps = diagnosis.plan.to_string();
+        assert_eq!(steps.trim(), step);
+    }
+    // With an open site directory nothing else protects the host.
+    let mut open = healthy.clone();
+    open.directory = Some((0o755, 0));
+    open.mounts[2].flags = Flags::parse("nodev,noatime");
+    let diagnosis = diagnosed(&site, &open);
+    let flags = diagnosis
+        .findings
+        .iter()
+        .find(|finding| finding.kind == What::MountFlags);
+    let flags = flags.expect("it is found");
+    assert_eq!(flags.severity, Severity::Debris);
+    assert!(flags.what.ends_with("as root"), "{}", flags.what);
+    // An extra flag is an administrator's choice.
+    let more = with(2, "ro,nosuid,nodev,noatime");
+    assert_eq!(findings(&more), [""; 0]);
+    // A mount elsewhere is an administrator's own.
+    let mut facts = healthy.clone();
+    let mut other = mount("tank/ezz/jails/a", "/mnt", false);
+    other.flags = Flags::default();
+    facts.mounts.push(other);
+    assert_eq!(findings(&diagnosed(&site, &facts)), [""; 0]);
+}
+
+/// `zfs mount -a` also mounts a base that was being built. A stage that is destroyed or built is left alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stage_gets_its_flags_at_boot() {
+    let (site, mut facts) = looked_at();
+    let site = site.staged(2);
+    let mut at_boot = mount("tank/ezz/basejail/2", "/srv/jails/basejail/2", false);
+    at_boot.flags = Flags::parse("nodev");
+    facts.mounts.push(at_boot);
+    let flags = |facts: &Facts, derived_only| {
+        let diagnosis = diagnose(&site.0, facts, derived_only).expect("a plan");
+        let kinds = diagnosis.findings.iter().map(|finding| finding.kind);
+        kinds.filter(|kind| *kind == What::MountFlags).count()
+    };
+    assert_eq!(flags(&facts, true), 0);
+    facts.abandoned.push(GenerationId(2));
+    assert_eq!(flags(&facts, true), 1);
+    assert_eq!(flags(&facts, false), 0);
+}
+
 #[test]
 fn mounts_in_the_wrong_place_or_over_something_are_broken() {
     let (site, healthy) = looked_at();
@@ -211,7 +306,7 @@ fn mounts_in_the_wrong_place_or_over_something_are_broken() {
         change(&mut facts.mounts);
         diagnosed(&site, &facts)
     };
-    let writable = with(&|mounts| mounts[1].read_only = false);
+    let writable = with(&|mounts| mounts[1].flags.read_only = false);
     let base = "tank/ezz/basejail/1";
     assert_eq!(
         only(&writable),

@@ -1,7 +1,11 @@
 //! `start`, `stop`, `restart`.
 
+#[cfg(target_os = "linux")]
+use ezz::model::Flags;
 use ezz::model::{Base, JailConfig, Kind};
 use ezz::name::GenerationId;
+#[cfg(target_os = "linux")]
+use ezz::plan::MountAs;
 use ezz::plan::PlanError;
 use ezz::plan::run::{restart, start, stop};
 
@@ -24,6 +28,37 @@ fn a_start_restores_what_is_missing_below_it() {
             "start b",
         ]
     );
+}
+
+/// Only on Linux: on FreeBSD a jail may run on the host's mount.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_start_gives_mounts_the_flags_that_they_lack() {
+    let mut site = installed().thin("a").thin("b");
+    let zfs_mount = Flags::parse("nodev");
+    site.with_jail("a", |jail| jail.flags = Some(zfs_mount));
+    site.with_jail("b", |jail| jail.flags = Some(MountAs::Jail.flags()));
+    let base = site
+        .0
+        .inventory
+        .generations
+        .get_mut(&GenerationId(1))
+        .and_then(|generation| generation.base.as_mut());
+    let base = base.expect("it has one");
+    base.flags = Some(Flags::parse("ro,nodev"));
+    let both = names(&["a", "b"]);
+    let steps = told(&start(&site.0, &both).expect("a plan"));
+    let mounts = [
+        "mount tank/ezz/jails/a at /srv/jails/a",
+        "mount tank/ezz/basejail/1 at /srv/jails/basejail/1, read-only",
+    ];
+    assert_eq!(steps[..2], mounts);
+    assert_eq!(steps.iter().filter(|s| s.starts_with("mount")).count(), 2);
+    // A running jail has mounts of its own. Its restart corrects the host's mount.
+    let site = site.running("a");
+    let steps = told(&restart(&site.0, &both).expect("a plan"));
+    assert_eq!(steps[0], "stop a");
+    assert_eq!(steps[1..3], mounts);
 }
 
 #[test]

@@ -95,7 +95,8 @@ impl Dump {
         for mount in &state.mounts.table {
             let target = rename(&mount.target.display().to_string());
             let source = rename(&mount.source);
-            lines.push(format!("mount {source} at {target} ro {}", mount.read_only));
+            let flags = mount.flags.words().join(",");
+            lines.push(format!("mount {source} at {target} {flags}"));
         }
         for ((_, name), jail) in &state.host.running {
             let uses: Vec<String> = jail.uses.iter().map(|used| rename(used)).collect();

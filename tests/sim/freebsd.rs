@@ -126,6 +126,7 @@ impl System for StandIns {
             nosuid: false,
             nodev: true,
             noexec: false,
+            noatime: false,
         };
         let zfs = self.zfs.lock().unwrap_or_else(PoisonError::into_inner);
         let datasets = zfs.mounts.table.iter();
@@ -134,7 +135,7 @@ impl System for StandIns {
                 mount.source.clone(),
                 mount.target.clone(),
                 "zfs".to_owned(),
-                mount.read_only,
+                mount.flags.read_only,
             )
         });
         let others = self

@@ -326,6 +326,7 @@ impl Host for SimHost {
         spec: &JailSpec,
         command: &[String],
         _limit: Duration,
+        _stop: &dyn Fn() -> bool,
     ) -> Result<(), HostError> {
         self.exec(spec, &ExecRequest::default())?;
         let code = command.last().and_then(|word| word.strip_prefix("exit "));

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ezz::plan::MountAs;
 use serde_json::Value;
 
 use super::SITE;
@@ -176,7 +177,7 @@ impl Ledger {
                 .mounts
                 .table
                 .iter()
-                .any(|m| m.source == base && !m.read_only);
+                .any(|m| m.source == base && !m.flags.read_only);
             if writable {
                 broken.push(format!("2: {base} is mounted writable"));
             }
@@ -292,10 +293,15 @@ pub fn settled(machine: &SimMachine, strange: &BTreeSet<String>) -> Vec<String> 
     let sealed = sealed(&state);
     let mounted_at = |name: &str| {
         let at = state.pool.mountpoint(name);
+        let how = match name {
+            SITE => MountAs::Site,
+            _ if name.starts_with(&format!("{SITE}/jails/")) => MountAs::Jail,
+            _ => MountAs::Base,
+        };
         state
             .mounts
             .top(std::path::Path::new(&at))
-            .is_some_and(|mount| mount.source == name)
+            .is_some_and(|mount| mount.source == name && !how.lacks(mount.flags).any())
     };
     for (half, sealed) in [("basejail", &sealed), ("newjail", &skeletons(&state))] {
         let top = format!("{SITE}/{half}");
@@ -322,11 +328,13 @@ pub fn settled(machine: &SimMachine, strange: &BTreeSet<String>) -> Vec<String> 
             }
         }
         if !mounted_at(&format!("{SITE}/basejail/{number}")) {
-            broken.push(format!("4: the base {number} is not mounted"));
+            broken.push(format!(
+                "4: the base {number} is not mounted, or lacks flags"
+            ));
         }
     }
     if !mounted_at(SITE) {
-        broken.push("4: the site is not mounted".to_owned());
+        broken.push("4: the site is not mounted, or lacks flags".to_owned());
     }
     let mut names = BTreeSet::new();
     for (name, jail) in jails(&state) {
@@ -348,7 +356,7 @@ pub fn settled(machine: &SimMachine, strange: &BTreeSet<String>) -> Vec<String> 
                     broken.push(format!("4: {name} has no derived files"));
                 }
                 if !mounted_at(&name) {
-                    broken.push(format!("4: {name} is not mounted"));
+                    broken.push(format!("4: {name} is not mounted, or lacks flags"));
                 }
             }
         }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ezz::cli::{Machine, run_on};
 use ezz::config::ConfigError;
+use ezz::model::Flags;
 use ezz::name::DatasetName;
 use ezz::ports::{Host, Zfs};
 use ezz::report::Sink;
@@ -393,12 +394,19 @@ fn boot(state: &mut State) {
         .collect();
     all.sort();
     for (at, name) in all {
-        let read_only = state
-            .pool
-            .property(&name, "readonly")
-            .is_some_and(|(value, _)| value == "on");
+        let is = |property: &str, wanted: &str| {
+            let found = state.pool.property(&name, property);
+            found.is_some_and(|(value, _)| value == wanted)
+        };
+        // zfs(8) mounts by the properties.
+        let flags = Flags {
+            read_only: is("readonly", "on"),
+            nosuid: is("setuid", "off"),
+            nodev: is("devices", "off"),
+            noatime: is("atime", "off"),
+        };
         std::fs::create_dir_all(&at).expect("writable");
-        let done = state.mounts.mount(&mut state.pool, &name, &at, read_only);
+        let done = state.mounts.mount(&mut state.pool, &name, &at, flags);
         done.expect("it is not mounted yet");
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::files;
 use super::pool::{Pool, errno};
+use ezz::model::Flags;
 use ezz_zfs::Errno;
 
 /// One mount.
@@ -17,7 +18,7 @@ use ezz_zfs::Errno;
 pub struct Mount {
     pub source: String,
     pub target: PathBuf,
-    pub read_only: bool,
+    pub flags: Flags,
     /// Whether the files are here: of several mounts of one dataset, at the first.
     files: bool,
     id: u64,
@@ -65,6 +66,11 @@ impl Mounts {
         self.table.iter().rev().find(|mount| mount.target == at)
     }
 
+    /// The same, to give it other flags.
+    pub fn top_mut(&mut self, at: &Path) -> Option<&mut Mount> {
+        self.table.iter_mut().rev().find(|mount| mount.target == at)
+    }
+
     pub fn mounted(&self, source: &str) -> bool {
         self.table.iter().any(|mount| mount.source == source)
     }
@@ -75,8 +81,9 @@ impl Mounts {
         pool: &mut Pool,
         source: &str,
         at: &Path,
-        read_only: bool,
+        flags: Flags,
     ) -> Result<(), Errno> {
+        let read_only = flags.read_only;
         if !pool.exists(source) {
             return Err(errno("ENOENT"));
         }
@@ -84,7 +91,7 @@ impl Mounts {
             return Err(errno("ENOENT"));
         }
         let other = self.table.iter().find(|mount| mount.source == source);
-        if other.is_some_and(|other| other.read_only != read_only) {
+        if other.is_some_and(|other| other.flags.read_only != read_only) {
             return Err(errno("EBUSY"));
         }
         let first = other.is_none();
@@ -103,7 +110,7 @@ impl Mounts {
         self.table.push(Mount {
             source: source.to_owned(),
             target: at.to_owned(),
-            read_only,
+            flags,
             files: first,
             id,
         });
@@ -224,8 +231,7 @@ impl Mounts {
             whole: true,
             source: mount.source.clone(),
             target: mount.target.clone(),
-            read_only: mount.read_only,
-            nodev: true,
+            flags: mount.flags,
         })
         .collect()
     }

@@ -8,12 +8,12 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ezz::model::{Changed, HOLD_TAG};
+use ezz::model::{Changed, Flags, HOLD_TAG};
 use ezz::name::{DatasetName, SnapshotName};
 use ezz::plan::doctor::Mount;
 use ezz::plan::{Commit, MountAs, NewClone};
 use ezz::pool::{run, typed};
-use ezz::ports::{Capabilities, PortError, PropertyValue, Query, Row, Source, Zfs};
+use ezz::ports::{Capabilities, MOUNT_FLAGS, PortError, PropertyValue, Query, Row, Source, Zfs};
 use ezz_zfs::program::Kernel;
 use ezz_zfs::{Errno, Limits, MountError, NvMap, ProgramError, ZfsError};
 
@@ -311,17 +311,29 @@ impl Zfs for SimZfs {
                         by: other.source.clone(),
                     });
                 }
-                Some(_) => {}
+                Some(mount) => {
+                    let lacks = how.lacks(mount.flags);
+                    if lacks.any() {
+                        let mount = state.mounts.top_mut(at).expect("it is there");
+                        mount.flags = Flags {
+                            read_only: mount.flags.read_only || lacks.read_only,
+                            nosuid: mount.flags.nosuid || lacks.nosuid,
+                            nodev: mount.flags.nodev || lacks.nodev,
+                            noatime: mount.flags.noatime || lacks.noatime,
+                        };
+                        changed = Changed::Done;
+                    }
+                }
                 None => {
                     make_directory(at, how)?;
                     if act == Act::Partly(0) {
                         state.faults.cut = true;
                         return Ok(changed);
                     }
-                    let read_only = how == MountAs::Base;
-                    let done = state
-                        .mounts
-                        .mount(&mut state.pool, dataset.as_str(), at, read_only);
+                    let done =
+                        state
+                            .mounts
+                            .mount(&mut state.pool, dataset.as_str(), at, how.flags());
                     done.map_err(|errno| PortError::Mount {
                         action: "mount",
                         dataset: dataset.to_string(),
@@ -440,13 +452,13 @@ fn move_mounts(state: &mut State, name: &str, value: &str) -> Result<(), Errno> 
             .strip_prefix(name)
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    let affected: Vec<(String, bool)> = state
+    let affected: Vec<(String, Flags)> = state
         .mounts
         .table
         .iter()
         .filter(|mount| below(&mount.source))
         .filter(|mount| mount.target == Path::new(&state.pool.mountpoint(&mount.source)))
-        .map(|mount| (mount.source.clone(), mount.read_only))
+        .map(|mount| (mount.source.clone(), mount.flags))
         .collect();
     if affected.iter().any(|(source, _)| state.used(source)) {
         return Err(errno("EBUSY"));
@@ -456,12 +468,10 @@ fn move_mounts(state: &mut State, name: &str, value: &str) -> Result<(), Errno> 
         state.mounts.unmount(&mut state.pool, &at)?;
     }
     state.pool.set(name, "mountpoint", value)?;
-    for (source, read_only) in affected {
+    for (source, flags) in affected {
         let at = PathBuf::from(state.pool.mountpoint(&source));
         fs::create_dir_all(&at).map_err(|_| errno("EIO"))?;
-        state
-            .mounts
-            .mount(&mut state.pool, &source, &at, read_only)?;
+        state.mounts.mount(&mut state.pool, &source, &at, flags)?;
     }
     Ok(())
 }
@@ -531,7 +541,17 @@ fn row(state: &State, name: &str, properties: &[&str]) -> Row {
         let value = value(state, name, &property);
         (property, value)
     });
-    Row(values.collect())
+    let mut row = Row(values.collect());
+    let at = PathBuf::from(state.pool.mountpoint(name));
+    let here = state.mounts.top(&at).filter(|mount| mount.source == name);
+    if let (true, Some(mount)) = (row.0.contains_key("mounted"), here) {
+        let flags = PropertyValue {
+            value: mount.flags.words().join(","),
+            source: Source::Elsewhere,
+        };
+        row.0.insert(MOUNT_FLAGS.to_owned(), flags);
+    }
+    row
 }
 
 /// As `zfs get -Hp` prints it: `-` for what this kind of dataset does not have, or is not set.

@@ -27,9 +27,9 @@ pub use crate::channel::{Capabilities, Limits, module_version};
 pub use crate::core::Zfs;
 pub use crate::errno::Errno;
 pub use crate::error::{OpenError, ProgramError, ZfsError};
-#[cfg(target_os = "linux")]
-pub use crate::mount::bind_idmapped;
 pub use crate::mount::{MountError, MountFlags, mount, mounted, mounted_at, unmount};
+#[cfg(target_os = "linux")]
+pub use crate::mount::{bind_idmapped, restrict};
 pub use crate::mountinfo::{Mounted, parse_mountinfo};
 pub use crate::nvlist::{NvError, NvMap, Value};
 pub use crate::sys::LoadError;

@@ -22,7 +22,7 @@ mod os;
 mod one;
 
 #[cfg(target_os = "linux")]
-pub use os::bind_idmapped;
+pub use os::{bind_idmapped, restrict};
 
 /// Flags of one mount. `false` means that the flag is off, not "as it was".
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -70,6 +70,15 @@ pub enum MountError {
     /// Unmounting failed for another reason.
     #[error("cannot unmount {}", .at.display())]
     Unmount {
+        /// Where.
+        at: PathBuf,
+        /// Why.
+        #[source]
+        errno: Errno,
+    },
+    /// Flags could not be added to a mount.
+    #[error("cannot change the flags of the mount at {}", .at.display())]
+    Restrict {
         /// Where.
         at: PathBuf,
         /// Why.

@@ -7,7 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr;
 
-use super::os::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
+use super::os::{
+    MOUNT_ATTR_ATIME, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+};
 use crate::mountinfo::Mounted;
 
 /// The number is the same on every architecture that Rust knows but Alpha, which has no OpenZFS.
@@ -106,6 +109,7 @@ pub(super) fn mounted_at(at: &Path) -> Option<Option<Mounted>> {
         nosuid: attribute(MOUNT_ATTR_NOSUID),
         nodev: attribute(MOUNT_ATTR_NODEV),
         noexec: attribute(MOUNT_ATTR_NOEXEC),
+        noatime: answer.mnt_attr & MOUNT_ATTR_ATIME == MOUNT_ATTR_NOATIME,
     }))
 }
 

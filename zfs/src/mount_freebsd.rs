@@ -112,6 +112,7 @@ fn entry(stat: &libc::statfs) -> Mounted {
         nosuid: on(libc::MNT_NOSUID),
         nodev: true,
         noexec: on(libc::MNT_NOEXEC),
+        noatime: on(libc::MNT_NOATIME),
     }
 }
 

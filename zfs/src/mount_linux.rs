@@ -2,7 +2,7 @@
 //!
 //! Must not be here: anything that names a jail, and the FreeBSD half (`mount_freebsd.rs`).
 
-use std::ffi::{CString, c_char, c_int, c_long, c_uint, c_ulong};
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_ulong};
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -33,8 +33,8 @@ pub(super) const MOUNT_ATTR_NOSUID: u64 = 0x0000_0002;
 pub(super) const MOUNT_ATTR_NODEV: u64 = 0x0000_0004;
 pub(super) const MOUNT_ATTR_NOEXEC: u64 = 0x0000_0008;
 /// All bits of the access time setting; relatime is 0.
-const MOUNT_ATTR_ATIME: u64 = 0x0000_0070;
-const MOUNT_ATTR_NOATIME: u64 = 0x0000_0010;
+pub(super) const MOUNT_ATTR_ATIME: u64 = 0x0000_0070;
+pub(super) const MOUNT_ATTR_NOATIME: u64 = 0x0000_0010;
 const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 
 impl MountFlags {
@@ -99,6 +99,56 @@ pub(super) fn mount(dataset: &str, at: &Path, flags: MountFlags) -> Result<(), (
     } else {
         Err(plain(Errno::last()))
     }
+}
+
+/// Adds flags to one mount and removes none. Other mounts of the same file system keep theirs.
+///
+/// # Errors
+/// [`MountError::Restrict`]; EBUSY if the mount is to become read-only and a file is open for writing.
+pub fn restrict(at: &Path, flags: MountFlags) -> Result<(), MountError> {
+    let failed = |errno: Errno| MountError::Restrict {
+        at: at.to_owned(),
+        errno,
+    };
+    let path = c_path(at).map_err(failed)?;
+    let (attr_set, _) = flags.attributes();
+    let mut attr = MountAttr {
+        attr_set,
+        // The access time setting is one value, which must be cleared to be set (mount_setattr(2)).
+        attr_clr: if flags.noatime { MOUNT_ATTR_ATIME } else { 0 },
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let done = mount_setattr(libc::AT_FDCWD, &path, libc::AT_SYMLINK_NOFOLLOW, &mut attr);
+    match done {
+        // Linux before 5.12.
+        Err(Errno(libc::ENOSYS)) => remount(at, &path, flags),
+        other => other.map_err(failed),
+    }
+}
+
+/// The same by mount(2), which needs the flags that stay as well.
+fn remount(at: &Path, path: &CString, flags: MountFlags) -> Result<(), MountError> {
+    let table = mounted()?;
+    let now = table.iter().rfind(|mount| mount.target == at);
+    let now = now.ok_or_else(|| MountError::NotMounted { at: at.to_owned() })?;
+    let all = MountFlags {
+        read_only: flags.read_only || now.read_only,
+        nosuid: flags.nosuid || now.nosuid,
+        nodev: flags.nodev || now.nodev,
+        noexec: flags.noexec || now.noexec,
+        noatime: flags.noatime || now.noatime,
+    };
+    let bits = libc::MS_REMOUNT | libc::MS_BIND | all.mount_bits();
+    // SAFETY: the string outlives the call; a remount reads no other argument.
+    let code = unsafe { libc::mount(ptr::null(), path.as_ptr(), ptr::null(), bits, ptr::null()) };
+    if code == 0 {
+        return Ok(());
+    }
+    Err(MountError::Restrict {
+        at: at.to_owned(),
+        errno: Errno::last(),
+    })
 }
 
 pub(super) fn unmount(at: &Path) -> Result<(), Errno> {
@@ -184,7 +234,8 @@ pub fn bind_idmapped(
         propagation: libc::MS_PRIVATE,
         userns_fd: u64::try_from(userns.as_raw_fd()).unwrap_or(u64::MAX),
     };
-    mount_setattr(tree.as_raw_fd(), &mut attr).map_err(|errno| match errno.0 {
+    let here = tree.as_raw_fd();
+    mount_setattr(here, c"", libc::AT_EMPTY_PATH, &mut attr).map_err(|errno| match errno.0 {
         // EINVAL: the file system has no FS_ALLOW_IDMAP (do_idmap_mount in fs/namespace.c).
         libc::EINVAL | libc::ENOSYS | libc::EOPNOTSUPP => MountError::IdmapUnsupported {
             source_dir: source.to_owned(),
@@ -209,16 +260,20 @@ fn open_tree(path: &CString) -> Result<OwnedFd, Errno> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// mount_setattr(2) on the mount that the descriptor is.
-fn mount_setattr(tree: RawFd, attr: &mut MountAttr) -> Result<(), Errno> {
-    // SAFETY: the empty path with AT_EMPTY_PATH means the descriptor; the structure outlives the
-    // call and its size is given.
+/// mount_setattr(2) on the mount at a path relative to a descriptor.
+fn mount_setattr(
+    from: RawFd,
+    path: &CStr,
+    flags: c_int,
+    attr: &mut MountAttr,
+) -> Result<(), Errno> {
+    // SAFETY: the string and the structure outlive the call, and the size of the structure is given.
     let code = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            tree,
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
+            from,
+            path.as_ptr(),
+            flags,
             ptr::from_mut(attr),
             size_of::<MountAttr>(),
         )

@@ -25,6 +25,8 @@ pub struct Mounted {
     pub nodev: bool,
     /// Nothing can be executed.
     pub noexec: bool,
+    /// Reading does not update access times.
+    pub noatime: bool,
 }
 
 impl Mounted {
@@ -100,6 +102,7 @@ fn parse_line(line: &[u8]) -> Option<Mounted> {
         nosuid: has("nosuid"),
         nodev: has("nodev"),
         noexec: has("noexec"),
+        noatime: has("noatime"),
     })
 }
 
@@ -161,6 +164,7 @@ mod tests {
                 nosuid: true,
                 nodev: true,
                 noexec: false,
+                noatime: false,
             })
         );
     }

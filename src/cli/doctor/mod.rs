@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{CliError, Context, DryRun, build, init};
 use crate::apply;
 use crate::name::{DatasetName, JailName};
-use crate::plan::doctor::{Diagnosis, Finding, Severity, diagnose};
+use crate::plan::doctor::{Diagnosis, Finding, Severity, What, diagnose};
 use crate::ports::{Capabilities, Check, Level};
 use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};
@@ -82,7 +82,16 @@ impl Doctor {
         let diagnosis = examine(session, self.derived)?;
         // What is still found was not mended, whatever its step said.
         before.retain(|finding| finding.repairable && !diagnosis.findings.contains(finding));
-        for finding in &before {
+        // Every boot causes one for each dataset.
+        let (flags, others): (Vec<_>, Vec<_>) =
+            before.iter().partition(|it| it.kind == What::MountFlags);
+        if !flags.is_empty() {
+            context.report.said(format!(
+                "mended  flags of mounts, such as nosuid, which `zfs mount` leaves out: {}",
+                flags.len()
+            ));
+        }
+        for finding in others {
             context.report.said(format!(
                 "mended  {}: {}{}",
                 finding.object,
@@ -150,7 +159,7 @@ fn left(session: &Session) -> Result<BTreeSet<JailName>, CliError> {
         if session
             .locks
             .jail_is_free(&name)
-            .map_err(SessionError::from)?
+            .map_err(SessionError::Lock)?
         {
             left.insert(name);
         }

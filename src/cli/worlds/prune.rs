@@ -240,10 +240,14 @@ fn used(session: &Session) -> Result<u64, CliError> {
 
 /// Holds and mounts again what a failed prune had let go; keeps both causes if that fails too.
 fn undo(session: &Session, first: CliError) -> CliError {
-    if session.dry_run || !matches!(first, CliError::Session(SessionError::Apply(_))) {
+    let begun = matches!(
+        first,
+        CliError::Session(SessionError::Apply(_) | SessionError::Interrupted { changed: true, .. })
+    );
+    if session.dry_run || !begun {
         return first;
     }
-    match session.transact(&Scope::all(), |observed| Ok(restore(observed))) {
+    match session.transact(&Scope::all().steadfast(), |observed| Ok(restore(observed))) {
         Ok(_) => first,
         Err(undo) => CliError::Undo {
             first: Box::new(first),

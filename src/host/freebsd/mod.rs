@@ -333,7 +333,13 @@ impl Host for FreeBsd {
     }
 
     /// jexec(8) becomes the command, so to kill it is to kill that.
-    fn probe(&self, spec: &JailSpec, command: &[String], limit: Duration) -> Result<(), HostError> {
+    fn probe(
+        &self,
+        spec: &JailSpec,
+        command: &[String],
+        limit: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), HostError> {
         let Some(jid) = self.look()?.jid(&spec.name) else {
             return Err(HostError::NotRunning(spec.name.clone()));
         };
@@ -346,7 +352,7 @@ impl Host for FreeBsd {
         let exec = jexec.args(argv::run(jid, &request, &spec.profile.console));
         let watch = exec::Watch {
             limit,
-            stop: &|| false,
+            stop,
             log: None,
         };
         let exec::Watched { status, said } = exec.watched(watch).map_err(&failed)?;

@@ -68,5 +68,6 @@ pub fn mount(source: &str, target: &str, fstype: &str) -> Mounted {
         nosuid: false,
         nodev: true,
         noexec: false,
+        noatime: false,
     }
 }

@@ -102,6 +102,7 @@ pub(super) fn probe(
     spec: &JailSpec,
     command: &[String],
     limit: Duration,
+    stop: &dyn Fn() -> bool,
 ) -> Result<(), HostError> {
     let name = &spec.name;
     if !matches!(state::of(paths, name)?, JailState::Running { .. }) {
@@ -116,7 +117,7 @@ pub(super) fn probe(
     let call = Call::new(paths, spec, &request, options)?;
     let watch = Watch {
         limit,
-        stop: &|| false,
+        stop,
         log: None,
     };
     let run = || -> io::Result<(Watched, Option<String>)> {

@@ -165,8 +165,14 @@ impl Host for Linux {
         enter::exec(&self.paths, spec, request)
     }
 
-    fn probe(&self, spec: &JailSpec, command: &[String], limit: Duration) -> Result<(), HostError> {
-        enter::probe(&self.paths, spec, command, limit)
+    fn probe(
+        &self,
+        spec: &JailSpec,
+        command: &[String],
+        limit: Duration,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), HostError> {
+        enter::probe(&self.paths, spec, command, limit, stop)
     }
 
     fn run_in_world(&self, request: &WorldRequest<'_>) -> Result<WorldRun, HostError> {

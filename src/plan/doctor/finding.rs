@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::model::{Lack, Surroundings};
+use crate::model::{Flags, Lack, Surroundings};
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName, TrackName};
 
 /// What doctor looked at beyond an observation. What is empty was not looked at.
@@ -76,10 +76,8 @@ pub struct Mount {
     pub whole: bool,
     /// Where.
     pub target: PathBuf,
-    /// Whether nothing can be written through it.
-    pub read_only: bool,
-    /// Whether device nodes have no effect.
-    pub nodev: bool,
+    /// Its flags.
+    pub flags: Flags,
 }
 
 impl Mount {
@@ -144,6 +142,8 @@ pub enum What {
     MountedElsewhere,
     /// A sealed base that could be written through a mount.
     MountedWritable,
+    /// The host's mount lacks flags that ezz gives it.
+    MountFlags,
     /// Something else is mounted over it.
     MountedOver,
     /// An empty directory without a dataset.

@@ -81,7 +81,7 @@ pub fn diagnose(
     // A replica is where its receiver wants it, and read-only most likely.
     if !inventory.site.replica {
         settings::check(inventory, facts, &mut found);
-        mounts::check(inventory, facts, &mut found);
+        mounts::check(inventory, facts, derived_only, &mut found);
         if !derived_only {
             around(observed, facts, &mut found);
         }
@@ -96,7 +96,7 @@ pub fn diagnose(
         );
         (found.plan.steps).retain(|step| matches!(step, Step::Mount { .. }));
         for finding in &mut found.findings {
-            finding.repairable &= finding.kind == What::NotMounted;
+            finding.repairable &= matches!(finding.kind, What::NotMounted | What::MountFlags);
         }
     }
     if inventory.site.replica {

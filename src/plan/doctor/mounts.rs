@@ -1,28 +1,34 @@
-//! The mount table: bases read-only and in their place, nothing over a jail or a base.
+//! The mount table: every dataset in its place with its flags, bases read-only, nothing over a jail or a base.
 
 use std::path::Path;
 
 use super::generations;
 use super::{Diagnosis, Facts, Finding, Mount, Severity, What};
-use crate::model::Inventory;
+use crate::model::{Flags, Inventory};
 use crate::name::{DatasetName, GenerationId};
-use crate::plan::Step;
+use crate::plan::site::is_open;
+use crate::plan::{MountAs, Step};
 
-pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
+pub(super) fn check(
+    inventory: &Inventory,
+    facts: &Facts,
+    derived_only: bool,
+    found: &mut Diagnosis,
+) {
     let site = &inventory.site;
     let directory = &site.directory;
     if site.mounted {
         over(&site.layout.site, directory, facts, found);
+        flags(&site.layout.site, directory, MountAs::Site, facts, found);
     }
+    halves(inventory, facts, derived_only, found);
     for generation in inventory.generations.values() {
         let Some(base) = generation.base.as_ref().filter(|_| generation.sealed()) else {
             continue;
         };
         let at = directory.join("basejail").join(base.dataset.leaf());
         for mount in of(&base.dataset, facts) {
-            // A jail's own mount of it has the ids of that jail, and is in /run.
-            let host = mount.target == at;
-            if !mount.read_only {
+            if !mount.flags.read_only {
                 let what = format!(
                     "mounted at {} so that it can be written",
                     mount.target.display()
@@ -35,14 +41,6 @@ pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis)
                     Finding::new(What::MountedWritable, Severity::Broken, &base.dataset, what)
                         .hint(hint),
                 );
-            } else if !mount.nodev && host {
-                let what = format!("mounted at {} with devices", mount.target.display());
-                found.add(Finding::new(
-                    What::MountedWritable,
-                    Severity::Info,
-                    &base.dataset,
-                    what,
-                ));
             }
         }
         place(&base.dataset, base.mounted, &at, facts, found);
@@ -53,7 +51,85 @@ pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis)
     for jail in inventory.jails.values() {
         let at = directory.join(jail.name.as_str());
         place(&jail.dataset, jail.mounted, &at, facts, found);
+        flags(&jail.dataset, &at, MountAs::Jail, facts, found);
     }
+}
+
+/// Checks the flags of both halves of each generation. At boot zfs(8) also mounts a base that an interrupted
+/// command was building. A stage that this repair destroys, or that a command works on, is left alone.
+fn halves(inventory: &Inventory, facts: &Facts, derived_only: bool, found: &mut Diagnosis) {
+    for generation in inventory.generations.values() {
+        let how = match generation.sealed() {
+            true => MountAs::Base,
+            false if derived_only && facts.abandoned.contains(&generation.id) => MountAs::Staged,
+            false => continue,
+        };
+        let halves = [
+            (&generation.base, "basejail"),
+            (&generation.skeleton, "newjail"),
+        ];
+        for (half, parent) in halves {
+            let Some(half) = half.as_ref().filter(|half| !half.pruned) else {
+                continue;
+            };
+            let at = inventory.site.directory.join(parent);
+            flags(
+                &half.dataset,
+                &at.join(half.dataset.leaf()),
+                how,
+                facts,
+                found,
+            );
+        }
+    }
+}
+
+/// Whether the host's mount of a dataset, in its place, has the flags that ezz gives it.
+fn flags(dataset: &DatasetName, at: &Path, how: MountAs, facts: &Facts, found: &mut Diagnosis) {
+    let last = facts.mounts.iter().rfind(|mount| mount.target == at);
+    let Some(mount) = last.filter(|mount| mount.source == dataset.as_str()) else {
+        return;
+    };
+    let lacks = Flags {
+        // A writable base is a finding of its own: `zfs mount -a` does not cause it.
+        read_only: false,
+        ..how.lacks(mount.flags)
+    };
+    if !lacks.any() {
+        return;
+    }
+    let open = facts
+        .directory
+        .is_some_and(|(mode, owner)| is_open(mode, owner));
+    let means = match (lacks, open) {
+        (Flags { nosuid: true, .. }, true) => {
+            "users of the host can run its set-user-ID programs as root"
+        }
+        (Flags { nodev: true, .. }, true) => "users of the host can use device nodes in it",
+        (Flags { nosuid: true, .. } | Flags { nodev: true, .. }, false) => {
+            "only the mode of the site directory keeps users of the host from what is in it"
+        }
+        _ => "reading its files writes to the pool",
+    };
+    let what = format!(
+        "mounted at {} without {}: {means}",
+        at.display(),
+        lacks.words().join(", ")
+    );
+    // `zfs mount -a` causes this at every boot: no reason for an alarm while the directory is closed.
+    let severity = match open && (lacks.nosuid || lacks.nodev) {
+        true => Severity::Debris,
+        false => Severity::Info,
+    };
+    let step = Step::Mount {
+        dataset: dataset.clone(),
+        at: at.to_owned(),
+        how,
+    };
+    found.mend(
+        Finding::new(What::MountFlags, severity, dataset, what),
+        [step],
+    );
 }
 
 fn verify(

@@ -39,6 +39,7 @@ pub fn check(data: &[u8]) {
         assert_eq!(mount.nosuid, flags & 2 != 0);
         assert_eq!(mount.nodev, flags & 4 != 0);
         assert_eq!(mount.noexec, flags & 8 != 0);
+        assert_eq!(mount.noatime, flags & 64 != 0);
     }
 }
 
@@ -49,7 +50,12 @@ fn write(text: &mut Vec<u8>, root: &[u8], target: &[u8], source: &[u8], kind: &[
     text.push(b' ');
     escape(text, target);
     text.extend_from_slice(if flags & 1 != 0 { b" ro" } else { b" rw" });
-    for (bit, name) in [(2, ",nosuid"), (4, ",nodev"), (8, ",noexec")] {
+    for (bit, name) in [
+        (2, ",nosuid"),
+        (4, ",nodev"),
+        (8, ",noexec"),
+        (64, ",noatime"),
+    ] {
         if flags & bit != 0 {
             text.extend_from_slice(name.as_bytes());
         }

@@ -1,0 +1,128 @@
+//! Health checks of jails that were restarted on another basejail.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::converge::{Failure, Moved, Pace, did, runs};
+use super::moving::Moving;
+use super::{CliError, Context, JailFailure, error, hints};
+use crate::apply;
+use crate::model::Inventory;
+use crate::name::JailName;
+use crate::plan::converge::needs_merge;
+use crate::plan::{Observed, Step};
+use crate::ports::HostError;
+use crate::session::{Outcome, Session};
+
+/// The pause between two runs of a health command.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Asks the jails of a batch for their health after the restart.
+pub(super) struct Asks<'a> {
+    pub(super) context: &'a Context<'a>,
+    pub(super) session: &'a Session,
+    pub(super) pace: &'a Pace,
+    pub(super) moving: &'a Moving,
+    /// The jails that are being moved.
+    pub(super) down: &'a BTreeSet<JailName>,
+    /// The jails that keep their old basejail.
+    pub(super) stayed: &'a BTreeSet<JailName>,
+    /// What the restart did.
+    pub(super) outcome: &'a Outcome,
+    /// The site after the restart.
+    pub(super) after: &'a Observed,
+}
+
+impl Asks<'_> {
+    /// Asks one jail and reports the result; false if a signal came before its answer.
+    ///
+    /// # Errors
+    /// [`CliError::Write`].
+    pub(super) fn one(&self, jail: &JailName, moved: &mut Moved) -> Result<bool, CliError> {
+        let Asks { outcome, after, .. } = self;
+        let broken = outcome.applied.failed.iter().find(|(name, _)| name == jail);
+        let broken = broken.map(|(_, why)| error::one_line(why));
+        let moved_on = || {
+            let again = needs_merge(after, jail, self.down).is_ok_and(|due| due.is_some());
+            again.then(|| "its track has gone on to another release meanwhile".to_owned())
+        };
+        if let Some(why) = broken.or_else(moved_on) {
+            moved.failed.push((jail.clone(), Failure::Unwell(why)));
+            return Ok(true);
+        }
+        let mut steps = outcome.plan.steps.iter();
+        let starts = steps.any(|step| matches!(step, Step::Start { jail: name } if name == jail));
+        let up = runs(after, jail);
+        let stays = self.stayed.contains(jail);
+        let word = match (starts, up) {
+            _ if stays => "kept",
+            (true, _) => "restarted",
+            (false, true) => "already",
+            (false, false) => "stopped",
+        };
+        let well = if up || starts {
+            self.well(&after.inventory, jail)
+        } else {
+            Ok(())
+        };
+        if let Err(why) = &well {
+            if why.interrupted() {
+                // With its mark the next `converge` asks the jail again.
+                self.context.report.note(format!(
+                    "{jail}: {word}, but its health is not known yet; `ezz converge` asks it again"
+                ));
+                self.moving.add(jail)?;
+                return Ok(false);
+            }
+        }
+        self.moving.remove(jail)?;
+        if let Err(why) = well {
+            self.context.report.error(&why, &hints::hints_of(&why));
+            let words = std::error::Error::source(&why).map(error::one_line);
+            let why = Failure::Unwell(words.unwrap_or_default());
+            moved.failed.push((jail.clone(), why));
+            return Ok(true);
+        }
+        did(self.context, std::slice::from_ref(jail), word);
+        match stays {
+            true => moved.stayed.push(jail.clone()),
+            false => moved.well.push(jail.clone()),
+        }
+        Ok(true)
+    }
+
+    /// Asks a running jail for its health: by the command of this call, else by the jail's own. A jail
+    /// without one is healthy if it runs.
+    ///
+    /// # Errors
+    /// [`CliError::Jail`] if it is not healthy or cannot be asked; [`CliError::Interrupted`].
+    fn well(&self, inventory: &Inventory, jail: &JailName) -> Result<(), CliError> {
+        let unwell = |source: &dyn std::error::Error| CliError::Jail {
+            verb: "vouch for",
+            jail: jail.clone(),
+            source: JailFailure::from_ref(source),
+        };
+        let Asks { session, pace, .. } = self;
+        let spec = apply::spec(inventory, jail).map_err(|error| unwell(&error))?;
+        let Some(health) = pace.health.as_ref().or(spec.config.health.as_ref()) else {
+            return Ok(());
+        };
+        let command = ["/bin/sh".to_owned(), "-c".to_owned(), health.clone()];
+        let begun = Instant::now();
+        let limit = Duration::from_secs(pace.health_limit);
+        let cancel = self.context.machine.cancel();
+        let stop = || cancel.is_cancelled();
+        loop {
+            // A service needs a moment until it answers.
+            let left = limit.saturating_sub(begun.elapsed()).max(AGAIN);
+            match session.host.probe(&spec, &command, left, &stop) {
+                Ok(()) => return Ok(()),
+                Err(_) if stop() => return Err(CliError::Interrupted),
+                Err(HostError::Unwell { .. }) if begun.elapsed() + AGAIN < limit => {
+                    self.context.pause(AGAIN)?;
+                }
+                Err(error) => return Err(unwell(&error)),
+            }
+        }
+    }
+}
