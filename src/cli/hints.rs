@@ -54,6 +54,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             CliError::Plan(inner) => hint(inner),
             CliError::Zfs(inner) => hint(inner),
             CliError::Host(inner) => hint(inner),
+            CliError::Jail { source, .. } => source.hint.clone(),
             CliError::Lock(inner) => hint(inner),
             CliError::Generation(inner) => hint(inner),
             CliError::Tampered { generation, .. } => Some(format!(
@@ -70,7 +71,6 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             | CliError::Verify { .. }
             | CliError::Merge { .. }
             | CliError::Conflicts { .. }
-            | CliError::Jail { .. }
             | CliError::Write { .. }
             | CliError::Interrupted => None,
             CliError::Read { .. } => Some(

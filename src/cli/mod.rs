@@ -435,13 +435,15 @@ impl Context<'_> {
 #[derive(Debug)]
 pub struct JailFailure {
     text: String,
+    hint: Option<String>,
     source: Option<Box<JailFailure>>,
 }
 
 impl JailFailure {
-    fn from_ref(error: &dyn std::error::Error) -> Self {
+    fn from_ref(error: &(dyn std::error::Error + 'static)) -> Self {
         JailFailure {
             text: error.to_string(),
+            hint: hints::hints_of(error).into_iter().next(),
             source: error
                 .source()
                 .map(|inner| Box::new(JailFailure::from_ref(inner))),

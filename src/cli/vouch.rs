@@ -97,7 +97,7 @@ impl Asks<'_> {
     /// # Errors
     /// [`CliError::Jail`] if it is not healthy or cannot be asked; [`CliError::Interrupted`].
     fn well(&self, inventory: &Inventory, jail: &JailName) -> Result<(), CliError> {
-        let unwell = |source: &dyn std::error::Error| CliError::Jail {
+        let unwell = |source: &(dyn std::error::Error + 'static)| CliError::Jail {
             verb: "vouch for",
             jail: jail.clone(),
             source: JailFailure::from_ref(source),

@@ -36,10 +36,14 @@ impl MountAs {
     }
 
     /// The flags that such a mount lacks and that ezz adds: zfs(8) mounts by the properties, which say less. None
-    /// on FreeBSD, where a jail may run on the mount.
+    /// on FreeBSD, where a jail may run on the mount. A base that can be written is not among them: its property
+    /// was changed, which doctor reports, and a read-only mount would hide the property.
     pub fn lacks(self, has: Flags) -> Flags {
         match cfg!(target_os = "linux") {
-            true => self.flags().without(has),
+            true => Flags {
+                read_only: false,
+                ..self.flags().without(has)
+            },
             false => Flags::default(),
         }
     }

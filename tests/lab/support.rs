@@ -304,6 +304,12 @@ pub fn mounted_at(directory: &str) -> Option<String> {
     found.map(str::to_owned)
 }
 
+/// What the unit does at a boot: the guest has just imported the pool, and zfs(8) mounts by properties, which
+/// say nothing of set-user-ID programs.
+pub fn repaired_at_boot() {
+    ezz(&["doctor", "--repair", "--derived"]).ok();
+}
+
 /// Processes whose command line has this text, from /proc.
 pub fn processes(text: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("proc is mounted");

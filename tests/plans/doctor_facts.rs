@@ -253,7 +253,7 @@ fn mounts_without_their_flags_are_named_and_mended() {
         let text = &findings(&diagnosis)[0];
         assert!(text.contains(lacks), "{text}");
         let steps = diagnosis.plan.to_string();
-        assert_eq!(steps.trim(), step);
+        assert_eq!(steps.trim(), format!("1. {step}"));
     }
     // With an open site directory nothing else protects the host.
     let mut open = healthy.clone();

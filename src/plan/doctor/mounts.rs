@@ -90,11 +90,7 @@ fn flags(dataset: &DatasetName, at: &Path, how: MountAs, facts: &Facts, found: &
     let Some(mount) = last.filter(|mount| mount.source == dataset.as_str()) else {
         return;
     };
-    let lacks = Flags {
-        // A writable base is a finding of its own: `zfs mount -a` does not cause it.
-        read_only: false,
-        ..how.lacks(mount.flags)
-    };
+    let lacks = how.lacks(mount.flags);
     if !lacks.any() {
         return;
     }

@@ -212,6 +212,7 @@ fn apt_brings_a_world_up_to_date() {
         mode.stdout, "700:0\n",
         "the host's root alone looks into it"
     );
+    repaired_at_boot();
     let told = ezz(&["doctor", "--json"]).ok().json();
     assert_eq!(told[0]["findings"].to_string(), "[]");
 }

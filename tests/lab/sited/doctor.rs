@@ -77,6 +77,7 @@ fn host_side() -> String {
 
 #[test]
 fn everything_that_can_be_mended_is_mended_once() {
+    repaired_at_boot();
     assert_eq!(findings(0), [""; 0], "a site that was just made");
     break_all();
     let found = findings(1);
@@ -303,6 +304,7 @@ fn what_is_broken_is_told_and_the_rest_goes_on() {
 /// Its mounts are still there, in the host's own place; nothing else may be left of it.
 #[test]
 fn a_jail_that_died_by_itself_can_be_deleted() {
+    repaired_at_boot();
     ezz(&["create", "dead", "--start"]).ok();
     sh("kill -9 $(cat /run/ezz/*/jails/dead/pid)").ok();
     wait_for("the death to be seen", 30, || {
