@@ -1,6 +1,6 @@
 //! Texts that both a jail and its release have changed: what becomes of them.
 //!
-//! A jail chose the bytes of one of the texts, so the work on them is bounded ([`lines`]) and can be done
+//! A jail chose the bytes of one of the texts, so the work on them is bounded (`lines`) and can be done
 //! by a process that may do nothing else: a [`Request`] and its [`Answer`] travel through pipes
 //! ([`frames`]). [`InProcess`] answers without one.
 //! Must not be here: files of a jail, processes.
