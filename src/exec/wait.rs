@@ -2,7 +2,7 @@
 //!
 //! - [`Exec::run`] and [`Exec::ended`] are for the programs that ezz itself needs: their output is
 //!   collected, and both their time and their output have a limit.
-//! - [`Watch::over`] is for commands that somebody else wrote, such as updaters and health commands:
+//! - [`Watch::over`] is for commands of a profile or an administrator, such as updaters and health commands:
 //!   the caller sets the limit, can cancel them, and may log what they print.
 //! - [`gone`] is for a child of [`Exec::command`] that should have ended by now.
 //!
@@ -174,7 +174,7 @@ impl Exec {
         }
         let id = Pid::from_child(child);
         thread("wait", move || {
-            // It stays a zombie until its owner reaps it, so that nobody kills another process by
+            // It stays a zombie until its owner reaps it, so that ezz cannot kill another process by
             // its number.
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
             while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(id), options) {}
@@ -212,7 +212,7 @@ impl Exec {
     }
 }
 
-/// Reads a pipe to its end, or until nobody listens any more.
+/// Reads a pipe until it ends or the receiver is gone.
 fn read(
     mut pipe: impl Read + Send + 'static,
     event: impl Fn(Vec<u8>) -> Event + Send + 'static,
@@ -235,7 +235,7 @@ fn read(
     })
 }
 
-/// A thread that nobody waits for: what it waits for may never come.
+/// Starts a thread without joining it, because the event that it waits for may never come.
 fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let builder = std::thread::Builder::new().name(name.to_owned());
     builder.spawn(work).map(drop)

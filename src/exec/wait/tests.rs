@@ -117,7 +117,7 @@ fn a_flood_of_output_is_cut_off() {
     }
 }
 
-/// The pipe stays open as long as the process that was left behind, which nobody waits for.
+/// The pipe stays open as long as the process that was left behind; ezz does not wait for that.
 #[test]
 fn a_process_that_keeps_the_pipe_is_not_waited_for() {
     let begun = Instant::now();
