@@ -373,6 +373,26 @@ fn the_tests_that_are_named_are_there() {
     assert_eq!(missing.collect::<Vec<_>>(), [""; 0]);
 }
 
+/// A module that the Makefile misspells would silently run on one OpenZFS series only.
+#[test]
+fn the_modules_that_run_on_each_series_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(root.join("Makefile")).expect("it is there");
+    let (_, list) = text.split_once("SERIES_ONES :=").expect("the list");
+    let (list, _) = list.split_once(")))/))").expect("its end");
+    let modules: Vec<&str> = list
+        .split_whitespace()
+        .filter_map(|word| word.strip_suffix("::").or(word.strip_suffix("::)))/))")))
+        .map(|word| word.trim_end_matches("::"))
+        .collect();
+    assert!(modules.contains(&"outside") && modules.len() > 15, "{modules:?}");
+    let missing = modules.iter().filter(|module| {
+        let file = root.join("tests/lab").join(module.replace("::", "/"));
+        !file.is_dir() && !file.with_extension("rs").is_file()
+    });
+    assert_eq!(missing.collect::<Vec<_>>(), [&""; 0]);
+}
+
 /// The reader itself: a check that sees nothing would pass for ever.
 #[test]
 fn the_reader_reads() {
