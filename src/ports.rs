@@ -215,6 +215,12 @@ pub trait Host: Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Whether a jail on the host's network reaches the addresses that it was given and no others. Otherwise it
+    /// shares the whole network: loopback and, on Linux, abstract sockets too.
+    fn restricts_to_addresses(&self) -> bool {
+        false
+    }
+
     /// The property that marks a dataset as one that a jail administers itself.
     ///
     /// # Errors

@@ -385,7 +385,10 @@ fn the_modules_that_run_on_each_series_are_there() {
         .filter_map(|word| word.strip_suffix("::").or(word.strip_suffix("::)))/))")))
         .map(|word| word.trim_end_matches("::"))
         .collect();
-    assert!(modules.contains(&"outside") && modules.len() > 15, "{modules:?}");
+    assert!(
+        modules.contains(&"outside") && modules.len() > 15,
+        "{modules:?}"
+    );
     let missing = modules.iter().filter(|module| {
         let file = root.join("tests/lab").join(module.replace("::", "/"));
         !file.is_dir() && !file.with_extension("rs").is_file()

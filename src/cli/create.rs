@@ -17,6 +17,10 @@ use crate::plan::delete;
 use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};
 
+/// The warning of a `create` that does not say which network it wants.
+const SHARED_NETWORK: &str = "new jails share this host's network and reach its services, also those on 127.0.0.1 \
+    (--network none prevents it; --network host accepts it and omits this warning)";
+
 /// Create jails
 #[derive(Debug, Args)]
 #[command(
@@ -34,10 +38,13 @@ pub struct Create {
     /// Give it all files of the world as its own, writable
     #[arg(long)]
     thick: bool,
-    /// What network it sees: the host's, none, or on FreeBSD with vnet one of its own, where --address
+    /// What network it has: host (the default), none, or on FreeBSD vnet, one of its own, where --address
     /// 'BRIDGE|ADDRESS' puts it on a bridge of the host
-    #[arg(long, default_value = "host", value_parser = network)]
-    network: Network,
+    ///
+    /// With host, a jail shares the host's network. On Linux, and on FreeBSD without --address, it
+    /// reaches every service of the host, also one on 127.0.0.1.
+    #[arg(long, value_name = "NETWORK", value_parser = network)]
+    network: Option<Network>,
     /// A command for a shell in it, which ends with 0 if it is well: asked when it gets another
     /// basejail
     #[arg(long, value_name = "COMMAND")]
@@ -125,11 +132,12 @@ impl Create {
                 Some(text) => Choice::Pin(text),
                 None => Choice::Track(self.track),
             },
-            network: self.network,
+            network: self.network.unwrap_or_default(),
             health: self.health,
         };
         let request = self.own.request(self.jails.parse()?, of)?;
-        make(context, "create", "created", &request, self.dry_run)
+        let shares = self.network.is_none();
+        make(context, "create", "created", &request, shares, self.dry_run)
     }
 }
 
@@ -137,7 +145,7 @@ impl Clone {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let of = Of::Jail(self.source);
         let request = self.own.request(self.jails.parse()?, of)?;
-        make(context, "clone", "cloned", &request, self.dry_run)
+        make(context, "clone", "cloned", &request, false, self.dry_run)
     }
 }
 
@@ -171,12 +179,14 @@ impl Own {
     }
 }
 
-/// Makes the jails of a request, and says so of each.
+/// Makes the jails of a request and reports each. With `shares`, it also warns where they get the host's network
+/// although the command line does not ask for it.
 fn make(
     context: &Context<'_>,
     verb: &'static str,
     made: &'static str,
     request: &Request,
+    shares: bool,
     dry_run: DryRun,
 ) -> Result<Exit, CliError> {
     let session = context.session_to_commit(dry_run)?;
@@ -188,6 +198,8 @@ fn make(
     let takes = session.host.takes(network, &request.params);
     takes.map_err(SessionError::from)?;
     delegated::check(&session, &request.datasets)?;
+    let has_addresses = !request.addresses.is_empty() || !request.pools.is_empty();
+    let shares = shares && !(has_addresses && session.host.restricts_to_addresses());
     // An address or dataset may be any jail's: then all of them are read.
     let scope = Scope {
         whole: !request.addresses.is_empty()
@@ -223,6 +235,9 @@ fn make(
             |observed| {
                 let mut plan = create(observed, request)?;
                 sanity.note(&session, observed, &mut plan);
+                if shares && !plan.steps.is_empty() {
+                    plan.notes.push(SHARED_NETWORK.to_owned());
+                }
                 Ok(plan)
             },
             &tell,

@@ -193,6 +193,10 @@ impl Host for FreeBsd {
         checks::all(self)
     }
 
+    fn restricts_to_addresses(&self) -> bool {
+        true
+    }
+
     fn takes(&self, _network: Network, params: &Params) -> Result<(), HostError> {
         if params.is_empty() {
             return Ok(());

@@ -76,6 +76,9 @@ const MASKED: [&str; 12] = [
 /// More of the same, where /sys is the host's.
 const MASKED_SYS: [&str; 2] = ["/sys/dev/block", "/sys/devices/virtual/powercap"];
 
+/// The names and counters of all datasets of the host's pools (`kstat/zfs/POOL/objset-*`), which every process may read.
+const MASKED_ZFS: &str = "/proc/spl";
+
 /// What podman makes read-only.
 const READ_ONLY: [&str; 5] = [
     "/proc/bus",
@@ -270,8 +273,8 @@ impl Bundle<'_> {
             .map(|typ| LinuxNamespaceBuilder::default().typ(typ).build())
             .collect::<Result<Vec<_>, _>>()?;
         let mut masked: Vec<&str> = MASKED.into_iter().chain(MASKED_SYS).collect();
-        // Looking into a snapshot there would mount it on the host and make the dataset busy.
-        masked.push("/.zfs");
+        // Looking into a snapshot in /.zfs would mount it on the host and make the dataset busy.
+        masked.extend(["/.zfs", MASKED_ZFS]);
         if self.base.is_some() {
             masked.push("/basejail/.zfs");
         }

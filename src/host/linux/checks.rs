@@ -7,21 +7,18 @@ use std::path::Path;
 
 use super::boot;
 use super::cgroup;
+use super::crun;
 use super::paths::Paths;
 use super::start::{PROGRAMS, SECCOMP_PACKAGE, can_map_ids, seccomp_profile};
-use crate::exec::{Exec, find};
+use crate::exec::find;
 use crate::ports::{Check, Level};
-
-/// The first crun without the capability bug CVE-2022-27650 that Debian has, and the first that
-/// was tried.
-const CRUN: (u32, u32, u32) = (1, 8, 1);
 
 /// The controllers that limits of jails need.
 const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 
 /// All checks.
 pub(super) fn all(paths: &Paths, site_directory: &Path) -> Vec<Check> {
-    let mut checks = vec![crun()];
+    let mut checks = vec![runtime()];
     checks.extend(
         PROGRAMS
             .into_iter()
@@ -62,34 +59,18 @@ fn installed(program: &str, package: &str) -> Check {
     }
 }
 
-fn crun() -> Check {
-    let Ok(exec) = Exec::new("crun") else {
+fn runtime() -> Check {
+    if find("crun").is_err() {
         return check("crun", Level::Bad, "not installed", install("crun"));
-    };
-    match exec.arg("--version").run() {
-        Ok(output) => {
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let line = text.lines().next().unwrap_or_default();
-            match version(line) {
-                Some(version) if version >= CRUN => check("crun", Level::Ok, line, None),
-                _ => {
-                    let hint = "jails need crun 1.8.1 or later".to_owned();
-                    check("crun", Level::Bad, line, Some(hint))
-                }
-            }
+    }
+    match crun::version_line() {
+        Ok(line) if crun::parse(&line) >= Some(crun::FLOOR) => check("crun", Level::Ok, line, None),
+        Ok(line) => {
+            let hint = format!("jails need crun {} or later", crun::shown(crun::FLOOR));
+            check("crun", Level::Bad, line, Some(hint))
         }
         Err(error) => check("crun", Level::Bad, error.to_string(), install("crun")),
     }
-}
-
-/// `crun version 1.8.1`, `crun version 1.21`.
-fn version(line: &str) -> Option<(u32, u32, u32)> {
-    let mut numbers = line
-        .strip_prefix("crun version ")?
-        .trim()
-        .split(['.', '-', '+']);
-    let mut next = || numbers.next().unwrap_or("0").parse().ok();
-    Some((next()?, next()?, next().unwrap_or(0)))
 }
 
 fn seccomp() -> Check {
@@ -181,24 +162,4 @@ fn low_ports() -> Option<Check> {
         let hint = "sysctl -w net.ipv4.ip_unprivileged_port_start=0".to_owned();
         check(what, Level::Warning, found, Some(hint))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_of_crun() {
-        for (line, expected) in [
-            ("crun version 1.8.1", Some((1, 8, 1))),
-            ("crun version 1.21", Some((1, 21, 0))),
-            ("crun version 1.14.1-dirty", Some((1, 14, 1))),
-            ("runc version 1.1.5", None),
-            ("", None),
-        ] {
-            assert_eq!(version(line), expected, "{line:?}");
-        }
-        assert!(version("crun version 1.21") >= Some(CRUN));
-        assert!(version("crun version 1.8") < Some(CRUN));
-    }
 }

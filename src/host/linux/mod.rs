@@ -10,6 +10,7 @@ mod bundle;
 mod cgroup;
 mod checks;
 pub mod command;
+mod crun;
 mod enter;
 mod identity;
 mod ids;

@@ -17,7 +17,7 @@ use super::cgroup::Control;
 use super::ids::{self, IdRange, NamespaceError, UserNamespace};
 use super::inside::Inside;
 use super::paths::Paths;
-use super::{file, identity, process, program, runtime, seccomp, state, stop};
+use super::{crun, file, identity, process, program, runtime, seccomp, state, stop};
 use crate::crash::point;
 use crate::exec::find;
 use crate::model::{Changed, JailState, Network, Params};
@@ -189,6 +189,7 @@ pub(super) fn requirements() -> Result<oci_spec::runtime::LinuxSeccomp, HostErro
             return Err(missing(format!("the program {program}"), package));
         }
     }
+    crun::require()?;
     let Some((path, text)) = seccomp_profile()? else {
         return Err(missing("a seccomp profile".to_owned(), SECCOMP_PACKAGE));
     };

@@ -259,6 +259,12 @@ fn what_the_host_lacks_is_named_and_nothing_is_left() {
         ezz(&["doctor"]).exits(1);
         sh(&format!("umount $(readlink -f {program})")).ok();
     }
+    // A crun that is older than its advisories allow.
+    sh("printf '#!/bin/sh\\necho crun version 1.8\\n' >/usr/local/sbin/crun && chmod 755 /usr/local/sbin/crun").ok();
+    ezz(&["start", "a"]).refused(1, "crun 1.8.1 or later");
+    nothing_runs("a");
+    ezz(&["doctor"]).exits(1);
+    sh("rm /usr/local/sbin/crun").ok();
     let profile = "/usr/share/containers/seccomp.json";
     sh(&format!(
         "echo '{{' >/tmp/bad.json; mount --bind /tmp/bad.json $(readlink -f {profile})"

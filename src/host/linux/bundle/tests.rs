@@ -73,7 +73,13 @@ fn a_thin_jail() {
         spec["process"]["args"],
         json!(["/dev/init", "--", "/bin/sh", "-c", "wait"])
     );
-    for path in ["/.zfs", "/basejail/.zfs", "/proc/kcore", "/sys/firmware"] {
+    for path in [
+        "/.zfs",
+        "/basejail/.zfs",
+        "/proc/kcore",
+        "/proc/spl",
+        "/sys/firmware",
+    ] {
         assert!(has(&spec["linux"]["maskedPaths"], path), "{path}");
     }
     assert_eq!(spec["root"]["readonly"], false);

@@ -1,0 +1,136 @@
+//! Which crun is new enough. The floor follows crun's advisories: of each one that could reach ezz the fix is
+//! below it; for the others the table gives the reason, which tests keep true.
+
+use std::sync::OnceLock;
+
+use crate::exec::{Exec, ExecError};
+use crate::ports::HostError;
+
+/// Major, minor, patch.
+pub(super) type Version = (u32, u32, u32);
+
+/// The oldest crun that ezz starts jails with: the one of Debian 12, which the tests run.
+pub(super) const FLOOR: Version = (1, 8, 1);
+
+/// A published vulnerability of crun.
+#[derive(Debug, Clone, Copy)]
+struct Advisory {
+    /// Its CVE number.
+    id: &'static str,
+    /// The first release that has the fix; none if there was none in November 2026.
+    fixed: Option<Version>,
+    /// Why it cannot reach a jail of ezz, whatever the release; none if it can.
+    unreachable: Option<&'static str>,
+}
+
+/// Newest first. Sources: the advisories of containers/crun, Red Hat's tracker for those of 2026.
+const ADVISORIES: [Advisory; 6] = [
+    Advisory {
+        id: "CVE-2026-88265",
+        fixed: None,
+        unreachable: Some("it follows a link at /dev/null, and a jail's /dev is a new tmpfs"),
+    },
+    Advisory {
+        id: "CVE-2026-88264",
+        fixed: None,
+        unreachable: Some("it follows a link at /dev/console, and a jail's /dev is a new tmpfs"),
+    },
+    Advisory {
+        id: "CVE-2026-30892",
+        fixed: Some((1, 27, 0)),
+        unreachable: Some("`crun exec --user 1` becomes root, and ezz gives a process file"),
+    },
+    Advisory {
+        id: "CVE-2025-24965",
+        fixed: Some((1, 20, 0)),
+        unreachable: Some("only the krun handler has it, and ezz asks for no handler"),
+    },
+    Advisory {
+        id: "CVE-2022-27650",
+        fixed: Some((1, 4, 4)),
+        unreachable: None,
+    },
+    Advisory {
+        id: "CVE-2019-18837",
+        fixed: Some((0, 10, 5)),
+        unreachable: None,
+    },
+];
+
+/// `crun version 1.8.1`, `crun version 1.21`.
+pub(super) fn parse(line: &str) -> Option<Version> {
+    let mut numbers = line
+        .strip_prefix("crun version ")?
+        .trim()
+        .split(['.', '-', '+']);
+    let mut next = || numbers.next().unwrap_or("0").parse().ok();
+    Some((next()?, next()?, next().unwrap_or(0)))
+}
+
+/// The first line that the installed crun prints for `--version`.
+///
+/// # Errors
+/// [`ExecError`] if it is not there or fails.
+pub(super) fn version_line() -> Result<String, ExecError> {
+    let output = Exec::new("crun")?.arg("--version").run()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// Refuses a crun below the floor. A command asks once, however many jails it starts.
+///
+/// # Errors
+/// [`HostError::Missing`] names the version that is there and the one that is needed.
+pub(super) fn require() -> Result<(), HostError> {
+    static LINE: OnceLock<String> = OnceLock::new();
+    let line = match LINE.get() {
+        Some(line) => line,
+        None => {
+            let line = version_line()?;
+            LINE.get_or_init(|| line)
+        }
+    };
+    if parse(line) >= Some(FLOOR) {
+        return Ok(());
+    }
+    Err(HostError::Missing {
+        what: format!("crun {} or later; it has {line:?}", shown(FLOOR)),
+        hint: "apt-get install --only-upgrade crun".to_owned(),
+    })
+}
+
+/// `1.8.1`.
+pub(super) fn shown((major, minor, patch): Version) -> String {
+    format!("{major}.{minor}.{patch}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read() {
+        for (line, expected) in [
+            ("crun version 1.8.1", Some((1, 8, 1))),
+            ("crun version 1.21", Some((1, 21, 0))),
+            ("crun version 1.14.1-dirty", Some((1, 14, 1))),
+            ("runc version 1.1.5", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(line), expected, "{line:?}");
+        }
+        assert!(parse("crun version 1.21") >= Some(FLOOR));
+        assert!(parse("crun version 1.8") < Some(FLOOR));
+        assert!(parse("runc version 9.9.9") < Some(FLOOR));
+    }
+
+    #[test]
+    fn no_advisory_reaches_a_jail() {
+        for advisory in ADVISORIES {
+            let fixed = advisory.fixed.is_some_and(|fixed| fixed <= FLOOR);
+            let kept_out = advisory.unreachable.is_some_and(|why| !why.is_empty());
+            assert!(fixed || kept_out, "{advisory:?}");
+            assert!(advisory.id.starts_with("CVE-"), "{advisory:?}");
+        }
+    }
+}
