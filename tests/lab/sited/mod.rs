@@ -2,6 +2,7 @@
 
 mod accounts;
 mod apt;
+mod attacks;
 mod console;
 mod create;
 mod doctor;

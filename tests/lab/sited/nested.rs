@@ -42,7 +42,7 @@ const ATTACK: &str = r#"
 "#;
 
 #[track_caller]
-fn attack(jail: &str) -> String {
+pub(super) fn attack(jail: &str) -> String {
     let unshare = ["exec", jail, "--", "unshare", "-UrCm", "sh", "-c", ATTACK];
     ezz(&unshare).ok().stdout
 }
