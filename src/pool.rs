@@ -6,7 +6,7 @@
 
 mod look;
 mod mounts;
-mod rows;
+pub mod rows;
 
 use std::collections::BTreeMap;
 use std::path::Path;

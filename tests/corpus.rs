@@ -48,6 +48,11 @@ fn jail_configurations() {
 }
 
 #[test]
+fn looks_at_a_pool_and_a_host() {
+    run("looks");
+}
+
+#[test]
 fn manifests() {
     run("manifest");
 }

@@ -65,22 +65,26 @@ pub(super) fn read(file: &mut File) -> Option<Holder> {
     file.rewind().ok()?;
     file.take(MOST).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8(bytes).ok()?;
-    let (holder, begun_then) = parse(&text)?;
+    let (holder, begun_then) = Holder::parse(&text)?;
     alive(holder.pid, begun_then).then_some(holder)
 }
 
-fn parse(text: &str) -> Option<(Holder, u64)> {
-    let mut words = text.strip_suffix('\n')?.splitn(4, ' ');
-    let pid = words.next()?.parse().ok()?;
-    let begun = words.next()?.parse().ok()?;
-    let since = printable(words.next()?);
-    let command = printable(words.next()?);
-    let holder = Holder {
-        pid,
-        command,
-        since,
-    };
-    Some((holder, begun))
+impl Holder {
+    /// Reads the line of a lock file: the holder, and when its process started, in clock ticks since the boot. What it
+    /// shows has no control characters, whoever wrote the file.
+    pub fn parse(text: &str) -> Option<(Holder, u64)> {
+        let mut words = text.strip_suffix('\n')?.splitn(4, ' ');
+        let pid = words.next()?.parse().ok()?;
+        let begun = words.next()?.parse().ok()?;
+        let since = printable(words.next()?);
+        let command = printable(words.next()?);
+        let holder = Holder {
+            pid,
+            command,
+            since,
+        };
+        Some((holder, begun))
+    }
 }
 
 /// Whether the process that wrote a line still runs, and its number was not reused.
@@ -180,6 +184,6 @@ mod tests {
             "{}",
             long.len()
         );
-        assert!(parse(&long).is_some());
+        assert!(Holder::parse(&long).is_some());
     }
 }

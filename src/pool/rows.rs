@@ -7,7 +7,7 @@ use crate::ports::{PropertyValue, Row, Source};
 
 /// Whether all that `zfs get` complained of is roots that do not exist. Every line must name one
 /// of them, in the words of libzfs; anything else stays an error.
-pub(super) fn only_missing(stderr: &str, roots: &[String]) -> bool {
+pub fn only_missing(stderr: &str, roots: &[String]) -> bool {
     let roots: BTreeSet<&str> = roots.iter().map(String::as_str).collect();
     let known = |line: &str| {
         line.strip_prefix("cannot open '")
@@ -21,7 +21,10 @@ pub(super) fn only_missing(stderr: &str, roots: &[String]) -> bool {
 /// value with a line break could look like a row of another dataset, but what is left of the
 /// real row does not fit then, as long as the last property is a native one. `all` has no such
 /// order, and is only for what no jail can write.
-pub(super) fn parse_get(text: &str, wanted: &[&str]) -> Result<BTreeMap<String, Row>, String> {
+///
+/// # Errors
+/// A line that `zfs get` does not print, with the reason.
+pub fn parse_get(text: &str, wanted: &[&str]) -> Result<BTreeMap<String, Row>, String> {
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     let ordered = wanted != ["all"];
     let mut at = (0, "");

@@ -11,7 +11,7 @@ pub mod conf;
 mod datasets;
 mod depend;
 mod files;
-mod jls;
+pub mod jls;
 mod ops;
 mod params;
 mod sanity;

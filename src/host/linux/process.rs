@@ -175,7 +175,7 @@ fn told(groups: io::Result<Option<String>>) -> io::Result<Option<String>> {
 }
 
 /// /proc/PID/cgroup (cgroups(7)): `0::/PATH` is the unified hierarchy.
-fn in_cgroup(text: &str, cgroup: &str) -> bool {
+pub fn in_cgroup(text: &str, cgroup: &str) -> bool {
     text.lines()
         .filter_map(|line| line.strip_prefix("0::"))
         .filter_map(|path| path.strip_prefix(cgroup))
@@ -184,14 +184,14 @@ fn in_cgroup(text: &str, cgroup: &str) -> bool {
 
 /// /proc/PID/status (proc_pid_status(5)): the real user id, as the reader's user namespace has it. A
 /// process cannot get one that the namespace of its jail does not map.
-fn real_user(status: &str) -> Option<u32> {
+pub fn real_user(status: &str) -> Option<u32> {
     let mut lines = status.lines();
     let ids = lines.find_map(|line| line.strip_prefix("Uid:"))?;
     ids.split_whitespace().next()?.parse().ok()
 }
 
 /// /proc/PID/stat: the state follows the name, which may hold anything and is in parentheses.
-fn is_dead(stat: &str) -> bool {
+pub fn is_dead(stat: &str) -> bool {
     let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
     state.is_none_or(|state| state.starts_with(['Z', 'X', 'x']))
 }

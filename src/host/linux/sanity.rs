@@ -104,7 +104,11 @@ fn listeners(
     Ok(all)
 }
 
-fn read(
+/// Adds those that listen by one table of proc_pid_net(5) for `tcp` or `udp`; `owner` names who has a user id.
+///
+/// # Errors
+/// The table cannot be read. A line that is none of such a table is passed over.
+pub fn read(
     table: impl BufRead,
     protocol: &'static str,
     owner: &dyn Fn(u32) -> Option<Owner>,
@@ -152,7 +156,7 @@ fn read(
 }
 
 /// `0100007F:0016`: words of four bytes in the order of this machine, the port as it is read.
-fn endpoint(text: &str) -> Option<(IpAddr, u16)> {
+pub fn endpoint(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let bytes: Vec<u8> = (0..address.len() / 8)

@@ -97,8 +97,11 @@ pub(super) fn exit(paths: &Paths, name: &JailName) -> Result<Option<i32>, HostEr
     Ok(text.and_then(|text| text.trim().parse().ok()))
 }
 
-/// What is mounted at /basejail in a jail.
-fn base_of(mountinfo: &str) -> Result<Option<String>, String> {
+/// What is mounted at /basejail in a jail, by the mount table of one of its processes.
+///
+/// # Errors
+/// A line that is none of a mount table.
+pub fn base_of(mountinfo: &str) -> Result<Option<String>, String> {
     let mounts = parse_mountinfo(mountinfo).map_err(|e| e.to_string())?;
     let base = mounts
         .into_iter()

@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod fleet;
 pub mod jailconf;
+pub mod looks;
 pub mod manifest;
 pub mod merge;
 pub mod mounts;
@@ -18,10 +19,11 @@ pub mod tar;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("accounts", accounts::check),
     ("fleet", fleet::check),
     ("jailconf", jailconf::check),
+    ("looks", looks::check),
     ("manifest", manifest::check),
     ("merge", merge::check),
     ("mounts", mounts::check),
