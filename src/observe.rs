@@ -32,11 +32,12 @@ const HEAD: [&str; 4] = [
     property::DELEGATED,
 ];
 
-const GENERATION_PROPERTIES: [&str; 14] = [
+const GENERATION_PROPERTIES: [&str; 15] = [
     property::PRUNED,
     property::POPULATED,
     property::WORLD,
     property::REJECTED,
+    property::SERVED,
     property::SEALED,
     "guid",
     "mounted",

@@ -136,7 +136,10 @@ impl Report {
     /// Prints a question on standard error.
     pub fn ask(&self, about: &str, question: &str) {
         let mut stream = io::stderr().lock();
-        let _closed = write!(stream, "{about}{question} [y/N] ");
+        for line in about.lines() {
+            let _closed = writeln!(stream, "{}", plain(line));
+        }
+        let _closed = write!(stream, "{question} [y/N] ");
         let _closed = stream.flush();
     }
 

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
+use super::confirm::confirm;
 use super::create::undo;
-use super::delete::{below, confirm};
+use super::delete::below;
 use super::sanity::Sanity;
 use super::select::text_of;
 use super::{CliError, Context, DryRun, Told, delegated};
@@ -120,7 +121,8 @@ impl Apply {
                 // The plan has all errors that the difference cannot tell.
                 let below = of_gone(&session, &observed.inventory, &found)?;
                 plan(&observed, &found, below)?;
-                confirm(context, &session, &shown(&found))?;
+                let site = session.site.as_str();
+                confirm(context, site, &shown(&found), "Delete for good?")?;
             }
             jails.extend(found.changes.keys().cloned());
         }

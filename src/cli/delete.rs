@@ -1,12 +1,12 @@
 //! `ezz delete`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, IsTerminal};
 
 use clap::Args;
 
+use super::confirm::confirm;
 use super::select::Jails;
-use super::{CliError, Context, DryRun, Told, error, input};
+use super::{CliError, Context, DryRun, Told, error};
 use crate::model::Inventory;
 use crate::name::JailName;
 use crate::plan::delete::{Below, Request, delete, restore as restored};
@@ -50,7 +50,8 @@ impl Delete {
             // What is refused is refused before anything is asked.
             let observed = session.observe(&scope)?;
             let plan = delete(&observed, &request(&observed.inventory)?)?;
-            confirm(context, &session, &plan.to_string())?;
+            let site = session.site.as_str();
+            confirm(context, site, &plan.to_string(), "Delete for good?")?;
         }
         let mut mounted = BTreeSet::new();
         let told = Told::new(&context.report);
@@ -110,27 +111,6 @@ fn restore(
             first: Box::new(first),
             undo: error::one_line(&undo),
         },
-    }
-}
-
-pub(super) fn confirm(
-    context: &Context<'_>,
-    session: &Session,
-    plan: &str,
-) -> Result<(), CliError> {
-    if !io::stdin().is_terminal() {
-        return Err(CliError::NotConfirmed(
-            "nobody can be asked, and --yes was not given",
-        ));
-    }
-    context
-        .report
-        .note(format!("this will be done on {}:", session.site));
-    context.report.ask(plan, "Delete for good?");
-    let answer = input::line().inspect_err(|_| context.report.unanswered())?;
-    match answer.trim() {
-        "y" | "Y" | "yes" => Ok(()),
-        _ => Err(CliError::NotConfirmed("not deleted")),
     }
 }
 

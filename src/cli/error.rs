@@ -33,9 +33,14 @@ pub enum CliError {
         /// What to type.
         hint: String,
     },
-    /// Asked, and the answer was no; or nobody could be asked.
-    #[error("{0}")]
-    NotConfirmed(&'static str),
+    /// The answer to a question was no; or there was no terminal to ask on.
+    #[error("{what}")]
+    NotConfirmed {
+        /// Which of the two.
+        what: &'static str,
+        /// The command line, if it was the latter.
+        command: Option<String>,
+    },
     /// A name.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -237,7 +242,7 @@ impl CliError {
             | CliError::Session(SessionError::Lock(LockError::Held { .. })) => Exit::Locked,
             CliError::Undo { first, .. } => first.exit(),
             CliError::NotRoot
-            | CliError::NotConfirmed(_)
+            | CliError::NotConfirmed { .. }
             | CliError::Fleet { .. }
             | CliError::FleetFile { .. }
             | CliError::Config(_)

@@ -35,7 +35,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         return match error {
             CliError::NotRoot => Some("run it with sudo or doas".to_owned()),
             CliError::Usage { hint, .. } => Some(hint.clone()),
-            CliError::NotConfirmed(_) => Some("--yes answers for a script".to_owned()),
+            CliError::NotConfirmed { command, .. } => command
+                .as_ref()
+                .map(|command| format!("`{command} --yes` does it; --dry-run shows what it would do")),
             CliError::Secrets { .. } => Some(
                 "remove them from the world, or install with --allow-secrets if every jail may have them".to_owned(),
             ),
@@ -244,7 +246,12 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::JailsExist(_) => "`ezz list` shows them; leave them out",
         PlanError::JailIsTrack(_) | PlanError::TrackIsJail(_) => "choose another name",
         PlanError::TrackExists(_) => "`ezz track list` shows it",
-        PlanError::Generation(_) => "`ezz worlds list` shows the generations",
+        PlanError::Generation(_) | PlanError::NoGeneration(_) => {
+            "`ezz worlds list` shows the generations"
+        }
+        PlanError::GenerationKept { .. } => {
+            "`ezz worlds show GENERATION` shows what keeps one; `ezz worlds prune --dry-run` shows which could go"
+        }
         PlanError::Name(inner) => return Some(inner.hint().to_owned()),
         PlanError::Model(_) => return None,
     };

@@ -19,6 +19,9 @@ use crate::world::Cancel;
 use crate::world::text::Texts;
 use crate::{config, host, syslog};
 
+/// How times are written: their order is that of the texts.
+const TIME: &str = "%Y-%m-%dT%H:%M:%SZ";
+
 /// A machine that commands run on.
 pub trait Machine: Sync + fmt::Debug {
     /// Its pools.
@@ -44,6 +47,14 @@ pub trait Machine: Sync + fmt::Debug {
 
     /// What time it has, RFC 3339 in UTC, to the second.
     fn now(&self) -> String;
+
+    /// What time it had so many days ago, in the same form. A clock that makes no sense makes nothing old.
+    fn days_ago(&self, days: u32) -> String {
+        let length = jiff::SignedDuration::from_hours(i64::from(days) * 24);
+        let now = self.now().parse::<jiff::Timestamp>().ok();
+        let then = now.and_then(|now| now.checked_sub(length).ok());
+        then.map_or_else(String::new, |then| then.strftime(TIME).to_string())
+    }
 
     /// The name of the user that works on it.
     fn user(&self) -> String;
@@ -89,7 +100,7 @@ impl Machine for ThisMachine {
 
     fn now(&self) -> String {
         jiff::Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .strftime(TIME)
             .to_string()
     }
 

@@ -3,6 +3,7 @@
 
 mod apply;
 mod build;
+mod confirm;
 mod console;
 mod converge;
 mod create;
@@ -176,12 +177,21 @@ pub fn run_on<A: Into<OsString> + Clone>(
     Ok(run(machine, cli, words(arguments)))
 }
 
-/// A command line as one readable string.
+/// A command line as one string, which a shell reads as the same words.
 fn words(arguments: impl IntoIterator<Item = OsString>) -> String {
     let arguments = arguments.into_iter();
-    let words = arguments.map(|word| word.to_string_lossy().into_owned());
+    let words = arguments.map(|word| quoted(&word.to_string_lossy()));
     let program = std::iter::once("ezz".to_owned());
     program.chain(words).collect::<Vec<_>>().join(" ")
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=,+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn context(machine: &dyn Machine, global: Global, words: String) -> Context<'_> {

@@ -32,7 +32,7 @@ pub use observed::{
 pub use params::{Param, ParamError, Params};
 pub use stored::{
     Address, AddressError, Base, Intent, JailConfig, Kind, Merging, Network, Phase, Populated,
-    Rejected, Rollout, Seal, Swap, Todo, Track, World,
+    Rejected, Rollout, Seal, Served, Swap, Todo, Track, World,
 };
 pub use surroundings::{Bound, Lack, Listener, Owner, Surroundings};
 pub use text::{hostname, size};
@@ -78,6 +78,8 @@ pub mod property {
     pub const ROLLOUT: &str = "ezz:rollout:";
     /// That a roll-out of a generation failed, on SITE/basejail/N.
     pub const REJECTED: &str = "ezz:rejected";
+    /// That a track was at a generation and has left it, on SITE/basejail/N.
+    pub const SERVED: &str = "ezz:served";
     /// That the files of a stage are complete, on SITE/basejail/N.
     pub const POPULATED: &str = "ezz:populated";
     /// That half of a generation is being destroyed, on it.

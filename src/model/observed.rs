@@ -7,8 +7,8 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{
-    Base, Flags, JailConfig, Layout, Merging, Populated, Rejected, Rollout, Seal, Swap, Track,
-    World,
+    Base, Flags, JailConfig, Layout, Merging, Populated, Rejected, Rollout, Seal, Served, Swap,
+    Track, World,
 };
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 
@@ -63,6 +63,8 @@ pub struct Generation {
     pub populated: Option<Populated>,
     /// `ezz:rejected`, if a roll-out of it failed.
     pub rejected: Option<Rejected>,
+    /// `ezz:served`, if a track has left it.
+    pub served: Option<Served>,
     /// SITE/basejail/N.
     pub base: Option<Half>,
     /// SITE/newjail/N.

@@ -151,6 +151,17 @@ pub struct Rejected {
     pub other: Map<String, Value>,
 }
 
+/// `ezz:served` on SITE/basejail/N: a track has left this generation, so it was in use once. The log of
+/// swaps keeps only the last ones.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// The track.
+    pub track: TrackName,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
 /// `ezz:populated` on SITE/basejail/N, from when the files of a stage are complete: what is left is
 /// ezz's own work, which can be done again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -90,6 +90,7 @@ pub(super) fn generations(
                 world: None,
                 populated: None,
                 rejected: None,
+                served: None,
                 base: None,
                 skeleton: None,
             });
@@ -97,6 +98,7 @@ pub(super) fn generations(
                 generation.world = decoded(name, row, property::WORLD);
                 generation.populated = decoded(name, row, property::POPULATED);
                 generation.rejected = decoded(name, row, property::REJECTED);
+                generation.served = decoded(name, row, property::SERVED);
                 generation.base = Some(half);
             } else {
                 generation.skeleton = Some(half);

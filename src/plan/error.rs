@@ -165,6 +165,17 @@ pub enum PlanError {
         /// What was noted then.
         why: String,
     },
+    /// No such generation.
+    #[error("there is no generation {0}")]
+    NoGeneration(GenerationId),
+    /// Something needs a generation that was to be deleted.
+    #[error("generation {generation} is needed: {}", some(reasons))]
+    GenerationKept {
+        /// Which generation.
+        generation: String,
+        /// What keeps it.
+        reasons: Vec<String>,
+    },
     /// A track's generation is gone or not sealed.
     #[error("generation {0} is not there or not sealed")]
     NotSealed(GenerationId),
@@ -280,9 +291,20 @@ fn held(list: &[String]) -> String {
 }
 
 fn few(names: &[JailName]) -> String {
-    let shown: Vec<&str> = names.iter().take(10).map(JailName::as_str).collect();
-    match names.len() - shown.len() {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
+    let names: Vec<&str> = names.iter().map(JailName::as_str).collect();
+    first_of(&names, ", ")
+}
+
+fn some(reasons: &[String]) -> String {
+    let reasons: Vec<&str> = reasons.iter().map(String::as_str).collect();
+    first_of(&reasons, "; ")
+}
+
+/// The first ten, and how many more there are.
+fn first_of(all: &[&str], between: &str) -> String {
+    let shown = &all[..all.len().min(10)];
+    match all.len() - shown.len() {
+        0 => shown.join(between),
+        more => format!("{} and {more} more", shown.join(between)),
     }
 }

@@ -1,4 +1,5 @@
-//! The plan of `worlds prune`: generations that nothing needs go, bases and skeletons by themselves.
+//! The plans of `worlds prune` and `worlds delete`: generations that nothing needs go, bases and skeletons
+//! by themselves.
 //!
 //! A base may be a clone of another one, and it may be the origin of others: those are not in the way,
 //! since the newest of them takes its snapshot over (promote). Skeletons are copies, and never
@@ -10,7 +11,7 @@ use std::fmt;
 use crate::model::{Base, Generation, Half, Inventory, JailState, Kind};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::converge::generation_of;
-use crate::plan::{Commit, Doomed, Epoch, Observed, Plan, PlanError, Step, world, writable};
+use crate::plan::{Commit, Doomed, Epoch, Observed, Plan, PlanError, Step, swap, world, writable};
 
 /// Why something stays.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +24,12 @@ pub enum Reason {
     Previous(TrackName),
     /// It is among the newest, which were asked to be kept.
     Newest,
+    /// It is sealed, and no track has been at it yet: somebody staged it, and means to swap to it.
+    Untried,
+    /// Others were named.
+    NotNamed,
+    /// The question before did not name it.
+    NotAsked,
     /// A jail is pinned to it.
     Pinned(JailName),
     /// A jail runs on it.
@@ -48,6 +55,9 @@ impl fmt::Display for Reason {
             Reason::Current(track) => write!(f, "current of {track}"),
             Reason::Previous(track) => write!(f, "previous of {track}"),
             Reason::Newest => write!(f, "among the newest"),
+            Reason::Untried => write!(f, "no track has been swapped to it yet"),
+            Reason::NotNamed => write!(f, "it was not named"),
+            Reason::NotAsked => write!(f, "nothing needs it since a moment ago"),
             Reason::Pinned(jail) => write!(f, "{jail} is pinned to it"),
             Reason::Runs(jail) => write!(f, "{jail} runs on it"),
             Reason::Thick(jail) => write!(f, "thick {jail} is a clone of it"),
@@ -85,6 +95,27 @@ pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Ke
     let sealed = inventory.generations.values().rev().filter(|g| g.sealed());
     for generation in sealed.take(request.newest) {
         base(&mut all, generation.id, Reason::Newest);
+    }
+    for generation in inventory.generations.values() {
+        let id = generation.id;
+        let named = request.named.contains(&id);
+        let asked = request.asked.as_ref().is_none_or(|all| all.contains(&id));
+        let left_out = [
+            (!request.named.is_empty() && !named, Reason::NotNamed),
+            (!asked, Reason::NotAsked),
+        ];
+        for (_, reason) in left_out.into_iter().filter(|(out, _)| *out) {
+            base(&mut all, id, reason.clone());
+            skeleton(&mut all, id, reason);
+        }
+        // RFC 3339 in UTC, to the second: the order of the texts is that of the times.
+        let old = request.older.as_ref().is_some_and(|than| {
+            let seal = generation.seal();
+            seal.is_some_and(|seal| seal.at.as_str() <= than.as_str())
+        });
+        if !named && !old && swap::untried(inventory, generation) {
+            base(&mut all, id, Reason::Untried);
+        }
     }
     for (name, track) in &inventory.tracks {
         if let Some(id) = track.current {
@@ -214,6 +245,12 @@ fn heirs(inventory: &Inventory) -> BTreeMap<GenerationId, GenerationId> {
 pub struct Request {
     /// How many of the newest generations are kept besides.
     pub newest: usize,
+    /// The generations that may go, also such as no track has been at; all, if none is named.
+    pub named: BTreeSet<GenerationId>,
+    /// The generations that a question has named; none, if nothing was asked.
+    pub asked: Option<BTreeSet<GenerationId>>,
+    /// What was sealed up to this may go although no track has been at it: RFC 3339 in UTC.
+    pub older: Option<String>,
     /// Snapshots among those that a promotion has moved which something is a clone of, whoever made
     /// it.
     pub cloned: BTreeSet<String>,
@@ -333,6 +370,34 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
         plan.note("nothing can go");
     }
     Ok(plan)
+}
+
+/// Plans that one generation goes. Its skeleton stays if jails need it.
+///
+/// # Errors
+/// [`PlanError`]: a replica; something keeps it.
+pub fn delete(observed: &Observed, id: GenerationId, request: &Request) -> Result<Plan, PlanError> {
+    let inventory = &observed.inventory;
+    let request = Request {
+        named: BTreeSet::from([id]),
+        ..request.clone()
+    };
+    let kept = kept(observed, &request).remove(&id).unwrap_or_default();
+    let generation = inventory
+        .generations
+        .get(&id)
+        .ok_or(PlanError::NoGeneration(id))?;
+    let reasons = match &generation.base {
+        Some(half) if !half.half_gone() => &kept.base,
+        Some(_) | None => &kept.skeleton,
+    };
+    if !reasons.is_empty() {
+        return Err(PlanError::GenerationKept {
+            generation: generation.display(),
+            reasons: reasons.iter().map(ToString::to_string).collect(),
+        });
+    }
+    prune(observed, &request)
 }
 
 /// Which base is a clone of which, while some go.

@@ -3,7 +3,9 @@
 //! One program compares and sets the track, its log and the epoch, and asks that the target is
 //! sealed. What runs is not touched: jails change when they are started again (`converge`).
 
-use crate::model::{Base, Generation, Inventory, Jail, MAX_VALUE, Swap, Track, encode, property};
+use crate::model::{
+    Base, Generation, Inventory, Jail, MAX_VALUE, Served, Swap, Track, encode, property,
+};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{Commit, Expect, Plan, PlanError, Set, Step, site, world, writable};
 
@@ -138,16 +140,48 @@ pub fn free(inventory: &Inventory, name: &TrackName) -> Result<(), PlanError> {
     Ok(())
 }
 
-/// Whether a generation is sealed and no track was ever at it, as far as the logs tell: an update of it
-/// came as far as its seal.
+/// Whether a generation is sealed and nothing says that a track was ever at it: it was staged, and waits
+/// for its swap. A track that leaves a generation marks it. Of the time before there were such marks,
+/// the log of swaps and what was made from a generation tell of it; without either it counts as untried.
 pub fn untried(inventory: &Inventory, generation: &Generation) -> bool {
     let id = generation.id;
     let tracks = || inventory.tracks.values();
     let mut logs = inventory.swaps.keys();
+    let swapped = |swap: &Swap| swap.to == id || swap.from == Some(id);
+    // An update begins with the generation that its track is at.
+    let mut parents = inventory.generations.values().filter_map(|other| {
+        let world = other.world.as_ref()?;
+        world.parent
+    });
     generation.sealed()
         && generation.rejected.is_none()
+        && generation.served.is_none()
         && !tracks().any(|track| track.current == Some(id) || track.previous == Some(id))
-        && !logs.any(|name| done(inventory, name).iter().any(|swap| swap.to == id))
+        && !logs.any(|name| done(inventory, name).iter().any(swapped))
+        && !parents.any(|parent| parent == id)
+}
+
+/// The mark of a generation that a track leaves; nothing if it has one, or is gone.
+fn served(
+    inventory: &Inventory,
+    track: &TrackName,
+    left: Option<GenerationId>,
+) -> Result<Option<Set>, PlanError> {
+    let found = left.and_then(|id| inventory.sealed(id));
+    let Some(found) = found.filter(|found| found.served.is_none()) else {
+        return Ok(None);
+    };
+    let dataset = inventory.site.layout.base(found.id)?;
+    let mark = Served {
+        track: track.clone(),
+        other: serde_json::Map::new(),
+    };
+    Ok(Some(Set {
+        value: Some(encode(&dataset, property::SERVED, &mark)?),
+        dataset: dataset.to_string(),
+        property: property::SERVED.to_owned(),
+        expect: Expect::Any,
+    }))
 }
 
 /// The swaps of a track's log, without a last one that a stopped program has noted and not done.
@@ -189,8 +223,8 @@ pub(super) fn forwards(
     sets(inventory, request, &moved(inventory, &request.track, to)?)
 }
 
-/// What changes when a track becomes another: its log, then itself. A signal can stop a program
-/// between two of its changes, and the track is what counts.
+/// What changes when a track becomes another: the mark of the generation that it leaves, its log, then
+/// itself. A signal can stop a program between two of its changes, and the track is what counts.
 ///
 /// # Errors
 /// [`PlanError::NoTrack`], [`PlanError::Model`].
@@ -200,7 +234,9 @@ pub(super) fn sets(
     new: &Track,
 ) -> Result<Vec<Set>, PlanError> {
     let name = &request.track;
+    let left = track(inventory, name)?.current;
     let mut sets = Vec::new();
+    sets.extend(served(inventory, name, left)?);
     if let Some(to) = new.current {
         sets.push(log(inventory, request, to)?);
     }
@@ -208,7 +244,7 @@ pub(super) fn sets(
     Ok(sets)
 }
 
-/// What changes when a track goes: its log, then itself, as in [`sets`].
+/// What changes when a track goes: the mark of what it leaves, its log, then itself, as in [`sets`].
 ///
 /// # Errors
 /// [`PlanError::Model`].
@@ -219,8 +255,10 @@ pub(super) fn gone(inventory: &Inventory, name: &TrackName) -> Result<Vec<Set>, 
         expect: Expect::Value(log.text.clone()),
         value: None,
     });
+    let left = track(inventory, name)?.current;
+    let mark = served(inventory, name, left)?;
     let track = site::set_track(inventory, name, None)?;
-    Ok(log.into_iter().chain([track]).collect())
+    Ok(mark.into_iter().chain(log).chain([track]).collect())
 }
 
 /// The jails that follow a track, started or not.

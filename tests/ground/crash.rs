@@ -577,6 +577,6 @@ fn prune() {
             m.ezz(&["update", "--run", words]).ok();
         }
         m.ezz(&["converge"]).ok();
-        survives(&m, &["worlds", "prune"]);
+        survives(&m, &["worlds", "prune", "--yes"]);
     });
 }

@@ -167,6 +167,7 @@ impl Command {
             Command::Prune => {
                 word("worlds");
                 word("prune");
+                word("--yes");
             }
             Command::Repair => {
                 word("doctor");

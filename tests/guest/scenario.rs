@@ -377,7 +377,7 @@ pub const ALL: &[Scenario] = &[
             for n in 1 2 3 4; do $EZZ -q update --on-host --run /bin/sh -c 'date +%N >$EZZ_ROOT/usr/share/new'; done"
         ),
         boot: "true",
-        command: "worlds prune",
+        command: "worlds prune --yes",
         already: "",
         codes: &[0],
         durable: true,

@@ -116,6 +116,7 @@ impl Built {
             world: sealed.then(|| world(&format!("debian-12.{id}"))),
             populated: None,
             rejected: None,
+            served: None,
             base: Some(self.half("basejail", id, sealed)),
             skeleton: Some(self.half("newjail", id, sealed)),
         };

@@ -119,7 +119,7 @@ run ezz rollback --restart
 run ezz exec "${jails[1]}" -- hello
 
 say 'What nothing needs goes'
-run ezz worlds prune
+run ezz worlds prune --yes
 
 say 'Nothing has changed the worlds that they share'
 run ezz worlds verify --all

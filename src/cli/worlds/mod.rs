@@ -1,5 +1,6 @@
 //! `ezz worlds`: the generations of a site. Listing and verifying them is here.
 
+mod delete;
 mod diff;
 mod prune;
 mod tree;
@@ -28,6 +29,7 @@ pub enum Worlds {
     Diff(diff::Diff),
     Tree(tree::Tree),
     Prune(prune::Prune),
+    Delete(delete::Delete),
 }
 
 /// List generations
@@ -100,6 +102,7 @@ impl Worlds {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let dry_run = match &self {
             Worlds::Prune(args) => args.dry_run(),
+            Worlds::Delete(args) => args.dry_run(),
             Worlds::Verify(args) => args.dry_run,
             Worlds::List(_) | Worlds::Show(_) | Worlds::Diff(_) | Worlds::Tree(_) => {
                 DryRun::default()
@@ -110,6 +113,7 @@ impl Worlds {
             Worlds::Diff(args) => args.run(context, &session),
             Worlds::Tree(args) => args.run(context, &session),
             Worlds::Prune(args) => args.run(context, &session),
+            Worlds::Delete(args) => args.run(context, &session),
             Worlds::List(_) => list(context, &session.observe(&Scope::all())?),
             Worlds::Show(args) => {
                 let observed = session.observe(&Scope::all())?;

@@ -1,4 +1,5 @@
-//! `ezz worlds prune`: generations that nothing needs any more go.
+//! `ezz worlds prune`: generations that nothing needs any more go. What `ezz worlds delete` has in common
+//! with it is here, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,12 +7,13 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::apply::ApplyError;
+use crate::cli::confirm::confirm;
 use crate::cli::{CliError, Context, DryRun, error};
 use crate::model::{Half, Inventory};
-use crate::name::GenerationId;
+use crate::name::{DatasetName, GenerationId};
 use crate::plan::prune::{Kept, Reason, Request, kept, moved, prune};
 use crate::plan::world::restore;
-use crate::plan::{Commit, Doomed, Observed, Step};
+use crate::plan::{Commit, Doomed, Observed, Plan, PlanError, Step};
 use crate::ports::{PortError, Query, Row};
 use crate::report::{Exit, bytes};
 use crate::session::{Scope, Session, SessionError};
@@ -19,15 +21,25 @@ use crate::session::{Scope, Session, SessionError};
 /// Destroy generations that nothing needs: no track, no jail
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz worlds prune --dry-run\n\nBases and skeletons go by themselves: a jail keeps the skeleton that it was made from, some megabytes, and not the base of that time. What keeps each is printed.\n\nJSON: one {\"generation\", \"base\", \"skeleton\", \"base_kept_by\", \"skeleton_kept_by\"} a generation, where base and skeleton are kept, pruned or gone; then {\"freed\"}, in bytes"
+    after_help = "Examples:\n  ezz worlds prune --dry-run\n  ezz worlds prune --older 30 --yes\n\nA world that was staged and that no track has been swapped to yet stays, unless you name it or --older covers it. Bases and skeletons go by themselves: a jail keeps the skeleton that it was made from, some megabytes, and not the base of that time. What keeps each is printed.\n\nJSON: one {\"generation\", \"base\", \"skeleton\", \"base_kept_by\", \"skeleton_kept_by\"} a generation, where base and skeleton are kept, pruned or gone; then {\"freed\"}, in bytes"
 )]
 pub struct Prune {
+    /// Only these: number, LABEL.N or label; also such as no track has been swapped to yet
+    #[arg(value_name = "GENERATION")]
+    generations: Vec<String>,
+    /// Take generations that no track has been swapped to, too, if they were sealed more than this many days
+    /// ago
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(..=36_500))]
+    older: Option<u32>,
     /// Keep this many of the newest generations besides
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep: usize,
     /// Snapshots that ezz did not make go with what they are of; else they keep it
     #[arg(long)]
     foreign_snapshots: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -52,72 +64,174 @@ impl Prune {
     }
 
     pub(super) fn run(&self, context: &Context<'_>, session: &Session) -> Result<Exit, CliError> {
-        let before = used(session)?;
-        let (mut why, mut generations) = (BTreeMap::new(), BTreeMap::new());
-        let scope = Scope::all();
-        let (outcome, exit) = context
-            .transact(session, "worlds prune", &scope, |observed| {
-                let request = self.request(session, observed).map_err(ApplyError::from)?;
-                let plan = prune(observed, &request)?;
-                why = kept(observed, &request);
-                generations = observed.inventory.generations.clone();
-                Ok(plan)
-            })
-            .map_err(|first| undo(session, first))?;
-        let pruned: BTreeSet<String> = outcome
-            .plan
-            .steps
-            .iter()
-            .filter_map(|step| match step {
-                Step::Commit {
-                    commit: Commit::Prune { dataset, .. },
-                    ..
-                } => Some(dataset.to_string()),
-                _ => None,
-            })
-            .collect();
-        if session.dry_run && context.report.json {
-            return Ok(exit);
-        }
-        for generation in generations.values() {
-            let none = Kept::default();
-            let kept = why.get(&generation.id).unwrap_or(&none);
-            let fate = |half: &Option<Half>| match half {
-                None => "gone",
-                Some(half) if pruned.contains(half.dataset.as_str()) => "pruned",
-                Some(_) => "kept",
-            };
-            let line = Line {
-                generation: generation.id,
-                base: fate(&generation.base),
-                skeleton: fate(&generation.skeleton),
-                base_kept_by: words(&kept.base),
-                skeleton_kept_by: words(&kept.skeleton),
-            };
-            context.report.line(format!(
-                "{}: base {}, skeleton {}",
-                generation.display(),
-                told(line.base, &line.base_kept_by),
-                told(line.skeleton, &line.skeleton_kept_by),
-            ));
-            context.report.object(&line);
-        }
-        if !session.dry_run {
-            let freed = before.saturating_sub(used(session)?);
-            context.report.object(&Freed { freed });
-            context.report.line(format!("freed: {}", bytes(freed)));
-        }
-        Ok(exit)
+        let ask = Ask {
+            newest: self.keep,
+            named: named(session, &self.generations)?,
+            older: self.older.map(|days| context.machine.days_ago(days)),
+            foreign: self.foreign_snapshots,
+            asked: None,
+        };
+        let plan = |observed: &Observed, request: &Request| prune(observed, request);
+        take(context, session, "worlds prune", self.yes, ask, &plan)
     }
 }
 
-impl Prune {
+/// The generations that words name.
+fn named(session: &Session, words: &[String]) -> Result<BTreeSet<GenerationId>, CliError> {
+    if words.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let inventory = session.inventory(&Scope::none())?;
+    words.iter().map(|word| id(&inventory, word)).collect()
+}
+
+/// The generation that a word names, also one whose base is gone.
+pub(super) fn id(inventory: &Inventory, word: &str) -> Result<GenerationId, CliError> {
+    let there = |id: &GenerationId| inventory.generations.contains_key(id);
+    match GenerationId::from_component(word).filter(there) {
+        Some(id) => Ok(id),
+        None => Ok(inventory.find_generation(word)?.id),
+    }
+}
+
+/// What is to go, in the words of the command line.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ask {
+    /// How many of the newest are kept.
+    pub(super) newest: usize,
+    /// Those that are named.
+    pub(super) named: BTreeSet<GenerationId>,
+    /// What was sealed up to this goes also if no track has been at it.
+    pub(super) older: Option<String>,
+    /// Snapshots of others go with what they are of.
+    pub(super) foreign: bool,
+    /// Those that the question has named.
+    pub(super) asked: Option<BTreeSet<GenerationId>>,
+}
+
+/// Asks, and destroys what a plan says; then what became of each generation.
+pub(super) fn take(
+    context: &Context<'_>,
+    session: &Session,
+    verb: &'static str,
+    yes: bool,
+    mut ask: Ask,
+    plan: &dyn Fn(&Observed, &Request) -> Result<Plan, PlanError>,
+) -> Result<Exit, CliError> {
+    let scope = Scope::all();
+    if !session.dry_run && !yes {
+        // What is refused is refused before the question, which names what goes; nothing else goes then.
+        let observed = session.observe(&scope)?;
+        let plan = plan(&observed, &ask.request(session, &observed)?)?;
+        let (about, asked) = shown(&observed.inventory, &plan);
+        if !about.is_empty() {
+            confirm(context, session.site.as_str(), &about, "Destroy for good?")?;
+            ask.asked = Some(asked);
+        }
+    }
+    let before = used(session)?;
+    let (mut why, mut generations) = (BTreeMap::new(), BTreeMap::new());
+    let (outcome, exit) = context
+        .transact(session, verb, &scope, |observed| {
+            let request = ask.request(session, observed).map_err(ApplyError::from)?;
+            let plan = plan(observed, &request)?;
+            why = kept(observed, &request);
+            generations = observed.inventory.generations.clone();
+            Ok(plan)
+        })
+        .map_err(|first| undo(session, first))?;
+    let pruned: BTreeSet<String> = halves(&outcome.plan).map(ToString::to_string).collect();
+    if session.dry_run && context.report.json {
+        return Ok(exit);
+    }
+    for generation in generations.values() {
+        let none = Kept::default();
+        let kept = why.get(&generation.id).unwrap_or(&none);
+        let named = |reasons: &BTreeSet<Reason>| reasons.contains(&Reason::NotNamed);
+        if named(&kept.base) || named(&kept.skeleton) {
+            continue;
+        }
+        let fate = |half: &Option<Half>| match half {
+            None => "gone",
+            Some(half) if pruned.contains(half.dataset.as_str()) => "pruned",
+            Some(_) => "kept",
+        };
+        let line = Line {
+            generation: generation.id,
+            base: fate(&generation.base),
+            skeleton: fate(&generation.skeleton),
+            base_kept_by: words(&kept.base),
+            skeleton_kept_by: words(&kept.skeleton),
+        };
+        context.report.line(format!(
+            "{}: base {}, skeleton {}",
+            generation.display(),
+            told(line.base, &line.base_kept_by),
+            told(line.skeleton, &line.skeleton_kept_by),
+        ));
+        context.report.object(&line);
+    }
+    if !session.dry_run {
+        let freed = before.saturating_sub(used(session)?);
+        context.report.object(&Freed { freed });
+        context.report.line(format!("freed: {}", bytes(freed)));
+    }
+    Ok(exit)
+}
+
+/// The halves that a plan destroys.
+fn halves(plan: &Plan) -> impl Iterator<Item = &DatasetName> {
+    plan.steps.iter().filter_map(|step| match step {
+        Step::Commit {
+            commit: Commit::Prune { dataset, .. },
+            ..
+        } => Some(dataset),
+        _ => None,
+    })
+}
+
+/// What a plan destroys, a line each, and of which generations.
+fn shown(inventory: &Inventory, plan: &Plan) -> (String, BTreeSet<GenerationId>) {
+    let halves: BTreeSet<&str> = halves(plan).map(DatasetName::as_str).collect();
+    let (mut text, mut asked) = (String::new(), BTreeSet::new());
+    for generation in inventory.generations.values() {
+        let goes = |half: &Option<Half>| {
+            let half = half.as_ref();
+            half.is_some_and(|half| halves.contains(half.dataset.as_str()))
+        };
+        let what = match (goes(&generation.base), goes(&generation.skeleton)) {
+            (true, true) => "base and skeleton",
+            (true, false) => "base",
+            (false, true) => "skeleton",
+            (false, false) => continue,
+        };
+        text += &format!("  destroy {what} of {}\n", generation.display());
+        asked.insert(generation.id);
+    }
+    for step in &plan.steps {
+        if let Step::Commit {
+            commit: Commit::Destroy { doomed, .. },
+            ..
+        } = step
+        {
+            for doomed in doomed {
+                text += &format!("  destroy {}\n", doomed.name);
+            }
+        }
+    }
+    (text, asked)
+}
+
+impl Ask {
     fn request(&self, session: &Session, observed: &Observed) -> Result<Request, PortError> {
         let mut request = Request {
-            newest: self.keep,
+            newest: self.newest,
+            named: self.named.clone(),
+            older: self.older.clone(),
+            asked: self.asked.clone(),
             cloned: cloned(session, &observed.inventory)?,
             foreign: BTreeMap::new(),
-            doomed: self.foreign_snapshots.then(Vec::new),
+            doomed: self.foreign.then(Vec::new),
         };
         let found = foreign(session, observed, &kept(observed, &request))?;
         for (id, snapshot) in found {

@@ -106,7 +106,7 @@ fn a_fleet_is_made_changed_and_pruned_and_twice_is_nothing() {
     ] {
         assert!(planned.stdout.contains(words), "{words}: {planned:#?}");
     }
-    ezz(&["apply", FILE, "--prune"]).refused(1, "nobody can be asked");
+    ezz(&["apply", FILE, "--prune"]).refused(1, "there is no terminal to ask on");
     let at = epoch();
     let told = ezz(&["apply", FILE, "--json"]).ok().json();
     assert_eq!(told.len(), 2, "without --prune nothing goes: {told:?}");

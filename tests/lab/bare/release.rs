@@ -86,7 +86,7 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
         ezz(&["exec", jail, "--", "/bin/sh", "-c", "echo yes > /tmp/up"]).ok();
     }
     // The release that their files are of is known also when its base is gone.
-    ezz(&["worlds", "prune", "--keep", "0"]);
+    ezz(&["worlds", "prune", "--keep", "0", "--yes"]);
     ezz(&["update", "--run", "/bin/sh", "-c", NEXT]).ok();
     let planned = ezz(&["converge", "--dry-run"]).ok();
     for words in [

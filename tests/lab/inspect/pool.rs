@@ -237,8 +237,14 @@ fn properties(rows: &Rows, found: &mut Found) {
                 ["basejail"] => ["ezz:track:", "ezz:rollout:", "ezz:swaps:"]
                     .iter()
                     .any(|begin| property.starts_with(begin)),
-                ["basejail", _] => ["ezz:world", "ezz:populated", "ezz:rejected", "ezz:pruned"]
-                    .contains(&property.as_str()),
+                ["basejail", _] => [
+                    "ezz:world",
+                    "ezz:populated",
+                    "ezz:rejected",
+                    "ezz:served",
+                    "ezz:pruned",
+                ]
+                .contains(&property.as_str()),
                 ["newjail", _] => property == "ezz:pruned",
                 ["jails", _] => property == "ezz:jail" || property == "ezz:merging",
                 _ => false,

@@ -56,7 +56,7 @@ fn json_has_the_documented_fields() {
     as_documented(&["track", "log"], &[]);
     as_documented(&["track", "delete"], &["old"]);
     ezz(&["rollback"]).ok();
-    as_documented(&["worlds", "prune"], &[]);
+    as_documented(&["worlds", "prune"], &["--yes"]);
     let shown = ezz(&["worlds", "show", "1", "--json"]).ok().json();
     assert_eq!(fields(&shown), documented(&["worlds", "list"]));
 
@@ -327,6 +327,7 @@ fn every_verb_has_a_page_an_example_and_completions() {
         "worlds-list",
         "worlds-show",
         "worlds-verify",
+        "worlds-delete",
         "worlds-diff",
         "worlds-tree",
         "worlds-prune",

@@ -52,7 +52,7 @@ updates() {
 	not 'the file is gone' in_jail web /bin/cat /usr/share/misc/ezz-new
 	refused 'a bad update is not swapped in' 1 'ended with 9' "$ezz" update --run /bin/sh -c 'exit 9'
 	is 'no jail of it is left' 'db web ' jail_names
-	ok 'prune' "$ezz" worlds prune
+	ok 'prune' "$ezz" worlds prune --yes
 }
 
 # Own files of a jail are merged, and the databases that are made from them.

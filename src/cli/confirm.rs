@@ -1,0 +1,33 @@
+//! The question before something is destroyed: on a terminal it is asked, elsewhere `--yes` answers it.
+
+use std::io::{self, IsTerminal};
+
+use super::{CliError, Context, input};
+
+/// Asks whether to go on. `about` are the lines that say what will be done, on what.
+///
+/// # Errors
+/// [`CliError::NotConfirmed`]; [`CliError::Interrupted`].
+pub(super) fn confirm(
+    context: &Context<'_>,
+    on: &str,
+    about: &str,
+    question: &str,
+) -> Result<(), CliError> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(CliError::NotConfirmed {
+            what: "there is no terminal to ask on, and --yes was not given",
+            command: Some(context.words.clone()),
+        });
+    }
+    context.report.note(format!("this will be done on {on}:"));
+    context.report.ask(about, question);
+    let answer = input::line().inspect_err(|_| context.report.unanswered())?;
+    match answer.trim() {
+        "y" | "Y" | "yes" => Ok(()),
+        _ => Err(CliError::NotConfirmed {
+            what: "not confirmed; nothing was changed",
+            command: None,
+        }),
+    }
+}

@@ -1,0 +1,46 @@
+//! `ezz worlds delete`: one generation goes, if nothing needs it.
+
+use clap::Args;
+
+use super::prune::{Ask, id, take};
+use crate::cli::{CliError, Context, DryRun};
+use crate::plan::Observed;
+use crate::plan::prune::{Request, delete};
+use crate::report::Exit;
+use crate::session::{Scope, Session};
+
+/// Destroy one generation, also one that no track has been swapped to yet
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  ezz worlds delete 7 --dry-run\n  ezz worlds delete debian-12.15.7 --yes\n\nIt is refused, with the reasons, as long as a track is at the generation or goes back to it, a jail is pinned to it or runs on it, or a roll-out needs it. Its skeleton stays as long as jails need that.\n\nJSON: the objects of `worlds prune`"
+)]
+pub struct Delete {
+    /// Number, LABEL.N or label
+    generation: String,
+    /// Snapshots that ezz did not make go with what they are of; else they keep it
+    #[arg(long)]
+    foreign_snapshots: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    #[command(flatten)]
+    dry_run: DryRun,
+}
+
+impl Delete {
+    pub(super) fn dry_run(&self) -> DryRun {
+        self.dry_run
+    }
+
+    pub(super) fn run(&self, context: &Context<'_>, session: &Session) -> Result<Exit, CliError> {
+        let inventory = session.inventory(&Scope::none())?;
+        let id = id(&inventory, &self.generation)?;
+        let ask = Ask {
+            named: [id].into(),
+            foreign: self.foreign_snapshots,
+            ..Ask::default()
+        };
+        let plan = |observed: &Observed, request: &Request| delete(observed, id, request);
+        take(context, session, "worlds delete", self.yes, ask, &plan)
+    }
+}
