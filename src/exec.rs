@@ -6,11 +6,12 @@
 //! a non-zero exit is reported, the caller knows what it means. [`wait`] has how ezz waits for
 //! programs, and with which limits.
 
+pub mod signals;
 pub mod wait;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use signals::Caught;
 pub use wait::{Ended, GONE, Watch, Watched, gone};
 
 /// Where programs are looked for, in this order.
@@ -263,18 +265,18 @@ impl Exec {
         command
     }
 
-    /// Runs it on the caller's own terminal and waits for its exit status. It has no limit: this is
-    /// for commands that the administrator runs on purpose (`ezz exec`, `ezz console`), and can
-    /// interrupt.
+    /// Runs it on the caller's own terminal and waits for its exit status. Signals to ezz are passed on to it.
+    /// It has no limit: this is for commands that the administrator runs on purpose (`ezz exec`,
+    /// `ezz console`), and can interrupt.
     ///
     /// # Errors
     /// [`ExecError::Start`].
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one program that may run as long as it likes"
-    )]
     pub fn interactive(&self) -> Result<ExitStatus, ExecError> {
-        self.command().status().map_err(|source| ExecError::Start {
+        let run = || -> io::Result<ExitStatus> {
+            let caught = Caught::new(io::stdin().is_terminal())?;
+            caught.until_ended(&mut self.command().spawn()?)
+        };
+        run().map_err(|source| ExecError::Start {
             command: self.shown(),
             source,
         })

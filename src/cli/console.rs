@@ -26,7 +26,7 @@ pub struct Console {
 /// Run a command in a running jail
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz exec www -- tail -n 3 /var/log/messages\n\nThe exit code is the command's, or 128 and the number of the signal that ended it."
+    after_help = "Example:\n  ezz exec www -- tail -n 3 /var/log/messages\n\nThe exit code is the command's, or 128 and the number of the signal that ended it; 127 if the jail has no such command, 126 if that cannot be executed.\n\nSIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2 and SIGWINCH are passed on to the command. If ezz itself is killed, the command gets SIGTERM (on FreeBSD it goes on)."
 )]
 pub struct Exec {
     /// The jail

@@ -248,6 +248,10 @@ impl CliError {
             | CliError::Config(_)
             | CliError::Observe(_)
             | CliError::Session(_)
+            // As a shell has it.
+            CliError::Host(HostError::NoCommand { missing, .. }) => {
+                Exit::Code(if *missing { 127 } else { 126 })
+            }
             | CliError::Apply(_)
             | CliError::Plan(_)
             | CliError::Zfs(_)

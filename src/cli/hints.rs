@@ -366,6 +366,13 @@ fn host_hint(error: &HostError) -> Option<String> {
         HostError::File { source, .. } => io_hint(source),
         HostError::Mount {
             source: MountError::Busy { at, .. },
+        HostError::NoCommand { jail, command, .. } if command.contains(char::is_whitespace) => {
+            Some(format!(
+                "`ezz exec {jail} -- {command}`: the command and its arguments are words of their own; for a line of a shell, `ezz exec {jail} -- sh -c {}`",
+                super::quoted(command)
+            ))
+        }
+        HostError::NoCommand { .. } => None,
             ..
         } => Some(format!("`fuser -vm {}` shows who uses it", at.display())),
         HostError::Timeout { .. } => Some(

@@ -79,6 +79,18 @@ pub enum HostError {
         /// The runtime's own words, or what was asked wrongly.
         why: String,
     },
+    /// A command that it does not have, or that cannot be executed.
+    #[error("cannot run {command:?} in {jail}: {why}")]
+    NoCommand {
+        /// Which jail.
+        jail: JailName,
+        /// The command, without its arguments.
+        command: String,
+        /// Why not.
+        why: String,
+        /// Whether it is not there.
+        missing: bool,
+    },
     /// A command could not be run in it as the user that was asked for, or as its root.
     #[error("cannot run the command in {jail}: {why}")]
     Account {

@@ -44,7 +44,7 @@ pub(super) const OWN_INIT: &str = "/dev/init";
 /// (`join_process_namespaces` in its linux.c forgets to return the error).
 pub(super) const INSIDE: &str = "/dev/ezz";
 
-const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// In which the processor time of a jail is measured, in microseconds: the kernel's own (cpu.max).
 const PERIOD: u64 = 100_000;

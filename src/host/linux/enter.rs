@@ -20,13 +20,15 @@ use rustix::process::{Pid, Signal, getpgid, getpgrp, kill_process, kill_process_
 use rustix::termios::tcgetwinsize;
 use serde::Deserialize;
 
-use super::bundle::INSIDE;
+use super::bundle::{INSIDE, PATH};
 use super::inside::Inside;
 use super::jail_id::JailIds;
+use super::lookup::{self, NoCommand};
 use super::paths::Paths;
 use super::relay::Console;
 use super::users::{Account, AccountError, Wanted};
 use super::{file, process, program, runtime, state};
+use crate::exec::signals::Caught;
 use crate::exec::{Exec, ExecError, Watch, Watched, code};
 use crate::model::JailState;
 use crate::name::JailName;
@@ -72,7 +74,8 @@ pub(super) fn exec(
     let options = console
         .iter()
         .flat_map(|console| [OsStr::new("--console-socket"), console.path().as_os_str()]);
-    let call = Call::new(paths, spec, request, options)?;
+    look_up(paths, spec, request)?;
+    let call = Call::new(paths, spec, request, options)?.own_group();
     let run = |console: Option<&Console>| -> io::Result<(ExitStatus, Option<String>)> {
         let (command, log) = call.command()?;
         let status = match console {
@@ -88,9 +91,58 @@ pub(super) fn exec(
         })
     })?;
     if let (false, Some(why)) = (status.success(), why) {
-        return Err(refused(paths, name, &why)?);
+        let refused = refused(paths, name, &why)?;
+        return Err(match (refused, lookup::meaning(&why)) {
+            (HostError::Command { why, .. }, Some(meaning)) => no_command(
+                name,
+                request,
+                match meaning {
+                    NoCommand::Missing(_) => NoCommand::Missing(why),
+                    NoCommand::Unfit(_) => NoCommand::Unfit(why),
+                },
+            ),
+            (refused, _) => refused,
+        });
     }
     Ok(code(status))
+}
+
+/// Refuses a command that the jail does not have. Who has nothing to look with goes on: crun finds out.
+fn look_up(paths: &Paths, spec: &JailSpec, request: &ExecRequest) -> Result<(), HostError> {
+    let Some(word) = request.command.first() else {
+        return Ok(());
+    };
+    let Some(init) = state::init(paths, &spec.name)? else {
+        return Err(HostError::NotRunning(spec.name.clone()));
+    };
+    let Ok(inside) = Inside::of_process(init.pid) else {
+        return Ok(());
+    };
+    // Its number may have become another's, if the jail has ended since.
+    if init.wait(Duration::ZERO).unwrap_or(true) {
+        return Err(HostError::NotRunning(spec.name.clone()));
+    }
+    let given = request.environment.iter().rev().map(String::as_str);
+    let mut paths = given
+        .chain([PATH])
+        .filter_map(|variable| variable.strip_prefix("PATH="));
+    let root = Path::new("/");
+    let directory = root.join(request.directory.as_deref().unwrap_or(root));
+    lookup::look(&inside, word, &directory, paths.next().unwrap_or_default())
+        .map_err(|why| no_command(&spec.name, request, why))
+}
+
+fn no_command(name: &JailName, request: &ExecRequest, why: NoCommand) -> HostError {
+    let (why, missing) = match why {
+        NoCommand::Missing(why) => (why, true),
+        NoCommand::Unfit(why) => (why, false),
+    };
+    HostError::NoCommand {
+        jail: name.clone(),
+        command: request.command.first().cloned().unwrap_or_default(),
+        why,
+        missing,
+    }
 }
 
 /// Runs a command in a jail without anybody to talk to, for so long.
@@ -197,7 +249,7 @@ impl Call {
         request: &ExecRequest,
         options: impl IntoIterator<Item = &'a OsStr>,
     ) -> Result<Self, HostError> {
-        let exec = runtime::crun(paths)
+        let exec = runtime::crun_for_command(paths)
             .map_err(program("run a command in", &spec.name))?
             .arg(format!("--log=/proc/self/fd/{LOG}"))
             .arg("--log-format=json")
@@ -210,6 +262,14 @@ impl Call {
             exec,
             specification,
         })
+    }
+
+    /// Keeps it out of the terminal's process group: Ctrl-C goes to ezz, which passes it on, and not to both.
+    fn own_group(self) -> Self {
+        Call {
+            exec: self.exec.own_group(),
+            ..self
+        }
     }
 
     /// The command with its descriptors, and the file that it logs into.
@@ -331,11 +391,8 @@ fn memory(name: &str) -> io::Result<File> {
 }
 
 /// There is no limit: it is what the administrator has asked for.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a command that the administrator runs may take as long as it likes"
-)]
 fn without_terminal(mut command: Command) -> io::Result<ExitStatus> {
+    let caught = Caught::new(false)?;
     let piped = |terminal: bool| {
         if terminal {
             Stdio::piped()
@@ -350,7 +407,7 @@ fn without_terminal(mut command: Command) -> io::Result<ExitStatus> {
         .spawn()?;
     drop(command);
     let relays = relays(&mut child)?;
-    let status = child.wait()?;
+    let status = caught.until_ended(&mut child)?;
     for relay in relays {
         // A relay that panicked has nothing more to say.
         let _ = relay.join();

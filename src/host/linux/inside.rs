@@ -18,11 +18,48 @@ use rustix::io::Errno;
 #[derive(Debug)]
 pub(super) struct Inside(OwnedFd);
 
+/// What a path leads to, links followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing.
+    Missing,
+    /// A regular file that somebody may execute.
+    Program,
+    /// A directory.
+    Directory,
+    /// Something else.
+    Other,
+}
+
 impl Inside {
     /// Opens a root; the last component must not be a link.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(Inside(openat(rustix::fs::CWD, root, flags, Mode::empty())?))
+    }
+
+    /// The root of a running process, with what is mounted there for it.
+    pub(super) fn of_process(pid: u32) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = format!("/proc/{pid}/root");
+        Ok(Inside(openat(rustix::fs::CWD, root, flags, Mode::empty())?))
+    }
+
+    /// What a path leads to, links followed, also into other mounts.
+    pub(super) fn kind(&self, path: &str) -> io::Result<Kind> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let fd = match openat2(&self.0, path, flags, Mode::empty(), resolve) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(Kind::Missing),
+            Err(errno) => return Err(errno.into()),
+        };
+        let mode = fstat(&fd)?.st_mode;
+        Ok(match FileType::from_raw_mode(mode) {
+            FileType::RegularFile if mode & 0o111 != 0 => Kind::Program,
+            FileType::Directory => Kind::Directory,
+            _ => Kind::Other,
+        })
     }
 
     /// The whole content of a regular file; none if there is no such file. One of more than so many bytes is

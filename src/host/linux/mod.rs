@@ -16,6 +16,7 @@ mod identity;
 mod ids;
 mod inside;
 pub mod jail_id;
+mod lookup;
 mod paths;
 pub mod process;
 mod relay;

@@ -10,13 +10,15 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::termios::{tcgetwinsize, tcsetwinsize};
+
+use crate::exec::signals::Caught;
 
 /// Bytes that are moved at once.
 const CHUNK: usize = 16 * 1024;
@@ -42,28 +44,34 @@ impl Console {
         &self.path
     }
 
-    /// Runs crun and relays until it ends. There is no limit: it is what the administrator has asked for.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a console may be open as long as somebody likes"
-    )]
+    /// Runs crun and relays until it ends; crun passes on the signals that it gets. There is no limit: it is
+    /// what the administrator has asked for.
     pub(super) fn run(&self, mut command: Command) -> io::Result<ExitStatus> {
+        let caught = Caught::new(false)?;
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
         drop(command);
-        let relayed = self.relay(&child);
-        if relayed.is_err() {
-            child.kill()?;
-        }
-        let status = child.wait()?;
-        relayed.map(|()| status)
+        let ended = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
+        std::thread::scope(|scope| {
+            let relay = scope.spawn(|| {
+                let relayed = self.relay(&ended);
+                if relayed.is_err() {
+                    // It may have ended just now.
+                    let _ = pidfd_send_signal(&ended, Signal::KILL);
+                }
+                relayed
+            });
+            let status = caught.until_ended(&mut child)?;
+            let relayed = relay.join();
+            relayed.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+            Ok(status)
+        })
     }
 
-    fn relay(&self, child: &Child) -> io::Result<()> {
-        let ended = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+    fn relay(&self, ended: &OwnedFd) -> io::Result<()> {
         let ready = wait(&[
             (self.listener.as_fd(), PollFlags::POLLIN),
             (ended.as_fd(), PollFlags::POLLIN),
@@ -75,7 +83,7 @@ impl Console {
         let (socket, _) = self.listener.accept()?;
         let master = receive(&socket)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let raw = Raw::set()?;
-        let result = shuttle(master, &ended);
+        let result = shuttle(master, ended);
         drop(raw);
         result
     }

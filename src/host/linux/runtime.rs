@@ -75,10 +75,22 @@ fn crun_options(paths: &Paths) -> [OsString; 4] {
 }
 
 /// A program that is killed when this process is: what it goes on to do would come between what the
+/// `crun` for a command in a jail. If ezz is killed, it gets SIGTERM and passes it on to the command, as it
+/// does with every signal (`wait_for_process` in crun's container.c); killed itself, it would leave the
+/// command behind.
+pub(super) fn crun_for_command(paths: &Paths) -> Result<Exec, ExecError> {
+    Ok(signalled_after_us("crun", "TERM")?.args(crun_options(paths)))
+}
+
 /// next ezz does.
 fn dying_with_us(program: &str) -> Result<Exec, ExecError> {
     Ok(Exec::new("setpriv")?
-        .args(["--pdeathsig", "KILL", "--"])
+    signalled_after_us(program, "KILL")
+}
+
+/// A program that gets a signal when this process ends.
+fn signalled_after_us(program: &str, signal: &str) -> Result<Exec, ExecError> {
+        .args(["--pdeathsig", signal, "--"])
         .arg(crate::exec::find(program)?))
 }
 
