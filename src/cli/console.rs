@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{CliError, Context, DryRun};
+use super::error::one_line;
+use super::{CliError, Context, DryRun, quoted, uid};
 use crate::apply;
 use crate::name::JailName;
 use crate::ports::{ExecRequest, HostError};
 use crate::report::Exit;
-use crate::session::Scope;
+use crate::session::{Scope, Session};
 
 /// Open a shell in a running jail
 #[derive(Debug, Args)]
@@ -98,10 +99,65 @@ fn execute(
     if !observed.state(name).running() {
         return Err(HostError::NotRunning(name.clone()).into());
     }
-    let code = session.host.exec(&spec, request)?;
-    Ok(Exit::Code(
-        u8::try_from(code.rem_euclid(256)).unwrap_or(255),
-    ))
+    // A signal that came before the command could have got it.
+    let cancel = context.machine.cancel();
+    cancel.check().map_err(|_| CliError::Interrupted)?;
+    let audit = Audit::new(context, &session, name, request);
+    audit.write("begun");
+    let done = session.host.exec(&spec, request).map_err(CliError::from);
+    match done {
+        Ok(code) => {
+            audit.write(&format!("exit {code}"));
+            Ok(Exit::Code(
+                u8::try_from(code.rem_euclid(256)).unwrap_or(255),
+            ))
+        }
+        Err(error) => {
+            audit.write(&format!("failed: {}", one_line(&error)));
+            Err(error)
+        }
+    }
+}
+
+/// The lines in the system's log about one command: one when it begins, since it may run for days, and one
+/// when it has ended. Variables are not in them.
+struct Audit<'a> {
+    context: &'a Context<'a>,
+    what: String,
+    words: String,
+}
+
+impl<'a> Audit<'a> {
+    fn new(
+        context: &'a Context<'a>,
+        session: &Session,
+        name: &JailName,
+        request: &ExecRequest,
+    ) -> Self {
+        let verb = match request.command.is_empty() {
+            true => "console",
+            false => "exec",
+        };
+        let words: Vec<String> = request.command.iter().map(|word| quoted(word)).collect();
+        Audit {
+            context,
+            what: format!(
+                "uid {} ({}): {verb} in {name} of {} as {}",
+                uid(),
+                context.machine.user(),
+                session.site,
+                request.user.as_deref().unwrap_or("root")
+            ),
+            words: words.join(" "),
+        }
+    }
+
+    /// What happened comes before the command, which may be too long for the log.
+    fn write(&self, how: &str) {
+        let colon = if self.words.is_empty() { "" } else { ": " };
+        let line = format!("{}: {how}{colon}{}", self.what, self.words);
+        self.context.machine.log(&line);
+    }
 }
 
 fn variable(text: &str) -> Result<String, String> {
