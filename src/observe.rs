@@ -75,6 +75,14 @@ pub enum ObserveError {
     /// A dataset without `ezz:format`.
     #[error("{0} is not a site of ezz: it has no ezz:format of its own")]
     NotASite(DatasetName),
+    /// Its `ezz:id` is not what ezz writes.
+    #[error("the ezz:id of {site} is {id:?}, which is no UUID")]
+    BadId {
+        /// Which site.
+        site: DatasetName,
+        /// The beginning of what it has.
+        id: String,
+    },
     /// No site anywhere.
     #[error("no pool of this host has a site of ezz")]
     NoSite,
@@ -175,11 +183,28 @@ fn found(site: DatasetName, row: &Row) -> Result<Found, ObserveError> {
     let (Some(_), Some(id)) = (own(row, property::FORMAT), own(row, property::ID)) else {
         return Err(ObserveError::NotASite(site));
     };
+    proper_id(&site, id)?;
     Ok(Found {
         id: id.to_owned(),
         directory: PathBuf::from(text(row, "mountpoint")),
         site,
     })
+}
+
+/// That an id is a UUID: locks, run directories and logs of the host are named by it.
+///
+/// # Errors
+/// [`ObserveError::BadId`].
+pub fn proper_id(site: &DatasetName, id: &str) -> Result<(), ObserveError> {
+    let parsed = uuid::Uuid::try_parse(id);
+    // In one form alone: two that mean the same would be two locks.
+    match parsed.is_ok_and(|parsed| parsed.hyphenated().to_string() == id) {
+        true => Ok(()),
+        false => Err(ObserveError::BadId {
+            site: site.clone(),
+            id: id.chars().take(60).collect(),
+        }),
+    }
 }
 
 /// All properties of a site's own three datasets. Read before the site is locked it may be old; then the
@@ -439,9 +464,11 @@ fn site_of(layout: &Layout, row: &Row) -> Result<Site, ObserveError> {
         .0
         .get(property::FORMAT)
         .is_some_and(|found| found.source == Source::Received);
+    let id = required(property::ID)?;
+    proper_id(site, id)?;
     Ok(Site {
         layout: layout.clone(),
-        id: required(property::ID)?.to_owned(),
+        id: id.to_owned(),
         format: parsed(site, property::FORMAT, format).map_err(model)?,
         seq: parsed(site, property::SEQ, required(property::SEQ)?).map_err(model)?,
         epoch: parsed(site, property::EPOCH, required(property::EPOCH)?).map_err(model)?,

@@ -14,7 +14,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::exec::{Exec, Watched, code, find};
-use crate::model::{Changed, JailConfig, JailState, Network, Params, Surroundings, World};
+use crate::model::{
+    Changed, JailConfig, JailState, Network, Params, Surroundings, World, deceptive,
+};
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
 use crate::plan::doctor::Mount;
 use crate::plan::{Commit, MountAs, NewClone};
@@ -172,7 +174,7 @@ impl WorldRun {
 fn one_line(text: &str) -> String {
     text.replace('\n', "; ")
         .chars()
-        .filter(|c| !c.is_control())
+        .filter(|c| !deceptive(*c))
         .collect()
 }
 

@@ -6,9 +6,12 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
+
+use crate::model::deceptive;
 
 /// Width of a table where there is no terminal to ask, or it does not know.
 const WIDTH: u16 = 80;
@@ -60,17 +63,38 @@ pub trait Sink: Sync + fmt::Debug {
 
     /// A line beside the result: a note, an error.
     fn err(&self, line: &str);
+
+    /// Why a part of the result could not be written, if that is so. A reader that went away is no failure.
+    fn lost(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Standard output and standard error.
 #[derive(Debug)]
 pub struct Streams;
 
+/// The first error of standard output.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Remembers an error of standard output. A reader that went away (`ezz list | head`) is no failure of ours.
+fn written(done: io::Result<()>) {
+    if let Err(error) = done {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            LOST.get_or_init(|| error.to_string());
+        }
+    }
+}
+
 impl Sink for Streams {
     fn out(&self, line: &str) {
         let mut stream = io::stdout().lock();
-        // A reader that went away (`ezz list | head`) is no failure of ours.
-        let _closed = writeln!(stream, "{line}");
+        written(writeln!(stream, "{line}"));
+    }
+
+    fn lost(&self) -> Option<String> {
+        written(io::stdout().lock().flush());
+        LOST.get().cloned()
     }
 
     fn err(&self, line: &str) {
@@ -158,7 +182,8 @@ impl Report {
         }
     }
 
-    /// A table for people; nothing with `--json`.
+    /// A table for people; nothing with `--json`. On a terminal it fits the width; elsewhere a row is one line,
+    /// however long, and nothing in it is cut.
     pub fn table(&self, head: &[&str], rows: Vec<Vec<String>>) {
         if self.json {
             return;
@@ -243,24 +268,27 @@ fn chain(error: &dyn Error) -> Vec<String> {
     chain
 }
 
-/// Names of files come from archives and manifests, lines of programs from jails: none of them may
-/// move the cursor of root's terminal, or look like a line of ours.
+/// Names of files come from archives and manifests, values from properties that others can set, lines of
+/// programs from jails: none of them may move the cursor of root's terminal, or look like a line of ours.
 fn plain(line: &str) -> Cow<'_, str> {
     escaped(line, |c| c.escape_default().to_string())
 }
 
-/// The same in JSON, where control characters are only in strings: serde_json leaves some.
+/// The same in JSON, where such characters are only in strings: serde_json leaves most.
 fn plain_json(text: &str) -> Cow<'_, str> {
-    escaped(text, |c| format!("\\u{:04x}", u32::from(c)))
+    escaped(text, |c| {
+        let units = c.encode_utf16(&mut [0; 2]).to_vec();
+        units.iter().map(|unit| format!("\\u{unit:04x}")).collect()
+    })
 }
 
 fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
-    if !text.contains(char::is_control) {
+    if !text.contains(deceptive) {
         return Cow::Borrowed(text);
     }
     let mut plain = String::with_capacity(text.len() + 16);
     for c in text.chars() {
-        match c.is_control() {
+        match deceptive(c) {
             true => plain += &escape(c),
             false => plain.push(c),
         }
@@ -295,10 +323,11 @@ mod tests {
             plain("a\nhint: x\u{1b}[2J\u{9b}"),
             "a\\nhint: x\\u{1b}[2J\\u{9b}"
         );
-        let value = serde_json::json!({"name": "a\n\u{7f}\u{9b}2J"});
+        assert_eq!(plain("a\u{202e}b\u{200b}"), "a\\u{202e}b\\u{200b}");
+        let value = serde_json::json!({"name": "a\n\u{7f}\u{9b}2J\u{202e}\u{e0041}"});
         let text = serde_json::to_string(&value).expect("JSON");
         let shown = plain_json(&text);
-        assert!(!shown.contains(char::is_control), "{shown:?}");
+        assert!(!shown.contains(deceptive), "{shown:?}");
         let again: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
         assert_eq!(again, value);
     }

@@ -3,18 +3,19 @@
 
 use std::os::unix::net::UnixDatagram;
 
+use crate::model::deceptive;
+
 /// The sockets of syslogd: Linux, then FreeBSD.
 const SOCKETS: [&str; 2] = ["/dev/log", "/var/run/log"];
 
 /// Facility auth (4) and severity notice (5), RFC 5424 §6.2.1.
 const PRIORITY: u8 = 4 * 8 + 5;
 
-/// Writes one line. What was typed is a secret of nobody, but a name may be hostile: control
-/// characters are replaced.
+/// Writes one line. A name may be hostile: what could look like another line is replaced.
 pub fn write(message: &str) {
     let clean: String = message
         .chars()
-        .map(|c| if c.is_control() { '?' } else { c })
+        .map(|c| if deceptive(c) { '?' } else { c })
         .take(900)
         .collect();
     let line = format!("<{PRIORITY}>ezz[{}]: {clean}", std::process::id());

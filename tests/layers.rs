@@ -26,8 +26,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("confine", &[]),
     ("lock", &["name"]),
     ("config", &["name"]),
-    ("syslog", &[]),
-    ("report", &[]),
+    ("syslog", &["model"]),
+    ("report", &["model"]),
     // Worlds are files in directories: no plan, no ZFS, no host.
     ("world", &["profile"]),
     // Fetches and checks what may become one; the network is here and nowhere else.

@@ -169,10 +169,9 @@ pub enum CliError {
         list: Vec<String>,
     },
     /// A failure, and what could not be cleared away after it.
-    #[error("{first}; and what it left could not be cleared away: {undo}")]
+    #[error("{}; what it left could not be cleared away: {undo}", first.before_undo())]
     Undo {
-        /// What failed.
-        #[source]
+        /// What failed. Not its source: that says of some that nothing was left.
         first: Box<CliError>,
         /// Why it could not be undone.
         undo: String,
@@ -195,6 +194,9 @@ pub enum CliError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Standard output could not be written.
+    #[error("cannot write to standard output: {0}")]
+    Output(String),
     /// A command that was to change a world.
     #[error("{command} {how}; nothing was changed{}{said}", if said.is_empty() { "" } else { ": " })]
     Updater {
@@ -230,6 +232,14 @@ impl CliError {
         )
     }
 
+    /// What failed, where something was left of it.
+    fn before_undo(&self) -> String {
+        match self.interrupted() {
+            true => "interrupted".to_owned(),
+            false => one_line(self),
+        }
+    }
+
     /// The exit code.
     pub fn exit(&self) -> Exit {
         match self {
@@ -238,6 +248,10 @@ impl CliError {
             | CliError::BadNames(_)
             | CliError::Address(_)
             | CliError::Host(HostError::Account { asked: true, .. }) => Exit::Usage,
+            // As a shell has it.
+            CliError::Host(HostError::NoCommand { missing, .. }) => {
+                Exit::Code(if *missing { 127 } else { 126 })
+            }
             CliError::Lock(LockError::Held { .. })
             | CliError::Session(SessionError::Lock(LockError::Held { .. })) => Exit::Locked,
             CliError::Undo { first, .. } => first.exit(),
@@ -248,10 +262,6 @@ impl CliError {
             | CliError::Config(_)
             | CliError::Observe(_)
             | CliError::Session(_)
-            // As a shell has it.
-            CliError::Host(HostError::NoCommand { missing, .. }) => {
-                Exit::Code(if *missing { 127 } else { 126 })
-            }
             | CliError::Apply(_)
             | CliError::Plan(_)
             | CliError::Zfs(_)
@@ -268,6 +278,7 @@ impl CliError {
             | CliError::Damaged { .. }
             | CliError::Jail { .. }
             | CliError::Write { .. }
+            | CliError::Output(_)
             | CliError::Read { .. }
             | CliError::NoneSuch(_)
             | CliError::Updater { .. }

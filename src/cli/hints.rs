@@ -74,6 +74,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             | CliError::Merge { .. }
             | CliError::Conflicts { .. }
             | CliError::Write { .. }
+            | CliError::Output(_)
             | CliError::Interrupted => None,
             CliError::Read { .. } => Some(
                 "the file has one name a line, or names separated by NUL; - is standard input".to_owned(),
@@ -148,6 +149,15 @@ fn observe_hint(error: &ObserveError) -> Option<String> {
         ),
         ObserveError::SeveralSites(_) => {
             Some("name one with --site, EZZ_SITE or in the configuration".to_owned())
+        }
+        ObserveError::BadId { site, .. } => {
+            let new = match cfg!(target_os = "linux") {
+                true => "cat /proc/sys/kernel/random/uuid",
+                false => "uuidgen",
+            };
+            Some(format!(
+                "set the one that it had; if no jail of it runs, a new one will do: `zfs set ezz:id=$({new}) {site}`"
+            ))
         }
         ObserveError::Model { .. } => {
             Some("`zfs get all` shows it; was it edited by hand?".to_owned())
@@ -356,6 +366,13 @@ fn io_hint(error: &std::io::Error) -> Option<String> {
 fn host_hint(error: &HostError) -> Option<String> {
     match error {
         HostError::Missing { hint, .. } | HostError::Account { hint, .. } => Some(hint.clone()),
+        HostError::NoCommand { jail, command, .. } if command.contains(char::is_whitespace) => {
+            Some(format!(
+                "`ezz exec {jail} -- {command}`: the command and its arguments are words of their own; for a line of a shell, `ezz exec {jail} -- sh -c {}`",
+                super::quoted(command)
+            ))
+        }
+        HostError::NoCommand { .. } => None,
         HostError::Running(name) => Some(format!("`ezz stop {name}`")),
         HostError::NotRunning(name) => Some(format!("`ezz start {name}`")),
         // Where Linux has them; a removal goes on where the last one had to stop.
@@ -366,13 +383,6 @@ fn host_hint(error: &HostError) -> Option<String> {
         HostError::File { source, .. } => io_hint(source),
         HostError::Mount {
             source: MountError::Busy { at, .. },
-        HostError::NoCommand { jail, command, .. } if command.contains(char::is_whitespace) => {
-            Some(format!(
-                "`ezz exec {jail} -- {command}`: the command and its arguments are words of their own; for a line of a shell, `ezz exec {jail} -- sh -c {}`",
-                super::quoted(command)
-            ))
-        }
-        HostError::NoCommand { .. } => None,
             ..
         } => Some(format!("`fuser -vm {}` shows who uses it", at.display())),
         HostError::Timeout { .. } => Some(

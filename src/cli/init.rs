@@ -10,6 +10,7 @@ use super::{CliError, Context, DryRun, access};
 use crate::apply::{Applied, Apply, ApplyError, split};
 use crate::model::{Layout, property};
 use crate::name::DatasetName;
+use crate::observe::proper_id;
 use crate::plan::{PlanError, Step, site};
 use crate::ports::{PortError, Query, Source, Zfs};
 use crate::report::Exit;
@@ -251,6 +252,10 @@ fn look(zfs: &dyn Zfs, layout: Layout, directory: PathBuf) -> Result<site::Init,
     }
     let exists = |dataset: &&DatasetName| rows.contains_key(dataset.as_str());
     let initialised = local(&layout.site, property::FORMAT).is_some();
+    let id = local(&layout.site, property::ID);
+    if let Some(id) = id.as_ref().filter(|_| initialised) {
+        proper_id(&layout.site, id)?;
+    }
     let known: Vec<DatasetName> = own.into_iter().filter(exists).cloned().collect();
     if !initialised && known.contains(&layout.site) {
         only_ours(zfs, &layout)?;
@@ -270,7 +275,10 @@ fn look(zfs: &dyn Zfs, layout: Layout, directory: PathBuf) -> Result<site::Init,
         BTreeMap::new()
     };
     Ok(site::Init {
-        id: local(&layout.site, property::ID).unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
+        // An interrupted init may have set it.
+        id: id
+            .filter(|id| proper_id(&layout.site, id).is_ok())
+            .unwrap_or_else(|| uuid::Uuid::new_v4().to_string()),
         existing: known,
         parents: roots.iter().filter(|root| !exists(root)).cloned().collect(),
         initialised,

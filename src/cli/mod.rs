@@ -147,8 +147,15 @@ pub fn main() -> Exit {
         Ok(cli) => cli,
         Err(error) => {
             let wanted = error.exit_code() == 0;
-            let _closed = error.print();
-            return if wanted { Exit::Done } else { Exit::Usage };
+            let lost = error.print().is_err_and(|error| {
+                // `ezz --help | head`
+                error.kind() != std::io::ErrorKind::BrokenPipe
+            });
+            return match (wanted, lost) {
+                (true, true) => Exit::Failed,
+                (true, false) => Exit::Done,
+                (false, _) => Exit::Usage,
+            };
         }
     };
     let root = nix::unistd::geteuid().is_root();
@@ -210,7 +217,15 @@ fn context(machine: &dyn Machine, global: Global, words: String) -> Context<'_> 
 
 fn run(machine: &dyn Machine, cli: Cli, words: String) -> Exit {
     let context = context(machine, cli.global, words);
-    verb(&context, cli.verb).unwrap_or_else(|error| context.failed(&error))
+    let exit = verb(&context, cli.verb).unwrap_or_else(|error| context.failed(&error));
+    match context.report.sink.lost() {
+        // A script that counts on what it has read must not go on.
+        Some(why) => {
+            let lost = context.failed(&CliError::Output(why));
+            if exit == Exit::Done { lost } else { exit }
+        }
+        None => exit,
+    }
 }
 
 fn verb(context: &Context<'_>, verb: Verb) -> Result<Exit, CliError> {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::converge::{Pace, batches, late};
 use super::release::Unmergeable;
 use super::{CliError, Context, DryRun, commits, verify};
-use crate::model::{Generation, Inventory};
+use crate::model::{Generation, Inventory, deceptive};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::swap::{Request, To, swap, target};
 use crate::report::Exit;
@@ -182,7 +182,7 @@ pub(super) fn follow(
 
 /// A reason for the log: one line, not long.
 pub(super) fn why(text: &str) -> Result<String, String> {
-    if text.len() <= 200 && !text.chars().any(char::is_control) {
+    if text.len() <= 200 && !text.chars().any(deceptive) {
         Ok(text.to_owned())
     } else {
         Err("expected one line of at most 200 bytes".to_owned())

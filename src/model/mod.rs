@@ -35,7 +35,7 @@ pub use stored::{
     Rejected, Rollout, Seal, Served, Swap, Todo, Track, World,
 };
 pub use surroundings::{Bound, Lack, Listener, Owner, Surroundings};
-pub use text::{hostname, size};
+pub use text::{deceptive, hostname, size};
 
 use crate::name::{DatasetName, GenerationId, JailName, NameError, SnapshotName, TrackName};
 
@@ -347,6 +347,19 @@ mod tests {
         ] {
             let read = decode::<Track>("t/e", "ezz:x", &bad);
             assert!(matches!(read, Err(ModelError::Value { .. })), "{read:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_name_forges_nothing() {
+        for bad in ["w\\nfake  running", "w\u{202e}x", "w\\u200bx", "w\\u009b2J"] {
+            let text = format!(
+                r#"{{"kind":"thin","base":{{"track":"main"}},"skel":7,"hostname":"{bad}"}}"#
+            );
+            let read = decode::<JailConfig>("t/e/jails/w", property::JAIL, &text);
+            let why = read.expect_err("refused");
+            let why = std::error::Error::source(&why).map(ToString::to_string);
+            assert!(why.is_some_and(|why| why.contains("U+")), "{bad}");
         }
     }
 

@@ -323,6 +323,7 @@ pub struct JailConfig {
     /// The generation whose skeleton (thick: whose base) it was made from or merged to.
     pub skel: GenerationId,
     /// Its host name; the jail's name if none was given.
+    #[serde(deserialize_with = "super::text::plain")]
     pub hostname: String,
     /// Its addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,4 +1,30 @@
-//! Values that users write as text: host names and sizes.
+//! Values that users write as text: host names and sizes; and what may be shown of a text.
+
+use serde::{Deserialize, Deserializer, de::Error};
+
+/// Whether a character could make a text look like another one, or like several lines: control
+/// characters, those that change the direction of writing, and those that nobody sees (Unicode's
+/// Default_Ignorable_Code_Point, and the separators of lines and paragraphs).
+pub fn deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(u32::from(c),
+            0xAD | 0x34F | 0x61C | 0x115F..=0x1160 | 0x17B4..=0x17B5 | 0x180B..=0x180F
+            | 0x200B..=0x200F | 0x2028..=0x202E | 0x2060..=0x206F | 0x3164
+            | 0xFE00..=0xFE0F | 0xFEFF | 0xFFA0 | 0xFFF0..=0xFFFB
+            | 0x1BCA0..=0x1BCA3 | 0x1D173..=0x1D17A | 0xE0000..=0xE0FFF)
+}
+
+/// A text of the pool that is shown in lists, and has no deceptive character.
+pub(super) fn plain<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    match text.chars().find(|c| deceptive(*c)) {
+        None => Ok(text),
+        Some(c) => Err(D::Error::custom(format!(
+            "the host name has the character U+{:04X}",
+            u32::from(c)
+        ))),
+    }
+}
 
 /// RFC 1123: labels of letters, digits and '-', joined by dots, at most 253 bytes. Linux keeps
 /// 64 of them (`sethostname(2)`), so longer ones are refused there.
@@ -64,6 +90,14 @@ mod tests {
         for bad in ["", "0", "G", "-1", "1.5G", "99999999T", "1 G"] {
             assert!(size(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_nobody_sees_is_known() {
+        for c in "\n\t\u{1b}\u{7f}\u{9b}\u{ad}\u{200b}\u{200d}\u{200f}\u{2028}\u{202e}\u{2066}\u{feff}\u{e0041}".chars() {
+            assert!(deceptive(c), "{c:?}");
+        }
+        assert!(!"a Z~ü漢🙂".chars().any(deceptive));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::paths::{self, Paths};
 use super::process::{Process, readable};
 use super::{cgroup, file, program};
 use crate::exec::{Exec, ExecError, GONE, Watch, Watched, gone};
+use crate::model::deceptive;
 use crate::name::JailName;
 use crate::ports::HostError;
 
@@ -74,7 +75,6 @@ fn crun_options(paths: &Paths) -> [OsString; 4] {
     ]
 }
 
-/// A program that is killed when this process is: what it goes on to do would come between what the
 /// `crun` for a command in a jail. If ezz is killed, it gets SIGTERM and passes it on to the command, as it
 /// does with every signal (`wait_for_process` in crun's container.c); killed itself, it would leave the
 /// command behind.
@@ -82,14 +82,15 @@ pub(super) fn crun_for_command(paths: &Paths) -> Result<Exec, ExecError> {
     Ok(signalled_after_us("crun", "TERM")?.args(crun_options(paths)))
 }
 
+/// A program that is killed when this process is: what it goes on to do would come between what the
 /// next ezz does.
 fn dying_with_us(program: &str) -> Result<Exec, ExecError> {
-    Ok(Exec::new("setpriv")?
     signalled_after_us(program, "KILL")
 }
 
 /// A program that gets a signal when this process ends.
 fn signalled_after_us(program: &str, signal: &str) -> Result<Exec, ExecError> {
+    Ok(Exec::new("setpriv")?
         .args(["--pdeathsig", signal, "--"])
         .arg(crate::exec::find(program)?))
 }
@@ -465,7 +466,7 @@ fn plain(message: &str) -> String {
 
 /// Words of a jail go to the terminal of the host's root: without what would control that.
 pub(super) fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+    text.chars().filter(|c| !deceptive(*c)).collect()
 }
 
 #[cfg(test)]
