@@ -124,6 +124,8 @@ pub struct Wanted {
     pub depends: Vec<At<JailName>>,
     /// Among those that do not depend on each other, the lower first.
     pub order: i32,
+    /// Whether it is started when the host starts; if the file does not say so, unless it is to be stopped.
+    pub boot: bool,
 }
 
 impl Fleet {

@@ -116,6 +116,9 @@ struct Own {
     /// A dataset outside of the site that the jail administers itself (FreeBSD); may be given again
     #[arg(long, value_name = "DATASET")]
     dataset: Vec<DatasetName>,
+    /// Whether the start of the host, and `start --all`, start it: on or off; a clone is as its source is
+    #[arg(long, value_name = "on|off", value_parser = on_or_off)]
+    boot: Option<bool>,
     /// Start them
     #[arg(long)]
     start: bool,
@@ -174,6 +177,7 @@ impl Own {
             params,
             datasets: self.dataset,
             quota: self.quota,
+            boot: self.boot,
             start: self.start,
         })
     }
@@ -270,6 +274,14 @@ pub(super) fn undo(session: &Session, scope: &Scope, first: CliError) -> CliErro
             first: Box::new(first),
             undo: error::one_line(&undo),
         },
+    }
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".to_owned()),
     }
 }
 

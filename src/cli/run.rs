@@ -11,7 +11,7 @@ use super::{CliError, Context, DryRun, Told};
 use crate::name::JailName;
 use crate::plan::{Observed, Plan, PlanError, Step, run};
 use crate::report::Exit;
-use crate::session::Scope;
+use crate::session::{Scope, Session};
 
 /// Which jails.
 #[derive(Debug, Args)]
@@ -84,13 +84,7 @@ impl Which {
         let session = context.session(self.dry_run)?;
         let mut names = self.jails.select(&session)?;
         if self.all {
-            let all = session.inventory(&Scope::all())?;
-            names = all
-                .jails
-                .into_iter()
-                .filter(|(_, jail)| jail.config.is_ok())
-                .map(|(name, _)| name)
-                .collect();
+            names = all(context, &session, verb)?;
         }
         let mut seen = BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
@@ -132,4 +126,28 @@ impl Which {
         }
         Ok(exit)
     }
+}
+
+/// All jails that a verb is about; of those that are kept from starting, only such as run.
+fn all(
+    context: &Context<'_>,
+    session: &Session,
+    verb: &'static str,
+) -> Result<Vec<JailName>, CliError> {
+    let observed = session.observe(&Scope::all())?;
+    let (mut names, mut off) = (Vec::new(), 0);
+    for (name, jail) in &observed.inventory.jails {
+        let Ok(config) = &jail.config else { continue };
+        if verb == "stop" || config.boot || observed.state(name).running() {
+            names.push(name.clone());
+        } else {
+            off += 1;
+        }
+    }
+    if off > 0 {
+        context.report.note(format!(
+            "left out: {off} with boot off (`ezz list -o name,boot` shows them, and `ezz {verb} NAME` starts one)"
+        ));
+    }
+    Ok(names)
 }

@@ -47,6 +47,7 @@ struct Entry {
     flavours: Option<Vec<Spanned<String>>>,
     depends: Option<Vec<Spanned<String>>>,
     order: Option<i32>,
+    boot: Option<bool>,
 }
 
 /// What a jail may take of the host, as it is written.
@@ -236,11 +237,13 @@ fn jails_of(
     let pools = places.parse_all(of!(ip_pools))?;
     let flavours = places.parse_all(of!(flavours))?;
     let (network, order) = (of!(network).copied(), of!(order).copied());
+    let wish = of!(state).copied();
+    let boot = of!(boot).copied().unwrap_or(wish != Some(Wish::Stopped));
     let mut jails = Vec::with_capacity(names.len());
     for At { value: name, place } in names {
         let wanted = Wanted {
             place,
-            wish: of!(state).copied(),
+            wish,
             origin: origin.clone(),
             hostname: hostname_of(places, of!(hostname), &name)?,
             addresses: addresses.clone(),
@@ -255,6 +258,7 @@ fn jails_of(
             flavours: flavours.clone(),
             depends: depends.clone(),
             order: order.unwrap_or(0),
+            boot,
         };
         jails.push((name, wanted));
     }

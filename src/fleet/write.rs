@@ -40,6 +40,8 @@ struct Entry {
     depends: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     order: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boot: Option<bool>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     datasets: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -98,6 +100,8 @@ impl Written {
             flavours: config.flavours.iter().map(ToString::to_string).collect(),
             depends: texts(&config.depends),
             order: (config.order != 0).then_some(config.order),
+            // Else it follows from the state.
+            boot: (config.boot != running).then_some(config.boot),
             datasets: config.datasets.iter().map(ToString::to_string).collect(),
             params: config.params.texts(),
             limits: (!limits.is_empty()).then(|| Limited {

@@ -355,6 +355,9 @@ pub struct JailConfig {
     /// Of jails that do not depend on each other those with a lower one are started first.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub order: i32,
+    /// Whether it is started when the host starts, and by `start --all`.
+    #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
+    pub boot: bool,
     /// Its labels.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
@@ -384,11 +387,17 @@ impl JailConfig {
             flavours: Vec::new(),
             depends: Vec::new(),
             order: 0,
+            boot: true,
             labels: Labels::default(),
             todo: Vec::new(),
             other: Map::new(),
         }
     }
+}
+
+/// For serde.
+fn yes() -> bool {
+    true
 }
 
 /// For serde, which gives a reference.

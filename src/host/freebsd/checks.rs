@@ -52,7 +52,9 @@ pub fn all(host: &FreeBsd) -> Vec<Check> {
         &["-i", VIMAGE.name, RACCT.name],
     )));
     checks.extend(modules(system));
-    let names = host.derived().unwrap_or_default();
+    // Others have boot off, or have lost their file, which is told elsewhere.
+    let mut names = host.derived().unwrap_or_default();
+    names.retain(|name| host.conf_file(name).is_file());
     let main = files::read(&host.places.main_conf).ok().flatten();
     let main = String::from_utf8_lossy(&main.unwrap_or_default()).into_owned();
     checks.push(match variable(system, "jail", "jail_list") {

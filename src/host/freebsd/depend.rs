@@ -42,6 +42,10 @@ impl FreeBsd {
         text: Vec<u8>,
     ) -> Result<[Wanted; 2], HostError> {
         let (conf, alone) = (self.conf_file(&spec.name), self.alone_file(&spec.name));
+        if !spec.config.boot {
+            // Where no glob finds it rc.d/jail does not start it, and ezz does.
+            return Ok([(alone, Some(text)), (conf, None)]);
+        }
         let on = self.dependencies(spec)?;
         Ok(if on.is_empty() {
             [(conf, Some(text)), (alone, None)]
@@ -245,6 +249,28 @@ mod tests {
         let plain = after("app", &[]);
         derive(&host, &plain);
         assert!(!host.alone_file(&more.name).exists());
+    }
+
+    /// rc.d/jail does not find it, and starts what comes after it all the same.
+    #[test]
+    fn one_that_does_not_start_at_boot_has_a_file_for_ezz_alone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let host = host(directory.path(), true);
+        let mut db = after("db", &[]);
+        derive(&host, &db);
+        let web = after("web", &["db"]);
+        derive(&host, &web);
+        db.config.boot = false;
+        derive(&host, &db);
+        let (conf, alone) = (host.conf_file(&db.name), host.alone_file(&db.name));
+        assert!(!conf.exists());
+        assert_eq!(said(&alone), None);
+        assert_eq!(host.used_file(&db.name).expect("readable"), alone);
+        assert_eq!(said(&host.conf_file(&web.name)), None);
+        assert_eq!(host.drift(&web).expect("readable"), Vec::<PathBuf>::new());
+        db.config.boot = true;
+        derive(&host, &db);
+        assert!(conf.exists() && !alone.exists());
     }
 
     #[test]

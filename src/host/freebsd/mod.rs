@@ -164,6 +164,9 @@ impl FreeBsd {
         for (path, _) in wanted.iter().filter(|(_, text)| text.is_none()) {
             all = done(all, files::remove(path, &self.site_id)?);
         }
+        if !spec.config.boot {
+            self.release(&spec.name)?;
+        }
         Ok(all)
     }
 

@@ -154,7 +154,7 @@ impl FreeBsd {
     /// Removes the limits and interfaces of a jail that does not run: after a failed start jail(8) runs no
     /// exec.poststop, and the next jail of the name would have the limits.
     fn after_stop(&self, name: &JailName) -> Result<(), HostError> {
-        let conf = files::read(&self.conf_file(name))?.unwrap_or_default();
+        let conf = files::read(&self.used_file(name)?)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&conf);
         self.undo(name, conf::undone(&text, &self.site_id, name))
     }

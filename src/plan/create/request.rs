@@ -69,6 +69,8 @@ pub struct Request {
     pub datasets: Vec<DatasetName>,
     /// Quota in bytes; without it, clones have that of their source.
     pub quota: Option<u64>,
+    /// Whether they are started when the host starts; without it, clones are as their source is.
+    pub boot: Option<bool>,
     /// Whether to start them.
     pub start: bool,
     /// Whether all of them are to be one program, however many.
@@ -102,6 +104,7 @@ pub(super) fn template(observed: &Observed, request: &Request) -> Result<JailCon
         with_flavour(observed, &mut config, flavour)?;
     }
     config.labels.extend(request.labels.clone());
+    config.boot = request.boot.unwrap_or(config.boot);
     let quota = quota(inventory, request);
     config.todo.extend(quota.map(Todo::Quota));
     Ok(config)

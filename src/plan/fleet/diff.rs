@@ -164,6 +164,7 @@ fn common(
         fleet: Some(fleet.name.clone()),
         depends: wanted.depends.iter().map(|at| at.value.clone()).collect(),
         order: wanted.order,
+        boot: wanted.boot,
         labels: wanted.labels.clone(),
         ..config
     }
@@ -367,7 +368,7 @@ fn fields(from: &JailConfig, to: &JailConfig) -> Vec<Field> {
     };
     let fleet = |config: &JailConfig| config.fleet.as_ref().map(ToString::to_string);
     type Shown<'a> = &'a dyn Fn(&JailConfig) -> String;
-    let all: [(&'static str, Shown<'_>); 13] = [
+    let all: [(&'static str, Shown<'_>); 14] = [
         ("base", &base),
         ("hostname", &|config| config.hostname.clone()),
         ("addresses", &|config| listed(&config.addresses)),
@@ -382,6 +383,9 @@ fn fields(from: &JailConfig, to: &JailConfig) -> Vec<Field> {
         ("flavours", &|config| listed(&config.flavours)),
         ("depends", &|config| listed(&config.depends)),
         ("order", &|config| config.order.to_string()),
+        ("boot", &|config| {
+            if config.boot { "on" } else { "off" }.to_owned()
+        }),
         ("fleet", &|config| fleet(config).unwrap_or_default()),
     ];
     let changed = all.into_iter().filter_map(|(name, shown)| {
