@@ -110,6 +110,8 @@ pub struct Report {
     pub json: bool,
     /// No words beside results and errors.
     pub quiet: bool,
+    /// How wide tables are on a terminal; none, if it knows itself.
+    pub width: Option<u16>,
     /// Where lines go.
     pub sink: &'static dyn Sink,
 }
@@ -185,21 +187,29 @@ impl Report {
     /// A table for people; nothing with `--json`. On a terminal it fits the width; elsewhere a row is one line,
     /// however long, and nothing in it is cut.
     pub fn table(&self, head: &[&str], rows: Vec<Vec<String>>) {
+        self.lines_of(Some(head), rows);
+    }
+
+    /// The same without its first line.
+    pub fn rows(&self, rows: Vec<Vec<String>>) {
+        self.lines_of(None, rows);
+    }
+
+    fn lines_of(&self, head: Option<&[&str]>, rows: Vec<Vec<String>>) {
         if self.json {
             return;
         }
-        let mut table = Table::new();
-        table
-            .load_preset(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_header(head.iter().map(|cell| (*cell).to_owned()))
-            .add_rows(rows);
-        // A serial console has no columns.
-        if !io::stdout().is_terminal() || table.width() == Some(0) {
-            table.set_width(WIDTH);
-        }
-        keep_short_columns_whole(&mut table);
-        for line in table.to_string().lines() {
+        let plain = |cell: String| plain(&cell).into_owned();
+        let rows: Vec<Vec<String>> = rows
+            .into_iter()
+            .map(|row| row.into_iter().map(plain).collect())
+            .collect();
+        let head = head.map(|head| head.iter().map(|cell| (*cell).to_owned()).collect());
+        let lines = match io::stdout().is_terminal() {
+            true => fitted(head, rows, self.width),
+            false => aligned(head.into_iter().chain(rows).collect()),
+        };
+        for line in lines {
             self.out(line.trim_end());
         }
     }
@@ -232,6 +242,42 @@ impl Report {
             self.err(&format!("hint: {hint}"));
         }
     }
+}
+
+/// The lines of a table whose columns are as wide as what is in them.
+fn aligned(rows: Vec<Vec<String>>) -> Vec<String> {
+    const GAP: usize = 2;
+    let width = |cell: &String| cell.chars().count();
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widest = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(width).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(widest).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths);
+        cells
+            .map(|(cell, width)| format!("{cell:<0$}", width + GAP))
+            .collect()
+    };
+    rows.iter().map(line).collect()
+}
+
+/// The lines of a table that fits a terminal.
+fn fitted(head: Option<Vec<String>>, rows: Vec<Vec<String>>, width: Option<u16>) -> Vec<String> {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .add_rows(rows);
+    if let Some(head) = head {
+        table.set_header(head);
+    }
+    // A serial console has no columns.
+    let own = table.width().filter(|width| *width > 0);
+    table.set_width(width.or(own).unwrap_or(WIDTH));
+    keep_short_columns_whole(&mut table);
+    table.to_string().lines().map(str::to_owned).collect()
 }
 
 /// Where a table is too narrow for a long name, only columns with long cells are wrapped.
@@ -330,6 +376,24 @@ mod tests {
         assert!(!shown.contains(deceptive), "{shown:?}");
         let again: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
         assert_eq!(again, value);
+    }
+
+    #[test]
+    fn a_row_is_one_line_whatever_is_in_it() {
+        let rows = [["NAME", "ADDRESS"], ["a", "192.0.2.7"], ["long-name", "-"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec()).to_vec();
+        assert_eq!(
+            aligned(rows),
+            [
+                "NAME       ADDRESS    ",
+                "a          192.0.2.7  ",
+                "long-name  -          "
+            ]
+        );
+        let long = "x".repeat(300);
+        let narrow = fitted(None, vec![vec!["a".to_owned(), long.clone()]], Some(40));
+        assert!(narrow.len() > 1 && narrow.iter().all(|line| line.chars().count() <= 40));
+        assert_eq!(aligned(vec![vec!["a".to_owned(), long]]).len(), 1);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::release::{Unmergeable, Way, bring};
 use super::select::Jails;
 use super::vouch::Asks;
 use super::{CliError, Context, Did, DryRun};
-use crate::model::{Base, Jail, JailState};
+use crate::model::{Base, Jail, JailState, Kind};
 use crate::name::{JailName, TrackName};
 use crate::plan::Observed;
 use crate::plan::converge::{behind, converge, needs_merge};
@@ -106,15 +106,50 @@ impl Converge {
             if wanted.is_empty() {
                 context
                     .report
-                    .note("all running jails have what they should");
+                    .note("all running thin jails have what they should");
             }
         }
+        thick_ones(context, &session, &wanted, self.jails.is_empty())?;
         if session.dry_run {
             return planned(context, &session, wanted);
         }
         let moved = batches(context, &session, &wanted, &self.pace, Unmergeable::Stays)?;
         Ok(moved.exit())
     }
+}
+
+/// Says which jails no converge reaches: of those that are named, or of all that run.
+fn thick_ones(
+    context: &Context<'_>,
+    session: &Session,
+    named: &[JailName],
+    all: bool,
+) -> Result<(), CliError> {
+    let names: BTreeSet<JailName> = match all {
+        true => session.host.states()?.into_keys().collect(),
+        false => named.iter().cloned().collect(),
+    };
+    let observed = session.observe(&Scope::of(names))?;
+    let thick = observed.inventory.jails.values().filter(|jail| {
+        let config = jail.config.as_ref();
+        let thick = config.is_ok_and(|config| config.kind == Kind::Thick);
+        thick && (!all || observed.state(&jail.name).running())
+    });
+    let thick: Vec<&str> = thick.map(|jail| jail.name.as_str()).collect();
+    if let Some(few) = thick
+        .get(..thick.len().min(5))
+        .filter(|few| !few.is_empty())
+    {
+        let more = match thick.len() - few.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        context.report.note(format!(
+            "{}{more}: thick, with a copy of the base of their own; no update reaches them",
+            few.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 /// Prints what would be done, merges included.

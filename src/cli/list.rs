@@ -1,8 +1,9 @@
 //! `ezz list`.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::select::Jails;
@@ -19,18 +20,119 @@ use crate::session::Scope;
 /// List jails: those that are named, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz list\n  ezz list --fleet shop 'web*' > shop.toml\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"due\", \"track\", \"pin\", \"hostname\", \"addresses\", \"labels\", \"fleet\", \"used\", \"problem\"}; sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next"
+    after_help = "Examples:\n  ezz list\n  ezz list --state running --sort used\n  ezz list -o name,address --no-header 'web*'\n  ezz list --only-names --label tier=front\n  ezz list --fleet shop 'web*' > shop.toml\n\nOn a terminal the table fits its width (or COLUMNS); elsewhere each jail is one line, and nothing is cut. A thick jail follows no track: it has a copy of its base, and changes it itself.\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"due\", \"track\", \"pin\", \"hostname\", \"addresses\", \"labels\", \"fleet\", \"boot\", \"used\", \"problem\"}; sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next; of a thick jail generation is what it was made from, and due, track and pin are left out"
 )]
 pub struct List {
     #[command(flatten)]
     jails: Jails,
-    /// Print only names, of all jails: one a line
-    #[arg(long, conflicts_with_all = ["names", "names_from", "labels", "fleet"])]
+    /// Only jails in one of these states
+    #[arg(long, value_name = "STATE", value_delimiter = ',')]
+    state: Vec<State>,
+    /// Sort by this column
+    #[arg(long, value_name = "COLUMN", default_value = "name")]
+    sort: Column,
+    /// Which columns the table has, and in which order
+    #[arg(long, short = 'o', value_name = "COLUMN", value_delimiter = ',')]
+    columns: Vec<Column>,
+    /// Leave the names of the columns out
+    #[arg(long)]
+    no_header: bool,
+    /// Print only the names, one a line
+    #[arg(long, conflicts_with_all = ["fleet", "columns"])]
     only_names: bool,
     /// Print a fleet file for `ezz apply` instead, of the jails that are named, or of those that belong to
     /// this fleet or to none
-    #[arg(long, value_name = "FLEET")]
+    #[arg(long, value_name = "FLEET", conflicts_with_all = ["state", "columns", "no_header"])]
     fleet: Option<FleetName>,
+}
+
+/// A state that is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum State {
+    Running,
+    Stopped,
+    Starting,
+    Dying,
+    Unfinished,
+}
+
+impl State {
+    fn is(self, line: &Line) -> bool {
+        let word = match self {
+            State::Running => "running",
+            State::Stopped => "stopped",
+            State::Starting => "starting",
+            State::Dying => "dying",
+            State::Unfinished => "unfinished",
+        };
+        line.state == word
+    }
+}
+
+/// A column of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Column {
+    Name,
+    State,
+    Generation,
+    Due,
+    Base,
+    Kind,
+    Used,
+    Hostname,
+    Address,
+    Labels,
+    Fleet,
+    Boot,
+    Problem,
+}
+
+impl Column {
+    /// Those that are shown where none are named.
+    const USUAL: [Column; 8] = [
+        Column::Name,
+        Column::State,
+        Column::Generation,
+        Column::Base,
+        Column::Kind,
+        Column::Used,
+        Column::Hostname,
+        Column::Address,
+    ];
+
+    fn head(self) -> &'static str {
+        match self {
+            Column::Name => "NAME",
+            Column::State => "STATE",
+            Column::Generation => "GENERATION",
+            Column::Due => "DUE",
+            Column::Base => "BASE",
+            Column::Kind => "KIND",
+            Column::Used => "USED",
+            Column::Hostname => "HOSTNAME",
+            Column::Address => "ADDRESS",
+            Column::Labels => "LABELS",
+            Column::Fleet => "FLEET",
+            Column::Boot => "BOOT",
+            Column::Problem => "PROBLEM",
+        }
+    }
+
+    fn order(self, inventory: &Inventory, one: &Line, other: &Line) -> Ordering {
+        match self {
+            // By their numbers, and not by how those are written.
+            Column::Used => one.used.cmp(&other.used),
+            Column::Generation => one
+                .generation
+                .or(one.due)
+                .cmp(&other.generation.or(other.due)),
+            Column::Due => one.due.cmp(&other.due),
+            column => {
+                let cell = |line| cell(column, inventory, line);
+                cell(one).cmp(&cell(other))
+            }
+        }
+    }
 }
 
 /// A jail of which only the name was asked for.
@@ -62,6 +164,8 @@ pub(super) struct Line {
     pub(super) labels: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fleet: Option<FleetName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) boot: Option<bool>,
     pub(super) used: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) problem: Option<String>,
@@ -70,10 +174,10 @@ pub(super) struct Line {
 impl List {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(DryRun::default())?;
-        if self.only_names {
+        let plain = self.jails.is_empty() && self.state.is_empty() && self.sort == Column::Name;
+        if self.only_names && plain {
             for jail in observe::names(session.zfs.as_ref(), &session.site)? {
-                context.report.object(&Name { jail: &jail });
-                context.report.line(jail.as_str());
+                self.name(context, &jail);
             }
             return Ok(Exit::Done);
         }
@@ -84,11 +188,12 @@ impl List {
             Scope::of(wanted.iter().cloned())
         };
         let observed = session.observe(&scope)?;
-        let debris = observed.inventory.debris.iter();
+        let inventory = &observed.inventory;
+        let debris = inventory.debris.iter();
         let shown: BTreeMap<&JailName, &Jail> = debris
             .filter(|(name, _)| wanted.is_empty() || wanted.contains(name))
             .map(|(name, debris)| (name, &debris.jail))
-            .chain(&observed.inventory.jails)
+            .chain(&inventory.jails)
             .collect();
         if let Some(missing) = wanted.iter().find(|name| !shown.contains_key(*name)) {
             return Err(crate::plan::PlanError::NoJail(missing.clone()).into());
@@ -96,29 +201,42 @@ impl List {
         if let Some(fleet) = &self.fleet {
             return self.export(context, &observed, fleet);
         }
-        let mut rows = Vec::new();
-        for jail in shown.into_values() {
-            let line = line(&observed, jail);
-            context.report.object(&line);
-            rows.push(row(&observed.inventory, &line));
+        let lines = shown.into_values().map(|jail| line(&observed, jail));
+        let mut lines: Vec<Line> = lines
+            .filter(|line| self.state.is_empty() || self.state.iter().any(|state| state.is(line)))
+            .collect();
+        lines.sort_by(|one, other| self.sort.order(inventory, one, other));
+        if self.only_names {
+            lines.iter().for_each(|line| self.name(context, &line.jail));
+            return Ok(Exit::Done);
         }
-        let head = [
-            "NAME",
-            "STATE",
-            "GENERATION",
-            "BASE",
-            "KIND",
-            "USED",
-            "HOSTNAME",
-            "ADDRESS",
-        ];
-        context.report.table(&head, rows);
-        for stranger in &observed.inventory.strangers {
+        let columns = match self.columns.as_slice() {
+            [] => &Column::USUAL[..],
+            named => named,
+        };
+        let mut rows = Vec::new();
+        for line in &lines {
+            context.report.object(line);
+            let cells = columns.iter().map(|column| cell(*column, inventory, line));
+            rows.push(cells.collect());
+        }
+        if self.no_header {
+            context.report.rows(rows);
+        } else {
+            let head: Vec<&str> = columns.iter().map(|column| column.head()).collect();
+            context.report.table(&head, rows);
+        }
+        for stranger in &inventory.strangers {
             context
                 .report
                 .note(format!("{}: {}", stranger.dataset, stranger.why));
         }
         Ok(Exit::Done)
+    }
+
+    fn name(&self, context: &Context<'_>, jail: &JailName) {
+        context.report.object(&Name { jail });
+        context.report.line(jail.as_str());
     }
 }
 
@@ -184,6 +302,7 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
         addresses: Vec::new(),
         labels: Vec::new(),
         fleet: None,
+        boot: None,
         used: jail.used,
         problem: None,
     };
@@ -200,15 +319,17 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
             line.addresses = config.addresses.iter().map(ToString::to_string).collect();
             line.labels = config.labels.texts();
             line.fleet.clone_from(&config.fleet);
-            match &config.base {
-                Base::Track(track) => line.track = Some(track.to_string()),
-                Base::Pin(id) => line.pin = Some(*id),
-            }
-            if config.kind == Kind::Thick {
-                line.generation = Some(config.skel);
-                line.due = Some(config.skel);
-            } else {
-                line.due = run::due(&observed.inventory, &config.base).ok();
+            line.boot = Some(config.boot);
+            match config.kind {
+                // It has a copy of that generation's files, which no update reaches.
+                Kind::Thick => line.generation = Some(config.skel),
+                Kind::Thin => {
+                    line.due = run::due(&observed.inventory, &config.base).ok();
+                    match &config.base {
+                        Base::Track(track) => line.track = Some(track.to_string()),
+                        Base::Pin(id) => line.pin = Some(*id),
+                    }
+                }
             }
             if !config.todo.is_empty() {
                 line.state = "unfinished";
@@ -218,51 +339,62 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
     line
 }
 
-fn row(inventory: &Inventory, line: &Line) -> Vec<String> {
+/// What a column shows of a jail, on one line.
+fn cell(column: Column, inventory: &Inventory, line: &Line) -> String {
+    let none = || "-".to_owned();
+    let listed = |texts: &[String]| match texts.is_empty() {
+        true => none(),
+        false => texts.join(" "),
+    };
+    match column {
+        Column::Name => line.jail.to_string(),
+        Column::State => match line.exit {
+            Some(code) if code != 0 => format!("{} ({code})", line.state),
+            _ => line.state.to_owned(),
+        },
+        Column::Generation => generation(inventory, line),
+        Column::Due => line.due.map_or_else(none, |id| id.to_string()),
+        Column::Base => match (&line.track, line.pin, line.kind) {
+            (Some(track), _, _) => track.clone(),
+            (None, Some(_), _) => "pinned".to_owned(),
+            (None, None, Some(Kind::Thick)) => "its own".to_owned(),
+            (None, None, _) => none(),
+        },
+        Column::Kind => match line.kind {
+            Some(Kind::Thin) => "thin".to_owned(),
+            Some(Kind::Thick) => "thick".to_owned(),
+            None => "?".to_owned(),
+        },
+        Column::Used => bytes(line.used),
+        Column::Hostname => match &line.hostname {
+            Some(hostname) if hostname == line.jail.as_str() => none(),
+            Some(hostname) => hostname.clone(),
+            None => line.problem.clone().unwrap_or_else(none),
+        },
+        Column::Address => listed(&line.addresses),
+        Column::Labels => listed(&line.labels),
+        Column::Fleet => line.fleet.as_ref().map_or_else(none, ToString::to_string),
+        Column::Boot => match line.boot {
+            Some(true) => "on".to_owned(),
+            Some(false) => "off".to_owned(),
+            None => none(),
+        },
+        Column::Problem => line.problem.clone().unwrap_or_else(none),
+    }
+}
+
+/// The generation that a jail has, and the one that it is due to have.
+fn generation(inventory: &Inventory, line: &Line) -> String {
     let shown = |id: GenerationId| {
         inventory
             .generations
             .get(&id)
             .map_or_else(|| id.to_string(), crate::model::Generation::display)
     };
-    let generation = match (line.generation, line.due) {
+    match (line.generation, line.due) {
         (Some(now), Some(due)) if now == due => shown(now),
         (Some(now), Some(due)) => format!("{} > {due}", shown(now)),
         (Some(id), None) | (None, Some(id)) => shown(id),
         (None, None) => "-".to_owned(),
-    };
-    let base = match (&line.track, line.pin) {
-        (Some(track), _) => track.clone(),
-        (None, Some(_)) => "pinned".to_owned(),
-        (None, None) => "-".to_owned(),
-    };
-    let state = match line.exit {
-        Some(code) if code != 0 => format!("{} ({code})", line.state),
-        _ => line.state.to_owned(),
-    };
-    let kind = match line.kind {
-        Some(Kind::Thin) => "thin",
-        Some(Kind::Thick) => "thick",
-        None => "?",
-    };
-    let hostname = match &line.hostname {
-        Some(hostname) if hostname == line.jail.as_str() => "-".to_owned(),
-        Some(hostname) => hostname.clone(),
-        None => line.problem.clone().unwrap_or_default(),
-    };
-    let addresses = if line.addresses.is_empty() {
-        "-".to_owned()
-    } else {
-        line.addresses.join("\n")
-    };
-    vec![
-        line.jail.to_string(),
-        state,
-        generation,
-        base,
-        kind.to_owned(),
-        bytes(line.used),
-        hostname,
-        addresses,
-    ]
+    }
 }

@@ -86,6 +86,15 @@ pub struct Global {
     /// Print results and errors only
     #[arg(long, short, global = true)]
     quiet: bool,
+    /// How wide tables are on a terminal
+    #[arg(
+        long,
+        global = true,
+        env = "COLUMNS",
+        hide = true,
+        value_name = "COLUMNS"
+    )]
+    width: Option<String>,
     /// Seconds to wait for another ezz
     #[arg(long, global = true, default_value_t = 30, value_name = "SECONDS")]
     wait: u64,
@@ -205,6 +214,10 @@ fn context(machine: &dyn Machine, global: Global, words: String) -> Context<'_> 
     let report = Report {
         json: global.json,
         quiet: global.quiet,
+        width: global
+            .width
+            .as_ref()
+            .and_then(|text| text.trim().parse().ok()),
         sink: machine.sink(),
     };
     Context {

@@ -114,6 +114,18 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
         Some(code) => format!("{}, last exit {code}", line.state),
         None => line.state.to_owned(),
     };
+    let follows = match (&line.track, line.kind) {
+        (Some(track), _) => track.clone(),
+        (None, Some(Kind::Thick)) => {
+            "no track: it has a copy of its base, and no update reaches it".to_owned()
+        }
+        (None, _) => none(),
+    };
+    let made_from = line.kind == Some(Kind::Thick);
+    let (runs_on, of) = match made_from {
+        true => (None, line.generation),
+        false => (line.generation, None),
+    };
     let rows = [
         ("name", line.jail.to_string()),
         ("state", state),
@@ -126,11 +138,12 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
             },
         ),
         ("world", shown.world.clone().unwrap_or_else(none)),
-        ("follows", line.track.clone().unwrap_or_else(none)),
+        ("follows", follows),
         ("pinned to", number(line.pin)),
-        ("runs on", number(line.generation)),
+        ("made from", number(of)),
+        ("runs on", number(runs_on)),
         ("due", number(line.due)),
-        ("skeleton", number(shown.skeleton)),
+        ("skeleton", number(shown.skeleton.filter(|_| !made_from))),
         ("hostname", line.hostname.clone().unwrap_or_else(none)),
         (
             "addresses",
@@ -154,6 +167,13 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
         ),
         ("flavours", listed(&shown.flavours)),
         ("starts after", listed(&shown.depends)),
+        (
+            "boot",
+            match line.boot {
+                Some(false) => "off: `ezz start --all` leaves it out".to_owned(),
+                Some(true) | None => none(),
+            },
+        ),
         ("dataset", shown.dataset.to_string()),
         ("origin", shown.origin.clone().unwrap_or_else(none)),
         (

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::list::line;
 use super::{CliError, Context, DryRun, verify};
-use crate::model::{Base, Generation, Half, JailState};
+use crate::model::{Base, Generation, Half, JailState, Kind};
 use crate::name::{GenerationId, TrackName};
 use crate::plan::Observed;
 use crate::plan::prune::{Request, kept};
@@ -136,14 +136,18 @@ fn lines(observed: &Observed) -> BTreeMap<GenerationId, Line> {
         .jails
         .values()
         .filter(|jail| matches!(observed.state(&jail.name), JailState::Running { .. }))
-        .map(|jail| line(observed, jail).generation)
+        .map(|jail| line(observed, jail))
+        .filter(|line| line.kind == Some(Kind::Thin))
+        .map(|line| line.generation)
         .collect();
     let count = |wanted: &dyn Fn(&Base) -> bool| {
         let configs = inventory
             .jails
             .values()
             .filter_map(|jail| jail.config.as_ref().ok());
-        configs.filter(|config| wanted(&config.base)).count()
+        // Thick ones have a copy, whatever they were made from.
+        let thin = configs.filter(|config| config.kind == Kind::Thin);
+        thin.filter(|config| wanted(&config.base)).count()
     };
     let kept = kept(observed, &Request::default());
     let one = |generation: &Generation| {
