@@ -86,7 +86,7 @@ impl Source {
 
     /// Whether it is no reason for a new generation if nothing has changed.
     pub(super) fn may_be_unchanged(&self) -> bool {
-        matches!(self, Source::Run(run) if run.updater.usual)
+        matches!(self, Source::Run(_))
     }
 
     /// What tells the same source from another. Where that cannot be told, no two are the same.
