@@ -206,7 +206,12 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         }
         PlanError::EmptyTrack(_) => "`ezz install` brings a world in",
         PlanError::Stranger { .. } => {
-            "`ezz doctor` tells more; destroy or move it with zfs if it is not needed"
+            "`ezz doctor` says what is there; use another name, or move it away with `zfs rename`"
+        }
+        PlanError::NotEmpty { dataset, .. } => {
+            return Some(format!(
+                "`ezz init {dataset}/ezz` makes a site of its own in it"
+            ));
         }
         PlanError::Directory { .. } => "move what is there out of the way, or choose another name",
         PlanError::NoBase { .. } | PlanError::NotSealed(_) => {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
+use super::confirm::confirm;
 use super::{CliError, Context, DryRun, access};
 use crate::apply::{Applied, Apply, ApplyError, split};
 use crate::model::{Layout, property};
@@ -18,7 +19,7 @@ use crate::report::Exit;
 /// Make a site: the datasets that hold the basejails and the jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz init tank/ezz\n\nJSON: {\"site\", \"id\", \"directory\", \"created\"}"
+    after_help = "Example:\n  ezz init tank/ezz\n\nA whole pool is taken only after a question, or with --yes. The way back, which destroys all jails and worlds of the site: `ezz stop --all`, then `zfs list -Hrt snapshot -o name tank/ezz/basejail tank/ezz/newjail | xargs -n 1 zfs release ezz`, then `zfs destroy -r tank/ezz`.\n\nJSON: {\"site\", \"id\", \"directory\", \"created\"}"
 )]
 pub struct Init {
     /// The dataset, which is made if it is missing
@@ -26,6 +27,9 @@ pub struct Init {
     /// The site directory, where jails are mounted
     #[arg(long, value_name = "DIR", default_value = default_directory())]
     directory: PathBuf,
+    /// Do not ask before a whole pool becomes the site
+    #[arg(long, short)]
+    yes: bool,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -62,6 +66,13 @@ impl Init {
         if self.dry_run.dry_run {
             context.plan(&plan);
             return Ok(Exit::Done);
+        }
+        if !request.initialised && self.dataset.parent().is_none() && !self.yes {
+            let pool = &self.dataset;
+            let about = format!(
+                "  the whole pool {pool} becomes a site of ezz, and nothing else should be kept in it\n  (`ezz init {pool}/ezz` takes a dataset of its own)\n"
+            );
+            confirm(context, pool.as_str(), &about, "Take the whole pool?")?;
         }
         let host = context.machine.host(&request.id, &self.directory);
         let apply = Apply {
@@ -312,9 +323,9 @@ fn only_ours(zfs: &dyn Zfs, layout: &Layout) -> Result<(), CliError> {
         .find(|name| !own.iter().any(|dataset| dataset.as_str() == *name));
     match strange {
         None => Ok(()),
-        Some(name) => Err(CliError::Plan(PlanError::Stranger {
+        Some(name) => Err(CliError::Plan(PlanError::NotEmpty {
             dataset: layout.site.clone(),
-            why: format!("it is not empty: it has {name}"),
+            has: name.clone(),
         })),
     }
 }

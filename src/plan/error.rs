@@ -267,6 +267,14 @@ pub enum PlanError {
         list: Vec<String>,
     },
     /// Somebody holds its snapshots.
+    /// What is to be a site has something else.
+    #[error("{dataset} is not empty: it has {has}")]
+    NotEmpty {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// For example.
+        has: String,
+    },
     #[error("{dataset} cannot go: {} held by somebody else", held(list))]
     Held {
         /// Which dataset.

@@ -108,6 +108,72 @@ fn bad_input_is_refused_and_leaves_nothing() {
     assert_eq!(everything(), before);
 }
 
+/// Nobody gives a pool away by leaving out a word; and there is a way back.
+#[test]
+fn a_whole_pool_is_taken_when_told_and_given_back_as_documented() {
+    let before = everything();
+    let refused = ezz(&["init", "tank"]).refused(1, "there is no terminal to ask on");
+    assert!(
+        refused.stderr.contains("`ezz init tank --yes`"),
+        "{refused:#?}"
+    );
+    let asked = |answer: &str| {
+        sh(&format!(
+            "(sleep 1; echo {answer}; sleep 3) | script -qec '{EZZ} init tank' /dev/null"
+        ))
+    };
+    let told = asked("n").exits(1).stdout;
+    assert!(
+        told.contains("the whole pool tank becomes a site") && told.contains("`ezz init tank/ezz`"),
+        "{told}"
+    );
+    assert_eq!(everything(), before);
+    // One that is not empty is nobody's, and no advice says to destroy anything.
+    zfs(&["create", "tank/mine"]).ok();
+    let refused = ezz(&["init", "tank", "--yes"]).refused(1, "it has tank/mine");
+    assert!(
+        refused.stderr.contains("`ezz init tank/ezz`") && !refused.stderr.contains("destroy"),
+        "{refused:#?}"
+    );
+    zfs(&["destroy", "tank/mine"]).ok();
+    asked("y").exits(0);
+    assert_eq!(property("tank", "ezz:format"), "1");
+    sh("zfs destroy -r tank/basejail; zfs destroy -r tank/newjail; zfs destroy -r tank/jails").ok();
+    sh("for p in format id seq epoch; do zfs inherit ezz:$p tank; done; zfs set mountpoint=none tank").ok();
+    // The way back, as the help has it.
+    init();
+    ezz(&["create", "a"]).refused(1, "tank/ezz has no world yet");
+    let told = ezz(&["create", "a"]).stderr;
+    assert!(told.contains("`ezz install "), "{told}");
+    install_runnable(SITE);
+    ezz(&["create", "a", "thick", "--start"]).ok();
+    ezz(&["create", "b", "--thick"]).ok();
+    ezz(&["clone", "a", "c"]).ok();
+    ezz(&[
+        "update",
+        "-q",
+        "--on-host",
+        "--run",
+        "sh",
+        "-c",
+        "echo x >$EZZ_ROOT/etc/new",
+    ])
+    .ok();
+    ezz(&["stop", "--all"]).ok();
+    let help = ezz(&["init", "--help"]).ok().stdout.replace('\n', " ");
+    let commands = [
+        "zfs list -Hrt snapshot -o name tank/ezz/basejail tank/ezz/newjail | xargs -n 1 zfs release ezz",
+        "zfs destroy -r tank/ezz",
+    ];
+    for command in commands {
+        let plain: Vec<&str> = help.split_whitespace().collect();
+        assert!(plain.join(" ").contains(command), "{help}");
+        sh(command).ok();
+    }
+    assert!(!exists("tank/ezz"));
+    init();
+}
+
 #[test]
 fn a_site_inside_a_site_is_refused() {
     init();
