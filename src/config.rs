@@ -35,13 +35,15 @@ pub enum ConfigError {
         /// Why not.
         source: std::io::Error,
     },
-    /// It is not what ezz expects; the source has line and column.
-    #[error("cannot understand {}", path.display())]
+    /// It is not what ezz expects.
+    #[error("cannot understand {}, line {line}: {why}", path.display())]
     Parse {
         /// Which file.
         path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// Where.
+        line: usize,
+        /// Why not.
+        why: String,
     },
 }
 
@@ -52,14 +54,20 @@ pub enum ConfigError {
 pub fn load() -> Result<Config, ConfigError> {
     let path = PathBuf::from(PATH);
     match std::fs::read_to_string(&path) {
-        Ok(text) => parse(&text).map_err(|source| ConfigError::Parse { path, source }),
+        Ok(text) => parse(&text).map_err(|(line, why)| ConfigError::Parse { path, line, why }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Config::default()),
         Err(source) => Err(ConfigError::Read { path, source }),
     }
 }
 
-fn parse(text: &str) -> Result<Config, Box<toml::de::Error>> {
-    toml::from_str(text).map_err(Box::new)
+/// What it says, or in which line it makes no sense.
+fn parse(text: &str) -> Result<Config, (usize, String)> {
+    toml::from_str(text).map_err(|error: toml::de::Error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        (line, error.message().trim().replace('\n', ", "))
+    })
 }
 
 #[cfg(test)]
@@ -73,5 +81,8 @@ mod tests {
         for bad in ["site = \"/tank\"", "sight = \"tank/ezz\"", "site = 7", "="] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+        let (line, why) = parse("# a comment\nsight = \"tank/ezz\"\n").expect_err("refused");
+        assert_eq!(line, 2);
+        assert!(why.contains("sight") && !why.contains('\n'), "{why}");
     }
 }

@@ -22,6 +22,9 @@ pub const MAX_LABEL: usize = 63;
 /// Names no jail may have: they are directories of the site.
 pub const RESERVED: [&str; 4] = ["basejail", "newjail", "flavours", "archive"];
 
+/// Words of ezz's own command line: no new jail is called so.
+pub const WORDS: [&str; 3] = ["help", "version", "all"];
+
 /// The most names that one pattern may expand to.
 pub const MAX_EXPANSION: usize = 100_000;
 

@@ -45,7 +45,7 @@ pub struct Exec {
     #[arg(long, short)]
     tty: bool,
     /// The command and its arguments
-    #[arg(required = true, last = true, value_name = "COMMAND")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 

@@ -24,7 +24,7 @@ const SHARED_NETWORK: &str = "new jails share this host's network and reach its 
 /// Create jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500 --cpuset 0-3\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nWhat the jails will run into on this host, such as an address that no interface has, or a service that listens on it, is told on standard error and keeps them from nothing; `ezz doctor` tells it again.\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail"
+    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500 --cpuset 0-3\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nWhat the jails will run into on this host, such as an address that no interface has, or a service that listens on it, is told on standard error and keeps them from nothing; `ezz doctor` tells it again.\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail; with --start, did is created and started"
 )]
 pub struct Create {
     #[command(flatten)]
@@ -83,7 +83,7 @@ struct Own {
     #[arg(long, value_parser = hostname)]
     hostname: Option<String>,
     /// An address, of one jail: [INTERFACE|]ADDRESS[/PREFIX]; may be given again
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, alias = "ip", value_name = "ADDRESS")]
     address: Vec<Address>,
     /// Give each jail an address of this network that no other jail has: [INTERFACE|]NETWORK/PREFIX; may
     /// be given again
@@ -138,7 +138,8 @@ impl Create {
             network: self.network.unwrap_or_default(),
             health: self.health,
         };
-        let request = self.own.request(self.jails.parse()?, of)?;
+        let names = self.jails.parse("ezz create")?;
+        let request = self.own.request(names, of)?;
         let shares = self.network.is_none();
         make(context, "create", "created", &request, shares, self.dry_run)
     }
@@ -146,8 +147,9 @@ impl Create {
 
 impl Clone {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        let names = self.jails.parse(&format!("ezz clone {}", self.source))?;
         let of = Of::Jail(self.source);
-        let request = self.own.request(self.jails.parse()?, of)?;
+        let request = self.own.request(names, of)?;
         make(context, "clone", "cloned", &request, false, self.dry_run)
     }
 }

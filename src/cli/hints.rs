@@ -41,15 +41,29 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             CliError::Secrets { .. } => Some(
                 "remove them from the world, or install with --allow-secrets if every jail may have them".to_owned(),
             ),
-            CliError::Fleet { .. } | CliError::FleetFile { .. } => {
+            CliError::Fleet { .. } => {
                 Some("`ezz help apply` tells what a fleet file says".to_owned())
+            }
+            CliError::FleetFile { source, .. } => {
+                use std::io::ErrorKind;
+                let kind = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+                Some(match kind {
+                    Some(ErrorKind::NotFound) => {
+                        "give the path of a fleet file, or - for standard input; `ezz list --fleet NAME > NAME.toml` writes one of the jails that are there".to_owned()
+                    }
+                    Some(ErrorKind::IsADirectory) => "give a file of it".to_owned(),
+                    Some(ErrorKind::InvalidData) => "a fleet file is TOML, in UTF-8".to_owned(),
+                    _ => "`ezz help apply` tells what a fleet file says".to_owned(),
+                })
             }
             CliError::Address(_) => Some("for example 192.0.2.7/24 or em0|2001:db8::7/64".to_owned()),
             CliError::Release { source, .. } => Some(of_release(source)),
             CliError::Name(inner) => hint(inner),
             CliError::BadNames(all) => all.first().map(|first| first.hint().to_owned()),
             CliError::NoneSuch(_) => Some("`ezz list` shows them all".to_owned()),
-            CliError::Config(inner) => hint(inner),
+            CliError::Config(_) => {
+                Some("the file has one line, such as: site = \"tank/ezz\"; without the file, the only site is meant".to_owned())
+            }
             CliError::Observe(inner) => hint(inner),
             CliError::Session(inner) => hint(inner),
             CliError::Apply(inner) => hint(inner),
@@ -196,6 +210,9 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         }
         PlanError::Twice(_) => "name it once",
         PlanError::OnlyOne(_) => "create the jails one by one, or leave it out",
+        PlanError::NoWorld(_) => {
+            "`ezz install debian-12.tar.zst` brings one in from an archive or a directory, `ezz install 14.3-RELEASE` FreeBSD's"
+        }
         PlanError::NoTrack(name) => {
             return Some(format!(
                 "`ezz track list` shows the tracks; `ezz install` or `ezz track create {name}` makes one"
@@ -219,6 +236,9 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         }
         PlanError::Merging(name) => {
             return Some(format!("`ezz merge {name}` takes it back and begins anew"));
+        }
+        PlanError::MergeRunning(name) => {
+            return Some(format!("`ezz stop {name}`, then `ezz merge {name}`"));
         }
         PlanError::NoMerge { .. } => "`ezz worlds list` shows the generations",
         PlanError::RolloutUnderWay(name) => {
@@ -248,7 +268,25 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         }
         PlanError::Space { .. } => "free space in the pool, or create fewer jails at once",
         PlanError::Foreign { .. } => "--foreign-snapshots deletes them too",
-        PlanError::Dependents { .. } => "delete those first",
+        PlanError::Dependents { dataset, list } => {
+            // Clones that are jails of the same site can go with it.
+            let jails = dataset.parent().map(|jails| format!("{jails}/"));
+            let jail = |clone: &String| {
+                let name = clone.strip_prefix(jails.as_deref()?)?;
+                (!name.contains('/')).then(|| name.to_owned())
+            };
+            let others: Option<Vec<String>> = list.iter().map(jail).collect();
+            return Some(match others {
+                Some(others) => format!(
+                    "`ezz delete {} {}` deletes them together",
+                    dataset.leaf(),
+                    others.join(" ")
+                ),
+                None => {
+                    "`zfs list -o name,origin` shows them; destroy or promote them first".to_owned()
+                }
+            });
+        }
         PlanError::Held { .. } => {
             "`zfs holds` tells the tag, `zfs release TAG SNAPSHOT` lets it go"
         }
@@ -259,7 +297,9 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::PoolTooSmall { .. } => "give a larger network, or make fewer jails",
         PlanError::NotAtomic { .. } => "without --atomic every thousand of them is all or none",
         PlanError::JailsExist(_) => "`ezz list` shows them; leave them out",
-        PlanError::JailIsTrack(_) | PlanError::TrackIsJail(_) => "choose another name",
+        PlanError::JailIsTrack(_) | PlanError::JailIsWord(_) | PlanError::TrackIsJail(_) => {
+            "choose another name"
+        }
         PlanError::TrackExists(_) => "`ezz track list` shows it",
         PlanError::Generation(_) | PlanError::NoGeneration(_) => {
             "`ezz worlds list` shows the generations"

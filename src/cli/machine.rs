@@ -99,9 +99,7 @@ impl Machine for ThisMachine {
     }
 
     fn now(&self) -> String {
-        jiff::Timestamp::now()
-            .strftime(TIME)
-            .to_string()
+        jiff::Timestamp::now().strftime(TIME).to_string()
     }
 
     /// Who logged in, where the system keeps that (Linux: proc_pid_loginuid(5)), and not whom they

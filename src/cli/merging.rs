@@ -167,7 +167,7 @@ fn files(
             Step::RemoveDirectory { at: at(id) },
         ])
     });
-    let progress = Shown::new(context.report);
+    let progress = Shown::about(context.report, &due.jail);
     let work = build::work(context, &progress);
     session.run_always(&left_mounted(context, session, inventory)?)?;
     session.run_always(&mounts)?;

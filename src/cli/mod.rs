@@ -20,6 +20,7 @@ mod list;
 mod machine;
 mod merge;
 mod merging;
+mod mistakes;
 mod moving;
 mod packages;
 mod progress;
@@ -48,7 +49,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 
 pub use error::CliError;
@@ -155,16 +156,8 @@ pub fn main() -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let wanted = error.exit_code() == 0;
-            let lost = error.print().is_err_and(|error| {
-                // `ezz --help | head`
-                error.kind() != std::io::ErrorKind::BrokenPipe
-            });
-            return match (wanted, lost) {
-                (true, true) => Exit::Failed,
-                (true, false) => Exit::Done,
-                (false, _) => Exit::Usage,
-            };
+            let given: Vec<OsString> = std::env::args_os().skip(1).collect();
+            return misread(error, &given);
         }
     };
     let root = nix::unistd::geteuid().is_root();
@@ -176,6 +169,39 @@ pub fn main() -> Exit {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let _handlers = ThisMachine.cancel();
     run(&ThisMachine, cli, words(std::env::args_os().skip(1)))
+}
+
+/// Says what is wrong with the arguments, or prints the help that they ask for.
+fn misread(error: clap::Error, given: &[OsString]) -> Exit {
+    let has = |wanted: &str| given.iter().any(|word| word == wanted);
+    let command = Cli::command();
+    let verb = given
+        .iter()
+        .filter_map(|word| word.to_str())
+        .find(|word| command.find_subcommand(word).is_some());
+    let wanted = error.exit_code() == 0;
+    let error = match mistakes::explained(error, verb) {
+        Ok(meant) => {
+            let report = Report {
+                json: has("--json"),
+                quiet: false,
+                width: None,
+                sink: ThisMachine.sink(),
+            };
+            report.error(&meant, &meant.hints());
+            return meant.exit();
+        }
+        Err(error) => error,
+    };
+    let lost = error.print().is_err_and(|error| {
+        // `ezz --help | head`
+        error.kind() != std::io::ErrorKind::BrokenPipe
+    });
+    match (wanted, lost) {
+        (true, true) => Exit::Failed,
+        (true, false) => Exit::Done,
+        (false, _) => Exit::Usage,
+    }
 }
 
 /// Runs a command on a machine as `main` does on this one, whoever the user is: for tests. The

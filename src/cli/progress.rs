@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::name::JailName;
 use crate::report::Report;
 use crate::world::Progress;
 
@@ -13,6 +14,7 @@ use crate::world::Progress;
 pub struct Shown {
     report: Report,
     terminal: bool,
+    about: String,
     bar: Mutex<Option<ProgressBar>>,
 }
 
@@ -22,7 +24,16 @@ impl Shown {
         Shown {
             report,
             terminal,
+            about: String::new(),
             bar: Mutex::new(None),
+        }
+    }
+
+    /// Of work on one jail of several.
+    pub fn about(report: Report, jail: &JailName) -> Self {
+        Shown {
+            about: format!("{jail}: "),
+            ..Shown::new(report)
         }
     }
 
@@ -35,6 +46,7 @@ impl Shown {
 
 impl Progress for Shown {
     fn start(&self, phase: &str, total: Option<u64>) {
+        let phase = format!("{}{phase}", self.about);
         if !self.terminal {
             self.report.note(format!("{phase} ..."));
             return;
@@ -50,7 +62,7 @@ impl Progress for Shown {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_message(phase.to_owned());
+        bar.set_message(phase);
         *self.bar() = Some(bar);
     }
 

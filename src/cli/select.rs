@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::{CliError, input};
-use crate::model::Label;
+use super::{CliError, input, quoted};
+use crate::model::{Label, hostname};
 use crate::name::{JailName, NameError, expand};
 use crate::session::{Scope, Session};
 
@@ -133,12 +133,13 @@ impl NewJails {
     ///
     /// # Errors
     /// [`CliError`]: bad names, all of them; too many.
-    pub(super) fn parse(&self) -> Result<Vec<JailName>, CliError> {
+    pub(super) fn parse(&self, command: &str) -> Result<Vec<JailName>, CliError> {
         let mut words = words(&self.names, self.names_from.as_deref())?;
         if let (Some(count), Some(prefix)) = (self.count, &self.prefix) {
             let width = count.to_string().len();
             words.extend((1..=count).map(|n| format!("{prefix}{n:0width$}")));
         }
+        meant(command, &words)?;
         let names = parse(words.iter())?;
         if names.len() > MANY && !self.force_count {
             return Err(CliError::Usage {
@@ -148,6 +149,60 @@ impl NewJails {
         }
         Ok(names)
     }
+}
+
+/// Refuses words that are no names, where it can be told what was meant: an address, as ezjail takes
+/// it after the name, or a host name.
+fn meant(command: &str, words: &[String]) -> Result<(), CliError> {
+    let usage = |what: String, hint: String| Err(CliError::Usage { what, hint });
+    let is_address = |word: &&String| {
+        let ip = word.rsplit('|').next().unwrap_or(word);
+        let ip = ip.split_once('/').map_or(ip, |(ip, _)| ip);
+        ip.parse::<std::net::IpAddr>().is_ok()
+    };
+    let addresses: Vec<&String> = words.iter().filter(is_address).collect();
+    if let Some(first) = addresses.first() {
+        let names = words.iter().filter(|word| !is_address(word));
+        let names = names.map(|name| format!(" {}", quoted(name)));
+        let given = addresses.iter();
+        let given = given.map(|address| format!(" --address {}", quoted(address)));
+        return usage(
+            format!("{first} is an address, and no name of a jail"),
+            format!(
+                "`{command}{}{}`",
+                names.collect::<String>(),
+                given.collect::<String>()
+            ),
+        );
+    }
+    let [word] = words else { return Ok(()) };
+    let Err(error) = JailName::parse(word) else {
+        return Ok(());
+    };
+    let Some(name) = nearest(word) else {
+        return Ok(());
+    };
+    // What has dots was meant as a host name.
+    let hostname = match word.contains('.') && hostname(word).is_ok() {
+        true => format!(" --hostname {word}"),
+        false => String::new(),
+    };
+    usage(error.to_string(), format!("`{command} {name}{hostname}`"))
+}
+
+/// A name that is like a word which is none.
+fn nearest(word: &str) -> Option<JailName> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let lower = word.to_ascii_lowercase();
+    let name: String = lower
+        .chars()
+        .map(|c| if fits(c) { c } else { '-' })
+        .collect();
+    let name = name.trim_matches('-');
+    let known = name.chars().filter(|c| fits(*c)).count();
+    let name = JailName::parse(name).ok()?;
+    // Not of words that have little to do with it.
+    (known * 2 >= word.chars().count()).then_some(name)
 }
 
 /// The words of a command line and of a file, with their ranges.
@@ -221,4 +276,45 @@ fn glob(pattern: &str) -> Result<GlobMatcher, CliError> {
             what: format!("bad pattern {pattern:?}: {}", error.kind()),
             hint: "in a pattern * is any text, ? one character, [abc] one of these".to_owned(),
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_meant_is_said() {
+        let of = |line: &[&str]| {
+            let words: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
+            meant("ezz create", &words).map_err(|error| error.hints().join(""))
+        };
+        for (line, hint) in [
+            (
+                &["www", "10.0.0.1"][..],
+                "`ezz create www --address 10.0.0.1`",
+            ),
+            (
+                &["www", "em0|10.0.0.1/24", "2001:db8::1"],
+                "`ezz create www --address 'em0|10.0.0.1/24' --address 2001:db8::1`",
+            ),
+            (
+                &["www.example.com"],
+                "`ezz create www-example-com --hostname www.example.com`",
+            ),
+            (&["www_1"], "`ezz create www-1`"),
+            (&["Web"], "`ezz create web`"),
+        ] {
+            assert_eq!(of(line), Err(hint.to_owned()));
+        }
+        // Else the rule is said, as it is of other commands.
+        for line in [
+            &["www"][..],
+            &["1"],
+            &["a b c d e", "www"],
+            &["$(id)!;"],
+            &["basejail"],
+        ] {
+            assert_eq!(of(line), Ok(()), "{line:?}");
+        }
+    }
 }

@@ -213,16 +213,16 @@ pub struct Address {
     pub prefix: u8,
 }
 
-/// An address that does not parse.
+/// An address that does not parse, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("bad address {0:?}: expected [INTERFACE|]ADDRESS[/PREFIX]")]
-pub struct AddressError(pub String);
+#[error("bad address {0:?}: {1}")]
+pub struct AddressError(pub String, pub &'static str);
 
 impl std::str::FromStr for Address {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let bad = || AddressError(text.to_owned());
+        let bad = |why| AddressError(text.to_owned(), why);
         let (interface, rest) = match text.split_once('|') {
             Some((interface, rest)) => (Some(interface), rest),
             None => (None, text),
@@ -235,17 +235,34 @@ impl std::str::FromStr for Address {
                     .all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         };
         if interface.is_some_and(|name| !interface_ok(name)) {
-            return Err(bad());
+            return Err(bad(
+                "before the | is the name of an interface, of at most 15 characters",
+            ));
         }
         let (ip, prefix) = match rest.split_once('/') {
             Some((ip, prefix)) => (ip, Some(prefix)),
             None => (rest, None),
         };
-        let ip: IpAddr = ip.parse().map_err(|_| bad())?;
-        let most = if ip.is_ipv4() { 32 } else { 128 };
+        let ip: IpAddr = ip.parse().map_err(|_| {
+            bad("expected [INTERFACE|]ADDRESS[/PREFIX], and ADDRESS is an IPv4 or IPv6 address")
+        })?;
+        let (most, range) = match ip {
+            IpAddr::V4(_) => (
+                32,
+                "the prefix length of an IPv4 address is a number from 0 to 32",
+            ),
+            IpAddr::V6(_) => (
+                128,
+                "the prefix length of an IPv6 address is a number from 0 to 128",
+            ),
+        };
         let prefix = match prefix {
             None => most,
-            Some(text) => text.parse().ok().filter(|p| *p <= most).ok_or_else(bad)?,
+            Some(text) => {
+                let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+                let prefix = text.parse().ok().filter(|p| digits && *p <= most);
+                prefix.ok_or_else(|| bad(range))?
+            }
         };
         Ok(Address {
             interface: interface.map(str::to_owned),

@@ -6,7 +6,7 @@ mod request;
 use std::collections::BTreeSet;
 
 use crate::model::{Inventory, JailConfig, JailState, Todo, encode, property};
-use crate::name::{JailName, TrackName};
+use crate::name::{JailName, TrackName, WORDS};
 use crate::plan::{
     Commit, Directory, Epoch, MountAs, NewJail, Observed, Plan, PlanError, Step, delegated, delete,
     intent, site, writable,
@@ -304,6 +304,9 @@ pub fn finish(
 
 /// Refuses the name of a track.
 pub(super) fn no_track(inventory: &Inventory, name: &JailName) -> Result<(), PlanError> {
+    if WORDS.contains(&name.as_str()) && !inventory.jails.contains_key(name) {
+        return Err(PlanError::JailIsWord(name.clone()));
+    }
     let track = TrackName::parse(name.as_str());
     if track.is_ok_and(|track| inventory.tracks.contains_key(&track)) {
         return Err(PlanError::JailIsTrack(name.clone()));

@@ -36,6 +36,9 @@ pub enum PlanError {
     /// The name of a track.
     #[error("{0} is the name of a track, and cannot be a jail's")]
     JailIsTrack(JailName),
+    /// What it is called would be taken for something else on a command line.
+    #[error("{0} is a word of ezz's own command line, and cannot be a new jail's name")]
+    JailIsWord(JailName),
     /// The name of a jail.
     #[error("{0} is the name of a jail, and cannot be a track's")]
     TrackIsJail(TrackName),
@@ -128,6 +131,9 @@ pub enum PlanError {
     /// No such track.
     #[error("there is no track {0}")]
     NoTrack(TrackName),
+    /// Nothing that a jail could be made from.
+    #[error("{0} has no world yet")]
+    NoWorld(DatasetName),
     /// A track that must not exist.
     #[error("the track {0} exists already, at another generation")]
     TrackExists(TrackName),
@@ -190,6 +196,9 @@ pub enum PlanError {
         /// Why not.
         why: String,
     },
+    /// Its files are merged while it is down.
+    #[error("{0} cannot be merged while it runs")]
+    MergeRunning(JailName),
     /// Jails are just being moved.
     #[error("a roll-out of the track {0} is under way")]
     RolloutUnderWay(TrackName),
@@ -258,15 +267,6 @@ pub enum PlanError {
         /// What it has.
         list: Vec<String>,
     },
-    /// Others are clones of it.
-    #[error("{dataset} cannot go: {} depend on its snapshots", list.join(", "))]
-    Dependents {
-        /// Which dataset.
-        dataset: DatasetName,
-        /// The clones.
-        list: Vec<String>,
-    },
-    /// Somebody holds its snapshots.
     /// What is to be a site has something else.
     #[error("{dataset} is not empty: it has {has}")]
     NotEmpty {
@@ -275,6 +275,15 @@ pub enum PlanError {
         /// For example.
         has: String,
     },
+    /// Others are clones of it.
+    #[error("{dataset} cannot go without {}, made from it as clones", list.join(", "))]
+    Dependents {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// The clones.
+        list: Vec<String>,
+    },
+    /// Somebody holds its snapshots.
     #[error("{dataset} cannot go: {} held by somebody else", held(list))]
     Held {
         /// Which dataset.

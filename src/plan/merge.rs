@@ -79,10 +79,7 @@ pub fn due_now(
 ) -> Result<Option<Due>, PlanError> {
     let found = due(&observed.inventory, name, follow)?;
     if observed.state(name).running() && found.as_ref().is_some_and(|due| due.from != due.to) {
-        return Err(PlanError::NoMerge {
-            jail: name.clone(),
-            why: "it runs: `ezz stop` it first".to_owned(),
-        });
+        return Err(PlanError::MergeRunning(name.clone()));
     }
     Ok(found)
 }

@@ -160,7 +160,16 @@ fn addresses(subjects: &[Subject<'_>], around: &Surroundings, found: &mut Vec<Fi
             let ip = first.ip;
             format!("give it as 'INTERFACE|{ip}/PREFIX', and jail(8) adds it at the start")
         } else {
-            format!("`ip address add {first} dev INTERFACE`")
+            let known = around.addresses.iter().flatten();
+            let other = known.filter(|(ip, _)| !ip.is_loopback());
+            let other = other.filter_map(|(_, interface)| interface.as_deref());
+            let dev = first.interface.as_deref().or_else(|| other.min());
+            format!(
+                "`ip address add {}/{} dev {}`",
+                first.ip,
+                first.prefix,
+                dev.unwrap_or("INTERFACE")
+            )
         };
         found.push(missing.finding(What::AddressMissing, what).hint(hint));
     }

@@ -27,6 +27,7 @@ fn request(list: &[&str]) -> Request {
         params: ezz::model::Params::default(),
         datasets: Vec::new(),
         quota: None,
+        boot: None,
         flavours: Vec::new(),
         start: false,
         atomic: false,

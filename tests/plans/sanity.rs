@@ -95,7 +95,7 @@ fn an_address_that_no_interface_has() {
         told_of(&installed(), &of, &around),
         [
             "jails a, b: no interface of this host has 192.0.2.7, 192.0.2.8, 2001:db8::9 \
-             (`ip address add 192.0.2.7/24 dev INTERFACE`)"
+             (`ip address add 192.0.2.7/24 dev em0`)"
         ]
     );
     // FreeBSD's jail(8) adds what has an interface.

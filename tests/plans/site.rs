@@ -141,7 +141,7 @@ fn a_track_goes_with_its_log_and_its_link() {
     assert_eq!(
         told(&plan),
         [
-            "epoch 5: ezz:swaps:main of tank/ezz/basejail to nothing, ezz:track:main of tank/ezz/basejail to nothing",
+            "epoch 5: ezz:served of tank/ezz/basejail/1 to {\"track\":\"main\"}, ezz:swaps:main of tank/ezz/basejail to nothing, ezz:track:main of tank/ezz/basejail to nothing",
             "remove the link and the downloads of the track main",
         ]
     );

@@ -1,8 +1,8 @@
 //! What `create` and `clone` are asked, and the configuration that it means.
 
 use crate::model::{
-    Address, AddressPool, Base, Inventory, Jail, JailConfig, Kind, Labels, Limits, Network, Params,
-    Todo,
+    Address, AddressPool, Base, Generation, Inventory, Jail, JailConfig, Kind, Labels, Limits,
+    Network, Params, Todo,
 };
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName, TrackName};
 use crate::plan::{Observed, PlanError, clone};
@@ -192,10 +192,12 @@ pub(in crate::plan) fn choose(
             Ok((Base::Pin(id), id))
         }
         Choice::Track(name) => {
-            let track = inventory
-                .tracks
-                .get(name)
-                .ok_or_else(|| PlanError::NoTrack(name.clone()))?;
+            let track = inventory.tracks.get(name).ok_or_else(|| {
+                match inventory.generations.values().any(Generation::sealed) {
+                    true => PlanError::NoTrack(name.clone()),
+                    false => PlanError::NoWorld(inventory.site.layout.site.clone()),
+                }
+            })?;
             let id = track
                 .current
                 .ok_or_else(|| PlanError::EmptyTrack(name.clone()))?;
