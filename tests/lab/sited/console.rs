@@ -51,3 +51,146 @@ fn a_command_never_holds_the_terminal_of_the_host() {
     );
     assert!(!ended.stdout.contains("/dev/pts/"), "{ended:#?}");
 }
+
+/// A command in the jail that says when it is ready, and which signal it got.
+const WAITS: &str = r#"for s in TERM HUP INT QUIT USR1 USR2; do trap "echo got $s; exit 7" $s; done; echo ready; while :; do sleep 0.1; done"#;
+
+/// Runs ezz with its output in a file, until that has a word.
+fn begun(args: &[&str], at: &str, word: &str) -> std::process::Child {
+    let out = std::fs::File::create(at).expect("writable");
+    let child = std::process::Command::new(EZZ)
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .stdout(out)
+        .spawn()
+        .expect("started");
+    wait_for(word, 30, || {
+        std::fs::read_to_string(at).is_ok_and(|text| text.contains(word))
+    });
+    child
+}
+
+#[track_caller]
+fn said(at: &str) -> String {
+    std::fs::read_to_string(at).expect("readable")
+}
+
+/// Also that who did it is in the log.
+#[test]
+fn signals_reach_the_command_and_its_end_comes_back() {
+    use std::os::unix::process::ExitStatusExt;
+
+    let log = std::os::unix::net::UnixDatagram::bind("/dev/log").expect("nobody else has it");
+    log.set_nonblocking(true).expect("set");
+    let logged = || {
+        let mut lines = Vec::new();
+        let mut line = [0; 2048];
+        while let Ok(length) = log.recv(&mut line) {
+            lines.push(String::from_utf8_lossy(&line[..length]).into_owned());
+        }
+        lines
+    };
+    ezz(&["create", "a", "--start"]).ok();
+    logged();
+    let exec = ["exec", "a", "--", "sh", "-c", WAITS];
+    for signal in ["TERM", "HUP", "INT", "QUIT", "USR1", "USR2"] {
+        let mut child = begun(&exec, "/tmp/out", "ready");
+        sh(&format!("kill -{signal} {}", child.id())).ok();
+        assert_eq!(child.wait().expect("it ends").code(), Some(7), "{signal}");
+        assert_eq!(said("/tmp/out"), format!("ready\ngot {signal}\n"));
+    }
+    let lines = logged();
+    let of = |how: &str| lines.iter().filter(|line| line.contains(how)).count();
+    assert_eq!(
+        (of(": begun: sh -c '"), of(": exit 7: sh -c '")),
+        (6, 6),
+        "{lines:#?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .all(|line| line.contains("exec in a of tank/ezz as root: ")),
+        "{lines:#?}"
+    );
+    // What a signal ends ends so here, as in a shell.
+    let mut child = begun(
+        &["exec", "a", "sh", "-c", "echo ready; exec sleep 4711"],
+        "/tmp/out",
+        "ready",
+    );
+    sh(&format!("kill -TERM {}", child.id())).ok();
+    assert_eq!(child.wait().expect("it ends").code(), Some(143));
+    let timed = sh(&format!(
+        "time -p timeout --foreground 1 {EZZ} exec a -- sleep 4711"
+    ));
+    assert_eq!(timed.code, 124, "{timed:#?}");
+    assert!(processes("sleep 4711").is_empty());
+    // Ezz is killed, and the command is told to end.
+    let mut child = begun(&exec, "/tmp/out", "ready");
+    child.kill().expect("it runs");
+    assert_eq!(child.wait().expect("it ends").signal(), Some(9));
+    wait_for("the end of the command", 10, || {
+        said("/tmp/out") == "ready\ngot TERM\n"
+    });
+    wait_for("no crun is left", 10, || processes("crun").is_empty());
+    // On a terminal; Ctrl-C has a test of its own.
+    for (signal, end) in [("TERM", 7), ("HUP", 7), ("KILL", 137)] {
+        std::fs::write(
+            "/tmp/exec",
+            format!("{EZZ} exec --tty a -- sh -c '{WAITS}'"),
+        )
+        .expect("written");
+        let script = "script -qec 'sh /tmp/exec; echo ended $?' /dev/null >/tmp/out 2>&1";
+        let mut child = spawn("/", script);
+        wait_for("ready", 30, || said("/tmp/out").contains("ready"));
+        sh(&format!("kill -{signal} $(pgrep -f '^{EZZ} exec --tty')")).ok();
+        child.wait().expect("it ends");
+        let out = said("/tmp/out");
+        assert!(out.contains(&format!("ended {end}")), "{signal}: {out}");
+        wait_for("no command is left", 10, || {
+            processes("trap \"echo got").is_empty()
+        });
+    }
+}
+
+#[test]
+fn a_command_that_is_not_there_ends_as_in_a_shell() {
+    ezz(&["create", "a", "--start"]).ok();
+    let root = "/srv/jails/a/root";
+    sh(&format!(
+        "echo x >{root}/data; printf '\\177ELFx' >{root}/odd; echo '#!/bin/nosuch' >{root}/script; chmod 755 {root}/odd {root}/script"
+    ))
+    .ok();
+    for (words, code, why) in [
+        (
+            &["nosuch"][..],
+            127,
+            "cannot run \"nosuch\" in a: it is in none of /usr/local/sbin:",
+        ),
+        (&["/bin/nosuch", "x"], 127, "there is no such file"),
+        (&["/root/data"], 126, "it is not executable"),
+        (&["/etc"], 126, "it is a directory"),
+        (
+            &["-d", "/nosuch", "ls"],
+            126,
+            "there is no directory /nosuch",
+        ),
+        (&["-e", "PATH=/none", "ls"], 127, "it is in none of /none"),
+    ] {
+        let ended = ezz(&[&["exec", "a"], words].concat()).exits(code);
+        assert!(ended.stderr.contains(why), "{ended:#?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:#?}");
+    }
+    // What the look does not see, crun does.
+    ezz(&["exec", "a", "/root/odd"]).exits(126);
+    ezz(&["exec", "a", "/root/script"]).exits(127);
+    ezz(&["exec", "a", "--", "cat /etc/passwd"]).refused(127, "cat /etc/passwd");
+    let told = ezz(&["exec", "a", "cat /etc/hostname"]).stderr;
+    assert!(told.contains("`ezz exec a -- cat /etc/hostname`"), "{told}");
+    // With and without the dashes; options after the command are its own.
+    assert_eq!(
+        ezz(&["exec", "a", "echo", "-n", "--json"]).ok().stdout,
+        "--json"
+    );
+    assert_eq!(ezz(&["exec", "a", "--", "id", "-u"]).ok().stdout, "0\n");
+}

@@ -243,16 +243,39 @@ fn a_list_is_readable_at_eighty_columns() {
     ezz(&["create", "web{01..03}"]).ok();
     ezz(&["track", "create", &"t".repeat(63), "--generation", "1"]).ok();
     sh("zfs create -u tank/ezz/jails/theirs").ok();
-    for verb in [&["list"][..], &["worlds", "list"], &["track", "list"]] {
-        let text = ezz(verb).ok().stdout;
-        let widest = text.lines().map(|line| line.chars().count()).max();
-        assert!(widest <= Some(80), "{widest:?} columns:\n{text}");
+    let on_terminal = |verb: &str, before: &str| {
+        let script = format!(
+            "script -qec 'stty rows 24 cols 80; {before}{EZZ} {verb}' /dev/null </dev/null"
+        );
+        sh(&script).ok().stdout.replace('\r', "")
+    };
+    for verb in ["list", "worlds list"] {
+        for (before, most) in [("", 80), ("COLUMNS=60 ", 60)] {
+            let text = on_terminal(verb, before);
+            let widest = text.lines().map(|line| line.chars().count()).max();
+            assert!(widest <= Some(most), "{widest:?} columns:\n{text}");
+        }
     }
     // A name that is not cut anywhere can be copied.
-    let text = ezz(&["list"]).ok().stdout;
+    let text = on_terminal("list", "");
     for name in ["web01", "web02", "web03", "theirs", "debian-12.15.1"] {
         assert!(text.contains(name), "no {name}:\n{text}");
     }
+    // Elsewhere each jail is one line, with all that it has.
+    let text = ezz(&["list"]).ok().stdout;
+    assert_eq!(text.lines().count(), 6, "{text}");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with(&format!("{long} ")));
+    let line = line.unwrap_or_else(|| panic!("no {long}:\n{text}"));
+    assert!(
+        line.contains(&host) && addresses.iter().all(|one| line.contains(one)),
+        "{line}"
+    );
+    assert_eq!(
+        text,
+        sh(&format!("COLUMNS=20 {EZZ} list | cat")).ok().stdout
+    );
     let shown = ezz(&["show", &long]).ok().stdout;
     assert!(shown.contains(&long) && shown.contains(&host) && shown.contains(&addresses[5]));
 }
@@ -289,9 +312,317 @@ fn quiet_is_quiet_and_a_closed_pipe_is_no_failure() {
         assert_eq!(done.stderr, "0\n", "{verb}");
         assert_eq!(done.stdout.lines().count(), 1, "{verb}");
     }
-    // A full disk is one.
-    let full = sh(&format!("{EZZ} completions bash >/dev/full"));
-    full.exits(1);
+    // A full disk is one, whoever prints.
+    for verb in [
+        "completions bash",
+        "--help",
+        "list",
+        "list --json",
+        "list --only-names",
+        "list --fleet x",
+        "show",
+        "show j01",
+        "worlds list",
+        "worlds show 1 --json",
+        "track list",
+        "doctor",
+        "create last --json",
+        "start last",
+        "worlds prune --dry-run",
+        "delete last --yes",
+    ] {
+        let full = sh(&format!("{EZZ} {verb} >/dev/full")).exits(1);
+        let says = verb == "--help" || full.stderr.contains("No space left on device");
+        assert!(says, "{full:#?}");
+    }
+    assert!(!exists("tank/ezz/jails/last"));
+}
+
+/// Names, states and columns for scripts; and what a jail is that follows no track.
+#[test]
+fn a_list_has_what_was_asked_for() {
+    ezz(&["create", "web1", "web2", "db", "--label", "tier=front"]).ok();
+    ezz(&["create", "off", "--boot", "off"]).ok();
+    ezz(&["create", "big", "--thick"]).ok();
+    ezz(&["start", "web2", "big"]).ok();
+    sh("head -c 3000000 /dev/urandom >/srv/jails/db/root/x; sync").ok();
+    let listed = |args: &[&str]| ezz(&[&["list"], args].concat()).ok().stdout;
+    assert_eq!(listed(&["--only-names"]), "big\ndb\noff\nweb1\nweb2\n");
+    assert_eq!(listed(&["--only-names", "web*"]), "web1\nweb2\n");
+    assert_eq!(
+        listed(&["--only-names", "--label", "tier=front", "d*"]),
+        "db\n"
+    );
+    assert_eq!(
+        listed(&["--only-names", "--state", "running"]),
+        "big\nweb2\n"
+    );
+    assert_eq!(
+        listed(&["--only-names", "--state", "running,stopped", "db"]),
+        "db\n"
+    );
+    let by_size = listed(&["--only-names", "--sort", "used", "db", "web1"]);
+    assert_eq!(by_size, "web1\ndb\n");
+    assert_eq!(
+        listed(&["-o", "name,boot,kind,base", "--no-header"]),
+        "big   on   thick  its own\ndb    on   thin   main\noff   off  thin   main\nweb1  on   thin   main\nweb2  on   thin   main\n"
+    );
+    let objects = ezz(&["list", "--json", "--state", "stopped", "--sort", "name"])
+        .ok()
+        .json();
+    assert_eq!(objects.len(), 3);
+    ezz(&["list", "--state", "x"]).exits(2);
+    // One that follows nothing does not look as if it did.
+    let thick = ezz(&["list", "big", "--json"]).ok().json();
+    assert!(
+        thick[0]["track"].is_null() && thick[0]["generation"] == 1,
+        "{thick:#?}"
+    );
+    let shown = ezz(&["show", "big"]).ok().stdout;
+    assert!(
+        shown.contains("follows      no track") && shown.contains("made from    1"),
+        "{shown}"
+    );
+    let worlds = ezz(&["worlds", "list", "--json"]).ok().json();
+    assert_eq!(
+        (&worlds[0]["following"], &worlds[0]["running"]),
+        (&4.into(), &1.into())
+    );
+    let told = ezz(&["converge"]).ok();
+    assert!(told.stderr.contains("big: thick"), "{told:#?}");
+    let told = ezz(&["converge", "big"]).ok();
+    assert!(told.stderr.contains("no update reaches"), "{told:#?}");
+    // One that is kept from starting with the host.
+    let told = ezz(&["start", "--all"]).ok();
+    assert!(
+        told.stderr.contains("left out: 1 with boot off"),
+        "{told:#?}"
+    );
+    assert_eq!(listed(&["--only-names", "--state", "stopped"]), "off\n");
+    std::fs::write(
+        "/tmp/fleet.toml",
+        "fleet = 'f'\n[[jail]]\nname = 'spare'\nstate = 'stopped'\n[[jail]]\nname = 'off'\nboot = true\n",
+    )
+    .expect("written");
+    ezz(&["apply", "/tmp/fleet.toml"]).ok();
+    ezz(&["start", "--all"]).ok();
+    assert_eq!(listed(&["--only-names", "--state", "stopped"]), "spare\n");
+    let exported = ezz(&["list", "--fleet", "f"]).ok().stdout;
+    assert!(
+        !exported.contains("boot"),
+        "it follows from the state: {exported}"
+    );
+    ezz(&["start", "spare"]).ok();
+    let exported = ezz(&["list", "--fleet", "f", "spare"]).ok().stdout;
+    assert!(exported.contains("boot = false"), "{exported}");
+    ezz(&["restart", "--all"]).ok();
+    assert_eq!(
+        ezz(&["apply", "/tmp/fleet.toml"]).ok().stdout,
+        "spare: stopped\n"
+    );
+}
+
+/// Properties that somebody has forged move no line and no file of the host.
+#[test]
+fn what_is_in_the_pool_does_not_deceive() {
+    ezz(&["create", "a", "b"]).ok();
+    let before = property("tank/ezz/jails/a", "ezz:jail");
+    for evil in [
+        "x\\nroot  running",
+        "x\u{202e}gnp",
+        "x\\u200by",
+        "x\\u001b[2J",
+    ] {
+        let forged = before.replace(r#""hostname":"a""#, &format!(r#""hostname":"{evil}""#));
+        assert_ne!(forged, before);
+        zfs(&["set", &format!("ezz:jail={forged}"), "tank/ezz/jails/a"]).ok();
+        let listed = ezz(&["list"]).ok();
+        assert_eq!(listed.stdout.lines().count(), 3, "{listed:#?}");
+        assert!(
+            listed.stdout.contains("the host name has the character U+"),
+            "{listed:#?}"
+        );
+        for ended in [
+            listed,
+            ezz(&["show", "a"]),
+            ezz(&["list", "--json"]),
+            ezz(&["doctor"]),
+        ] {
+            let both = format!("{}{}", ended.stdout, ended.stderr);
+            let bad = |c: char| c != '\n' && c.is_control() || "\u{202e}\u{200b}".contains(c);
+            assert!(!both.contains(bad), "{ended:#?}");
+        }
+        ezz(&["start", "a"]).exits(1);
+    }
+    // The label of a world, as whoever sends a replica may have it.
+    zfs(&["set", &format!("ezz:jail={before}"), "tank/ezz/jails/a"]).ok();
+    let world = property("tank/ezz/basejail/1", "ezz:world");
+    let forged = world.replace("debian-12.15", "debian\\n12\u{202e}15");
+    zfs(&["set", &format!("ezz:world={forged}"), "tank/ezz/basejail/1"]).ok();
+    let listed = ezz(&["worlds", "list"]).ok().stdout;
+    assert!(
+        listed.lines().count() == 2 && listed.contains("\\n12\\u{202e}15"),
+        "{listed}"
+    );
+    zfs(&["set", &format!("ezz:world={world}"), "tank/ezz/basejail/1"]).ok();
+    let id = property("tank/ezz", "ezz:id");
+    for bad in [
+        "",
+        "..",
+        "x",
+        "../../etc",
+        &id.replace('-', ""),
+        &format!("{{{id}}}"),
+    ] {
+        zfs(&["set", &format!("ezz:id={bad}"), "tank/ezz"]).ok();
+        for verb in [
+            &["list"][..],
+            &["start", "a"],
+            &["init", "tank/ezz"],
+            &["--site", "tank/ezz", "create", "c"],
+        ] {
+            ezz(verb).refused(1, "which is no UUID");
+        }
+    }
+    zfs(&["set", &format!("ezz:id={id}"), "tank/ezz"]).ok();
+    ezz(&["start", "a"]).ok();
+}
+
+/// What was meant is said, in a hint that can be typed.
+#[test]
+fn typical_mistakes_get_an_answer() {
+    ezz(&["create", "web1", "--start"]).ok();
+    let cases: &[(&[&str], i32, &str)] = &[
+        (
+            &["create", "www", "10.0.0.1"],
+            2,
+            "`ezz create www --address 10.0.0.1`",
+        ),
+        (
+            &["create", "www.example.com"],
+            2,
+            "`ezz create www-example-com --hostname www.example.com`",
+        ),
+        (&["create", "www_1"], 2, "`ezz create www-1`"),
+        (&["create", "help"], 1, "choose another name"),
+        (
+            &["clone", "web1", "10.0.0.1"],
+            2,
+            "`ezz clone web1 --address 10.0.0.1`",
+        ),
+        (&["destroy", "web1"], 2, "`ezz delete`"),
+        (&["status"], 2, "`ezz list`"),
+        (&["set", "web1", "quota=1G"], 2, "`ezz apply NAME.toml`"),
+        (&["rename", "web1", "web2"], 2, "`ezz clone OLD NEW`"),
+        (&["delete", "--all"], 2, "`ezz delete '*'`"),
+        (
+            &["apply", "/nonexistent"],
+            1,
+            "give the path of a fleet file",
+        ),
+        (&["apply", "/tmp"], 1, "give a file"),
+        (
+            &["update", "--run", "true", "--restart"],
+            2,
+            "`ezz update --restart --run true`",
+        ),
+        (
+            &["update", "--run", "apt-get install -y nginx"],
+            2,
+            "`--run apt-get install -y nginx`",
+        ),
+    ];
+    let before = everything();
+    for (line, code, hint) in cases {
+        ezz(line).refused(*code, hint);
+        let json = ezz(&[&["--json"], *line].concat()).exits(*code);
+        let error: Value = serde_json::from_str(&json.stderr).expect("one object");
+        assert!(
+            error["hints"][0]
+                .as_str()
+                .is_some_and(|text| text.contains(hint)),
+            "{json:#?}"
+        );
+    }
+    for (address, why) in [
+        ("10.0.0.1/33", "a number from 0 to 32"),
+        ("2001:db8::1/129", "a number from 0 to 128"),
+        ("no dots|10.0.0.1", "the name of an interface"),
+        ("10.0.0", "expected [INTERFACE|]ADDRESS[/PREFIX]"),
+    ] {
+        let told = ezz(&["create", "www", "--address", address])
+            .exits(2)
+            .stderr;
+        assert!(told.contains(why), "{told}");
+    }
+    assert_eq!(everything(), before);
+    let told = ezz(&["create", "www", "--ip", "lo|10.0.0.4/24"])
+        .ok()
+        .stderr;
+    assert!(
+        told.contains("`ip address add 10.0.0.4/24 dev lo`"),
+        "{told}"
+    );
+    // A clone that was not named is, with a command that takes it along.
+    ezz(&["clone", "web1", "copy"]).ok();
+    let told = ezz(&["delete", "web*", "--yes"]).refused(1, "`ezz delete web1 copy`");
+    assert!(!told.stderr.contains("depend on"), "{told:#?}");
+    std::fs::write("/etc/ezz.toml", "# ours\nsight = 'tank/ezz'\n").expect("written");
+    let told = ezz(&["list"]).refused(1, "line 2");
+    assert!(!told.stderr.contains("\\n"), "{told:#?}");
+    std::fs::remove_file("/etc/ezz.toml").expect("removed");
+    // A running jail is merged after a stop, and the progress of a merge names it.
+    ezz(&[
+        "update",
+        "-q",
+        "--on-host",
+        "--run",
+        "sh",
+        "-c",
+        "echo x >>$EZZ_ROOT/etc/issue",
+    ])
+    .ok();
+    ezz(&["merge", "web1"]).refused(1, "`ezz stop web1`");
+    ezz(&["stop", "web1"]).ok();
+    let told = ezz(&["merge", "web1"]).ok().stderr;
+    assert!(told.contains("ezz: web1: compare ..."), "{told}");
+    // A command that has changed nothing makes no generation.
+    let before = everything();
+    let told = ezz(&["update", "--run", "true"]).ok();
+    assert!(!exists("tank/ezz/basejail/3"), "{told:#?}");
+    let names = |text: &str| text.lines().filter(|line| !line.contains("ezz:")).count();
+    assert_eq!(names(&everything()), names(&before));
+}
+
+/// Each verb keeps to the number of files that the shell gives it.
+#[test]
+fn sixty_four_descriptors_are_enough() {
+    small_world(Path::new("/tmp/small"), "12.1");
+    let run = |verb: &str| sh(&format!("ulimit -n 64; {EZZ} {verb}"));
+    for verb in [
+        "create 'j{01..70}'",
+        "start 'j0*'",
+        "list",
+        "list --json",
+        "show j01",
+        "exec j01 -- true",
+        "clone j01 twin",
+        "restart j01",
+        "doctor",
+        "install /tmp/small.tar",
+        "update -q --from /tmp/small.tar",
+        "converge",
+        "worlds verify",
+        "worlds list",
+        "rollback",
+        "doctor --repair",
+        "stop --all",
+        "merge",
+        "delete twin 'j*' --yes",
+        "worlds prune --yes",
+    ] {
+        run(verb).ok();
+    }
 }
 
 const VERBS: &[&str] = &[
