@@ -357,7 +357,7 @@ fn cell(column: Column, inventory: &Inventory, line: &Line) -> String {
         Column::Base => match (&line.track, line.pin, line.kind) {
             (Some(track), _, _) => track.clone(),
             (None, Some(_), _) => "pinned".to_owned(),
-            (None, None, Some(Kind::Thick)) => "its own".to_owned(),
+            (None, None, Some(Kind::Thick)) => "own".to_owned(),
             (None, None, _) => none(),
         },
         Column::Kind => match line.kind {

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{CliError, Context, DryRun, commits};
-use crate::model::{Inventory, Phase, track_link};
+use crate::model::{Inventory, Kind, Phase, track_link};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{site, swap};
 use crate::report::Exit;
@@ -93,7 +93,12 @@ fn list(context: &Context<'_>) -> Result<Exit, CliError> {
     let inventory = session.inventory(&Scope::all())?;
     let mut rows = Vec::new();
     for (name, track) in &inventory.tracks {
-        let followers = swap::followers(&inventory, name).count();
+        // A thick one has a copy, which no swap reaches.
+        let thin = |jail: &&JailName| {
+            let config = inventory.jails[*jail].config.as_ref();
+            config.is_ok_and(|config| config.kind == Kind::Thin)
+        };
+        let followers = swap::followers(&inventory, name).filter(thin).count();
         let under_way = inventory.rollouts.get(name);
         let rollout = under_way.and_then(|found| found.rollout.as_ref().ok());
         context.report.object(&Row {

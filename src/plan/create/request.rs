@@ -99,12 +99,12 @@ pub(super) fn template(observed: &Observed, request: &Request) -> Result<JailCon
     config.addresses.clone_from(&request.addresses);
     config.datasets.clone_from(&request.datasets);
     config.limits = request.limits.clone().or(config.limits);
+    config.boot = request.boot.unwrap_or(config.boot);
     config.params = request.params.clone().or(&config.params);
     for flavour in &request.flavours {
         with_flavour(observed, &mut config, flavour)?;
     }
     config.labels.extend(request.labels.clone());
-    config.boot = request.boot.unwrap_or(config.boot);
     let quota = quota(inventory, request);
     config.todo.extend(quota.map(Todo::Quota));
     Ok(config)

@@ -128,7 +128,7 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     // A second time does nothing.
     let again = ezz(&["converge"]).ok();
     assert!(
-        again.stderr.contains("all running jails have"),
+        again.stderr.contains("all running thin jails have"),
         "{again:#?}"
     );
     // One that was down simply starts, and it is told that its files are of the release before.

@@ -229,7 +229,7 @@ fn jails_see_the_old_one_until_they_are_restarted() {
     let none = ezz(&["converge"]).ok();
     assert!(
         none.stderr
-            .contains("all running jails have what they should"),
+            .contains("all running thin jails have what they should"),
         "{none:#?}"
     );
     // The way back, with the jails.

@@ -319,7 +319,10 @@ fn a_signal_ends_the_wait_for_an_answer_or_a_jail() {
         "{again:#?}"
     );
     let none = ezz(&["converge"]).ok();
-    assert!(none.stderr.contains("all running jails have"), "{none:#?}");
+    assert!(
+        none.stderr.contains("all running thin jails have"),
+        "{none:#?}"
+    );
     // The pause between two batches.
     update("three", &[]).ok();
     let mut begun = Begun::new(&["converge", "--batch", "1", "--pause", "600"]);

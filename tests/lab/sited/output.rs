@@ -365,7 +365,7 @@ fn a_list_has_what_was_asked_for() {
     assert_eq!(by_size, "web1\ndb\n");
     assert_eq!(
         listed(&["-o", "name,boot,kind,base", "--no-header"]),
-        "big   on   thick  its own\ndb    on   thin   main\noff   off  thin   main\nweb1  on   thin   main\nweb2  on   thin   main\n"
+        "big   on   thick  own\ndb    on   thin   main\noff   off  thin   main\nweb1  on   thin   main\nweb2  on   thin   main\n"
     );
     let objects = ezz(&["list", "--json", "--state", "stopped", "--sort", "name"])
         .ok()
@@ -610,11 +610,12 @@ fn sixty_four_descriptors_are_enough() {
         "restart j01",
         "doctor",
         "install /tmp/small.tar",
-        "update -q --from /tmp/small.tar",
-        "converge",
+        "update -q --stage-only --from /tmp/small.tar",
+        "update --swap 3",
         "worlds verify",
         "worlds list",
         "rollback",
+        "converge",
         "doctor --repair",
         "stop --all",
         "merge",

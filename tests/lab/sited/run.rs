@@ -96,9 +96,11 @@ fn exec_passes_status_streams_user_and_environment() {
     assert_eq!(run("kill -9 $$").code, 137);
     assert_eq!(run("hostname").ok().stdout, "a.example.org\n");
     assert_eq!(run("echo out; echo err >&2").ok().stderr, "err\n");
-    let missing = ezz(&["exec", "a", "--", "nosuchprogram"]).exits(1);
+    let missing = ezz(&["exec", "a", "--", "nosuchprogram"]).exits(127);
     assert!(
-        missing.stderr.contains("ezz: cannot run the command in a"),
+        missing
+            .stderr
+            .contains("ezz: cannot run \"nosuchprogram\" in a: "),
         "{missing:#?}"
     );
     let bytes = sh(&format!(
