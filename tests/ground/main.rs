@@ -16,6 +16,7 @@ mod sim;
 mod contract;
 mod crash;
 mod hosts;
+mod looks;
 mod machine;
 mod packages;
 mod rules;

@@ -83,6 +83,9 @@ pub struct FreeBsd {
     reads_all: OnceLock<bool>,
     /// Which jails depend on which, by their files; looked at once.
     dependents: OnceLock<BTreeMap<JailName, BTreeSet<JailName>>>,
+    /// The last look at the kernel, until this process changes something there: a command is about
+    /// thousands of jails, and each look starts a program and reads the whole mount table.
+    seen: Mutex<Option<Arc<View>>>,
     system: Arc<dyn System>,
     notes: Mutex<Vec<String>>,
 }
@@ -111,6 +114,7 @@ impl FreeBsd {
             places,
             reads_all: OnceLock::new(),
             dependents: OnceLock::new(),
+            seen: Mutex::default(),
             system,
             notes: Mutex::default(),
         }
@@ -186,8 +190,26 @@ impl FreeBsd {
         missing.map_or(Ok(()), Err)
     }
 
-    fn look(&self) -> Result<View, HostError> {
-        View::of_kernel(self.system.as_ref(), &self.site_directory)
+    /// The kernel as the command has seen it, or sees it now.
+    fn look(&self) -> Result<Arc<View>, HostError> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(view) = &*seen {
+            return Ok(Arc::clone(view));
+        }
+        let view = Arc::new(View::of_kernel(self.system.as_ref(), &self.site_directory)?);
+        *seen = Some(Arc::clone(&view));
+        Ok(view)
+    }
+
+    /// The kernel as it is now: what others do is waited for, or must be known.
+    fn look_again(&self) -> Result<Arc<View>, HostError> {
+        self.changed();
+        self.look()
+    }
+
+    /// Something was done that the last look does not show.
+    fn changed(&self) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -224,7 +246,8 @@ impl Host for FreeBsd {
     }
 
     fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {
-        Ok(self.look()?.states())
+        // What a plan is made from.
+        Ok(self.look_again()?.states())
     }
 
     fn derive(&self, spec: &JailSpec) -> Result<Changed, HostError> {
@@ -279,7 +302,7 @@ impl Host for FreeBsd {
     }
 
     fn leftovers(&self) -> Result<Vec<JailName>, HostError> {
-        Ok(self.look()?.left())
+        Ok(self.look_again()?.left())
     }
 
     fn notes(&self) -> Vec<String> {
@@ -319,7 +342,7 @@ impl Host for FreeBsd {
     }
 
     fn exec(&self, spec: &JailSpec, request: &ExecRequest) -> Result<i32, HostError> {
-        let Some(jid) = self.look()?.jid(&spec.name) else {
+        let Some(jid) = self.look_again()?.jid(&spec.name) else {
             return Err(HostError::NotRunning(spec.name.clone()));
         };
         let failed = program_error("run a command in", &spec.name);
@@ -347,7 +370,7 @@ impl Host for FreeBsd {
         limit: Duration,
         stop: &dyn Fn() -> bool,
     ) -> Result<(), HostError> {
-        let Some(jid) = self.look()?.jid(&spec.name) else {
+        let Some(jid) = self.look_again()?.jid(&spec.name) else {
             return Err(HostError::NotRunning(spec.name.clone()));
         };
         let failed = program_error("run a command in", &spec.name);

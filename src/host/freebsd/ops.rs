@@ -78,8 +78,9 @@ impl FreeBsd {
                 .exec("jail")
                 .map_err(program_error("start", name))?;
             let jail = jail.limit(self.places.start);
-            let outcome = outcome(jail.args(argv::create(&conf, name)))
-                .map_err(program_error("start", name))?;
+            let outcome = outcome(jail.args(argv::create(&conf, name)));
+            self.changed();
+            let outcome = outcome.map_err(program_error("start", name))?;
             let jid = self.look()?.jid(name);
             if let (Some(jid), false) = (jid, outcome.ended) {
                 // Its rc(8) was killed half-way: nobody knows what of it runs.
@@ -113,7 +114,9 @@ impl FreeBsd {
             self.mend_fstab(name)?;
             let timeout = self.limited(limit).map_err(failed())?;
             let jail = self.system.program("jail").map_err(failed())?;
-            outcome(timeout.arg(jail).args(argv::remove(&conf, name))).map_err(failed())?;
+            let ended = outcome(timeout.arg(jail).args(argv::remove(&conf, name)));
+            self.changed();
+            ended.map_err(failed())?;
         }
         if self.look()?.jid(name) == Some(jid) {
             // Its file is gone, or jail(8) could not use it: the same steps without it.
@@ -136,7 +139,9 @@ impl FreeBsd {
         let failed = || program_error("stop", name);
         let jail = self.system.exec("jail").map_err(failed())?;
         let jail = jail.limit(self.places.helper);
-        let ended = outcome(jail.args(argv::remove_without_conf(jid))).map_err(failed())?;
+        let ended = outcome(jail.args(argv::remove_without_conf(jid)));
+        self.changed();
+        let ended = ended.map_err(failed())?;
         if !ended.ended {
             self.note(format!("{name}: {}", ended.stderr));
         }
@@ -185,7 +190,9 @@ impl FreeBsd {
             let view = self.look()?;
             let mut busy = None;
             for mount in view.mounted_below(root) {
-                match self.system.unmount(&mount.target) {
+                let done = self.system.unmount(&mount.target);
+                self.changed();
+                match done {
                     Ok(()) => changed = Changed::Done,
                     Err(MountError::NotMounted { .. }) => {}
                     Err(source) => busy = Some(source),
@@ -245,7 +252,7 @@ impl FreeBsd {
     fn wait_gone(&self, name: &JailName, jid: u32) -> Result<(), HostError> {
         let begin = Instant::now();
         let mut pause = Pause::new();
-        while self.look()?.jid(name) == Some(jid) {
+        while self.look_again()?.jid(name) == Some(jid) {
             if begin.elapsed() >= self.places.patience {
                 return Err(HostError::Timeout {
                     jail: name.clone(),

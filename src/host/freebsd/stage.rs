@@ -59,7 +59,7 @@ impl FreeBsd {
         let mut changed = Changed::Already;
         let begin = Instant::now();
         let mut pause = Pause::new();
-        while let Some(jid) = self.look()?.jid_at(&root) {
+        while let Some(jid) = self.look_again()?.jid_at(&root) {
             if begin.elapsed() >= self.places.patience {
                 return Err(HostError::Parse {
                     what: format!("the jail {jid} of {shown}"),
@@ -72,7 +72,9 @@ impl FreeBsd {
             let failed = stage_error("end", generation);
             let jail = self.system.exec("jail").map_err(&failed)?;
             let jail = jail.limit(self.places.helper);
-            outcome(jail.args(argv::remove_without_conf(jid))).map_err(&failed)?;
+            let ended = outcome(jail.args(argv::remove_without_conf(jid)));
+            self.changed();
+            ended.map_err(&failed)?;
             changed = Changed::Done;
             pause.wait();
         }
@@ -87,7 +89,7 @@ impl FreeBsd {
         let name = format!("ezz_{}_{generation}", self.site_id);
         let jail = self.system.exec("jail").map_err(&failed)?;
         let made = outcome(jail.args(argv::create_stage(&name, request.root))).map_err(&failed)?;
-        let Some(jid) = self.look()?.jid_at(&self.stage_root(generation)) else {
+        let Some(jid) = self.look_again()?.jid_at(&self.stage_root(generation)) else {
             return Err(HostError::Parse {
                 what: format!("a jail for generation {generation}"),
                 why: made.stderr,

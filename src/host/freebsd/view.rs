@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ezz_zfs::Mounted;
 
@@ -23,7 +24,7 @@ pub struct View {
     /// All jails, also those of others.
     pub jails: Vec<Seen>,
     /// All mounts, oldest first.
-    pub mounts: Vec<Mounted>,
+    pub mounts: Arc<Vec<Mounted>>,
 }
 
 impl View {
@@ -53,7 +54,7 @@ impl View {
             site: std::fs::canonicalize(site_directory)
                 .unwrap_or_else(|_| site_directory.to_owned()),
             jails,
-            mounts: mounts.to_vec(),
+            mounts,
         })
     }
 
@@ -140,12 +141,12 @@ impl View {
     /// The same of any root.
     pub fn mounted_below(&self, root: &Path) -> Vec<&Mounted> {
         let below = |mount: &&Mounted| mount.target != *root && mount.target.starts_with(root);
-        let ours = |mount: &&Mounted| MOUNTED_BY_JAIL.contains(&mount.fstype.as_str());
+        // The cheap question first: a site may have thousands of datasets mounted.
         self.mounts
             .iter()
             .rev()
+            .filter(|mount| mounted_by_jail(mount))
             .filter(below)
-            .filter(ours)
             .collect()
     }
 
@@ -156,26 +157,32 @@ impl View {
         found.map(|jail| jail.jid)
     }
 
-    /// Whether the kernel has it, alive or dying.
-    fn in_kernel(&self, name: &JailName) -> bool {
-        let root = self.root(name);
-        let mut jails = self.jails.iter();
-        jails.any(|jail| jail.name == name.as_str() && jail.path == root)
-    }
-
-    /// Jails that the kernel does not have, with something below their roots that jail(8) mounts.
+    /// Jails that the kernel does not have, alive or dying, with something below their roots that jail(8)
+    /// mounts. One pass over the mounts, however many jails there are.
     pub fn left(&self) -> Vec<JailName> {
-        let below = self
-            .mounts
+        let in_kernel: BTreeSet<(&str, &Path)> = self
+            .jails
             .iter()
-            .filter_map(|mount| mount.target.strip_prefix(&self.site).ok())
-            .filter_map(|below| below.iter().next()?.to_str());
-        let names: BTreeSet<JailName> = below
-            .filter_map(|name| JailName::parse(name).ok())
-            .filter(|name| !self.in_kernel(name) && !self.mounted_in(name).is_empty())
+            .map(|jail| (jail.name.as_str(), jail.path.as_path()))
             .collect();
-        names.into_iter().collect()
+        let ours = self.mounts.iter().filter(|mount| mounted_by_jail(mount));
+        let below = ours.filter_map(|mount| {
+            let mut parts = mount.target.strip_prefix(&self.site).ok()?.iter();
+            let name = parts.next()?.to_str()?;
+            // The root itself is no mount of jail(8).
+            parts.next().map(|_| name)
+        });
+        let names: BTreeSet<&str> = below.collect();
+        names
+            .into_iter()
+            .filter_map(|name| JailName::parse(name).ok())
+            .filter(|name| !in_kernel.contains(&(name.as_str(), &*self.root(name))))
+            .collect()
     }
+}
+
+fn mounted_by_jail(mount: &Mounted) -> bool {
+    MOUNTED_BY_JAIL.contains(&mount.fstype.as_str())
 }
 
 #[cfg(test)]
@@ -194,7 +201,7 @@ mod tests {
                 jail(5, "web.child", "/usr/jails/web/x", false),
                 jail(6, "Other", "/usr/jails/Other", false),
             ],
-            mounts: vec![
+            mounts: Arc::new(vec![
                 mount("tank/ezz", "/usr/jails", "zfs"),
                 mount("tank/ezz/basejail/6", "/usr/jails/basejail/6", "zfs"),
                 mount("tank/ezz/basejail/7", "/usr/jails/basejail/7", "zfs"),
@@ -208,7 +215,7 @@ mod tests {
                     "/usr/jails/web2/basejail",
                     "nullfs",
                 ),
-            ],
+            ]),
         }
     }
 
