@@ -16,24 +16,48 @@ const VALUE_MAX: usize = 1024;
 
 /// What ezz says itself, and how a user says it.
 const OWN: [(&str, &str); 17] = [
-    ("name", "the name of the jail"),
-    ("jid", "the kernel gives it"),
-    ("path", "where the jail's dataset is mounted"),
-    ("host.hostname", "--hostname"),
-    ("ip4", "--network and --address"),
-    ("ip4.addr", "--address"),
-    ("ip6", "--network and --address"),
-    ("ip6.addr", "--address"),
-    ("interface", "--address 'INTERFACE|ADDRESS'"),
-    ("vnet", "--network"),
-    ("mount.fstab", "`mount` takes lines of an fstab"),
-    ("osrelease", "the world's"),
-    ("osreldate", "the world's"),
-    ("exec.consolelog", "it is in /var/log/ezz"),
-    ("depend", "`depends` of a fleet file"),
-    ("persist", "a jail is there until it is stopped"),
-    ("command", "a jail is a host of its own: `exec.start`"),
+    ("name", "it is the name that `ezz create NAME` gives"),
+    (
+        "jid",
+        "the kernel gives each start its number; commands take the name",
+    ),
+    (
+        "path",
+        "a jail is at NAME below the site directory, which `ezz init --directory` chooses",
+    ),
+    ("host.hostname", "use --hostname"),
+    ("ip4", "use --address, or --network host or none"),
+    ("ip4.addr", "use --address"),
+    ("ip6", "use --address, or --network host or none"),
+    ("ip6.addr", "use --address"),
+    ("interface", "use --address 'INTERFACE|ADDRESS'"),
+    ("vnet", "use --network vnet"),
+    (
+        "mount.fstab",
+        "use --param 'mount=LINE', once for each line of that file",
+    ),
+    (
+        "osrelease",
+        "it is that of the world, which --track or --pin chooses",
+    ),
+    (
+        "osreldate",
+        "it is that of the world, which --track or --pin chooses",
+    ),
+    (
+        "exec.consolelog",
+        "what a jail prints at its start is in /var/log/ezz/NAME.log",
+    ),
+    ("depend", "use `depends` in a fleet file, and `ezz apply`"),
+    (
+        "persist",
+        "a jail of ezz is there until it is stopped, whether anything runs in it or not",
+    ),
+    ("command", "use --param exec.start=COMMAND"),
 ];
+
+/// What a user may say although every jail has it: it is left out.
+const ALWAYS: &str = "persist";
 
 /// One parameter: a name, and a value unless it is a flag.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +75,7 @@ pub enum ParamError {
     )]
     Name(String),
     /// It has a word of its own.
-    #[error("the parameter {name} is ezz's own: {instead}")]
+    #[error("ezz sets the parameter {name} itself: {instead}")]
     Own {
         /// Which.
         name: String,
@@ -82,6 +106,9 @@ impl FromStr for Param {
         if value.as_deref().is_some_and(|value| !is_value(value)) {
             return Err(ParamError::Value(name.to_owned()));
         }
+        if name == ALWAYS && value.as_deref().is_some_and(|value| !is_true(value)) {
+            return Err(own(name));
+        }
         Ok(Param {
             name: name.to_owned(),
             value,
@@ -104,13 +131,28 @@ fn check_name(name: &str) -> Result<(), ParamError> {
         return Err(ParamError::Name(name.to_owned()));
     }
     let same = |own: &str| own == name || contrary(own) == name;
-    match OWN.iter().find(|(own, _)| same(own)) {
-        Some((_, instead)) => Err(ParamError::Own {
-            name: name.to_owned(),
-            instead,
-        }),
-        None => Ok(()),
+    if name == ALWAYS {
+        return Ok(());
     }
+    match OWN.iter().any(|(own, _)| same(own)) {
+        true => Err(own(name)),
+        false => Ok(()),
+    }
+}
+
+/// That ezz says it itself.
+fn own(name: &str) -> ParamError {
+    let same = |own: &str| own == name || contrary(own) == name;
+    let found = OWN.iter().find(|(own, _)| same(own));
+    ParamError::Own {
+        name: name.to_owned(),
+        instead: found.map_or("", |(_, instead)| *instead),
+    }
+}
+
+/// As jail(8) reads a flag with a value (usr.sbin/jail/config.c, `bool_param`).
+fn is_true(value: &str) -> bool {
+    value.eq_ignore_ascii_case("true") || value.parse::<i64>().is_ok_and(|number| number != 0)
 }
 
 /// `allow.noraw_sockets` of `allow.raw_sockets`: for jail(8) they are one, and it is false.
@@ -136,7 +178,7 @@ impl Params {
     /// [`ParamError::Contrary`], [`ParamError::Mixed`].
     pub fn new(all: impl IntoIterator<Item = Param>) -> Result<Self, ParamError> {
         let mut params: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for Param { name, value } in all {
+        for Param { name, value } in all.into_iter().filter(|it| it.name != ALWAYS) {
             let flag = params.get(&name).map(Vec::is_empty);
             if flag.is_some_and(|flag| flag || value.is_none()) && flag != Some(value.is_none()) {
                 return Err(ParamError::Mixed(name));
@@ -213,7 +255,11 @@ impl From<Params> for BTreeMap<String, Vec<String>> {
 impl TryFrom<BTreeMap<String, Vec<String>>> for Params {
     type Error = ParamError;
 
-    fn try_from(map: BTreeMap<String, Vec<String>>) -> Result<Self, ParamError> {
+    fn try_from(mut map: BTreeMap<String, Vec<String>>) -> Result<Self, ParamError> {
+        let always = map.remove(ALWAYS).unwrap_or_default();
+        if !always.iter().all(|value| is_true(value)) {
+            return Err(own(ALWAYS));
+        }
         for (name, values) in &map {
             check_name(name)?;
             if !values.iter().all(|value| is_value(value)) {
@@ -289,13 +335,40 @@ mod tests {
             "nopersist",
             "vnet",
             "novnet",
-            "persist",
+            "persist=0",
+            "persist=false",
         ] {
             let error = params(&[own]).expect_err(own).to_string();
-            assert!(error.contains("ezz's own"), "{error}");
+            assert!(error.contains("ezz sets the parameter"), "{error}");
+        }
+        // Each says by which word of ezz's it is said, or what it is without one.
+        for (name, instead) in OWN {
+            let said = [
+                "--",
+                "`ezz ",
+                "/var/log",
+                "commands take",
+                "until it is stopped",
+            ];
+            assert!(
+                said.iter().any(|it| instead.contains(it)),
+                "{name}: {instead}"
+            );
+            assert!(params(&[&format!("{name}=x")]).is_err(), "{name}");
         }
         assert!(serde_json::from_str::<Params>(r#"{"path":["/"]}"#).is_err());
         assert!(serde_json::from_str::<Params>(r#"{"x":["a\u0000"]}"#).is_err());
+    }
+
+    /// It stands in many a jail.conf(5), and every jail has it.
+    #[test]
+    fn what_every_jail_has_may_be_said() {
+        for same in ["persist", "persist=1", "persist=true"] {
+            assert_eq!(params(&[same]), Ok(Params::default()), "{same}");
+        }
+        let read = serde_json::from_str::<Params>(r#"{"persist":[],"securelevel":["2"]}"#);
+        assert_eq!(read.expect("valid").to_string(), "securelevel=2");
+        assert!(serde_json::from_str::<Params>(r#"{"persist":["0"]}"#).is_err());
     }
 
     #[test]

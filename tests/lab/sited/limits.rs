@@ -261,7 +261,7 @@ fn what_only_freebsd_has_is_refused_here_and_nothing_is_made() {
     for (params, words) in [
         (
             "[\"path=/\"]",
-            "line 4, column 11: the parameter path is ezz's own",
+            "line 4, column 11: ezz sets the parameter path itself",
         ),
         ("[\"a b\"]", "line 4, column 11: bad parameter name"),
         (

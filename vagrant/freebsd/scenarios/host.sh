@@ -74,7 +74,7 @@ surroundings() {
 
 parameters_and_networks() {
 	say 'parameters and networks of jails'
-	ok 'parameters' "$ezz" create par --param allow.raw_sockets --param children.max=5 --param exec.poststart='touch /tmp/ezz-poststart' --start
+	ok 'parameters' "$ezz" create par --param persist --param allow.raw_sockets --param children.max=5 --param exec.poststart='touch /tmp/ezz-poststart' --start
 	is 'the kernel has them' 5 jls -j par children.max
 	is 'flags too' true jls -j par allow.raw_sockets
 	ok 'jail(8) ran the command' test -e /tmp/ezz-poststart
