@@ -303,7 +303,7 @@ pub fn inventory(
 
     let mut strangers = Vec::new();
     let row = top.get(layout.jails.as_str()).unwrap_or(&empty);
-    let mut intents = intents::intents(&layout, &found, row, &mut strangers);
+    let mut intents = intents::intents(&layout, found.replica, row, &mut strangers);
     let mut debris = intents::debris(&layout, &intents, read)?;
     let mut left = intents::left(&layout, &intents, read)?;
     if !debris.is_empty() || !left.is_empty() {
@@ -393,26 +393,37 @@ pub fn inventory(
     })
 }
 
-/// The names of all jails, also of unfinished ones: one property of each is read, and nothing else.
+/// The names of all jails, also of those whose files are not complete yet; not of clones that a create or delete
+/// names which was interrupted, or has not ended. One property of each is read, and nothing else.
 ///
 /// # Errors
-/// [`ObserveError::Zfs`], [`ObserveError::Name`].
+/// [`ObserveError`].
 pub fn names(zfs: &dyn Zfs, site: &DatasetName) -> Result<Vec<JailName>, ObserveError> {
     let layout = Layout::new(site.clone())?;
-    let rows = zfs.read(&Query {
-        roots: &[layout.jails.to_string()],
-        depth: Some(1),
-        types: &["filesystem"],
-        properties: &[property::JAIL],
-    });
-    let rows = rows.map_err(|source| ObserveError::Zfs {
-        site: site.to_string(),
-        source,
-    })?;
+    let read = |depth, properties| {
+        let rows = zfs.read(&Query {
+            roots: &[layout.jails.to_string()],
+            depth: Some(depth),
+            types: &["filesystem"],
+            properties,
+        });
+        rows.map_err(|source| ObserveError::Zfs {
+            site: site.to_string(),
+            source,
+        })
+    };
+    let rows = read(1, &[property::JAIL])?;
+    // After the jails: what is committed in between is a jail.
+    let top = read(0, &["all"])?;
+    let row = top.get(layout.jails.as_str()).cloned().unwrap_or_default();
+    let intents = intents::intents(&layout, false, &row, &mut Vec::new());
+    let meant = intents.into_values().filter_map(|(_, intent)| intent);
+    let no_jails: BTreeSet<JailName> = meant.flat_map(|intent| intent.jails).collect();
     let prefix = format!("{}/", layout.jails);
     let jails = rows.iter().filter_map(|(name, row)| {
         own(row, property::JAIL)?;
-        JailName::parse(name.strip_prefix(&prefix)?).ok()
+        let name = JailName::parse(name.strip_prefix(&prefix)?).ok()?;
+        (!no_jails.contains(&name)).then_some(name)
     });
     Ok(jails.collect())
 }

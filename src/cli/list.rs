@@ -20,7 +20,7 @@ use crate::session::Scope;
 /// List jails: those that are named, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz list\n  ezz list --state running --sort used\n  ezz list -o name,address --no-header 'web*'\n  ezz list --only-names --label tier=front\n  ezz list --fleet shop 'web*' > shop.toml\n\nOn a terminal the table fits its width (or COLUMNS); elsewhere each jail is one line, and nothing is cut. A thick jail follows no track: it has a copy of its base, and changes it itself.\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"due\", \"track\", \"pin\", \"hostname\", \"addresses\", \"labels\", \"fleet\", \"boot\", \"used\", \"problem\"}; sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next; of a thick jail generation is what it was made from, and due, track and pin are left out"
+    after_help = "Examples:\n  ezz list\n  ezz list --state running --sort used\n  ezz list -o name,address --no-header 'web*'\n  ezz list --only-names --label tier=front\n  ezz list --fleet shop 'web*' > shop.toml\n\nOn a terminal the table fits its width (or COLUMNS); elsewhere each jail is one line, and nothing is cut. A thick jail follows no track: it has a copy of its base, and changes it itself.\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"due\", \"track\", \"pin\", \"hostname\", \"addresses\", \"labels\", \"fleet\", \"boot\", \"used\", \"problem\"}; state is running, starting, dying, stopped or unfinished: a create or delete of that name was interrupted or has not ended, problem has the reason, and it is no jail. Sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next; of a thick jail generation is what it was made from, and due, track and pin are left out"
 )]
 pub struct List {
     #[command(flatten)]
@@ -311,6 +311,8 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
             line.problem = Some(why.clone());
             if observed.inventory.debris.contains_key(&jail.name) {
                 line.state = "unfinished";
+                // Nobody is waited for to show a list.
+                line.problem = Some(format!("{why}, or has not ended yet"));
             }
         }
         Ok(config) => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::jails::jail_of;
 use super::{GENERATION_PROPERTIES, JAIL_PROPERTIES, ObserveError, number, text};
-use crate::model::{Debris, Intent, Layout, LeftSnapshot, Site, Stranger, decode, property};
+use crate::model::{Debris, Intent, Layout, LeftSnapshot, Stranger, decode, property};
 use crate::name::JailName;
 use crate::plan::intent;
 use crate::ports::{Query, Row, Source};
@@ -14,7 +14,7 @@ use crate::ports::{Query, Row, Source};
 /// and mean nothing.
 pub(super) fn intents(
     layout: &Layout,
-    site: &Site,
+    replica: bool,
     row: &Row,
     strangers: &mut Vec<Stranger>,
 ) -> BTreeMap<String, (String, Option<Intent>)> {
@@ -22,7 +22,7 @@ pub(super) fn intents(
     for (name, value) in &row.0 {
         let counts = match value.source {
             Source::Local => true,
-            Source::Received => site.replica,
+            Source::Received => replica,
             Source::Elsewhere => false,
         };
         if !counts || !name.starts_with(property::INTENT) {

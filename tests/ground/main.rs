@@ -18,5 +18,6 @@ mod crash;
 mod hosts;
 mod looks;
 mod machine;
+mod names;
 mod packages;
 mod rules;
