@@ -276,6 +276,34 @@ fn a_shutdown_has_the_profiles_time_and_rc_shutdowns() {
     in_order(&since(&machine, before), &["timeout -k 5 150 "]);
 }
 
+/// ifconfig(8): a bridge that is not there is the cause, not the long command that misses it.
+#[test]
+fn a_bridge_that_is_not_there_is_named_with_what_makes_it() {
+    let machine = machine();
+    machine.interfaces().expect("it has some");
+    let on = |name: &str, bridge: &str, ip: &str| {
+        let address = format!("{bridge}|{ip}/24");
+        let words = ["create", name, "--network", "vnet", "--address", &address];
+        machine.ezz(&words).ok();
+        machine.ezz(&["start", name])
+    };
+    let refused = on("a", "none", "10.0.0.2").refused(1, "this host lacks the bridge none");
+    assert!(
+        refused.err.contains("ifconfig bridge create name none"),
+        "{refused:#?}"
+    );
+    assert!(!refused.err.contains("epair"), "{refused:#?}");
+    is_stopped(&machine, "a");
+    // One that goes between the look and the start.
+    let there = serde_json::json!({"ifconfig -l": "lo0 gone\n"});
+    machine.programs.with(|state| state["answers"] = there);
+    let failed = on("b", "gone", "10.0.0.3").exits(1);
+    let cause = "b did not start: ifconfig: interface gone does not exist (";
+    assert!(failed.err.contains(cause), "{failed:#?}");
+    is_stopped(&machine, "b");
+    assert_eq!(machine.interfaces().map(|all| all.len()), Ok(1));
+}
+
 /// jexec.c: 14.0 has no -d; by number, since the name may be that of another jail by then; -l clears the environment.
 #[test]
 fn a_command_is_given_to_jexec_by_number() {

@@ -64,6 +64,7 @@ impl FreeBsd {
                 hint: "add kern.racct.enable=1 to /boot/loader.conf, and reboot".to_owned(),
             })?;
         }
+        self.has_bridges(spec)?;
         // A mount that a failed stop left would be mounted over, or be refused as its own copy.
         let _ = self.clean(name)?;
         let _ = self.write(spec)?;
@@ -274,7 +275,7 @@ pub(super) fn outcome(exec: Exec) -> Result<Outcome, ExecError> {
         Ok(ended) => {
             let stderr = String::from_utf8_lossy(&ended.stderr);
             Ok(Outcome {
-                stderr: stderr.trim().replace('\n', "; "),
+                stderr: causes(&stderr),
                 ended: true,
             })
         }
@@ -284,6 +285,33 @@ pub(super) fn outcome(exec: Exec) -> Result<Outcome, ExecError> {
         }),
         Err(error) => Err(error),
     }
+}
+
+/// What was said, on one line, without the commands that jail(8) shows when they fail: those that ezz gives it
+/// are long, and say nothing that the program which failed has not said.
+fn causes(stderr: &str) -> String {
+    const SHOWN: usize = 100;
+    let long = |line: &&str| {
+        line.starts_with("jail: ") && line.ends_with(": failed") && line.chars().count() > SHOWN
+    };
+    let all = || {
+        stderr
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+    };
+    let causes: Vec<&str> = all().filter(|line| !long(line)).collect();
+    if !causes.is_empty() {
+        return causes.join("; ");
+    }
+    let shown = all().map(|line| {
+        let begin: String = line.chars().take(SHOWN).collect();
+        match begin.len() < line.len() {
+            true => format!("{begin}…: failed"),
+            false => begin,
+        }
+    });
+    shown.collect::<Vec<_>>().join("; ")
 }
 
 fn why(outcome: &Outcome, log: &std::path::Path) -> String {
@@ -306,5 +334,30 @@ impl Pause {
     pub(super) fn wait(&mut self) {
         sleep(self.0);
         self.0 = (self.0 * 2).min(Duration::from_secs(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::causes;
+
+    #[test]
+    fn a_long_command_is_no_cause() {
+        let command = "/sbin/ifconfig ".repeat(20);
+        let failed = format!("jail: net: {command}: failed\n");
+        let cause = "ifconfig: BRDGADD none: No such file or directory";
+        assert_eq!(causes(&format!("{cause}\n{failed}")), cause);
+        let alone = causes(&failed);
+        assert!(
+            alone.starts_with("jail: net: /sbin/ifconfig /sbin/"),
+            "{alone}"
+        );
+        assert!(alone.ends_with("…: failed") && alone.len() < 130, "{alone}");
+        let short = "jail: web: /usr/bin/false: failed";
+        assert_eq!(
+            causes(&format!("false\n\n{short}\n")),
+            format!("false; {short}")
+        );
+        assert_eq!(causes(""), "");
     }
 }

@@ -4,12 +4,14 @@
 //! Their names come from the site and the jail, so that what a failed start or a crash left is found by the
 //! next one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
+use super::{FreeBsd, checks};
 use crate::model::{Address, JailConfig, Network};
 use crate::name::JailName;
+use crate::ports::{HostError, JailSpec};
 
 /// So many bridges are looked for of a jail whose file is lost.
 pub const PAIRS_MAX: usize = 8;
@@ -65,6 +67,31 @@ fn interface(site_id: &str, name: &JailName, number: usize, end: char) -> String
         .map(|byte| format!("{byte:02x}"))
         .collect();
     format!("ez{hash}{number}{end}")
+}
+
+impl FreeBsd {
+    /// That the bridges which the addresses of a jail name are there: else only a command of the start would
+    /// miss them. A look that fails keeps no jail from its start.
+    pub(super) fn has_bridges(&self, spec: &JailSpec) -> Result<(), HostError> {
+        let pairs = pairs(&spec.site_id, &spec.name, &spec.config);
+        if pairs.is_empty() {
+            return Ok(());
+        }
+        let Ok(there) = checks::run(self.system.as_ref(), "ifconfig", &["-l"]) else {
+            return Ok(());
+        };
+        let there: BTreeSet<&str> = there.split_ascii_whitespace().collect();
+        let missing = pairs.iter().find(|pair| !there.contains(pair.bridge));
+        missing.map_or(Ok(()), |Pair { bridge, .. }| {
+            Err(HostError::Missing {
+                what: format!("the bridge {bridge}, which an address of {} names", spec.name),
+                hint: format!(
+                    "`ifconfig bridge create name {bridge}` makes it; cloned_interfaces of rc.conf(5) has those \
+                     that are made at boot"
+                ),
+            })
+        })
+    }
 }
 
 impl Pair<'_> {

@@ -94,7 +94,7 @@ parameters_and_networks() {
 		is 'one pair still' 1 members_of bridge7
 		ok 'delete' "$ezz" delete net --yes
 		is 'the pair is gone' 0 pairs
-		refused 'a bridge that is not there' 1 'did not start' "$ezz" create net --network vnet --address 'nobridge|10.9.0.2/24' --start
+		refused 'a bridge that is not there' 1 'lacks the bridge nobridge' "$ezz" create net --network vnet --address 'nobridge|10.9.0.2/24' --start
 		"$ezz" delete net --yes >/dev/null 2>&1
 		is 'no pair is left of it' 0 pairs
 		ifconfig bridge7 destroy
