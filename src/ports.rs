@@ -20,7 +20,7 @@ use crate::model::{
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
 use crate::plan::doctor::Mount;
 use crate::plan::{Commit, MountAs, NewClone};
-use crate::profile::Profile;
+use crate::profile::{Os, Profile};
 
 pub use error::{HostError, PortError};
 
@@ -206,6 +206,9 @@ pub struct Check {
 
 /// The host that runs the jails.
 pub trait Host: Sync + fmt::Debug {
+    /// Which system it is: hints name what that has.
+    fn os(&self) -> Os;
+
     /// What the host has and lacks.
     fn checks(&self) -> Vec<Check>;
 

@@ -75,6 +75,21 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     ("stderr().lock", &["report.rs"], "one place prints"),
     ("stdout().write_all", &["report.rs"], "one place prints"),
     ("stderr().write_all", &["report.rs"], "one place prints"),
+    (
+        "fuser ",
+        &["cli/hints.rs"],
+        "a hint names what the host has: beside it is what FreeBSD has",
+    ),
+    (
+        "cgroups below",
+        &["plan/doctor/jails.rs", "host/linux/"],
+        "a hint names what the host has: beside it is what FreeBSD has",
+    ),
+    (
+        "jail -R",
+        &["plan/doctor/jails.rs", "host/freebsd/"],
+        "a hint names what the host has: beside it is what Linux has",
+    ),
     ("comfy_table", &["report.rs"], "one place prints"),
     ("indicatif", &["cli/progress.rs"], "one place draws bars"),
     (

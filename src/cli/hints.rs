@@ -1,18 +1,21 @@
 //! The hint of each error: what to do about it.
 
 use std::error::Error;
+use std::path::Path;
 
 use ezz_zfs::mount::MountError;
 
 use super::CliError;
 use crate::apply::ApplyError;
 use crate::exec::ExecError;
+use crate::host::THIS;
 use crate::lock::{Holder, LockError};
 use crate::model::GenerationError;
 use crate::name::NameError;
 use crate::observe::ObserveError;
 use crate::plan::PlanError;
 use crate::ports::{HostError, PortError};
+use crate::profile::Os;
 use crate::release::ReleaseError;
 use crate::session::SessionError;
 use crate::world::WorldError;
@@ -317,10 +320,7 @@ fn port_hint(error: &PortError) -> Option<String> {
     use ezz_zfs::program::Why;
     match error {
         PortError::Open(inner) => Some(inner.hint().to_owned()),
-        PortError::Busy { at, .. } => Some(format!(
-            "`fuser -vm {}` (Linux) or `fstat -f` (FreeBSD) names the processes",
-            at.display()
-        )),
+        PortError::Busy { at, .. } => Some(users_of(at, THIS)),
         PortError::Occupied { at, .. } => Some(format!(
             "unmount what is at {}, or is it another site's directory?",
             at.display()
@@ -342,7 +342,7 @@ fn port_hint(error: &PortError) -> Option<String> {
         PortError::Program { source, .. } => source.hint().map(str::to_owned),
         PortError::Command { source, .. } => match source {
             ExecError::NotFound(_) => {
-                Some("install OpenZFS's own programs (on Debian: zfsutils-linux)".to_owned())
+                Some(program_of(THIS, "install OpenZFS's own programs (on Debian: zfsutils-linux)"))
             }
             ExecError::Failed { stderr, .. } if stderr.contains("suspended") => {
                 Some("`zpool status` tells which device failed; `zpool clear` goes on".to_owned())
@@ -364,9 +364,40 @@ fn port_hint(error: &PortError) -> Option<String> {
     }
 }
 
+/// How the processes are found that use what is mounted at a directory. fuser(1) of FreeBSD has other options
+/// than that of Linux.
+fn users_of(at: &Path, os: Os) -> String {
+    let at = at.display();
+    match os {
+        Os::Linux => format!("`fuser -vm {at}` lists the processes that use it"),
+        Os::FreeBsd => format!("`fstat -f {at}` lists the processes that use it"),
+    }
+}
+
+/// Who else may vouch for a release; the port is FreeBSD's.
+fn unvouched(os: Os) -> &'static str {
+    match os {
+        Os::Linux => "use an https mirror, or give --sha256",
+        Os::FreeBsd => {
+            "use an https mirror, install misc/freebsd-release-manifests, or give --sha256"
+        }
+    }
+}
+
+/// What to do for want of a program.
+fn program_of(os: Os, install: &str) -> String {
+    match os {
+        Os::Linux => install.to_owned(),
+        Os::FreeBsd => "it is part of FreeBSD's base system: this installation lacks it".to_owned(),
+    }
+}
+
 fn exec_hint(error: &ExecError) -> Option<String> {
     match error {
-        ExecError::NotFound(program) => Some(format!("install the package that has {program}")),
+        ExecError::NotFound(program) => Some(program_of(
+            THIS,
+            &format!("install the package that has {program}"),
+        )),
         ExecError::TimedOut {
             left: Some(pid), ..
         } => Some(format!(
@@ -429,7 +460,7 @@ fn host_hint(error: &HostError) -> Option<String> {
         HostError::Mount {
             source: MountError::Busy { at, .. },
             ..
-        } => Some(format!("`fuser -vm {}` shows who uses it", at.display())),
+        } => Some(users_of(at, THIS)),
         HostError::Timeout { .. } => Some(
             "`ps` shows what it waits for: a device, or a process of the host that has started one in it and is suspended; then stop it again".to_owned(),
         ),
@@ -452,10 +483,7 @@ fn of_release(error: &ReleaseError) -> String {
             "try again, which goes on where it broke off, or another --mirror".to_owned()
         }
         ReleaseError::NoSet { .. } => "name one that is there with --set".to_owned(),
-        ReleaseError::Unvouched { .. } => {
-            "use an https mirror, install misc/freebsd-release-manifests, or give --sha256"
-                .to_owned()
-        }
+        ReleaseError::Unvouched { .. } => unvouched(THIS).to_owned(),
         ReleaseError::Manifest { .. } => {
             "is it the directory of releases? try another --mirror".to_owned()
         }
@@ -465,5 +493,23 @@ fn of_release(error: &ReleaseError) -> String {
         ReleaseError::File { .. } | ReleaseError::Interrupted => {
             "what has been fetched is kept for the next try".to_owned()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_names_what_the_host_has() {
+        let at = Path::new("/srv/jails/web");
+        let (linux, freebsd) = (users_of(at, Os::Linux), users_of(at, Os::FreeBsd));
+        assert!(linux.contains("`fuser -vm /srv/jails/web`"), "{linux}");
+        assert!(freebsd.contains("`fstat -f /srv/jails/web`"), "{freebsd}");
+        let install = "install the package that has zfs";
+        assert_eq!(program_of(Os::Linux, install), install);
+        assert!(!program_of(Os::FreeBsd, install).contains("package"));
+        assert!(!unvouched(Os::Linux).contains("misc/"));
+        assert!(unvouched(Os::FreeBsd).contains("misc/"));
     }
 }

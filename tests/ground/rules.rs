@@ -304,6 +304,31 @@ fn a_bridge_that_is_not_there_is_named_with_what_makes_it() {
     assert_eq!(machine.interfaces().map(|all| all.len()), Ok(1));
 }
 
+/// jail.8: what runs without a dataset is ended by jail(8); cgroups are of another system.
+#[test]
+fn hints_are_of_this_system() {
+    let machine = machine();
+    machine.ezz(&["create", "a", "--start"]).ok();
+    {
+        let mut state = machine.machine.state();
+        let at = machine.directory().join("a");
+        let state = &mut *state;
+        let _ = state.mounts.unmount(&mut state.pool, &at);
+        state
+            .pool
+            .destroy("tank/ezz/jails/a")
+            .expect("nothing is below it");
+    }
+    let told = machine.ezz(&["doctor"]);
+    let text = format!("{}{}", told.out, told.err);
+    assert!(text.contains("it runs, and has no dataset"), "{told:#?}");
+    assert!(text.contains("`jail -R a` ends it"), "{told:#?}");
+    assert!(!text.contains("cgroup"), "{told:#?}");
+    machine.programs.run("jail", &["-R", "a"]);
+    machine.ezz(&["doctor", "--repair"]).ok();
+    assert_eq!(machine.mounts("a"), [""; 0]);
+}
+
 /// jexec.c: 14.0 has no -d; by number, since the name may be that of another jail by then; -l clears the environment.
 #[test]
 fn a_command_is_given_to_jexec_by_number() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ezz::model::{Changed, JailState};
 use ezz::name::{GenerationId, JailName};
 use ezz::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
-use ezz::profile::Profile;
+use ezz::profile::{Os, Profile};
 
 use super::fault::Act;
 use super::machine::State;
@@ -138,6 +138,10 @@ fn derive(state: &mut State, spec: &JailSpec) -> Changed {
 }
 
 impl Host for SimHost {
+    fn os(&self) -> Os {
+        Os::Linux
+    }
+
     fn checks(&self) -> Vec<Check> {
         Vec::new()
     }

@@ -12,6 +12,7 @@ use crate::name::{GenerationId, JailName, SnapshotName, TrackName};
 use crate::plan::doctor::{Dataset, Entry, EntryKind, Facts, Setting, Snapshot};
 use crate::plan::{Observed, site};
 use crate::ports::{PortError, Query, Source};
+use crate::profile::Os;
 use crate::session::Session;
 
 /// Native properties that are looked at. The last is one that cannot have a line break.
@@ -45,6 +46,7 @@ pub(super) fn facts(
             .map(|generation| generation.id)
             .collect(),
         mounts: session.zfs.mounts()?,
+        freebsd: session.host.os() == Os::FreeBsd,
         verify: left_by_readers(session.locks.directory()),
         ..Facts::default()
     };

@@ -32,7 +32,7 @@ use crate::exec::{self, Exec, ExecError, code};
 use crate::model::{Changed, JailConfig, JailState, Network, Params, Surroundings};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
-use crate::profile::Profile;
+use crate::profile::{Os, Profile};
 
 use system::{System, ThisSystem};
 use view::View;
@@ -214,6 +214,10 @@ impl FreeBsd {
 }
 
 impl Host for FreeBsd {
+    fn os(&self) -> Os {
+        Os::FreeBsd
+    }
+
     fn checks(&self) -> Vec<Check> {
         checks::all(self)
     }

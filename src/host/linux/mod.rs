@@ -37,7 +37,7 @@ use std::time::Duration;
 use crate::model::{Changed, JailConfig, JailState, Network, Params, Surroundings};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
-use crate::profile::Profile;
+use crate::profile::{Os, Profile};
 
 use paths::Paths;
 
@@ -65,6 +65,10 @@ impl Linux {
 }
 
 impl Host for Linux {
+    fn os(&self) -> Os {
+        Os::Linux
+    }
+
     fn checks(&self) -> Vec<Check> {
         checks::all(&self.paths, &self.site_directory)
     }

@@ -42,6 +42,8 @@ pub struct Facts {
     pub around: Surroundings,
     /// Running jails that lack a limit which every jail gets.
     pub without_limits: Vec<JailName>,
+    /// Whether the host is a FreeBSD, which has jail(8); else it is a Linux, with cgroups.
+    pub freebsd: bool,
     /// Datasets that jails are to administer, and that are not as they must be.
     pub lacking: BTreeMap<DatasetName, Lack>,
 }

@@ -361,14 +361,21 @@ pub(super) fn snapshots_of<'a>(
     })
 }
 
+/// How an administrator ends a jail that ezz does not know any more.
+fn ends(name: &JailName, freebsd: bool) -> String {
+    if freebsd {
+        format!("`jail -R {name}` ends it; `ezz doctor --repair` then clears away what it leaves")
+    } else {
+        format!("`ezz stop` does not know it; its processes are in the cgroups below ezz/…/{name}")
+    }
+}
+
 /// What the host has of jails that are not there.
 fn host(observed: &Observed, facts: &Facts, found: &mut Diagnosis) {
     let known = |name: &JailName| observed.inventory.jails.contains_key(name);
     for (name, state) in &observed.states {
         if state.running() && !known(name) {
-            let hint = format!(
-                "`ezz stop` does not know it; find its processes below cgroup ezz/…/{name}, or use jail -r"
-            );
+            let hint = ends(name, facts.freebsd);
             found.add(
                 Finding::new(
                     What::RunsWithoutDataset,
