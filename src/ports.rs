@@ -301,6 +301,15 @@ pub trait Host: Sync + fmt::Debug {
         Ok(Vec::new())
     }
 
+    /// Running jails that have other parameters in the kernel than their configuration says, with what differs
+    /// of each: somebody has started them in another way, or changed the one or the other since.
+    ///
+    /// # Errors
+    /// [`HostError`] if the kernel cannot be asked, or the configuration not read.
+    fn differing(&self) -> Result<BTreeMap<JailName, Vec<String>>, HostError> {
+        Ok(BTreeMap::new())
+    }
+
     /// What went otherwise than usual since this was asked last, and what the host did about it: a line
     /// each, for the user.
     fn notes(&self) -> Vec<String> {

@@ -15,6 +15,7 @@ mod sim;
 
 mod contract;
 mod crash;
+mod globals;
 mod hosts;
 mod looks;
 mod machine;

@@ -46,6 +46,7 @@ first() {
 	cpus_and_datasets
 	surroundings
 	parameters_and_networks
+	hardening
 	boot
 	sync
 	finish

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CliError, build};
 use crate::apply;
-use crate::cli::{access, delegated};
+use crate::cli::{access, delegated, error};
 use crate::model::{Inventory, property, track_link};
 use crate::name::{GenerationId, JailName, SnapshotName, TrackName};
 use crate::plan::doctor::{Dataset, Entry, EntryKind, Facts, Setting, Snapshot};
@@ -60,6 +60,14 @@ pub(super) fn facts(
             let jails: Vec<_> = jails.collect();
             facts.around = session.host.surroundings(&jails);
             facts.without_limits = session.host.without_limits()?;
+            match session.host.differing() {
+                Ok(differing) => facts.differing = differing,
+                Err(error) => {
+                    let why = error::one_line(&error);
+                    let what = format!("parameters of running jails cannot be compared: {why}");
+                    facts.around.unread.push(what);
+                }
+            }
             // A host that gives jails none says so when such a jail is started.
             if session.host.delegates().is_ok() {
                 let theirs = jails.iter().flat_map(|(_, config)| &config.datasets);

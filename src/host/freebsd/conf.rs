@@ -251,6 +251,13 @@ pub fn owner(text: &[u8]) -> Option<&str> {
     rest.split_once('.').map(|(id, _)| id)
 }
 
+/// The first line of a file of ezz's, and the rest.
+pub(super) fn marked(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let _owner = owner(text)?;
+    let end = text.iter().position(|byte| *byte == b'\n')?;
+    Some(text.split_at(end + 1))
+}
+
 /// The fstab of a running jail whose own was lost, from what is mounted in it: without the file
 /// jail(8) refuses to stop the jail.
 ///
@@ -297,17 +304,24 @@ fn fstab_word(word: &OsStr, what: &'static str) -> Result<Vec<u8>, ConfError> {
 /// A string as jail.conf(5) reads it, whatever is in it. Single quotes stop the expansion of
 /// variables but not of backslashes, unlike in sh (usr.sbin/jail/jaillex.l).
 fn quoted(text: &OsStr, what: &'static str) -> Result<Vec<u8>, ConfError> {
+    match text.as_bytes().contains(&0) {
+        true => Err(ConfError::Nul { what }),
+        false => Ok(in_quotes(text)),
+    }
+}
+
+/// The same of what has no NUL, such as a path.
+pub(super) fn in_quotes(text: &OsStr) -> Vec<u8> {
     let mut out = vec![b'\''];
     for &byte in text.as_bytes() {
         match byte {
-            0 => return Err(ConfError::Nul { what }),
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\\' | b'\'' => out.extend([b'\\', byte]),
             _ => out.push(byte),
         }
     }
     out.push(b'\'');
-    Ok(out)
+    out
 }
 
 enum Value {

@@ -3,14 +3,15 @@
 //! jail(8) fails a jail whose `depend` names one that its configuration has not, and all jails that depend
 //! on each other in a circle (usr.sbin/jail/state.c, dep_setup). So a file has it only where rc.d/jail
 //! reads all of them as one configuration, of jails whose files are there, and never in a circle; and
-//! ezz itself, which starts each jail alone and in its own order, has a second file without it.
+//! ezz itself, which starts each jail alone and in its own order, has a second file without it. That one also has
+//! what /etc/jail.conf says of all jails (`globals`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
 use super::checks::{includes, variable};
-use super::{FreeBsd, Wanted, files};
+use super::{FreeBsd, Wanted, conf, files};
 use crate::name::JailName;
 use crate::ports::{HostError, JailSpec};
 
@@ -21,7 +22,7 @@ const DEPEND: &str = "    depend = ";
 const ALONE: &str = "alone";
 
 impl FreeBsd {
-    /// The file by which ezz starts and stops a jail whose own has a `depend`.
+    /// The file by which ezz starts and stops a jail where its own has a `depend`, or is not all that holds for it.
     pub(super) fn alone_file(&self, name: &JailName) -> PathBuf {
         self.places.conf.join(format!("{name}.{ALONE}"))
     }
@@ -33,6 +34,24 @@ impl FreeBsd {
             true => alone,
             false => self.conf_file(name),
         })
+    }
+
+    /// The file by which ezz stops a jail. Where ezz has not written a second one, and one is needed by now,
+    /// service(8) may have started the jail by what stands in it.
+    pub(super) fn file_to_stop(&self, name: &JailName) -> Result<PathBuf, HostError> {
+        let used = self.used_file(name)?;
+        let text = files::read(&used)?.unwrap_or_default();
+        let framed = match used == self.conf_file(name) && conf::owner(&text) == Some(&self.site_id)
+        {
+            true => self.framed(name, &without(&text)),
+            false => None,
+        };
+        let Some(framed) = framed else {
+            return Ok(used);
+        };
+        let alone = self.alone_file(name);
+        let _ = files::put(&alone, &self.site_id, &framed)?;
+        Ok(alone)
     }
 
     /// The two files of a jail, in the order in which they are written, from the text without dependencies.
@@ -47,11 +66,14 @@ impl FreeBsd {
             return Ok([(alone, Some(text)), (conf, None)]);
         }
         let on = self.dependencies(spec)?;
-        Ok(if on.is_empty() {
-            [(conf, Some(text)), (alone, None)]
-        } else {
-            let with = depending(&text, &on);
-            [(alone, Some(text)), (conf, Some(with))]
+        let framed = self.framed(&spec.name, &text);
+        Ok(match (on.is_empty(), framed) {
+            (true, None) => [(conf, Some(text)), (alone, None)],
+            (true, Some(framed)) => [(alone, Some(framed)), (conf, Some(text))],
+            (false, framed) => {
+                let with = depending(&text, &on);
+                [(alone, Some(framed.unwrap_or(text))), (conf, Some(with))]
+            }
         })
     }
 
@@ -107,14 +129,18 @@ impl FreeBsd {
         for other in others.into_iter().flatten() {
             let (conf, alone) = (self.conf_file(other), self.alone_file(other));
             let with = files::read(&conf)?.unwrap_or_default();
-            let Some(text) = files::read(&alone)? else {
+            let Some(used) = files::read(&alone)? else {
                 continue;
             };
+            let text = without(&with);
             let mut on = depends(&with);
             on.retain(|it| it != name);
             if on.is_empty() {
                 let _ = files::put(&conf, &self.site_id, &text)?;
-                let _ = files::remove(&alone, &self.site_id)?;
+                // Unless it has more than the jail's own file.
+                if used == text {
+                    let _ = files::remove(&alone, &self.site_id)?;
+                }
             } else {
                 let _ = files::put(&conf, &self.site_id, &depending(&text, &on))?;
             }
@@ -153,6 +179,13 @@ fn depending(text: &[u8], on: &[JailName]) -> Vec<u8> {
     let mut with = text.strip_suffix(b"}\n").unwrap_or(text).to_vec();
     with.extend(format!("{DEPEND}{};\n}}\n", names.join(", ")).bytes());
     with
+}
+
+/// Such a text without its dependencies.
+fn without(text: &[u8]) -> Vec<u8> {
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let kept = lines.filter(|line| !line.starts_with(DEPEND.as_bytes()));
+    kept.flatten().copied().collect()
 }
 
 /// The dependencies in such a text.

@@ -7,10 +7,12 @@
 
 mod argv;
 mod checks;
+mod compare;
 pub mod conf;
 mod datasets;
 mod depend;
 mod files;
+mod globals;
 pub mod jls;
 mod ops;
 mod params;
@@ -81,6 +83,8 @@ pub struct FreeBsd {
     places: Places,
     /// Whether rc.d/jail reads the files of all jails as one; looked at once.
     reads_all: OnceLock<bool>,
+    /// What /etc/jail.conf says of all jails; read once.
+    globals: OnceLock<Result<globals::Globals, globals::GlobalsError>>,
     /// Which jails depend on which, by their files; looked at once.
     dependents: OnceLock<BTreeMap<JailName, BTreeSet<JailName>>>,
     /// The last look at the kernel, until this process changes something there: a command is about
@@ -113,6 +117,7 @@ impl FreeBsd {
             site_directory: site_directory.to_owned(),
             places,
             reads_all: OnceLock::new(),
+            globals: OnceLock::new(),
             dependents: OnceLock::new(),
             seen: Mutex::default(),
             system,
@@ -158,6 +163,8 @@ impl FreeBsd {
     /// Writes the derived files; the caller knows that the jail does not run.
     fn write(&self, spec: &JailSpec) -> Result<Changed, HostError> {
         make_directory(&self.places.conf, 0o755)?;
+        // jail(8) makes the log, and not its directory; service(8) may be the first that starts the jail.
+        make_directory(&self.places.log, 0o700)?;
         let mut all = Changed::Already;
         let wanted = self.wanted(spec)?;
         for (path, text) in &wanted {
@@ -303,6 +310,10 @@ impl Host for FreeBsd {
             }
         }
         Ok(names.into_iter().collect())
+    }
+
+    fn differing(&self) -> Result<BTreeMap<JailName, Vec<String>>, HostError> {
+        FreeBsd::differing(self)
     }
 
     fn leftovers(&self) -> Result<Vec<JailName>, HostError> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ezz_zfs::MountError;
 
-use super::{FreeBsd, argv, checks, conf, done, files, make_directory, program_error};
+use super::{FreeBsd, argv, checks, conf, done, files, program_error};
 use crate::exec::{Exec, ExecError};
 use crate::model::Changed;
 use crate::name::JailName;
@@ -52,6 +52,7 @@ impl FreeBsd {
                 root.display()
             )));
         }
+        self.knows_globals()?;
         self.takes(spec.config.network, &spec.config.params)?;
         self.modules(&spec.config.params)?;
         // Without its rules a devfs shows every device of the host.
@@ -68,7 +69,6 @@ impl FreeBsd {
         // A mount that a failed stop left would be mounted over, or be refused as its own copy.
         let _ = self.clean(name)?;
         let _ = self.write(spec)?;
-        make_directory(&self.places.log, 0o700)?;
 
         let conf = self.used_file(name)?;
         let begin = Instant::now();
@@ -108,7 +108,7 @@ impl FreeBsd {
             return self.clean(name);
         };
         let limit = u64::from(profile.map_or(STOP, |profile| profile.stop.timeout)) + SHUTDOWN;
-        let conf = self.used_file(name)?;
+        let conf = self.file_to_stop(name)?;
         let failed = || program_error("stop", name);
         let lost = !files::is_of(&conf, &self.site_id)?;
         if !lost {

@@ -111,6 +111,11 @@ impl Known {
         names.filter(|name| !self.knows(name)).cloned().collect()
     }
 
+    /// Whether the kernel has it, and jls(8) can be asked for it.
+    pub fn in_kernel(&self, name: &str) -> bool {
+        self.kernel.contains(name)
+    }
+
     /// Those of modules that are not loaded.
     pub fn unloaded(&self) -> Vec<&'static str> {
         let names = MODULES.iter().map(|(name, _)| *name);

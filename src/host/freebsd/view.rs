@@ -82,6 +82,16 @@ impl View {
         self.running(name).map(|jail| jail.jid)
     }
 
+    /// The jails of the site that run.
+    pub fn running_names(&self) -> Vec<JailName> {
+        let alive = self.jails.iter().filter(|jail| !jail.dying);
+        let names = alive.filter_map(|jail| {
+            let name = JailName::parse(&jail.name).ok()?;
+            (jail.path == self.root(&name)).then_some(name)
+        });
+        names.collect()
+    }
+
     /// The root of a jail that runs by this name and is not of this site.
     pub fn stranger(&self, name: &JailName) -> Option<&Path> {
         let root = self.root(name);

@@ -44,6 +44,8 @@ pub struct Facts {
     pub without_limits: Vec<JailName>,
     /// Whether the host is a FreeBSD, which has jail(8); else it is a Linux, with cgroups.
     pub freebsd: bool,
+    /// Running jails whose parameters differ from those of their configuration, and which.
+    pub differing: BTreeMap<JailName, Vec<String>>,
     /// Datasets that jails are to administer, and that are not as they must be.
     pub lacking: BTreeMap<DatasetName, Lack>,
 }
@@ -208,6 +210,8 @@ pub enum What {
     LimitsUnknown,
     /// A running jail lacks a limit which every jail gets.
     LimitsMissing,
+    /// A running jail has other parameters than its configuration says.
+    ParametersDiffer,
     /// A dataset that a jail is to administer is not there or not marked.
     OwnDatasetLacking,
     /// Derived files are missing or differ.

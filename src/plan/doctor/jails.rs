@@ -46,6 +46,7 @@ pub(super) fn check(
         mounted(inventory, jail, &object, found);
         behind(observed, name, config, &object, found);
         unlimited(observed, name, facts, &object, found);
+        differing(observed, name, facts, &object, found);
         derived(observed, name, facts, &object, found);
         foreign(jail, facts, &object, found);
     }
@@ -270,6 +271,24 @@ fn unlimited(
         let what = "it runs without the limits on its cgroups: an older ezz has started it";
         let hint = format!("`ezz restart {name}` when it suits");
         found.add(Finding::new(What::LimitsMissing, Severity::Info, object, what).hint(hint));
+    }
+}
+
+/// Whoever has started it, or has changed what: only another start makes them the same.
+fn differing(
+    observed: &Observed,
+    name: &JailName,
+    facts: &Facts,
+    object: &str,
+    found: &mut Diagnosis,
+) {
+    if let (true, Some(list)) = (observed.state(name).running(), facts.differing.get(name)) {
+        let what = format!(
+            "it runs with other parameters than its configuration says: {}",
+            list.join(", ")
+        );
+        let hint = format!("`ezz restart {name}` when it suits");
+        found.add(Finding::new(What::ParametersDiffer, Severity::Info, object, what).hint(hint));
     }
 }
 

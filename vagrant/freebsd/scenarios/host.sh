@@ -103,6 +103,41 @@ parameters_and_networks() {
 	fi
 }
 
+# What a jail has in the kernel of what jail.conf says of all jails, and whether its command was run since.
+hardened() {
+	jls -j "$1" -n allow.raw_sockets securelevel
+	ls "/tmp/ezz-poststart-$1" 2>/dev/null
+	rm -f "/tmp/ezz-poststart-$1"
+}
+
+hardening() {
+	say 'what jail.conf says of all jails'
+	[ ! -e /etc/jail.conf ] || cp /etc/jail.conf /tmp/ezz-jail.conf
+	ok 'a jail' "$ezz" create hard --start
+	cat >/etc/jail.conf <<-'END'
+		allow.raw_sockets;
+		* { securelevel = 2; exec.poststart = "touch /tmp/ezz-poststart-$name"; }
+		.include "/etc/jail.conf.d/*.conf";
+	END
+	ok 'doctor compares what runs' doctor_says 'jail hard: it runs with other parameters .*securelevel is -1, not 2'
+	ok 'stop' "$ezz" stop hard
+	service jail onestart hard >/dev/null
+	by_service=$(hardened hard)
+	is 'service(8) starts it with them' "allow.raw_sockets securelevel=2
+/tmp/ezz-poststart-hard" printf '%s\n' "$by_service"
+	ok 'restart by ezz' "$ezz" restart hard
+	is 'it has the same' "$by_service" hardened hard
+	ok 'service(8) stops it' service jail onestop hard
+	not 'it has ended' runs hard
+	is 'with nothing mounted' '' mounted_below "$jails/hard"
+	echo '* {' >>/etc/jail.conf
+	refused 'a jail.conf that nobody can read' 1 'jail.conf: line' "$ezz" start hard
+	not 'starts nothing' runs hard
+	rm /etc/jail.conf
+	[ ! -e /tmp/ezz-jail.conf ] || mv /tmp/ezz-jail.conf /etc/jail.conf
+	ok 'delete' "$ezz" delete hard --yes
+}
+
 # What an administrator does once.
 boots() {
 	mkdir -p /usr/local/etc/rc.d
