@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::exec::{Exec, Watched, code, find};
 use crate::model::{
-    Changed, JailConfig, JailState, Network, Params, Surroundings, World, deceptive,
+    Changed, JailConfig, JailState, Network, Params, Surroundings, Taken, World, deceptive,
 };
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
 use crate::plan::doctor::Mount;
@@ -307,6 +307,15 @@ pub trait Host: Sync + fmt::Debug {
     /// # Errors
     /// [`HostError`] if the kernel cannot be asked, or the configuration not read.
     fn differing(&self) -> Result<BTreeMap<JailName, Vec<String>>, HostError> {
+        Ok(BTreeMap::new())
+    }
+
+    /// Those of these names that something on the host has which is not of this site: a jail cannot start
+    /// by one of them. Where all that the host keeps of a jail is named by its site, there are none.
+    ///
+    /// # Errors
+    /// [`HostError`] if the kernel or a directory cannot be read.
+    fn taken(&self, _names: &[&JailName]) -> Result<BTreeMap<JailName, Taken>, HostError> {
         Ok(BTreeMap::new())
     }
 

@@ -19,6 +19,7 @@ use crate::name::JailName;
 use crate::plan::converge::behind;
 use crate::plan::fleet::{Change, Diff, Does, Request, Seen, diff, plan};
 use crate::plan::{Observed, PlanError};
+use crate::ports::HostError;
 use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};
 
@@ -178,6 +179,12 @@ fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
             return Err(CliError::Plan(PlanError::Fleet(why)));
         }
         return Err(error);
+    }
+    let wanted = fleet.jails.iter();
+    let wanted = wanted.filter(|(_, it)| it.wish != Some(Wish::Absent));
+    let names: Vec<&JailName> = wanted.map(|(name, _)| name).collect();
+    if let Some(taken) = HostError::taken(session.host.taken(&names)?) {
+        return Err(taken.into());
     }
     let mut asked = BTreeSet::new();
     for wanted in fleet

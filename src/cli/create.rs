@@ -14,6 +14,7 @@ use crate::model::{
 use crate::name::{DatasetName, FlavourName, JailName, TrackName};
 use crate::plan::create::{Choice, Of, Request, create};
 use crate::plan::delete;
+use crate::ports::HostError;
 use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};
 
@@ -206,6 +207,10 @@ fn make(
     delegated::check(&session, &request.datasets)?;
     let has_addresses = !request.addresses.is_empty() || !request.pools.is_empty();
     let shares = shares && !(has_addresses && session.host.restricts_to_addresses());
+    let names: Vec<&JailName> = request.names.iter().collect();
+    if let Some(taken) = HostError::taken(session.host.taken(&names)?) {
+        return Err(taken.into());
+    }
     // An address or dataset may be any jail's: then all of them are read.
     let scope = Scope {
         whole: !request.addresses.is_empty()

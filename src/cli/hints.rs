@@ -441,7 +441,9 @@ fn io_hint(error: &std::io::Error) -> Option<String> {
 
 fn host_hint(error: &HostError) -> Option<String> {
     match error {
-        HostError::Missing { hint, .. } | HostError::Account { hint, .. } => Some(hint.clone()),
+        HostError::Missing { hint, .. }
+        | HostError::Account { hint, .. }
+        | HostError::Taken { hint, .. } => Some(hint.clone()),
         HostError::NoCommand { jail, command, .. } if command.contains(char::is_whitespace) => {
             Some(format!(
                 "`ezz exec {jail} -- {command}`: the command and its arguments are words of their own; for a line of a shell, `ezz exec {jail} -- sh -c {}`",

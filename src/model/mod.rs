@@ -34,7 +34,7 @@ pub use stored::{
     Address, AddressError, Base, Intent, JailConfig, Kind, Merging, Network, Phase, Populated,
     Rejected, Rollout, Seal, Served, Swap, Todo, Track, World,
 };
-pub use surroundings::{Bound, Lack, Listener, Owner, Surroundings};
+pub use surroundings::{Bound, Lack, Listener, Owner, Surroundings, Taken};
 pub use text::{deceptive, hostname, size};
 
 use crate::name::{DatasetName, GenerationId, JailName, NameError, SnapshotName, TrackName};

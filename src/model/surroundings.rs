@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::name::JailName;
+use crate::name::{DatasetName, JailName};
 
 /// What a host has around some jails. What was not looked at, since none of them needs it, is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +39,26 @@ pub struct Lack {
     pub what: String,
     /// What to do.
     pub hint: String,
+}
+
+/// Why a jail cannot start by its name on a host, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// What has the name.
+    pub by: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl Taken {
+    /// What to do about a jail that is there.
+    pub fn hint_for(&self, jail: &DatasetName) -> String {
+        let (parent, _) = jail.as_str().rsplit_once('/').unwrap_or_default();
+        format!(
+            "{}; `zfs rename {jail} {parent}/NEW` gives the jail another name while it is stopped",
+            self.hint
+        )
+    }
 }
 
 /// Whose something is.

@@ -1,9 +1,11 @@
 //! What hosts and ZFS could not do, in words. Must not be here: hints, which are the verbs' to give.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::model::Taken;
 use crate::name::{DatasetName, JailName};
 
 /// What a host could not do.
@@ -62,6 +64,16 @@ pub enum HostError {
         action: &'static str,
         /// How long was waited.
         seconds: u64,
+    },
+    /// Something else on this host has its name.
+    #[error("the name {jail} is taken on this host: {by}")]
+    Taken {
+        /// Which jail.
+        jail: JailName,
+        /// What has the name.
+        by: String,
+        /// What to do about it.
+        hint: String,
     },
     /// The runtime or jail(8) refused it.
     #[error("{jail} did not start: {why}")]
@@ -124,6 +136,12 @@ pub enum HostError {
 }
 
 impl HostError {
+    /// The first of the names that are taken.
+    pub fn taken(names: BTreeMap<JailName, Taken>) -> Option<Self> {
+        let (jail, Taken { by, hint }) = names.into_iter().next()?;
+        Some(HostError::Taken { jail, by, hint })
+    }
+
     /// A jail whose health command ended badly: how, and what it said last.
     pub fn unwell(jail: &JailName, command: &[String], how: &str, said: &str) -> Self {
         let said = super::one_line(said);

@@ -1,6 +1,114 @@
-//! Names of jails: which are no jails, since a command that was killed left them.
+//! Names of jails that are not free: of another site's files, of the administrator's, of a jail that runs; and of what a
+//! command left that was killed.
 
+use crate::hosts::FreeBsd;
+use crate::hosts_suite::Bench;
 use crate::sim::{Death, Fault, SimMachine, When};
+
+fn kinds(machine: &FreeBsd, site: &str) -> Vec<(String, String)> {
+    let told = machine.ezz(&["--site", site, "doctor", "--json"]).json();
+    let findings = told[0]["findings"].as_array().expect("a list").clone();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let of = findings.iter().filter(|it| it["severity"] == "broken");
+    of.map(|it| (text(&it["kind"]), text(&it["hint"])))
+        .collect()
+}
+
+/// A replica is adopted beside the site that it came from.
+#[test]
+fn a_replica_beside_its_original_knows_whose_the_names_are() {
+    let machine = FreeBsd::at("jails");
+    machine.ezz(&["create", "s1", "s2"]).ok();
+    {
+        let mut state = machine.machine.state();
+        state.pool.replicate("tank/ezz", "tank/copy");
+    }
+    let at = machine.directory().with_file_name("copies");
+    let at = at.to_str().expect("a plain path");
+    let adopted = machine
+        .ezz(&[
+            "--site",
+            "tank/copy",
+            "doctor",
+            "--adopt",
+            "--directory",
+            at,
+        ])
+        .ok();
+    for words in [
+        "s1 cannot start by this name",
+        "/s1.conf belongs to the site with the id ",
+        "zfs get -s local ezz:id",
+        "zfs rename tank/copy/jails/s1 tank/copy/jails/NEW",
+    ] {
+        assert!(adopted.err.contains(words), "no {words:?} in {adopted:#?}");
+    }
+    let found = kinds(&machine, "tank/copy");
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert!(
+        found
+            .iter()
+            .all(|(kind, hint)| kind == "name-taken" && hint.contains("zfs rename"))
+    );
+    let repaired = machine.ezz(&["--site", "tank/copy", "doctor", "--repair"]);
+    assert!(!repaired.err.contains("cannot replace"), "{repaired:#?}");
+    let refused = machine
+        .ezz(&["--site", "tank/copy", "start", "s1"])
+        .refused(1, "the name s1 is taken on this host");
+    assert!(
+        refused.err.contains("zfs rename tank/copy/jails/s1"),
+        "{refused:#?}"
+    );
+    machine.ezz(&["--site", "tank/ezz", "create", "new"]).ok();
+    machine
+        .ezz(&["--site", "tank/copy", "create", "other", "new"])
+        .refused(1, "the name new is taken");
+    assert!(!std::path::Path::new(at).join("other").exists());
+    // The original goes on, and the copy's jails stay out of its files.
+    machine.ezz(&["--site", "tank/ezz", "start", "s1"]).ok();
+    machine
+        .ezz(&["--site", "tank/copy", "delete", "s2", "--yes"])
+        .ok();
+    assert_eq!(machine.files("s2").map(|files| files.len()), Ok(2));
+    // As when the old pool is gone, and its files are there still: the hint frees the name.
+    machine.ezz(&["--site", "tank/ezz", "stop", "s1"]).ok();
+    let (_, hint) = kinds(&machine, "tank/copy").remove(0);
+    let remove = hint
+        .split('`')
+        .find(|it| it.starts_with("rm "))
+        .expect("it is said");
+    for path in remove.split(' ').skip(1) {
+        std::fs::remove_file(path).expect("it is there");
+    }
+    machine.ezz(&["--site", "tank/copy", "start", "s1"]).ok();
+}
+
+/// The administrator has a jail of that name: in a file, in /etc/jail.conf, or running.
+#[test]
+fn a_jail_of_the_administrator_keeps_its_name() {
+    let machine = FreeBsd::at("jails");
+    let conf = machine.programs.path("jail.conf.d");
+    std::fs::create_dir_all(&conf).expect("writable");
+    std::fs::write(conf.join("mail.conf"), "mail { path = /; }").expect("writable");
+    std::fs::write(machine.programs.path("jail.conf"), "www { path = /; }").expect("writable");
+    std::fs::write(machine.programs.path("jail.old.conf"), "old { path = /; }").expect("writable");
+    machine.stranger("busy", true).expect("it can");
+    for (name, by) in [
+        ("mail", "ezz did not make"),
+        ("www", "defines a jail of that name"),
+        ("old", "rc.d/jail starts a jail of that name by "),
+        ("busy", "is not of this site"),
+    ] {
+        machine.ezz(&["create", "free", name]).refused(1, by);
+        assert!(!machine.directory().join("free").exists(), "{name}");
+    }
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), "fleet = \"x\"\n[[jail]]\nname = \"www\"\n").expect("writable");
+    let path = file.path().to_str().expect("a plain path");
+    machine
+        .ezz(&["apply", path])
+        .refused(1, "the name www is taken");
+}
 
 /// `kill -9` in the middle of a create: what it made is no jail, and no list says so.
 #[test]

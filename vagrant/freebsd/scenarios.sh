@@ -47,6 +47,7 @@ first() {
 	surroundings
 	parameters_and_networks
 	hardening
+	names
 	boot
 	sync
 	finish

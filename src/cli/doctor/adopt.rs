@@ -8,7 +8,7 @@ use super::facts::facts;
 use super::{CliError, Context, Doctor, init};
 use crate::apply;
 use crate::model::Inventory;
-use crate::name::DatasetName;
+use crate::name::{DatasetName, JailName};
 use crate::plan::doctor::{Severity, diagnose};
 use crate::plan::site;
 use crate::ports::{Query, Source};
@@ -71,8 +71,40 @@ impl Doctor {
                 "{} is a site of its own; `ezz doctor --repair` restores what is derived",
                 session.site
             ));
+            self.names(context, &id, &observed.inventory)?;
         }
         Ok(exit)
+    }
+}
+
+impl Doctor {
+    /// Says which jails cannot start here by their names: the site that they came from may be here, too.
+    fn names(
+        &self,
+        context: &Context<'_>,
+        id: &str,
+        inventory: &Inventory,
+    ) -> Result<(), CliError> {
+        let came = &inventory.site.directory;
+        let directory = self.directory.as_ref().unwrap_or(came);
+        let names: Vec<&JailName> = inventory.jails.keys().collect();
+        let taken = context.machine.host(id, directory).taken(&names)?;
+        const SHOWN: usize = 3;
+        for (name, taken) in taken.iter().take(SHOWN) {
+            let by = &taken.by;
+            let hint = inventory.jails.get(name);
+            let hint = hint.map_or_else(String::new, |jail| taken.hint_for(&jail.dataset));
+            let text = format!("{name} cannot start by this name: {by} ({hint})");
+            context.report.note(&text);
+        }
+        let more = taken.len().saturating_sub(SHOWN);
+        if more > 0 {
+            let text = format!(
+                "{more} more names of jails are taken on this host: `ezz doctor` lists them"
+            );
+            context.report.note(&text);
+        }
+        Ok(())
     }
 }
 

@@ -54,6 +54,8 @@ pub(super) fn facts(
     if !inventory.site.replica {
         facts.derived = session.host.derived()?;
         facts.left = left.iter().cloned().collect();
+        let names: Vec<&JailName> = inventory.jails.keys().collect();
+        facts.taken = session.host.taken(&names)?;
         if !derived_only {
             let jails = inventory.jails.iter();
             let jails = jails.filter_map(|(name, jail)| Some((name, jail.config.as_ref().ok()?)));

@@ -92,6 +92,12 @@ impl FreeBsd {
         let globals = self.globals().as_ref();
         globals.is_ok_and(|all| all.pieces.iter().any(|it| matches!(it, Piece::Jails(..))))
     }
+
+    /// Whether /etc/jail.conf has a block of its own for a jail.
+    pub(super) fn defined_by_hand(&self, name: &JailName) -> bool {
+        let globals = self.globals().as_ref();
+        globals.is_ok_and(|all| all.jails.contains(name.as_str().as_bytes()))
+    }
 }
 
 impl Globals {

@@ -19,6 +19,7 @@ mod params;
 mod sanity;
 mod stage;
 pub mod system;
+mod taken;
 mod view;
 mod vnet;
 
@@ -31,7 +32,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::exec::{self, Exec, ExecError, code};
-use crate::model::{Changed, JailConfig, JailState, Network, Params, Surroundings};
+use crate::model::{Changed, JailConfig, JailState, Network, Params, Surroundings, Taken};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::{Os, Profile};
@@ -314,6 +315,10 @@ impl Host for FreeBsd {
 
     fn differing(&self) -> Result<BTreeMap<JailName, Vec<String>>, HostError> {
         FreeBsd::differing(self)
+    }
+
+    fn taken(&self, names: &[&JailName]) -> Result<BTreeMap<JailName, Taken>, HostError> {
+        self.names_taken(names)
     }
 
     fn leftovers(&self) -> Result<Vec<JailName>, HostError> {

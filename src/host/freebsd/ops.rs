@@ -52,6 +52,13 @@ impl FreeBsd {
                 root.display()
             )));
         }
+        if let Some(taken) = self.file_taken(name)? {
+            return Err(HostError::Taken {
+                jail: name.clone(),
+                hint: taken.hint_for(&spec.dataset),
+                by: taken.by,
+            });
+        }
         self.knows_globals()?;
         self.takes(spec.config.network, &spec.config.params)?;
         self.modules(&spec.config.params)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::model::{Flags, Lack, Surroundings};
+use crate::model::{Flags, Lack, Surroundings, Taken};
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName, TrackName};
 
 /// What doctor looked at beyond an observation. What is empty was not looked at.
@@ -46,6 +46,8 @@ pub struct Facts {
     pub freebsd: bool,
     /// Running jails whose parameters differ from those of their configuration, and which.
     pub differing: BTreeMap<JailName, Vec<String>>,
+    /// Jails whose names something else on the host has.
+    pub taken: BTreeMap<JailName, Taken>,
     /// Datasets that jails are to administer, and that are not as they must be.
     pub lacking: BTreeMap<DatasetName, Lack>,
 }
@@ -212,6 +214,8 @@ pub enum What {
     LimitsMissing,
     /// A running jail has other parameters than its configuration says.
     ParametersDiffer,
+    /// Something else on the host has the name of a jail.
+    NameTaken,
     /// A dataset that a jail is to administer is not there or not marked.
     OwnDatasetLacking,
     /// Derived files are missing or differ.

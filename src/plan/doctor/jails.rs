@@ -47,6 +47,7 @@ pub(super) fn check(
         behind(observed, name, config, &object, found);
         unlimited(observed, name, facts, &object, found);
         differing(observed, name, facts, &object, found);
+        taken(jail, facts, &object, found);
         derived(observed, name, facts, &object, found);
         foreign(jail, facts, &object, found);
     }
@@ -292,6 +293,15 @@ fn differing(
     }
 }
 
+/// It cannot start, and no file of it can be made.
+fn taken(jail: &Jail, facts: &Facts, object: &str, found: &mut Diagnosis) {
+    if let Some(taken) = facts.taken.get(&jail.name) {
+        let what = format!("its name is taken on this host: {}", taken.by);
+        let finding = Finding::new(What::NameTaken, Severity::Broken, object, what);
+        found.add(finding.hint(taken.hint_for(&jail.dataset)));
+    }
+}
+
 /// Cleared away before anything else of that jail is done.
 fn left(name: &JailName, facts: &Facts, object: &str, found: &mut Diagnosis) {
     if facts.left.contains(name) {
@@ -312,6 +322,9 @@ fn derived(
     let Some(paths) = facts.drift.get(name).filter(|paths| !paths.is_empty()) else {
         return;
     };
+    if facts.taken.contains_key(name) {
+        return;
+    }
     let list: Vec<String> = paths
         .iter()
         .map(|path| path.display().to_string())

@@ -138,6 +138,21 @@ hardening() {
 	ok 'delete' "$ezz" delete hard --yes
 }
 
+names() {
+	say 'names that are taken'
+	ok 'a jail' "$ezz" create mine
+	ok 'a second site' "$ezz" init tank/two --directory /usr/jails2
+	refused 'has not the names of the first' 1 'the name mine is taken' "$ezz" --site tank/two create mine
+	zfs destroy -r tank/two
+	rmdir /usr/jails2
+	ok 'start' "$ezz" start mine
+	zfs destroy -rf tank/ezz/jails/mine
+	ok 'a jail without its dataset: doctor names jail(8)' doctor_says '.jail -R mine. ends it'
+	jail -R mine
+	ok 'and clears away the rest' "$ezz" doctor --repair
+	is 'nothing is mounted' '' mounted_below "$jails/mine"
+}
+
 # What an administrator does once.
 boots() {
 	mkdir -p /usr/local/etc/rc.d

@@ -97,8 +97,9 @@ bad_luck() {
 	not 'ends' runs hangs
 	is 'with nothing mounted' '' mounted_below "$jails/hangs"
 	ok 'nor kept' "$ezz" delete hangs --yes
-	jail -c name=taken path=/ persist
 	"$ezz" create taken >/dev/null 2>&1
+	jail -c name=taken path=/ persist
+	refused 'a new jail of a name that runs' 1 'the name taken is taken' "$ezz" create other taken
 	refused 'a jail of that name that is not ours' 1 'is not of this site' "$ezz" start taken
 	jail -r taken
 	ok 'is no obstacle when it is gone' "$ezz" start taken
