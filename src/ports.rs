@@ -220,6 +220,17 @@ pub trait Host: Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Whether this host can let processes of a jail make user namespaces; asked before the jail is made.
+    ///
+    /// # Errors
+    /// [`HostError::Missing`] if it has none.
+    fn takes_user_namespaces(&self) -> Result<(), HostError> {
+        Err(HostError::Missing {
+            what: "user namespaces: only Linux has them".to_owned(),
+            hint: "leave --nested-userns out".to_owned(),
+        })
+    }
+
     /// Whether a jail on the host's network reaches the addresses that it was given and no others. Otherwise it
     /// shares the whole network: loopback and, on Linux, abstract sockets too.
     fn restricts_to_addresses(&self) -> bool {

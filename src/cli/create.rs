@@ -120,6 +120,13 @@ struct Own {
     /// Whether the start of the host, and `start --all`, start it: on or off; a clone is as its source is
     #[arg(long, value_name = "on|off", value_parser = on_or_off)]
     boot: Option<bool>,
+    /// Whether its processes may make user namespaces, on or off; Linux only
+    ///
+    /// Rootless podman, bubblewrap and the sandboxes of browsers need them. They also give root of a jail
+    /// parts of the kernel that are closed to it otherwise: mounts, netfilter, packet sockets. A new jail has
+    /// them off; a clone is as its source is.
+    #[arg(long, value_name = "on|off", value_parser = on_or_off)]
+    nested_userns: Option<bool>,
     /// Start them
     #[arg(long)]
     start: bool,
@@ -181,6 +188,7 @@ impl Own {
             datasets: self.dataset,
             quota: self.quota,
             boot: self.boot,
+            nested_userns: self.nested_userns,
             start: self.start,
         })
     }
@@ -204,6 +212,10 @@ fn make(
     };
     let takes = session.host.takes(network, &request.params);
     takes.map_err(SessionError::from)?;
+    if request.nested_userns == Some(true) {
+        let takes = session.host.takes_user_namespaces();
+        takes.map_err(SessionError::from)?;
+    }
     delegated::check(&session, &request.datasets)?;
     let has_addresses = !request.addresses.is_empty() || !request.pools.is_empty();
     let shares = shares && !(has_addresses && session.host.restricts_to_addresses());

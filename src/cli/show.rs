@@ -16,7 +16,7 @@ use crate::session::Scope;
 /// Show one jail, or the site
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\", \"params\", \"datasets\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
+    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\", \"nested_userns\", \"params\", \"datasets\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
 )]
 pub struct Show {
     /// The jail; without it, the site
@@ -42,6 +42,7 @@ struct Jail {
     depends: Vec<JailName>,
     order: i32,
     limits: Limits,
+    nested_userns: bool,
     params: Params,
     datasets: Vec<DatasetName>,
 }
@@ -102,6 +103,7 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
         flavours: config.map(|it| it.flavours.clone()).unwrap_or_default(),
         depends: config.map(|it| it.depends.clone()).unwrap_or_default(),
         order: config.map_or(0, |it| it.order),
+        nested_userns: config.is_some_and(|it| it.nested_userns),
         limits: config.map(|it| it.limits.clone()).unwrap_or_default(),
         params: config.map(|it| it.params.clone()).unwrap_or_default(),
         datasets: config.map(|it| it.datasets.clone()).unwrap_or_default(),
@@ -172,6 +174,13 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
             match line.boot {
                 Some(false) => "off: `ezz start --all` leaves it out".to_owned(),
                 Some(true) | None => none(),
+            },
+        ),
+        (
+            "user namespaces",
+            match shown.nested_userns {
+                true => "its processes may make them".to_owned(),
+                false => none(),
             },
         ),
         ("dataset", shown.dataset.to_string()),

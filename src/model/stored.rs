@@ -375,6 +375,9 @@ pub struct JailConfig {
     /// Whether it is started when the host starts, and by `start --all`.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub boot: bool,
+    /// Whether its processes may make user namespaces; Linux only.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nested_userns: bool,
     /// Its labels.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
@@ -405,6 +408,7 @@ impl JailConfig {
             depends: Vec::new(),
             order: 0,
             boot: true,
+            nested_userns: false,
             labels: Labels::default(),
             todo: Vec::new(),
             other: Map::new(),

@@ -77,6 +77,10 @@ impl Host for Linux {
         start::takes(network, params)
     }
 
+    fn takes_user_namespaces(&self) -> Result<(), HostError> {
+        Ok(())
+    }
+
     fn delegates(&self) -> Result<&'static str, HostError> {
         Err(start::no_datasets())
     }

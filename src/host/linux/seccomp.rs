@@ -4,7 +4,11 @@
 //! Pure: the text comes from outside. Which system calls are allowed is the profile's business.
 //! Format: containers-common, `pkg/seccomp/seccomp.json`, documented in its `types.go`.
 
-use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSyscall};
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder,
+    LinuxSeccompOperator, LinuxSyscall,
+};
 use serde::Deserialize;
 
 /// Where Debian's golang-github-containers-common and its peers put the profile; the first is the
@@ -92,6 +96,67 @@ pub(super) fn convert(text: &str, machine: Machine<'_>) -> Result<LinuxSeccomp, 
         .set_architectures(Some(architectures))
         .set_syscalls(Some(syscalls));
     Ok(seccomp)
+}
+
+/// The flag of clone(2) and unshare(2) that asks for a user namespace.
+const CLONE_NEWUSER: u64 = 0x1000_0000;
+const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
+
+/// Takes from a profile what makes user namespaces. In one of its own, root of a jail has every capability, and with them
+/// reaches parts of the kernel that are closed to the jail otherwise: mounts, netfilter, packet sockets.
+///
+/// clone3(2) has its flags in memory, where seccomp cannot look. It fails as on a kernel without it, and the C library
+/// falls back to clone(2).
+///
+/// # Errors
+/// A rule that cannot be written, which would be a fault of ezz.
+pub(super) fn deny_user_namespaces(
+    seccomp: &mut LinuxSeccomp,
+    arch: &str,
+) -> Result<(), OciSpecError> {
+    let mut rules = seccomp.syscalls().clone().unwrap_or_default();
+    for rule in &mut rules {
+        let others = rule.names().iter();
+        let others = others.filter(|name| !["clone", "clone3", "unshare"].contains(&name.as_str()));
+        rule.set_names(others.cloned().collect());
+    }
+    rules.retain(|rule| !rule.names().is_empty());
+    // clone(2): the order of the arguments is another one there.
+    let flags_of_clone = usize::from(arch == "s390x");
+    for (name, index) in [("clone", flags_of_clone), ("unshare", 0)] {
+        for (action, errno, bit) in [
+            (LinuxSeccompAction::ScmpActAllow, None, 0_u64),
+            (LinuxSeccompAction::ScmpActErrno, Some(EPERM), CLONE_NEWUSER),
+        ] {
+            let flags = LinuxSeccompArgBuilder::default()
+                .index(index)
+                .op(LinuxSeccompOperator::ScmpCmpMaskedEq)
+                .value(CLONE_NEWUSER)
+                .value_two(bit)
+                .build()?;
+            rules.push(rule(name, action, errno, Some(vec![flags])));
+        }
+    }
+    let action = LinuxSeccompAction::ScmpActErrno;
+    rules.push(rule("clone3", action, Some(ENOSYS), None));
+    seccomp.set_syscalls(Some(rules));
+    Ok(())
+}
+
+fn rule(
+    name: &str,
+    action: LinuxSeccompAction,
+    errno: Option<u32>,
+    args: Option<Vec<LinuxSeccompArg>>,
+) -> LinuxSyscall {
+    let mut syscall = LinuxSyscall::default();
+    syscall
+        .set_names(vec![name.to_owned()])
+        .set_action(action)
+        .set_errno_ret(errno)
+        .set_args(args);
+    syscall
 }
 
 impl Rule {
@@ -220,6 +285,52 @@ mod tests {
         assert_eq!(value["syscalls"][0].get("args"), None);
         assert_eq!(value["syscalls"][1]["errnoRet"], 1);
         assert_eq!(value["syscalls"][4]["args"][0]["op"], "SCMP_CMP_EQ");
+    }
+
+    #[test]
+    fn user_namespaces_can_be_denied() {
+        let machine = Machine {
+            arch: "x86_64",
+            capabilities: &[],
+            kernel: (6, 1),
+        };
+        let text = r#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+            {"names": ["clone", "clone3", "read"], "action": "SCMP_ACT_ALLOW"},
+            {"names": ["unshare"], "action": "SCMP_ACT_ALLOW"}]}"#;
+        let mut seccomp = convert(text, machine).expect("valid");
+        deny_user_namespaces(&mut seccomp, "x86_64").expect("denied");
+        let value = serde_json::to_value(&seccomp).expect("serialises");
+        let of = |name: &str| -> Vec<&serde_json::Value> {
+            let rules = value["syscalls"].as_array().expect("rules").iter();
+            let names = |rule: &serde_json::Value| rule["names"].as_array().cloned();
+            rules
+                .filter(|rule| names(rule).is_some_and(|names| names.contains(&name.into())))
+                .collect()
+        };
+        assert_eq!(of("read")[0]["action"], "SCMP_ACT_ALLOW");
+        for name in ["clone", "unshare"] {
+            let [allowed, denied] = of(name)[..] else {
+                panic!("{value:#}");
+            };
+            assert_eq!(allowed["action"], "SCMP_ACT_ALLOW");
+            assert_eq!(denied["action"], "SCMP_ACT_ERRNO");
+            assert_eq!(denied["errnoRet"], 1);
+            for (rule, bit) in [(allowed, 0), (denied, 0x1000_0000)] {
+                let arg = &rule["args"][0];
+                assert_eq!(arg["op"], "SCMP_CMP_MASKED_EQ");
+                assert_eq!(
+                    (&arg["value"], &arg["valueTwo"]),
+                    (&0x1000_0000.into(), &bit.into())
+                );
+            }
+        }
+        let [hidden] = of("clone3")[..] else {
+            panic!("{value:#}");
+        };
+        assert_eq!(
+            (&hidden["action"], &hidden["errnoRet"]),
+            (&"SCMP_ACT_ERRNO".into(), &38.into())
+        );
     }
 
     #[test]

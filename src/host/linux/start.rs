@@ -49,7 +49,7 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
     if matches!(state::of(paths, name)?, JailState::Running { .. }) {
         return Ok(Changed::Already);
     }
-    let seccomp = requirements()?;
+    let seccomp = requirements(spec.config.nested_userns)?;
     let control = Control::of_host();
     control.can(&spec.config.limits)?;
     takes(spec.config.network, &spec.config.params)?;
@@ -182,8 +182,10 @@ pub(super) fn write(paths: &Paths, spec: &JailSpec, bundle: &Bundle<'_>) -> Resu
     fs::write(&config, text).map_err(file("write", &config))
 }
 
-/// What this host must have; gives the seccomp profile.
-pub(super) fn requirements() -> Result<oci_spec::runtime::LinuxSeccomp, HostError> {
+/// What this host must have; gives the seccomp profile, with user namespaces or without.
+pub(super) fn requirements(
+    user_namespaces: bool,
+) -> Result<oci_spec::runtime::LinuxSeccomp, HostError> {
     for (program, package) in PROGRAMS {
         if find(program).is_err() {
             return Err(missing(format!("the program {program}"), package));
@@ -203,10 +205,16 @@ pub(super) fn requirements() -> Result<oci_spec::runtime::LinuxSeccomp, HostErro
             .and_then(seccomp::version)
             .unwrap_or_default(),
     };
-    seccomp::convert(&text, machine).map_err(|error| HostError::Parse {
+    let bad = |why: String| HostError::Parse {
         what: path.display().to_string(),
-        why: error.to_string(),
-    })
+        why,
+    };
+    let mut profile = seccomp::convert(&text, machine).map_err(|error| bad(error.to_string()))?;
+    if !user_namespaces {
+        let denied = seccomp::deny_user_namespaces(&mut profile, machine.arch);
+        denied.map_err(|error| bad(error.to_string()))?;
+    }
+    Ok(profile)
 }
 
 fn missing(what: String, package: &str) -> HostError {

@@ -71,6 +71,8 @@ pub struct Request {
     pub quota: Option<u64>,
     /// Whether they are started when the host starts; without it, clones are as their source is.
     pub boot: Option<bool>,
+    /// Whether their processes may make user namespaces; without it, clones are as their source is.
+    pub nested_userns: Option<bool>,
     /// Whether to start them.
     pub start: bool,
     /// Whether all of them are to be one program, however many.
@@ -100,6 +102,7 @@ pub(super) fn template(observed: &Observed, request: &Request) -> Result<JailCon
     config.datasets.clone_from(&request.datasets);
     config.limits = request.limits.clone().or(config.limits);
     config.boot = request.boot.unwrap_or(config.boot);
+    config.nested_userns = request.nested_userns.unwrap_or(config.nested_userns);
     config.params = request.params.clone().or(&config.params);
     for flavour in &request.flavours {
         with_flavour(observed, &mut config, flavour)?;

@@ -217,7 +217,16 @@ fn a_hostile_jail_leaves_nothing_on_the_host() {
         "{warned:#?}"
     );
     ezz(&["delete", "warned", "--yes"]).ok();
-    let silent = ezz(&["create", "evil", "--network", "none", "--start"]).ok();
+    let silent = ezz(&[
+        "create",
+        "evil",
+        "--network",
+        "none",
+        "--nested-userns",
+        "on",
+        "--start",
+    ])
+    .ok();
     assert!(!silent.stderr.contains("network"), "{silent:#?}");
 
     accounts();

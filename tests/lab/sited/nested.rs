@@ -67,7 +67,43 @@ fn cgroup_of(jail: &str) -> PathBuf {
 
 #[test]
 fn a_jail_cannot_nest_cgroups_without_end_and_stops() {
-    ezz(&["create", "a", "b", "c", "--start"]).ok();
+    // A jail that is not allowed to cannot make the namespaces for it, whichever call it takes.
+    ezz(&["create", "plain", "--start"]).ok();
+    for unshare in [
+        "unshare -U true",
+        "unshare -Ur true",
+        "setpriv --reuid 1000 --clear-groups unshare -U true",
+    ] {
+        let refused = ezz(&["exec", "plain", "--", "sh", "-c", unshare]);
+        assert_ne!(refused.code, 0, "{refused:#?}");
+        assert!(
+            refused.stderr.contains("Operation not permitted"),
+            "{refused:#?}"
+        );
+    }
+    ezz(&[
+        "exec",
+        "plain",
+        "--",
+        "sh",
+        "-c",
+        "(true) & wait; unshare -i true || true; ls | cat",
+    ])
+    .ok();
+    let clone = [
+        "clone",
+        "plain",
+        "allowed",
+        "--nested-userns",
+        "on",
+        "--start",
+    ];
+    ezz(&clone).ok();
+    ezz(&["exec", "allowed", "--", "unshare", "-Ur", "true"]).ok();
+    let shown = ezz(&["show", "allowed", "--json"]).ok().json();
+    assert_eq!(shown[0]["nested_userns"], true);
+    ezz(&["delete", "plain", "allowed", "--yes"]).ok();
+    ezz(&["create", "a", "b", "c", "--nested-userns", "on", "--start"]).ok();
     for jail in ["a", "b", "c"] {
         let at = cgroup_of(jail);
         let limit = |file: &str| std::fs::read_to_string(at.join(file)).expect("it is there");
