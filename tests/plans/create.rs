@@ -20,6 +20,7 @@ fn request(list: &[&str]) -> Request {
         datasets: Vec::new(),
         quota: None,
         boot: None,
+        nested_userns: None,
         flavours: Vec::new(),
         start: false,
         atomic: false,
