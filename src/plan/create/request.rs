@@ -1,8 +1,8 @@
 //! What `create` and `clone` are asked, and the configuration that it means.
 
 use crate::model::{
-    Address, AddressPool, Base, Generation, Inventory, Jail, JailConfig, Kind, Labels, Limits,
-    Network, Params, Todo,
+    Address, AddressPool, Base, Inventory, Jail, JailConfig, Kind, Labels, Limits, Network, Params,
+    Todo,
 };
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName, TrackName};
 use crate::plan::{Observed, PlanError, clone};
@@ -196,9 +196,10 @@ pub(in crate::plan) fn choose(
         }
         Choice::Track(name) => {
             let track = inventory.tracks.get(name).ok_or_else(|| {
-                match inventory.generations.values().any(Generation::sealed) {
-                    true => PlanError::NoTrack(name.clone()),
-                    false => PlanError::NoWorld(inventory.site.layout.site.clone()),
+                // Which generations there are is not always looked at.
+                match inventory.site.seq {
+                    0 => PlanError::NoWorld(inventory.site.layout.site.clone()),
+                    _ => PlanError::NoTrack(name.clone()),
                 }
             })?;
             let id = track
