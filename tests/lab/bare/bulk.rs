@@ -233,7 +233,7 @@ fn a_thousand_come_and_go_by_one_command_each() {
         ("list --only-names", 2000),
         ("show k0777 --json", 1),
         ("doctor --json", 1),
-        ("create one --json", 1),
+        ("create one --network host --json", 1),
         ("stop 'k*'", 2000),
         ("delete one --yes --json", 1),
     ] {

@@ -17,7 +17,7 @@ fn whole() {
 #[test]
 fn of_two_updates_at_once_one_wins_and_the_other_is_told() {
     versioned();
-    let slow = "touch /usr/share/slow; while [ ! -e /run/go ]; do sleep 1; done";
+    let slow = "date +%N >/usr/share/slow; while [ ! -e /run/go ]; do sleep 1; done";
     let on_host = format!(
         "{EZZ} update --on-host --run /bin/sh -c '{}' 2>/tmp/slow.err",
         slow.replace("/usr/share", "$EZZ_ROOT/usr/share")

@@ -134,7 +134,9 @@ fn signals_reach_the_command_and_its_end_comes_back() {
     wait_for("the end of the command", 10, || {
         said("/tmp/out") == "ready\ngot TERM\n"
     });
-    wait_for("no crun is left", 10, || processes("crun").is_empty());
+    wait_for("no crun is left", 10, || {
+        processes("crun --root").is_empty()
+    });
     // On a terminal; Ctrl-C has a test of its own.
     for (signal, end) in [("TERM", 7), ("HUP", 7), ("KILL", 137)] {
         std::fs::write(
