@@ -7,6 +7,7 @@ mod ready;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -95,6 +96,21 @@ struct Known<'a> {
     specs: Option<Specs>,
 }
 
+/// Whether a signal asked the command to stop. Asked in the middle of a step that may take long.
+#[derive(Clone, Copy)]
+pub struct Stop<'a>(pub &'a (dyn Fn() -> bool + Send + Sync));
+
+impl Stop<'static> {
+    /// For what finishes or undoes something.
+    pub const NEVER: Stop<'static> = Stop(&|| false);
+}
+
+impl fmt::Debug for Stop<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stop")
+    }
+}
+
 /// What a plan is applied with.
 #[derive(Debug)]
 pub struct Apply<'a> {
@@ -110,6 +126,8 @@ pub struct Apply<'a> {
     pub ready: Option<&'a Ready<'a>>,
     /// Whether one jail's failure ends it all: so before a commit, which speaks for all of them.
     pub strict: bool,
+    /// What stops it.
+    pub stop: Stop<'a>,
 }
 
 impl Apply<'_> {

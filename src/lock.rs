@@ -164,6 +164,11 @@ impl Locks {
         self.clone().with(manners)
     }
 
+    /// Whether a signal asked the command to stop.
+    pub fn stop(&self) -> &(dyn Fn() -> bool + Send + Sync) {
+        &*self.manners.stop
+    }
+
     /// Waits for something other than a lock.
     ///
     /// # Errors

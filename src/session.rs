@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::apply::{Applied, Apply, ApplyError, Ready, split};
+use crate::apply::{Applied, Apply, ApplyError, Ready, Stop, split};
 use crate::lock::{Held, LockError, Locks};
 use crate::model::Inventory;
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
@@ -323,9 +323,9 @@ impl Session {
             let (commits, rest) = split(&plan);
             let known = &observed.inventory;
             let ready = Ready::new(&self.site, &plan.steps, tell);
-            let done = self
-                .apply(true, Some(known), Some(&ready))
-                .run(commits, &mut applied);
+            let stop = Stop(locks.stop());
+            let apply = self.apply(true, Some(known), Some(&ready));
+            let done = Apply { stop, ..apply }.run(commits, &mut applied);
             self.note(&applied);
             match done {
                 Err(error) if error.stale() && tries < TRIES => {
@@ -348,9 +348,8 @@ impl Session {
             }
             drop(site_lock);
             let known = known_after(known, commits);
-            let done = self
-                .apply(false, known.as_deref(), Some(&ready))
-                .run(rest, &mut applied);
+            let apply = self.apply(false, known.as_deref(), Some(&ready));
+            let done = Apply { stop, ..apply }.run(rest, &mut applied);
             self.note(&applied);
             done?;
             return Ok(Outcome {
@@ -419,6 +418,7 @@ impl Session {
             known,
             ready,
             strict,
+            stop: Stop::NEVER,
         }
     }
 }

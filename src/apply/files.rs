@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::{Applied, Apply, ApplyError, Known};
+use super::{Applied, Apply, ApplyError, Known, Stop};
 use crate::crash;
 use crate::model::FLAVOURS;
 use crate::name::JailName;
@@ -45,10 +45,11 @@ impl Apply<'_> {
                 None => return Err(PlanError::NoJail(jail.clone()).into()),
             }
         }
+        let stop = self.stop;
         let work = |(spec, steps): &(JailSpec, Vec<&Step>)| {
             steps.iter().try_for_each(|step| {
                 crash::point();
-                one(spec, step)
+                one(spec, step, stop)
             })
         };
         let done: Vec<Result<(), WorldError>> = wanted.par_iter().map(work).collect();
@@ -67,10 +68,10 @@ impl Apply<'_> {
     }
 }
 
-fn one(spec: &JailSpec, step: &Step) -> Result<(), WorldError> {
+fn one(spec: &JailSpec, step: &Step, stop: Stop<'_>) -> Result<(), WorldError> {
     match step {
         Step::ClearIdentity { .. } => {
-            world::clear_identity(&spec.root, &spec.profile)?;
+            world::clear_identity(&spec.root, &spec.profile, stop.0)?;
         }
         Step::Flavour { flavour, .. } => {
             // Beside the jails, which are directories of the site.

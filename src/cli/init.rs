@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::confirm::confirm;
 use super::{CliError, Context, DryRun, access};
-use crate::apply::{Applied, Apply, ApplyError, split};
+use crate::apply::{Applied, Apply, ApplyError, Stop, split};
 use crate::model::{Layout, property};
 use crate::name::DatasetName;
 use crate::observe::proper_id;
@@ -82,6 +82,7 @@ impl Init {
             known: None,
             ready: None,
             strict: true,
+            stop: Stop::NEVER,
         };
         let (commits, rest) = split(&plan);
         let mut applied = Applied::default();

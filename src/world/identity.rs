@@ -15,21 +15,26 @@ use super::scrub::rewrite;
 use super::walk::Node;
 use crate::profile::{Profile, ScrubAction, ScrubRule};
 
-/// Clears the identity away; how many files that were.
+/// Clears the identity away; how many files that were. A jail can put millions of files there: `stop` is
+/// asked before each.
 ///
 /// # Errors
-/// Whatever the system refuses.
-pub fn clear_identity(root: &Path, profile: &Profile) -> Result<usize, WorldError> {
+/// Whatever the system refuses; [`WorldError::Interrupted`].
+pub fn clear_identity(
+    root: &Path,
+    profile: &Profile,
+    stop: &dyn Fn() -> bool,
+) -> Result<usize, WorldError> {
     let mut dirs = Dirs::open(root)?;
     let rules = profile.scrub.iter().filter(|rule| rule.identity);
     let mut cleared = 0;
     for rule in rules {
-        cleared += apply(&mut dirs, rule)?;
+        cleared += apply(&mut dirs, rule, stop)?;
     }
     Ok(cleared)
 }
 
-fn apply(dirs: &mut Dirs, rule: &ScrubRule) -> Result<usize, WorldError> {
+fn apply(dirs: &mut Dirs, rule: &ScrubRule, stop: &dyn Fn() -> bool) -> Result<usize, WorldError> {
     let root = dirs.root().to_owned();
     let Some(directory) = rule.directory() else {
         return Ok(0);
@@ -41,8 +46,11 @@ fn apply(dirs: &mut Dirs, rule: &ScrubRule) -> Result<usize, WorldError> {
     };
     let at = |op, e: rustix::io::Errno| WorldError::io(op, directory.under(&root), e);
     let mut cleared = 0;
-    // One after the other: a jail can put millions into its directory.
+    // One after the other, not all in memory.
     for entry in Dir::read_from(parent).map_err(|e| at("list", e))? {
+        if stop() {
+            return Err(WorldError::Interrupted);
+        }
         let entry = entry.map_err(|e| at("list", e))?;
         let name = entry.file_name();
         // One that is no name of a file is none of the profile's.
@@ -77,4 +85,35 @@ fn apply(dirs: &mut Dirs, rule: &ScrubRule) -> Result<usize, WorldError> {
         cleared += 1;
     }
     Ok(cleared)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn it_ends_between_two_files() -> Result<(), Box<dyn std::error::Error>> {
+        let directory = tempfile::tempdir()?;
+        let keys = directory.path().join("etc/ssh");
+        fs::create_dir_all(&keys)?;
+        for number in 0..100 {
+            fs::write(keys.join(format!("ssh_host_{number}")), "key")?;
+        }
+        let mut profiles = Profile::builtin().iter();
+        let profile = profiles.find(|it| it.name == "debian").ok_or("none")?;
+        let left = Cell::new(50);
+        let stop = || {
+            left.set(left.get() - 1);
+            left.get() == 0
+        };
+        let ended = clear_identity(directory.path(), profile, &stop);
+        assert!(matches!(ended, Err(WorldError::Interrupted)), "{ended:?}");
+        assert!(fs::read_dir(&keys)?.count() > 50);
+        clear_identity(directory.path(), profile, &|| false)?;
+        assert_eq!(fs::read_dir(&keys)?.count(), 0);
+        Ok(())
+    }
 }
