@@ -82,50 +82,61 @@ pub enum Wish {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// A generation, by the track that it follows.
-    Track(Kind, At<TrackName>),
+    Track(At<TrackName>),
     /// A generation that it stays on: number, `LABEL.N` or label.
-    Pin(Kind, At<String>),
+    Pin(At<String>),
     /// Another jail.
     Jail(At<JailName>),
 }
 
-/// What one jail is to be.
+/// What one jail is to be. What the file does not say (`None`) a new jail has as `ezz create` has it, and
+/// one that is there keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// Where it is named.
     pub place: Place,
-    /// Whether it is to run; none leaves that as it is.
+    /// Whether it is to run.
     pub wish: Option<Wish>,
     /// What it is made of.
-    pub origin: Origin,
+    pub origin: Option<Origin>,
+    /// Whether it is thick, where the file says so.
+    pub kind: Option<Kind>,
     /// Its host name.
-    pub hostname: String,
+    pub hostname: Option<String>,
     /// Addresses of its own.
-    pub addresses: Vec<At<Address>>,
-    /// Networks that it has an address of each.
-    pub pools: Vec<At<AddressPool>>,
+    pub addresses: Option<Vec<At<Address>>>,
+    /// Networks that it has an address of each. With these or `addresses` it has no others.
+    pub pools: Option<Vec<At<AddressPool>>>,
     /// Its labels, and no others.
-    pub labels: Labels,
+    pub labels: Option<Labels>,
     /// Its network.
-    pub network: Network,
-    /// What it may take of the host.
-    pub limits: Limits,
+    pub network: Option<Network>,
+    /// What it may take of the host, and no other limits.
+    pub limits: Option<Limits>,
     /// Parameters of jail(8).
-    pub params: Params,
+    pub params: Option<Params>,
     /// Datasets that it administers itself.
-    pub datasets: Vec<At<DatasetName>>,
-    /// Its health command.
+    pub datasets: Option<Vec<At<DatasetName>>>,
+    /// Its health command; empty for none.
     pub health: Option<String>,
-    /// Its quota in bytes.
+    /// Its quota in bytes; 0 for none.
     pub quota: Option<u64>,
     /// What is laid over it when it is made.
     pub flavours: Vec<At<FlavourName>>,
     /// Jails that are started before it.
-    pub depends: Vec<At<JailName>>,
+    pub depends: Option<Vec<At<JailName>>>,
     /// Among those that do not depend on each other, the lower first.
-    pub order: i32,
-    /// Whether it is started when the host starts; if the file does not say so, unless it is to be stopped.
-    pub boot: bool,
+    pub order: Option<i32>,
+    /// Whether it is started when the host starts; if the file does not say so, what it says of the state
+    /// counts.
+    pub boot: Option<bool>,
+}
+
+impl Wanted {
+    /// Whether the file says which addresses it has.
+    pub fn names_addresses(&self) -> bool {
+        self.addresses.is_some() || self.pools.is_some()
+    }
 }
 
 impl Fleet {
@@ -147,7 +158,11 @@ impl Fleet {
         for first in self.jails.keys() {
             let mut path: Vec<(&JailName, usize)> = vec![(first, 0)];
             while let Some((name, next)) = path.pop() {
-                let depends = self.jails.get(name).map_or(&[][..], |jail| &jail.depends);
+                let depends = self
+                    .jails
+                    .get(name)
+                    .and_then(|jail| jail.depends.as_deref());
+                let depends = depends.unwrap_or_default();
                 let Some(At { value, place }) = depends.get(next) else {
                     fine.insert(name);
                     continue;

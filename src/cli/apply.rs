@@ -23,8 +23,10 @@ use crate::ports::HostError;
 use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};
 
-const HELP: &str = r#"A fleet file is TOML. What an entry leaves out is as [defaults] has it, else as `ezz create` has it;
-an existing jail is configured to be exactly that.
+const HELP: &str = r#"A fleet file is TOML. What an entry leaves out is as [defaults] has it. What these leave out too, a
+new jail has as `ezz create` has it, and an existing jail keeps. To take something away, say so: quota =
+"none", health = "", labels = {}, limits = {}, addresses = [], params = [], depends = []. What is said counts
+as a whole: with limits = { memory = "1G" } a jail has no other limit.
 
   fleet = "shop"                      # jails belong to one fleet at most
   [defaults]                          # all keys of a jail but name, names and addresses
@@ -40,7 +42,7 @@ an existing jail is configured to be exactly that.
   network = "host"                    # or none
   labels = { tier = "front" }
   flavours = ["web"]                  # laid over new jails
-  quota = "10G"
+  quota = "10G"                       # or none
   datasets = ["tank/data/web"]        # of one jail, which administers them itself (FreeBSD)
   params = ["allow.raw_sockets", "children.max=5"]   # of FreeBSD's jail(8)
   limits = { memory = "512M", cpus = 1.5, processes = 500, cpuset = "0-3" }
@@ -166,7 +168,7 @@ impl Apply {
 fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
     let jails = fleet.jails.values();
     let jails = jails.filter(|it| it.wish != Some(Wish::Absent));
-    let datasets: Vec<_> = jails.flat_map(|it| &it.datasets).collect();
+    let datasets: Vec<_> = jails.flat_map(|it| it.datasets.iter().flatten()).collect();
     if let Err(error) = delegated::check(session, datasets.iter().map(|at| &at.value)) {
         // Which of them, and where it stands.
         for dataset in datasets {
@@ -192,16 +194,16 @@ fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
         .values()
         .filter(|it| it.wish != Some(Wish::Absent))
     {
-        if !asked.insert((wanted.network.to_string(), wanted.params.to_string())) {
+        // What a jail has already, it may have.
+        let network = wanted.network.unwrap_or_default();
+        let params = wanted.params.clone().unwrap_or_default();
+        if !asked.insert((network.to_string(), params.to_string())) {
             continue;
         }
-        session
-            .host
-            .takes(wanted.network, &wanted.params)
-            .map_err(|why| {
-                let why = FleetError::new(wanted.place, why);
-                CliError::Plan(PlanError::Fleet(why))
-            })?;
+        session.host.takes(network, &params).map_err(|why| {
+            let why = FleetError::new(wanted.place, why);
+            CliError::Plan(PlanError::Fleet(why))
+        })?;
     }
     Ok(())
 }

@@ -40,8 +40,8 @@ pub struct List {
     /// Print only the names, one a line
     #[arg(long, conflicts_with_all = ["fleet", "columns"])]
     only_names: bool,
-    /// Print a fleet file for `ezz apply` instead, of the jails that are named, or of those that belong to
-    /// this fleet or to none
+    /// Print a fleet file for `ezz apply` instead, of the jails that are named, or else of those that belong
+    /// to this fleet
     #[arg(long, value_name = "FLEET", conflicts_with_all = ["state", "columns", "no_header"])]
     fleet: Option<FleetName>,
 }
@@ -252,7 +252,8 @@ impl List {
             let Ok(config) = &jail.config else {
                 continue;
             };
-            let ours = config.fleet.as_ref().is_none_or(|of| of == fleet);
+            // To claim others takes their names.
+            let ours = config.fleet.as_ref() == Some(fleet);
             if config.todo.is_empty() && (ours || !self.jails.is_empty()) {
                 let running = matches!(observed.state(&jail.name), JailState::Running { .. });
                 file.add(jail, config, running);
@@ -262,6 +263,11 @@ impl List {
             action: "write",
             path: fleet.to_string(),
             source,
+        if file.is_empty() {
+            context.report.note(format!(
+                "no jail belongs to the fleet {fleet}: name those that are to, as `ezz list --fleet {fleet} 'web*'`"
+            ));
+        }
         };
         let text = file.text().map_err(|e| failed(e.into()))?;
         let written = context.report.file(text.as_bytes());

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::{At, Fleet, FleetError, MOST, Origin, Place, Wanted, Wish};
 use crate::model::{Cpus, Kind, Label, Labels, Limits, Network, Param, Params, hostname, size};
-use crate::name::{FleetName, JailName, TrackName, expand};
+use crate::name::{FleetName, JailName, expand};
 
 /// The whole.
 #[derive(Deserialize)]
@@ -98,6 +98,14 @@ impl<'a> Text<'a> {
             .map_err(|e| FleetError::new(place, e.to_string()))
     }
 
+    /// Bytes, or 0 for `none`.
+    fn quota(&self, text: Option<&Spanned<String>>) -> Result<Option<u64>, FleetError> {
+        match text {
+            Some(text) if text.get_ref() == "none" => Ok(Some(0)),
+            text => self.size(text),
+        }
+    }
+
     /// Bytes.
     fn size(&self, text: Option<&Spanned<String>>) -> Result<Option<u64>, FleetError> {
         text.map(|text| {
@@ -109,11 +117,12 @@ impl<'a> Text<'a> {
     fn parse_all<T: FromStr>(
         &self,
         texts: Option<&Vec<Spanned<String>>>,
-    ) -> Result<Vec<At<T>>, FleetError>
+    ) -> Result<Option<Vec<At<T>>>, FleetError>
     where
         T::Err: ToString,
     {
-        texts.into_iter().flatten().map(|t| self.parse(t)).collect()
+        let all = texts.map(|texts| texts.iter().map(|t| self.parse(t)).collect());
+        all.transpose()
     }
 
     /// The jails of names and ranges.
@@ -192,8 +201,8 @@ fn jails_of(
         };
     }
     let origin = origin(places, entry, defaults)?;
-    let addresses = places.parse_all(entry.addresses.as_ref())?;
-    if let (Some(first), true) = (addresses.first(), names.len() > 1) {
+    let addresses: Option<Vec<_>> = places.parse_all(entry.addresses.as_ref())?;
+    if let (Some(first), true) = (addresses.iter().flatten().next(), names.len() > 1) {
         let what = "an address is one jail's: several take them of `ip_pools`";
         return Err(FleetError::new(first.place, what));
     }
@@ -201,18 +210,18 @@ fn jails_of(
         let place = places.place(default.span());
         return Err(FleetError::new(place, "an address cannot be a default"));
     }
-    let datasets = places.parse_all(entry.datasets.as_ref())?;
-    if let (Some(first), true) = (datasets.first(), names.len() > 1) {
+    let datasets: Option<Vec<_>> = places.parse_all(entry.datasets.as_ref())?;
+    if let (Some(first), true) = (datasets.iter().flatten().next(), names.len() > 1) {
         return Err(FleetError::new(first.place, "a dataset is one jail's"));
     }
     if let Some(default) = defaults.datasets.iter().flatten().next() {
         let place = places.place(default.span());
         return Err(FleetError::new(place, "a dataset cannot be a default"));
     }
-    let quota = places.size(of!(quota))?;
+    let quota = places.quota(of!(quota))?;
     let limits = match of!(limits) {
-        None => Limits::default(),
-        Some(limited) => Limits {
+        None => None,
+        Some(limited) => Some(Limits {
             memory: places.size(limited.memory.as_ref())?,
             cpus: limited.cpus,
             processes: limited.processes.map(NonZeroU32::get),
@@ -221,35 +230,41 @@ fn jails_of(
                 None => None,
             },
             other: serde_json::Map::new(),
-        },
+        }),
     };
     let params = match of!(params) {
-        None => Params::default(),
+        None => None,
         Some(texts) => {
-            let all: Vec<At<Param>> = places.parse_all(Some(texts.get_ref()))?;
+            let all: Option<Vec<At<Param>>> = places.parse_all(Some(texts.get_ref()))?;
             let place = places.place(texts.span());
-            let all = all.into_iter().map(|at| at.value);
-            Params::new(all).map_err(|e| FleetError::new(place, e))?
+            let all = all.into_iter().flatten().map(|at| at.value);
+            Some(Params::new(all).map_err(|e| FleetError::new(place, e))?)
         }
     };
     let labels = labels(places, entry, defaults)?;
-    let depends = places.jails(of!(depends).into_iter().flatten())?;
+    let depends = of!(depends).map(|texts| places.jails(texts)).transpose()?;
     let pools = places.parse_all(of!(ip_pools))?;
-    let flavours = places.parse_all(of!(flavours))?;
+    let flavours: Vec<_> = places.parse_all(of!(flavours))?.unwrap_or_default();
     let (network, order) = (of!(network).copied(), of!(order).copied());
     let wish = of!(state).copied();
-    let boot = of!(boot).copied().unwrap_or(wish != Some(Wish::Stopped));
+    let of_state = match wish {
+        Some(Wish::Running) => Some(true),
+        Some(Wish::Stopped) => Some(false),
+        Some(Wish::Absent) | None => None,
+    };
+    let boot = of!(boot).copied().or(of_state);
     let mut jails = Vec::with_capacity(names.len());
     for At { value: name, place } in names {
         let wanted = Wanted {
             place,
             wish,
             origin: origin.clone(),
+            kind: of!(thick).map(|thick| if *thick { Kind::Thick } else { Kind::Thin }),
             hostname: hostname_of(places, of!(hostname), &name)?,
             addresses: addresses.clone(),
             pools: pools.clone(),
             labels: labels.clone(),
-            network: network.unwrap_or_default(),
+            network,
             limits: limits.clone(),
             params: params.clone(),
             datasets: datasets.clone(),
@@ -257,7 +272,7 @@ fn jails_of(
             quota,
             flavours: flavours.clone(),
             depends: depends.clone(),
-            order: order.unwrap_or(0),
+            order,
             boot,
         };
         jails.push((name, wanted));
@@ -266,11 +281,13 @@ fn jails_of(
 }
 
 /// What says of what a jail is made is one thing: an entry's own hides all of the defaults.
-fn origin(places: &Text<'_>, entry: &Entry, defaults: &Entry) -> Result<Origin, FleetError> {
+fn origin(
+    places: &Text<'_>,
+    entry: &Entry,
+    defaults: &Entry,
+) -> Result<Option<Origin>, FleetError> {
     let says = |of: &Entry| of.track.is_some() || of.pin.is_some() || of.clone.is_some();
     let from = if says(entry) { entry } else { defaults };
-    let thick = entry.thick.or(defaults.thick).unwrap_or(false);
-    let kind = if thick { Kind::Thick } else { Kind::Thin };
     let two = |second: &Spanned<String>| {
         let place = places.place(second.span());
         FleetError::new(place, "of `track`, `pin` and `clone` a jail has one")
@@ -284,24 +301,27 @@ fn origin(places: &Text<'_>, entry: &Entry, defaults: &Entry) -> Result<Origin, 
                 let what = "a clone is of the kind of its source: leave `thick` out";
                 return Err(FleetError::new(places.place(jail.span()), what));
             }
-            Ok(Origin::Jail(places.parse(jail)?))
+            Ok(Some(Origin::Jail(places.parse(jail)?)))
         }
         (None, Some(pin), None) => {
             let place = places.place(pin.span());
             let value = pin.get_ref().clone();
-            Ok(Origin::Pin(kind, At { value, place }))
+            Ok(Some(Origin::Pin(At { value, place })))
         }
-        (Some(track), None, None) => Ok(Origin::Track(kind, places.parse(track)?)),
-        (None, None, None) => {
-            let place = Place { line: 1, column: 1 };
-            let value = TrackName::main();
-            Ok(Origin::Track(kind, At { value, place }))
-        }
+        (Some(track), None, None) => Ok(Some(Origin::Track(places.parse(track)?))),
+        (None, None, None) => Ok(None),
     }
 }
 
 /// Those of the entry beside the defaults.
-fn labels(places: &Text<'_>, entry: &Entry, defaults: &Entry) -> Result<Labels, FleetError> {
+fn labels(
+    places: &Text<'_>,
+    entry: &Entry,
+    defaults: &Entry,
+) -> Result<Option<Labels>, FleetError> {
+    if defaults.labels.is_none() && entry.labels.is_none() {
+        return Ok(None);
+    }
     let mut labels = Vec::new();
     let all = defaults.labels.iter().chain(&entry.labels).flatten();
     for (key, value) in all {
@@ -310,7 +330,7 @@ fn labels(places: &Text<'_>, entry: &Entry, defaults: &Entry) -> Result<Labels, 
         let label = label.parse::<Label>();
         labels.push(label.map_err(|e| FleetError::new(place, e))?);
     }
-    Ok(labels.into_iter().collect())
+    Ok(Some(labels.into_iter().collect()))
 }
 
 /// `{name}` in it stands for the jail's.
@@ -318,10 +338,11 @@ fn hostname_of(
     places: &Text<'_>,
     pattern: Option<&Spanned<String>>,
     name: &JailName,
-) -> Result<String, FleetError> {
+) -> Result<Option<String>, FleetError> {
     let Some(pattern) = pattern else {
-        return Ok(name.to_string());
+        return Ok(None);
     };
     let text = pattern.get_ref().replace("{name}", name.as_str());
-    hostname(&text).map_err(|e| FleetError::new(places.place(pattern.span()), e))
+    let checked = hostname(&text).map(Some);
+    checked.map_err(|e| FleetError::new(places.place(pattern.span()), e))
 }

@@ -40,25 +40,26 @@ order = -1
     assert_eq!(names, ["db1", "db2", "db3", "web1", "web2"]);
     let jail = |name: &str| &fleet.jails[&JailName::parse(name).expect("a name")];
     let web = jail("web2");
-    assert_eq!(web.hostname, "web2.example.org");
-    assert!(
-        matches!(&web.origin, Origin::Track(Kind::Thin, track) if track.value.as_str() == "blue")
-    );
-    assert_eq!(web.labels.texts(), ["a=1", "tier=front"]);
+    assert_eq!(web.hostname.as_deref(), Some("web2.example.org"));
+    assert!(matches!(&web.origin, Some(Origin::Track(track)) if track.value.as_str() == "blue"));
+    let labels = |jail: &Wanted| jail.labels.as_ref().map(Labels::texts).unwrap_or_default();
+    assert_eq!(labels(web), ["a=1", "tier=front"]);
     assert_eq!((web.wish, web.place.line), (None, 9));
     let db = jail("db3");
-    assert!(matches!(&db.origin, Origin::Pin(Kind::Thick, pin) if pin.value == "7"));
-    assert_eq!(db.labels.texts(), ["a=1", "tier=back"]);
+    assert!(matches!(&db.origin, Some(Origin::Pin(pin)) if pin.value == "7"));
+    assert_eq!((web.kind, db.kind), (None, Some(Kind::Thick)));
+    assert_eq!(labels(db), ["a=1", "tier=back"]);
     assert_eq!(
         (db.wish, db.quota, db.order),
-        (Some(Wish::Running), Some(10 << 30), -1)
+        (Some(Wish::Running), Some(10 << 30), Some(-1))
     );
-    assert_eq!(db.depends.len(), 2);
+    assert_eq!(db.depends.as_ref().map(Vec::len), Some(2));
+    let limits = db.limits.as_ref().map(ToString::to_string);
     assert_eq!(
-        db.limits.to_string(),
-        "memory=1073741824 cpus=2 processes=9 cpuset=0-1,3"
+        limits.as_deref(),
+        Some("memory=1073741824 cpus=2 processes=9 cpuset=0-1,3")
     );
-    assert!(web.limits.is_empty());
+    assert_eq!(web.limits, None);
     assert_eq!(
         db.place,
         Place {
@@ -66,6 +67,24 @@ order = -1
             column: 17
         }
     );
+}
+
+/// What is not said is not the same as what is said to be nothing.
+#[test]
+fn what_a_file_does_not_say_stays_open() {
+    let fleet = read(
+        "fleet = \"f\"\n[[jail]]\nname = \"a\"\n[[jail]]\nname = \"b\"\nquota = \"none\"\nhealth = \"\"\n\
+         labels = {}\nlimits = {}\naddresses = []\nparams = []\ndatasets = []\ndepends = []\norder = 0\n",
+    );
+    let jail = |name: &str| &fleet.jails[&JailName::parse(name).expect("a name")];
+    let (a, b) = (jail("a"), jail("b"));
+    assert_eq!((&a.origin, a.kind, &a.hostname), (&None, None, &None));
+    assert_eq!((a.quota, &a.health, &a.labels), (None, &None, &None));
+    assert_eq!((a.order, &a.limits, &a.depends), (None, &None, &None));
+    assert!(!a.names_addresses() && b.names_addresses());
+    assert_eq!((b.quota, b.health.as_deref()), (Some(0), Some("")));
+    assert_eq!(b.limits, Some(Limits::default()));
+    assert_eq!((&b.datasets, b.order), (&Some(Vec::new()), Some(0)));
 }
 
 #[test]

@@ -1,23 +1,35 @@
 //! A fleet file of the jails that are there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::Wish;
-use crate::model::{Base, Cpus, Cpuset, Jail, JailConfig, Kind, Network};
+use crate::model::{Base, Cpus, Cpuset, Jail, JailConfig, Kind, Network, in_units};
 use crate::name::{FleetName, JailName};
 
 /// A file to be written.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Written {
+    fleet: String,
+    /// Each without a name, and the names of those that are so.
+    jails: Vec<(Entry, Vec<JailName>)>,
+}
+
+/// What is in it.
+#[derive(Debug, Serialize)]
+struct File {
     fleet: String,
     jail: Vec<Entry>,
 }
 
-#[derive(Debug, Serialize)]
+/// One jail, or several that differ in their names alone.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct Entry {
-    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
     state: Wish,
     #[serde(skip_serializing_if = "Option::is_none")]
     track: Option<String>,
@@ -52,7 +64,7 @@ struct Entry {
     labels: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 struct Limited {
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<String>,
@@ -69,7 +81,7 @@ impl Written {
     pub fn new(fleet: &FleetName) -> Self {
         Written {
             fleet: fleet.to_string(),
-            jail: Vec::new(),
+            jails: Vec::new(),
         }
     }
 
@@ -80,10 +92,16 @@ impl Written {
             Base::Pin(id) => (None, Some(id.to_string())),
         };
         let limits = &config.limits;
-        let named = config.hostname != jail.name.as_str();
+        // As a pattern it is the same for jails that differ in their names alone.
+        let hostname = match config.hostname.strip_prefix(jail.name.as_str()) {
+            Some("") => None,
+            Some(domain) if domain.starts_with('.') => Some(format!("{{name}}{domain}")),
+            Some(_) | None => Some(config.hostname.clone()),
+        };
         let texts = |names: &[JailName]| names.iter().map(ToString::to_string).collect();
-        self.jail.push(Entry {
-            name: jail.name.to_string(),
+        let entry = Entry {
+            name: None,
+            names: Vec::new(),
             state: if running {
                 Wish::Running
             } else {
@@ -92,11 +110,11 @@ impl Written {
             track,
             pin,
             thick: config.kind == Kind::Thick,
-            hostname: named.then(|| config.hostname.clone()),
+            hostname,
             addresses: config.addresses.iter().map(ToString::to_string).collect(),
             network: config.network,
             health: config.health.clone(),
-            quota: (jail.quota > 0).then(|| jail.quota.to_string()),
+            quota: (jail.quota > 0).then(|| in_units(jail.quota)),
             flavours: config.flavours.iter().map(ToString::to_string).collect(),
             depends: texts(&config.depends),
             order: (config.order != 0).then_some(config.order),
@@ -105,13 +123,28 @@ impl Written {
             datasets: config.datasets.iter().map(ToString::to_string).collect(),
             params: config.params.texts(),
             limits: (!limits.is_empty()).then(|| Limited {
-                memory: limits.memory.map(|bytes| bytes.to_string()),
+                memory: limits.memory.map(in_units),
                 cpus: limits.cpus,
                 processes: limits.processes,
                 cpuset: limits.cpuset.clone(),
             }),
             labels: config.labels.clone().into_iter().collect(),
-        });
+        };
+        // An address or a dataset is one jail's.
+        let own = !entry.addresses.is_empty() || !entry.datasets.is_empty();
+        let same = self
+            .jails
+            .iter_mut()
+            .find(|(other, _)| !own && *other == entry);
+        match same {
+            Some((_, names)) => names.push(jail.name.clone()),
+            None => self.jails.push((entry, vec![jail.name.clone()])),
+        }
+    }
+
+    /// Whether it has no jail.
+    pub fn is_empty(&self) -> bool {
+        self.jails.is_empty()
     }
 
     /// The text.
@@ -119,6 +152,101 @@ impl Written {
     /// # Errors
     /// What TOML cannot hold.
     pub fn text(&self) -> Result<String, toml::ser::Error> {
-        toml::to_string(self)
+        let entry = |(entry, names): &(Entry, Vec<JailName>)| {
+            let mut entry = entry.clone();
+            match &fold(names)[..] {
+                [one] => entry.name = Some(one.clone()),
+                several => entry.names = several.to_vec(),
+            }
+            entry
+        };
+        toml::to_string(&File {
+            fleet: self.fleet.clone(),
+            jail: self.jails.iter().map(entry).collect(),
+        })
+    }
+}
+
+/// Names as [`expand`](crate::name::expand) reads them: numbers that follow each other are a range.
+fn fold(names: &[JailName]) -> Vec<String> {
+    // By what is before the number, and by its width, if it has leading zeros.
+    let mut groups: BTreeMap<(&str, usize), BTreeSet<u32>> = BTreeMap::new();
+    let mut folded = Vec::new();
+    let mut unpadded = Vec::new();
+    for name in names {
+        let name = name.as_str();
+        let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        let (head, number) = name.split_at(name.len() - digits);
+        // So many digits a range may have.
+        match number.parse::<u32>() {
+            Ok(value) if digits <= 9 && number.starts_with('0') => {
+                groups.entry((head, digits)).or_default().insert(value);
+            }
+            Ok(value) if digits <= 9 => unpadded.push((head, digits, value)),
+            Ok(_) | Err(_) => folded.push(name.to_owned()),
+        }
+    }
+    for (head, digits, value) in unpadded {
+        // 10 goes on from 09, and from 9.
+        let width = if groups.contains_key(&(head, digits)) {
+            digits
+        } else {
+            0
+        };
+        groups.entry((head, width)).or_default().insert(value);
+    }
+    for ((head, width), numbers) in groups {
+        let shown = |number: u32| format!("{number:0width$}");
+        let mut numbers = numbers.into_iter().peekable();
+        while let Some(first) = numbers.next() {
+            let mut last = first;
+            while let Some(next) = numbers.next_if(|next| *next == last + 1) {
+                last = next;
+            }
+            match last - first {
+                0 => folded.push(format!("{head}{}", shown(first))),
+                1 => folded.extend([first, last].map(|it| format!("{head}{}", shown(it)))),
+                _ => folded.push(format!("{head}{{{}..{}}}", shown(first), shown(last))),
+            }
+        }
+    }
+    folded.sort();
+    folded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::expand;
+
+    #[test]
+    fn names_that_follow_each_other_are_a_range() {
+        for (names, folded) in [
+            ("a", "a"),
+            ("web1 web2", "web1 web2"),
+            ("web1 web2 web3 web5", "web5 web{1..3}"),
+            ("web08 web09 web10 web11", "web{08..11}"),
+            ("web8 web9 web10 web11", "web{8..11}"),
+            ("a00 a01 a02 a1 a2 a3", "a{00..02} a{1..3}"),
+            ("a98 a99 a100 a101 a099", "a98 a99 a{099..101}"),
+            ("x1y x2y x3y", "x1y x2y x3y"),
+            ("j4294967295 j12345678901234", "j12345678901234 j4294967295"),
+        ] {
+            let mut names: Vec<JailName> = names
+                .split(' ')
+                .map(|name| JailName::parse(name).expect("a name"))
+                .collect();
+            let told = fold(&names);
+            assert_eq!(told.join(" "), folded);
+            // And back.
+            let mut back: Vec<JailName> = told
+                .iter()
+                .flat_map(|it| expand(it).expect("a range"))
+                .map(|name| JailName::parse(&name).expect("a name"))
+                .collect();
+            names.sort();
+            back.sort();
+            assert_eq!(back, names);
+        }
     }
 }

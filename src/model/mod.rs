@@ -35,7 +35,7 @@ pub use stored::{
     Rejected, Rollout, Seal, Served, Swap, Todo, Track, World,
 };
 pub use surroundings::{Bound, Lack, Listener, Owner, Surroundings, Taken};
-pub use text::{deceptive, hostname, size};
+pub use text::{deceptive, hostname, in_units, size};
 
 use crate::name::{DatasetName, GenerationId, JailName, NameError, SnapshotName, TrackName};
 

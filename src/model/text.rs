@@ -78,9 +78,37 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(bad)
 }
 
+/// Bytes as [`size`] reads them, in the largest unit that has a whole number of them.
+pub fn in_units(bytes: u64) -> String {
+    let units = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
+    let whole = |shift: u32| bytes > 0 && bytes.trailing_zeros() >= shift;
+    match units.into_iter().find(|(_, shift)| whole(*shift)) {
+        Some((unit, shift)) => format!("{}{unit}", bytes >> shift),
+        None => bytes.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_written_as_they_are_read() {
+        for (bytes, text) in [
+            (0, "0"),
+            (1, "1"),
+            (1023, "1023"),
+            (1 << 10, "1K"),
+            (1536, "1536"),
+            (3 << 29, "1536M"),
+            (1 << 30, "1G"),
+            (5 << 40, "5T"),
+            (u64::MAX, "18446744073709551615"),
+        ] {
+            assert_eq!(in_units(bytes), text);
+            assert!(bytes == 0 || size(text) == Ok(bytes), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_are_powers_of_1024() {

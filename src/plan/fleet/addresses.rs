@@ -23,13 +23,14 @@ pub(super) fn assign(
 ) -> Result<BTreeMap<JailName, Vec<Address>>, FleetError> {
     let mut owners: BTreeMap<IpAddr, &JailName> = BTreeMap::new();
     for (name, jail) in &inventory.jails {
-        if !gone.contains(name) && !wanted.contains_key(name) {
+        let said = wanted.get(name).is_some_and(|it| it.names_addresses());
+        if !gone.contains(name) && !said {
             let theirs = jail.config.iter().flat_map(|config| &config.addresses);
             owners.extend(theirs.map(|address| (address.ip, name)));
         }
     }
     for (name, jail) in wanted {
-        for At { value, place } in &jail.addresses {
+        for At { value, place } in jail.addresses.iter().flatten() {
             if let Some(owner) = owners.insert(value.ip, name) {
                 let what = format!("the address {} is {owner}'s already", value.ip);
                 return Err(FleetError::new(*place, what));
@@ -44,8 +45,8 @@ pub(super) fn assign(
             Some(Ok(config)) => &config.addresses,
             Some(Err(_)) | None => &[],
         };
-        let mut slots = Vec::with_capacity(jail.pools.len());
-        for (index, pool) in jail.pools.iter().enumerate() {
+        let mut slots = Vec::new();
+        for (index, pool) in jail.pools.iter().flatten().enumerate() {
             let kept = has
                 .iter()
                 .find(|a| pool.value.holds(a.ip) && !owners.contains_key(&a.ip));
@@ -75,7 +76,14 @@ pub(super) fn assign(
         }
     }
     let all = assigned.into_iter().map(|(name, pooled)| {
-        let own = wanted[&name].addresses.iter().map(|at| at.value.clone());
+        let wanted = wanted[&name];
+        if !wanted.names_addresses() {
+            let jail = inventory.jails.get(&name);
+            let config = jail.and_then(|jail| jail.config.as_ref().ok());
+            let has = config.map_or_else(Vec::new, |config| config.addresses.clone());
+            return (name, has);
+        }
+        let own = wanted.addresses.iter().flatten().map(|at| at.value.clone());
         let addresses = own.chain(pooled.into_iter().flatten()).collect();
         (name, addresses)
     });

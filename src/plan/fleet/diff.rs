@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Change, Diff, Does, Field, New, Request, Seen, addresses, movement};
-use crate::fleet::{At, Fleet, FleetError, Origin, Wanted, Wish};
-use crate::model::{Address, Base, Jail, JailConfig, Kind, Limits, Todo};
-use crate::name::{DatasetName, JailName};
+use crate::fleet::{At, Fleet, FleetError, Origin, Place, Wanted, Wish};
+use crate::model::{Address, Base, Jail, JailConfig, Kind, Limits, Todo, in_units};
+use crate::name::{DatasetName, JailName, TrackName};
 use crate::plan::create::{self, Choice};
 use crate::plan::{Observed, PlanError, clone, delegated, listed, merge, run, writable};
 
@@ -92,7 +92,7 @@ fn there(
     gone: &BTreeSet<JailName>,
     wanted: &Wanted,
 ) -> Result<(), FleetError> {
-    for At { value, place } in &wanted.depends {
+    for At { value, place } in wanted.depends.iter().flatten() {
         let absent = |jail: &Wanted| jail.wish == Some(Wish::Absent);
         let there = match fleet.jails.get(value) {
             Some(other) => !absent(other),
@@ -121,15 +121,19 @@ fn datasets(
     wanted: &Wanted,
 ) -> Result<(), FleetError> {
     let nothing: &[DatasetName] = &[];
-    for At { value, place } in &wanted.datasets {
-        // Those of the fleet have what the file says.
+    for At { value, place } in wanted.datasets.iter().flatten() {
+        // What the file says counts, below.
         let others = |other: &JailName| {
-            (gone.contains(other) || fleet.jails.contains_key(other)).then_some(nothing)
+            let said = fleet
+                .jails
+                .get(other)
+                .is_some_and(|it| it.datasets.is_some());
+            (gone.contains(other) || said).then_some(nothing)
         };
         delegated::may_have(&observed.inventory, Some(name), value, others)
             .map_err(|why| FleetError::new(*place, why))?;
         for (owner, jail) in fleet.jails.iter().filter(|(owner, _)| *owner < name) {
-            let theirs = jail.datasets.iter().map(|at| &at.value);
+            let theirs = jail.datasets.iter().flatten().map(|at| &at.value);
             if jail.wish != Some(Wish::Absent)
                 && theirs.into_iter().any(|it| delegated::overlap(it, value))
             {
@@ -142,30 +146,38 @@ fn datasets(
     Ok(())
 }
 
-/// What is the same for a jail that is new and one that is there.
+/// What a file says of a jail, over what the jail has or would have.
 fn common(
     fleet: &Fleet,
     wanted: &Wanted,
     addresses: Vec<Address>,
     config: JailConfig,
 ) -> JailConfig {
-    JailConfig {
-        hostname: wanted.hostname.clone(),
-        addresses,
-        network: wanted.network,
+    let values = |all: &[At<DatasetName>]| all.iter().map(|at| at.value.clone()).collect();
+    let jails = |all: &[At<JailName>]| all.iter().map(|at| at.value.clone()).collect();
+    let limits = wanted.limits.as_ref().map(|limits| Limits {
         // Those that this version does not know no file can say.
-        limits: Limits {
-            other: config.limits.other.clone(),
-            ..wanted.limits.clone()
-        },
-        params: wanted.params.clone(),
-        datasets: wanted.datasets.iter().map(|at| at.value.clone()).collect(),
-        health: wanted.health.clone(),
+        other: config.limits.other.clone(),
+        ..limits.clone()
+    });
+    let health = match &wanted.health {
+        None => config.health.clone(),
+        Some(none) if none.is_empty() => None,
+        Some(command) => Some(command.clone()),
+    };
+    JailConfig {
+        hostname: wanted.hostname.clone().unwrap_or(config.hostname),
+        addresses,
+        network: wanted.network.unwrap_or(config.network),
+        limits: limits.unwrap_or(config.limits),
+        params: wanted.params.clone().unwrap_or(config.params),
+        datasets: wanted.datasets.as_deref().map_or(config.datasets, values),
+        health,
         fleet: Some(fleet.name.clone()),
-        depends: wanted.depends.iter().map(|at| at.value.clone()).collect(),
-        order: wanted.order,
-        boot: wanted.boot,
-        labels: wanted.labels.clone(),
+        depends: wanted.depends.as_deref().map_or(config.depends, jails),
+        order: wanted.order.unwrap_or(config.order),
+        boot: wanted.boot.unwrap_or(config.boot),
+        labels: wanted.labels.clone().unwrap_or(config.labels),
         ..config
     }
 }
@@ -186,22 +198,40 @@ fn new(
         create::free(observed, name).map_err(at(wanted.place))?;
     }
     let mut source = None;
-    let config = match &wanted.origin {
-        Origin::Jail(jail) => {
+    let kind = wanted.kind.unwrap_or(Kind::Thin);
+    let made = match &wanted.origin {
+        Some(Origin::Jail(jail)) => {
             source = Some(jail.value.clone());
             let itself = std::slice::from_ref(name);
             clone::template(inventory, &jail.value, itself).map_err(at(jail.place))?
         }
-        Origin::Track(kind, _) | Origin::Pin(kind, _) => {
-            let (base, skel) = base(observed, &wanted.origin)?;
-            JailConfig::new(*kind, base, skel)
+        origin => {
+            let (base, skel) = base(observed, origin.as_ref())?;
+            JailConfig::new(kind, base, skel)
         }
+    };
+    // Of a clone too, what the file does not say is as `create` has it.
+    let blank = JailConfig::new(made.kind, made.base.clone(), made.skel);
+    let config = JailConfig {
+        kind: made.kind,
+        base: made.base,
+        skel: made.skel,
+        todo: made.todo,
+        flavours: made.flavours,
+        limits: Limits {
+            other: made.limits.other,
+            ..Limits::default()
+        },
+        other: made.other,
+        hostname: name.to_string(),
+        ..blank
     };
     let mut config = common(fleet, wanted, addresses, config);
     for At { value, place } in &wanted.flavours {
         create::with_flavour(observed, &mut config, value).map_err(at(*place))?;
     }
-    config.todo.extend(wanted.quota.map(Todo::Quota));
+    let quota = wanted.quota.filter(|quota| *quota > 0);
+    config.todo.extend(quota.map(Todo::Quota));
     let mut does = vec![Does::Create];
     does.extend(movement(observed, seen, name, wanted.wish).filter(|does| *does == Does::Start));
     let nothing = JailConfig::new(config.kind, Base::Pin(config.skel), config.skel);
@@ -211,11 +241,7 @@ fn new(
     if let Some(source) = &source {
         fields.insert(0, field("clone", String::new(), source.to_string()));
     }
-    fields.extend(
-        wanted
-            .quota
-            .map(|quota| field("quota", String::new(), quota.to_string())),
-    );
+    fields.extend(quota.map(|quota| field("quota", String::new(), in_units(quota))));
     diff.changes.insert(name.clone(), Change { does, fields });
     diff.new.push(New {
         name: name.clone(),
@@ -228,14 +254,18 @@ fn new(
 /// The basejail that a jail of this origin runs on, and the generation that one would be made of.
 fn base(
     observed: &Observed,
-    origin: &Origin,
+    origin: Option<&Origin>,
 ) -> Result<(Base, crate::name::GenerationId), FleetError> {
     let (choice, place) = match origin {
-        Origin::Track(_, track) => (Choice::Track(track.value.clone()), track.place),
-        Origin::Pin(_, pin) => (Choice::Pin(pin.value.clone()), pin.place),
-        Origin::Jail(jail) => {
+        Some(Origin::Track(track)) => (Choice::Track(track.value.clone()), track.place),
+        Some(Origin::Pin(pin)) => (Choice::Pin(pin.value.clone()), pin.place),
+        Some(Origin::Jail(jail)) => {
             let why = PlanError::NoJail(jail.value.clone());
             return Err(FleetError::new(jail.place, why));
+        }
+        None => {
+            let place = Place { line: 1, column: 1 };
+            (Choice::Track(TrackName::main()), place)
         }
     };
     create::choose(&observed.inventory, &choice).map_err(|why| FleetError::new(place, why))
@@ -256,19 +286,19 @@ fn existing(
     diff: &mut Diff,
 ) -> Result<(), PlanError> {
     let mut config = common(&request.fleet, wanted, addresses, found.clone());
+    if wanted.kind.is_some_and(|kind| kind != found.kind) {
+        let is = match found.kind {
+            Kind::Thin => "thin, and cannot become thick",
+            Kind::Thick => "thick, and cannot become thin",
+        };
+        let what = format!("the jail {name} is {is}: delete it first");
+        return Err(FleetError::new(wanted.place, what).into());
+    }
     match &wanted.origin {
         // What it was made from is done.
-        Origin::Jail(_) => {}
-        Origin::Track(kind, _) | Origin::Pin(kind, _) => {
-            if *kind != found.kind {
-                let is = match found.kind {
-                    Kind::Thin => "thin, and cannot become thick",
-                    Kind::Thick => "thick, and cannot become thin",
-                };
-                let what = format!("the jail {name} is {is}: delete it first");
-                return Err(FleetError::new(wanted.place, what).into());
-            }
-            let (base, _) = base(observed, &wanted.origin)?;
+        Some(Origin::Jail(_)) | None => {}
+        Some(origin @ (Origin::Track(_) | Origin::Pin(_))) => {
+            let (base, _) = base(observed, Some(origin))?;
             if base != found.base {
                 may_move(observed, name, wanted, found, &base)?;
                 config.base = base;
@@ -282,14 +312,10 @@ fn existing(
         ));
     }
     let mut fields = fields(found, &config);
-    let quota = wanted.quota.unwrap_or(0);
-    if quota != jail.quota {
-        let shown = |bytes: u64| {
-            if bytes == 0 {
-                String::new()
-            } else {
-                bytes.to_string()
-            }
+    if let Some(quota) = wanted.quota.filter(|quota| *quota != jail.quota) {
+        let shown = |bytes: u64| match bytes {
+            0 => String::new(),
+            bytes => in_units(bytes),
         };
         fields.push(field("quota", shown(jail.quota), shown(quota)));
         diff.quotas.insert(name.clone(), quota);

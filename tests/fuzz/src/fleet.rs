@@ -25,8 +25,8 @@ pub fn check(data: &[u8]) {
     };
     for (name, jail) in &fleet.jails {
         within(jail.place.line, jail.place.column);
-        assert!(!jail.hostname.is_empty(), "{name} has no host name");
-        assert!(jail.quota != Some(0), "{name} has no room");
+        let hostname = jail.hostname.as_deref();
+        assert!(hostname != Some(""), "{name} has no host name");
         // Whoever is waited for can be started: nobody is reached again from there.
         let mut reached = vec![name];
         let mut seen = std::collections::BTreeSet::new();
@@ -35,7 +35,7 @@ pub fn check(data: &[u8]) {
                 .jails
                 .get(at)
                 .filter(|jail| jail.wish != Some(Wish::Absent));
-            for on in found.map_or(&[][..], |jail| &jail.depends) {
+            for on in found.iter().flat_map(|jail| jail.depends.iter().flatten()) {
                 assert!(on.value != *name, "{name} waits for itself");
                 if seen.insert(&on.value) {
                     reached.push(&on.value);

@@ -70,7 +70,7 @@ fn a_fleet_is_made_changed_and_pruned_and_twice_is_nothing() {
     let before = everything();
     let planned = ezz(&["apply", FILE, "--dry-run"]).ok();
     for words in [
-        "+ db: create: base track main; addresses em0|10.0.0.2/24; labels tier=back; flavours base; order -1; quota 1073741824",
+        "+ db: create: base track main; addresses em0|10.0.0.2/24; labels tier=back; flavours base; order -1; quota 1G",
         "+ web20: create: base track main; hostname web20.example.org; addresses em0|10.0.0.22/24; labels tier=front; depends db",
     ] {
         assert!(planned.stdout.contains(words), "{planned:#?}");
@@ -100,7 +100,7 @@ fn a_fleet_is_made_changed_and_pruned_and_twice_is_nothing() {
     write(&changed);
     let planned = ezz(&["apply", FILE, "--dry-run", "--prune"]).ok();
     for words in [
-        "~ db: change: labels tier=back > tier=deep; quota 1073741824 > 2147483648\n",
+        "~ db: change: labels tier=back > tier=deep; quota 1G > 2G\n",
         "- web01: delete\n",
         "+ web21: create: ",
     ] {
@@ -123,17 +123,103 @@ fn a_fleet_is_made_changed_and_pruned_and_twice_is_nothing() {
     assert!(names().starts_with("db other web02 ") && names().ends_with(" web21"));
     applied(&["--prune", "--yes"]);
 
-    // What is, as a file, is what is.
+    // What is, as a file, is what is: of no other fleet, and folded.
     sh(&format!("{EZZ} list --fleet shop >{FILE}")).ok();
+    let written = std::fs::read_to_string(FILE).expect("written");
+    assert!(
+        !written.contains("other") && written.contains(r#"quota = "2G""#),
+        "{written}"
+    );
+    applied(&["--prune", "--yes"]);
+    ezz(&["list", "--fleet", "shop", "other"]).ok();
+    let none = ezz(&["list", "--fleet", "none"]).ok();
+    assert!(
+        none.stderr.contains("no jail belongs to the fleet none"),
+        "{none:#?}"
+    );
+    short_files();
+    // Named, it is claimed.
+    sh(&format!("{EZZ} list --fleet shop '*' >{FILE}")).ok();
     let told = ezz(&["apply", FILE]).ok();
     assert_eq!(told.stdout, "other: changed\n", "it belonged to none");
-    applied(&["--prune", "--yes"]);
     assert_eq!(config("web07")["addresses"][0], "em0|10.0.0.9/24");
     // All of it goes.
     write("fleet = \"shop\"\n[[jail]]\nnames = [\"db\", \"none\"]\nstate = \"absent\"\n");
     ezz(&["apply", FILE, "--prune", "--yes"]).ok();
     assert_eq!(names(), "");
     applied(&[]);
+}
+
+/// What a file does not say stays as it is; what it says is nothing goes.
+#[track_caller]
+fn short_files() {
+    ezz(&["create", "eq{1..300}", "--label", "tier=bulk"]).ok();
+    sh(&format!("{EZZ} list --fleet many 'eq*' >{FILE}")).ok();
+    let written = std::fs::read_to_string(FILE).expect("written");
+    assert!(
+        written.contains(r#"name = "eq{1..300}""#) && written.lines().count() < 15,
+        "{written}"
+    );
+    ezz(&["delete", "--yes", "eq{1..300}"]).ok();
+    let args = [
+        "create",
+        "rich",
+        "--label",
+        "owner=bob",
+        "--memory",
+        "512M",
+        "--quota",
+        "1G",
+        "--address",
+        "10.9.0.7/24",
+        "--hostname",
+        "rich.example.org",
+        "--health",
+        "true",
+        "--network",
+        "none",
+    ];
+    ezz(&args).ok();
+    let kept = || {
+        let mut config = config("rich");
+        config.as_object_mut().expect("an object").remove("fleet");
+        (config.to_string(), property("tank/ezz/jails/rich", "quota"))
+    };
+    let before = kept();
+    write("fleet = \"short\"\n[[jail]]\nname = \"rich\"\n");
+    let told = ezz(&["apply", FILE, "--dry-run"]).ok();
+    assert!(
+        told.stdout
+            .starts_with("~ rich: change: fleet none > short\n"),
+        "{told:#?}"
+    );
+    ezz(&["apply", FILE]).ok();
+    assert_eq!(kept(), before);
+    applied(&[]);
+    // One label is said: then it is the only one. The rest stays.
+    write(
+        "fleet = \"short\"\n[[jail]]\nname = \"rich\"\nlabels = { tier = \"a\" }\nquota = \"none\"\nhealth = \"\"\nlimits = {}\naddresses = []\n",
+    );
+    let told = ezz(&["apply", FILE, "--dry-run"]).ok();
+    for words in [
+        "labels owner=bob > tier=a",
+        "quota 1G > none",
+        "addresses 10.9.0.7/24 > none",
+        "limits memory=",
+        "health true > none",
+    ] {
+        assert!(told.stdout.contains(words), "{words}: {told:#?}");
+    }
+    ezz(&["apply", FILE]).ok();
+    let now = config("rich");
+    assert_eq!(
+        (&now["hostname"], &now["network"]),
+        (&"rich.example.org".into(), &"none".into())
+    );
+    assert_eq!(now["limits"], serde_json::Value::Null);
+    assert_eq!(property("tank/ezz/jails/rich", "quota"), "0");
+    applied(&[]);
+    ezz(&["delete", "--yes", "rich"]).ok();
 }
 
 #[test]
