@@ -272,6 +272,13 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::Space { .. } => "free space in the pool, or create fewer jails at once",
         PlanError::Foreign { .. } => "--foreign-snapshots deletes them too",
         PlanError::Dependents { dataset, list } => {
+            // A jail that was promoted with zfs(8) is the origin of its own skeleton.
+            let site = dataset.as_str().rsplitn(3, '/').nth(2).unwrap_or_default();
+            let halves = [format!("{site}/newjail/"), format!("{site}/basejail/")];
+            let is_half = |clone: &&String| halves.iter().any(|half| clone.starts_with(half));
+            if let Some(half) = list.iter().find(is_half) {
+                return Some(format!("`zfs promote {half}`: somebody promoted the jail"));
+            }
             // Clones that are jails of the same site can go with it.
             let jails = dataset.parent().map(|jails| format!("{jails}/"));
             let jail = |clone: &String| {

@@ -226,10 +226,14 @@ impl List {
             let head: Vec<&str> = columns.iter().map(|column| column.head()).collect();
             context.report.table(&head, rows);
         }
-        for stranger in &inventory.strangers {
-            context
-                .report
-                .note(format!("{}: {}", stranger.dataset, stranger.why));
+        let strangers = &inventory.strangers;
+        if let Some(first) = strangers.first() {
+            let more = match strangers.len() {
+                1 => String::new(),
+                n => format!("; {} more are not ezz's: `ezz doctor` shows them", n - 1),
+            };
+            let note = format!("{}: {}{more}", first.dataset, first.why);
+            context.report.note(note);
         }
         Ok(Exit::Done)
     }
@@ -259,15 +263,15 @@ impl List {
                 file.add(jail, config, running);
             }
         }
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| CliError::FleetFile {
-            action: "write",
-            path: fleet.to_string(),
-            source,
         if file.is_empty() {
             context.report.note(format!(
                 "no jail belongs to the fleet {fleet}: name those that are to, as `ezz list --fleet {fleet} 'web*'`"
             ));
         }
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| CliError::FleetFile {
+            action: "write",
+            path: fleet.to_string(),
+            source,
         };
         let text = file.text().map_err(|e| failed(e.into()))?;
         let written = context.report.file(text.as_bytes());

@@ -260,7 +260,7 @@ pub enum PlanError {
         have: u64,
     },
     /// It has things that ezz did not make.
-    #[error("{dataset} has what ezz did not make: {}", list.join(", "))]
+    #[error("{dataset} has what ezz did not make: {}", three(list))]
     Foreign {
         /// Which dataset.
         dataset: DatasetName,
@@ -276,7 +276,7 @@ pub enum PlanError {
         has: String,
     },
     /// Others are clones of it.
-    #[error("{dataset} cannot go without {}, made from it as clones", list.join(", "))]
+    #[error("{dataset} cannot go without {}, made from it as clones", three(list))]
     Dependents {
         /// Which dataset.
         dataset: DatasetName,
@@ -304,7 +304,16 @@ pub enum PlanError {
 
 fn held(list: &[String]) -> String {
     let are = if list.len() == 1 { "is" } else { "are" };
-    format!("{} {are}", list.join(", "))
+    format!("{} {are}", three(list))
+}
+
+/// A host that takes snapshots by a timer has hundreds.
+fn three(list: &[String]) -> String {
+    let shown = &list[..list.len().min(3)];
+    match list.len() - shown.len() {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 fn few(names: &[JailName]) -> String {

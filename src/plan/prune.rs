@@ -44,6 +44,8 @@ pub enum Reason {
     Rollout(TrackName),
     /// Something that ezz did not make is below it.
     Foreign(String),
+    /// It has so many snapshots that ezz did not make, and this is one.
+    Snapshots(String, usize),
     /// Half of it is missing: `doctor` looks at it.
     Broken,
 }
@@ -64,7 +66,10 @@ impl fmt::Display for Reason {
             Reason::Partner => write!(f, "its base stays"),
             Reason::Skeleton(jail) => write!(f, "{jail} was made from it"),
             Reason::Rollout(track) => write!(f, "roll-out of {track}"),
-            Reason::Foreign(name) => write!(f, "{name} is not ezz's"),
+            Reason::Foreign(name) | Reason::Snapshots(name, 1) => write!(f, "{name} is not ezz's"),
+            Reason::Snapshots(name, count) => {
+                write!(f, "{name} and {} more snapshots are not ezz's", count - 1)
+            }
             Reason::Broken => write!(f, "half of it is missing"),
         }
     }
@@ -136,8 +141,11 @@ pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Ke
         }
     }
     let goes = |name: &str| request.doomed.is_some() && name.contains('@');
-    for (id, name) in request.foreign.iter().filter(|(_, name)| !goes(name)) {
-        skeleton(&mut all, *id, Reason::Foreign(name.clone()));
+    // Of each half the first by name, and how many there are.
+    let mut snapshots: BTreeMap<(GenerationId, bool), BTreeSet<&str>> = BTreeMap::new();
+    for (id, names) in &request.foreign {
+        let names = names.iter().map(String::as_str).filter(|name| !goes(name));
+        snapshots.entry((*id, false)).or_default().extend(names);
     }
     let strangers = inventory.strangers.iter();
     for stranger in strangers.filter(|other| !goes(&other.dataset)) {
@@ -146,14 +154,27 @@ pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Ke
             .strip_prefix(inventory.site.layout.site.as_str());
         let mut parts = below.unwrap_or_default().split(['/', '@']).skip(1);
         let (half, number) = (parts.next(), parts.next());
-        if let Some(id) = number.and_then(GenerationId::from_component) {
-            let reason = Reason::Foreign(stranger.dataset.clone());
-            match half {
-                Some("basejail") => base(&mut all, id, reason),
-                Some("newjail") => skeleton(&mut all, id, reason),
-                _ => {}
-            }
+        let is_base = match half {
+            Some("basejail") => true,
+            Some("newjail") => false,
+            _ => continue,
+        };
+        let Some(id) = number.and_then(GenerationId::from_component) else {
+            continue;
+        };
+        if stranger.dataset.contains('@') {
+            let names = snapshots.entry((id, is_base)).or_default();
+            names.insert(&stranger.dataset);
+        } else {
+            let add = if is_base { base } else { skeleton };
+            add(&mut all, id, Reason::Foreign(stranger.dataset.clone()));
         }
+    }
+    for ((id, is_base), names) in snapshots {
+        let Some(first) = names.first() else { continue };
+        let add = if is_base { base } else { skeleton };
+        let reason = Reason::Snapshots((*first).to_owned(), names.len());
+        add(&mut all, id, reason);
     }
     jails(&mut all, observed);
     let heirs = heirs(inventory);
@@ -255,7 +276,7 @@ pub struct Request {
     /// it.
     pub cloned: BTreeSet<String>,
     /// Snapshots that ezz did not make, of skeletons that could go otherwise.
-    pub foreign: BTreeMap<GenerationId, String>,
+    pub foreign: BTreeMap<GenerationId, Vec<String>>,
     /// Snapshots that ezz did not make, and that are to go with what they are of; none if they keep it.
     pub doomed: Option<Vec<Doomed>>,
 }
@@ -369,6 +390,11 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
     {
         plan.note("nothing can go");
     }
+    if let Some((id, reason)) = only_snapshots(&kept) {
+        plan.note(format!(
+            "generation {id} stays for nothing but snapshots of others: {reason}; --foreign-snapshots destroys them with it"
+        ));
+    }
     Ok(plan)
 }
 
@@ -398,6 +424,16 @@ pub fn delete(observed: &Observed, id: GenerationId, request: &Request) -> Resul
         });
     }
     prune(observed, &request)
+}
+
+/// The first generation of which a half stays only for snapshots of others.
+fn only_snapshots(kept: &BTreeMap<GenerationId, Kept>) -> Option<(GenerationId, &Reason)> {
+    let theirs = |it: &&Reason| matches!(it, Reason::Snapshots(..));
+    let halves = kept
+        .iter()
+        .flat_map(|(id, kept)| [(*id, &kept.base), (*id, &kept.skeleton)]);
+    let mut only = halves.filter(|(_, reasons)| reasons.iter().all(|it| theirs(&it)));
+    only.find_map(|(id, reasons)| Some((id, reasons.first()?)))
 }
 
 /// Which base is a clone of which, while some go.

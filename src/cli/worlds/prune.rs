@@ -21,7 +21,7 @@ use crate::session::{Scope, Session, SessionError};
 /// Destroy generations that nothing needs: no track, no jail
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz worlds prune --dry-run\n  ezz worlds prune --older 30 --yes\n\nA world that was staged and that no track has been swapped to yet stays, unless you name it or --older covers it. Bases and skeletons go by themselves: a jail keeps the skeleton that it was made from, some megabytes, and not the base of that time. What keeps each is printed.\n\nJSON: one {\"generation\", \"base\", \"skeleton\", \"base_kept_by\", \"skeleton_kept_by\"} a generation, where base and skeleton are kept, pruned or gone; then {\"freed\"}, in bytes"
+    after_help = "Examples:\n  ezz worlds prune --dry-run\n  ezz worlds prune --older 30 --yes\n\nA world that was staged and that no track has been swapped to yet stays, unless you name it or --older covers it. Bases and skeletons go by themselves: a jail keeps the skeleton that it was made from, some megabytes, and not the base of that time. What keeps each is printed. Snapshots that ezz did not make keep a generation, unless you give --foreign-snapshots.\n\nJSON: one {\"generation\", \"base\", \"skeleton\", \"base_kept_by\", \"skeleton_kept_by\"} a generation, where base and skeleton are kept, pruned or gone; then {\"freed\"}, in bytes"
 )]
 pub struct Prune {
     /// Only these: number, LABEL.N or label; also such as no track has been swapped to yet
@@ -235,7 +235,8 @@ impl Ask {
         };
         let found = foreign(session, observed, &kept(observed, &request))?;
         for (id, snapshot) in found {
-            request.foreign.insert(id, snapshot.name.clone());
+            let names = request.foreign.entry(id).or_default();
+            names.push(snapshot.name.clone());
             request
                 .doomed
                 .iter_mut()

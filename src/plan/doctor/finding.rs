@@ -174,6 +174,8 @@ pub enum What {
     Merging,
     /// Jails are being moved to another generation, or were when it was interrupted.
     Rollout,
+    /// A jail was promoted with zfs(8), and has the snapshot of a seal.
+    Promoted,
     /// A snapshot of a seal is missing.
     SnapshotMissing,
     /// A snapshot of a seal that has no `ezz:sealed`.
@@ -259,6 +261,9 @@ pub struct Finding {
     pub what: String,
     /// Whether `--repair` mends it.
     pub repairable: bool,
+    /// All objects, if it is about several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<String>,
     /// What made it so, where only one thing can have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<&'static str>,
@@ -281,6 +286,7 @@ impl Finding {
             object: object.to_string(),
             what: what.into(),
             repairable: false,
+            objects: Vec::new(),
             cause: None,
             hint: None,
         }

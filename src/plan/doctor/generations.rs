@@ -15,6 +15,30 @@ pub(super) fn check(
     found: &mut Diagnosis,
 ) {
     let name = format!("generation {}", generation.display());
+    let promoted: Vec<&Half> = [&generation.base, &generation.skeleton]
+        .into_iter()
+        .flatten()
+        .filter(|half| promoted(inventory, half).is_some())
+        .collect();
+    for half in &promoted {
+        let Some(jail) = self::promoted(inventory, half) else {
+            continue;
+        };
+        let snapshot = half.origin.as_deref().unwrap_or_default();
+        let what =
+            format!("the jail {jail} has its snapshot, as {snapshot}: no jail can be made of it");
+        found.add(
+            Finding::new(What::Promoted, Severity::Broken, &half.dataset, what)
+                .made_by("somebody promoted that jail with zfs")
+                .hint(format!("`zfs promote {}` takes it back", half.dataset)),
+        );
+    }
+    if promoted
+        .iter()
+        .any(|half| Some(*half) == generation.base.as_ref())
+    {
+        return;
+    }
     if !generation.sealed() {
         staged(inventory, generation, facts, derived_only, name, found);
         return;
@@ -46,13 +70,13 @@ pub(super) fn check(
         self::base(inventory, &name, base, found);
     }
     for snapshot in site::holds(&inventory.site.layout, generation.id) {
+        if promoted
+            .iter()
+            .any(|half| half.dataset == *snapshot.dataset())
+        {
+            continue;
+        }
         seal(&snapshot, facts, derived_only, found);
-    }
-    for half in [&generation.base, &generation.skeleton]
-        .into_iter()
-        .flatten()
-    {
-        foreign_snapshots(inventory, half, facts, found);
     }
 }
 
@@ -158,6 +182,14 @@ fn staged(
             found.mend(finding, world::reap(generation).steps);
         }
     }
+}
+
+/// The jail that was promoted over a half: it has the snapshot of its seal.
+pub(super) fn promoted<'a>(inventory: &Inventory, half: &'a Half) -> Option<&'a str> {
+    let below = half.origin.as_deref()?;
+    let below = below.strip_prefix(inventory.site.layout.jails.as_str())?;
+    let (jail, number) = below.strip_prefix('/')?.split_once('@')?;
+    (number == half.dataset.leaf()).then_some(jail)
 }
 
 /// Whether a track or a jail is to run on it.
@@ -279,36 +311,5 @@ fn seal(snapshot: &SnapshotName, facts: &Facts, derived_only: bool, found: &mut 
             Finding::new(What::HoldForeign, Severity::Info, snapshot, what)
                 .hint("this generation cannot be destroyed while they are there"),
         );
-    }
-}
-
-/// Those of bases are told by the observation, those of skeletons only by the facts.
-fn foreign_snapshots(inventory: &Inventory, half: &Half, facts: &Facts, found: &mut Diagnosis) {
-    let own = format!("{0}@{1}", half.dataset, half.dataset.leaf());
-    let told = |name: &str| {
-        inventory
-            .strangers
-            .iter()
-            .any(|other| other.dataset == name)
-    };
-    // Of a base that was pruned, what a thick jail is a clone of.
-    let moved = |name: &str| {
-        let mut all = half.moved.keys();
-        all.any(|number| name == format!("{}@{number}", half.dataset))
-    };
-    for (name, _) in super::jails::snapshots_of(&half.dataset, facts) {
-        if *name != own && !moved(name) && !told(name) {
-            let what = if name.contains('#') {
-                "a bookmark that ezz did not make"
-            } else {
-                "a snapshot that ezz did not make"
-            };
-            found.add(Finding::new(
-                What::SnapshotForeign,
-                Severity::Info,
-                name,
-                what,
-            ));
-        }
     }
 }

@@ -49,7 +49,6 @@ pub(super) fn check(
         differing(observed, name, facts, &object, found);
         taken(jail, facts, &object, found);
         derived(observed, name, facts, &object, found);
-        foreign(jail, facts, &object, found);
     }
     let mut epoch = Epoch::of(inventory);
     uncommitted(inventory, derived_only, &mut epoch, found);

@@ -5,6 +5,7 @@
 //! gathered. Must not be here: looking at anything, and mending what is broken.
 
 mod finding;
+mod foreign;
 mod generations;
 mod jails;
 mod mounts;
@@ -86,7 +87,7 @@ pub fn diagnose(
             around(observed, facts, &mut found);
         }
     }
-    site::check_foreign(inventory, facts, &mut found);
+    foreign::check(inventory, facts, &mut found);
     if inventory.site.read_only {
         let site = &inventory.site.layout.site;
         let what = "it is read-only: only mounts can be mended";

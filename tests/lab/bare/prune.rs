@@ -241,10 +241,13 @@ fn snapshots_of_others_keep_what_they_are_of_until_it_is_told() {
     ] {
         zfs(&["snapshot", &format!("tank/ezz/{name}")]).ok();
     }
-    let told = ezz(&["worlds", "prune", "--yes"]).ok().stdout;
+    let told = ezz(&["worlds", "prune", "--yes"]).ok();
+    let why = "tank/ezz/basejail/1@daily and 1 more snapshots are not ezz's";
+    assert!(told.stdout.contains(why), "{told:#?}");
+    let way = "generation 1 stays for nothing but snapshots of others";
     assert!(
-        told.contains("tank/ezz/basejail/1@daily is not ezz's"),
-        "{told}"
+        told.stderr.contains(way) && told.stderr.contains("--foreign-snapshots"),
+        "{told:#?}"
     );
     assert_eq!(halves(), "b1 b2 b3 n1 n2 n3");
     // One that somebody holds stays, with all.
@@ -263,6 +266,90 @@ fn snapshots_of_others_keep_what_they_are_of_until_it_is_told() {
     assert_eq!(halves(), "b2 b3 n2 n3");
     // Of what stays, they stay.
     assert!(exists("tank/ezz/basejail/2@daily"));
+    many_snapshots_are_few_lines();
+    a_promoted_jail_is_told_with_the_way_back();
+}
+
+/// As sanoid, zrepl and `zfs snapshot -r` leave them.
+#[track_caller]
+fn many_snapshots_are_few_lines() {
+    ezz(&["create", "s{1..5}"]).ok();
+    sh("for n in 01 02 03 04 05 06 07 08 09 10; do zfs snapshot -r tank/ezz@auto_$n; done").ok();
+    let listed = ezz(&["list"]).ok();
+    assert_eq!(listed.stderr.lines().count(), 1, "{listed:#?}");
+    let looked = ezz(&["doctor"]).ok();
+    let lines = looked
+        .stdout
+        .lines()
+        .filter(|line| line.contains("ezz did not make"));
+    let lines: Vec<&str> = lines.collect();
+    assert!(
+        lines.len() <= 2 && looked.stdout.lines().count() < 30,
+        "{looked:#?}"
+    );
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("50 snapshots and bookmarks on 5 jails")),
+        "{lines:#?}"
+    );
+    let all = ezz(&["doctor", "--json"]).ok().stdout;
+    for name in [
+        "jails/s1@auto_01",
+        "jails/s5@auto_10",
+        "basejail/3@auto_07",
+        "newjail/2@auto_03",
+    ] {
+        assert!(all.contains(name), "no {name} in {all}");
+    }
+    let refused = ezz(&["delete", "--yes", "s1"]).refused(1, "@auto_08 and 7 more");
+    assert!(refused.stderr.len() < 400, "{refused:#?}");
+    let pruned = ezz(&["worlds", "prune", "--yes"]).ok();
+    assert!(
+        pruned
+            .stdout
+            .lines()
+            .chain(pruned.stderr.lines())
+            .all(|line| line.len() < 400),
+        "{pruned:#?}"
+    );
+    ezz(&["delete", "--yes", "--foreign-snapshots", "s{1..5}"]).ok();
+    sh(
+        "for n in 01 02 03 04 05 06 07 08 09 10; do zfs destroy -r tank/ezz@auto_$n; done
+        zfs destroy tank/ezz/basejail/2@daily",
+    )
+    .ok();
+}
+
+#[track_caller]
+fn a_promoted_jail_is_told_with_the_way_back() {
+    ezz(&["create", "thin", "other"]).ok();
+    let (before, findings) = (everything(), |told: Ended| {
+        told.json()[0]["findings"].clone()
+    });
+    let (jail, half) = ("thin", "tank/ezz/newjail/3");
+    zfs(&["promote", &format!("tank/ezz/jails/{jail}")]).ok();
+    let told = findings(ezz(&["doctor", "--json"]));
+    assert_eq!(
+        (told.as_array().map(Vec::len), &told[0]["kind"]),
+        (Some(1), &"promoted".into()),
+        "{told:#}"
+    );
+    let words = told[0]["what"].to_string();
+    assert!(
+        words.contains(&format!("the jail {jail} has its snapshot")),
+        "{words}"
+    );
+    let way = format!("zfs promote {half}");
+    assert!(told[0]["hint"].to_string().contains(&way), "{told:#}");
+    let refused = ezz(&["delete", "--yes", jail]).refused(1, "made from it as clones");
+    assert!(refused.stderr.contains(&way), "{refused:#?}");
+    ezz(&["doctor", "--repair"]).exits(1);
+    sh(&way).ok();
+    assert_eq!(everything(), before);
+    let told = findings(ezz(&["doctor", "--json"]).ok());
+    assert_eq!(told.to_string(), "[]");
+    ezz(&["delete", "--yes", "thin", "other"]).ok();
 }
 
 /// Answers a question that a command asks on a terminal.

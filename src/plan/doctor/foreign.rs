@@ -1,0 +1,241 @@
+//! Snapshots, bookmarks and datasets of others. A host that replicates, or takes snapshots by a timer, has
+//! thousands: they are few findings, however many there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Diagnosis, Facts, Finding, Severity, Snapshot, What};
+use crate::model::{Inventory, property};
+use crate::name::DatasetName;
+use crate::plan::delete;
+
+/// So many datasets are a finding each; more are one.
+const EACH: usize = 3;
+
+/// So many names are in the text of a finding.
+const SHOWN: usize = 3;
+
+const WORLDS: &str = "they keep it from `ezz worlds prune`, unless that is given --foreign-snapshots; com.sun:auto-snapshot is false there, and for sanoid, zrepl and `zfs snapshot -r` the README tells how to leave it out";
+const JAILS: &str = "`ezz delete` takes them with the jail only with --foreign-snapshots";
+
+/// What others have put on one dataset.
+struct Group<'a> {
+    /// What it is called.
+    object: String,
+    dataset: &'a DatasetName,
+    /// Names, and how many holds are on each.
+    names: BTreeMap<&'a str, u64>,
+}
+
+pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
+    let groups = worlds(inventory, facts);
+    let parent = inventory.site.layout.basejail.to_string();
+    tell(groups, parent, "halves of generations", WORLDS, found);
+    let groups = jails(inventory, facts);
+    let parent = inventory.site.layout.jails.to_string();
+    tell(groups, parent, "jails", JAILS, found);
+    datasets(inventory, facts, found);
+}
+
+/// On bases and skeletons. Those of bases are known by the observation, those of skeletons only by the facts.
+fn worlds<'a>(inventory: &'a Inventory, facts: &'a Facts) -> Vec<Group<'a>> {
+    let generations = inventory.generations.values();
+    let halves = generations.flat_map(|it| [&it.base, &it.skeleton].into_iter().flatten());
+    let mut groups = Vec::new();
+    for half in halves {
+        let prefix = format!("{}@", half.dataset);
+        // Of a base that was pruned, what a thick jail is a clone of.
+        let own = |name: &str| {
+            let number = name.strip_prefix(&prefix);
+            number.is_some_and(|number| {
+                number == half.dataset.leaf()
+                    || half.moved.keys().any(|it| number == it.to_string())
+            })
+        };
+        let mut names: BTreeMap<&str, u64> = snapshots_of(&half.dataset, facts)
+            .filter(|(name, _)| !own(name))
+            .map(|(name, snapshot)| (name.as_str(), snapshot.holds))
+            .collect();
+        for stranger in &inventory.strangers {
+            if stranger.dataset.starts_with(&prefix) {
+                names.entry(&stranger.dataset).or_insert(0);
+            }
+        }
+        groups.push(Group {
+            object: half.dataset.to_string(),
+            dataset: &half.dataset,
+            names,
+        });
+    }
+    groups.retain(|group| !group.names.is_empty());
+    groups
+}
+
+fn jails<'a>(inventory: &'a Inventory, facts: &'a Facts) -> Vec<Group<'a>> {
+    let jails = inventory.jails.values();
+    let ready = jails.filter(|jail| jail.config.as_ref().is_ok_and(|it| it.todo.is_empty()));
+    // Of one that was promoted over its generation: told there.
+    let halves = inventory.generations.values();
+    let halves = halves.flat_map(|it| [&it.base, &it.skeleton].into_iter().flatten());
+    let promoted: BTreeSet<&str> = halves.filter_map(|half| half.origin.as_deref()).collect();
+    let group = |jail: &'a crate::model::Jail| Group {
+        object: format!("jail {}", jail.name),
+        dataset: &jail.dataset,
+        names: snapshots_of(&jail.dataset, facts)
+            .filter(|(name, _)| !delete::own(jail, name) && !promoted.contains(name.as_str()))
+            .map(|(name, snapshot)| (name.as_str(), snapshot.holds))
+            .collect(),
+    };
+    let mut groups: Vec<Group<'a>> = ready.map(group).collect();
+    groups.retain(|group| !group.names.is_empty());
+    groups
+}
+
+fn tell(groups: Vec<Group<'_>>, parent: String, many: &str, hint: &str, found: &mut Diagnosis) {
+    let finding = |object: String, what: String, names: Vec<&str>| {
+        let objects = match names.len() {
+            1 => Vec::new(),
+            _ => names.into_iter().map(str::to_owned).collect(),
+        };
+        let finding = Finding::new(What::SnapshotForeign, Severity::Info, object, what).hint(hint);
+        Finding { objects, ..finding }
+    };
+    if groups.len() <= EACH {
+        for Group {
+            object,
+            dataset,
+            names,
+        } in groups
+        {
+            let all: Vec<&str> = names.keys().copied().collect();
+            let (object, what) = match all[..] {
+                [one] if *dataset.as_str() == *object => {
+                    let kind = if one.contains('#') {
+                        "bookmark"
+                    } else {
+                        "snapshot"
+                    };
+                    let what = format!("a {kind} that ezz did not make{}", held(names.values()));
+                    (one.to_owned(), what)
+                }
+                _ => {
+                    let shown = all.iter().take(SHOWN);
+                    let shown: Vec<&str> = shown.map(|it| &it[dataset.as_str().len()..]).collect();
+                    let more = if all.len() > SHOWN { " …" } else { "" };
+                    let what = format!(
+                        "{} that ezz did not make{}: {}{more}",
+                        count(all.len()),
+                        held(names.values()),
+                        shown.join(", ")
+                    );
+                    (object, what)
+                }
+            };
+            found.add(finding(object, what, all));
+        }
+        return;
+    }
+    let all: Vec<&str> = groups
+        .iter()
+        .flat_map(|it| it.names.keys().copied())
+        .collect();
+    let what = format!(
+        "{} on {} {many} that ezz did not make{}, such as {}",
+        count(all.len()),
+        groups.len(),
+        held(groups.iter().flat_map(|it| it.names.values())),
+        all.first().copied().unwrap_or_default()
+    );
+    found.add(finding(parent, what, all));
+}
+
+fn count(number: usize) -> String {
+    match number {
+        1 => "a snapshot or bookmark".to_owned(),
+        n => format!("{n} snapshots and bookmarks"),
+    }
+}
+
+fn held<'n>(holds: impl Iterator<Item = &'n u64>) -> String {
+    match holds.filter(|holds| **holds > 0).count() {
+        0 => String::new(),
+        n => format!(", {n} of them held"),
+    }
+}
+
+/// Snapshots and bookmarks of exactly this dataset.
+fn snapshots_of<'a>(
+    dataset: &'a DatasetName,
+    facts: &'a Facts,
+) -> impl Iterator<Item = (&'a String, &'a Snapshot)> {
+    // `#` and `@` sort before letters and after the blank: two short ranges, not the whole map.
+    ['#', '@'].into_iter().flat_map(move |mark| {
+        let prefix = format!("{dataset}{mark}");
+        facts
+            .snapshots
+            .range(prefix.clone()..)
+            .take_while(move |(name, _)| name.starts_with(&prefix))
+    })
+}
+
+/// Datasets, and what else of others the observation has found.
+fn datasets(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
+    let mut all: BTreeMap<(What, &str), Vec<&str>> = BTreeMap::new();
+    let known = |dataset: &str| {
+        let halves = inventory.generations.values();
+        let mut halves = halves.flat_map(|it| [&it.base, &it.skeleton].into_iter().flatten());
+        halves.any(|half| half.dataset.as_str() == dataset)
+    };
+    for stranger in &inventory.strangers {
+        let kind = match stranger.dataset.split_once('@') {
+            // Told with its generation.
+            Some((dataset, _)) if known(dataset) => continue,
+            Some(_) => What::SnapshotForeign,
+            None => What::DatasetForeign,
+        };
+        let names = all.entry((kind, &stranger.why)).or_default();
+        names.push(&stranger.dataset);
+    }
+    let layout = &inventory.site.layout;
+    let own = [&layout.basejail, &layout.newjail, &layout.jails];
+    let prefix = format!("{}/", layout.site);
+    for (dataset, settings) in &facts.datasets {
+        let Some(below) = dataset.strip_prefix(&prefix) else {
+            continue;
+        };
+        let parts: Vec<&str> = below.split('/').collect();
+        let ignored = settings.get(property::JAIL).is_some_and(|found| found.own);
+        let what = match parts[..] {
+            [_] if own.iter().any(|part| part.as_str() == dataset) => continue,
+            // Jails, generations, and what the observation has told already.
+            ["basejail" | "newjail" | "jails", _] => continue,
+            ["jails", ..] if ignored => {
+                "its ezz:jail is ignored: only direct children of the site's jails count"
+            }
+            ["jails", ..] => "a dataset below a jail: it goes with the jail only when told",
+            ["basejail", _, _] => continue,
+            _ => "a dataset that ezz did not make",
+        };
+        let kind = if ignored {
+            What::JailIgnored
+        } else {
+            What::DatasetForeign
+        };
+        all.entry((kind, what)).or_default().push(dataset);
+    }
+    for ((kind, what), names) in all {
+        match names[..] {
+            [] => {}
+            [first, ref rest @ ..] if rest.len() >= EACH => {
+                let what = format!("{what}; {} more are like it", rest.len());
+                let objects = names.iter().map(|it| (*it).to_owned()).collect();
+                let finding = Finding::new(kind, Severity::Info, first, what);
+                found.add(Finding { objects, ..finding });
+            }
+            _ => {
+                for name in names {
+                    found.add(Finding::new(kind, Severity::Info, name, what));
+                }
+            }
+        }
+    }
+}
