@@ -1,7 +1,8 @@
 //! Where a debug build can be made to die: the tests of crashes end ezz before each of its steps.
 //!
-//! `EZZ_DIE_BEFORE_STEP=N` kills the process when it comes to its N-th [`point`]. A release build
-//! has nothing of it. Nothing else may be decided by this variable.
+//! `EZZ_DIE_BEFORE_STEP=N` kills the process when it comes to its N-th [`point`], and
+//! `EZZ_INTERRUPT_BEFORE_STEP=N` sends it SIGINT there, as Ctrl-C does. A release build has nothing of it.
+//! Nothing else may be decided by these variables.
 
 /// The next step begins, or the next part of a long one.
 #[cfg(debug_assertions)]
@@ -10,15 +11,26 @@ pub fn point() {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    static DEADLY: LazyLock<Option<u64>> = LazyLock::new(|| {
-        let number = std::env::var_os("EZZ_DIE_BEFORE_STEP")?;
-        number.to_str()?.parse().ok()
-    });
+    static DEADLY: LazyLock<Option<u64>> = LazyLock::new(|| number("EZZ_DIE_BEFORE_STEP"));
+    static ANNOYING: LazyLock<Option<u64>> = LazyLock::new(|| number("EZZ_INTERRUPT_BEFORE_STEP"));
     static REACHED: AtomicU64 = AtomicU64::new(0);
-    if DEADLY.is_some() && *DEADLY == Some(REACHED.fetch_add(1, Ordering::Relaxed) + 1) {
+    if DEADLY.is_none() && ANNOYING.is_none() {
+        return;
+    }
+    let at = Some(REACHED.fetch_add(1, Ordering::Relaxed) + 1);
+    if *DEADLY == at {
         // It cannot be caught, so there is nothing to go on with.
         let _dead = raise(Signal::SIGKILL);
     }
+    if *ANNOYING == at {
+        // The handler has run when this returns.
+        let _sent = raise(Signal::SIGINT);
+    }
+}
+
+#[cfg(debug_assertions)]
+fn number(variable: &str) -> Option<u64> {
+    std::env::var_os(variable)?.to_str()?.parse().ok()
 }
 
 /// Nothing: only a debug build can be made to die.

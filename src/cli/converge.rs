@@ -25,7 +25,7 @@ use crate::session::{Outcome, Scope, Session};
 /// Restart jails that run an older or newer basejail than they should: those that are named, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nA batch that fails ends it: the jails after it go on as they are.\n\nA jail that comes to another release, not only to another patch level, has its own files merged while it is down, as `ezz merge` does it. One with conflicts stays on what it has, pinned; the exit code is 3 then.\n\nJSON: one {\"jail\", \"did\"} a jail: restarted, already, stopped, kept, or left; before it, if its files were merged, the object of `ezz merge`"
+    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nA batch that fails ends it: the jails after it go on as they are.\n\nA jail that comes to another release, not only to another patch level, has its own files merged while it is down, as `ezz merge` does it. One with conflicts, or whose merge is not possible, stays on what it has, pinned; the exit code is 3 then.\n\nJSON: one {\"jail\", \"did\"} a jail: restarted, already, stopped, kept, or left; before it, if its files were merged, the object of `ezz merge`"
 )]
 pub struct Converge {
     #[command(flatten)]
@@ -164,8 +164,12 @@ fn planned(
     let mut merged = Vec::new();
     for name in wanted.clone() {
         if let Some(due) = needs_merge(&observed, &name, &down)? {
-            let changes = look(context, session, &observed.inventory, &due)?;
-            if tell(context, true, &due, &changes) {
+            let examined = look(context, session, &observed.inventory, &due)?;
+            let conflicts = tell(context, true, &due, &examined);
+            for obstacle in &examined.obstacles {
+                context.report.note(format!("{name}: {obstacle}"));
+            }
+            if conflicts || !examined.obstacles.is_empty() {
                 context
                     .report
                     .note(format!("{name} would stay on what it has, pinned"));
@@ -271,8 +275,9 @@ struct Brought {
     stayed: BTreeSet<JailName>,
     /// Whether one of them may be down.
     down: bool,
-    /// Set if a signal came; the remaining jails of the batch are then in no other field.
-    interrupted: Option<CliError>,
+    /// Set if a signal came, or an error that concerns more than one jail; the remaining jails of the batch
+    /// are then in no other field.
+    ended: Option<CliError>,
 }
 
 /// Restarts a batch. A signal ends every wait in it, except that jails which are down for a merge start first.
@@ -299,11 +304,11 @@ fn one(
         let way = match needs_merge(&before, jail, &down)? {
             None => None,
             Some(due) => match bring(context, session, &before, &due, unmergeable) {
-                Err(error) if error.interrupted() => {
-                    brought.interrupted = Some(error);
+                Err(error) => {
+                    brought.ended = Some(error);
                     break;
                 }
-                other => Some(other?),
+                Ok(way) => Some(way),
             },
         };
         match way {
@@ -320,14 +325,13 @@ fn one(
         }
         brought.rest.push(jail.clone());
     }
-    if brought.interrupted.is_some() && !brought.down {
+    if brought.ended.is_some() && !brought.down {
         brought.rest.clear();
     }
     let mut done = BTreeSet::new();
     if !brought.rest.is_empty() {
         match restart(context, session, &brought, &down) {
-            Err(error) if error.interrupted() => brought.interrupted = Some(error),
-            Err(error) => return Err(error),
+            Err(error) => brought.ended = Some(error),
             Ok((outcome, after)) => {
                 done.extend(&brought.rest);
                 let asks = Asks {
@@ -342,14 +346,14 @@ fn one(
                 };
                 for jail in &brought.rest {
                     let asked = asks.one(jail, moved)?;
-                    if !asked && brought.interrupted.is_none() {
-                        brought.interrupted = Some(CliError::Interrupted);
+                    if !asked && brought.ended.is_none() {
+                        brought.ended = Some(CliError::Interrupted);
                     }
                 }
             }
         }
     }
-    let Some(interrupted) = brought.interrupted else {
+    let Some(ended) = brought.ended else {
         return Ok(());
     };
     done.extend(moved.failed.iter().map(|(name, _)| name));
@@ -357,7 +361,7 @@ fn one(
     let left: Vec<JailName> = left.cloned().collect();
     leave(context, session, &left, &marked, &moving)?;
     moved.left.extend(left);
-    Err(interrupted)
+    Err(ended)
 }
 
 fn restart(

@@ -18,6 +18,7 @@ use crate::release::ReleaseError;
 use crate::report::Exit;
 use crate::session::SessionError;
 use crate::world::WorldError;
+use crate::world::merge::Obstacle;
 
 /// Why a command did not do its work.
 #[derive(Debug, Error)]
@@ -146,6 +147,14 @@ pub enum CliError {
         /// The files.
         list: Vec<String>,
     },
+    /// Something keeps a jail's own files from being merged.
+    #[error("cannot merge {jail}: {}", some(&obstacles.iter().map(ToString::to_string).collect::<Vec<_>>()))]
+    Obstacles {
+        /// Which jail.
+        jail: JailName,
+        /// What is in the way.
+        obstacles: Vec<Obstacle>,
+    },
     /// A generation is not what was sealed.
     #[error("{generation} is not what was sealed: {}", some(list))]
     Tampered {
@@ -273,6 +282,7 @@ impl CliError {
             | CliError::Verify { .. }
             | CliError::Merge { .. }
             | CliError::Conflicts { .. }
+            | CliError::Obstacles { .. }
             | CliError::Tampered { .. }
             | CliError::Secrets { .. }
             | CliError::Damaged { .. }
@@ -299,6 +309,7 @@ fn texts(errors: &[NameError]) -> Vec<String> {
     errors.iter().map(NameError::to_string).collect()
 }
 
+/// The first few of a list.
 fn some(list: &[String]) -> String {
     let few = &list[..list.len().min(3)];
     match list.len() - few.len() {

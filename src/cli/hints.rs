@@ -11,7 +11,7 @@ use crate::exec::ExecError;
 use crate::host::THIS;
 use crate::lock::{Holder, LockError};
 use crate::model::GenerationError;
-use crate::name::NameError;
+use crate::name::{JailName, NameError};
 use crate::observe::ObserveError;
 use crate::plan::PlanError;
 use crate::ports::{HostError, PortError};
@@ -19,6 +19,7 @@ use crate::profile::Os;
 use crate::release::ReleaseError;
 use crate::session::SessionError;
 use crate::world::WorldError;
+use crate::world::merge::Obstacle;
 
 /// The hints of an error and its causes, from the outermost that has one.
 pub fn hints_of(error: &(dyn Error + 'static)) -> Vec<String> {
@@ -86,6 +87,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             }
             CliError::Damaged { .. } => Some("send it again from where it is whole".to_owned()),
             CliError::Undo { .. } => Some("`ezz doctor --repair` clears it away".to_owned()),
+            CliError::Obstacles { jail, obstacles } => obstacles.first().map(|first| obstacle_hint(jail, first)),
             CliError::World { .. }
             | CliError::Verify { .. }
             | CliError::Merge { .. }
@@ -243,6 +245,17 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::MergeRunning(name) => {
             return Some(format!("`ezz stop {name}`, then `ezz merge {name}`"));
         }
+        PlanError::Elsewhere { dataset, .. } => {
+            return Some(format!("`zfs inherit mountpoint {dataset}`"));
+        }
+        PlanError::MergedBefore { first, count, .. } => {
+            return Some(match count {
+                1 => format!("it has half-merged files; if nobody needs it: `zfs destroy {first}`"),
+                _ => format!(
+                    "they have half-merged files; if nobody needs them: `zfs destroy {first}`, and so on"
+                ),
+            });
+        }
         PlanError::NoMerge { .. } => "`ezz worlds list` shows the generations",
         PlanError::RolloutUnderWay(name) => {
             return Some(format!(
@@ -321,6 +334,20 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::Model(_) => return None,
     };
     Some(text.to_owned())
+}
+
+fn obstacle_hint(jail: &JailName, obstacle: &Obstacle) -> String {
+    match obstacle {
+        Obstacle::Immutable(_) => {
+            "`lsattr` and `chattr -ia` (Linux), `ls -lo` and `chflags` (FreeBSD) show and clear such flags"
+                .to_owned()
+        }
+        Obstacle::Mount(_) => "unmount it for the time of the merge".to_owned(),
+        Obstacle::ReadOnly => format!("`zfs get readonly` of the dataset of {jail}"),
+        Obstacle::Room { .. } => {
+            format!("`zfs get quota,refquota,available` of the dataset of {jail}; remove files or raise the quota")
+        }
+    }
 }
 
 fn port_hint(error: &PortError) -> Option<String> {

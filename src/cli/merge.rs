@@ -1,5 +1,7 @@
 //! `ezz merge`: a jail's own files follow the generation that it runs on.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde::Serialize;
 
@@ -10,13 +12,13 @@ use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::merge::{Due, due_now};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
-use crate::world::merge::{BESIDE, Change, What};
+use crate::world::merge::{Examined, What};
 
 /// Bring the own files of stopped jails to the generation that they start on: of those that are named,
 /// or of all that need it
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz merge web01 --dry-run\n  ezz merge 'web{01..20}'\n\nThree-way, with the skeleton that the jail comes from: what only the release has changed is taken, what only you have changed stays, and what both have changed is merged line by line. Where that cannot be done it is a conflict: your file stays, and the release's is put beside it as NAME.ezz-new. The snapshot ezz-merge-OLD-NEW of the jail is the way back.\n\nThe exit code is 3 if there are conflicts.\n\nJSON: one {\"jail\", \"from\", \"to\", \"did\", \"taken\", \"removed\", \"merged\", \"conflicts\"} a jail"
+    after_help = "Examples:\n  ezz merge web01 --dry-run\n  ezz merge 'web{01..20}'\n\nThree-way, with the skeleton that the jail comes from: what only the release has changed is taken, what only you have changed stays, and what both have changed is merged line by line. Where that cannot be done it is a conflict: your file stays, and the release's is put beside it as NAME.ezz-new, a directory with all that is in it. What you have not touched may also change its type: a file, a directory, a symbolic link. The snapshot ezz-merge-OLD-NEW of the jail is the way back.\n\nA merge that cannot be carried out, for want of room or because of an immutable file or a mount, changes nothing of that jail.\n\nThe exit code is 3 if there are conflicts, or if some jails could be merged and others could not.\n\nJSON: one {\"jail\", \"from\", \"to\", \"did\", \"taken\", \"removed\", \"merged\", \"conflicts\", \"reasons\"} a jail; a dry run adds \"obstacles\" to one that cannot be merged"
 )]
 pub struct Merge {
     #[command(flatten)]
@@ -38,6 +40,10 @@ struct Told<'a> {
     removed: Vec<String>,
     merged: Vec<String>,
     conflicts: Vec<String>,
+    /// Of each conflict.
+    reasons: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    obstacles: Vec<String>,
 }
 
 impl Merge {
@@ -63,14 +69,33 @@ impl Merge {
         for name in &wanted {
             due_now(&observed, name, self.follow.as_ref())?;
         }
-        let mut exit = Exit::Done;
+        let (mut done, mut conflicts, mut failed) = (0_usize, false, None);
         for name in &wanted {
-            if self.one(context, &session, name)? {
-                exit = Exit::Partly;
+            match self.one(context, &session, name) {
+                Ok(conflict) => {
+                    done += 1;
+                    conflicts |= conflict;
+                }
+                Err(error) if error.interrupted() => return Err(error),
+                // The others do not depend on it. Errors but the last are printed here.
+                Err(error) => {
+                    if let Some(earlier) = failed.replace(error) {
+                        context.report.error(&earlier, &earlier.hints());
+                    }
+                }
             }
         }
-        Ok(exit)
+        match failed {
+            None if conflicts => Ok(Exit::Partly),
+            None => Ok(Exit::Done),
+            Some(error) if done == 0 => Err(error),
+            Some(error) => {
+                context.report.error(&error, &error.hints());
+                Ok(Exit::Partly)
+            }
+        }
     }
+
     /// Merges one jail; whether there were conflicts.
     fn one(
         &self,
@@ -79,7 +104,7 @@ impl Merge {
         name: &JailName,
     ) -> Result<bool, CliError> {
         let follow = self.follow.as_ref();
-        let Some((due, changes)) = merge(context, session, name, follow, Conflicts::KeepBoth)?
+        let Some((due, examined)) = merge(context, session, name, follow, Conflicts::KeepBoth)?
         else {
             context.report.note(format!("{name} is merged already"));
             let jail = Some(name);
@@ -90,12 +115,20 @@ impl Merge {
             });
             return Ok(false);
         };
-        Ok(tell(context, session.dry_run, &due, &changes))
+        let conflicts = tell(context, session.dry_run, &due, &examined);
+        match examined.obstacles {
+            none if none.is_empty() => Ok(conflicts),
+            obstacles => Err(CliError::Obstacles {
+                jail: name.clone(),
+                obstacles,
+            }),
+        }
     }
 }
 
 /// Says what was done, or would be; whether there were conflicts.
-pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, changes: &[Change]) -> bool {
+pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, examined: &Examined) -> bool {
+    let changes = &examined.changes;
     let of = |wanted: &dyn Fn(&What) -> bool| -> Vec<String> {
         let all = changes.iter().filter(|change| wanted(&change.what));
         all.map(|change| change.path.to_string()).collect()
@@ -104,11 +137,20 @@ pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, changes: &[C
         jail: Some(&due.jail),
         from: Some(due.from),
         to: Some(due.to),
-        did: if dry_run { "would be merged" } else { "merged" },
+        did: match (dry_run, examined.obstacles.is_empty()) {
+            (_, false) => "cannot be merged",
+            (true, true) => "would be merged",
+            (false, true) => "merged",
+        },
         taken: of(&|what| *what == What::Take),
         removed: of(&|what| *what == What::Remove),
         merged: of(&|what| matches!(what, What::Merge(_))),
         conflicts: of(&|what| matches!(what, What::Conflict(_))),
+        reasons: changes
+            .iter()
+            .filter_map(|change| Some((change.path.to_string(), change.reason()?.to_string())))
+            .collect(),
+        obstacles: examined.obstacles.iter().map(ToString::to_string).collect(),
     };
     context.report.object(&told);
     for change in changes {
@@ -118,9 +160,13 @@ pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, changes: &[C
                 context.report.line(format!("    {line}"));
             }
         } else if matches!(change.what, What::Conflict(_)) {
+            let beside = match change.put_beside() {
+                Some(beside) => format!("is beside it as {beside}"),
+                None => "is not written".to_owned(),
+            };
             context.report.note(format!(
-                "{}: {change}: yours stays, the release's is beside it as {}{BESIDE}",
-                due.jail, change.path
+                "{}: {change}: yours stays, the release's {beside}",
+                due.jail
             ));
         }
     }

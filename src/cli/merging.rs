@@ -1,6 +1,8 @@
 //! The work of a merge: what protects a jail while its files are brought to another generation, and how
 //! it is taken back. `ezz merge` does it for those that are named, a change of release on the way.
 
+use std::cell::{Cell, RefCell};
+
 use super::doctor::facts::left_by_readers;
 use super::progress::Shown;
 use super::{CliError, Context, build, error, uid};
@@ -8,11 +10,11 @@ use crate::apply;
 use crate::crash;
 use crate::model::{Inventory, MERGE_SNAPSHOT};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::merge::{Due, begin, due_now, finish, undo};
+use crate::plan::merge::{self, Due, Snapshots, begin, due_now, finish, forget, undo};
 use crate::plan::{Doomed, MountAs, Plan, PlanError, Step};
-use crate::ports::{PortError, Query, Zfs};
+use crate::ports::{PortError, Query, Row, Zfs};
 use crate::session::{Scope, Session};
-use crate::world::merge::{Change, Patches, Sides, What, carry_out, examine};
+use crate::world::merge::{Change, Examined, Patches, Reason, Sides, carry_out, examine};
 
 /// What happens to a jail that has conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,53 +29,80 @@ pub(super) enum Conflicts {
 /// was nothing to do. A dry run only looks.
 ///
 /// # Errors
-/// [`CliError::Conflicts`] where they are refused; [`CliError`]. All that was done is taken back then.
+/// [`CliError::Conflicts`] where they are refused; [`CliError::Obstacles`], of a dry run too;
+/// [`CliError`]. All that was done is taken back then.
 pub(super) fn merge(
     context: &Context<'_>,
     session: &Session,
     name: &JailName,
     follow: Option<&TrackName>,
     conflicts: Conflicts,
-) -> Result<Option<(Due, Vec<Change>)>, CliError> {
+) -> Result<Option<(Due, Examined)>, CliError> {
     let scope = Scope::of([name.clone()]);
     let _lock = session.lock_jails(&scope.jails)?;
-    let observed = session.observe(&scope)?;
+    let mut observed = session.observe(&scope)?;
+    due_now(&observed, name, follow)?;
+    let jail = observed.inventory.jails.get(name);
+    if !session.dry_run && jail.is_some_and(|jail| jail.merging.is_some()) {
+        context.report.note(format!(
+            "the last merge of {name} was interrupted: it is taken back"
+        ));
+        let _site = session.lock_site()?;
+        back(session, name)?;
+        observed = session.observe(&scope)?;
+    }
     let Some(due) = due_now(&observed, name, follow)? else {
         return Ok(None);
     };
     let inventory = &observed.inventory;
     if session.dry_run {
-        let changes = files(context, session, inventory, &due, Patches::Made, &|_| {
+        let examined = files(context, session, inventory, &due, Patches::Made, &|_| {
             Ok(false)
         })?;
-        return Ok(Some((due, changes)));
+        return Ok(Some((due, examined)));
     }
-    if due.from != due.to {
-        let earlier = earlier(session.zfs.as_ref(), inventory, name)?;
-        let plan = begin(&observed, &due, &earlier)?;
-        for note in &plan.notes {
-            context.report.note(note);
+    let (begun, earlier) = (Cell::new(false), RefCell::new(Vec::new()));
+    // What is refused is refused before anything is changed.
+    let carry = |examined: &Examined| {
+        let jail = name.clone();
+        let list = conflicting(examined);
+        if !examined.obstacles.is_empty() {
+            let obstacles = examined.obstacles.clone();
+            return Err(CliError::Obstacles { jail, obstacles });
         }
-        let begun = session.lock_site().map(|_site| session.run(&plan));
-        // The mark may be there, without the snapshot.
-        begun?.map_err(|first| take_back(session, &due, first.into()))?;
-    }
-    crash::point();
-    let carry = |changes: &[Change]| match (conflicts, conflicting(changes)) {
-        (Conflicts::Refuse, list) if !list.is_empty() => Err(CliError::Conflicts {
-            jail: name.clone(),
-            list,
-        }),
-        (Conflicts::Refuse | Conflicts::KeepBoth, _) => Ok(true),
+        if conflicts == Conflicts::Refuse && !list.is_empty() {
+            return Err(CliError::Conflicts { jail, list });
+        }
+        let _site = session.lock_site()?;
+        let inventory = session.inventory(&scope)?;
+        let there = snapshots(session.zfs.as_ref(), &inventory, name)?;
+        let (plan, others) = begin(&inventory, &due, &there)?;
+        earlier.replace(others);
+        begun.set(true);
+        session.run(&plan)?;
+        crash::point();
+        Ok(true)
     };
-    let work = || -> Result<Vec<Change>, CliError> {
-        let changes = files(context, session, inventory, &due, Patches::Left, &carry)?;
+    let work = || -> Result<Examined, CliError> {
+        let examined = files(context, session, inventory, &due, Patches::Left, &carry)?;
         crash::point();
         // Taking the merge back would need the lock too.
         let _site = session.locks.steadfast().site()?;
         let inventory = session.inventory(&scope)?;
         session.run(&finish(&inventory, &due)?)?;
-        Ok(changes)
+        let clear = || -> Result<(), CliError> {
+            let inventory = session.inventory(&scope)?;
+            session.run(&forget(&inventory, earlier.take()))?;
+            Ok(())
+        };
+        if let Err(error) = clear() {
+            // Somebody holds or has cloned one. The merge is done.
+            context.report.note(format!(
+                "{name}: a snapshot of an earlier merge stays: {}",
+                error::one_line(&error)
+            ));
+        }
+        Ok(examined)
     };
     let done = work();
     let how = match &done {
@@ -85,8 +114,11 @@ pub(super) fn merge(
         uid(),
         session.site
     ));
-    let changes = done.map_err(|first| take_back(session, &due, first))?;
-    Ok(Some((due, changes)))
+    let examined = done.map_err(|first| match begun.get() {
+        true => take_back(session, name, first),
+        false => first,
+    })?;
+    Ok(Some((due, examined)))
 }
 
 /// What a merge of a jail would be, which may run meanwhile; nothing of it is changed.
@@ -98,18 +130,19 @@ pub(super) fn look(
     session: &Session,
     inventory: &Inventory,
     due: &Due,
-) -> Result<Vec<Change>, CliError> {
+) -> Result<Examined, CliError> {
     files(context, session, inventory, due, Patches::Left, &|_| {
         Ok(false)
     })
 }
 
-/// The files that are in conflict.
-pub(super) fn conflicting(changes: &[Change]) -> Vec<String> {
-    let conflicts = changes
-        .iter()
-        .filter(|c| matches!(c.what, What::Conflict(_)));
-    conflicts.map(|change| change.path.to_string()).collect()
+/// The files that are in conflict, each with the reason where it is not that both have changed it.
+pub(super) fn conflicting(examined: &Examined) -> Vec<String> {
+    let named = |change: &Change| match change.reason()? {
+        Reason::BothChanged => Some(change.path.to_string()),
+        reason => Some(format!("{} ({reason})", change.path)),
+    };
+    examined.changes.iter().filter_map(named).collect()
 }
 
 /// Compares the files, and changes them if `carry` says so.
@@ -119,10 +152,10 @@ fn files(
     inventory: &Inventory,
     due: &Due,
     patches: Patches,
-    carry: &dyn Fn(&[Change]) -> Result<bool, CliError>,
-) -> Result<Vec<Change>, CliError> {
+    carry: &dyn Fn(&Examined) -> Result<bool, CliError>,
+) -> Result<Examined, CliError> {
     if due.from == due.to {
-        return Ok(Vec::new());
+        return Ok(Examined::default());
     }
     let failed = |source| match source {
         crate::world::WorldError::Interrupted => CliError::Interrupted,
@@ -171,7 +204,7 @@ fn files(
     let work = build::work(context, &progress);
     session.run_always(&left_mounted(context, session, inventory)?)?;
     session.run_always(&mounts)?;
-    let done = || -> Result<Vec<Change>, CliError> {
+    let done = || -> Result<Examined, CliError> {
         let (from, to, own) = (&at(due.from), &at(due.to), &jail.mountpoint);
         let sides = Sides {
             old: from,
@@ -179,12 +212,12 @@ fn files(
             jail: own,
         };
         let mut texts = context.machine.texts();
-        let changes = examine(sides, profile, texts.as_mut(), patches, &work).map_err(failed)?;
+        let examined = examine(sides, profile, texts.as_mut(), patches, &work).map_err(failed)?;
         crash::point();
-        if carry(&changes)? {
-            carry_out(&changes, to, own, profile, &work).map_err(failed)?;
+        if carry(&examined)? {
+            carry_out(&examined.changes, to, own, profile, &work).map_err(failed)?;
         }
-        Ok(changes)
+        Ok(examined)
     };
     let done = done();
     session.run_always(&unmounts)?;
@@ -212,50 +245,66 @@ fn left_mounted(
     Ok(plan)
 }
 
-/// The snapshots of earlier merges.
-fn earlier(
+/// What a jail has of snapshots, as far as a merge minds them.
+///
+/// # Errors
+/// [`PortError`].
+pub(super) fn snapshots(
     zfs: &dyn Zfs,
     inventory: &Inventory,
     name: &JailName,
-) -> Result<Vec<Doomed>, PortError> {
+) -> Result<Snapshots, PortError> {
     let Some(jail) = inventory.jails.get(name) else {
-        return Ok(Vec::new());
+        return Ok(Snapshots::default());
     };
     let rows = zfs.read(&Query {
         roots: &[jail.dataset.to_string()],
         depth: Some(1),
         types: &["snapshot"],
-        properties: &["guid"],
+        properties: &["guid", "createtxg"],
     })?;
-    let own = format!("{}@{MERGE_SNAPSHOT}", jail.dataset);
-    let guid = |row: &crate::ports::Row| {
-        let guid = row.0.get("guid");
-        guid.and_then(|guid| guid.value.parse().ok()).unwrap_or(0)
-    };
-    Ok(rows
-        .iter()
-        .filter(|(snapshot, _)| snapshot.starts_with(&own))
-        .map(|(snapshot, row)| Doomed {
-            name: snapshot.clone(),
-            guid: guid(row),
-        })
-        .collect())
+    let of_merges = format!("{}@{MERGE_SNAPSHOT}", jail.dataset);
+    let made = jail.merging.as_ref().and_then(|merging| {
+        let snapshot = merge::taken(jail, merging).ok()?.to_string();
+        Some(number(rows.get(&snapshot)?, "createtxg"))
+    });
+    let mut found = Snapshots::default();
+    for (name, row) in &rows {
+        let guid = number(row, "guid");
+        if name.starts_with(&of_merges) {
+            let name = name.clone();
+            found.of_merges.push(Doomed { name, guid });
+        } else if made.is_some_and(|made| number(row, "createtxg") > made) {
+            found.newer.push(name.clone());
+        }
+    }
+    Ok(found)
+}
+
+fn number(row: &Row, property: &str) -> u64 {
+    let found = row.0.get(property);
+    found.and_then(|it| it.value.parse().ok()).unwrap_or(0)
 }
 
 /// Takes back what a merge that failed has done; keeps both causes if that fails too.
-fn take_back(session: &Session, due: &Due, first: CliError) -> CliError {
-    let back = || -> Result<(), CliError> {
+fn take_back(session: &Session, name: &JailName, first: CliError) -> CliError {
+    let undone = || -> Result<(), CliError> {
         let _site = session.locks.steadfast().site()?;
-        let inventory = session.inventory(&Scope::of([due.jail.clone()]))?;
-        let earlier = earlier(session.zfs.as_ref(), &inventory, &due.jail)?;
-        session.run(&undo(&inventory, due, &earlier)?)?;
-        Ok(())
+        back(session, name)
     };
-    match back() {
+    match undone() {
         Ok(()) => first,
         Err(undo) => CliError::Undo {
             first: Box::new(first),
             undo: error::one_line(&undo),
         },
     }
+}
+
+/// Takes back a merge, under the lock of the site.
+fn back(session: &Session, name: &JailName) -> Result<(), CliError> {
+    let inventory = session.inventory(&Scope::of([name.clone()]))?;
+    let snapshots = snapshots(session.zfs.as_ref(), &inventory, name)?;
+    session.run(&undo(&inventory, name, &snapshots)?)?;
+    Ok(())
 }

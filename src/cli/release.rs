@@ -1,7 +1,10 @@
 //! Jails that come to another release: on the way their own files are merged to it.
 //!
 //! Whether that can be done is found out while a jail still runs, so that one with conflicts is not down
-//! for nothing. Then: stop, snapshot, merge; whoever converges starts it.
+//! for nothing. Then: stop, snapshot, merge; whoever converges starts it. A merge that fails all the same
+//! is taken back, and the jail is pinned to what it had, so that it starts as it was.
+
+use std::fmt;
 
 use super::converge::Failure;
 use super::merge::tell;
@@ -48,31 +51,29 @@ pub(super) fn bring(
     unmergeable: Unmergeable,
 ) -> Result<Way, CliError> {
     let name = &due.jail;
-    let refused = |list: Vec<String>| match unmergeable {
-        Unmergeable::Stays => pin(context, session, observed, due, &list),
-        Unmergeable::Fails | Unmergeable::KeepsBoth => {
-            let why = format!(
-                "its own files are in conflict with the release: {}",
-                few(&list)
-            );
+    let refused = |why: Why| match unmergeable {
+        // On the way back too: one that cannot arrive must not keep the others from it.
+        Unmergeable::Stays | Unmergeable::KeepsBoth => pin(context, session, observed, due, &why),
+        Unmergeable::Fails => {
             context.report.note(format!("{name}: {why}"));
-            Ok(Way::Failed(Failure::Files(why)))
+            Ok(Way::Failed(Failure::Files(why.to_string())))
         }
     };
-    let broken = |error: CliError| match error {
-        error if error.interrupted() => Err(error),
-        error => {
+    match look(context, session, &observed.inventory, due) {
+        Ok(examined) => {
+            let conflicts = conflicting(&examined);
+            if !examined.obstacles.is_empty() {
+                let list = examined.obstacles.iter().map(ToString::to_string);
+                return refused(Why::Obstacles(list.collect()));
+            }
+            if !conflicts.is_empty() && unmergeable != Unmergeable::KeepsBoth {
+                return refused(Why::Conflicts(conflicts));
+            }
+        }
+        Err(error) if error.interrupted() => return Err(error),
+        Err(error) => {
             context.report.error(&error, &hints::hints_of(&error));
-            Ok(Way::Failed(Failure::Files(error::one_line(&error))))
-        }
-    };
-    if unmergeable != Unmergeable::KeepsBoth {
-        match look(context, session, &observed.inventory, due) {
-            Ok(changes) => match conflicting(&changes) {
-                list if list.is_empty() => {}
-                list => return refused(list),
-            },
-            Err(error) => return broken(error),
+            return refused(Why::Error(error::one_line(&error)));
         }
     }
     let scope = Scope::of([name.clone()]);
@@ -87,14 +88,53 @@ pub(super) fn bring(
         Unmergeable::KeepsBoth => Conflicts::KeepBoth,
         Unmergeable::Stays | Unmergeable::Fails => Conflicts::Refuse,
     };
-    match merge(context, session, name, None, conflicts) {
-        Ok(Some((due, changes))) => {
-            tell(context, false, &due, &changes);
-            Ok(Way::Merged)
+    let why = match merge(context, session, name, None, conflicts) {
+        Ok(Some((due, examined))) => {
+            tell(context, false, &due, &examined);
+            return Ok(Way::Merged);
         }
-        Ok(None) => Ok(Way::Merged),
-        Err(CliError::Conflicts { list, .. }) => refused(list),
-        Err(error) => broken(error),
+        Ok(None) => return Ok(Way::Merged),
+        Err(error) if error.interrupted() => return Err(error),
+        Err(CliError::Conflicts { list, .. }) => Why::Conflicts(list),
+        Err(CliError::Obstacles { obstacles, .. }) => {
+            Why::Obstacles(obstacles.iter().map(ToString::to_string).collect())
+        }
+        Err(error) => {
+            context.report.error(&error, &hints::hints_of(&error));
+            let why = error::one_line(&error);
+            if matches!(error, CliError::Undo { .. }) {
+                // It has the mark still, and does not start; the others of its batch must.
+                return Ok(Way::Failed(Failure::Files(why)));
+            }
+            Why::Error(why)
+        }
+    };
+    // It is down. A pin lets it start on what it had; a roll-out that turns back starts it.
+    refused(why)
+}
+
+/// Why a jail's own files are not brought to another release.
+#[derive(Debug)]
+enum Why {
+    /// These files are in conflict.
+    Conflicts(Vec<String>),
+    /// This is in the way.
+    Obstacles(Vec<String>),
+    /// The merge failed.
+    Error(String),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Why::Conflicts(list) => write!(
+                f,
+                "its own files are in conflict with the release: {}",
+                few(list)
+            ),
+            Why::Obstacles(list) => write!(f, "its own files cannot be merged: {}", few(list)),
+            Why::Error(error) => write!(f, "its own files cannot be merged: {error}"),
+        }
     }
 }
 
@@ -104,7 +144,7 @@ fn pin(
     session: &Session,
     observed: &Observed,
     due: &Due,
-    list: &[String],
+    why: &Why,
 ) -> Result<Way, CliError> {
     let name = &due.jail;
     let inventory = &observed.inventory;
@@ -121,10 +161,15 @@ fn pin(
         Base::Track(track) => track.as_str(),
         Base::Pin(_) => "TRACK",
     };
+    let way = match why {
+        Why::Conflicts(_) => "shows them, and without --dry-run keeps both versions of each",
+        Why::Obstacles(_) | Why::Error(_) => {
+            "shows whether it can be done, and without --dry-run does it"
+        }
+    };
     context.report.note(format!(
-        "{} stays on {shown}, pinned: its own files are in conflict with the release: {}; `ezz merge {name} --follow {follow} --dry-run` shows them, and without --dry-run keeps both versions of each, when it is stopped",
-        jail.name,
-        few(list)
+        "{} stays on {shown}, pinned: {why}; `ezz merge {name} --follow {follow} --dry-run` {way}, when it is stopped",
+        jail.name
     ));
     Ok(Way::Stays)
 }

@@ -30,6 +30,28 @@ pub enum PlanError {
     /// A jail that must not exist.
     #[error("the jail {0} exists already")]
     JailExists(JailName),
+    /// An interrupted merge cannot be taken back, since a rollback would destroy snapshots of others.
+    #[error(
+        "the interrupted merge of {jail} cannot be taken back: {count} snapshots were made after it, the first is {first}"
+    )]
+    MergedBefore {
+        /// Which jail.
+        jail: JailName,
+        /// The first of them by name.
+        first: String,
+        /// How many there are.
+        count: usize,
+    },
+    /// The mountpoint of a jail was changed.
+    #[error("the mountpoint of {dataset} is {}, not {}", found.display(), at.display())]
+    Elsewhere {
+        /// Its dataset.
+        dataset: DatasetName,
+        /// What it is.
+        found: PathBuf,
+        /// What it is to be.
+        at: PathBuf,
+    },
     /// A jail that must exist.
     #[error("there is no jail {0}")]
     NoJail(JailName),

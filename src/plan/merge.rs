@@ -91,38 +91,55 @@ pub fn other_release(inventory: &Inventory, from: GenerationId, to: GenerationId
     from.is_some() && to.is_some() && from != to
 }
 
+/// What a jail has of snapshots, as far as a merge minds them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshots {
+    /// Those that merges have made: the ways back.
+    pub of_merges: Vec<Doomed>,
+    /// Those that others made after an interrupted merge had made its own. A rollback past them would
+    /// destroy them.
+    pub newer: Vec<String>,
+}
+
 /// The snapshot that takes a merge back.
 ///
 /// # Errors
 /// [`NameError`] if its name is too long.
-pub fn snapshot(jail: &Jail, due: &Due) -> Result<SnapshotName, NameError> {
-    jail.dataset
-        .at(&format!("{MERGE_SNAPSHOT}{}-{}", due.from, due.to))
+pub fn snapshot(
+    jail: &Jail,
+    from: GenerationId,
+    to: GenerationId,
+) -> Result<SnapshotName, NameError> {
+    jail.dataset.at(&format!("{MERGE_SNAPSHOT}{from}-{to}"))
 }
 
-/// Plans what comes before the files are touched: earlier snapshots of merges go, the mark, the
-/// snapshot. What an interrupted merge has done is taken back first. `earlier` are the snapshots of
-/// merges that the jail has.
+/// The snapshot that takes back the merge of which a jail has the mark.
+///
+/// # Errors
+/// [`NameError`] if its name is too long.
+pub fn taken(jail: &Jail, merging: &Merging) -> Result<SnapshotName, NameError> {
+    snapshot(jail, merging.from, merging.to)
+}
+
+/// Plans what comes before the files are touched: the mark, the snapshot. A snapshot that would have the same
+/// name goes before; what other snapshots of merges there are is returned: they go at the end, see
+/// [`forget`]. The jail has no mark of an earlier merge any more, see [`undo`].
 ///
 /// # Errors
 /// [`PlanError`].
-pub fn begin(observed: &Observed, due: &Due, earlier: &[Doomed]) -> Result<Plan, PlanError> {
-    let inventory = &observed.inventory;
+pub fn begin(
+    inventory: &Inventory,
+    due: &Due,
+    snapshots: &Snapshots,
+) -> Result<(Plan, Vec<Doomed>), PlanError> {
     writable(inventory)?;
     let jail = run::known(inventory, &due.jail)?;
     let mut plan = Plan::on(inventory);
     let mut epoch = Epoch::of(inventory);
-    back(&mut plan, jail, earlier)?;
-    if !earlier.is_empty() {
-        plan.push(Step::Commit {
-            site: inventory.site.layout.site.clone(),
-            commit: Commit::Destroy {
-                intents: std::collections::BTreeMap::new(),
-                epoch: epoch.take(),
-                doomed: earlier.to_vec(),
-            },
-        });
-    }
+    let own = snapshot(jail, due.from, due.to)?.to_string();
+    let all = snapshots.of_merges.iter().cloned();
+    let (now, later): (Vec<_>, Vec<_>) = all.partition(|it| it.name == own);
+    destroy(&mut plan, inventory, &mut epoch, now);
     let merging = Merging {
         from: due.from,
         to: due.to,
@@ -136,33 +153,26 @@ pub fn begin(observed: &Observed, due: &Due, earlier: &[Doomed]) -> Result<Plan,
     };
     plan.push(commit(inventory, &mut epoch, vec![mark]));
     plan.push(Step::Snapshot {
-        snapshot: snapshot(jail, due)?,
+        snapshot: snapshot(jail, due.from, due.to)?,
     });
-    if MountAs::Jail.wanted(jail.mounted, jail.flags) && jail.merging.is_none() {
-        plan.push(mount(jail));
-    }
-    Ok(plan)
+    Ok((plan, later))
 }
 
 /// Adds what takes an interrupted merge back: its snapshot, if it came so far.
-fn back(plan: &mut Plan, jail: &Jail, earlier: &[Doomed]) -> Result<(), PlanError> {
+fn back(plan: &mut Plan, jail: &Jail, snapshots: &Snapshots) -> Result<(), PlanError> {
     let Some(merging) = &jail.merging else {
         return Ok(());
     };
-    let made = snapshot(
-        jail,
-        &Due {
-            jail: jail.name.clone(),
-            from: merging.from,
-            to: merging.to,
-            follow: None,
-        },
-    )?;
-    plan.note(format!(
-        "the last merge of {} was interrupted: it is taken back",
-        jail.name
-    ));
-    if earlier.iter().any(|found| found.name == made.to_string()) {
+    let made = taken(jail, merging)?;
+    let name = made.to_string();
+    if snapshots.of_merges.iter().any(|found| found.name == name) {
+        if let Some(first) = snapshots.newer.first() {
+            return Err(PlanError::MergedBefore {
+                jail: jail.name.clone(),
+                first: first.clone(),
+                count: snapshots.newer.len(),
+            });
+        }
         plan.push(Step::Unmount {
             dataset: jail.dataset.clone(),
             at: jail.mountpoint.clone(),
@@ -171,6 +181,20 @@ fn back(plan: &mut Plan, jail: &Jail, earlier: &[Doomed]) -> Result<(), PlanErro
     }
     plan.push(mount(jail));
     Ok(())
+}
+
+/// Adds that snapshots of merges go.
+fn destroy(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch, doomed: Vec<Doomed>) {
+    if !doomed.is_empty() {
+        plan.push(Step::Commit {
+            site: inventory.site.layout.site.clone(),
+            commit: Commit::Destroy {
+                intents: std::collections::BTreeMap::new(),
+                epoch: epoch.take(),
+                doomed,
+            },
+        });
+    }
 }
 
 /// Plans the end of a merge: the jail is merged to the new skeleton, and may start.
@@ -198,18 +222,55 @@ pub fn finish(inventory: &Inventory, due: &Due) -> Result<Plan, PlanError> {
     Ok(plan)
 }
 
-/// Plans that a merge that failed is taken back.
+/// Plans that the snapshots of earlier merges go, once there is a newer way back.
+pub fn forget(inventory: &Inventory, earlier: Vec<Doomed>) -> Plan {
+    let mut plan = Plan::default();
+    destroy(&mut plan, inventory, &mut Epoch::of(inventory), earlier);
+    plan
+}
+
+/// Plans that a merge that failed or was interrupted is taken back, and leaves nothing. Its snapshot goes
+/// before its mark: who is killed in between is known by the mark, and has nothing to take back.
 ///
 /// # Errors
 /// [`PlanError`].
-pub fn undo(inventory: &Inventory, due: &Due, earlier: &[Doomed]) -> Result<Plan, PlanError> {
-    let jail = run::known(inventory, &due.jail)?;
+pub fn undo(
+    inventory: &Inventory,
+    name: &JailName,
+    snapshots: &Snapshots,
+) -> Result<Plan, PlanError> {
+    let jail = run::known(inventory, name)?;
     let mut plan = Plan::default();
-    back(&mut plan, jail, earlier)?;
-    plan.notes.clear();
-    let mut epoch = Epoch::of(inventory);
-    plan.push(commit(inventory, &mut epoch, vec![unmark(jail)]));
+    undo_in(
+        &mut plan,
+        &mut Epoch::of(inventory),
+        inventory,
+        jail,
+        snapshots,
+    )?;
     Ok(plan)
+}
+
+/// Adds the same to a plan.
+///
+/// # Errors
+/// [`PlanError::MergedBefore`]; [`PlanError::Name`].
+pub fn undo_in(
+    plan: &mut Plan,
+    epoch: &mut Epoch,
+    inventory: &Inventory,
+    jail: &Jail,
+    snapshots: &Snapshots,
+) -> Result<(), PlanError> {
+    back(plan, jail, snapshots)?;
+    if let Some(merging) = &jail.merging {
+        let own = taken(jail, merging)?.to_string();
+        let all = snapshots.of_merges.iter();
+        let own = all.filter(|it| it.name == own).cloned().collect();
+        destroy(plan, inventory, epoch, own);
+    }
+    plan.push(commit(inventory, epoch, vec![unmark(jail)]));
+    Ok(())
 }
 
 fn unmark(jail: &Jail) -> Set {

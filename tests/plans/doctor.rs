@@ -33,7 +33,7 @@ pub fn diagnosed(built: &Built, facts: &Facts) -> Diagnosis {
     diagnose(&built.0, facts, false).expect("a diagnosis")
 }
 
-fn snapshot(text: &str) -> SnapshotName {
+pub fn snapshot(text: &str) -> SnapshotName {
     SnapshotName::parse(text).expect("a snapshot's name")
 }
 

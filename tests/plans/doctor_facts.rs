@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
-use ezz::model::{Base, Flags, JailConfig, JailState, Kind};
+use ezz::model::{Base, Flags, JailConfig, JailState, Kind, Merging, Stranger};
 use ezz::name::GenerationId;
+use ezz::plan::Doomed;
 use ezz::plan::doctor::{
-    Dataset, Diagnosis, Entry, EntryKind, Facts, Mount, Setting, Severity, Snapshot, What, diagnose,
+    Dataset, Diagnosis, Entry, EntryKind, Facts, Finding, Mount, Setting, Severity, Snapshot, What,
+    diagnose,
 };
+use ezz::plan::merge::Snapshots;
 
-use super::doctor::{diagnosed, findings, healthy};
+use super::doctor::{diagnosed, findings, healthy, snapshot};
 use super::inventory::*;
 
 /// A site with a jail `a`, and facts of all kinds, none of them odd.
@@ -432,6 +435,175 @@ fn snapshots_of_others_are_told_once_a_jail() {
             "Info tank/ezz/newjail/1@theirs: a snapshot that ezz did not make",
             "Info jail a: 5 snapshots and bookmarks that ezz did not make, 1 of them held: #b, @1, @2 …",
         ]
+    );
+    assert!(diagnosis.plan.steps.is_empty());
+}
+
+/// On a host with snapshots by a timer: two findings, and in JSON all names.
+#[test]
+fn many_snapshots_of_others_are_few_findings() {
+    let (site, mut facts) = looked_at();
+    let mut site = ["b", "c", "d"].into_iter().fold(site, Built::thin);
+    let plain = Snapshot {
+        sealed: false,
+        holds: 0,
+    };
+    for number in 0..100 {
+        for dataset in [
+            "basejail/1",
+            "newjail/1",
+            "jails/a",
+            "jails/b",
+            "jails/c",
+            "jails/d",
+        ] {
+            let name = format!("tank/ezz/{dataset}@auto_{number:02}");
+            facts.snapshots.insert(name, plain);
+        }
+        // The observation has those of bases as well.
+        site.0.inventory.strangers.push(Stranger {
+            dataset: format!("tank/ezz/basejail/1@auto_{number:02}"),
+            why: "a snapshot that ezz did not make".to_owned(),
+        });
+    }
+    let diagnosis = diagnosed(&site, &facts);
+    let found: Vec<&Finding> = diagnosis
+        .findings
+        .iter()
+        .filter(|it| it.kind == What::SnapshotForeign)
+        .collect();
+    let whats: Vec<String> = found
+        .iter()
+        .map(|it| format!("{}: {}", it.object, it.what))
+        .collect();
+    assert_eq!(
+        whats,
+        [
+            "tank/ezz/basejail/1: 100 snapshots and bookmarks that ezz did not make: @auto_00, @auto_01, @auto_02 …",
+            "tank/ezz/newjail/1: 100 snapshots and bookmarks that ezz did not make: @auto_00, @auto_01, @auto_02 …",
+            "tank/ezz/jails: 400 snapshots and bookmarks on 4 jails that ezz did not make, such as tank/ezz/jails/a@auto_00",
+        ]
+    );
+    let counts: Vec<usize> = found.iter().map(|it| it.objects.len()).collect();
+    assert_eq!(counts, [100, 100, 400]);
+    let all_have_a_way = found.iter().all(|it| {
+        it.hint
+            .as_ref()
+            .is_some_and(|it| it.contains("--foreign-snapshots"))
+    });
+    assert!(all_have_a_way);
+}
+
+/// Neither the jail nor its generation was destroyed: the two have changed places.
+#[test]
+fn a_promoted_jail_is_one_finding_with_the_way_back() {
+    let (mut site, mut facts) = looked_at();
+    let plain = Snapshot {
+        sealed: true,
+        holds: 1,
+    };
+    facts.snapshots.remove("tank/ezz/newjail/1@1");
+    facts
+        .snapshots
+        .insert("tank/ezz/jails/a@1".to_owned(), plain);
+    facts.holds.insert(snapshot("tank/ezz/newjail/1@1"), None);
+    let generations = &mut site.0.inventory.generations;
+    let one = generations.get_mut(&GenerationId(1)).expect("there");
+    let skeleton = one.skeleton.as_mut().expect("there");
+    skeleton.origin = Some("tank/ezz/jails/a@1".to_owned());
+    let jails = &mut site.0.inventory.jails;
+    let jail = jails.values_mut().next().expect("there");
+    jail.origin = None;
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(
+        only(&diagnosis),
+        (What::Promoted, Severity::Broken, "tank/ezz/newjail/1")
+    );
+    let hint = diagnosis.findings[0].hint.as_deref();
+    assert_eq!(hint, Some("`zfs promote tank/ezz/newjail/1` takes it back"));
+    assert!(diagnosis.plan.steps.is_empty());
+}
+
+/// A prune that was killed has released the hold of a skeleton whose base was gone.
+#[test]
+fn a_skeleton_that_outlives_its_base_is_held_again() {
+    let (mut site, mut facts) = looked_at();
+    let generations = &mut site.0.inventory.generations;
+    let one = generations.get_mut(&GenerationId(1)).expect("there");
+    one.base = None;
+    site.0.inventory.tracks.clear();
+    facts.links.clear();
+    facts.holds.clear();
+    facts
+        .holds
+        .insert(snapshot("tank/ezz/newjail/1@1"), Some(Vec::new()));
+    facts.snapshots.remove("tank/ezz/basejail/1@1");
+    let diagnosis = diagnosed(&site, &facts);
+    let kinds: Vec<What> = diagnosis.findings.iter().map(|it| it.kind).collect();
+    assert!(
+        kinds.contains(&What::HoldMissing),
+        "{:#?}",
+        findings(&diagnosis)
+    );
+    let plan = told(&diagnosis.plan);
+    assert!(
+        plan.iter()
+            .any(|step| step.contains("hold tank/ezz/newjail/1@1")),
+        "{plan:#?}"
+    );
+}
+
+/// The jail does not start: that is no mere information; but nobody takes back what is at work.
+#[test]
+fn an_interrupted_merge_is_debris_and_taken_back() {
+    let (mut site, mut facts) = looked_at();
+    let jails = &mut site.0.inventory.jails;
+    let jail = jails.values_mut().next().expect("there");
+    let name = jail.name.clone();
+    jail.merging = Some(Merging {
+        from: GenerationId(1),
+        to: GenerationId(2),
+        other: serde_json::Map::new(),
+    });
+    let at_work = diagnosed(&site, &facts);
+    assert_eq!(only(&at_work), (What::Merging, Severity::Info, "jail a"));
+    assert!(at_work.plan.steps.is_empty());
+    let own = Doomed {
+        name: "tank/ezz/jails/a@ezz-merge-1-2".to_owned(),
+        guid: 7,
+    };
+    let mut snapshots = Snapshots {
+        of_merges: vec![own],
+        newer: Vec::new(),
+    };
+    facts.interrupted.insert(name.clone(), snapshots.clone());
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(
+        only(&diagnosis),
+        (What::Merging, Severity::Debris, "jail a")
+    );
+    assert!(diagnosis.findings[0].repairable);
+    let plan = told(&diagnosis.plan);
+    let at = |words: &str| plan.iter().position(|step| step.contains(words));
+    let (back, gone) = (at("roll back to"), at("destroy"));
+    assert!(
+        back.is_some() && back < gone && gone.is_some_and(|gone| gone + 1 < plan.len()),
+        "{plan:#?}"
+    );
+    // Without the snapshot nothing was touched yet.
+    facts.interrupted.insert(name.clone(), Snapshots::default());
+    let plan = told(&diagnosed(&site, &facts).plan);
+    assert!(
+        !plan.iter().any(|step| step.contains("roll back")),
+        "{plan:#?}"
+    );
+    // What others have made since is not destroyed.
+    snapshots.newer.push("tank/ezz/jails/a@hourly".to_owned());
+    facts.interrupted.insert(name, snapshots);
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(
+        only(&diagnosis),
+        (What::Merging, Severity::Broken, "jail a")
     );
     assert!(diagnosis.plan.steps.is_empty());
 }

@@ -614,6 +614,8 @@ fn statistic(state: &State, name: &str, property: &str) -> Option<String> {
         }
         .to_owned(),
         "guid" => pool.guid_of(name)?.to_string(),
+        // Each is made in a transaction of its own, and guids are given away in their order.
+        "createtxg" => pool.guid_of(name)?.to_string(),
         "used" | "referenced" => "24576".to_owned(),
         "available" => of_filesystem(pool.available().to_string()),
         "written" => dataset.map_or(0, |found| found.written).to_string(),

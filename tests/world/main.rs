@@ -6,6 +6,7 @@ mod compress;
 mod extract;
 mod hostile;
 mod manifest;
+mod merge;
 mod pipeline;
 
 /// Errors of a test.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::facts::facts;
+use super::facts::{Idle, facts};
 use super::{CliError, Context, Doctor, init};
 use crate::apply;
 use crate::model::Inventory;
@@ -24,11 +24,12 @@ struct Adopted<'a> {
 impl Doctor {
     pub(super) fn adopt(&self, context: &Context<'_>, session: &Session) -> Result<Exit, CliError> {
         let observed = session.observe(&Scope::all())?;
-        let diagnosis = diagnose(
-            &observed,
-            &facts(session, &observed, false, &BTreeSet::new())?,
-            false,
-        )?;
+        let nobody = BTreeSet::new();
+        let nobody = Idle {
+            left: &nobody,
+            merges: &nobody,
+        };
+        let diagnosis = diagnose(&observed, &facts(session, &observed, false, nobody)?, false)?;
         if observed.inventory.site.replica {
             let came = &observed.inventory.site.directory;
             let directory = self.directory.as_ref().unwrap_or(came);

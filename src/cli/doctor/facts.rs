@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CliError, build};
 use crate::apply;
-use crate::cli::{access, delegated, error};
+use crate::cli::{access, delegated, error, merging};
 use crate::model::{Inventory, property, track_link};
 use crate::name::{GenerationId, JailName, SnapshotName, TrackName};
 use crate::plan::doctor::{Dataset, Entry, EntryKind, Facts, Setting, Snapshot};
@@ -28,8 +28,17 @@ const NATIVE: [&str; 9] = [
     "canmount",
 ];
 
+/// Jails that no command works on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Idle<'a> {
+    /// The host has leftovers of them.
+    pub(super) left: &'a BTreeSet<JailName>,
+    /// If one of them has the mark of a merge, that was interrupted.
+    pub(super) merges: &'a BTreeSet<JailName>,
+}
+
 /// Looks. At boot, where only what is derived is mended, the pool's snapshots are not read: with
-/// thousands of clones that takes seconds. `left` are leftovers of the host that nobody is at.
+/// thousands of clones that takes seconds.
 ///
 /// # Errors
 /// [`CliError`] if the pool or the host cannot be asked.
@@ -37,7 +46,7 @@ pub(super) fn facts(
     session: &Session,
     observed: &Observed,
     derived_only: bool,
-    left: &BTreeSet<JailName>,
+    idle: Idle<'_>,
 ) -> Result<Facts, CliError> {
     let inventory = &observed.inventory;
     let mut facts = Facts {
@@ -53,7 +62,14 @@ pub(super) fn facts(
     // A replica has the id of the site it came from, whose jails this host may run.
     if !inventory.site.replica {
         facts.derived = session.host.derived()?;
-        facts.left = left.iter().cloned().collect();
+        facts.left = idle.left.iter().cloned().collect();
+        for name in idle.merges {
+            let jail = inventory.jails.get(name);
+            if jail.is_some_and(|jail| jail.merging.is_some()) {
+                let found = merging::snapshots(session.zfs.as_ref(), inventory, name)?;
+                facts.interrupted.insert(name.clone(), found);
+            }
+        }
         let names: Vec<&JailName> = inventory.jails.keys().collect();
         facts.taken = session.host.taken(&names)?;
         if !derived_only {
@@ -87,13 +103,20 @@ pub(super) fn facts(
         Err(PortError::Parse { why, .. }) => facts.unreadable = Some(why),
         Err(other) => return Err(other.into()),
     }
-    let sealed = inventory
-        .generations
-        .values()
-        .filter(|generation| generation.sealed());
-    for snapshot in sealed.flat_map(|found| site::holds(&inventory.site.layout, found.id)) {
-        let tags = tags(session, &snapshot)?;
-        facts.holds.insert(snapshot, tags);
+    let layout = &inventory.site.layout;
+    for generation in inventory.generations.values() {
+        let snapshots = if generation.sealed() {
+            site::holds(layout, generation.id)
+        } else if inventory.skeleton(generation.id).is_some() {
+            // Its base was pruned.
+            layout.skeleton_seal(generation.id).into_iter().collect()
+        } else {
+            Vec::new()
+        };
+        for snapshot in snapshots {
+            let tags = tags(session, &snapshot)?;
+            facts.holds.insert(snapshot, tags);
+        }
     }
     for name in inventory.jails.keys() {
         // A jail that cannot be understood is a finding of its own.

@@ -11,12 +11,13 @@ use serde::Serialize;
 
 use super::{CliError, Context, DryRun, build, init};
 use crate::apply;
+use crate::model::property;
 use crate::name::{DatasetName, JailName};
 use crate::plan::doctor::{Diagnosis, Finding, Severity, What, diagnose};
-use crate::ports::{Capabilities, Check, Level};
+use crate::ports::{Capabilities, Check, Level, Query, Row, Source};
 use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};
-use facts::facts;
+use facts::{Idle, facts};
 
 /// Check the host and the site; mend what is derived or left over
 #[derive(Debug, Args)]
@@ -109,16 +110,22 @@ impl Doctor {
         session: &Session,
     ) -> Result<(Vec<Finding>, usize, Exit), CliError> {
         let mut before = Vec::new();
+        let mut jails = left(session)?;
+        jails.extend(interrupted_merges(session, marked(session)?)?);
         let scope = Scope {
-            jails: left(session)?,
+            jails,
             ..Scope::all()
         };
         let (outcome, exit) = context.transact(session, "doctor --repair", &scope, |observed| {
             // Of those that are locked now, the ones that have not been cleared meanwhile.
             let mut left: BTreeSet<JailName> = session.host.leftovers()?.into_iter().collect();
             left.retain(|name| scope.jails.contains(name));
+            let idle = Idle {
+                left: &left,
+                merges: &scope.jails,
+            };
             let facts =
-                facts(session, observed, self.derived, &left).map_err(|error| match error {
+                facts(session, observed, self.derived, idle).map_err(|error| match error {
                     CliError::Session(inner) => inner,
                     other => crate::session::SessionError::Apply(apply::ApplyError::File {
                         action: "examine",
@@ -145,11 +152,51 @@ fn cause(finding: &Finding) -> String {
 fn examine(session: &Session, derived_only: bool) -> Result<Diagnosis, CliError> {
     let observed = session.observe_settled(&Scope::all())?;
     let left = left(session)?;
+    let merging = observed.inventory.jails.values();
+    let merging = merging.filter(|jail| jail.merging.is_some());
+    let merging = merging.map(|jail| jail.name.clone()).collect();
+    let idle = Idle {
+        left: &left,
+        merges: &interrupted_merges(session, merging)?,
+    };
     Ok(diagnose(
         &observed,
-        &facts(session, &observed, derived_only, &left)?,
+        &facts(session, &observed, derived_only, idle)?,
         derived_only,
     )?)
+}
+
+/// Jails that have the mark of a merge.
+fn marked(session: &Session) -> Result<Vec<JailName>, CliError> {
+    let jails = format!("{}/jails/", session.site);
+    let rows = session.zfs.read(&Query {
+        roots: &[jails.trim_end_matches('/').to_owned()],
+        depth: Some(1),
+        types: &["filesystem"],
+        properties: &[property::MERGING],
+    })?;
+    let name = |(dataset, row): &(&String, &Row)| {
+        let found = row.0.get(property::MERGING)?;
+        let own = found.source == Source::Local;
+        let name = dataset.strip_prefix(&jails)?;
+        own.then(|| JailName::parse(name).ok())?
+    };
+    Ok(rows.iter().filter_map(|row| name(&row)).collect())
+}
+
+/// Those of the jails with the mark of a merge that no command works on.
+fn interrupted_merges(
+    session: &Session,
+    marked: Vec<JailName>,
+) -> Result<BTreeSet<JailName>, CliError> {
+    let mut found = BTreeSet::new();
+    for name in marked {
+        let free = session.locks.jail_is_free(&name);
+        if free.map_err(SessionError::Lock)? {
+            found.insert(name);
+        }
+    }
+    Ok(found)
 }
 
 /// Jails of which the host has leftovers, and that no command works on.

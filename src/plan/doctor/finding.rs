@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::model::{Flags, Lack, Surroundings, Taken};
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName, TrackName};
+use crate::plan::merge::Snapshots;
 
 /// What doctor looked at beyond an observation. What is empty was not looked at.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +24,8 @@ pub struct Facts {
     pub derived: Vec<JailName>,
     /// Jails that a killed start or stop left something of.
     pub left: Vec<JailName>,
+    /// Jails with the mark of a merge that no command works on, with the snapshots that take it back.
+    pub interrupted: BTreeMap<JailName, Snapshots>,
     /// Permission bits and owner of the site directory.
     pub directory: Option<(u32, u32)>,
     /// Every dataset of the site, with what is set of it.

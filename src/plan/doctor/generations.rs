@@ -41,6 +41,15 @@ pub(super) fn check(
     }
     if !generation.sealed() {
         staged(inventory, generation, facts, derived_only, name, found);
+        // A skeleton outlives its base; a prune that was killed has released the holds of both.
+        let alone = inventory.skeleton(generation.id).is_some();
+        let alone = alone.then(|| inventory.site.layout.skeleton_seal(generation.id).ok());
+        if let Some(snapshot) = alone
+            .flatten()
+            .filter(|it| matches!(facts.holds.get(it), Some(Some(_))))
+        {
+            seal(&snapshot, facts, derived_only, found);
+        }
         return;
     }
     if generation.world.is_none() {
@@ -296,7 +305,7 @@ fn seal(snapshot: &SnapshotName, facts: &Facts, derived_only: bool, found: &mut 
             snapshot,
             "ezz's hold is missing",
         )
-        .made_by("an install that was killed just after its seal, or somebody released it");
+        .made_by("an install or a prune that was killed, or somebody released it");
         if derived_only {
             found.add(finding);
         } else {

@@ -1,9 +1,10 @@
 //! Jails: what they are configured to be, what they need, what the host keeps of them.
 
-use super::{Diagnosis, Facts, Finding, Severity, Snapshot, What};
+use super::{Diagnosis, Facts, Finding, Severity, What};
 use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind};
-use crate::name::{DatasetName, JailName};
-use crate::plan::{Epoch, MountAs, Observed, PlanError, Step, create, delete, intent, run};
+use crate::name::JailName;
+use crate::plan::merge::{self, Snapshots};
+use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, create, intent, run};
 
 pub(super) fn check(
     observed: &Observed,
@@ -12,6 +13,7 @@ pub(super) fn check(
     found: &mut Diagnosis,
 ) -> Result<(), PlanError> {
     let inventory = &observed.inventory;
+    let mut epoch = Epoch::of(inventory);
     let mut unfinished: Vec<(&Jail, &JailConfig)> = Vec::new();
     for (name, jail) in &inventory.jails {
         let object = format!("jail {name}");
@@ -30,16 +32,15 @@ pub(super) fn check(
             unfinished.push((jail, config));
             continue;
         }
-        if let Some(merging) = &jail.merging {
-            let what = format!(
-                "its files are merged from generation {} to {}, or were when that was interrupted: it does not start",
-                merging.from, merging.to
-            );
-            found.add(
-                Finding::new(What::Merging, Severity::Info, &object, what)
-                    .hint(format!("`ezz merge {name}` takes it back and begins anew")),
-            );
-        }
+        let interrupted = facts.interrupted.get(name);
+        merging(
+            inventory,
+            jail,
+            interrupted,
+            derived_only,
+            &mut epoch,
+            found,
+        )?;
         needs(inventory, config, &object, found);
         limits(config, &object, found);
         datasets(config, facts, &object, found);
@@ -50,10 +51,52 @@ pub(super) fn check(
         taken(jail, facts, &object, found);
         derived(observed, name, facts, &object, found);
     }
-    let mut epoch = Epoch::of(inventory);
     uncommitted(inventory, derived_only, &mut epoch, found);
     unfinished_jails(observed, &unfinished, derived_only, &mut epoch, found)?;
     host(observed, facts, found);
+    Ok(())
+}
+
+/// The mark of a merge: with it a jail does not start.
+fn merging(
+    inventory: &Inventory,
+    jail: &Jail,
+    interrupted: Option<&Snapshots>,
+    derived_only: bool,
+    epoch: &mut Epoch,
+    found: &mut Diagnosis,
+) -> Result<(), PlanError> {
+    let Some(merging) = &jail.merging else {
+        return Ok(());
+    };
+    let object = format!("jail {}", jail.name);
+    let way = format!("from generation {} to {}", merging.from, merging.to);
+    let Some(snapshots) = interrupted else {
+        let what = format!("its files are being merged {way}: it does not start meanwhile");
+        found.add(Finding::new(What::Merging, Severity::Info, object, what));
+        return Ok(());
+    };
+    let what = format!("the merge of its files {way} was interrupted: it does not start");
+    let finding = |severity, what: String| {
+        Finding::new(What::Merging, severity, &object, what)
+            .made_by("a merge that was killed, or a power cut in it")
+    };
+    if derived_only {
+        found.add(finding(Severity::Debris, what));
+        return Ok(());
+    }
+    let mut back = Plan::default();
+    match merge::undo_in(&mut back, epoch, inventory, jail, snapshots) {
+        Ok(()) => found.mend(finding(Severity::Debris, what), back.steps),
+        Err(PlanError::MergedBefore { first, count, .. }) => {
+            let why = format!(
+                "; it cannot be taken back, since that would destroy {count} snapshots that were made after it, such as {first}"
+            );
+            let hint = "destroy those with zfs, if nobody needs what is half-merged in them; then `ezz doctor --repair`";
+            found.add(finding(Severity::Broken, what + &why).hint(hint));
+        }
+        Err(error) => return Err(error),
+    }
     Ok(())
 }
 
@@ -221,7 +264,12 @@ fn mounted(inventory: &Inventory, jail: &Jail, object: &str, found: &mut Diagnos
             found.add(finding);
         }
     }
-    if jail.origin.is_none() {
+    // One that was promoted over its generation is told there.
+    let halves = inventory.generations.values();
+    let mut halves = halves.flat_map(|it| [&it.base, &it.skeleton].into_iter().flatten());
+    let promoted = halves
+        .any(|half| super::generations::promoted(inventory, half) == Some(jail.name.as_str()));
+    if jail.origin.is_none() && !promoted {
         let what = "it is a clone of nothing: it was promoted or received";
         found.add(Finding::new(
             What::OriginMissing,
@@ -341,55 +389,6 @@ fn derived(
         let finding = Finding::new(What::DerivedWrong, Severity::Debris, object, what);
         found.mend(finding, [Step::Derive { jail: name.clone() }]);
     }
-}
-
-/// Snapshots, bookmarks and holds of others on a jail: one finding, there may be thousands.
-fn foreign(jail: &Jail, facts: &Facts, object: &str, found: &mut Diagnosis) {
-    let list: Vec<(&String, &Snapshot)> = snapshots_of(&jail.dataset, facts)
-        .filter(|(name, _)| !delete::own(jail, name))
-        .collect();
-    if list.is_empty() {
-        return;
-    }
-    const SHOWN: usize = 3;
-    let names: Vec<&str> = list
-        .iter()
-        .take(SHOWN)
-        .map(|(name, _)| name[jail.dataset.as_str().len()..].as_ref())
-        .collect();
-    let more = if list.len() > SHOWN { " …" } else { "" };
-    let held = list.iter().filter(|(_, found)| found.holds > 0).count();
-    let held = match held {
-        0 => String::new(),
-        n => format!(", {n} of them held"),
-    };
-    let many = match list.len() {
-        1 => "a snapshot or bookmark".to_owned(),
-        n => format!("{n} snapshots and bookmarks"),
-    };
-    let what = format!(
-        "{many} that ezz did not make{held}: {}{more}",
-        names.join(", ")
-    );
-    found.add(
-        Finding::new(What::SnapshotForeign, Severity::Info, object, what)
-            .hint("`ezz delete` takes them with the jail only when told"),
-    );
-}
-
-/// Snapshots and bookmarks of exactly this dataset.
-pub(super) fn snapshots_of<'a>(
-    dataset: &'a DatasetName,
-    facts: &'a Facts,
-) -> impl Iterator<Item = (&'a String, &'a Snapshot)> {
-    // `#` and `@` sort before letters and after the blank: two short ranges, not the whole map.
-    ['#', '@'].into_iter().flat_map(move |mark| {
-        let prefix = format!("{dataset}{mark}");
-        facts
-            .snapshots
-            .range(prefix.clone()..)
-            .take_while(move |(name, _)| name.starts_with(&prefix))
-    })
 }
 
 /// How an administrator ends a jail that ezz does not know any more.

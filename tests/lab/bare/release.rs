@@ -37,7 +37,7 @@ fn append(jail: &str, file: &str, text: &str) {
 }
 
 fn started(jail: &str) -> String {
-    let told = ezz(&["exec", jail, "--", "/bin/sh", "-c", "cat /tmp/up"]);
+    let told = ezz(&["exec", jail, "--", "/bin/sh", "-c", "cat /dev/up"]);
     told.stdout
 }
 
@@ -60,7 +60,7 @@ fn two_jails() {
     append("a", "lines", "mine\n");
     append("b", "both", "mine\n");
     for jail in ["a", "b"] {
-        ezz(&["exec", jail, "--", "/bin/sh", "-c", "echo yes > /tmp/up"]).ok();
+        ezz(&["exec", jail, "--", "/bin/sh", "-c", "echo yes > /dev/up"]).ok();
     }
 }
 
@@ -83,7 +83,7 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     assert_eq!(seen("a"), "patched abcdefgmine old");
     assert_eq!(stands("a"), r#"{"track":"main"} 1"#);
     for jail in ["a", "b"] {
-        ezz(&["exec", jail, "--", "/bin/sh", "-c", "echo yes > /tmp/up"]).ok();
+        ezz(&["exec", jail, "--", "/bin/sh", "-c", "echo yes > /dev/up"]).ok();
     }
     // The release that their files are of is known also when its base is gone.
     ezz(&["worlds", "prune", "--keep", "0", "--yes"]);
@@ -157,6 +157,110 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     assert_eq!(stands("a"), r#"{"track":"main"} 2"#);
     assert_eq!(seen("b"), "two Abcdefg oldmine");
     assert_eq!(stands("b"), r#"{"pin":3} 3"#);
+    healthy();
+}
+
+/// Two that cannot be merged from the start, two whose files change while they stop, and one that can.
+#[test]
+fn a_merge_that_cannot_be_done_leaves_no_jail_down() {
+    init();
+    let directory = Path::new("/tmp/runnable");
+    runnable_world(directory);
+    // Its init runs what the jail has left for its stop.
+    let start = "#!/bin/sh\ntrap '[ -e /etc/on-stop ] && . /etc/on-stop; exit 0' TERM INT 37\nwhile :; do sleep 3600 & wait $!; done\n";
+    for (file, text) in [
+        ("usr/share/version", "one\n"),
+        ("usr/sbin/init", start),
+        ("etc/lines", "a\nb\nc\nd\ne\nf\ng\n"),
+        ("etc/both", "old\n"),
+        ("etc/x/y", "old\n"),
+    ] {
+        fs::create_dir_all(directory.join(file).parent().expect("it has one")).expect("made");
+        fs::write(directory.join(file), text).expect("written");
+    }
+    sh("chmod 755 /tmp/runnable/usr/sbin/init; tar -cf /tmp/runnable.tar -C /tmp/runnable .").ok();
+    ezz(&["install", "/tmp/runnable.tar"]).ok();
+    let all = ["busy", "fine", "fixed", "full", "odd"];
+    ezz(&[&["create"][..], &all, &["--start"]].concat()).ok();
+    let put = |jail: &str, file: &str, text: &str| {
+        fs::write(format!("/srv/jails/{jail}/etc/{file}"), text).expect("written");
+    };
+    sh("chattr +i /srv/jails/fixed/etc/lines; zfs set quota=4M compression=off tank/ezz/jails/full").ok();
+    put("busy", "on-stop", "echo mine >/etc/both");
+    put("full", "on-stop", "head -c 8M /dev/zero >/root/full");
+    put("odd", "x/mine", "mine\n");
+    for jail in all {
+        ezz(&["exec", jail, "--", "/bin/sh", "-c", "echo yes > /dev/up"]).ok();
+    }
+    // A directory that becomes a link, too: where it is untouched it is taken.
+    let next = format!("{NEXT}; rm -r /etc/x; ln -s ../opt /etc/x");
+    ezz(&["update", "--run", "/bin/sh", "-c", &next]).ok();
+    let planned = ezz(&["converge", "--dry-run"]).ok();
+    for words in [
+        "etc/lines has a flag",
+        "fixed would stay",
+        "CONFLICT etc/x",
+        "odd would stay",
+    ] {
+        assert!(
+            (planned.stdout.clone() + &planned.stderr).contains(words),
+            "{words}: {planned:#?}"
+        );
+    }
+    let told = ezz(&["converge"]).exits(3);
+    for words in [
+        "fixed stays on",
+        "odd stays on",
+        "busy stays on",
+        "full stays on",
+        "etc/both",
+        "0 left",
+    ] {
+        assert!(told.stderr.contains(words), "{words}: {told:#?}");
+    }
+    assert!(told.stdout.contains("fine: restarted"), "{told:#?}");
+    let version = |jail: &str| {
+        sh(&format!("{EZZ} exec {jail} -- cat /usr/share/version"))
+            .ok()
+            .stdout
+    };
+    assert_eq!(version("fine"), "two\n");
+    let link = fs::read_link("/srv/jails/fine/etc/x").expect("a link");
+    assert_eq!(link, Path::new("../opt"));
+    for (jail, was_down) in [
+        ("busy", true),
+        ("fixed", false),
+        ("full", true),
+        ("odd", false),
+    ] {
+        assert_eq!(version(jail), "one\n", "{jail}");
+        assert_eq!(stands(jail), r#"{"pin":1} 1"#, "{jail}");
+        assert_eq!(started(jail), if was_down { "" } else { "yes\n" }, "{jail}");
+        let made = format!("/srv/jails/{jail}/etc");
+        assert!(!Path::new(&made).join("both.ezz-new").exists(), "{jail}");
+        let x = fs::symlink_metadata(Path::new(&made).join("x")).expect("it is there");
+        assert!(x.is_dir(), "{jail}");
+    }
+    // Nothing else is left of what was tried.
+    assert!(
+        !sh("zfs list -Hro name -t snapshot tank/ezz/jails")
+            .stdout
+            .lines()
+            .any(|line| !line.contains("jails/fine@"))
+    );
+    healthy();
+    // The administrator clears the way.
+    sh("chattr -i /srv/jails/fixed/etc/lines").ok();
+    ezz(&["stop", "fixed"]).ok();
+    ezz(&["merge", "fixed", "--follow", "main"]).ok();
+    ezz(&["start", "fixed"]).ok();
+    assert_eq!(version("fixed"), "two\n");
+    // On the way back, too, who cannot arrive stays, and the others do.
+    sh("chattr +i /srv/jails/fine/etc/lines").ok();
+    let told = ezz(&["rollback", "--restart"]).exits(3);
+    assert!(told.stderr.contains("fine stays on"), "{told:#?}");
+    assert_eq!((&*version("fine"), &*version("fixed")), ("two\n", "one\n"));
+    sh("chattr -i /srv/jails/fine/etc/lines").ok();
     healthy();
 }
 

@@ -1,0 +1,216 @@
+//! What is at a path of a skeleton or a jail, as far as a merge minds it.
+//! Must not be here: what happens to it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{self, Read};
+use std::path::Path;
+
+use rustix::fs::{Dir, FileType, Stat};
+use rustix::io::Errno;
+
+use super::super::dirs::{DirError, Dirs, kind};
+use super::super::error::WorldError;
+use super::super::input::Digest;
+use super::super::meta::Meta;
+use super::super::progress::{Cancel, Context};
+use super::super::walk::{Node, Visit, walk};
+use crate::profile::{Profile, RelPath};
+
+/// A file as far as a merge minds it: times do not count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum State {
+    /// With its size and the digest of its content; without a digest it is no file of a skeleton.
+    File(Meta, u64, Option<Digest>),
+    Link(Vec<u8>),
+    Directory(Meta),
+    Other,
+    /// Nothing: what is named here, above it, is no directory.
+    Blocked(RelPath),
+}
+
+/// The merged files of a skeleton.
+pub(super) type Tree = BTreeMap<RelPath, State>;
+
+/// A type of file, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// A regular file.
+    File,
+    /// A symbolic link.
+    Link,
+    /// A directory.
+    Directory,
+    /// A device, a fifo, a socket, or nothing.
+    Other,
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Type::File => "a file",
+            Type::Link => "a symbolic link",
+            Type::Directory => "a directory",
+            Type::Other => "a special file",
+        })
+    }
+}
+
+impl State {
+    /// What a file is. The content of one is read only where its size is `of_interest`: a jail can make a
+    /// file as large as it likes, and what has another size than the skeletons' files differs from them.
+    pub(super) fn of(
+        node: &Node<'_>,
+        of_interest: impl Fn(u64) -> bool,
+        cancel: &Cancel,
+    ) -> Result<State, WorldError> {
+        let plain = |meta: Meta| Meta {
+            mtime: 0,
+            nsec: 0,
+            ..meta
+        };
+        Ok(match node.kind() {
+            FileType::RegularFile => {
+                let file = node.open()?;
+                let meta = match Meta::of_file(node.stat, &file) {
+                    Ok(meta) => meta,
+                    // More than any skeleton has.
+                    Err(e) if e.kind() == io::ErrorKind::FileTooLarge => return Ok(State::Other),
+                    Err(e) => return Err(node.error("read the attributes of", e)),
+                };
+                let size = node.stat.st_size as u64;
+                let digest = if of_interest(size) {
+                    // It may grow while it is read, if the jail runs.
+                    let digest = Digest::of_reader(&mut cancel.reader(file.take(size)));
+                    let failed = |e| WorldError::unwrap_io(e, |e| node.error("read", e));
+                    Some(digest.map_err(failed)?)
+                } else {
+                    None
+                };
+                State::File(plain(meta), size, digest)
+            }
+            FileType::Symlink => State::Link(node.link_target()?),
+            FileType::Directory => State::Directory(plain(Meta::of(node.stat))),
+            _ => State::Other,
+        })
+    }
+
+    pub(super) fn size(&self) -> Option<u64> {
+        match self {
+            State::File(_, size, _) => Some(*size),
+            State::Link(_) | State::Directory(_) | State::Other | State::Blocked(_) => None,
+        }
+    }
+
+    pub(super) fn is_directory(&self) -> bool {
+        matches!(self, State::Directory(_))
+    }
+
+    pub(super) fn is_directory_by(stat: &Stat) -> bool {
+        kind(stat) == FileType::Directory
+    }
+
+    pub(super) fn kind(&self) -> Type {
+        match self {
+            State::File(..) => Type::File,
+            State::Link(_) => Type::Link,
+            State::Directory(_) => Type::Directory,
+            State::Other | State::Blocked(_) => Type::Other,
+        }
+    }
+}
+
+/// Which files of a skeleton are merged: those that the profile lists, and the links to the base.
+fn minds(profile: &Profile, path: &RelPath) -> bool {
+    let merge = &profile.merge;
+    if profile.shared.contains(path) {
+        return true;
+    }
+    let listed = merge.paths.iter().any(|pattern| pattern.matches(path));
+    listed && !merge.keep.iter().any(|pattern| pattern.matches(path))
+}
+
+/// The merged files of a skeleton.
+pub(super) fn tree(
+    root: &Path,
+    profile: &Profile,
+    context: &Context<'_>,
+) -> Result<Tree, WorldError> {
+    let mut found = Tree::new();
+    walk(root, &context.cancel, &mut |node| {
+        if minds(profile, node.path) {
+            let state = State::of(node, |_| true, &context.cancel)?;
+            found.insert(node.path.clone(), state);
+        }
+        Ok(Visit::Enter)
+    })?;
+    Ok(found)
+}
+
+/// The first that is found below a directory of the jail and is the jail's own: that the skeleton has not,
+/// or has otherwise, or that is mounted there. None if all of it is as the skeleton has it.
+pub(super) fn first_own(
+    jail: &Path,
+    dir: &RelPath,
+    skeleton: &Tree,
+    cancel: &Cancel,
+) -> Result<Option<RelPath>, WorldError> {
+    cancel.check()?;
+    let mut dirs = Dirs::open(jail)?;
+    let failed = |e: Errno| WorldError::io("list", dir.under(jail), e);
+    let fd = dirs.dir(dir, false).map_err(|e| e.in_tree(jail))?;
+    let device = rustix::fs::fstat(fd).map_err(failed)?.st_dev;
+    // Not sorted: what has more entries than the skeleton ends at the first that is not in it.
+    for entry in Dir::read_from(fd).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        let Ok(path) = dir.join(name) else {
+            return Ok(Some(dir.clone()));
+        };
+        let Some(state) = skeleton.get(&path) else {
+            return Ok(Some(path));
+        };
+        let stat = Dirs::open(jail)?.stat(&path);
+        let elsewhere = stat
+            .map_err(|e| e.in_tree(jail))?
+            .is_none_or(|stat| stat.st_dev != device);
+        if elsewhere || one(jail, &path, [Some(state), None], cancel)?.as_ref() != Some(state) {
+            return Ok(Some(path));
+        }
+        if state.is_directory() {
+            if let Some(own) = first_own(jail, &path, skeleton, cancel)? {
+                return Ok(Some(own));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// What a jail has at a path.
+pub(super) fn one(
+    jail: &Path,
+    path: &RelPath,
+    like: [Option<&State>; 2],
+    cancel: &Cancel,
+) -> Result<Option<State>, WorldError> {
+    let mut dirs = Dirs::open(jail)?;
+    let stat = match dirs.stat(path) {
+        Ok(Some(stat)) => stat,
+        Ok(None) | Err(DirError::Missing(_)) => return Ok(None),
+        Err(DirError::Link(by) | DirError::File(by)) => return Ok(Some(State::Blocked(by))),
+        Err(DirError::Sys(error)) => return Err(error),
+    };
+    let parent = dirs.parent(path, false).map_err(|e| e.in_tree(jail))?;
+    let node = Node {
+        path,
+        parent,
+        stat: &stat,
+        root: jail,
+        is_mount: false,
+    };
+    let as_large = |size| like.into_iter().flatten().any(|it| it.size() == Some(size));
+    State::of(&node, as_large, cancel).map(Some)
+}
