@@ -170,6 +170,15 @@ pub(super) fn start_one(
     if jail.merging.is_some() {
         return Err(PlanError::Merging(name.clone()));
     }
+    // Its files would be in the place of the host's, or where the host's users reach them.
+    let at = inventory.site.directory.join(name.as_str());
+    if jail.mountpoint != at {
+        return Err(PlanError::Elsewhere {
+            dataset: jail.dataset.clone(),
+            found: jail.mountpoint.clone(),
+            at,
+        });
+    }
     if !config.todo.is_empty() {
         plan.note(format!("{name} was never finished: it is finished now"));
         create::finish(plan, inventory, epoch, &[(name.clone(), config.clone())])?;

@@ -116,6 +116,31 @@ fn snapshots_holds_bookmarks_and_clones_are_named_and_stay() {
         assert!(exists(name), "{name}");
     }
     ezz(&["exec", "d", "--", "id"]).ok();
+    properties_that_endanger_the_host();
+}
+
+/// What doctor calls broken does not start, or is made whole by the start.
+#[track_caller]
+fn properties_that_endanger_the_host() {
+    ezz(&["stop", "d"]).ok();
+    zfs(&["set", "mountpoint=/mnt/elsewhere", "tank/ezz/jails/d"]).ok();
+    for verb in ["start", "restart"] {
+        let words = "the mountpoint of tank/ezz/jails/d is /mnt/elsewhere, not /srv/jails/d";
+        let refused = ezz(&[verb, "d"]).refused(1, words);
+        let hint = "zfs inherit mountpoint tank/ezz/jails/d";
+        assert!(refused.stderr.contains(hint), "{refused:#?}");
+    }
+    sh(
+        "zfs inherit mountpoint tank/ezz/jails/d; zfs set devices=on tank/ezz/jails/d
+        zfs unmount tank/ezz/jails/d; zfs mount tank/ezz/jails/d",
+    )
+    .ok();
+    ezz(&["start", "d"]).ok();
+    let table = sh("grep ' /srv/jails/d ' /proc/self/mountinfo").ok().stdout;
+    assert!(
+        table.contains("nodev") && table.contains("nosuid"),
+        "{table}"
+    );
 }
 
 fn mount(at: &str) {
