@@ -373,13 +373,18 @@ fn port_hint(error: &PortError) -> Option<String> {
             .find(|name| why.contains(name))
             .and_then(errno_hint)
             .or_else(|| Some("`ezz doctor` tells what is there now".to_owned())),
+        PortError::Program {
+            source: ezz_zfs::ProgramError::Suspended { pool },
+            ..
+        } => Some(suspended(pool)),
         PortError::Program { source, .. } => source.hint().map(str::to_owned),
         PortError::Command { source, .. } => match source {
             ExecError::NotFound(_) => {
                 Some(program_of(THIS, "install OpenZFS's own programs (on Debian: zfsutils-linux)"))
             }
             ExecError::Failed { stderr, .. } if stderr.contains("suspended") => {
-                Some("`zpool status` tells which device failed; `zpool clear` goes on".to_owned())
+                let dataset = stderr.split('\'').nth(1).unwrap_or("POOL");
+                Some(suspended(dataset))
             }
             ExecError::TimedOut { .. } => Some(
                 "`zpool status -x` shows whether a device of the pool is the reason; then run the command again".to_owned(),
@@ -389,6 +394,9 @@ fn port_hint(error: &PortError) -> Option<String> {
             | ExecError::Flooded { .. }
             | ExecError::Open { .. } => None,
         },
+        PortError::Call(error) if error.errno.name() == Some("EAGAIN") => {
+            Some(suspended(&error.dataset))
+        }
         PortError::Call(error) => error.errno.name().and_then(errno_hint),
         PortError::Directory { source, .. } => io_hint(source),
         PortError::Parse { .. } => {
@@ -449,13 +457,20 @@ fn exec_hint(error: &ExecError) -> Option<String> {
 }
 
 /// What to do about a pool or quota that is full, or cannot be written.
+/// What goes on with the pool of a dataset or snapshot that is suspended after I/O errors.
+fn suspended(dataset: &str) -> String {
+    let pool = dataset.split(['/', '@']).next().unwrap_or(dataset);
+    format!(
+        "`zpool status {pool}` shows which device failed; bring it back, then `zpool clear {pool}`: commands that wait for the pool go on"
+    )
+}
+
 fn errno_hint(name: &str) -> Option<String> {
     let hint = match name {
         "ENOSPC" => {
             "the pool is full: `zfs list -o space` tells of what; `zfs destroy` of a snapshot gives space back where removing files is refused"
         }
         "EDQUOT" => "a quota is used up: `zfs get -r quota,refquota` tells which",
-        "EAGAIN" => "`zpool status` tells which device failed; `zpool clear` goes on",
         "EEXIST" | "EBUSY" => "`ezz doctor` tells what is there now",
         "EROFS" => "it is read-only: `zpool get readonly` and `zfs get readonly` tell why",
         _ => return None,

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use crate::profile::{RelPath, RelPathError};
 
 /// A world that cannot be taken, changed or read.
@@ -317,6 +319,10 @@ impl WorldError {
 }
 
 fn io_hint(source: &io::Error) -> Option<String> {
+    if Errno::from_io_error(source) == Some(Errno::IO) {
+        let text = "`zpool status -v` shows whether the pool has damaged files: bring them back from a backup or a snapshot";
+        return Some(text.to_owned());
+    }
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some("the pool or the quota is full: see zfs list -o space".to_owned())

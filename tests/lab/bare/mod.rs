@@ -7,6 +7,7 @@ mod clone;
 mod contract;
 mod crowd;
 mod fallback;
+mod faults;
 mod flags;
 mod full;
 mod hosts;
