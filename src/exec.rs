@@ -76,6 +76,14 @@ pub enum ExecError {
         /// The number of its process, if that is still there although it was killed.
         left: Option<u32>,
     },
+    /// It was killed, since whoever had started it wanted no more of it.
+    #[error("{command} was ended before it was done{}", .left.map(|pid| format!(", but its process {pid} is still there")).unwrap_or_default())]
+    Stopped {
+        /// Program and arguments.
+        command: Shown,
+        /// The number of its process, if that is still there although it was killed.
+        left: Option<u32>,
+    },
     /// It printed more than ezz collects.
     #[error("{command} printed more than {bytes} bytes{}", killed(*left))]
     Flooded {

@@ -392,6 +392,7 @@ fn port_hint(error: &PortError) -> Option<String> {
             ExecError::Failed { .. }
             | ExecError::Start { .. }
             | ExecError::Flooded { .. }
+            | ExecError::Stopped { .. }
             | ExecError::Open { .. } => None,
         },
         PortError::Call(error) if error.errno.name() == Some("EAGAIN") => {
@@ -452,6 +453,7 @@ fn exec_hint(error: &ExecError) -> Option<String> {
         ExecError::Failed { .. }
         | ExecError::Start { .. }
         | ExecError::Flooded { .. }
+        | ExecError::Stopped { .. }
         | ExecError::Open { .. } => None,
     }
 }

@@ -26,6 +26,9 @@ use super::{Exec, ExecError, Output, STDERR_TAIL};
 /// How often ezz looks whether a program that it watches has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How often it is asked whether a program whose output is collected is to be killed.
+const ASK: Duration = Duration::from_millis(50);
+
 /// How long a killed program may take to be gone, and its last words to arrive.
 pub const GONE: Duration = Duration::from_secs(5);
 
@@ -60,6 +63,7 @@ enum Event {
 enum Fault {
     Late,
     Flood,
+    Stopped,
 }
 
 impl Exec {
@@ -88,6 +92,14 @@ impl Exec {
     /// # Errors
     /// [`ExecError::Start`], [`ExecError::TimedOut`], [`ExecError::Flooded`].
     pub fn ended(&self) -> Result<Ended, ExecError> {
+        self.ended_unless(&|| false)
+    }
+
+    /// The same, of a program that is killed as soon as `stop`, which is asked again and again, says so.
+    ///
+    /// # Errors
+    /// As [`Exec::ended`]; [`ExecError::Stopped`].
+    pub fn ended_unless(&self, stop: &dyn Fn() -> bool) -> Result<Ended, ExecError> {
         let failed = |source| ExecError::Start {
             command: self.shown(),
             source,
@@ -99,7 +111,7 @@ impl Exec {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(failed)?;
-        let fault = match self.collect(&mut child) {
+        let fault = match self.collect(&mut child, stop) {
             Ok(Ok(ended)) => return Ok(ended),
             Ok(Err(fault)) => Ok(fault),
             Err(error) => Err(error),
@@ -116,6 +128,10 @@ impl Exec {
             Fault::Flood => ExecError::Flooded {
                 command: self.shown(),
                 bytes: self.most,
+                left,
+            },
+            Fault::Stopped => ExecError::Stopped {
+                command: self.shown(),
                 left,
             },
         })
@@ -161,7 +177,11 @@ impl Exec {
         let _ = kill_process(id, Signal::KILL);
     }
 
-    fn collect(&self, child: &mut Child) -> io::Result<Result<Ended, Fault>> {
+    fn collect(
+        &self,
+        child: &mut Child,
+        stop: &dyn Fn() -> bool,
+    ) -> io::Result<Result<Ended, Fault>> {
         let (events, hears) = mpsc::sync_channel(PIECES);
         let mut open = 0;
         if let Some(pipe) = child.stdout.take() {
@@ -183,16 +203,19 @@ impl Exec {
         let begun = Instant::now();
         let (mut stdout, mut stderr, mut exited) = (Vec::new(), Vec::new(), false);
         while open > 0 || !exited {
-            let mut left = self.limit.saturating_sub(begun.elapsed());
-            if exited {
-                left = left.min(GONE);
-            }
-            match hears.recv_timeout(left) {
+            let left = self.limit.saturating_sub(begun.elapsed());
+            let wait = match exited {
+                true => left.min(GONE),
+                false if stop() => return Ok(Err(Fault::Stopped)),
+                false => left.min(ASK),
+            };
+            match hears.recv_timeout(wait) {
                 Ok(Event::Stdout(more)) => stdout.extend(more),
                 Ok(Event::Stderr(more)) => stderr.extend(more),
                 Ok(Event::Closed) => open -= 1,
                 Ok(Event::Exited) => exited = true,
                 Err(_) if exited => break,
+                Err(RecvTimeoutError::Timeout) if left > wait => {}
                 Err(RecvTimeoutError::Timeout) => return Ok(Err(Fault::Late)),
                 Err(RecvTimeoutError::Disconnected) => break,
             }

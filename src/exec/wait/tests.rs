@@ -57,6 +57,33 @@ fn all_output_is_collected_and_failures_are_told() {
 }
 
 #[test]
+fn a_program_is_ended_when_no_more_of_it_is_wanted() {
+    let asked = std::cell::Cell::new(0);
+    let stop = || {
+        asked.set(asked.get() + 1);
+        asked.get() > 3
+    };
+    let begun = Instant::now();
+    let error = sh("trap '' TERM; sleep 100")
+        .own_group()
+        .ended_unless(&stop);
+    let error = error.expect_err("it was to end");
+    assert!(
+        matches!(error, ExecError::Stopped { left: None, .. }),
+        "{error}"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(20));
+    // One that ends before is as it is.
+    let ended = sh("echo out; exit 3")
+        .ended_unless(&|| false)
+        .expect("it ends");
+    assert_eq!(
+        (ended.status.code(), &ended.stdout[..]),
+        (Some(3), &b"out\n"[..])
+    );
+}
+
+#[test]
 fn a_program_that_ignores_signals_is_killed_at_its_limit() {
     let begun = Instant::now();
     let script = "trap '' TERM INT HUP; echo $$; while :; do sleep 1; done";
