@@ -6,13 +6,15 @@ mod files;
 mod ready;
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use crate::crash;
+use crate::lock::{Locks, Start};
 use crate::model::{Changed, Generation, Inventory, Kind, World, track_link, update_cache};
 use crate::name::{DatasetName, GenerationId, JailName};
 use crate::observe::{self, ObserveError, Reading};
@@ -22,6 +24,9 @@ use crate::profile::Profile;
 use crate::world::WorldError;
 
 pub use ready::Ready;
+
+/// How long the start of a jail that was stopped for it goes on after a signal.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Why a step failed.
 #[derive(Debug, Error)]
@@ -49,6 +54,17 @@ pub enum ApplyError {
         /// Which profile.
         profile: String,
     },
+    /// Somebody else asked for the end of a start.
+    #[error("the start of {jail} was ended by {by}; nothing of it is left")]
+    StartEnded {
+        /// Which jail.
+        jail: JailName,
+        /// The process that asked.
+        by: String,
+    },
+    /// A signal asked to stop, before or while a jail was started.
+    #[error("interrupted; {0} was not started")]
+    Interrupted(JailName),
     /// A derived file of ezz itself.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -96,21 +112,6 @@ struct Known<'a> {
     specs: Option<Specs>,
 }
 
-/// Whether a signal asked the command to stop. Asked in the middle of a step that may take long.
-#[derive(Clone, Copy)]
-pub struct Stop<'a>(pub &'a (dyn Fn() -> bool + Send + Sync));
-
-impl Stop<'static> {
-    /// For what finishes or undoes something.
-    pub const NEVER: Stop<'static> = Stop(&|| false);
-}
-
-impl fmt::Debug for Stop<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Stop")
-    }
-}
-
 /// What a plan is applied with.
 #[derive(Debug)]
 pub struct Apply<'a> {
@@ -126,8 +127,8 @@ pub struct Apply<'a> {
     pub ready: Option<&'a Ready<'a>>,
     /// Whether one jail's failure ends it all: so before a commit, which speaks for all of them.
     pub strict: bool,
-    /// What stops it.
-    pub stop: Stop<'a>,
+    /// Where starts are recorded; they tell whether a signal has come, too.
+    pub locks: &'a Locks,
 }
 
 impl Apply<'_> {
@@ -244,7 +245,9 @@ impl Apply<'_> {
                     applied.changed += usize::from(changed == Changed::Done);
                     self.done(step);
                 }
-                Err(error) if self.strict => return Err(error),
+                Err(error) if self.strict || matches!(error, ApplyError::Interrupted(_)) => {
+                    return Err(error);
+                }
                 Err(error) => applied.failed.push((jail.clone(), error)),
             }
         }
@@ -286,13 +289,41 @@ impl Apply<'_> {
                 let specs = self.specs(plan, known)?;
                 match (step, specs.get(jail)) {
                     (Step::Derive { .. }, Some(Ok(spec))) => Ok(self.host.derive(spec)?),
-                    (Step::Start { .. }, Some(Ok(spec))) => Ok(self.host.start(spec)?),
+                    (Step::Start { .. }, Some(Ok(spec))) => {
+                        let stop = Step::Stop { jail: jail.clone() };
+                        self.start(spec, plan.contains(&stop))
+                    }
                     _ => Err(match specs.remove(jail) {
                         Some(Err(error)) => error,
                         Some(Ok(_)) | None => PlanError::NoJail(jail.clone()).into(),
                     }),
                 }
             }
+        }
+    }
+
+    /// Starts a jail, or starts it `again`: then it was up, and is to be up after a signal, too.
+    fn start(&self, spec: &JailSpec, again: bool) -> Result<Changed, ApplyError> {
+        let jail = &spec.name;
+        let begun = Instant::now();
+        let signalled = || self.locks.stopped() && !(again && begun.elapsed() < AGAIN);
+        if signalled() {
+            return Err(ApplyError::Interrupted(jail.clone()));
+        }
+        let record = self.locks.starting(jail);
+        let ended_by = || record.as_ref().and_then(Start::ended_by);
+        // What ends it is remembered: whoever asks does so no more once the start has ended.
+        let by = RefCell::new(None);
+        let stop = || {
+            if by.borrow().is_none() {
+                *by.borrow_mut() = ended_by();
+            }
+            by.borrow().is_some() || signalled()
+        };
+        match (self.host.start(spec, &stop), by.take()) {
+            (Err(HostError::Ended(jail)), Some(by)) => Err(ApplyError::StartEnded { jail, by }),
+            (Err(HostError::Ended(jail)), None) => Err(ApplyError::Interrupted(jail)),
+            (done, _) => Ok(done?),
         }
     }
 

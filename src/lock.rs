@@ -5,6 +5,7 @@
 //! next process notices and locks the new file. The old holder may still be at work; then the epoch decides. Lock files are close-on-exec, so a child never keeps a lock.
 
 mod holder;
+mod starts;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -21,6 +22,7 @@ use thiserror::Error;
 use crate::name::{GenerationId, JailName, TrackName};
 
 pub use holder::Holder;
+pub use starts::Start;
 
 /// Where ezz keeps what does not outlive a boot.
 pub const RUN_DIRECTORY: &str = if cfg!(target_os = "freebsd") {
@@ -37,6 +39,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// After this time a waiter says what it waits for.
 const PATIENT: Duration = Duration::from_secs(1);
+
+/// How long a holder may hold on at least that was made to let go.
+const AFTER: Duration = Duration::from_secs(30);
 
 /// A lock that could not be had.
 #[derive(Debug, Error)]
@@ -192,6 +197,11 @@ impl Locks {
         Ok(())
     }
 
+    /// The line that names this process: what it writes into the files that it locks.
+    pub fn line(&self) -> &str {
+        &self.manners.line
+    }
+
     /// The run directory.
     pub fn directory(&self) -> &Path {
         &self.directory
@@ -202,7 +212,7 @@ impl Locks {
     /// # Errors
     /// [`LockError`].
     pub fn site(&self) -> Result<Held, LockError> {
-        self.take(&["site".to_owned()], "this site")
+        self.take(&["site".to_owned()], "this site", None)
     }
 
     /// While a generation is built.
@@ -210,7 +220,7 @@ impl Locks {
     /// # Errors
     /// [`LockError`].
     pub fn stage(&self, generation: GenerationId) -> Result<Held, LockError> {
-        self.take(&[format!("stage-{generation}")], "this generation")
+        self.take(&[format!("stage-{generation}")], "this generation", None)
     }
 
     /// While a roll-out of this track is carried out. Taken before those of jails.
@@ -218,7 +228,7 @@ impl Locks {
     /// # Errors
     /// [`LockError`].
     pub fn rollout(&self, track: &TrackName) -> Result<Held, LockError> {
-        self.take(&[format!("rollout-{track}")], "this track's roll-out")
+        self.take(&[format!("rollout-{track}")], "this track's roll-out", None)
     }
 
     /// Whether nobody builds this generation.
@@ -237,13 +247,21 @@ impl Locks {
         &self,
         names: impl IntoIterator<Item = &'a JailName>,
     ) -> Result<Held, LockError> {
+        self.take_jails(names, None)
+    }
+
+    fn take_jails<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a JailName>,
+        meanwhile: Option<Meanwhile<'_>>,
+    ) -> Result<Held, LockError> {
         // In the order of the stripes, so that two commands cannot wait for each other.
         let stripes: BTreeSet<u64> = names.into_iter().map(stripe).collect();
         let files: Vec<String> = stripes
             .iter()
             .map(|stripe| format!("jail-{stripe:02}"))
             .collect();
-        self.take(&files, "these jails")
+        self.take(&files, "these jails", meanwhile)
     }
 
     /// Whether no command works on this jail, or on one that shares its lock.
@@ -262,13 +280,13 @@ impl Locks {
         }
     }
 
-    fn take(&self, files: &[String], what: &'static str) -> Result<Held, LockError> {
-        let mut wait = Wait {
-            begun: Instant::now(),
-            what,
-            waited: None,
-            told: false,
-        };
+    fn take(
+        &self,
+        files: &[String],
+        what: &'static str,
+        meanwhile: Option<Meanwhile<'_>>,
+    ) -> Result<Held, LockError> {
+        let mut wait = Wait::new(what, self.wait, meanwhile);
         let mut held = Held(Vec::with_capacity(files.len()));
         for file in files {
             let path = self.directory.join(format!("{}-{file}.lock", self.id));
@@ -283,7 +301,7 @@ impl Locks {
     }
 
     /// Locks one file as soon as it is free.
-    fn lock(&self, path: &Path, wait: &mut Wait) -> Result<Flock<File>, LockError> {
+    fn lock(&self, path: &Path, wait: &mut Wait<'_>) -> Result<Flock<File>, LockError> {
         let failed = |source| LockError::File {
             path: path.to_owned(),
             source,
@@ -296,9 +314,15 @@ impl Locks {
                 Err((file, nix::errno::Errno::EAGAIN)) => file,
                 Err((_, errno)) => return Err(failed(io::Error::from(errno))),
             };
+            if wait.meanwhile.map_or(Ok(false), |act| act())? {
+                // The holder may have more to do.
+                wait.begun = Instant::now();
+                wait.limit = wait.limit.max(AFTER);
+                continue;
+            }
             let (waited, what) = (wait.begun.elapsed(), wait.what);
             let holder = holder::read(&mut file);
-            if waited >= self.wait {
+            if waited >= wait.limit {
                 return Err(LockError::Held { what, holder });
             }
             let who = holder.map_or_else(|| "another ezz".to_owned(), |it| it.to_string());
@@ -309,7 +333,7 @@ impl Locks {
             }
             wait.waited = Some(waiting);
             self.going_on(|| wait.waited.take())?;
-            std::thread::sleep(LOOK.min(self.wait - waited));
+            std::thread::sleep(LOOK.min(wait.limit - waited));
         }
     }
 
@@ -336,15 +360,35 @@ impl Locks {
     }
 }
 
+/// What a waiter does that may make the holder let go; whether it has.
+type Meanwhile<'a> = &'a dyn Fn() -> Result<bool, LockError>;
+
 /// The wait for one or more files.
-struct Wait {
+struct Wait<'a> {
     begun: Instant,
+    /// How long it may take.
+    limit: Duration,
+    /// What is done at each look at a lock that is held.
+    meanwhile: Option<Meanwhile<'a>>,
     /// What the locks protect.
     what: &'static str,
     /// What it waited for, if it had to wait: the words after "waiting for".
     waited: Option<String>,
     /// Whether the user was told.
     told: bool,
+}
+
+impl<'a> Wait<'a> {
+    fn new(what: &'static str, limit: Duration, meanwhile: Option<Meanwhile<'a>>) -> Self {
+        Wait {
+            begun: Instant::now(),
+            limit,
+            meanwhile,
+            what,
+            waited: None,
+            told: false,
+        }
+    }
 }
 
 /// Whether the path still names this open file.

@@ -342,11 +342,12 @@ pub trait Host: Sync + fmt::Debug {
     /// [`HostError::Running`]; [`HostError`] if something cannot be removed.
     fn forget(&self, name: &JailName) -> Result<Changed, HostError>;
 
-    /// Starts a jail whose root and base are mounted; derives first.
+    /// Starts a jail whose root and base are mounted; derives first. It has a limit, and is taken back once `stop`,
+    /// which is asked again and again, says so.
     ///
     /// # Errors
-    /// [`HostError`]; nothing of the jail runs or stays mounted then.
-    fn start(&self, spec: &JailSpec) -> Result<Changed, HostError>;
+    /// [`HostError::Ended`]; [`HostError`]. Nothing of the jail runs or stays mounted then.
+    fn start(&self, spec: &JailSpec, stop: &dyn Fn() -> bool) -> Result<Changed, HostError>;
 
     /// Stops a jail: its own shutdown, then a signal, then a kill; undoes what `start` mounted.
     ///

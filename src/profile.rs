@@ -214,6 +214,8 @@ pub struct Start {
     pub command: Vec<String>,
     /// FreeBSD: `exec.start`.
     pub exec: Option<String>,
+    /// FreeBSD: seconds that a start may take; then it is taken back.
+    pub timeout: Option<u32>,
 }
 
 /// How a jail of this system stops.

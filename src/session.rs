@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::apply::{Applied, Apply, ApplyError, Ready, Stop, split};
+use crate::apply::{Applied, Apply, ApplyError, Ready, split};
 use crate::lock::{Held, LockError, Locks};
-use crate::model::Inventory;
+use crate::model::{Inventory, JailState};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 use crate::observe::{self, ObserveError, Reading, Top};
 use crate::plan::{Commit, Observed, Plan, PlanError, Step, foreseen};
@@ -78,6 +78,8 @@ pub struct Scope {
     pub current: bool,
     /// Whether it finishes or undoes what the command began: then no signal stops it.
     pub steadfast: bool,
+    /// Whether it may end a start of one of its jails that keeps it waiting.
+    pub ends_starts: bool,
 }
 
 impl Scope {
@@ -89,6 +91,7 @@ impl Scope {
             whole: false,
             current: false,
             steadfast: false,
+            ends_starts: false,
         }
     }
 
@@ -102,6 +105,15 @@ impl Scope {
         Scope {
             whole: true,
             ..Scope::none()
+        }
+    }
+
+    /// The same scope for what ends jails, whoever is starting one of them.
+    #[must_use]
+    pub fn ending_starts(self) -> Self {
+        Scope {
+            ends_starts: true,
+            ..self
         }
     }
 
@@ -195,10 +207,32 @@ impl Session {
         })
     }
 
+    /// The same for a start that a signal has ended, or kept from being begun.
+    fn begun<T>(&self, done: Result<T, ApplyError>) -> Result<T, SessionError> {
+        done.map_err(|error| match error {
+            ApplyError::Interrupted(_) => SessionError::Interrupted {
+                how: error.to_string(),
+                changed: self.changed.load(Ordering::Relaxed),
+            },
+            other => SessionError::Apply(other),
+        })
+    }
+
     /// Remembers whether anything changed.
     fn note(&self, applied: &Applied) {
         self.changed
             .fetch_or(applied.changed > 0, Ordering::Relaxed);
+    }
+
+    /// The states of the host's jails. One that a command is starting is not up yet, whatever runs in it.
+    ///
+    /// # Errors
+    /// [`HostError`] if the host cannot be asked.
+    pub fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {
+        let mut states = self.host.states()?;
+        let starts = self.locks.starts().into_iter();
+        states.extend(starts.map(|name| (name, JailState::Starting)));
+        Ok(states)
     }
 
     /// Observes the pool and the host.
@@ -216,7 +250,7 @@ impl Session {
         let states = if inventory.site.replica {
             BTreeMap::new()
         } else {
-            self.host.states()?
+            self.states()?
         };
         let directories = observe::directories(self.zfs.as_ref(), &inventory, &scope.jails)?;
         let flavours = observe::flavours(&inventory);
@@ -291,7 +325,10 @@ impl Session {
             false => Cow::Borrowed(&self.locks),
         };
         let pause = |length, waiting| self.waited(locks.pause(length, waiting));
-        let _jails = self.waited(locks.jails(&scope.jails))?;
+        let _jails = self.waited(match scope.ends_starts && !self.dry_run {
+            true => locks.jails_ending_starts(&scope.jails),
+            false => locks.jails(&scope.jails),
+        })?;
         let mut tries = 1;
         loop {
             let site_lock = self.waited(locks.site())?;
@@ -323,9 +360,9 @@ impl Session {
             let (commits, rest) = split(&plan);
             let known = &observed.inventory;
             let ready = Ready::new(&self.site, &plan.steps, tell);
-            let stop = Stop(locks.stop());
-            let apply = self.apply(true, Some(known), Some(&ready));
-            let done = Apply { stop, ..apply }.run(commits, &mut applied);
+            let done = self
+                .apply(true, Some(known), Some(&ready), &locks)
+                .run(commits, &mut applied);
             self.note(&applied);
             match done {
                 Err(error) if error.stale() && tries < TRIES => {
@@ -344,14 +381,15 @@ impl Session {
                     tries += 1;
                     continue;
                 }
-                result => result?,
+                result => self.begun(result)?,
             }
             drop(site_lock);
             let known = known_after(known, commits);
-            let apply = self.apply(false, known.as_deref(), Some(&ready));
-            let done = Apply { stop, ..apply }.run(rest, &mut applied);
+            let done = self
+                .apply(false, known.as_deref(), Some(&ready), &locks)
+                .run(rest, &mut applied);
             self.note(&applied);
-            done?;
+            self.begun(done)?;
             return Ok(Outcome {
                 plan,
                 applied,
@@ -387,7 +425,9 @@ impl Session {
     pub fn run(&self, plan: &Plan) -> Result<Applied, ApplyError> {
         let mut applied = Applied::default();
         if !self.dry_run {
-            let done = self.apply(false, None, None).run(&plan.steps, &mut applied);
+            let done = self
+                .apply(false, None, None, &self.locks)
+                .run(&plan.steps, &mut applied);
             self.note(&applied);
             done?;
         }
@@ -400,7 +440,7 @@ impl Session {
     /// [`ApplyError`].
     pub fn run_always(&self, plan: &Plan) -> Result<Applied, ApplyError> {
         let mut applied = Applied::default();
-        self.apply(false, None, None)
+        self.apply(false, None, None, &self.locks)
             .run(&plan.steps, &mut applied)?;
         Ok(applied)
     }
@@ -410,6 +450,7 @@ impl Session {
         strict: bool,
         known: Option<&'a Inventory>,
         ready: Option<&'a Ready<'a>>,
+        locks: &'a Locks,
     ) -> Apply<'a> {
         Apply {
             zfs: self.zfs.as_ref(),
@@ -418,7 +459,7 @@ impl Session {
             known,
             ready,
             strict,
-            stop: Stop::NEVER,
+            locks,
         }
     }
 }

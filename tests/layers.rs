@@ -43,7 +43,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "apply",
         &[
-            "crash", "model", "name", "observe", "plan", "ports", "profile", "world",
+            "crash", "lock", "model", "name", "observe", "plan", "ports", "profile", "world",
         ],
     ),
     (
@@ -64,7 +64,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// Words that only these files may have (a folder ends with a slash), and why.
 const ONLY: &[(&str, &[&str], &str)] = &[
     ("Command::new", &["exec.rs"], "one place starts processes"),
-    ("Flock", &["lock.rs"], "one place locks"),
+    ("Flock", &["lock.rs", "lock/"], "one place locks"),
     ("println!", &[], "report writes to streams it has locked"),
     ("print!", &[], "report writes to streams it has locked"),
     (

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::{Applied, Apply, ApplyError, Known, Stop};
+use super::{Applied, Apply, ApplyError, Known};
 use crate::crash;
 use crate::model::FLAVOURS;
 use crate::name::JailName;
@@ -45,7 +45,7 @@ impl Apply<'_> {
                 None => return Err(PlanError::NoJail(jail.clone()).into()),
             }
         }
-        let stop = self.stop;
+        let stop = self.locks.stop();
         let work = |(spec, steps): &(JailSpec, Vec<&Step>)| {
             steps.iter().try_for_each(|step| {
                 crash::point();
@@ -68,10 +68,10 @@ impl Apply<'_> {
     }
 }
 
-fn one(spec: &JailSpec, step: &Step, stop: Stop<'_>) -> Result<(), WorldError> {
+fn one(spec: &JailSpec, step: &Step, stop: &dyn Fn() -> bool) -> Result<(), WorldError> {
     match step {
         Step::ClearIdentity { .. } => {
-            world::clear_identity(&spec.root, &spec.profile, stop.0)?;
+            world::clear_identity(&spec.root, &spec.profile, stop)?;
         }
         Step::Flavour { flavour, .. } => {
             // Beside the jails, which are directories of the site.

@@ -200,7 +200,7 @@ pub(super) fn late(
 ) -> Result<Vec<JailName>, CliError> {
     // Only those that run, or were to: a site may have thousands that do not.
     let down = Moving::of(context, &session.id).names()?;
-    let states = session.host.states()?.into_iter();
+    let states = session.states()?.into_iter();
     let up = states.filter(|(_, state)| matches!(state, JailState::Running { .. }));
     let candidates: BTreeSet<JailName> = up
         .map(|(name, _)| name)
@@ -387,7 +387,7 @@ fn leave(
     marked: &BTreeSet<JailName>,
     moving: &Moving,
 ) -> Result<(), CliError> {
-    let states = session.host.states()?;
+    let states = session.states()?;
     let marks = moving.names()?;
     for jail in jails.iter().filter(|jail| marks.contains(*jail)) {
         if !states.get(jail).is_some_and(JailState::running) {

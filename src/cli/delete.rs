@@ -37,7 +37,7 @@ impl Delete {
         self.jails.some("--label")?;
         let session = context.session(self.dry_run)?;
         let names = self.jails.select(&session)?;
-        let scope = Scope::of(names.iter().cloned());
+        let scope = Scope::of(names.iter().cloned()).ending_starts();
         let request = |inventory: &Inventory| -> Result<Request, SessionError> {
             Ok(Request {
                 names: names.clone(),

@@ -120,6 +120,9 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             ApplyError::Plan(inner) => hint(inner),
             ApplyError::World(inner) => hint(inner),
             ApplyError::Profile { .. } => Some("a newer ezz may know it".to_owned()),
+            ApplyError::StartEnded { jail, .. } | ApplyError::Interrupted(jail) => {
+                Some(format!("`ezz start {jail}` starts it again"))
+            }
             ApplyError::File { source, .. } => io_hint(source),
         };
     }
@@ -519,6 +522,7 @@ fn host_hint(error: &HostError) -> Option<String> {
         ),
         HostError::Start { .. } => Some("`ezz doctor` checks what the host has".to_owned()),
         HostError::Program { source, .. } => exec_hint(source),
+        HostError::Ended(name) => Some(format!("`ezz start {name}` starts it again")),
         HostError::Command { .. }
         | HostError::Mount { .. }
         | HostError::Unwell { .. }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
 use super::confirm::confirm;
 use super::{CliError, Context, DryRun, access};
-use crate::apply::{Applied, Apply, ApplyError, Stop, split};
+use crate::apply::{Applied, Apply, ApplyError, split};
+use crate::lock::Locks;
 use crate::model::{Layout, property};
 use crate::name::DatasetName;
 use crate::observe::proper_id;
@@ -75,6 +77,7 @@ impl Init {
             confirm(context, pool.as_str(), &about, "Take the whole pool?")?;
         }
         let host = context.machine.host(&request.id, &self.directory);
+        let locks = Locks::new(context.machine.run_directory(), &request.id, Duration::ZERO);
         let apply = Apply {
             zfs,
             host: host.as_ref(),
@@ -82,7 +85,7 @@ impl Init {
             known: None,
             ready: None,
             strict: true,
-            stop: Stop::NEVER,
+            locks: &locks,
         };
         let (commits, rest) = split(&plan);
         let mut applied = Applied::default();

@@ -37,7 +37,9 @@ pub struct Start {
 
 /// Stop jails: by their own shutdown, then by signals
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ezz stop --all\n\nJSON: one {\"jail\", \"did\"} a jail")]
+#[command(
+    after_help = "Example:\n  ezz stop --all\n\nA start of the jail that has been at work for 10 seconds is ended first.\n\nJSON: one {\"jail\", \"did\"} a jail"
+)]
 pub struct Stop {
     #[command(flatten)]
     which: Which,
@@ -88,7 +90,8 @@ impl Which {
         }
         let mut seen = BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
-        let scope = Scope::of(names.iter().cloned());
+        let mut scope = Scope::of(names.iter().cloned());
+        scope.ends_starts = verb == "stop";
         let asked: BTreeSet<&JailName> = names.iter().collect();
         let told = Told::new(&context.report);
         // A stop of what does not run clears away what its run has left.

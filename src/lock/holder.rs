@@ -1,7 +1,7 @@
 //! Who holds a lock: what the holder writes into the lock file, and what a waiter may believe of it.
 //!
-//! The text helps people and decides nothing. A holder that cannot write it still holds the lock, and a text
-//! that does not belong to a live process is ignored.
+//! The text helps people. A holder that cannot write it still holds the lock, and a text that does not belong to a
+//! live process is ignored. It decides one thing, see `starts`: which process a signal is for that ends a start.
 
 use std::fmt;
 use std::fs::File;
@@ -65,11 +65,16 @@ pub(super) fn read(file: &mut File) -> Option<Holder> {
     file.rewind().ok()?;
     file.take(MOST).read_to_end(&mut bytes).ok()?;
     let text = String::from_utf8(bytes).ok()?;
-    let (holder, begun_then) = Holder::parse(&text)?;
-    alive(holder.pid, begun_then).then_some(holder)
+    Holder::at_work(&text)
 }
 
 impl Holder {
+    /// The process that wrote a line, if it still runs.
+    pub fn at_work(line: &str) -> Option<Self> {
+        let (holder, begun) = Holder::parse(line)?;
+        alive(holder.pid, begun).then_some(holder)
+    }
+
     /// Reads the line of a lock file: the holder, and when its process started, in clock ticks since the boot. What it
     /// shows has no control characters, whoever wrote the file.
     pub fn parse(text: &str) -> Option<(Holder, u64)> {

@@ -75,6 +75,9 @@ pub enum HostError {
         /// What to do about it.
         hint: String,
     },
+    /// Its start was ended before it was done: whoever asked for that knows why.
+    #[error("the start of {0} was ended; nothing of it is left")]
+    Ended(JailName),
     /// The runtime or jail(8) refused it.
     #[error("{jail} did not start: {why}")]
     Start {

@@ -2,10 +2,14 @@
 //! to them. Those that concern what is written are in `src/host/freebsd/conf/rules.rs`; the table of all is in
 //! tests/README.md. Nothing here has run on FreeBSD.
 
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use ezz::cli::Machine;
 use serde_json::json;
 
 use crate::hosts::FreeBsd;
-use crate::hosts_suite::{Bench, is_stopped, runs, start_of};
+use crate::hosts_suite::{Bench, Command, Ended, is_stopped, listed, runs, start_of};
 
 fn machine() -> FreeBsd {
     FreeBsd::at("jails")
@@ -231,6 +235,79 @@ fn mounts_without_a_jail_are_cleared_by_doctor() {
     assert_ne!(machine.mounts("a"), [""; 0]);
     machine.ezz(&["doctor", "--repair"]).ok();
     is_stopped(&machine, "a");
+}
+
+/// The record of the start of a jail, if it is at work.
+fn record(machine: &FreeBsd, jail: &str) -> Option<std::path::PathBuf> {
+    let entries = std::fs::read_dir(machine.machine.run_directory()).into_iter();
+    let mut paths = entries.flatten().flatten().map(|entry| entry.path());
+    let end = format!("-start-{jail}.lock");
+    paths.find(|path| path.to_string_lossy().ends_with(&end))
+}
+
+/// Starts a jail whose exec.start hangs, and gives what that says after `act` has ended it.
+fn ended(machine: &FreeBsd, jail: &str, act: impl FnOnce()) -> Ended {
+    let hangs = machine.command("exec.start", Command::Hangs);
+    hangs.expect("it can");
+    let ended = std::thread::scope(|scope| {
+        let start = scope.spawn(|| machine.ezz(&["start", jail]));
+        let limit = Instant::now() + Duration::from_secs(10);
+        let line = format!("{jail} exec.start");
+        while !machine.log().iter().any(|it| it.starts_with(&line)) {
+            assert!(Instant::now() < limit, "it does not come so far");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        act();
+        start.join().expect("it ends")
+    });
+    assert_eq!(record(machine, jail), None);
+    assert_eq!(start_of(machine, jail), None);
+    assert_eq!(machine.mounts(jail), [""; 0]);
+    let works = machine.command("exec.start", Command::Works);
+    works.expect("it can");
+    ended
+}
+
+/// exec.start is the jail's whole rc(8), which may never end: others see such a start, and a stop or a delete of the
+/// jail ends it, or a signal.
+#[test]
+fn a_start_that_hangs_is_ended_by_who_wants_the_jail_down() {
+    let machine = machine();
+    machine.ezz(&["create", "a", "b", "c"]).ok();
+    machine.ezz(&["start", "c"]).ok();
+    for (jail, words) in [("a", &["stop", "a"][..]), ("b", &["delete", "b", "--yes"])] {
+        let said = std::cell::RefCell::new(String::new());
+        let start = ended(&machine, jail, || {
+            assert_eq!(listed(&machine, jail).0, "starting");
+            assert_eq!(listed(&machine, "c").0, "running");
+            // It has just begun.
+            machine.ezz(words).exits(4);
+            let path = record(&machine, jail).expect("it is at work");
+            let file = std::fs::File::open(path).expect("it is there");
+            file.set_modified(std::time::UNIX_EPOCH).expect("ours");
+            *said.borrow_mut() = machine.ezz(words).ok().err;
+        });
+        // Both print into one sink.
+        let said = format!("{}\n{}", said.take(), start.err);
+        for words in [
+            &format!("ending the start of {jail} by pid "),
+            &format!("the start of {jail} was ended by pid "),
+            &format!("(ezz --wait 0 {}, since ", words.join(" ")),
+        ] {
+            assert!(said.contains(words), "no {words:?} in {said}");
+        }
+        start.exits(1);
+    }
+    assert!(!machine.directory().join("b").exists());
+    let start = ended(&machine, "a", || {
+        machine.machine.signal.store(true, Ordering::Relaxed);
+    });
+    machine.machine.signal.store(false, Ordering::Relaxed);
+    start.refused(1, "interrupted; a was not started");
+    runs(&machine, "c");
+    machine.ezz(&["start", "a"]).ok();
+    runs(&machine, "a");
+    machine.end();
 }
 
 /// rctl(8): without `kern.racct.enable` no rule is kept.

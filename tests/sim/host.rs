@@ -233,7 +233,7 @@ impl Host for SimHost {
         })
     }
 
-    fn start(&self, spec: &JailSpec) -> Result<Changed, HostError> {
+    fn start(&self, spec: &JailSpec, _stop: &dyn Fn() -> bool) -> Result<Changed, HostError> {
         self.changing("start", &spec.name, |state, act| {
             let key = self.key(&spec.name);
             let old = state.host.running.get(&key);

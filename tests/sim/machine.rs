@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ezz::cli::{Machine, run_on};
@@ -132,6 +133,8 @@ pub struct SimMachine {
     worlds: tempfile::TempDir,
     run_directory: PathBuf,
     printed: &'static Printed,
+    /// Whether its commands have been sent a signal.
+    pub signal: Arc<AtomicBool>,
 }
 
 /// A machine as it was, to go back to.
@@ -183,7 +186,7 @@ impl Machine for SimMachine {
     }
 
     fn cancel(&self) -> Cancel {
-        Cancel::new(Arc::default())
+        Cancel::new(Arc::clone(&self.signal))
     }
 
     fn texts(&self) -> Box<dyn Texts> {
@@ -225,6 +228,7 @@ impl SimMachine {
             root,
             worlds: temporary(),
             printed: Box::leak(Box::default()),
+            signal: Arc::default(),
         };
         for version in ["12.1", "12.2"] {
             world::make(&machine.world(version), version);

@@ -52,8 +52,8 @@ pub struct Places {
     /// How long is waited for what goes by itself: a mount that is busy after its jail is gone, since a
     /// dying jail keeps its root until the last reference.
     pub patience: Duration,
-    /// How long jail(8) may take to start a jail: exec.start is the jail's whole rc(8), which runs whatever
-    /// services it has.
+    /// The most that jail(8) may take to start a jail, if the profile gives it more: exec.start is the jail's whole
+    /// rc(8), which runs whatever services it has.
     pub start: Duration,
     /// How long a program may take that ends a jail or clears up after it, and waits for nothing but the
     /// kernel.
@@ -353,8 +353,8 @@ impl Host for FreeBsd {
         Ok(all)
     }
 
-    fn start(&self, spec: &JailSpec) -> Result<Changed, HostError> {
-        self.start_jail(spec)
+    fn start(&self, spec: &JailSpec, stop: &dyn Fn() -> bool) -> Result<Changed, HostError> {
+        self.start_jail(spec, stop)
     }
 
     fn stop(&self, name: &JailName, profile: Option<&Profile>) -> Result<Changed, HostError> {

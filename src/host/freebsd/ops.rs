@@ -23,6 +23,9 @@ const SHUTDOWN: u64 = 120;
 /// Limit of the signal phase where the world's profile is not known.
 const STOP: u32 = 30;
 
+/// Seconds that a start may take where the profile does not say.
+const START: u32 = 1800;
+
 /// How much longer than timeout(1) lets a program run ezz waits for that: it kills what ignores its
 /// signal after five seconds.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,7 +39,11 @@ pub(super) struct Outcome {
 }
 
 impl FreeBsd {
-    pub(super) fn start_jail(&self, spec: &JailSpec) -> Result<Changed, HostError> {
+    pub(super) fn start_jail(
+        &self,
+        spec: &JailSpec,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<Changed, HostError> {
         let name = &spec.name;
         let view = self.look()?;
         if view.runs(name) {
@@ -85,8 +92,10 @@ impl FreeBsd {
                 .system
                 .exec("jail")
                 .map_err(program_error("start", name))?;
-            let jail = jail.limit(self.places.start);
-            let outcome = outcome(jail.args(argv::create(&conf, name)));
+            let limit = spec.profile.start.timeout.unwrap_or(START);
+            let limit = self.places.start.min(Duration::from_secs(limit.into()));
+            let jail = jail.limit(limit).args(argv::create(&conf, name));
+            let outcome = outcome_unless(jail, stop);
             self.changed();
             let outcome = outcome.map_err(program_error("start", name))?;
             let jid = self.look()?.jid(name);
@@ -97,6 +106,9 @@ impl FreeBsd {
                 return Ok(Changed::Done);
             }
             let _ = self.clean(name)?;
+            if stop() {
+                return Err(HostError::Ended(name.clone()));
+            }
             let dying = outcome.ended && outcome.stderr.contains("dying");
             if dying && begin.elapsed() < self.places.patience * DYING {
                 pause.wait();
@@ -278,7 +290,12 @@ impl FreeBsd {
 /// finishes or undoes what it began, and must not end jail(8) between its steps. One that exceeds its
 /// limit is no error either: what it has done, the kernel tells.
 pub(super) fn outcome(exec: Exec) -> Result<Outcome, ExecError> {
-    match exec.own_group().ended() {
+    outcome_unless(exec, &|| false)
+}
+
+/// The same, of a program that is ended as soon as `stop` says so.
+pub(super) fn outcome_unless(exec: Exec, stop: &dyn Fn() -> bool) -> Result<Outcome, ExecError> {
+    match exec.own_group().ended_unless(stop) {
         Ok(ended) => {
             let stderr = String::from_utf8_lossy(&ended.stderr);
             Ok(Outcome {
@@ -286,7 +303,11 @@ pub(super) fn outcome(exec: Exec) -> Result<Outcome, ExecError> {
                 ended: true,
             })
         }
-        Err(error @ (ExecError::TimedOut { .. } | ExecError::Flooded { .. })) => Ok(Outcome {
+        Err(
+            error @ (ExecError::TimedOut { .. }
+            | ExecError::Flooded { .. }
+            | ExecError::Stopped { .. }),
+        ) => Ok(Outcome {
             stderr: error.to_string(),
             ended: false,
         }),

@@ -163,8 +163,8 @@ impl Host for Linux {
         stop::forget(&self.paths, name)
     }
 
-    fn start(&self, spec: &JailSpec) -> Result<Changed, HostError> {
-        start::start(&self.paths, spec)
+    fn start(&self, spec: &JailSpec, stop: &dyn Fn() -> bool) -> Result<Changed, HostError> {
+        start::start(&self.paths, spec, stop)
     }
 
     fn stop(&self, name: &JailName, profile: Option<&Profile>) -> Result<Changed, HostError> {

@@ -32,6 +32,9 @@ const LOG_SIZE: u64 = 4 << 20;
 /// How long `crun create` may take; it waits for nothing but the kernel.
 const CREATE: Duration = Duration::from_secs(120);
 
+/// How often it is asked meanwhile whether it is to go on.
+const ASK: Duration = Duration::from_millis(50);
+
 /// How long `crun delete` may take. All it has left to do is to remove a few files: the processes and
 /// the cgroup of the container are gone by then.
 const DELETE: Duration = Duration::from_secs(30);
@@ -99,7 +102,12 @@ fn signalled_after_us(program: &str, signal: &str) -> Result<Exec, ExecError> {
 ///
 /// # Errors
 /// [`HostError::Start`] with crun's own words.
-pub(super) fn create(paths: &Paths, name: &JailName, console: bool) -> Result<(), HostError> {
+pub(super) fn create(
+    paths: &Paths,
+    name: &JailName,
+    console: bool,
+    stop: &dyn Fn() -> bool,
+) -> Result<(), HostError> {
     let program = program("start", name);
     let conmon = conmon(paths, name, console).map_err(&program)?;
     let shown = conmon.shown();
@@ -139,7 +147,7 @@ pub(super) fn create(paths: &Paths, name: &JailName, console: bool) -> Result<()
             source,
         })
     })?;
-    let outcome = handshake(&paths.watcher(name), &mut child, sync, start);
+    let outcome = handshake(&paths.watcher(name), &mut child, (sync, start), stop);
     let refused = |why: String| HostError::Start {
         jail: name.clone(),
         why,
@@ -223,12 +231,17 @@ fn conmon(paths: &Paths, name: &JailName, console: bool) -> Result<Exec, ExecErr
 }
 
 /// Moves conmon away from our cgroup, lets it go on, and waits for what it tells.
-fn handshake(cgroup: &str, child: &mut Child, sync: OwnedFd, start: OwnedFd) -> io::Result<Report> {
+fn handshake(
+    cgroup: &str,
+    child: &mut Child,
+    (sync, start): (OwnedFd, OwnedFd),
+    stop: &dyn Fn() -> bool,
+) -> io::Result<Report> {
     // Else it would end with the service or the session that ezz was called from.
     let moved = cgroup::enter(cgroup, child.id());
     let report = moved.and_then(|()| {
         File::from(start).write_all(b"x")?;
-        let line = read_line(File::from(sync))?;
+        let line = read_line(File::from(sync), stop)?;
         serde_json::from_slice(&line).map_err(io::Error::from)
     });
     if report.is_err() {
@@ -243,13 +256,19 @@ fn handshake(cgroup: &str, child: &mut Child, sync: OwnedFd, start: OwnedFd) -> 
 }
 
 /// The first line that comes out of a pipe, if it comes within the time of `crun create`.
-fn read_line(mut pipe: File) -> io::Result<Vec<u8>> {
+fn read_line(mut pipe: File, stop: &dyn Fn() -> bool) -> io::Result<Vec<u8>> {
     let begun = Instant::now();
     let mut line = Vec::new();
     let mut buffer = [0; 4096];
     loop {
         let left = CREATE.saturating_sub(begun.elapsed());
-        if !readable(&pipe.as_fd(), left)? {
+        if !readable(&pipe.as_fd(), left.min(ASK))? {
+            if stop() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            if left > ASK {
+                continue;
+            }
             let why = format!("no answer within {} s", CREATE.as_secs());
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
@@ -268,10 +287,14 @@ fn read_line(mut pipe: File) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// [`HostError::Start`] with its last words.
-pub(super) fn run_once(paths: &Paths, name: &JailName) -> Result<(), HostError> {
+pub(super) fn run_once(
+    paths: &Paths,
+    name: &JailName,
+    stop: &dyn Fn() -> bool,
+) -> Result<(), HostError> {
     let watch = Watch {
         limit: ONCE,
-        stop: &|| false,
+        stop,
         log: None,
     };
     let ended = watched(paths, name, watch, program("prepare", name))?;
@@ -337,16 +360,24 @@ fn watched(
 ///
 /// # Errors
 /// [`HostError::Start`] with crun's own words.
-pub(super) fn start(paths: &Paths, name: &JailName) -> Result<(), HostError> {
-    let exec = crun_on(paths, name, &["start"]).map_err(program("start", name))?;
-    match exec.run() {
-        Ok(_) => Ok(()),
-        Err(ExecError::Failed { stderr, .. }) if !stderr.is_empty() => Err(HostError::Start {
-            jail: name.clone(),
-            why: plain(&stderr),
-        }),
-        Err(other) => Err(program("start", name)(other)),
+pub(super) fn start(
+    paths: &Paths,
+    name: &JailName,
+    stop: &dyn Fn() -> bool,
+) -> Result<(), HostError> {
+    let program = program("start", name);
+    let exec = crun_on(paths, name, &["start"]).map_err(&program)?;
+    let ended = exec.ended_unless(stop).map_err(&program)?;
+    if ended.status.success() {
+        return Ok(());
     }
+    Err(match plain(&String::from_utf8_lossy(&ended.stderr)) {
+        why if why.is_empty() => program(exec.failed(ended.status, &ended.stderr)),
+        why => HostError::Start {
+            jail: name.clone(),
+            why,
+        },
+    })
 }
 
 /// Sends a signal by number to the first process: for those that have no name in POSIX.

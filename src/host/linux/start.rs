@@ -44,7 +44,11 @@ pub(super) const SECCOMP_PACKAGE: &str = "golang-github-containers-common";
 ///
 /// # Errors
 /// See [`crate::ports::Host::start`].
-pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError> {
+pub(super) fn start(
+    paths: &Paths,
+    spec: &JailSpec,
+    stop: &dyn Fn() -> bool,
+) -> Result<Changed, HostError> {
     let name = &spec.name;
     if matches!(state::of(paths, name)?, JailState::Running { .. }) {
         return Ok(Changed::Already);
@@ -101,14 +105,14 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
             };
             write(paths, spec, &once)?;
             point();
-            runtime::run_once(paths, name)?;
+            runtime::run_once(paths, name, stop)?;
         }
         point();
         write(paths, spec, &bundle)?;
         point();
-        runtime::create(paths, name, init.has_console())?;
+        runtime::create(paths, name, init.has_console(), stop)?;
         point();
-        runtime::start(paths, name)?;
+        runtime::start(paths, name, stop)?;
         point();
         let started = paths.started(name);
         fs::write(&started, runs_as(spec)).map_err(file("write", &started))?;
@@ -121,7 +125,12 @@ pub(super) fn start(paths: &Paths, spec: &JailSpec) -> Result<Changed, HostError
             // What cannot be undone now is found and undone by the next start, stop or forget.
             let _ = stop::clear(paths, name);
             let _ = stop::forget_exit(paths, name);
-            Err(error)
+            // Whatever it failed with then.
+            Err(if stop() {
+                HostError::Ended(name.clone())
+            } else {
+                error
+            })
         }
     }
 }
