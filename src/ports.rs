@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::exec::{Exec, Watched, code, find};
 use crate::model::{
-    Changed, JailConfig, JailState, Network, Params, Surroundings, Taken, World, deceptive,
+    Changed, JailConfig, JailState, Killed, Network, Params, Surroundings, Taken, World, deceptive,
 };
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
 use crate::plan::doctor::Mount;
@@ -336,6 +336,11 @@ pub trait Host: Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// The processes that the last [`Host::stop`] of a jail had to kill.
+    fn killed(&self, _name: &JailName) -> Vec<Killed> {
+        Vec::new()
+    }
+
     /// Removes what the host keeps of a stopped jail: derived files, logs, the exit status.
     ///
     /// # Errors
@@ -349,7 +354,8 @@ pub trait Host: Sync + fmt::Debug {
     /// [`HostError::Ended`]; [`HostError`]. Nothing of the jail runs or stays mounted then.
     fn start(&self, spec: &JailSpec, stop: &dyn Fn() -> bool) -> Result<Changed, HostError>;
 
-    /// Stops a jail: its own shutdown, then a signal, then a kill; undoes what `start` mounted.
+    /// Stops a jail: its own shutdown, then a signal to every process that this leaves or, where there is none, to
+    /// all, then a kill; undoes what `start` mounted. Whom it had to kill is in [`Host::killed`] and [`Host::notes`].
     ///
     /// # Errors
     /// [`HostError`] if it cannot be stopped or stays busy.

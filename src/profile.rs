@@ -224,12 +224,12 @@ pub struct Start {
 pub struct Stop {
     /// FreeBSD: `exec.stop`.
     pub exec: Option<String>,
-    /// The signal that asks the command to end.
+    /// The signal that asks a process to end.
     pub signal: String,
-    /// The signal that asks an init of the world's own to shut down, if it is another.
-    pub init_signal: Option<String>,
-    /// Seconds until it is killed.
+    /// Seconds until what has not ended is killed.
     pub timeout: u32,
+    /// Linux: the same where the world has an init of its own, which waits for its services in turn.
+    pub init_timeout: Option<u32>,
 }
 
 /// The command that brings a world up to date.

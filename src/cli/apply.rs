@@ -130,7 +130,7 @@ impl Apply {
             jails.extend(found.changes.keys().cloned());
         }
         let scope = whole(jails);
-        let told = Told::new(&context.report);
+        let told = Told::new(&context.report, &session);
         let mut new = BTreeSet::new();
         let sanity = Sanity::default();
         let changes = std::cell::RefCell::new(found.changes);

@@ -243,7 +243,7 @@ fn make(
         true => format!("{made} and started"),
         false => made.to_owned(),
     };
-    let told = Told::new(&context.report);
+    let told = Told::new(&context.report, &session);
     let sanity = Sanity::default();
     let tell = |jail: &JailName| {
         if asked.contains(jail) {

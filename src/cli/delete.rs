@@ -17,7 +17,7 @@ use crate::session::{Scope, Session, SessionError};
 /// Delete jails with all their files; running ones are stopped first
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz delete web01 --yes\n  ezz delete --label tier=front --dry-run\n\nJSON: one {\"jail\", \"did\": \"deleted\"} a jail"
+    after_help = "Examples:\n  ezz delete web01 --yes\n  ezz delete --label tier=front --dry-run\n\nJSON: one {\"jail\", \"did\": \"deleted\"} a jail, with \"killed\" as for `ezz stop`"
 )]
 pub struct Delete {
     #[command(flatten)]
@@ -54,7 +54,7 @@ impl Delete {
             confirm(context, site, &plan.to_string(), "Delete for good?")?;
         }
         let mut mounted = BTreeSet::new();
-        let told = Told::new(&context.report);
+        let told = Told::new(&context.report, &session);
         let asked: BTreeSet<&JailName> = names.iter().collect();
         let tell = |jail: &JailName| {
             if asked.contains(jail) {

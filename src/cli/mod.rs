@@ -56,10 +56,11 @@ pub use error::CliError;
 pub use machine::{Machine, ThisMachine};
 
 use crate::lock::{Locks, Manners};
+use crate::model::Killed;
 use crate::name::{DatasetName, JailName};
 use crate::observe;
 use crate::plan::{Plan, Step};
-use crate::ports::Zfs;
+use crate::ports::{Host, Zfs};
 use crate::report::{Exit, Report};
 use crate::session::{Outcome, Scope, Session};
 
@@ -564,18 +565,23 @@ fn access(directory: &Path) -> Option<(u32, u32)> {
 /// Says of jails what was done to them, each once, as soon as it is done.
 struct Told<'a> {
     report: &'a Report,
+    host: &'a dyn Host,
     told: RefCell<BTreeSet<JailName>>,
 }
 
 impl<'a> Told<'a> {
-    fn new(report: &'a Report) -> Self {
-        let told = RefCell::default();
-        Told { report, told }
+    fn new(report: &'a Report, session: &'a Session) -> Self {
+        Told {
+            report,
+            host: session.host.as_ref(),
+            told: RefCell::default(),
+        }
     }
 
     fn say(&self, jail: &JailName, did: &str) {
         if self.told.borrow_mut().insert(jail.clone()) {
-            self.report.object(&Did { jail, did });
+            let killed = self.host.killed(jail);
+            self.report.object(&Did { jail, did, killed });
             self.report.said(format!("{jail}: {did}"));
         }
     }
@@ -583,8 +589,8 @@ impl<'a> Told<'a> {
     /// The same, for scripts alone: nothing had to be done.
     fn already(&self, jail: &JailName) {
         if self.told.borrow_mut().insert(jail.clone()) {
-            let did = "already";
-            self.report.object(&Did { jail, did });
+            let (did, killed) = ("already", Vec::new());
+            self.report.object(&Did { jail, did, killed });
         }
     }
 }
@@ -594,4 +600,7 @@ impl<'a> Told<'a> {
 struct Did<'a> {
     jail: &'a JailName,
     did: &'a str,
+    /// The processes that its stop had to kill.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    killed: Vec<Killed>,
 }

@@ -38,7 +38,7 @@ pub struct Start {
 /// Stop jails: by their own shutdown, then by signals
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz stop --all\n\nA start of the jail that has been at work for 10 seconds is ended first.\n\nJSON: one {\"jail\", \"did\"} a jail"
+    after_help = "Examples:\n  ezz stop www\n  ezz stop --all\n\nA jail whose world has an init of its own is shut down by that. In any other jail every process gets SIGTERM. What has not ended when its time is over is killed, and named on standard error and in the log: on Linux after 30 seconds, or 100 with an init; on FreeBSD 30 seconds after /etc/rc.shutdown, unless the jail has another stop.timeout.\n\nA start of the jail that has been at work for 10 seconds is ended first.\n\nJSON: one {\"jail\", \"did\"} a jail, with \"killed\", a list of {\"pid\", \"name\"}, if processes were killed"
 )]
 pub struct Stop {
     #[command(flatten)]
@@ -47,7 +47,9 @@ pub struct Stop {
 
 /// Stop jails and start them again, each before the next
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ezz restart www\n\nJSON: one {\"jail\", \"did\"} a jail")]
+#[command(
+    after_help = "Example:\n  ezz restart www\n\nJSON: one {\"jail\", \"did\"} a jail, with \"killed\" as for `ezz stop`"
+)]
 pub struct Restart {
     #[command(flatten)]
     which: Which,
@@ -93,7 +95,7 @@ impl Which {
         let mut scope = Scope::of(names.iter().cloned());
         scope.ends_starts = verb == "stop";
         let asked: BTreeSet<&JailName> = names.iter().collect();
-        let told = Told::new(&context.report);
+        let told = Told::new(&context.report, &session);
         // A stop of what does not run clears away what its run has left.
         let moved = RefCell::new(BTreeSet::new());
         let sanity = Sanity::default();

@@ -83,7 +83,7 @@ impl Asks<'_> {
             moved.failed.push((jail.clone(), why));
             return Ok(true);
         }
-        did(self.context, std::slice::from_ref(jail), word);
+        did(self.context, self.session, std::slice::from_ref(jail), word);
         match stays {
             true => moved.stayed.push(jail.clone()),
             false => moved.well.push(jail.clone()),

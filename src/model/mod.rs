@@ -7,6 +7,7 @@
 mod address;
 mod cpuset;
 mod flags;
+mod killed;
 mod labels;
 mod limits;
 mod observed;
@@ -23,6 +24,7 @@ use thiserror::Error;
 pub use address::{AddressPool, PoolError};
 pub use cpuset::{Cpuset, CpusetError};
 pub use flags::Flags;
+pub use killed::Killed;
 pub use labels::{Label, LabelError, Labels};
 pub use limits::{Cpus, CpusError, Limits};
 pub use observed::{

@@ -310,6 +310,28 @@ fn a_start_that_hangs_is_ended_by_who_wants_the_jail_down() {
     machine.end();
 }
 
+/// jail.8: an exec.stop that does not end keeps jail(8) from the rest: every process is asked all the same.
+#[test]
+fn a_stop_whose_commands_hang_asks_every_process() {
+    let machine = machine();
+    machine
+        .ezz(&["create", "a", "--param", "stop.timeout=1", "--start"])
+        .ok();
+    machine.deaf("a").expect("it can");
+    machine
+        .command("exec.stop", Command::Hangs)
+        .expect("it can");
+    let before = machine.log().len();
+    let stopped = machine.ezz(&["stop", "a"]).ok();
+    in_order(
+        &since(&machine, before),
+        &["pkill -TERM -j ", "ps -x -J ", "jail -R "],
+    );
+    let words = "jail a: 1 process did not end within 1 s and was killed: deaf?[2J one (412)";
+    assert!(stopped.err.contains(words), "{stopped:#?}");
+    is_stopped(&machine, "a");
+}
+
 /// rctl(8): without `kern.racct.enable` no rule is kept.
 #[test]
 fn limits_that_the_kernel_does_not_keep_are_refused() {

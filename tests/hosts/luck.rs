@@ -109,11 +109,33 @@ pub fn stranger(bench: &dyn Bench) -> Result<(), Why> {
     Ok(())
 }
 
+/// Whoever does not end when it is asked is killed after its time, and named.
 pub fn deaf(bench: &dyn Bench) -> Result<(), Why> {
-    bench.ezz(&["create", "a", "--start"]).ok();
+    let words = [&["create", "a", "b", "--start"], bench.impatient()].concat();
+    bench.ezz(&words).ok();
     bench.deaf("a")?;
-    bench.ezz(&["stop", "a"]).ok();
+    let stopped = bench.ezz(&["stop", "a", "b", "--json"]).ok();
+    let words = "jail a: ";
+    let line = stopped.err.lines().find(|line| line.contains(words));
+    let line = line.unwrap_or_else(|| panic!("no {words:?} in {stopped:#?}"));
+    assert!(line.contains(" killed: "), "{line}");
+    assert!(!stopped.err.contains("jail b: "), "{stopped:#?}");
+    let done = stopped.json();
+    let killed = |jail: &str| {
+        done.iter()
+            .find(|it| it["jail"] == jail)
+            .map(|it| &it["killed"])
+    };
+    let first = &killed("a").expect("it is told")[0];
+    assert!(first["pid"].as_u64().is_some_and(|pid| pid > 1), "{first}");
+    let name = first["name"].as_str().expect("a name");
+    assert!(
+        line.contains(name) && !name.contains(char::is_control),
+        "{first}"
+    );
+    assert!(killed("b").expect("it is told").is_null());
     is_stopped(bench, "a");
+    is_stopped(bench, "b");
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use super::SimMachine;
 use super::machine::{Outside, State};
 
 /// The programs that are stood in for.
-const PROGRAMS: [&str; 15] = [
+const PROGRAMS: [&str; 17] = [
     "jail",
     "jls",
     "jexec",
@@ -33,6 +33,8 @@ const PROGRAMS: [&str; 15] = [
     "ifconfig",
     "rctl",
     "timeout",
+    "ps",
+    "pkill",
     "script",
     "kldstat",
 ];

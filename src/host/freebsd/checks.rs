@@ -11,7 +11,7 @@ use crate::name::JailName;
 use crate::ports::{Check, Host, HostError, Level};
 
 /// The programs that are run; all are part of FreeBSD's base.
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 9] = [
     "jail",
     "jls",
     "jexec",
@@ -19,6 +19,8 @@ const PROGRAMS: [&str; 7] = [
     "devfs",
     "script",
     "timeout",
+    "ps",
+    "pkill",
 ];
 
 /// Prints the variable `$2` of the service `$1`.

@@ -227,6 +227,13 @@ pub fn undone(conf: &str, site_id: &str, name: &JailName) -> Vec<String> {
     ours.map(str::to_owned).collect()
 }
 
+/// How many seconds jail(8) waits between SIGTERM and the end of a jail, as its file says.
+pub fn stop_timeout(conf: &str) -> Option<u32> {
+    let mut lines = conf.lines().rev();
+    let value = lines.find_map(|line| line.trim().strip_prefix("stop.timeout = "))?;
+    value.trim_end_matches(';').trim_matches('\'').parse().ok()
+}
+
 /// All commands that can undo something of a jail, for one whose file is lost: whether there is anything to
 /// undo, only they can tell.
 pub fn own(site_id: &str, name: &JailName) -> Vec<String> {

@@ -11,6 +11,7 @@ mod compare;
 pub mod conf;
 mod datasets;
 mod depend;
+mod ending;
 mod files;
 mod globals;
 pub mod jls;
@@ -32,7 +33,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::exec::{self, Exec, ExecError, code};
-use crate::model::{Changed, JailConfig, JailState, Network, Params, Surroundings, Taken};
+use crate::model::{
+    Changed, JailConfig, JailState, Killed, Network, Params, Surroundings, Taken,
+};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::{Os, Profile};
@@ -93,6 +96,8 @@ pub struct FreeBsd {
     seen: Mutex<Option<Arc<View>>>,
     system: Arc<dyn System>,
     notes: Mutex<Vec<String>>,
+    /// What the last stop of each jail has killed.
+    killed: Mutex<BTreeMap<JailName, Vec<Killed>>>,
 }
 
 impl FreeBsd {
@@ -123,6 +128,7 @@ impl FreeBsd {
             seen: Mutex::default(),
             system,
             notes: Mutex::default(),
+            killed: Mutex::default(),
         }
     }
 
@@ -328,6 +334,11 @@ impl Host for FreeBsd {
     fn notes(&self) -> Vec<String> {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut notes)
+    }
+
+    fn killed(&self, name: &JailName) -> Vec<Killed> {
+        let killed = self.killed.lock().unwrap_or_else(PoisonError::into_inner);
+        killed.get(name).cloned().unwrap_or_default()
     }
 
     fn forget(&self, name: &JailName) -> Result<Changed, HostError> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ezz_zfs::MountError;
 
+use super::ending::Looks;
 use super::{FreeBsd, argv, checks, conf, done, files, program_error};
 use crate::exec::{Exec, ExecError};
 use crate::model::Changed;
@@ -126,25 +127,41 @@ impl FreeBsd {
         let Some(jid) = self.look()?.jid(name) else {
             return self.clean(name);
         };
-        let limit = u64::from(profile.map_or(STOP, |profile| profile.stop.timeout)) + SHUTDOWN;
         let conf = self.file_to_stop(name)?;
         let failed = || program_error("stop", name);
         let lost = !files::is_of(&conf, &self.site_id)?;
+        let said = files::read(&conf)?.filter(|_| !lost);
+        let said = said.and_then(|text| conf::stop_timeout(&String::from_utf8_lossy(&text)));
+        let time = said.unwrap_or_else(|| profile.map_or(STOP, |profile| profile.stop.timeout));
+        let limit = u64::from(time) + SHUTDOWN;
+        let time = Duration::from_secs(time.into());
+        let looks = Looks::new(self, jid);
         if !lost {
             self.mend_fstab(name)?;
             let timeout = self.limited(limit).map_err(failed())?;
             let jail = self.system.program("jail").map_err(failed())?;
-            let ended = outcome(timeout.arg(jail).args(argv::remove(&conf, name)));
+            let stop = timeout.arg(jail).args(argv::remove(&conf, name));
+            let look = || {
+                looks.again();
+                false
+            };
+            let ended = outcome_unless(stop, &look);
             self.changed();
             ended.map_err(failed())?;
         }
-        if self.look()?.jid(name) == Some(jid) {
+        if self.look()?.jid(name) != Some(jid) {
+            self.killed_in(name, looks.killed(time), time);
+        } else {
             // Its file is gone, or jail(8) could not use it: the same steps without it.
             let command = profile.and_then(|profile| profile.stop.exec.as_ref());
             if let Some(command) = command.filter(|_| lost) {
                 let timeout = self.limited(limit).map_err(failed())?;
                 let jexec = self.system.program("jexec").map_err(failed())?;
                 outcome(timeout.arg(jexec).args(argv::shutdown(jid, command))).map_err(failed())?;
+            }
+            // Who could not be asked is killed all the same.
+            if let Ok(left) = self.ask_processes(jid, time) {
+                self.killed_in(name, left, time);
             }
             self.remove(name, jid)?;
         }

@@ -140,6 +140,28 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
+/// The most cgroups of a jail that are looked into for its processes: more than [`DESCENDANTS`], which jails of
+/// an older ezz can have. What is in the others is killed without having been asked.
+const LOOK: usize = 8192;
+
+/// The processes in a cgroup and below it; none if it is not there.
+///
+/// # Errors
+/// The system's.
+pub(super) fn processes(cgroup: &str) -> io::Result<Vec<u32>> {
+    let mut found = Vec::new();
+    tree::visit(&path(cgroup), LOOK, &mut |directory| {
+        // One that is being removed, or whose threads are spread over several, has none to read.
+        if let Some(text) = tree::read(directory, c"cgroup.procs")? {
+            // 0 is one that this process cannot see.
+            let pids = text.lines().filter_map(|line| line.parse::<u32>().ok());
+            found.extend(pids.filter(|pid| *pid != 0));
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
 /// Kills all processes in a cgroup and below it, if it is there. Since Linux 5.14.
 pub(super) fn kill(cgroup: &str) {
     // Before that, the end of a jail's first process ends the others.

@@ -11,9 +11,11 @@ mod cgroup;
 mod checks;
 pub mod command;
 mod crun;
+mod ending;
 mod enter;
 mod identity;
 mod ids;
+mod init;
 mod inside;
 pub mod jail_id;
 mod lookup;
@@ -34,7 +36,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{Changed, JailConfig, JailState, Network, Params, Surroundings};
+use crate::model::{Changed, JailConfig, JailState, Killed, Network, Params, Surroundings};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::{Os, Profile};
@@ -157,6 +159,10 @@ impl Host for Linux {
 
     fn notes(&self) -> Vec<String> {
         self.paths.notes()
+    }
+
+    fn killed(&self, name: &JailName) -> Vec<Killed> {
+        self.paths.killed_of(name)
     }
 
     fn forget(&self, name: &JailName) -> Result<Changed, HostError> {

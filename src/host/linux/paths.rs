@@ -1,11 +1,13 @@
 //! Where everything of a site is at run time, and how its containers and cgroups are called.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::model::Killed;
 use crate::name::JailName;
 
 /// The directories of one site.
@@ -15,6 +17,7 @@ pub(super) struct Paths {
     log: PathBuf,
     site: String,
     notes: Arc<Mutex<Vec<String>>>,
+    killed: Arc<Mutex<BTreeMap<JailName, Vec<Killed>>>>,
 }
 
 impl Paths {
@@ -35,6 +38,7 @@ impl Paths {
             log: log.to_owned(),
             site,
             notes: Arc::default(),
+            killed: Arc::default(),
         }
     }
 
@@ -48,6 +52,18 @@ impl Paths {
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut notes)
+    }
+
+    /// Remembers what a stop had to kill: see [`crate::ports::Host::killed`].
+    pub(super) fn killed(&self, name: &JailName, processes: Vec<Killed>) {
+        let mut killed = self.killed.lock().unwrap_or_else(PoisonError::into_inner);
+        killed.insert(name.clone(), processes);
+    }
+
+    /// What the last stop of a jail had to kill.
+    pub(super) fn killed_of(&self, name: &JailName) -> Vec<Killed> {
+        let killed = self.killed.lock().unwrap_or_else(PoisonError::into_inner);
+        killed.get(name).cloned().unwrap_or_default()
     }
 
     /// Those of the worlds that are being built, as if they were jails of another site: no jail's

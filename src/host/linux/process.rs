@@ -33,9 +33,18 @@ impl Process {
         cgroup: &str,
         owns: impl FnOnce(u32) -> bool,
     ) -> io::Result<Option<Self>> {
-        let Some(pid) = number(pid_file)? else {
-            return Ok(None);
-        };
+        match number(pid_file)? {
+            Some(pid) => Process::of_cgroup(pid, cgroup, owns),
+            None => Ok(None),
+        }
+    }
+
+    /// The process of this number, under the same conditions.
+    pub(super) fn of_cgroup(
+        pid: u32,
+        cgroup: &str,
+        owns: impl FnOnce(u32) -> bool,
+    ) -> io::Result<Option<Self>> {
         let Some(process) = Process::open(pid)? else {
             return Ok(None);
         };
@@ -120,6 +129,60 @@ impl Process {
             Err(errno) => Err(errno.into()),
         }
     }
+}
+
+/// What /proc says of a process that lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Its number.
+    pub pid: u32,
+    /// That of its parent; 0 if the parent is out of sight.
+    pub parent: u32,
+    /// Whether it has a controlling terminal.
+    pub terminal: bool,
+    /// When it started, in clock ticks since the boot. With the number this names one process.
+    pub began: u64,
+    /// Its name, which it chooses itself.
+    pub name: String,
+}
+
+impl Seen {
+    /// Looks; none if it has ended.
+    pub(super) fn of(pid: u32) -> io::Result<Option<Self>> {
+        let stat = read(&PathBuf::from(format!("/proc/{pid}/stat")))?;
+        Ok(stat.and_then(|stat| Seen::parse(pid, &stat)))
+    }
+
+    /// /proc/PID/stat (proc_pid_stat(5)). The name is in parentheses and may contain anything.
+    fn parse(pid: u32, stat: &str) -> Option<Self> {
+        if is_dead(stat) {
+            return None;
+        }
+        let (_, rest) = stat.split_once('(')?;
+        let (name, rest) = rest.rsplit_once(')')?;
+        // From the third field on.
+        let fields: Vec<&str> = rest.split_whitespace().collect();
+        Some(Seen {
+            pid,
+            parent: fields.get(1)?.parse().ok()?,
+            terminal: *fields.get(4)? != "0",
+            began: fields.get(19)?.parse().ok()?,
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// The numbers of a process in the PID namespaces that it is in, from the host's inwards; none of one that
+/// has ended.
+pub(super) fn numbers(pid: u32) -> io::Result<Vec<u32>> {
+    let status = read(&PathBuf::from(format!("/proc/{pid}/status")))?;
+    Ok(status.as_deref().map(namespaced).unwrap_or_default())
+}
+
+fn namespaced(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let numbers = line.unwrap_or_default().split_whitespace();
+    numbers.filter_map(|number| number.parse().ok()).collect()
 }
 
 /// Waits until a descriptor can be read; false if it cannot within the time.
@@ -234,6 +297,35 @@ mod tests {
         for dead in ["7 (sh) Z 1 7 7", "7 (x) X 1", "", "7 (sh"] {
             assert!(is_dead(dead), "{dead:?}");
         }
+    }
+
+    #[test]
+    fn a_process_chooses_its_name_and_nothing_else() {
+        let stat = "7 (a) Z 1 (b) S 3 7 7 34816 7 4194560 0 0 0 0 0 0 0 0 20 0 1 0 4711 5 6";
+        let seen = Seen::parse(7, stat).expect("it lives");
+        assert_eq!(
+            seen,
+            Seen {
+                pid: 7,
+                parent: 3,
+                terminal: true,
+                began: 4711,
+                name: "a) Z 1 (b".to_owned(),
+            }
+        );
+        assert_eq!(Seen::parse(7, "7 (sh) Z 1 7 7"), None);
+        assert_eq!(Seen::parse(7, "7 (sh) S 1"), None);
+        let own = Seen::of(std::process::id()).expect("read");
+        assert!(own.is_some_and(|own| own.parent > 0 && own.began > 0));
+        assert_eq!(Seen::of(4_194_304_999).expect("looked"), None);
+    }
+
+    #[test]
+    fn a_process_has_a_number_in_each_namespace() {
+        assert_eq!(namespaced("Name:\tNSpid:\nNSpid:\t812\t1\n"), [812, 1]);
+        assert_eq!(namespaced("Name:\tx\n"), [0; 0]);
+        let own = numbers(std::process::id()).expect("read");
+        assert!(own.contains(&std::process::id()));
     }
 
     #[test]

@@ -6,24 +6,32 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ezz_zfs::mount::{MountError, unmount};
-use oci_spec::runtime::Spec;
 use rustix::process::Signal;
 
-use super::bundle::OWN_INIT;
+use super::ending::Processes;
+use super::init::Init;
 use super::paths::{self, Paths};
-use super::process::{Process, signal_number};
+use super::process::{Process, Seen, signal_number};
 use super::{cgroup, file, ids, runtime, state};
 use crate::crash::point;
-use crate::model::Changed;
+use crate::model::{Changed, Killed};
 use crate::name::JailName;
 use crate::ports::HostError;
 use crate::profile::Profile;
 
-/// Until a jail without a profile is killed.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Seconds until a jail without a profile is killed, and the signal that it gets.
+const PATIENCE: u32 = 10;
+const SIGNAL: &str = "SIGTERM";
+
+/// How long the command that a jail without an init was started around may take at least, after the services.
+const COMMAND: Duration = Duration::from_secs(5);
+
+/// An init that has been the only process of its jail for so long after it was asked has done what it can: without
+/// the right to reboot, most stay.
+const ALONE: Duration = Duration::from_secs(6);
 
 /// How long the kernel may take to end a killed jail.
 const KILL: Duration = Duration::from_secs(30);
@@ -50,36 +58,17 @@ pub(super) fn stop(
         clear(paths, name)?;
         return Ok(Changed::Already);
     };
-    let signal = profile.map_or("SIGTERM", |profile| {
-        let stop = &profile.stop;
-        match &stop.init_signal {
-            Some(signal) if has_own_init(&paths.jail(name)) => signal,
-            _ => &stop.signal,
-        }
-    });
-    let mut patience = profile.map_or(PATIENCE, |p| Duration::from_secs(p.stop.timeout.into()));
-    let number = signal_number(signal).ok_or_else(|| HostError::Parse {
-        what: format!("the signal {signal} of the profile"),
-        why: "no such signal".to_owned(),
-    })?;
     // A jail whose creation was killed waits for a start that never comes, deaf to signals.
     if paths.started(name).exists() {
-        match Signal::from_named_raw(number) {
-            Some(signal) => send(&init, name, paths, signal)?,
-            None => {
-                if let Err(error) = runtime::kill(paths, name, number) {
-                    // It was never asked: nothing to wait for.
-                    patience = Duration::ZERO;
-                    paths.note(format!("{name}: {error}; it was killed instead"));
-                }
-            }
-        }
-        if !wait(&init, name, paths, patience)? {
-            send(&init, name, paths, Signal::KILL)?;
-        }
-    } else {
-        send(&init, name, paths, Signal::KILL)?;
+        let processes = Processes {
+            paths,
+            name,
+            init: &init,
+        };
+        ask(&processes, profile)?;
     }
+    point();
+    send(&init, name, paths, Signal::KILL)?;
     if !wait(&init, name, paths, KILL)? {
         return Err(HostError::Timeout {
             jail: name.clone(),
@@ -89,6 +78,102 @@ pub(super) fn stop(
     }
     clear(paths, name)?;
     Ok(Changed::Done)
+}
+
+/// Asks a jail to end as its first process wants it, and waits. Notes whom its time was too short for.
+fn ask(jail: &Processes<'_>, profile: Option<&Profile>) -> Result<(), HostError> {
+    let Processes { paths, name, init } = *jail;
+    let kind = Init::of(init).map_err(file("look at the process of", &paths.jail(name)))?;
+    let stop = profile.map(|profile| &profile.stop);
+    let usual = stop.map_or(SIGNAL, |stop| &stop.signal);
+    let seconds = stop.map_or(PATIENCE, |stop| match kind {
+        Init::Own => stop.timeout,
+        Init::Systemd | Init::Other { .. } => stop.init_timeout.unwrap_or(stop.timeout),
+    });
+    let time = Duration::from_secs(seconds.into());
+    let killed = match kind {
+        Init::Own => ask_all(jail, usual, time)?,
+        Init::Systemd | Init::Other { .. } => ask_init(jail, &kind, usual, time)?,
+    };
+    if !killed.is_empty() {
+        paths.note(Killed::told(name, &killed, seconds.into()));
+        paths.killed(name, killed);
+    }
+    Ok(())
+}
+
+/// Without an init of its own: asks all services, then the command that the jail was started around.
+fn ask_all(jail: &Processes<'_>, signal: &str, time: Duration) -> Result<Vec<Killed>, HostError> {
+    let Processes { paths, name, init } = *jail;
+    let begun = Instant::now();
+    let signal = signal_number(signal).and_then(Signal::from_named_raw);
+    let signal = signal.unwrap_or(Signal::TERM);
+    let services = jail.end(signal, time)?;
+    point();
+    if !services.is_empty() {
+        return Ok(services);
+    }
+    // It passes the signal on to the command.
+    send(init, name, paths, signal)?;
+    let left = time.saturating_sub(begun.elapsed()).max(COMMAND);
+    if wait(init, name, paths, left)? {
+        return Ok(Vec::new());
+    }
+    let init = init.pid;
+    left_of(jail, |it| it.pid != init)
+}
+
+/// Asks an init, which ends its services itself.
+fn ask_init(
+    jail: &Processes<'_>,
+    kind: &Init,
+    usual: &str,
+    time: Duration,
+) -> Result<Vec<Killed>, HostError> {
+    let Processes { paths, name, init } = *jail;
+    let text = kind.signal(usual);
+    let number = signal_number(text).ok_or_else(|| HostError::Parse {
+        what: format!("the signal {text} of the profile"),
+        why: "no such signal".to_owned(),
+    })?;
+    match Signal::from_named_raw(number) {
+        Some(signal) => send(init, name, paths, signal)?,
+        None => {
+            if let Err(error) = runtime::kill(paths, name, number) {
+                // It was never asked: nothing to wait for.
+                paths.note(format!("{name}: {error}; it was killed instead"));
+                return Ok(Vec::new());
+            }
+        }
+    }
+    let begun = Instant::now();
+    let mut alone = Duration::ZERO;
+    loop {
+        let left = time.saturating_sub(begun.elapsed());
+        if left.is_zero() {
+            return left_of(jail, |_| true);
+        }
+        let slice = left.min(SOON * 2);
+        if wait(init, name, paths, slice)? {
+            return Ok(Vec::new());
+        }
+        let others = jail.all()?.len() > 1;
+        alone = if others {
+            Duration::ZERO
+        } else {
+            alone + slice
+        };
+        if matches!(kind, Init::Other { .. }) && alone >= ALONE {
+            return Ok(Vec::new());
+        }
+    }
+}
+
+/// Who has not ended.
+fn left_of(jail: &Processes<'_>, counts: impl Fn(&Seen) -> bool) -> Result<Vec<Killed>, HostError> {
+    let all = jail.all()?;
+    let left = all.iter().filter(|it| counts(it));
+    Ok(left.map(|it| Killed::new(it.pid, &it.name)).collect())
 }
 
 fn send(init: &Process, name: &JailName, paths: &Paths, signal: Signal) -> Result<(), HostError> {
@@ -117,14 +202,6 @@ fn wait(init: &Process, name: &JailName, paths: &Paths, time: Duration) -> Resul
             return init.wait(left).map_err(&failed);
         }
     }
-}
-
-/// Whether the jail was started with its world's own init.
-fn has_own_init(bundle: &Path) -> bool {
-    Spec::load(bundle.join("config.json")).is_ok_and(|spec| {
-        let args = spec.process().as_ref().and_then(|p| p.args().as_ref());
-        args.is_some_and(|args| args.first().is_some_and(|first| first != OWN_INIT))
-    })
 }
 
 /// Forgets a stopped jail.
@@ -221,26 +298,4 @@ fn detach(at: &Path, name: &JailName) -> Result<(), HostError> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_init_is_read_from_the_bundle() {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        assert!(!has_own_init(directory.path()));
-        let config = directory.path().join("config.json");
-        for (args, own) in [
-            (r#"["/sbin/init"]"#, true),
-            (r#"["/dev/init", "--"]"#, false),
-        ] {
-            let text = format!(
-                r#"{{"ociVersion": "1.0.2", "process": {{"user": {{}}, "cwd": "/", "args": {args}}}}}"#
-            );
-            fs::write(&config, text).expect("written");
-            assert_eq!(has_own_init(directory.path()), own, "{args}");
-        }
-    }
 }

@@ -67,7 +67,7 @@ bad_luck() {
 	ok 'which the next start clears away' "$ezz" start web
 	is 'none twice' 'devfs nullfs ' mounted_below "$jails/web"
 	in_jail web /bin/sh -c 'trap "" TERM HUP INT; (while :; do sleep 1; done) >/dev/null 2>&1 &' >/dev/null 2>&1
-	ok 'a process that ignores signals does not keep it' "$ezz" stop web
+	says 'a process that ignores signals does not keep it' ' killed: ' "$ezz" stop web
 	not 'it has ended' runs web
 	"$ezz" start web >/dev/null
 	sh -c "cd $jails/web/basejail && exec sleep 600" &
@@ -97,6 +97,20 @@ bad_luck() {
 	not 'ends' runs hangs
 	is 'with nothing mounted' '' mounted_below "$jails/hangs"
 	ok 'nor kept' "$ezz" delete hangs --yes
+	"$ezz" create slow >/dev/null
+	mkdir -p "$jails/slow/usr/local/etc/rc.d"
+	printf '%s\n' '#!/bin/sh' '# PROVIDE: slow' 'sleep 100000' >"$jails/slow/usr/local/etc/rc.d/slow"
+	chmod 755 "$jails/slow/usr/local/etc/rc.d/slow"
+	"$ezz" start slow >/tmp/slow.said 2>&1 &
+	start=$!
+	sleep 60
+	says 'a start that never ends is seen' 'starting' "$ezz" list slow
+	says 'and ended by a stop' 'ending the start of slow by pid ' "$ezz" stop slow
+	wait "$start"
+	not 'nothing runs' runs slow
+	is 'and nothing is mounted' '' mounted_below "$jails/slow"
+	ok 'it says who has ended it' grep -q 'the start of slow was ended by pid ' /tmp/slow.said
+	ok 'and can be deleted' "$ezz" delete slow --yes
 	"$ezz" create taken >/dev/null 2>&1
 	jail -c name=taken path=/ persist
 	refused 'a new jail of a name that runs' 1 'the name taken is taken' "$ezz" create other taken

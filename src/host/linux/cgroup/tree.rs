@@ -1,11 +1,12 @@
-//! Removes a tree of directories that hold no files, as cgroups are.
+//! Removes or visits a tree of directories that hold no files of anybody, as cgroups are.
 //!
 //! Such a tree may be the work of a hostile jail: thousands of directories deep, with paths that
 //! exceed `PATH_MAX`, or with thousands of directories beside each other. So this uses names and
 //! `..` instead of paths, three descriptors however deep the tree is, and no recursion.
 
-use std::ffi::CString;
-use std::io;
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -57,6 +58,80 @@ pub(super) fn remove(path: &Path, pace: &mut dyn Pace) -> io::Result<()> {
             Err(Errno::BUSY | Errno::NOTEMPTY) => pace.busy()?,
             Err(errno) => return Err(errno.into()),
         }
+    }
+}
+
+/// Calls a function with each directory of a tree, up to so many; there may be none.
+///
+/// # Errors
+/// The system's; the function's.
+pub(super) fn visit(
+    path: &Path,
+    most: usize,
+    each: &mut dyn FnMut(&OwnedFd) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut here = match openat(CWD, path, DIRECTORY, Mode::empty()) {
+        Ok(root) => root,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(errno.into()),
+    };
+    each(&here)?;
+    let mut seen = 1;
+    // Those that are still to be visited, of each directory on the way to `here`.
+    let mut pending = vec![children(&here)?];
+    while let Some(names) = pending.last_mut() {
+        let Some(name) = names.pop() else {
+            pending.pop();
+            if !pending.is_empty() {
+                here = openat(&here, c"..", DIRECTORY, Mode::empty())?;
+            }
+            continue;
+        };
+        match openat(&here, &name, DIRECTORY, Mode::empty()) {
+            Ok(child) if seen < most => {
+                seen += 1;
+                each(&child)?;
+                pending.push(children(&child)?);
+                here = child;
+            }
+            Ok(_) => return Ok(()),
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The names of the directories in one; none in one that is being removed.
+fn children(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = match entry {
+            Err(Errno::NOENT) => break,
+            other => other?,
+        };
+        let name = entry.file_name();
+        if entry.file_type() == FileType::Directory && name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// The text of a file in a directory; none if it is not there or cannot be read as it is.
+///
+/// # Errors
+/// The system's.
+pub(super) fn read(directory: &OwnedFd, name: &CStr) -> io::Result<Option<String>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let opened = openat(directory, name, flags, Mode::empty()).map_err(io::Error::from);
+    let mut text = String::new();
+    match opened.and_then(|file| File::from(file).read_to_string(&mut text)) {
+        Ok(_) => Ok(Some(text)),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::NODEV | Errno::OPNOTSUPP) => Ok(None),
+            _ => Err(error),
+        },
     }
 }
 
@@ -160,6 +235,32 @@ mod tests {
         assert!(!root.exists());
         // Each is tried a few times, and not once for each of the others.
         assert!(pace.steps < 8000, "{}", pace.steps);
+    }
+
+    #[test]
+    fn each_directory_is_visited_once_and_no_more_than_the_most() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let root = directory.path().join("tree");
+        let count = |most: usize| {
+            let mut found = Vec::new();
+            let mut each = |at: &OwnedFd| {
+                found.extend(read(at, c"number")?);
+                Ok(())
+            };
+            visit(&root, most, &mut each).expect("visited");
+            found.sort();
+            found
+        };
+        assert_eq!(count(9), [""; 0]);
+        for (number, at) in ["", "a", "a/b", "a/b/c", "a/d", "e"].iter().enumerate() {
+            std::fs::create_dir(root.join(at)).expect("made");
+            std::fs::write(root.join(at).join("number"), number.to_string()).expect("written");
+        }
+        std::os::unix::fs::symlink(directory.path(), root.join("link")).expect("linked");
+        assert_eq!(count(9), ["0", "1", "2", "3", "4", "5"]);
+        assert_eq!(count(3).len(), 3);
+        nest(&root.join("e"), 300);
+        assert_eq!(count(1000).len(), 6);
     }
 
     #[test]

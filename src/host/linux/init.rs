@@ -1,0 +1,117 @@
+//! What the first process of a jail is, by a look at the program that it runs, and how such a program is asked to
+//! shut its system down. A jail chooses what this sees: it decides only how the jail is asked.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::bundle::OWN_INIT;
+use super::process::Process;
+
+/// Inits that take another signal than SIGTERM for a shutdown: the name of the program, and the signal.
+///
+/// systemd(1); busybox `init/init.c`; init(8) of sysvinit and `openrc-init` run their `ctrlaltdel` and their
+/// `reboot` runlevel, which end services as a halt does; runit(8) likewise.
+const SIGNALS: [(&str, &str); 5] = [
+    ("systemd", SYSTEMD),
+    ("busybox", "SIGUSR2"),
+    ("init", "SIGINT"),
+    ("openrc-init", "SIGINT"),
+    ("runit", "SIGINT"),
+];
+
+/// `halt.target`.
+const SYSTEMD: &str = "SIGRTMIN+3";
+
+/// The first process of a jail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Init {
+    /// The host's small one, around a command: no service of the jail hears from it.
+    Own,
+    /// systemd, which ends by itself.
+    Systemd,
+    /// Any other. One that ends its services, and cannot end itself without the right to reboot, stays.
+    Other {
+        /// What asks it to shut down; none if it is no init that is known.
+        signal: Option<&'static str>,
+    },
+}
+
+impl Init {
+    /// Looks.
+    pub(super) fn of(process: &Process) -> io::Result<Self> {
+        let link = PathBuf::from(format!("/proc/{}/exe", process.pid));
+        match fs::read_link(&link) {
+            Ok(program) => Ok(Init::by_program(&program)),
+            // It has ended.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Init::Own),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(Init::Own),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// By the path of the program, as the jail has it.
+    fn by_program(program: &Path) -> Self {
+        let text = program.to_string_lossy();
+        // After an upgrade of the package.
+        let path = text.strip_suffix(" (deleted)").unwrap_or(&text);
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let known = SIGNALS.iter().find(|(known, _)| *known == name);
+        match known {
+            _ if path == OWN_INIT => Init::Own,
+            Some((_, SYSTEMD)) => Init::Systemd,
+            known => Init::Other {
+                signal: known.map(|(_, signal)| *signal),
+            },
+        }
+    }
+
+    /// The signal that asks it to shut down.
+    pub(super) fn signal<'a>(&self, usual: &'a str) -> &'a str {
+        match self {
+            Init::Systemd => SYSTEMD,
+            Init::Other { signal } => signal.unwrap_or(usual),
+            Init::Own => usual,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_init_is_known_by_its_program() {
+        let of = |path: &str| Init::by_program(Path::new(path));
+        for (path, signal) in [
+            ("/usr/lib/systemd/systemd", "SIGRTMIN+3"),
+            ("/usr/lib/systemd/systemd (deleted)", "SIGRTMIN+3"),
+            ("/bin/busybox", "SIGUSR2"),
+            ("/sbin/init", "SIGINT"),
+            ("/usr/sbin/openrc-init", "SIGINT"),
+            ("/usr/bin/dash", "SIGTERM"),
+            ("/dev/init", "SIGTERM"),
+            ("systemd/", "SIGTERM"),
+        ] {
+            assert_eq!(of(path).signal("SIGTERM"), signal, "{path}");
+        }
+        assert_eq!(of("/dev/init"), Init::Own);
+        assert_eq!(of("/basejail/usr/lib/systemd/systemd"), Init::Systemd);
+        assert_eq!(
+            of("/usr/dev/init"),
+            Init::Other {
+                signal: Some("SIGINT")
+            }
+        );
+    }
+
+    #[test]
+    fn a_running_process_has_a_program() {
+        let own = Process::of_cgroup(std::process::id(), "", |_| true);
+        let own = own.expect("looked").expect("it runs");
+        assert_eq!(
+            Init::of(&own).expect("looked"),
+            Init::Other { signal: None }
+        );
+    }
+}
