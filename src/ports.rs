@@ -296,8 +296,9 @@ pub trait Host: Sync + fmt::Debug {
     /// [`HostError`] if the directory cannot be read.
     fn derived(&self) -> Result<Vec<JailName>, HostError>;
 
-    /// Jails of which a start or stop that did not end has left something, such as mounts: what
-    /// [`Host::stop`] clears away. One that is just being started or stopped is among them.
+    /// Jails that do not run, and of whose last run something is left, such as mounts or ids: what [`Host::stop`]
+    /// clears away. So is left what died by itself, and what a killed command started or stopped. One that is just
+    /// being started or stopped is among them.
     ///
     /// # Errors
     /// [`HostError`] if the kernel or a directory cannot be read.

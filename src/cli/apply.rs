@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::confirm::confirm;
 use super::create::undo;
 use super::delete::below;
+use super::moving::Moving;
 use super::sanity::Sanity;
 use super::select::text_of;
 use super::{CliError, Context, DryRun, Told, delegated};
@@ -134,8 +135,16 @@ impl Apply {
         let mut new = BTreeSet::new();
         let sanity = Sanity::default();
         let changes = std::cell::RefCell::new(found.changes);
+        let moving = Moving::of(context, &session);
         let tell = |jail: &JailName| {
             if let Some(change) = changes.borrow().get(jail) {
+                if change
+                    .does
+                    .iter()
+                    .any(|it| matches!(it, Does::Start | Does::Restart))
+                {
+                    moving.forget(context, jail);
+                }
                 told.say(jail, &did(change));
             }
         };
@@ -150,6 +159,10 @@ impl Apply {
                     new = found.that(Does::Create).cloned().collect();
                     let below = of_gone(&session, &observed.inventory, &found)?;
                     let mut plan = plan(observed, &found, below)?;
+                    if !session.dry_run {
+                        let down = found.that(Does::Stop).chain(found.that(Does::Delete));
+                        down.for_each(|name| moving.forget(context, name));
+                    }
                     sanity.note(&session, observed, &mut plan);
                     *changes.borrow_mut() = found.changes;
                     Ok(plan)

@@ -160,7 +160,7 @@ fn planned(
 ) -> Result<Exit, CliError> {
     let scope = Scope::of(wanted.iter().cloned());
     let observed = session.observe(&scope)?;
-    let down = Moving::of(context, &session.id).names()?;
+    let down = Moving::of(context, session).names()?;
     let mut merged = Vec::new();
     for name in wanted.clone() {
         if let Some(due) = needs_merge(&observed, &name, &down)? {
@@ -199,7 +199,8 @@ pub(super) fn late(
     track: Option<&TrackName>,
 ) -> Result<Vec<JailName>, CliError> {
     // Only those that run, or were to: a site may have thousands that do not.
-    let down = Moving::of(context, &session.id).names()?;
+    let moving = Moving::of(context, session);
+    let down = moving.names()?;
     let states = session.states()?.into_iter();
     let up = states.filter(|(_, state)| matches!(state, JailState::Running { .. }));
     let candidates: BTreeSet<JailName> = up
@@ -210,6 +211,12 @@ pub(super) fn late(
         return Ok(Vec::new());
     }
     let observed = session.observe(&Scope::of(candidates))?;
+    let gone = down
+        .iter()
+        .filter(|name| !observed.inventory.jails.contains_key(*name));
+    if !session.dry_run {
+        gone.for_each(|name| moving.forget(context, name));
+    }
     let follows = |jail: &Jail| match (track, &jail.config) {
         (None, _) => true,
         (Some(track), Ok(config)) => config.base == Base::Track(track.clone()),
@@ -293,7 +300,7 @@ fn one(
     moved: &mut Moved,
 ) -> Result<(), CliError> {
     let before = session.observe(&Scope::of(batch.iter().cloned()))?;
-    let moving = Moving::of(context, &session.id);
+    let moving = Moving::of(context, session);
     let marked = moving.names()?;
     for jail in batch.iter().filter(|jail| runs(&before, jail)) {
         moving.add(jail)?;

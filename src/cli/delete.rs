@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::Args;
 
 use super::confirm::confirm;
+use super::moving::Moving;
 use super::select::Jails;
 use super::{CliError, Context, DryRun, Told, error};
 use crate::model::Inventory;
@@ -38,6 +39,7 @@ impl Delete {
         let session = context.session(self.dry_run)?;
         let names = self.jails.select(&session)?;
         let scope = Scope::of(names.iter().cloned()).ending_starts();
+        let moving = Moving::of(context, &session);
         let request = |inventory: &Inventory| -> Result<Request, SessionError> {
             Ok(Request {
                 names: names.clone(),
@@ -68,6 +70,9 @@ impl Delete {
                 &scope,
                 |observed| {
                     let plan = delete(observed, &request(&observed.inventory)?)?;
+                    if !session.dry_run {
+                        names.iter().for_each(|name| moving.forget(context, name));
+                    }
                     mounted.extend(
                         (observed.inventory.jails.values())
                             .filter(|jail| jail.mounted)

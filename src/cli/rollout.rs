@@ -206,7 +206,7 @@ fn canaries(
 ) -> Result<Vec<JailName>, CliError> {
     let scope = Scope::of(rollout.canaries.iter().cloned());
     let inventory = session.inventory(&scope)?;
-    let moving = Moving::of(context, &session.id);
+    let moving = Moving::of(context, session);
     let pinned = |name: &&JailName| {
         let jail = inventory.jails.get(*name);
         let config = jail.and_then(|jail| jail.config.as_ref().ok());

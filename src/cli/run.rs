@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 
+use super::moving::Moving;
 use super::sanity::Sanity;
 use super::select::Jails;
 use super::{CliError, Context, DryRun, Told};
@@ -57,31 +58,50 @@ pub struct Restart {
 
 impl Start {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        self.which.run(context, "start", "started", run::start)
+        self.which.run(context, Verb::Start)
     }
 }
 
 impl Stop {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        self.which.run(context, "stop", "stopped", run::stop)
+        self.which.run(context, Verb::Stop)
     }
 }
 
 impl Restart {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        self.which
-            .run(context, "restart", "restarted", run::restart)
+        self.which.run(context, Verb::Restart)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Start,
+    Stop,
+    Restart,
+}
+
+impl Verb {
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Verb::Start => ("start", "started"),
+            Verb::Stop => ("stop", "stopped"),
+            Verb::Restart => ("restart", "restarted"),
+        }
+    }
+
+    fn plan(self, observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> {
+        match self {
+            Verb::Start => run::start(observed, names),
+            Verb::Stop => run::stop(observed, names),
+            Verb::Restart => run::restart(observed, names),
+        }
     }
 }
 
 impl Which {
-    fn run(
-        self,
-        context: &Context<'_>,
-        verb: &'static str,
-        did: &'static str,
-        plan: fn(&Observed, &[JailName]) -> Result<Plan, PlanError>,
-    ) -> Result<Exit, CliError> {
+    fn run(self, context: &Context<'_>, verb: Verb) -> Result<Exit, CliError> {
+        let (word, did) = verb.words();
         if !self.all {
             self.jails.some("--label or --all")?;
         }
@@ -93,23 +113,36 @@ impl Which {
         let mut seen = BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
         let mut scope = Scope::of(names.iter().cloned());
-        scope.ends_starts = verb == "stop";
+        scope.ends_starts = verb == Verb::Stop;
+        let moving = Moving::of(context, &session);
         let asked: BTreeSet<&JailName> = names.iter().collect();
         let told = Told::new(&context.report, &session);
         // A stop of what does not run clears away what its run has left.
         let moved = RefCell::new(BTreeSet::new());
         let sanity = Sanity::default();
         let tell = |jail: &JailName| {
+            // Who has started or stopped it has said what it is to be.
+            moving.forget(context, jail);
             if asked.contains(jail) && moved.borrow().contains(jail) {
                 told.say(jail, did);
             }
         };
         let (outcome, exit) = context.transact_and_tell(
             &session,
-            verb,
+            word,
             &scope,
             |observed| {
-                let mut plan = plan(observed, &names)?;
+                let mut plan = verb.plan(observed, &names)?;
+                if !session.dry_run {
+                    let up = |name: &JailName| observed.state(name).running();
+                    let kept = |name: &JailName| match verb {
+                        Verb::Start => !up(name),
+                        Verb::Stop => false,
+                        Verb::Restart => true,
+                    };
+                    let so = names.iter().filter(|name| !kept(name));
+                    so.for_each(|name| moving.forget(context, name));
+                }
                 sanity.note(&session, observed, &mut plan);
                 let moves = plan.steps.iter().filter_map(|step| match step {
                     Step::Start { jail } => Some(jail),

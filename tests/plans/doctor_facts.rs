@@ -797,3 +797,25 @@ fn the_directory_of_an_uncommitted_clone_goes_with_it() {
         assert_eq!(removals.count(), 1, "{}", diagnosis.plan);
     }
 }
+
+/// Whether it is to run, is its owner's to say.
+#[test]
+fn a_jail_that_a_move_left_down_is_named_and_not_started() {
+    let site = installed().thin("a").thin("b").running("b");
+    let facts = Facts {
+        moving: [jail_name("a"), jail_name("b"), jail_name("gone")].into(),
+        ..healthy(&site)
+    };
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(
+        findings(&diagnosis),
+        ["Broken jail a: it is down: it was to be started again on another basejail, and was not"]
+    );
+    let hint = diagnosis.findings[0].hint.as_deref();
+    assert_eq!(
+        hint,
+        Some("`ezz converge a` starts it, `ezz stop a` leaves it stopped")
+    );
+    assert_eq!(diagnosis.findings[0].kind, What::LeftDown);
+    assert!(diagnosis.plan.steps.is_empty());
+}

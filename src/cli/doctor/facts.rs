@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CliError, build};
 use crate::apply;
+use crate::cli::moving::Moving;
 use crate::cli::{access, delegated, error, merging};
 use crate::model::{Inventory, property, track_link};
 use crate::name::{GenerationId, JailName, SnapshotName, TrackName};
@@ -72,6 +73,7 @@ pub(super) fn facts(
         }
         let names: Vec<&JailName> = inventory.jails.keys().collect();
         facts.taken = session.host.taken(&names)?;
+        facts.moving = Moving::at(session.locks.directory(), session).abandoned()?;
         if !derived_only {
             let jails = inventory.jails.iter();
             let jails = jails.filter_map(|(name, jail)| Some((name, jail.config.as_ref().ok()?)));

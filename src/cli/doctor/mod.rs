@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
+use super::moving::Moving;
 use super::{CliError, Context, DryRun, build, init};
 use crate::apply;
 use crate::model::property;
@@ -80,6 +81,7 @@ impl Doctor {
             before.extend(more);
             changed += also;
         }
+        tidy(context, session)?;
         let diagnosis = examine(session, self.derived)?;
         // What is still found was not mended, whatever its step said.
         before.retain(|finding| finding.repairable && !diagnosis.findings.contains(finding));
@@ -139,6 +141,22 @@ impl Doctor {
         })?;
         Ok((before, outcome.applied.changed, exit))
     }
+}
+
+/// Removes marks of jails that are not there any more, and the directory of marks if it is empty.
+fn tidy(context: &Context<'_>, session: &Session) -> Result<(), CliError> {
+    let moving = Moving::of(context, session);
+    moving.tidy();
+    let marks = moving.names()?;
+    if marks.is_empty() {
+        return Ok(());
+    }
+    let inventory = session.inventory(&Scope::of(marks.iter().cloned()))?;
+    let gone = marks
+        .iter()
+        .filter(|name| !inventory.jails.contains_key(*name));
+    gone.for_each(|name| moving.forget(context, name));
+    Ok(())
 }
 
 /// What made it so, for behind the finding.
@@ -210,6 +228,11 @@ fn left(session: &Session) -> Result<BTreeSet<JailName>, CliError> {
         {
             left.insert(name);
         }
+    }
+    if !left.is_empty() {
+        // Whoever worked on one of them may have finished since.
+        let still = session.host.leftovers().map_err(SessionError::from)?;
+        left.retain(|name| still.contains(name));
     }
     Ok(left)
 }

@@ -117,13 +117,6 @@ impl Host for Linux {
     /// What a start leaves outside of its run directory counts too: ids and cgroups.
     fn derived(&self) -> Result<Vec<JailName>, HostError> {
         let mut names: BTreeSet<JailName> = state::known(&self.paths)?;
-        let slots = self.paths.ids();
-        let owned = ids::owners(&slots, &self.paths.owners()).map_err(file("list", &slots))?;
-        names.extend(owned.iter().filter_map(|name| JailName::parse(name).ok()));
-        let groups = cgroup::list(&self.paths.cgroups())
-            .map_err(file("list", Path::new(&self.paths.cgroups())))?;
-        let jail = |name: &String| JailName::parse(name.strip_prefix('_').unwrap_or(name)).ok();
-        names.extend(groups.iter().filter_map(jail));
         let log = self.paths.logs();
         for file in paths::list(&log).map_err(file("list", &log))? {
             names.extend(
@@ -135,7 +128,7 @@ impl Host for Linux {
     }
 
     fn leftovers(&self) -> Result<Vec<JailName>, HostError> {
-        state::half_made(&self.paths)
+        state::left(&self.paths)
     }
 
     fn without_limits(&self) -> Result<Vec<JailName>, HostError> {

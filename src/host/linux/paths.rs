@@ -172,6 +172,12 @@ impl Paths {
         format!("ezz-{}-{name}", self.short())
     }
 
+    /// The jail whose container has this id.
+    pub(super) fn jail_of(&self, container: &str) -> Option<JailName> {
+        let name = container.strip_prefix(&format!("ezz-{}-", self.short()))?;
+        JailName::parse(name).ok()
+    }
+
     /// The cgroup of a jail, below the host's root.
     pub(super) fn cgroup(&self, name: &JailName) -> String {
         format!("{}/{name}", self.cgroups())
@@ -244,6 +250,8 @@ mod tests {
             Path::new("/l"),
         );
         assert_eq!(paths.container(&name), "ezz-0f8b6a52-web1");
+        assert_eq!(paths.jail_of("ezz-0f8b6a52-web1"), Some(name.clone()));
+        assert_eq!(paths.jail_of("ezz-0f8b6a53-web1"), None);
         assert_eq!(paths.cgroup(&name), "/ezz/0f8b6a52/web1");
         assert_eq!(paths.watcher(&name), "/ezz/0f8b6a52/_web1");
         assert!(JailName::parse("_web1").is_err());

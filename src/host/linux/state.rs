@@ -2,13 +2,14 @@
 //! is started, and nothing is changed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
 
 use ezz_zfs::mountinfo::parse_mountinfo;
 
 use super::paths::{self, Paths};
 use super::process::{self, Process};
-use super::{file, ids};
+use super::{cgroup, file, ids};
 use crate::model::JailState;
 use crate::name::JailName;
 use crate::ports::HostError;
@@ -16,36 +17,65 @@ use crate::ports::HostError;
 /// The first process of a jail, if it lives.
 pub(super) fn init(paths: &Paths, name: &JailName) -> Result<Option<Process>, HostError> {
     let pid = paths.jail(name).join("pid");
+    let group = paths.cgroup(name);
     let owns = |id| ids::owner_of(&paths.ids(), id).as_deref() == Some(&*paths.owner(name));
-    Process::find(&pid, &paths.cgroup(name), owns).map_err(file("look for the process of", &pid))
+    let look = || -> io::Result<Option<Process>> {
+        let found = Process::find(&pid, &group, owns)?;
+        if found.is_some() {
+            return Ok(found);
+        }
+        // The file may be lost. The first process has the number 1 in the PID namespace below the host's.
+        for number in cgroup::processes(&group)? {
+            if let [_, 1] = process::numbers(number)?[..] {
+                let found = Process::of_cgroup(number, &group, owns)?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
+        }
+        Ok(None)
+    };
+    look().map_err(file("look for the process of", &pid))
+}
+
+/// Jails of which the host has a run directory, ids, a cgroup or a container: they run, or have left it.
+pub(super) fn kept(paths: &Paths) -> Result<BTreeSet<JailName>, HostError> {
+    let jails = paths.jails();
+    let mut all = paths::list(&jails).map_err(file("list", &jails))?;
+    let slots = paths.ids();
+    all.extend(ids::owners(&slots, &paths.owners()).map_err(file("list", &slots))?);
+    let groups = paths.cgroups();
+    let found = cgroup::list(&groups).map_err(file("list", Path::new(&groups)))?;
+    let jail = |group: String| group.strip_prefix('_').map(str::to_owned).unwrap_or(group);
+    all.extend(found.into_iter().map(jail));
+    let mut names: BTreeSet<JailName> = all
+        .iter()
+        .filter_map(|name| JailName::parse(name).ok())
+        .collect();
+    let crun = paths.crun();
+    let containers = paths::list(&crun).map_err(file("list", &crun))?;
+    names.extend(containers.iter().filter_map(|id| paths.jail_of(id)));
+    Ok(names)
 }
 
 /// Jails that run, left something behind, or whose exit status is remembered.
 pub(super) fn known(paths: &Paths) -> Result<BTreeSet<JailName>, HostError> {
-    let jails = paths.jails();
-    let mut names: BTreeSet<JailName> = paths::list(&jails)
-        .map_err(file("list", &jails))?
-        .iter()
-        .filter_map(|name| JailName::parse(name).ok())
-        .collect();
+    let mut names = kept(paths)?;
     let exits = paths.exits();
-    for container in paths::list(&exits).map_err(file("list", &exits))? {
-        // ezz-SITE8-NAME
-        let name = container.splitn(3, '-').nth(2);
-        names.extend(name.and_then(|name| JailName::parse(name).ok()));
-    }
+    let all = paths::list(&exits).map_err(file("list", &exits))?;
+    names.extend(all.iter().filter_map(|id| paths.jail_of(id)));
     Ok(names)
 }
 
-/// Those with a run directory that says neither that they were started nor that all of it is gone.
-pub(super) fn half_made(paths: &Paths) -> Result<Vec<JailName>, HostError> {
-    let jails = paths.jails();
-    Ok(paths::list(&jails)
-        .map_err(file("list", &jails))?
-        .iter()
-        .filter_map(|name| JailName::parse(name).ok())
-        .filter(|name| !paths.started(name).exists())
-        .collect())
+/// Those of [`kept`] that do not run, or whose run directory does not say that they were started.
+pub(super) fn left(paths: &Paths) -> Result<Vec<JailName>, HostError> {
+    let mut left = Vec::new();
+    for name in kept(paths)? {
+        if !paths.started(&name).exists() || init(paths, &name)?.is_none() {
+            left.push(name);
+        }
+    }
+    Ok(left)
 }
 
 /// The state of all of them.

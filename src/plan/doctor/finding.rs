@@ -1,6 +1,6 @@
 //! What a finding is, and what doctor looked at. Must not be here: any rule.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -22,10 +22,12 @@ pub struct Facts {
     pub drift: BTreeMap<JailName, Vec<PathBuf>>,
     /// Jails that have derived files, or anything else that the host keeps while it runs.
     pub derived: Vec<JailName>,
-    /// Jails that a killed start or stop left something of.
+    /// Jails that do not run, and of whose last run the host has something left.
     pub left: Vec<JailName>,
     /// Jails with the mark of a merge that no command works on, with the snapshots that take it back.
     pub interrupted: BTreeMap<JailName, Snapshots>,
+    /// Jails that a command had begun to move to another basejail, which is not at work any more.
+    pub moving: BTreeSet<JailName>,
     /// Permission bits and owner of the site directory.
     pub directory: Option<(u32, u32)>,
     /// Every dataset of the site, with what is set of it.
@@ -231,6 +233,8 @@ pub enum What {
     RunsWithoutDataset,
     /// A jail runs on another generation than it is due.
     Behind,
+    /// A jail is down that was to be started again.
+    LeftDown,
     /// No interface of the host has the address of a jail.
     AddressMissing,
     /// An address names an interface or bridge that the host has not.

@@ -18,6 +18,7 @@ pub(super) fn check(
     for (name, jail) in &inventory.jails {
         let object = format!("jail {name}");
         left(name, facts, &object, found);
+        left_down(observed, name, facts, &object, found);
         let config = match &jail.config {
             Ok(config) => config,
             Err(why) => {
@@ -354,8 +355,27 @@ fn left(name: &JailName, facts: &Facts, object: &str, found: &mut Diagnosis) {
     if facts.left.contains(name) {
         let what = "it does not run, and mounts or files of its run are left";
         let finding = Finding::new(What::HostLeft, Severity::Debris, object, what)
-            .made_by("a start or stop that was killed");
+            .made_by("its end without a stop, or a command that was killed");
         found.mend(finding, [Step::Stop { jail: name.clone() }]);
+    }
+}
+
+/// Whether a jail is to run is its owner's to say: it is named, and not started.
+fn left_down(
+    observed: &Observed,
+    name: &JailName,
+    facts: &Facts,
+    object: &str,
+    found: &mut Diagnosis,
+) {
+    if facts.moving.contains(name) && matches!(observed.state(name), JailState::Stopped { .. }) {
+        let what = "it is down: it was to be started again on another basejail, and was not";
+        let hint = format!("`ezz converge {name}` starts it, `ezz stop {name}` leaves it stopped");
+        found.add(
+            Finding::new(What::LeftDown, Severity::Broken, object, what)
+                .made_by("a converge or roll-out that was killed, or failed")
+                .hint(hint),
+        );
     }
 }
 

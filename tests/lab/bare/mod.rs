@@ -24,6 +24,7 @@ mod package;
 mod prune;
 mod release;
 mod releases;
+mod stopping;
 mod texts;
 mod track;
 mod trouble;
