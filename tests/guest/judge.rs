@@ -125,8 +125,17 @@ fn pool(wrong: &mut Vec<String>) -> Result<(), Failure> {
 
 fn repair(wrong: &mut Vec<String>) -> Result<(), Failure> {
     let ended = run_ezz("doctor --repair")?;
-    if !ended.ok() {
-        wrong.push(format!("doctor --repair: {ended:?}: {}", said().trim_end()));
+    // Whether a jail that a move has left down is to run, is not for the repair to say.
+    let said = said();
+    let mut bad = said.lines().filter(|line| {
+        ["broken ", "debris ", "bad "]
+            .iter()
+            .any(|word| line.starts_with(word))
+    });
+    let named =
+        ended.code == Some(1) && bad.all(|line| line.contains("it was to be started again"));
+    if !ended.ok() && !named {
+        wrong.push(format!("doctor --repair: {ended:?}: {}", said.trim_end()));
     }
     Ok(())
 }

@@ -325,7 +325,8 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "stop",
         setup: "__GOLDEN__ $EZZ -q create a b",
-        boot: "$EZZ -q start a b",
+        boot: "$EZZ -q start a b
+            for j in a b; do $EZZ -q exec $j -- sh -c '(trap \"sleep 0.5; exit\" TERM; while :; do sleep 1; done) </dev/null >/dev/null 2>&1 &'; done",
         command: "stop a b",
         already: "",
         codes: &[0],
@@ -333,6 +334,31 @@ pub const ALL: &[Scenario] = &[
         atomic: NOTHING,
         end: |_| running_are(&[]),
         reset: "true",
+    },
+    Scenario {
+        name: "delete-running",
+        setup: "__GOLDEN__ $EZZ -q create j01 other",
+        boot: "$EZZ -q start j01",
+        command: "delete j01 --yes",
+        already: "there is no jail j01",
+        codes: &[0],
+        durable: true,
+        atomic: || all_or_none(1),
+        end: |_| [jails_are(0, None), running_are(&[])].concat(),
+        reset: "[ -e /srv/jails/j01 ] || $EZZ -q create j01",
+    },
+    Scenario {
+        name: "converge",
+        setup: "__GOLDEN__ $EZZ -q create a b c
+            $EZZ -q update --stage-only --on-host --run /bin/sh -c 'echo new >$EZZ_ROOT/usr/share/new'",
+        boot: "$EZZ -q start a b c; $EZZ -q update --swap 2",
+        command: "converge --batch 2 --health test^-e^/usr/share/new",
+        already: "",
+        codes: &[0],
+        durable: false,
+        atomic: track_is_whole,
+        end: |_| [rolled_out(2), running_are(&["a", "b", "c"])].concat(),
+        reset: "$EZZ -q rollback --to 1; $EZZ -q converge; $EZZ -q start a b c",
     },
     Scenario {
         name: "update",

@@ -299,11 +299,8 @@ fn processes(seen: &Seen) -> Vec<String> {
             ));
         }
     }
+    left(seen, &run, &jails, &mut strange);
     for name in names_in(&run) {
-        let started = run.join(&name).join("started").exists();
-        if !started && !jails.contains_key(&name) {
-            strange.push(format!("{}/{name}: left of a start", run.display()));
-        }
         // Written by conmon: the jail's first process, as the host sees it.
         let pid = fs::read_to_string(run.join(&name).join("pid")).unwrap_or_default();
         let pids = jails.get(&name);
@@ -312,6 +309,60 @@ fn processes(seen: &Seen) -> Vec<String> {
         }
     }
     strange
+}
+
+/// What the host has of the run of a jail that does not run: its directory, its mounts, its ids, its cgroups, the
+/// runtime's container; and marks of restarts that are nobody's.
+fn left(seen: &Seen, run: &Path, jails: &BTreeMap<String, Vec<String>>, strange: &mut Vec<String>) {
+    let short = seen.id.get(..8).unwrap_or(&seen.id);
+    let mut check = |at: PathBuf, jail: Option<&str>| {
+        if jail.is_some_and(|jail| !jails.contains_key(jail)) {
+            strange.push(format!("{}: left of a run", at.display()));
+        }
+    };
+    for name in names_in(run) {
+        check(run.join(&name), Some(&name));
+    }
+    for mount in mounts_of("self") {
+        let below = mount.target.strip_prefix(run).ok();
+        let jail = below.and_then(|below| below.iter().next()?.to_str());
+        check(mount.target.clone(), jail);
+    }
+    let ids = Path::new("/run/ezz/ids");
+    for slot in names_in(ids) {
+        let owner = fs::read_link(ids.join(&slot)).unwrap_or_default();
+        let jail = owner.strip_prefix(&seen.id).ok();
+        check(ids.join(&slot), jail.and_then(Path::to_str));
+    }
+    let crun = Path::new("/run/ezz").join(&seen.id).join("crun");
+    let container = format!("ezz-{short}-");
+    for id in names_in(&crun) {
+        check(crun.join(&id), id.strip_prefix(&container));
+    }
+    let groups = Path::new("/sys/fs/cgroup/ezz").join(short);
+    for group in names_in(&groups) {
+        if groups.join(&group).is_dir() {
+            check(
+                groups.join(&group),
+                Some(group.strip_prefix('_').unwrap_or(&group)),
+            );
+        }
+    }
+    let moving = Path::new("/run/ezz").join(format!("{}-moving", seen.id));
+    let marks = names_in(&moving);
+    if marks.is_empty() && moving.exists() {
+        strange.push(format!("{}: an empty directory of marks", moving.display()));
+    }
+    for jail in marks.iter().filter(|jail| !seen.jails.contains(jail)) {
+        strange.push(format!("{}/{jail}: of no jail", moving.display()));
+    }
+    let requests = names_in(Path::new("/run/ezz"));
+    for name in requests
+        .iter()
+        .filter(|name| name.contains("-start-") && name.ends_with(".end"))
+    {
+        strange.push(format!("/run/ezz/{name}: asks for the end of no start"));
+    }
 }
 
 /// Invariant 6: what a running jail has at /basejail is one sealed base, read-only.

@@ -1,4 +1,4 @@
-//! Kills of ezz while it starts and stops jails of a real world: see `bare::kills`.
+//! Kills of ezz while it starts, stops, moves and deletes running jails of a real world: see `bare::kills`.
 
 use crate::bare::kills::{play, play_every};
 
@@ -10,6 +10,16 @@ fn start_at_each_step() {
 #[test]
 fn stop_at_each_step() {
     play(&["steps", "stop"]);
+}
+
+#[test]
+fn delete_of_a_running_jail_at_each_step() {
+    play(&["steps", "delete-running"]);
+}
+
+#[test]
+fn converge_at_each_step() {
+    play_every("61", &["steps", "converge"]);
 }
 
 #[test]
