@@ -16,6 +16,9 @@ LAB_SERIES_ALL := 2.4 2.3
 LAB_SERIES := $(or $(EZZ_LAB_ZFS),$(LAB_SERIES_ALL))
 export EZZ_LAB_ZFS ?= 2.4
 
+# That of vagrant/setup where there is one; its version is the one that deny.toml was written for.
+DENY = $(or $(wildcard $(LAB_CACHE)/tools/bin/cargo-deny),cargo-deny)
+
 # All is built with the same features, also for tests that need no lab: else everything is compiled twice.
 BUILT := --workspace --features lab
 # Tests that need a guest: the target `lab` of ezz, and all of the crate in zfs/.
@@ -73,16 +76,19 @@ endif
 test: check lab $(if $(wildcard vagrant/freebsd.mk),freebsd) ## everything that can be tested on this machine
 
 .PHONY: check
-check: ## format, lints, host tests, documentation: under two minutes when warm
-	@vagrant/setup build
+check: ## format, lints, host tests, documentation, dependencies: under two minutes when warm
+	@vagrant/setup check
 	cargo fmt --all --check
 	cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
 	cargo clippy --workspace --features lab,bench --all-targets -- -D warnings
 	cargo nextest run $(BUILT) -E 'not ($(LAB_ONES))'
 	cargo test --quiet $(BUILT) --doc
 	RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny --log-level error check; \
-		else echo 'check: cargo-deny is not installed: licences and advisories were not looked at'; fi
+	@if $(DENY) --version >/dev/null 2>&1; then $(DENY) --log-level error check licenses bans sources && \
+		if timeout 60 $(DENY) --log-level off fetch db >/dev/null 2>&1; then \
+			$(DENY) --log-level error check --disable-fetch advisories; \
+		else echo 'check: the database of advisories cannot be reached: advisories were not looked at'; fi; \
+		else echo 'check: cargo-deny is not installed: dependencies were not looked at'; fi
 	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR vagrant/setup vagrant/lab/lab vagrant/lab/runner vagrant/lab/selftest vagrant/lab/suite vagrant/lab/soak-report \
 		vagrant/lab/demo.sh vagrant/lab/bench.sh vagrant/lab/guest/shell vagrant/freebsd/cross vagrant/freebsd/scenarios.sh vagrant/freebsd/scenarios/*.sh \
 		vagrant/machines/run vagrant/machines/runner vagrant/machines/debian.sh vagrant/machines/freebsd.sh \
