@@ -70,6 +70,26 @@ impl Os {
     }
 }
 
+impl Os {
+    /// The longest path that its kernel takes: `PATH_MAX` without the NUL.
+    pub fn path_max(self) -> usize {
+        match self {
+            Os::FreeBsd => 1023,
+            Os::Linux => PATH_MAX,
+        }
+    }
+}
+
+/// As people write it.
+impl std::fmt::Display for Os {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Os::FreeBsd => "FreeBSD",
+            Os::Linux => "Linux",
+        })
+    }
+}
+
 /// A glob over paths below the root: `*` does not cross a slash, `**` does.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
@@ -296,6 +316,9 @@ pub struct Profile {
     pub name: String,
     /// The kernel it needs.
     pub os: Os,
+    /// How many user and group ids a jail of it has, from 0; all that there are if it does not say.
+    #[serde(default)]
+    pub ids: Option<u32>,
     /// How it is recognised.
     pub detect: Detect,
     /// Directories that jails share. One counts where it is a real directory; where it is a link
@@ -325,7 +348,8 @@ pub struct Profile {
     /// How its world is made of packages, if it can be.
     #[serde(default)]
     pub packages: Option<Packages>,
-    /// Names of the things made for each jail at its first start (`machine-id`, `ssh-host-keys`).
+    /// Names of the things made for each jail at its first start (`machine-id`, `ssh-host-keys`,
+    /// `ssl-cert-snakeoil`).
     #[serde(default)]
     pub generate: Vec<String>,
     /// For jails that change their release.

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 /// The longest component that FreeBSD and Linux take (`NAME_MAX`).
 pub const COMPONENT_MAX: usize = 255;
-/// The longest path below a root: FreeBSD's `PATH_MAX` is 1024 with its NUL.
-pub const PATH_MAX: usize = 1023;
+/// The longest path below a root: Linux' `PATH_MAX` is 4096 with its NUL. What FreeBSD takes is shorter, see
+/// [`crate::profile::Os::path_max`].
+pub const PATH_MAX: usize = 4095;
 
 /// Why some bytes are no path below a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -217,7 +218,7 @@ mod tests {
 
     #[test]
     fn refused() {
-        let long = "a/".repeat(512) + "a";
+        let long = "a/".repeat(2048) + "a";
         for (text, error) in [
             (&b"/etc"[..], RelPathError::Absolute),
             (b"../x", RelPathError::Parent),

@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 
 use super::dirs::{Dirs, kind, wide};
 use super::error::{EntryError, WorldError};
-use super::extract::ExtractReport;
+use super::extract::{Bounds, ExtractReport, Size};
 use super::meta::Meta;
 use super::progress::{Context, Phase};
 use super::walk::{Node, Visit, walk};
@@ -124,11 +124,18 @@ pub(super) fn in_copy(error: WriteError, node: &Node<'_>) -> WorldError {
 pub(super) fn copy_tree(
     from: &Path,
     to: &Path,
+    bounds: Bounds,
     context: &Context<'_>,
 ) -> Result<ExtractReport, WorldError> {
     let phase = Phase::start(context, "copy", None);
     let mut copier = Copier::new(to)?;
+    let mut size = Size::new(bounds, &from.display().to_string());
     walk(from, &context.cancel, &mut |node| {
+        let bytes = match node.kind() {
+            FileType::RegularFile => node.stat.st_size as u64,
+            _ => 0,
+        };
+        size.add(to, bytes)?;
         let before = copier.report.bytes;
         copier.copy(node, context)?;
         phase.advance(copier.report.bytes - before);

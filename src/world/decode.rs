@@ -10,6 +10,7 @@ use liblzma::stream::{Action, MtStreamBuilder, Status, Stream};
 
 use super::error::WorldError;
 use super::input::{Chunks, Sink};
+use super::look;
 
 /// Formats that are taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,17 +64,21 @@ pub(super) fn sniff(input: &mut Chunks, origin: &str) -> Result<Option<Format>, 
     if is_tar(start) {
         return Ok(None);
     }
-    let found = match start {
-        [] => "an empty file",
-        [b'B', b'Z', b'h', ..] => "bzip2, which is not supported",
-        [b'P', b'K', 3, 4, ..] => "a zip file",
-        start if start.starts_with(b"7z\xbc\xaf\x27\x1c") => "a 7-Zip file",
-        start if start.starts_with(b"hsqs") => "a SquashFS image",
-        start if start.starts_with(b"QFI\xfb") => "a disk image",
-        start if is_web_page(start) => "a web page",
-        start if start.iter().all(|b| *b == 0) => "zeros only",
-        start if start.is_ascii() => "a text",
-        _ => "data of an unknown kind",
+    Err(WorldError::NotAnArchive {
+        origin: origin.to_owned(),
+        found: look::unlike(start),
+    })
+}
+
+/// Refuses what was compressed and is no tar archive. What is too short to tell is left to who reads it.
+pub(super) fn inside(input: &mut Chunks, origin: &str) -> Result<(), WorldError> {
+    let start = input.peek(512)?;
+    if start.len() < 512 || is_tar(start) {
+        return Ok(());
+    }
+    let found = match Format::of(start) {
+        Some(_) => "something that is compressed twice",
+        None => "a compressed file that is no archive",
     };
     Err(WorldError::NotAnArchive {
         origin: origin.to_owned(),
@@ -86,13 +91,6 @@ fn is_tar(start: &[u8]) -> bool {
         || start
             .get(..512)
             .is_some_and(super::header::checksum_is_right)
-}
-
-fn is_web_page(start: &[u8]) -> bool {
-    let text = start.trim_ascii_start().to_ascii_lowercase();
-    [&b"<!doctype"[..], b"<html", b"<?xml", b"<head"]
-        .iter()
-        .any(|tag| text.starts_with(tag))
 }
 
 /// Takes the compression away until the input ends, or nobody listens any more.

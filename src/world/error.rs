@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use crate::profile::{RelPath, RelPathError};
+use super::look::{CONTAINER_IMAGE, PACKAGES};
+use crate::profile::{Os, RelPath, RelPathError};
+
+/// Where an archive is cut that ends between two entries, without an end mark.
+pub(super) const NO_END: &str = "the archive, before its end mark";
 
 /// A world that cannot be taken, changed or read.
 #[derive(Debug, thiserror::Error)]
@@ -110,12 +114,50 @@ pub enum WorldError {
         path: PathBuf,
     },
     /// No profile knows it.
-    #[error("{} is no world of a known profile ({known})", path.display())]
+    #[error("it is no world of a known profile ({known}){}", found.as_ref().map(|it| format!(": {it}")).unwrap_or_default())]
     Unknown {
-        /// The root.
-        path: PathBuf,
         /// The profiles that were tried.
         known: String,
+        /// What it is, as far as that can be told.
+        found: Option<Resemblance>,
+    },
+    /// No profile knows what has come of it so far.
+    #[error("{origin} has no world of a known profile ({known}) in its first {looked}")]
+    NotSoFar {
+        /// The source.
+        origin: String,
+        /// The profiles that were tried.
+        known: String,
+        /// How much was looked at.
+        looked: String,
+    },
+    /// It is larger than it may be.
+    #[error("{origin} unpacks to more than {most} bytes")]
+    TooLarge {
+        /// The source.
+        origin: String,
+        /// The limit.
+        most: u64,
+    },
+    /// A path that the kernel of its system does not take.
+    #[error("the path {path} is longer than the {most} bytes that {os} takes")]
+    PathTooLong {
+        /// The path.
+        path: RelPath,
+        /// The limit.
+        most: usize,
+        /// The system.
+        os: Os,
+    },
+    /// Files that belong to ids that no jail has.
+    #[error("{count} files have owners above {most}, which no jail has: {}", list.join(", "))]
+    Owners {
+        /// How many.
+        count: u64,
+        /// The first of them, with their owners.
+        list: Vec<String>,
+        /// The last id of a jail.
+        most: u32,
     },
     /// The file that tells the version does not.
     #[error("cannot read the version of the {profile} world in {}: {problem}", path.display())]
@@ -221,6 +263,9 @@ pub enum EntryError {
     /// A symbolic link without a target, or with one that is too long or has a NUL byte.
     #[error("it is a link with an unusable target")]
     LinkTarget,
+    /// ZFS shows its snapshots there.
+    #[error("it is in .zfs, which is ZFS's own directory")]
+    OfZfs,
     /// A kind of entry that ezz does not know.
     #[error("it is of the unknown type {0}")]
     UnknownType(String),
@@ -246,6 +291,22 @@ pub enum EntryError {
     },
 }
 
+/// What a directory that is no world of a known profile looks like.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Resemblance {
+    /// A directory in it is one.
+    #[error("its directory {dir} is one ({profile})")]
+    Below {
+        /// Which directory.
+        dir: RelPath,
+        /// Of which profile.
+        profile: String,
+    },
+    /// Another system.
+    #[error("by its os-release it is {0}")]
+    Other(String),
+}
+
 impl WorldError {
     /// Shorthand for what the system refused.
     pub(super) fn io(
@@ -268,8 +329,17 @@ impl WorldError {
             WorldError::NotAnArchive { found, .. } if *found == "a web page" => {
                 "the download was redirected to a page: check the address".to_owned()
             }
+            WorldError::NotAnArchive { found, .. } if *found == CONTAINER_IMAGE => {
+                "make a container of it, and install what `docker export CONTAINER` or `podman export CONTAINER` writes".to_owned()
+            }
+            WorldError::NotAnArchive { found, .. } if PACKAGES.contains(found) => {
+                "a package comes into a world by its package manager: `ezz update --run apt-get install -y NAME`".to_owned()
+            }
             WorldError::NotAnArchive { .. } => {
                 "give a tar archive (plain, gzip, xz or zstd) or a directory".to_owned()
+            }
+            WorldError::Truncated { within, .. } if *within == NO_END => {
+                "fetch the archive again; if its published checksum is right, --sha256 with it takes the archive without an end mark".to_owned()
             }
             WorldError::Truncated { .. } | WorldError::Decompress { .. } => {
                 "fetch the archive again, and compare it with its published checksum".to_owned()
@@ -281,12 +351,34 @@ impl WorldError {
                 "do not use this archive: fetch it again from a source that you trust".to_owned()
             }
             WorldError::DigestOfDirectory { .. } => "leave --sha256 out".to_owned(),
-            WorldError::Unknown { .. } => "name one with --profile, or write one".to_owned(),
+            WorldError::Unknown {
+                found: Some(Resemblance::Below { dir, .. }),
+                ..
+            } => format!("unpack it, and install its directory {dir}"),
+            WorldError::Unknown { .. } => {
+                "`mmdebstrap --variant=minbase trixie debian-13.tar` makes a Debian world; `ezz install 14.3-RELEASE` fetches a FreeBSD".to_owned()
+            }
+            WorldError::NotSoFar { .. } => {
+                "if it is a world, name its profile with --profile".to_owned()
+            }
+            WorldError::TooLarge { .. } => "--max-size SIZE, such as 200G, takes more".to_owned(),
+            WorldError::PathTooLong { .. } => "give it a shorter name where it comes from".to_owned(),
+            WorldError::Owners { most, .. } => {
+                format!("give them owners from 0 to {most} where the world comes from")
+            }
             WorldError::Occupied { path } => format!("remove {path} from the world"),
             WorldError::Entry {
                 source: EntryError::AclName(_),
                 ..
             } => "add the account to the world, or make the archive without --acls".to_owned(),
+            WorldError::Entry {
+                source: EntryError::OfZfs,
+                ..
+            } => "make the archive without it: tar --exclude=./.zfs".to_owned(),
+            WorldError::Entry {
+                source: EntryError::Name(RelPathError::TooLong),
+                ..
+            } => "give it a shorter name where it comes from".to_owned(),
             WorldError::Entry { .. } => {
                 "an honest archive has no such entry: check where it comes from".to_owned()
             }
@@ -295,10 +387,12 @@ impl WorldError {
             }
             WorldError::Attribute { source, .. } => return io_hint(source),
             WorldError::Owner { .. } => "give it another owner where it comes from".to_owned(),
+            WorldError::NotADirectory { path, .. } => format!(
+                "make {path} a directory in the world: a jail has something mounted there"
+            ),
             WorldError::Manifest { .. } => "ezz worlds verify".to_owned(),
             WorldError::Worker(_)
             | WorldError::Label { .. }
-            | WorldError::NotADirectory { .. }
             | WorldError::Name { .. } => {
                 return None;
             }

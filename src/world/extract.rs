@@ -3,7 +3,7 @@
 //! Must not be here: the format (`tarball`), the safety of writing (`writer`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use xattr::FileExt;
 
@@ -11,10 +11,12 @@ use super::acl::{self, Accounts};
 use super::copy;
 use super::dirs::Dirs;
 use super::error::WorldError;
+use super::header::BLOCK;
 use super::input::{Digest, Input, Source};
+use super::label;
 use super::progress::{Context, Phase};
 use super::tarball::{Entry, Kind, Tarball};
-use super::writer::{Writer, write_at};
+use super::writer::{WriteError, Writer, write_at};
 use crate::profile::RelPath;
 
 /// What was taken, and what was not.
@@ -42,52 +44,165 @@ pub struct ExtractReport {
     pub input_bytes: u64,
 }
 
-/// Takes a world into `root`, which exists and is empty.
-///
-/// Owners are numeric, modes, times, hard links, extended attributes and POSIX ACLs are kept.
-/// Devices, fifos and sockets are dropped and counted, so are file flags: `schg` would make the tree
-/// unremovable, and the read-only dataset protects better (freebsd-src `bsd.lib.mk`, PRECIOUSLIB).
-/// On an error the root holds part of a world: the caller throws it away.
+/// What of a world is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most bytes that it may unpack to, by the sizes of its files and their headers.
+    pub most: u64,
+    /// Whether it is known to be a world. If not, a profile must know what has come of it after the first
+    /// [`SO_FAR`] bytes.
+    pub known: bool,
+}
+
+impl Bounds {
+    /// None.
+    pub fn none() -> Bounds {
+        Bounds {
+            most: u64::MAX,
+            known: true,
+        }
+    }
+}
+
+/// How much is unpacked of what may be no world.
+pub const SO_FAR: u64 = 4 << 30;
+
+/// A world that can be taken: its source is there, and does not look like something else.
+#[derive(Debug)]
+pub struct Opened(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    Dir(PathBuf),
+    Archive {
+        input: Box<Input>,
+        expected: Option<Digest>,
+    },
+}
+
+/// Opens a source and looks at its beginning. Nothing is made.
 ///
 /// # Errors
-/// A source that cannot be read or is no archive, is truncated or damaged, whose SHA-256 is not
-/// `expected`; an entry that would leave the root; whatever the system refuses.
+/// A source that cannot be read, or is neither an archive nor a world in a directory; a digest of a directory.
+pub fn open(
+    source: Source,
+    expected: Option<Digest>,
+    context: &Context<'_>,
+) -> Result<Opened, WorldError> {
+    match source {
+        Source::Dir(path) if expected.is_some() => Err(WorldError::DigestOfDirectory { path }),
+        Source::Dir(path) => Ok(Opened(Inner::Dir(path))),
+        Source::File(_) | Source::Stdin(_) => {
+            let input = Box::new(Input::open(source, &context.cancel)?);
+            Ok(Opened(Inner::Archive { input, expected }))
+        }
+    }
+}
+
+/// Takes a world into `root`, which exists and is empty, without bounds.
+///
+/// # Errors
+/// As [`open`] and [`Opened::extract`].
 pub fn extract(
     source: Source,
     root: &Path,
     expected: Option<Digest>,
     context: &Context<'_>,
 ) -> Result<ExtractReport, WorldError> {
-    match source {
-        Source::Dir(path) if expected.is_some() => Err(WorldError::DigestOfDirectory { path }),
-        Source::Dir(path) => copy::copy_tree(&path, root, context),
-        Source::File(_) | Source::Stdin(_) => {
-            let mut input = Input::open(source, &context.cancel)?;
-            let phase = Phase::start(context, "extract", input.length);
-            let taken = unpack(&mut input, root, context, &phase);
-            let digest = match taken {
-                // Of an archive that is damaged or hostile the digest says whether it is the one
-                // that was meant; a stop or a full disk say nothing about it.
-                Err(ref e) if expected.is_some() && is_of_the_archive(e) => input.digest(),
-                Err(e) => return Err(e),
-                Ok(_) => input.digest(),
-            };
-            if let (Some(expected), Ok((found, _))) = (expected, &digest) {
-                if expected != *found {
-                    return Err(WorldError::Digest {
-                        origin: input.origin,
-                        expected: expected.to_string(),
-                        found: found.to_string(),
-                    });
-                }
+    open(source, expected, context)?.extract(root, Bounds::none(), context)
+}
+
+impl Opened {
+    /// Takes it into `root`, which exists and is empty.
+    ///
+    /// Owners are numeric, modes, times, hard links, extended attributes and POSIX ACLs are kept.
+    /// Devices, fifos and sockets are dropped and counted, so are file flags: `schg` would make the tree
+    /// unremovable, and the read-only dataset protects better (freebsd-src `bsd.lib.mk`, PRECIOUSLIB).
+    /// On an error the root holds part of a world: the caller throws it away.
+    ///
+    /// # Errors
+    /// A source that cannot be read, is truncated or damaged, exceeds its bounds, or whose SHA-256 is not the
+    /// expected one; an entry that would leave the root; whatever the system refuses.
+    pub fn extract(
+        self,
+        root: &Path,
+        bounds: Bounds,
+        context: &Context<'_>,
+    ) -> Result<ExtractReport, WorldError> {
+        let (mut input, expected) = match self.0 {
+            Inner::Dir(path) => return copy::copy_tree(&path, root, bounds, context),
+            Inner::Archive { input, expected } => (*input, expected),
+        };
+        let phase = Phase::start(context, "extract", input.length);
+        let whole = input.compressed || expected.is_some();
+        let size = Size::new(bounds, &input.origin);
+        let taken = unpack(&mut input, root, whole, size, context, &phase);
+        let digest = match taken {
+            // Of an archive that is damaged or hostile the digest says whether it is the one
+            // that was meant; a stop or a full disk say nothing about it.
+            Err(ref e) if expected.is_some() && is_of_the_archive(e) => input.digest(),
+            Err(e) => return Err(e),
+            Ok(_) => input.digest(),
+        };
+        if let (Some(expected), Ok((found, _))) = (expected, &digest) {
+            if expected != *found {
+                return Err(WorldError::Digest {
+                    origin: input.origin,
+                    expected: expected.to_string(),
+                    found: found.to_string(),
+                });
             }
-            let mut report = taken?;
-            let (sha256, input_bytes) = digest?;
-            input.meter.tell(&phase);
-            report.sha256 = Some(sha256);
-            report.input_bytes = input_bytes;
-            Ok(report)
         }
+        let mut report = taken?;
+        let (sha256, input_bytes) = digest?;
+        input.meter.tell(&phase);
+        report.sha256 = Some(sha256);
+        report.input_bytes = input_bytes;
+        Ok(report)
+    }
+}
+
+/// How large a world is so far.
+#[derive(Debug)]
+pub(super) struct Size {
+    bounds: Bounds,
+    origin: String,
+    bytes: u64,
+}
+
+impl Size {
+    pub(super) fn new(bounds: Bounds, origin: &str) -> Size {
+        Size {
+            bounds,
+            origin: origin.to_owned(),
+            bytes: 0,
+        }
+    }
+
+    /// Adds an entry before it is written; one without content counts too.
+    pub(super) fn add(&mut self, root: &Path, bytes: u64) -> Result<(), WorldError> {
+        self.bytes = self
+            .bytes
+            .saturating_add(bytes)
+            .saturating_add(BLOCK as u64);
+        if self.bytes > self.bounds.most {
+            return Err(WorldError::TooLarge {
+                origin: self.origin.clone(),
+                most: self.bounds.most,
+            });
+        }
+        if self.bytes > SO_FAR && !self.bounds.known {
+            label::detect(root).map_err(|error| match error {
+                WorldError::Unknown { known, found: None } => WorldError::NotSoFar {
+                    origin: self.origin.clone(),
+                    known,
+                    looked: format!("{} GiB", SO_FAR >> 30),
+                },
+                other => other,
+            })?;
+            self.bounds.known = true;
+        }
+        Ok(())
     }
 }
 
@@ -105,6 +220,8 @@ fn is_of_the_archive(error: &WorldError) -> bool {
 fn unpack(
     input: &mut Input,
     root: &Path,
+    whole: bool,
+    size: Size,
     context: &Context<'_>,
     phase: &Phase<'_>,
 ) -> Result<ExtractReport, WorldError> {
@@ -115,11 +232,12 @@ fn unpack(
         ..
     } = input;
     let mut unpacking = Unpacking {
-        tarball: Tarball::new(chunks, origin),
+        tarball: Tarball::new(chunks, origin, whole),
         writer: Writer::open(root)?,
         root,
         dropped: BTreeSet::new(),
         named: BTreeMap::new(),
+        size,
         report: ExtractReport::default(),
     };
     loop {
@@ -177,15 +295,22 @@ struct Unpacking<'a> {
     root: &'a Path,
     dropped: BTreeSet<RelPath>,
     named: Named,
+    size: Size,
     report: ExtractReport,
 }
 
 impl Unpacking<'_> {
     fn entry(
         &mut self,
-        entry: Entry,
+        mut entry: Entry,
         tick: &mut dyn FnMut() -> Result<(), WorldError>,
     ) -> Result<(), WorldError> {
+        let stored = match entry.kind {
+            Kind::File => entry.size,
+            _ => 0,
+        };
+        self.size.add(self.root, stored)?;
+        self.resolve(&mut entry)?;
         self.report.dropped_flags += u64::from(entry.flags);
         self.report.dropped_attributes += entry.dropped_attributes;
         let path = &entry.path;
@@ -222,6 +347,17 @@ impl Unpacking<'_> {
             }
         };
         made.map_err(|e| e.of_entry(|problem| self.tarball.entry(problem)))
+    }
+
+    /// Leads names through links of the world to the directories that they are in, as tar(1) does it: in a world
+    /// with /usr merged, an archive may have bin/sh.
+    fn resolve(&mut self, entry: &mut Entry) -> Result<(), WorldError> {
+        let failed = |e: WriteError| e.of_entry(|problem| self.tarball.entry(problem));
+        entry.path = self.writer.resolve(&entry.path).map_err(failed)?;
+        if let Kind::HardLink(target) = &mut entry.kind {
+            *target = self.writer.resolve(target).map_err(failed)?;
+        }
+        Ok(())
     }
 
     fn file(

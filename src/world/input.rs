@@ -16,6 +16,7 @@ use sha2::Digest as _;
 
 use super::decode;
 use super::error::WorldError;
+use super::look;
 use super::progress::{Cancel, Phase};
 
 const CHUNK: usize = 1 << 20;
@@ -59,7 +60,7 @@ impl fmt::Debug for Source {
 }
 
 /// A SHA-256.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
@@ -103,12 +104,17 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// No SHA-256.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected the 64 hexadecimal digits of a SHA-256")]
+pub struct DigestError;
+
 impl std::str::FromStr for Digest {
-    type Err = hex::FromHexError;
+    type Err = DigestError;
     /// 64 hexadecimal digits of either case.
-    fn from_str(text: &str) -> Result<Digest, hex::FromHexError> {
+    fn from_str(text: &str) -> Result<Digest, DigestError> {
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text, &mut bytes)?;
+        hex::decode_to_slice(text, &mut bytes).map_err(|_| DigestError)?;
         Ok(Digest(bytes))
     }
 }
@@ -265,6 +271,12 @@ impl Meter {
     }
 }
 
+impl fmt::Debug for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Input").field(&self.origin).finish()
+    }
+}
+
 /// An archive being read.
 pub(super) struct Input {
     /// The bytes of the archive, decompressed.
@@ -275,6 +287,8 @@ pub(super) struct Input {
     pub(super) length: Option<u64>,
     /// How much of the input was read.
     pub(super) meter: Meter,
+    /// Whether it is compressed: then its end is marked, and a cut is noticed.
+    pub(super) compressed: bool,
     digest: Receiver<(Digest, u64)>,
 }
 
@@ -306,7 +320,8 @@ impl Input {
             read_input(reader, &name, &sink, &counter, &digest_sender)
         })?;
 
-        let chunks = match decode::sniff(&mut raw, &origin)? {
+        let format = decode::sniff(&mut raw, &origin)?;
+        let mut chunks = match format {
             None => raw,
             Some(format) => {
                 let (sink, chunks) = queue(cancel, &origin);
@@ -322,8 +337,13 @@ impl Input {
                 chunks
             }
         };
+        if format.is_some() {
+            decode::inside(&mut chunks, &origin)?;
+        }
+        look::archive(&mut chunks, &origin)?;
         Ok(Input {
             chunks,
+            compressed: format.is_some(),
             origin,
             length,
             meter: Meter { read, told: 0 },

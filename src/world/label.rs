@@ -6,13 +6,16 @@ use std::path::Path;
 use rustix::fs::FileType;
 
 use super::dirs::{Dirs, kind};
-use super::error::WorldError;
+use super::error::{Resemblance, WorldError};
+use super::walk::names;
 use crate::profile::{LabelRule, Os, Profile, RelPath};
 
 /// Version files are small; nothing above this is read.
 const SIZE_MAX: u64 = 1 << 20;
 /// The longest label.
 const LABEL_MAX: usize = 64;
+/// In how many directories of a root a world is looked for.
+const LOOKED: usize = 64;
 
 /// What a world is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,22 +38,61 @@ pub struct WorldLabel {
 /// None knows it; or the root cannot be read.
 pub fn detect(root: &Path) -> Result<&'static Profile, WorldError> {
     let mut dirs = Dirs::open(root)?;
-    for profile in Profile::builtin() {
-        let mut all = true;
-        for path in &profile.detect.exist {
+    if let Some(profile) = known_at(&mut dirs, &RelPath::root()) {
+        return Ok(profile);
+    }
+    Err(WorldError::Unknown {
+        known: known(),
+        found: resembles(&mut dirs)?,
+    })
+}
+
+/// The names of the built-in profiles.
+pub(super) fn known() -> String {
+    let known: Vec<&str> = Profile::builtin().iter().map(|p| p.name.as_str()).collect();
+    known.join(", ")
+}
+
+/// The first built-in profile that knows what is in a directory.
+fn known_at(dirs: &mut Dirs, at: &RelPath) -> Option<&'static Profile> {
+    Profile::builtin().iter().find(|profile| {
+        profile.detect.exist.iter().all(|path| {
             // Through a link it would be the host's file that is found.
-            let there = dirs.stat(path).unwrap_or(None).map(|stat| kind(&stat));
-            all &= matches!(there, Some(FileType::RegularFile | FileType::Directory));
-        }
-        if all {
-            return Ok(profile);
+            let path = at.join(path.as_bytes()).ok();
+            let found = path.and_then(|path| dirs.stat(&path).unwrap_or(None));
+            let found = found.map(|stat| kind(&stat));
+            matches!(found, Some(FileType::RegularFile | FileType::Directory))
+        })
+    })
+}
+
+/// What a tree that is no world may be instead: one that holds a world, or another system.
+fn resembles(dirs: &mut Dirs) -> Result<Option<Resemblance>, WorldError> {
+    let root = dirs.root().to_path_buf();
+    let listed = dirs.dir(&RelPath::root(), false);
+    let listed = names(listed.map_err(|e| e.in_tree(&root))?);
+    let listed = listed.map_err(|e| WorldError::io("list", &root, e))?;
+    for name in listed.iter().take(LOOKED) {
+        let Ok(dir) = RelPath::root().join(name.as_bytes()) else {
+            continue;
+        };
+        if let Some(profile) = known_at(dirs, &dir) {
+            let profile = profile.name.clone();
+            return Ok(Some(Resemblance::Below { dir, profile }));
         }
     }
-    let known: Vec<&str> = Profile::builtin().iter().map(|p| p.name.as_str()).collect();
-    Err(WorldError::Unknown {
-        path: root.to_path_buf(),
-        known: known.join(", "),
-    })
+    for path in ["etc/os-release", "usr/lib/os-release"] {
+        let Ok(path) = RelPath::parse(path.as_bytes()) else {
+            continue;
+        };
+        let text = text(dirs, &path)?.unwrap_or_default();
+        let keys = ["PRETTY_NAME", "ID"];
+        if let Some(name) = keys.iter().find_map(|key| assignment(&text, key)) {
+            let name = name.chars().filter(|c| !c.is_control()).take(LABEL_MAX);
+            return Ok(Some(Resemblance::Other(name.collect())));
+        }
+    }
+    Ok(None)
 }
 
 /// Reads version and architecture of a world.

@@ -30,6 +30,10 @@ pub struct ScrubReport {
     pub reset: Vec<RelPath>,
     /// Device nodes, fifos and sockets that were removed.
     pub devices: u64,
+    /// Files, of those that stay, whose owner or group is one that no jail of the profile has.
+    pub owners: u64,
+    /// The first of them: path, owner and group.
+    pub owned: Vec<(RelPath, u32, u32)>,
 }
 
 impl ScrubReport {
@@ -37,12 +41,41 @@ impl ScrubReport {
     pub fn is_empty(&self) -> bool {
         *self == ScrubReport::default()
     }
+
+    /// That jails have all owners of the files.
+    ///
+    /// # Errors
+    /// [`WorldError::Owners`].
+    pub fn owners_known(&self, profile: &Profile) -> Result<(), WorldError> {
+        let shown = |(path, uid, gid): &(RelPath, u32, u32)| format!("{path} ({uid}:{gid})");
+        match profile.ids {
+            Some(ids) if self.owners > 0 => Err(WorldError::Owners {
+                count: self.owners,
+                list: self.owned.iter().map(shown).collect(),
+                most: ids.saturating_sub(1),
+            }),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn look_at_owner(&mut self, node: &Node<'_>, profile: &Profile) {
+        let (uid, gid) = (node.stat.st_uid, node.stat.st_gid);
+        if profile.ids.is_some_and(|ids| uid >= ids || gid >= ids) {
+            self.owners += 1;
+            if self.owned.len() < SHOWN {
+                self.owned.push((node.path.clone(), uid, gid));
+            }
+        }
+    }
 }
+
+/// How many files of unknown owners are named.
+const SHOWN: usize = 3;
 
 /// Applies the profile's scrub list to a world.
 ///
 /// # Errors
-/// Whatever the system refuses.
+/// A path that the kernel of the world does not take; whatever the system refuses.
 pub fn scrub(
     root: &Path,
     profile: &Profile,
@@ -52,11 +85,22 @@ pub fn scrub(
     let mut report = ScrubReport::default();
     let mut touched: BTreeMap<RelPath, Meta> = BTreeMap::new();
     let mut dirs: BTreeMap<RelPath, Meta> = BTreeMap::new();
+    let path_max = profile.os.path_max();
     walk(root, &context.cancel, &mut |node| {
+        if node.path.as_bytes().len() > path_max {
+            return Err(WorldError::PathTooLong {
+                path: node.path.clone(),
+                most: path_max,
+                os: profile.os,
+            });
+        }
         if node.kind() == FileType::Directory {
             dirs.insert(node.path.clone(), Meta::of(node.stat));
         }
         let changed = apply(node, profile, &mut report)?;
+        if changed != Changed::Removed {
+            report.look_at_owner(node, profile);
+        }
         if changed == Changed::Nothing {
             return Ok(Visit::Enter);
         }

@@ -11,6 +11,7 @@ use std::path::Path;
 use rustix::fs::FileType;
 
 use super::error::WorldError;
+use super::input::Digest;
 use super::progress::{Context, Phase};
 use super::walk::{Node, Visit, walk};
 use crate::profile::{Profile, RelPath};
@@ -42,6 +43,9 @@ pub struct Finding {
     pub path: RelPath,
     /// What.
     pub kind: FindingKind,
+    /// The digest of the file, or of the hash of the password: it tells this secret from another one in its
+    /// place. Not to be stored where others read it, since a short secret can be found by its digest.
+    pub digest: Digest,
 }
 
 impl fmt::Display for Finding {
@@ -70,7 +74,7 @@ pub fn find_secrets(
     walk(root, &context.cancel, &mut |node| match node.kind() {
         FileType::Directory if profile.shared.contains(node.path) => Ok(Visit::Skip),
         FileType::RegularFile => {
-            look(node, profile, &mut findings)?;
+            look(node, profile, &mut findings, context)?;
             Ok(Visit::Enter)
         }
         _ => Ok(Visit::Enter),
@@ -78,7 +82,12 @@ pub fn find_secrets(
     Ok(findings)
 }
 
-fn look(node: &Node<'_>, profile: &Profile, findings: &mut Vec<Finding>) -> Result<(), WorldError> {
+fn look(
+    node: &Node<'_>,
+    profile: &Profile,
+    findings: &mut Vec<Finding>,
+    context: &Context<'_>,
+) -> Result<(), WorldError> {
     let path = node.path;
     let size = node.stat.st_size as u64;
     if size == 0
@@ -96,9 +105,11 @@ fn look(node: &Node<'_>, profile: &Profile, findings: &mut Vec<Finding>) -> Resu
         .iter()
         .any(|pattern| pattern.matches(path))
     {
+        let digest = Digest::of_reader(&mut context.cancel.reader(node.open()?));
         findings.push(Finding {
             path: path.clone(),
             kind: FindingKind::Credentials,
+            digest: digest.map_err(|e| WorldError::unwrap_io(e, |e| node.error("read", e)))?,
         });
         return Ok(());
     }
@@ -116,16 +127,18 @@ fn look(node: &Node<'_>, profile: &Profile, findings: &mut Vec<Finding>) -> Resu
         .read_to_end(&mut content)
         .map_err(|e| node.error("read", e))?;
     if shadow {
-        for account in passwords(&content) {
+        for (account, hash) in passwords(&content) {
             findings.push(Finding {
                 path: path.clone(),
                 kind: FindingKind::Password { account },
+                digest: Digest::of(hash),
             });
         }
     } else if holds_private_key(&content) {
         findings.push(Finding {
             path: path.clone(),
             kind: FindingKind::PrivateKey,
+            digest: Digest::of(&content),
         });
     }
     Ok(())
@@ -133,7 +146,7 @@ fn look(node: &Node<'_>, profile: &Profile, findings: &mut Vec<Finding>) -> Resu
 
 /// The accounts of a password file whose second field is a hash. Not: an empty one (FreeBSD ships
 /// root so), and what begins with `*` or `!`, which is locked.
-fn passwords(content: &[u8]) -> Vec<String> {
+fn passwords(content: &[u8]) -> Vec<(String, &[u8])> {
     content
         .split(|b| *b == b'\n')
         .filter(|line| !line.starts_with(b"#"))
@@ -141,7 +154,7 @@ fn passwords(content: &[u8]) -> Vec<String> {
             let mut fields = line.split(|b| *b == b':');
             let (account, hash) = (fields.next()?, fields.next()?);
             let works = !matches!(hash, [] | [b'*' | b'!', ..] | b"x");
-            works.then(|| account.escape_ascii().to_string())
+            works.then(|| (account.escape_ascii().to_string(), hash))
         })
         .collect()
 }
@@ -167,8 +180,10 @@ mod tests {
     fn hashes_that_work() {
         let shadow =
             b"root:*:1:0\ndaemon:!:1\njoe:$y$j9T$abc:1\n#x:$6$1:\nnopw::1\nold:ab12cd34ef56g:1\n";
-        assert_eq!(passwords(shadow), ["joe", "old"]);
-        assert_eq!(passwords(b"root:!$6$locked:1:\nx:x:1\n"), [""; 0]);
+        let found = |text| passwords(text).into_iter().map(|(account, _)| account);
+        assert!(found(shadow).eq(["joe", "old"]));
+        assert_eq!(passwords(shadow)[0].1, b"$y$j9T$abc");
+        assert_eq!(found(b"root:!$6$locked:1:\nx:x:1\n").count(), 0);
     }
 
     #[test]

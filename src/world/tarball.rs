@@ -8,20 +8,26 @@
 
 use rustix::fs::FileType;
 
-use super::error::{EntryError, WorldError};
+use super::error::{EntryError, NO_END, WorldError};
 use super::header::{
     BLOCK, Field, GID, Header, LINK, MODE, MTIME, SIZE, TYPE, UID, checksum_is_right, numeric,
 };
 use super::input::Chunks;
 use super::meta::{Meta, NO_CHANGE};
 use super::pax::{self, Pax, Sparse, field};
-use crate::profile::RelPath;
+use crate::profile::{PATH_MAX, RelPath, RelPathError};
 
 const LAYER: &str = "archive";
 /// The largest extended header or long name. Linux bounds all attributes of a file to 64 KiB.
 const EXTENDED_MAX: u64 = 1 << 20;
 /// The largest number of pieces of a sparse file.
 const PIECES_MAX: usize = 1 << 20;
+/// The most extended headers and long names before one entry: honest writers need three.
+const HEADERS_MAX: usize = 16;
+/// The most zeros behind the end mark. Writers fill up a block of a tape, of some megabytes at most.
+const PADDING_MAX: u64 = 64 << 20;
+/// The longest target of a symbolic link: that of a path.
+const TARGET_MAX: usize = PATH_MAX;
 
 /// What an entry makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +66,8 @@ pub(super) struct Entry {
 pub(super) struct Tarball<'a> {
     input: &'a mut Chunks,
     origin: &'a str,
+    /// Whether something else than the end mark tells that the archive is whole.
+    whole: bool,
     /// Data of the current entry that were not read yet, and the padding after them.
     data: u64,
     padding: u64,
@@ -69,10 +77,13 @@ pub(super) struct Tarball<'a> {
 }
 
 impl<'a> Tarball<'a> {
-    pub(super) fn new(input: &'a mut Chunks, origin: &'a str) -> Tarball<'a> {
+    /// `whole` says that the input would be known to be cut without an end mark: by its compression, or by its
+    /// digest.
+    pub(super) fn new(input: &'a mut Chunks, origin: &'a str, whole: bool) -> Tarball<'a> {
         Tarball {
             input,
             origin,
+            whole,
             data: 0,
             padding: 0,
             at: 0,
@@ -85,12 +96,17 @@ impl<'a> Tarball<'a> {
         let mut pax: Option<Pax> = None;
         let mut long_name = None;
         let mut long_link = None;
+        let mut headers = 0;
         loop {
             self.skip_data()?;
             self.at = self.input.offset();
-            let Some(block) = self.header()? else {
+            let Some(block) = self.header(headers == 0)? else {
                 return self.end().map(|()| None);
             };
+            headers += 1;
+            if headers > HEADERS_MAX {
+                return Err(self.malformed("too many extended headers before one entry"));
+            }
             let header = Header(block);
             if !checksum_is_right(&header.0) {
                 return Err(self.malformed("the checksum of the header is wrong"));
@@ -159,19 +175,22 @@ impl<'a> Tarball<'a> {
     fn make(&mut self, header: &Header, size: u64, pax: Pax) -> Result<Entry, WorldError> {
         let raw = pax.path.clone().unwrap_or_else(|| header.path());
         self.name = raw.escape_ascii().to_string();
-        let path = RelPath::parse(&raw).map_err(|e| self.entry(EntryError::Name(e)))?;
+        let path = below(&raw).map_err(|e| self.entry(EntryError::Name(e)))?;
+        if path.components().next() == Some(b".zfs") {
+            return Err(self.entry(EntryError::OfZfs));
+        }
         let link = pax.linkpath.unwrap_or_else(|| header.text(LINK).to_vec());
         // In v7 a directory is a file whose name ends with a slash.
         let directory_name = raw.ends_with(b"/");
         let kind = match header.0[TYPE] {
             0 | b'0' | b'7' if directory_name => Kind::Dir,
             0 | b'0' | b'7' | b'S' => Kind::File,
-            b'1' => Kind::HardLink(RelPath::parse(&link).map_err(|problem| {
+            b'1' => Kind::HardLink(below(&link).map_err(|problem| {
                 let target = link.escape_ascii().to_string();
                 self.entry(EntryError::HardLinkName { target, problem })
             })?),
             b'2' => {
-                if link.is_empty() || link.len() > 1023 || link.contains(&0) {
+                if link.is_empty() || link.len() > TARGET_MAX || link.contains(&0) {
                     return Err(self.entry(EntryError::LinkTarget));
                 }
                 Kind::Symlink(link)
@@ -192,7 +211,14 @@ impl<'a> Tarball<'a> {
             Kind::File => self.expect(size),
             // Some writers give a directory or link the size of what it is on disk, without data.
             _ if size == 0 || kind == Kind::Dir => {}
-            Kind::Symlink(_) | Kind::HardLink(_) | Kind::Special(_) | Kind::Dir => {
+            // Old writers give a further name the size of the file, and no data; by POSIX.1-2001 the data may
+            // come once more. What follows tells which.
+            Kind::HardLink(_) => {
+                if !self.begins_header()? {
+                    self.expect(size);
+                }
+            }
+            Kind::Symlink(_) | Kind::Special(_) | Kind::Dir => {
                 return Err(self.malformed("a link or device that has data"));
             }
         }
@@ -373,10 +399,21 @@ impl<'a> Tarball<'a> {
         Ok(data)
     }
 
-    /// A header; none at a block of zeros, which is the end mark.
-    fn header(&mut self) -> Result<Option<[u8; BLOCK]>, WorldError> {
+    /// Whether a header, the end mark or the end of the input comes next.
+    fn begins_header(&mut self) -> Result<bool, WorldError> {
+        let there = self.input.peek(BLOCK)?;
+        Ok(match there.first_chunk::<BLOCK>() {
+            Some(block) => checksum_is_right(block) || block.iter().all(|b| *b == 0),
+            None => there.is_empty(),
+        })
+    }
+
+    /// A header; none at a block of zeros, which is the end mark, and at an end without one between two
+    /// entries, as GNU tar and bsdtar take it, if the archive is known to be whole.
+    fn header(&mut self, between: bool) -> Result<Option<[u8; BLOCK]>, WorldError> {
         match self.block()? {
-            None => Err(self.truncated("the archive, before its end mark")),
+            None if between && self.whole && self.at > 0 => Ok(None),
+            None => Err(self.truncated(NO_END)),
             Some(block) if block.iter().all(|b| *b == 0) => Ok(None),
             Some(block) => Ok(Some(block)),
         }
@@ -398,12 +435,17 @@ impl<'a> Tarball<'a> {
 
     /// Only zeros may follow the end mark; all of it is read, so that all of it is digested.
     fn end(&mut self) -> Result<(), WorldError> {
+        let mark = self.input.offset();
         loop {
             let there = self.input.fill()?;
             let length = there.len();
             if length == 0 {
                 return Ok(());
             }
+            if self.input.offset() - mark > PADDING_MAX {
+                return Err(self.malformed("more zeros behind its end than any writer makes"));
+            }
+            let there = self.input.fill()?;
             if let Some(at) = there.iter().position(|b| *b != 0) {
                 return Err(WorldError::Trailing {
                     origin: self.origin.to_owned(),
@@ -441,6 +483,12 @@ impl<'a> Tarball<'a> {
             within,
         }
     }
+}
+
+/// A name below the root. A slash at its beginning is taken away, as tar(1) does it.
+fn below(name: &[u8]) -> Result<RelPath, RelPathError> {
+    let start = name.iter().position(|b| *b != b'/').unwrap_or(name.len());
+    RelPath::parse(&name[start..])
 }
 
 /// A GNU long name ends with its NUL.

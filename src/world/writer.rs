@@ -59,6 +59,9 @@ impl From<DirError> for WriteError {
     }
 }
 
+/// How many links one name may lead through (`MAXSYMLINKS`).
+const LINKS_MAX: usize = 40;
+
 /// A tree being made.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -73,6 +76,41 @@ impl Writer {
             dirs: Dirs::open(root)?,
             pending: BTreeMap::new(),
         })
+    }
+
+    /// The path that a name stands for: where a directory on its way is a link to another one below the root, the
+    /// path through that. No file is made.
+    pub(super) fn resolve(&mut self, path: &RelPath) -> Result<RelPath, WriteError> {
+        let mut path = path.clone();
+        let mut last = RelPath::root();
+        for _ in 0..LINKS_MAX {
+            let link = match self.dirs.parent(&path, false) {
+                Ok(_) => return Ok(path),
+                // What is missing is made, or missed, by who asked for it.
+                Err(DirError::Missing(_)) => return Ok(path),
+                Err(DirError::Link(link)) => link,
+                Err(error) => return Err(error.into()),
+            };
+            let through = || WriteError::from(EntryError::ThroughLink(link.clone()));
+            let host = link.under(self.dirs.root());
+            let parent = self.dirs.parent(&link, false)?;
+            let target = rustix::fs::readlinkat(parent, link.name(), Vec::new())
+                .map_err(|e| WorldError::io("read the link", host, e))?;
+            let target = leads(&link, target.as_bytes()).ok_or_else(through)?;
+            // It must be there: nothing is made by way of a link that leads nowhere.
+            match self.dirs.dir(&target, false) {
+                Ok(_) | Err(DirError::Link(_)) => {}
+                Err(DirError::Sys(error)) => return Err(error.into()),
+                Err(DirError::Missing(_) | DirError::File(_)) => return Err(through()),
+            }
+            // From the slash behind the link on, which is not the last component.
+            let rest = &path.as_bytes()[link.as_bytes().len() + 1..];
+            path = target
+                .join(rest)
+                .map_err(|e| WriteError::from(EntryError::Name(e)))?;
+            last = link;
+        }
+        Err(EntryError::ThroughLink(last).into())
     }
 
     /// A directory; one that is there is kept, with the new owner, mode and time.
@@ -176,6 +214,32 @@ impl Writer {
         }
         Ok(path.under(self.dirs.root()))
     }
+}
+
+/// Where a link leads that lies in a real directory: a path below the root, or none. An absolute target is one
+/// below the root, as it is in a jail. What goes up from a directory that the target names is not followed, since
+/// that may be a link itself.
+fn leads(link: &RelPath, target: &[u8]) -> Option<RelPath> {
+    let start = link.parent();
+    let mut parts: Vec<&[u8]> = match target.first() {
+        Some(b'/') => Vec::new(),
+        _ => start.components().collect(),
+    };
+    let mut down = false;
+    for part in target.split(|b| *b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." if down => return None,
+            b".." => {
+                parts.pop()?;
+            }
+            name => {
+                parts.push(name);
+                down = true;
+            }
+        }
+    }
+    RelPath::parse(&parts.join(&b'/')).ok()
 }
 
 /// Makes something, and once more after removing what was in its way.

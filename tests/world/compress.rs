@@ -3,21 +3,27 @@
 use std::fs;
 use std::io::Write;
 
-use ezz::world::{Context, Digest, ExtractReport, Source, WorldError, extract};
+use ezz::world::{
+    Bounds, Context, Digest, ExtractReport, SO_FAR, Source, WorldError, extract, open,
+};
 
 use crate::Fail;
 use crate::archive::{Archive, unpack};
 
-fn sample() -> Vec<u8> {
+fn noise(length: usize) -> Vec<u8> {
     let mut noise = Vec::new();
     let mut state = 1u32;
-    for _ in 0..400_000 {
+    for _ in 0..length {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         noise.extend_from_slice(&state.to_be_bytes()[..1]);
     }
+    noise
+}
+
+fn sample() -> Vec<u8> {
     Archive::default()
         .dir("etc")
-        .file("etc/noise", &noise)
+        .file("etc/noise", &noise(400_000))
         .file("etc/last", b"last")
         .end()
 }
@@ -113,13 +119,106 @@ fn truncated_anywhere() -> Result<(), Fail> {
             }
         }
         // The compression is whole, what is in it is not.
-        match taken(&pack(&plain[..mark])?) {
+        for cut in [mark - 10, 300] {
+            match taken(&pack(&plain[..cut])?) {
+                Err(WorldError::Truncated {
+                    layer: "archive", ..
+                }) => {}
+                other => return Err(format!("{name} of {cut}: {other:?}").into()),
+            }
+        }
+        // Without an end mark it is taken where the compression tells that nothing is missing, as by GNU tar and
+        // bsdtar; but not in the middle of an entry.
+        assert_eq!(taken(&pack(&plain[..mark])?)?.files, 2, "{name}");
+        let long = Archive::default()
+            .file("etc/last", b"last")
+            .pax(&[("path", b"etc/more")])
+            .cut();
+        match taken(&pack(&long)?) {
             Err(WorldError::Truncated {
                 layer: "archive", ..
             }) => {}
             other => return Err(format!("{name}: {other:?}").into()),
         }
     }
+    // A digest tells the same.
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("world.tar");
+    fs::write(&file, &plain[..mark])?;
+    let digest = Digest::of(&plain[..mark]);
+    let context = Context::quiet();
+    for (expected, whole) in [(Some(digest), true), (None, false)] {
+        let root = tempfile::tempdir()?;
+        let taken = extract(Source::File(file.clone()), root.path(), expected, &context);
+        assert_eq!(taken.is_ok(), whole);
+        let hint = taken.err().and_then(|error| error.hint());
+        assert_eq!(hint.is_some_and(|hint| hint.contains("--sha256")), !whole);
+    }
+    Ok(())
+}
+
+/// A bomb behind the end mark, and one of headers: both compress to nothing.
+#[test]
+fn what_only_takes_time_is_refused() -> Result<(), Fail> {
+    let plain = sample();
+    let zeros = [&plain[..], &vec![0; 66 << 20]].concat();
+    let headers = (0..17).fold(Archive::default(), |archive, _| {
+        archive.pax(&[("comment", b"x")])
+    });
+    for (bytes, words) in [
+        (gzip(&zeros)?, "more zeros"),
+        (headers.file("x", b"").end(), "too many extended headers"),
+    ] {
+        match taken(&bytes) {
+            Err(WorldError::Malformed { problem, .. }) if problem.contains(words) => {}
+            other => return Err(format!("{words}: {other:?}").into()),
+        }
+    }
+    Ok(())
+}
+
+fn opened(bytes: Vec<u8>, bounds: Bounds) -> Result<ExtractReport, WorldError> {
+    let context = Context::quiet();
+    let reader: Box<dyn std::io::Read + Send> = Box::new(std::io::Cursor::new(bytes));
+    let root = tempfile::tempdir().map_err(|source| WorldError::Io {
+        op: "make",
+        path: "a directory".into(),
+        source,
+    })?;
+    open(Source::Stdin(reader), None, &context)?.extract(root.path(), bounds, &context)
+}
+
+/// By what an archive says of its files: nothing of one that is too large is written.
+#[test]
+fn worlds_have_a_largest_size() -> Result<(), Fail> {
+    let bounds = |most, known| Bounds { most, known };
+    let plain = sample();
+    // Its files, and a header for each entry.
+    let size = 400_004 + 3 * 512;
+    opened(plain.clone(), bounds(size, false))?;
+    match opened(plain, bounds(size - 1, false)) {
+        Err(error @ WorldError::TooLarge { .. }) => {
+            assert!(error.hint().is_some_and(|hint| hint.contains("--max-size")));
+        }
+        other => return Err(format!("{other:?}").into()),
+    }
+    // A file that is all a hole, of more than is unpacked of what may be no world.
+    let hole = (SO_FAR + 1).to_string();
+    let sparse = Archive::default()
+        .pax(&[
+            ("GNU.sparse.map", b"0,0"),
+            ("GNU.sparse.size", hole.as_bytes()),
+            ("GNU.sparse.name", b"hole"),
+        ])
+        .file("x", b"")
+        .end();
+    match opened(sparse.clone(), bounds(u64::MAX, false)) {
+        Err(error @ WorldError::NotSoFar { .. }) => {
+            assert!(error.to_string().contains("in its first 4 GiB"), "{error}");
+        }
+        other => return Err(format!("{other:?}").into()),
+    }
+    opened(sparse, bounds(u64::MAX, true))?;
     Ok(())
 }
 
@@ -175,6 +274,7 @@ fn one_damaged_bit() -> Result<(), Fail> {
 
 #[test]
 fn what_is_no_archive() -> Result<(), Fail> {
+    let layer = format!("{}/layer.tar", "0a".repeat(32));
     for (bytes, looks) in [
         (&b""[..], "an empty file"),
         (
@@ -185,6 +285,31 @@ fn what_is_no_archive() -> Result<(), Fail> {
         (b"BZh91AY&SY", "bzip2, which is not supported"),
         (b"PK\x03\x04zip", "a zip file"),
         (b"#!/bin/sh\necho hello\n", "a text"),
+        (b"!<arch>\ndebian-binary   1342", "a Debian package"),
+        (b"!<arch>\n/               0", "a library of object files"),
+        (b"\xed\xab\xee\xdb\x03", "an RPM package"),
+        (b"070701000", "a cpio archive, which is not supported"),
+        (b"\x7fELF\x02", "a program"),
+        (&gzip(&[b'x'; 600])?, "a compressed file that is no archive"),
+        (
+            &gzip(&gzip(&noise(600))?)?,
+            "something that is compressed twice",
+        ),
+        (
+            &Archive::default().file("oci-layout", b"{}").end(),
+            "an image of containers",
+        ),
+        (
+            &Archive::default()
+                .dir("./")
+                .file("blobs/sha256/00", b"{}")
+                .end(),
+            "an image of containers",
+        ),
+        (
+            &gzip(&Archive::default().file(&layer, b"").end())?,
+            "an image of containers",
+        ),
         (&[0; 2048], "zeros only"),
         (&[0xee; 2048], "data of an unknown kind"),
     ] {

@@ -9,8 +9,8 @@ use ezz::world::{
     Context, FindingKind, WorldError, detect, find_secrets, label, make_skeleton, manifest, scrub,
 };
 
-use crate::Fail;
 use crate::archive::{Archive, Entry, unpack};
+use crate::{Fail, is_root};
 
 /// ELF, little-endian, of a machine.
 fn elf(machine: u8) -> Vec<u8> {
@@ -364,11 +364,120 @@ fn unknown_and_unusable_worlds() -> Result<(), Fail> {
         }
         other => return Err(format!("{other:?}").into()),
     }
+    // What it is, as far as that can be told.
+    let below = debian().dir("rootfs").dir("rootfs/var");
+    let below = base(below)?;
+    for name in ["etc", "usr"] {
+        fs::rename(
+            below.path().join(name),
+            below.path().join("rootfs").join(name),
+        )?;
+    }
+    fs::rename(
+        below.path().join("var/lib"),
+        below.path().join("rootfs/var/lib"),
+    )?;
+    let other = Archive::default().dir("etc").file(
+        "etc/os-release",
+        b"ID=alpine\nPRETTY_NAME=\"Alpine Linux v3.20\"\n",
+    );
+    for (tree, words, hint) in [
+        (
+            below,
+            "its directory rootfs is one (debian)",
+            "its directory rootfs",
+        ),
+        (
+            base(other)?,
+            "by its os-release it is Alpine Linux v3.20",
+            "mmdebstrap",
+        ),
+    ] {
+        match detect(tree.path()) {
+            Err(error @ WorldError::Unknown { .. }) => {
+                assert!(error.to_string().contains(words), "{error}");
+                assert!(
+                    error.hint().is_some_and(|it| it.contains(hint)),
+                    "{error:?}"
+                );
+            }
+            other => return Err(format!("{other:?}").into()),
+        }
+    }
     let base = base(debian().dir("basejail"))?;
     let skeleton = tempfile::tempdir()?;
     let profile = detect(base.path())?;
     let refused = make_skeleton(base.path(), skeleton.path(), profile, &Context::quiet());
     assert!(matches!(refused, Err(WorldError::Occupied { .. })));
+    Ok(())
+}
+
+/// A path that Linux takes and FreeBSD does not: npm and bazel make them.
+#[test]
+fn long_paths_are_for_the_worlds_own_kernel_to_take() -> Result<(), Fail> {
+    let long = format!("root/{}x", format!("{}/", "d".repeat(250)).repeat(5));
+    let with = |world: Archive| base(world.pax(&[("path", long.as_bytes())]).file("x", b"deep"));
+    let linux = with(debian())?;
+    let profile = detect(linux.path())?;
+    scrub(linux.path(), profile, &Context::quiet())?;
+    let skeleton = tempfile::tempdir()?;
+    make_skeleton(linux.path(), skeleton.path(), profile, &Context::quiet())?;
+    manifest::write(linux.path(), &Context::quiet())?;
+    let found = manifest::verify(
+        linux.path(),
+        &manifest::read(linux.path())?.0,
+        &Context::quiet(),
+    )?;
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(read(skeleton.path(), &long)?, "deep");
+    let freebsd = with(freebsd())?;
+    let profile = detect(freebsd.path())?;
+    match scrub(freebsd.path(), profile, &Context::quiet()) {
+        Err(
+            error @ WorldError::PathTooLong {
+                most: 1023,
+                os: Os::FreeBsd,
+                ..
+            },
+        ) => {
+            assert!(error.hint().is_some());
+        }
+        other => return Err(format!("{other:?}").into()),
+    }
+    Ok(())
+}
+
+/// They would be nobody's in every jail. What the scrub removes does not count.
+#[test]
+fn owners_that_no_jail_has_are_named() -> Result<(), Fail> {
+    if !is_root("owners_that_no_jail_has_are_named") {
+        return Ok(());
+    }
+    let owned = |name: &'static [u8], owner| Entry {
+        name,
+        owner,
+        ..Entry::default()
+    };
+    let world = |last: (u64, u64)| {
+        debian()
+            .entry(&owned(b"etc/most", (65_535, 65_535)))
+            .entry(&owned(b"tmp/gone", (70_000, 0)))
+            .entry(&owned(b"etc/owner", (65_536, 0)))
+            .entry(&owned(b"usr/share/group", last))
+    };
+    let base = base(world((0, 4_294_967_294)))?;
+    let profile = detect(base.path())?;
+    let report = scrub(base.path(), profile, &Context::quiet())?;
+    match report.owners_known(profile) {
+        Err(error @ WorldError::Owners { count: 2, .. }) => {
+            let words = "above 65535, which no jail has: etc/owner (65536:0), usr/share/group (0:4294967294)";
+            assert!(error.to_string().ends_with(words), "{error}");
+            assert!(error.hint().is_some());
+        }
+        other => return Err(format!("{other:?}").into()),
+    }
+    // FreeBSD's jails have all ids.
+    report.owners_known(&Profile::builtin()[0])?;
     Ok(())
 }
 
@@ -381,10 +490,16 @@ fn a_mount_point_that_is_a_link_is_refused() -> Result<(), Fail> {
     let skeleton = tempfile::tempdir()?;
     let profile = detect(base.path())?;
     let refused = make_skeleton(base.path(), skeleton.path(), profile, &Context::quiet());
-    assert!(
-        matches!(refused, Err(WorldError::NotADirectory { .. })),
-        "{refused:?}"
-    );
+    match refused {
+        Err(error @ WorldError::NotADirectory { .. }) => {
+            assert!(
+                error
+                    .hint()
+                    .is_some_and(|hint| hint.starts_with("make dev a directory"))
+            );
+        }
+        other => return Err(format!("{other:?}").into()),
+    }
     Ok(())
 }
 
@@ -398,6 +513,8 @@ fn secrets_are_found_where_jails_would_share_them() -> Result<(), Fail> {
         .file("srv/deploy", key.as_bytes())
         .file("etc/shadow", b"root:$y$j9T$x$y:1::::::\ndaemon:*:1::::::\n")
         .file("home/joe/.netrc", b"machine x password y\n")
+        .file("etc/ssl/private/ssl-cert-snakeoil.key", key.as_bytes())
+        .file("etc/ssl/certs/ssl-cert-snakeoil.pem", b"certificate")
         .file("root/.ssh/id_ed25519", key.as_bytes());
     let base = base(world)?;
     let profile = detect(base.path())?;
@@ -420,6 +537,13 @@ fn secrets_are_found_where_jails_would_share_them() -> Result<(), Fail> {
         ]
     );
     assert!(!base.path().join("root/.ssh").exists());
+    // A machine's own: each jail makes them at its first start.
+    for name in [
+        "private/ssl-cert-snakeoil.key",
+        "certs/ssl-cert-snakeoil.pem",
+    ] {
+        assert!(!base.path().join("etc/ssl").join(name).exists(), "{name}");
+    }
     Ok(())
 }
 
