@@ -9,7 +9,8 @@ use super::sanity::Sanity;
 use super::select::NewJails;
 use super::{CliError, Context, DryRun, Told, delegated, error};
 use crate::model::{
-    Address, AddressPool, Cpus, Cpuset, Kind, Label, Limits, Network, Param, Params, hostname, size,
+    Address, AddressPool, Cpus, Cpuset, Kind, Label, Limits, Network, Param, Params, hostname,
+    memory, size,
 };
 use crate::name::{DatasetName, FlavourName, JailName, TrackName};
 use crate::plan::create::{Choice, Of, Request, create};
@@ -100,7 +101,7 @@ struct Own {
     #[arg(long, value_parser = size)]
     quota: Option<u64>,
     /// Most memory that it may use, e.g. 512M; a clone has the limits of its source
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
     memory: Option<u64>,
     /// Time of how many processors it may use, e.g. 1.5
     #[arg(long, value_name = "NUMBER")]

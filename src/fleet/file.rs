@@ -9,7 +9,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{At, Fleet, FleetError, MOST, Origin, Place, Wanted, Wish};
-use crate::model::{Cpus, Kind, Label, Labels, Limits, Network, Param, Params, hostname, size};
+use crate::model::{
+    Cpus, Kind, Label, Labels, Limits, Network, Param, Params, hostname, memory, size,
+};
 use crate::name::{FleetName, JailName, expand};
 
 /// The whole.
@@ -102,12 +104,16 @@ impl<'a> Text<'a> {
     fn quota(&self, text: Option<&Spanned<String>>) -> Result<Option<u64>, FleetError> {
         match text {
             Some(text) if text.get_ref() == "none" => Ok(Some(0)),
-            text => self.size(text),
+            text => self.size(text, size),
         }
     }
 
     /// Bytes.
-    fn size(&self, text: Option<&Spanned<String>>) -> Result<Option<u64>, FleetError> {
+    fn size(
+        &self,
+        text: Option<&Spanned<String>>,
+        size: fn(&str) -> Result<u64, String>,
+    ) -> Result<Option<u64>, FleetError> {
         text.map(|text| {
             size(text.get_ref()).map_err(|e| FleetError::new(self.place(text.span()), e))
         })
@@ -222,7 +228,7 @@ fn jails_of(
     let limits = match of!(limits) {
         None => None,
         Some(limited) => Some(Limits {
-            memory: places.size(limited.memory.as_ref())?,
+            memory: places.size(limited.memory.as_ref(), memory)?,
             cpus: limited.cpus,
             processes: limited.processes.map(NonZeroU32::get),
             cpuset: match &limited.cpuset {

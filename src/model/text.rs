@@ -88,6 +88,27 @@ pub fn in_units(bytes: u64) -> String {
     }
 }
 
+/// The least memory that a jail can be limited to: with less its first process is killed at its start. Of the same
+/// size as that of other programs for containers.
+pub const MEMORY_LEAST: u64 = 6 << 20;
+
+/// A limit of memory.
+///
+/// # Errors
+/// As [`size`]; with too little no jail starts.
+pub fn memory(text: &str) -> Result<u64, String> {
+    let bytes = size(text)?;
+    if bytes < MEMORY_LEAST {
+        let mut problem =
+            format!("{bytes} bytes are too little for a jail to start: 6M is the least");
+        if text.bytes().all(|byte| byte.is_ascii_digit()) {
+            problem += &format!("; did you mean {text}M?");
+        }
+        return Err(problem);
+    }
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +147,19 @@ mod tests {
             assert!(deceptive(c), "{c:?}");
         }
         assert!(!"a Z~ü漢🙂".chars().any(deceptive));
+    }
+
+    #[test]
+    fn no_jail_has_less_memory_than_it_needs() {
+        assert_eq!(memory("6M"), Ok(MEMORY_LEAST));
+        assert_eq!(memory("512M"), Ok(512 << 20));
+        let bare = memory("512").unwrap_err();
+        assert!(
+            bare.contains("512 bytes") && bare.contains("512M"),
+            "{bare}"
+        );
+        assert!(!memory("5M").unwrap_err().contains("did you mean"));
+        assert!(memory("0").is_err());
     }
 
     #[test]
