@@ -3,6 +3,7 @@
 //! are one vocabulary, which both implementations read as a whole.
 
 mod error;
+mod ran;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::exec::{Exec, Watched, code, find};
+use crate::exec::{Exec, find};
 use crate::model::{
     Changed, JailConfig, JailState, Killed, Network, Params, Surroundings, Taken, World, deceptive,
 };
@@ -23,6 +24,7 @@ use crate::plan::{Commit, MountAs, NewClone};
 use crate::profile::{Os, Profile};
 
 pub use error::{HostError, PortError};
+pub use ran::{WorldRun, few_logs};
 
 /// The basejail of a thin jail, mounted on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,17 +113,6 @@ pub struct WorldRequest<'a> {
     pub stop: &'a dyn Fn() -> bool,
 }
 
-/// How such a command ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WorldRun {
-    /// Its exit code, 128 + signal if a signal ended it; none if it was stopped.
-    pub code: Option<i32>,
-    /// Its last words, without what would control a terminal.
-    pub said: String,
-    /// All that it printed.
-    pub log: PathBuf,
-}
-
 impl fmt::Debug for WorldRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorldRequest")
@@ -156,17 +147,6 @@ pub fn make_cache(at: &Path) -> std::io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(at)
-}
-
-impl WorldRun {
-    /// From how its process ended.
-    pub fn new(ended: &Watched, log: PathBuf) -> Self {
-        WorldRun {
-            code: ended.status.map(code),
-            said: one_line(&ended.said),
-            log,
-        }
-    }
 }
 
 /// What somebody else has printed, on one line and without what would control the terminal of the

@@ -214,8 +214,13 @@ impl Report {
         }
     }
 
-    /// An error: the chain of its causes, then hints. The only place that prints one.
+    /// An error: the chain of its causes, then hints.
     pub fn error(&self, error: &dyn Error, hints: &[String]) {
+        self.error_of_program(error, hints, &[]);
+    }
+
+    /// The same with the last lines of a program that has failed. The only place that prints an error.
+    pub fn error_of_program(&self, error: &dyn Error, hints: &[String], said: &[String]) {
         let chain = chain(error);
         if self.json {
             #[derive(Serialize)]
@@ -223,11 +228,14 @@ impl Report {
                 error: &'a str,
                 causes: &'a [String],
                 hints: &'a [String],
+                #[serde(skip_serializing_if = "<[String]>::is_empty")]
+                said: &'a [String],
             }
             let failure = Failure {
                 error: &chain[0],
                 causes: &chain[1..],
                 hints,
+                said,
             };
             if let Ok(text) = serde_json::to_string(&failure) {
                 self.sink.err(&plain_json(&text));
@@ -237,6 +245,9 @@ impl Report {
         self.err(&format!("ezz: {}", chain[0]));
         for cause in &chain[1..] {
             self.err(&format!("  caused by: {cause}"));
+        }
+        for line in said {
+            self.err(&format!("  | {line}"));
         }
         for hint in hints {
             self.err(&format!("hint: {hint}"));

@@ -207,14 +207,14 @@ pub enum CliError {
     #[error("cannot write to standard output: {0}")]
     Output(String),
     /// A command that was to change a world.
-    #[error("{command} {how}; nothing was changed{}{said}", if said.is_empty() { "" } else { ": " })]
+    #[error("{command} {how}; nothing was changed")]
     Updater {
         /// What the command is called.
         command: String,
         /// How it ended.
         how: String,
-        /// Its last words.
-        said: String,
+        /// The last lines that it printed.
+        said: Vec<String>,
         /// Where all of them are.
         log: String,
     },
@@ -321,6 +321,15 @@ fn some(list: &[String]) -> String {
 /// An error and its causes on one line.
 pub fn one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
+    /// What another program has printed before it failed, line by line.
+    pub fn said(&self) -> &[String] {
+        match self {
+            CliError::Updater { said, .. } => said,
+            CliError::Undo { first, .. } => first.said(),
+            _ => &[],
+        }
+    }
+
     let mut cause = error.source();
     while let Some(inner) = cause {
         text = format!("{text}: {inner}");

@@ -314,7 +314,8 @@ impl Context<'_> {
     }
 
     fn failed(&self, error: &CliError) -> Exit {
-        self.report.error(error, &error.hints());
+        let (hints, said) = (error.hints(), error.said());
+        self.report.error_of_program(error, &hints, said);
         error.exit()
     }
 

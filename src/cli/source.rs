@@ -10,7 +10,7 @@ use super::{CliError, Context};
 use crate::model::Generation;
 use crate::name::GenerationId;
 use crate::plan::PlanError;
-use crate::ports::{Place, WorldRequest};
+use crate::ports::{Place, WorldRequest, few_logs};
 use crate::profile::Profile;
 use crate::session::Session;
 
@@ -222,6 +222,13 @@ pub(super) fn carry_out(
     });
     context.host_notes(session);
     let ran = ran?;
+    if let Err(error) = few_logs(&ran.log) {
+        // They are in nobody's way.
+        let at = ran.log.parent().unwrap_or(&ran.log);
+        context
+            .report
+            .note(format!("old logs in {} stay: {error}", at.display()));
+    }
     cancel.check().map_err(|_| CliError::Interrupted)?;
     let how = match ran.code {
         Some(0) => return Ok(()),

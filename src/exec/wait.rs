@@ -32,8 +32,8 @@ const ASK: Duration = Duration::from_millis(50);
 /// How long a killed program may take to be gone, and its last words to arrive.
 pub const GONE: Duration = Duration::from_secs(5);
 
-/// How much of what a program prints goes into its log, in bytes.
-const LOG_MAX: u64 = 64 << 20;
+/// How much of what a program prints to one stream goes into its log, in bytes; then its last words.
+const LOG_MAX: u64 = 4 << 20;
 
 /// How many pieces of output may wait to be collected: a program that floods its output is held up.
 const PIECES: usize = 16;
@@ -287,7 +287,7 @@ pub struct Watch<'a> {
     pub limit: Duration,
     /// Whether it is to be stopped before that; asked again and again.
     pub stop: &'a dyn Fn() -> bool,
-    /// Where what it prints goes; the first 64 MiB of it.
+    /// Where what it prints goes: of each stream the first 4 MiB, and its last words.
     pub log: Option<File>,
 }
 
@@ -357,17 +357,24 @@ impl Watch<'_> {
 /// The last bytes of a stream, read to its end; all of them go into the log first.
 fn tail(mut stream: impl Read, mut log: Option<File>) -> io::Result<Vec<u8>> {
     let mut kept = Vec::new();
-    let mut logged = 0;
+    let (mut printed, mut logged) = (0, 0);
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {
         let new = &buffer[..count];
-        if let Some(log) = log.as_mut().filter(|_| logged < LOG_MAX) {
+        if let Some(log) = log.as_mut().filter(|_| printed < LOG_MAX) {
             log.write_all(new)?;
             logged += count as u64;
         }
+        printed += count as u64;
         kept.extend_from_slice(new);
         let old = kept.len().saturating_sub(STDERR_TAIL);
         kept.drain(..old);
+    }
+    // What a program says last tells why it failed.
+    let left = printed.saturating_sub(logged + kept.len() as u64);
+    if let Some(log) = log.as_mut().filter(|_| left > 0) {
+        log.write_all(format!("\n[{left} bytes are left out]\n").as_bytes())?;
+        log.write_all(&kept)?;
     }
     Ok(kept)
 }

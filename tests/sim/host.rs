@@ -359,7 +359,7 @@ impl Host for SimHost {
         };
         Ok(WorldRun {
             code,
-            said: String::new(),
+            said: Vec::new(),
             log: PathBuf::from("/dev/null"),
         })
     }

@@ -340,9 +340,25 @@ fn an_updater_that_fails_leaves_nothing() {
         &[],
         "echo half > /usr/share/version; echo no luck >&2; exit 3",
     );
-    let failed = failed.refused(1, "ended with 3; nothing was changed: no luck");
+    let failed = failed.refused(1, "ended with 3; nothing was changed\n  | no luck\nhint: ");
     let log = failed.log();
     assert_eq!(log, "no luck\n");
+    // The last lines, each on its own; and as JSON.
+    let many =
+        "i=0; while [ $i -lt 100 ]; do i=$((i + 1)); echo $i; done; printf 'a\\033[2Jb\\n'; exit 1";
+    let told = run(&["--json"], many).exits(1);
+    let told: serde_json::Value = serde_json::from_str(
+        told.stderr
+            .lines()
+            .find(|line| line.starts_with('{'))
+            .expect("an object"),
+    )
+    .expect("JSON");
+    let said = told["said"].as_array().expect("a list");
+    assert_eq!(
+        (said.len(), &said[8], &said[9]),
+        (10, &"100".into(), &"a[2Jb".into())
+    );
     run(&["--limit", "1"], "sleep 1000").refused(1, "did not end within 1 s");
     assert_eq!(processes("sleep 1000"), Vec::<u32>::new());
     ezz(&["update", "--run", "/no/such/program"]).refused(1, "no/such/program");
