@@ -56,6 +56,8 @@ const PIDS: i64 = 16_384;
 /// memory, and without a size each could be half of it.
 const SHM: &str = "64m";
 const RUN: &str = "128m";
+/// Of its /tmp, where its init wants one in memory: systemd's own may have half of the host's memory.
+const TMP: &str = "512m";
 
 /// What podman hides (pkg/specgen, `DefaultMaskPaths`).
 const MASKED: [&str; 12] = [
@@ -130,6 +132,8 @@ pub(super) struct Bundle<'a> {
     pub environment: &'a [String],
     /// The host's resolv.conf, if the jail is to see it.
     pub resolver: Option<&'a Path>,
+    /// Whether /tmp is a file system of its own, in memory.
+    pub tmp: bool,
     /// A directory for downloads, and where it is to be seen.
     pub cache: Option<(&'a Path, PathBuf)>,
     /// Path of its cgroup.
@@ -219,6 +223,15 @@ impl Bundle<'_> {
             // systemd wants it to be a mount of its own, and cannot make it one.
             let options = "nosuid,nodev,noexec,mode=1777,size=5m";
             mounts.push(mount("/run/lock", "tmpfs", "tmpfs", options)?);
+        }
+        if self.tmp {
+            // The options of systemd's own tmp.mount, which finds it mounted and is content.
+            mounts.push(mount(
+                "/tmp",
+                "tmpfs",
+                "tmpfs",
+                &tmpfs("strictatime,mode=1777", TMP),
+            )?);
         }
         if let Some(base) = self.base {
             mounts.push(bind("/basejail", base, "bind,private,ro,nodev")?);

@@ -5,7 +5,15 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use super::inside::Inside;
+use super::names;
 use crate::ports::{HostError, JailSpec};
+use crate::profile::{RelPath, ScrubAction};
+
+/// No /etc/hosts or /etc/hostname is larger.
+const TEXT_MAX: u64 = 1 << 20;
+
+/// /etc/hosts, if the profile says nothing of it.
+const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\t\tlocalhost ip6-localhost ip6-loopback\n";
 
 /// Directories that the runtime mounts on. A link there would move the mount elsewhere.
 const MOUNT_POINTS: [&str; 4] = ["dev", "proc", "sys", "run"];
@@ -16,14 +24,25 @@ const MOUNT_POINTS: [&str; 4] = ["dev", "proc", "sys", "run"];
 /// [`HostError::Start`] if one of them is a link or a file.
 pub(super) fn mount_points(inside: &Inside, spec: &JailSpec) -> Result<(), HostError> {
     let basejail = spec.base.is_some().then_some("basejail");
-    for directory in MOUNT_POINTS.into_iter().chain(basejail) {
-        inside
-            .ensure_directory(directory)
-            .map_err(|e| refused(spec, directory, e))?;
+    let directories = MOUNT_POINTS.into_iter().chain(basejail).chain(["etc"]);
+    for directory in directories {
+        mount_point(inside, spec, directory)?;
     }
+    Ok(())
+}
+
+/// Makes a directory of the root, and checks that it is one.
+///
+/// # Errors
+/// As [`mount_points`].
+pub(super) fn mount_point(
+    inside: &Inside,
+    spec: &JailSpec,
+    directory: &str,
+) -> Result<(), HostError> {
     inside
-        .ensure_directory("etc")
-        .map_err(|e| refused(spec, "etc", e))
+        .ensure_directory(directory)
+        .map_err(|e| refused(spec, directory, e))
 }
 
 /// Makes the mount points, and gives the jail its names.
@@ -32,24 +51,12 @@ pub(super) fn mount_points(inside: &Inside, spec: &JailSpec) -> Result<(), HostE
 /// As [`mount_points`]; [`HostError::File`].
 pub(super) fn prepare(inside: &Inside, spec: &JailSpec, own_init: bool) -> Result<(), HostError> {
     mount_points(inside, spec)?;
-    let hostname = &spec.config.hostname;
     let create = |name: &str, text: &str| {
         inside
             .create("etc", name, text.as_bytes())
-            .map_err(|source| HostError::File {
-                action: "write",
-                path: spec.root.join("etc").join(name),
-                source,
-            })
+            .map_err(failed("write", spec, name))
     };
-    create("hostname", &format!("{hostname}\n"))?;
-    create(
-        "hosts",
-        &format!(
-            "127.0.0.1\tlocalhost\n::1\t\tlocalhost ip6-localhost ip6-loopback\n\
-             127.0.1.1\t{hostname}\n"
-        ),
-    )?;
+    own_names(inside, spec)?;
     let generate = |what: &str| spec.profile.generate.iter().any(|name| name == what);
     // systemd takes an empty one for a first boot, and makes one itself.
     if generate("machine-id") && own_init {
@@ -57,14 +64,97 @@ pub(super) fn prepare(inside: &Inside, spec: &JailSpec, own_init: bool) -> Resul
         if !create("machine-id", &id)? {
             inside
                 .fill("etc", "machine-id", id.as_bytes())
-                .map_err(|source| HostError::File {
-                    action: "write",
-                    path: spec.root.join("etc/machine-id"),
-                    source,
-                })?;
+                .map_err(failed("write", spec, "machine-id"))?;
         }
     }
     Ok(())
+}
+
+/// Gives the jail's files its names, where they are missing or as ezz has written them.
+fn own_names(inside: &Inside, spec: &JailSpec) -> Result<(), HostError> {
+    let hostname = &spec.config.hostname;
+    let read = |name: &str| {
+        let text = inside.read_own("etc", name, TEXT_MAX);
+        let text = text.map_err(failed("read", spec, name))?;
+        Ok(text.and_then(|text| String::from_utf8(text).ok()))
+    };
+    let fresh = fresh_hosts(spec);
+    let old = read("hosts")?;
+    let before = old.as_deref().and_then(|old| names::named(old, fresh));
+    // The host name first: a start that is killed between the two can go on by the name in the other.
+    let line = format!("{hostname}\n");
+    let is_new = inside.create("etc", "hostname", line.as_bytes());
+    if !is_new.map_err(failed("write", spec, "hostname"))? {
+        let text = read("hostname")?.unwrap_or_default();
+        if names::hostname_follows(&text, before, hostname) {
+            let replaced = inside.replace("etc", "hostname", line.as_bytes());
+            replaced.map_err(failed("write", spec, "hostname"))?;
+        }
+    }
+    let new = names::new_hosts(fresh, hostname);
+    let is_new = inside.create("etc", "hosts", new.as_bytes());
+    if !is_new.map_err(failed("write", spec, "hosts"))? {
+        let changed = old.and_then(|old| names::hosts(&old, fresh, hostname));
+        if let Some(changed) = changed {
+            let replaced = inside.replace("etc", "hosts", changed.as_bytes());
+            replaced.map_err(failed("write", spec, "hosts"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What /etc/hosts is in a world, after its scrub.
+fn fresh_hosts(spec: &JailSpec) -> &str {
+    let hosts = RelPath::parse(b"etc/hosts").unwrap_or_default();
+    let mut rules = spec.profile.scrub.iter();
+    let rule = rules.find(|rule| rule.path.matches(&hosts));
+    match rule.map(|rule| &rule.action) {
+        Some(ScrubAction::Reset(text)) => text,
+        _ => HOSTS,
+    }
+}
+
+fn failed(
+    action: &'static str,
+    spec: &JailSpec,
+    name: &str,
+) -> impl Fn(std::io::Error) -> HostError {
+    let path = spec.root.join("etc").join(name);
+    move |source| HostError::File {
+        action,
+        path: path.clone(),
+        source,
+    }
+}
+
+/// Whether the jail lacks the key that Debian's ssl-cert makes for each machine, and has its directory.
+///
+/// # Errors
+/// [`HostError::File`].
+pub(super) fn wants_certificate(inside: &Inside, spec: &JailSpec) -> Result<bool, HostError> {
+    if !spec
+        .profile
+        .generate
+        .iter()
+        .any(|name| name == "ssl-cert-snakeoil")
+    {
+        return Ok(false);
+    }
+    match inside.is_vacant("etc/ssl/private", "ssl-cert-snakeoil.key") {
+        Ok(vacant) => Ok(vacant),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
+        Err(e) => Err(failed("look at", spec, "ssl/private")(e)),
+    }
+}
+
+/// Whether a jail with an init of its own has its /tmp in memory: its world wants that (Debian 13), and its
+/// administrator has not said otherwise by `systemctl mask tmp.mount`.
+///
+/// # Errors
+/// The system's.
+pub(super) fn wants_tmp(world: &Inside, inside: &Inside) -> std::io::Result<bool> {
+    let wanted = world.exists("usr/lib/systemd/system/local-fs.target.wants/tmp.mount")?;
+    Ok(wanted && !inside.is_link_to("etc/systemd/system", "tmp.mount", b"/dev/null"))
 }
 
 /// Whether an ssh server of the jail has no keys yet.
@@ -130,5 +220,32 @@ fn refused(spec: &JailSpec, name: &str, error: std::io::Error) -> HostError {
         action: "make",
         path: spec.root.join(name),
         source: error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn tmp_is_in_memory_if_the_world_wants_it_and_the_jail_does_not_mind() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let [world, jail] = ["world", "jail"].map(|name| directory.path().join(name));
+        let wants = world.join("usr/lib/systemd/system/local-fs.target.wants");
+        let own = jail.join("etc/systemd/system");
+        for path in [&wants, &own] {
+            std::fs::create_dir_all(path).expect("made");
+        }
+        let asked = || {
+            let open = |path| Inside::open(path).expect("opened");
+            wants_tmp(&open(&world), &open(&jail)).expect("looked")
+        };
+        assert!(!asked(), "Debian 12 has it in /usr/share alone");
+        symlink("../tmp.mount", wants.join("tmp.mount")).expect("linked");
+        assert!(asked());
+        symlink("/dev/null", own.join("tmp.mount")).expect("linked");
+        assert!(!asked());
     }
 }

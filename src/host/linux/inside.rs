@@ -10,7 +10,8 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, statat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat,
+    renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -132,6 +133,64 @@ impl Inside {
         }
     }
 
+    /// The whole content of a regular file in a directory of the root, through no link; none if there is no such
+    /// file, or if it has more than so many bytes.
+    pub(super) fn read_own(
+        &self,
+        directory: &str,
+        name: &str,
+        most: u64,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let directory = self.directory(directory)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
+        let fd = match openat(&directory, name, flags | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+        if !is_file(&fd)? {
+            return Ok(None);
+        }
+        let mut content = Vec::new();
+        let read = File::from(fd).take(most + 1).read_to_end(&mut content)?;
+        Ok((read as u64 <= most).then_some(content))
+    }
+
+    /// Puts another file in the place of a regular one, all at once; false if there is none of that name.
+    pub(super) fn replace(&self, directory: &str, name: &str, content: &[u8]) -> io::Result<bool> {
+        let opened = self.directory(directory)?;
+        match statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {}
+            Ok(_) | Err(Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        }
+        let new = format!(".{name}.ezz-new");
+        // What a killed start has left.
+        match unlinkat(&opened, &*new, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        if !self.create(directory, &new, content)? {
+            return Ok(false);
+        }
+        renameat(&opened, &*new, &opened, name)?;
+        Ok(true)
+    }
+
+    /// Whether a path, the last link of it not followed, is a link with this target.
+    pub(super) fn is_link_to(&self, directory: &str, name: &str, target: &[u8]) -> bool {
+        let found = self
+            .directory(directory)
+            .map(|directory| readlinkat(directory, name, Vec::new()));
+        matches!(found, Ok(Ok(found)) if found.as_bytes() == target)
+    }
+
+    /// Whether there is anything at a path, links followed in the root; a link that leads nowhere counts too.
+    pub(super) fn exists(&self, path: &str) -> io::Result<bool> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(self.resolve(path, flags)?.is_some())
+    }
+
     /// Whether a name in a directory of the root is missing, or an empty regular file.
     pub(super) fn is_vacant(&self, directory: &str, name: &str) -> io::Result<bool> {
         let directory = self.directory(directory)?;
@@ -236,6 +295,30 @@ mod tests {
             );
         }
         assert_eq!(std::fs::read_dir(victim.path()).expect("read").count(), 0);
+    }
+
+    #[test]
+    fn only_files_are_replaced() {
+        let (directory, inside) = root();
+        let at = |name: &str| directory.path().join("etc").join(name);
+        assert!(!inside.replace("etc", "hosts", b"new").expect("looked"));
+        std::fs::write(at("hosts"), "old").expect("written");
+        // What a killed start has left, and what a jail may have put there.
+        symlink("/etc/passwd", at(".hosts.ezz-new")).expect("linked");
+        let old = inside.read_own("etc", "hosts", 3).expect("read");
+        assert_eq!(old.as_deref(), Some(&b"old"[..]));
+        assert_eq!(inside.read_own("etc", "hosts", 2).expect("read"), None);
+        assert!(inside.replace("etc", "hosts", b"new").expect("replaced"));
+        assert_eq!(std::fs::read(at("hosts")).expect("read"), b"new");
+        assert!(!at(".hosts.ezz-new").exists());
+        // A link stays, and so does what it leads to.
+        symlink("hosts", at("link")).expect("linked");
+        assert_eq!(inside.read_own("etc", "link", 9).expect("read"), None);
+        assert!(!inside.replace("etc", "link", b"x").expect("looked"));
+        assert!(inside.is_link_to("etc", "link", b"hosts"));
+        assert!(!inside.is_link_to("etc", "hosts", b"hosts"));
+        assert!(inside.exists("etc/link").expect("looked"));
+        assert!(!inside.exists("etc/none").expect("looked"));
     }
 
     #[test]

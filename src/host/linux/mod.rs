@@ -2,7 +2,8 @@
 //!
 //! All that is kept is below /run (lost at a reboot, and nothing is missed) and a log. What is
 //! true is in the pool, the kernel's process table and its mount tables. Each step has a file:
-//! `start`, `stop`, `state`, `enter` (commands in a jail); `bundle`, `seccomp`, `users` and `command` are pure.
+//! `start`, `stop`, `state`, `enter` (commands in a jail); `bundle`, `names`, `seccomp`, `users` and
+//! `command` are pure.
 //! Not here: mounting datasets, and which generation a jail should run.
 
 mod boot;
@@ -19,6 +20,7 @@ mod init;
 mod inside;
 pub mod jail_id;
 mod lookup;
+mod names;
 mod paths;
 pub mod process;
 mod relay;

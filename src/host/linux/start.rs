@@ -27,7 +27,10 @@ use crate::ports::{HostError, JailSpec};
 const SETTLE: Duration = Duration::from_millis(200);
 
 /// What makes the keys of an ssh server, in the jail.
-const KEYGEN: &str = "/usr/bin/ssh-keygen";
+const KEYGEN: [&str; 2] = ["/usr/bin/ssh-keygen", "-A"];
+
+/// What makes the certificate and its key that services of Debian begin with, in the jail.
+const CERTIFICATE: [&str; 2] = ["/usr/sbin/make-ssl-cert", "generate-default-snakeoil"];
 
 /// What must be there, and the Debian package that brings it.
 pub(super) const PROGRAMS: [(&str, &str); 4] = [
@@ -75,8 +78,20 @@ pub(super) fn start(
         Network::Host => identity::resolver(&inside, spec)?,
         Network::None | Network::Vnet => None,
     };
-    let keys = identity::wants_host_keys(&inside, spec)?
-        && world(&inside, spec, |world| world.is_program(KEYGEN))?;
+    let mut makers = Vec::new();
+    for (wanted, maker) in [
+        (identity::wants_host_keys(&inside, spec)?, &KEYGEN),
+        (identity::wants_certificate(&inside, spec)?, &CERTIFICATE),
+    ] {
+        if wanted && world(&inside, spec, |world| world.is_program(maker[0]))? {
+            makers.push(maker.map(str::to_owned).to_vec());
+        }
+    }
+    let tmp = matches!(init, Init::World(_))
+        && world(&inside, spec, |world| identity::wants_tmp(world, &inside))?;
+    if tmp {
+        identity::mount_point(&inside, spec, "tmp")?;
+    }
     drop(inside);
 
     let run = || -> Result<(), HostError> {
@@ -91,21 +106,29 @@ pub(super) fn start(
             init: &init,
             environment: &[],
             resolver,
+            tmp,
             cache: None,
             cgroup: &paths.cgroup(name),
             limits: spec.config.limits.clone(),
             control: &control,
             seccomp,
         };
-        if keys {
-            let keygen = Init::Once(vec![KEYGEN.to_owned(), "-A".to_owned()]);
+        for maker in makers {
+            let program = maker[0].clone();
+            let maker = Init::Once(maker);
             let once = Bundle {
-                init: &keygen,
+                init: &maker,
                 ..bundle.clone()
             };
             write(paths, spec, &once)?;
             point();
-            runtime::run_once(paths, name, stop)?;
+            match runtime::run_once(paths, name, stop) {
+                // Services that want another certificate run without it.
+                Err(HostError::Start { why, .. }) if program == CERTIFICATE[0] => {
+                    paths.note(format!("{name}: {program} failed: {why}"));
+                }
+                done => done?,
+            }
         }
         point();
         write(paths, spec, &bundle)?;

@@ -166,6 +166,7 @@ fn contained(
         init: &Init::Once(request.command.to_vec()),
         environment: &environment,
         resolver,
+        tmp: false,
         cache: wanted.map(|(_, at)| (cache.as_path(), at.under(Path::new("/")))),
         cgroup: &paths.cgroup(name),
         limits: Limits::default(),

@@ -26,6 +26,7 @@ fn bundle(change: impl FnOnce(&mut Bundle<'_>)) -> Value {
         init: &init,
         environment: &[],
         resolver: Some(Path::new("/etc/resolv.conf")),
+        tmp: false,
         cache: None,
         cgroup: "/ezz/S/web1",
         limits: Limits::default(),
@@ -164,6 +165,7 @@ fn a_thick_jail_with_an_init_and_no_network() {
         init: &init,
         environment: &[],
         resolver: None,
+        tmp: false,
         cache: None,
         cgroup: "/c",
         limits: Limits::default(),
@@ -242,4 +244,15 @@ fn users_of_an_exec_have_no_capabilities() {
     assert_eq!(value["cwd"], "/dev/ezz/../../srv");
     let env = json!([PATH, "HOME=/var/www", "USER=www", "LOGNAME=www", "A=b"]);
     assert_eq!(value["env"], env);
+}
+
+/// An init whose world wants /tmp in memory cannot mount it itself: it finds it mounted. The others have their own.
+#[test]
+fn tmp_is_in_memory_only_where_the_world_wants_it() {
+    assert!(at(&bundle(|_| ()), "/tmp").is_none());
+    let spec = bundle(|bundle| bundle.tmp = true);
+    let tmp = at(&spec, "/tmp").expect("mounted");
+    assert_eq!(tmp["type"], "tmpfs");
+    let options = ["nosuid", "nodev", "strictatime", "mode=1777", "size=512m"];
+    assert_eq!(tmp["options"], json!(options));
 }
