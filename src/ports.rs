@@ -60,6 +60,24 @@ pub struct JailSpec {
     pub world: World,
 }
 
+impl JailSpec {
+    /// That its world is of the host's system: a host asks before it starts the jail.
+    ///
+    /// # Errors
+    /// [`HostError::Foreign`].
+    pub fn runs_on(&self, os: Os) -> Result<(), HostError> {
+        if self.world.runs_on(os) {
+            return Ok(());
+        }
+        Err(HostError::Foreign {
+            jail: self.name.clone(),
+            world: self.world.label.clone(),
+            needs: self.world.system().to_owned(),
+            host: os,
+        })
+    }
+}
+
 /// A command to run in a running jail.
 #[derive(Debug, Clone, Default)]
 pub struct ExecRequest {
@@ -186,7 +204,7 @@ pub struct Check {
 
 /// The host that runs the jails.
 pub trait Host: Sync + fmt::Debug {
-    /// Which system it is: hints name what that has.
+    /// Which system it is: that of the worlds that its jails can run; hints name what it has.
     fn os(&self) -> Os;
 
     /// What the host has and lacks.

@@ -259,6 +259,7 @@ impl Session {
             states,
             directories,
             flavours,
+            os: self.host.os(),
             sync_clone: !self.no_sync_clone.load(Ordering::Relaxed),
         })
     }

@@ -18,8 +18,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("name", &[]),
     // Points where a debug build can be made to die; used wherever something is done.
     ("crash", &[]),
-    ("model", &["name"]),
     ("profile", &[]),
+    ("model", &["name", "profile"]),
     ("fleet", &["model", "name"]),
     ("plan", &["fleet", "model", "name"]),
     ("exec", &[]),

@@ -8,7 +8,8 @@
 use std::path::PathBuf;
 
 use super::progress::Shown;
-use super::{CliError, Context, error};
+use super::taking::Taking;
+use super::{CliError, Context, error, secrets};
 use crate::crash;
 use crate::lock::Held;
 use crate::model::{Generation, Inventory, Seal, World};
@@ -38,12 +39,12 @@ pub(super) struct Stage {
 pub(super) struct Wanted<'a> {
     /// Which profile; else the one whose files the world has.
     pub(super) profile: Option<&'a str>,
-    /// Whether what looks like a secret may stay.
-    pub(super) allow_secrets: bool,
+    /// What of it is taken.
+    pub(super) taking: &'a Taking,
     /// The digest of the archive it came from.
     pub(super) source: Option<String>,
     /// The generation that it follows.
-    pub(super) parent: Option<GenerationId>,
+    pub(super) parent: Option<&'a Generation>,
 }
 
 /// What the long work on a staged generation came to.
@@ -57,6 +58,8 @@ pub(super) struct Built {
     pub(super) bytes: u64,
     pub(super) skeleton_files: u64,
     pub(super) skeleton_bytes: u64,
+    /// Whether this host cannot run it.
+    pub(super) foreign: bool,
 }
 
 /// What stops and shows long work.
@@ -83,10 +86,12 @@ impl Stage {
     /// manifest.
     ///
     /// # Errors
-    /// [`CliError::World`], [`CliError::Secrets`], [`CliError::Usage`] for an unknown profile.
+    /// [`CliError::World`], [`CliError::Secrets`], [`CliError::Foreign`], [`CliError::OtherProfile`],
+    /// [`CliError::Usage`] for an unknown profile.
     pub(super) fn finish(
         &self,
         context: &Context<'_>,
+        session: &Session,
         wanted: &Wanted<'_>,
     ) -> Result<Built, CliError> {
         let progress = Shown::new(context.report);
@@ -97,19 +102,15 @@ impl Stage {
             Some(name) => named(name)?,
             None => world::detect(base).map_err(failed)?,
         };
+        let host = session.host.os();
+        wanted.taking.takes(profile, host)?;
+        same_profile(wanted.parent, profile)?;
         crash::point();
-        world::scrub(base, profile, &work).map_err(failed)?;
+        let scrubbed = world::scrub(base, profile, &work).map_err(failed)?;
+        scrubbed.owners_known(profile).map_err(failed)?;
         crash::point();
         let secrets = world::find_secrets(base, profile, &work).map_err(failed)?;
-        if !secrets.is_empty() {
-            let list: Vec<String> = secrets.iter().map(ToString::to_string).collect();
-            if !wanted.allow_secrets {
-                return Err(CliError::Secrets { list });
-            }
-            for secret in list {
-                context.report.note(format!("allowed: {secret}"));
-            }
-        }
+        let allowed = secrets::allowed(context, session, wanted, (profile, secrets))?;
         let label = world::label(base, profile).map_err(failed)?;
         crash::point();
         let made = world::make_skeleton(base, skeleton, profile, &work).map_err(failed)?;
@@ -122,7 +123,8 @@ impl Stage {
                 os: label.os.as_str().to_owned(),
                 arch: label.arch.to_owned(),
                 source: wanted.source.clone(),
-                parent: wanted.parent,
+                parent: wanted.parent.map(|parent| parent.id),
+                allowed,
                 other: serde_json::Map::new(),
             },
             seal: Seal {
@@ -135,6 +137,7 @@ impl Stage {
             bytes: written.bytes,
             skeleton_files: made.files,
             skeleton_bytes: made.bytes,
+            foreign: profile.os != host,
         })
     }
 
@@ -160,7 +163,8 @@ impl Stage {
         let (outcome, _) = context.transact(session, verb, &Scope::none(), |observed| {
             let inventory = &observed.inventory;
             let (world, seal) = (&built.world, &built.seal);
-            Ok(plan::seal(inventory, id, world, seal, track)?)
+            let os = session.host.os();
+            Ok(plan::seal(inventory, id, world, seal, track, os)?)
         })?;
         let commit =
             |step: &Step| matches!(step, Step::Link { generation, .. } if *generation == id);
@@ -308,6 +312,19 @@ pub(super) fn abandoned<'a>(
         }
     }
     Ok(abandoned)
+}
+
+/// That a track does not pass from one system to another: the files of its jails are of the one that it has.
+fn same_profile(parent: Option<&Generation>, found: &Profile) -> Result<(), CliError> {
+    let world = parent.and_then(|parent| Some((parent, parent.world.as_ref()?)));
+    match world {
+        Some((parent, world)) if world.profile != found.name => Err(CliError::OtherProfile {
+            generation: parent.display(),
+            profile: world.profile.clone(),
+            found: found.name.clone(),
+        }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// A profile by its name.

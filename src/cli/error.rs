@@ -9,7 +9,7 @@ use crate::cli::JailFailure;
 use crate::config::ConfigError;
 use crate::fleet::FleetError;
 use crate::lock::LockError;
-use crate::model::{AddressError, GenerationError};
+use crate::model::{AddressError, GenerationError, Os};
 use crate::name::{JailName, NameError};
 use crate::observe::ObserveError;
 use crate::plan::PlanError;
@@ -114,6 +114,26 @@ pub enum CliError {
         origin: String,
         /// Why not.
         source: WorldError,
+    },
+    /// A world of another system.
+    #[error("it is a world of {profile}, which needs {needs}, and this host runs {host}")]
+    Foreign {
+        /// Its profile.
+        profile: String,
+        /// The system that it needs.
+        needs: Os,
+        /// The system of this host.
+        host: Os,
+    },
+    /// A world that cannot follow another.
+    #[error("{generation} is a world of {profile}, and what was to follow it is one of {found}")]
+    OtherProfile {
+        /// The generation.
+        generation: String,
+        /// Its profile.
+        profile: String,
+        /// That of the new world.
+        found: String,
     },
     /// A release.
     #[error("cannot install {release}")]
@@ -278,6 +298,8 @@ impl CliError {
             | CliError::Lock(_)
             | CliError::Generation(_)
             | CliError::World { .. }
+            | CliError::Foreign { .. }
+            | CliError::OtherProfile { .. }
             | CliError::Release { .. }
             | CliError::Verify { .. }
             | CliError::Merge { .. }
@@ -295,6 +317,15 @@ impl CliError {
             | CliError::Kept { .. }
             | CliError::RolloutInterrupted(_)
             | CliError::Interrupted => Exit::Failed,
+        }
+    }
+
+    /// What another program has printed before it failed, line by line.
+    pub fn said(&self) -> &[String] {
+        match self {
+            CliError::Updater { said, .. } => said,
+            CliError::Undo { first, .. } => first.said(),
+            _ => &[],
         }
     }
 
@@ -321,15 +352,6 @@ fn some(list: &[String]) -> String {
 /// An error and its causes on one line.
 pub fn one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
-    /// What another program has printed before it failed, line by line.
-    pub fn said(&self) -> &[String] {
-        match self {
-            CliError::Updater { said, .. } => said,
-            CliError::Undo { first, .. } => first.said(),
-            _ => &[],
-        }
-    }
-
     let mut cause = error.source();
     while let Some(inner) = cause {
         text = format!("{text}: {inner}");

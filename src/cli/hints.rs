@@ -86,6 +86,12 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
                 Some("the same command goes on; another one clears them away".to_owned())
             }
             CliError::Damaged { .. } => Some("send it again from where it is whole".to_owned()),
+            CliError::Foreign { host, .. } => Some(format!(
+                "install a world of {host}; --foreign takes this one for a pool that moves to another host"
+            )),
+            CliError::OtherProfile { .. } => Some(
+                "`ezz install SOURCE --track NAME` takes it for a track of its own".to_owned(),
+            ),
             CliError::Undo { .. } => Some("`ezz doctor --repair` clears it away".to_owned()),
             CliError::Obstacles { jail, obstacles } => obstacles.first().map(|first| obstacle_hint(jail, first)),
             CliError::World { .. }
@@ -123,7 +129,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             ApplyError::StartEnded { jail, .. } | ApplyError::Interrupted(jail) => {
                 Some(format!("`ezz start {jail}` starts it again"))
             }
-            ApplyError::File { source, .. } => io_hint(source),
+            ApplyError::File { path, source, .. } => full(path, source),
         };
     }
     if let Some(error) = error.downcast_ref::<NameError>() {
@@ -140,7 +146,8 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
                 ),
                 None => "try again, or wait longer with --wait SECONDS".to_owned(),
             }),
-            LockError::Interrupted { .. } | LockError::File { .. } => None,
+            LockError::File { path, source, .. } => full(path, source),
+            LockError::Interrupted { .. } => None,
         };
     }
     if let Some(error) = error.downcast_ref::<ObserveError>() {
@@ -218,9 +225,12 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         }
         PlanError::Twice(_) => "name it once",
         PlanError::OnlyOne(_) => "create the jails one by one, or leave it out",
-        PlanError::NoWorld(_) => {
-            "`ezz install debian-12.tar.zst` brings one in from an archive or a directory, `ezz install 14.3-RELEASE` FreeBSD's"
-        }
+        PlanError::NoWorld(_) => match THIS {
+            Os::FreeBsd => "install a world first: `ezz install 14.3-RELEASE`",
+            Os::Linux => {
+                "install a world first: `mmdebstrap --variant=minbase trixie debian-13.tar`, then `ezz install debian-13.tar`"
+            }
+        },
         PlanError::NoTrack(name) => {
             return Some(format!(
                 "`ezz track list` shows the tracks; `ezz install` or `ezz track create {name}` makes one"
@@ -241,6 +251,9 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::Directory { .. } => "move what is there out of the way, or choose another name",
         PlanError::NoBase { .. } | PlanError::NotSealed(_) => {
             "`ezz worlds list` shows the generations"
+        }
+        PlanError::OtherSystem { .. } => {
+            "install a world of this host's system, and name its track or generation"
         }
         PlanError::Merging(name) => {
             return Some(format!("`ezz merge {name}` takes it back and begins anew"));
@@ -402,7 +415,7 @@ fn port_hint(error: &PortError) -> Option<String> {
             Some(suspended(&error.dataset))
         }
         PortError::Call(error) => error.errno.name().and_then(errno_hint),
-        PortError::Directory { source, .. } => io_hint(source),
+        PortError::Directory { path, source } => full(path, source),
         PortError::Parse { .. } => {
             Some("`zfs get -r -s local all` shows it, and `zfs inherit` takes it away".to_owned())
         }
@@ -483,14 +496,21 @@ fn errno_hint(name: &str) -> Option<String> {
     Some(hint.to_owned())
 }
 
-fn io_hint(error: &std::io::Error) -> Option<String> {
+/// What to do about a file that could not be written. It may lie in the pool or in another file system, such as
+/// /run, which is memory.
+fn full(path: &Path, error: &std::io::Error) -> Option<String> {
     use std::io::ErrorKind;
-    errno_hint(match error.kind() {
-        ErrorKind::StorageFull => "ENOSPC",
-        ErrorKind::QuotaExceeded => "EDQUOT",
-        ErrorKind::ReadOnlyFilesystem => "EROFS",
-        _ => return None,
-    })
+    let directory = path.parent().unwrap_or(path).display();
+    match error.kind() {
+        ErrorKind::StorageFull => Some(format!(
+            "the file system that holds {directory} is full: `df -h {directory}` shows which one, `df -i {directory}` whether it has no inodes left"
+        )),
+        ErrorKind::QuotaExceeded => errno_hint("EDQUOT"),
+        ErrorKind::ReadOnlyFilesystem => Some(format!(
+            "the file system that holds {directory} is read-only: `findmnt -T {directory}` or `mount` shows it"
+        )),
+        _ => None,
+    }
 }
 
 fn host_hint(error: &HostError) -> Option<String> {
@@ -505,6 +525,9 @@ fn host_hint(error: &HostError) -> Option<String> {
             ))
         }
         HostError::NoCommand { .. } => None,
+        HostError::Foreign { needs, .. } => Some(format!(
+            "it can start on a host with {needs}: move the pool there, or create a jail of a world of this host's system"
+        )),
         HostError::Running(name) => Some(format!("`ezz stop {name}`")),
         HostError::NotRunning(name) => Some(format!("`ezz start {name}`")),
         // Where Linux has them; a removal goes on where the last one had to stop.
@@ -512,7 +535,7 @@ fn host_hint(error: &HostError) -> Option<String> {
             "`find {} -name cgroup.procs -exec cat {{}} +` lists the processes that keep it; stop the jail again when they have ended",
             path.display()
         )),
-        HostError::File { source, .. } => io_hint(source),
+        HostError::File { path, source, .. } => full(path, source),
         HostError::Mount {
             source: MountError::Busy { at, .. },
             ..
@@ -555,6 +578,8 @@ fn of_release(error: &ReleaseError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
 
     #[test]
@@ -568,5 +593,34 @@ mod tests {
         assert!(!program_of(Os::FreeBsd, install).contains("package"));
         assert!(!unvouched(Os::Linux).contains("misc/"));
         assert!(unvouched(Os::FreeBsd).contains("misc/"));
+    }
+
+    /// /run is memory, and can be full while the pool is not.
+    #[test]
+    fn what_is_full_is_named() {
+        let file = |path: &str, kind: ErrorKind| HostError::File {
+            action: "write",
+            path: path.into(),
+            source: kind.into(),
+        };
+        let hint = |error: &HostError| hints_of(error).join("\n");
+        let full = hint(&file(
+            "/run/ezz/s/jails/a/config.json",
+            ErrorKind::StorageFull,
+        ));
+        assert!(
+            full.starts_with(
+                "the file system that holds /run/ezz/s/jails/a is full: `df -h /run/ezz/s/jails/a`"
+            ),
+            "{full}"
+        );
+        assert!(!full.contains("pool"), "{full}");
+        let quota = hint(&file("/srv/jails/a/etc/hosts", ErrorKind::QuotaExceeded));
+        assert!(quota.contains("quota"), "{quota}");
+        let lock = LockError::File {
+            path: "/run/ezz/s.lock".into(),
+            source: ErrorKind::StorageFull.into(),
+        };
+        assert!(hints_of(&lock)[0].contains("holds /run/ezz is full"));
     }
 }

@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::build::{Built, Stage, Wanted, profile, reap, sealed, stage, work};
-use super::progress::Shown;
+use super::build::{Built, Wanted, profile, reap, sealed, stage};
 use super::releases::{self, FromRelease, Release};
+use super::taking::{Taking, extract, opened, there};
 use super::{CliError, Context, DryRun, packages};
-use crate::crash;
 use crate::name::{GenerationId, TrackName};
 use crate::plan::world as plan;
 use crate::report::{Exit, bytes};
 use crate::session::Scope;
-use crate::world::{self, Digest, ExtractReport, Source};
+use crate::world::{Digest, ExtractReport};
 
 /// Bring a world in: an archive, a directory or standard input becomes a sealed generation
 #[derive(Debug, Args)]
@@ -36,9 +35,8 @@ pub struct Install {
     /// The profile; else the one whose files the world has
     #[arg(long, value_parser = profile)]
     profile: Option<String>,
-    /// Go on although the world has what looks like a secret: every jail will have it
-    #[arg(long)]
-    allow_secrets: bool,
+    #[command(flatten)]
+    taking: Taking,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -62,11 +60,27 @@ impl Install {
         let session = context.session(self.dry_run)?;
         let release = self.from.of(&self.source, self.sha256)?;
         match &release {
-            Some(release) => releases::ready(&session, release)?,
+            Some(release) => {
+                releases::ready(&session, release)?;
+                self.taking.takes_release(session.host.os())?;
+            }
             None => there(&self.source)?,
         }
+        let inventory = session.inventory(&Scope::none())?;
+        crate::plan::writable(&inventory)?;
+        let profile = self.profile.as_deref();
+        // What comes through a pipe can be read once.
+        let opened = match &release {
+            None if !self.dry_run.dry_run || self.source != Path::new("-") => Some(opened(
+                context,
+                &session,
+                &self.source,
+                self.sha256,
+                (&self.taking, profile),
+            )?),
+            _ => None,
+        };
         if self.dry_run.dry_run {
-            let inventory = session.inventory(&Scope::none())?;
             let (mut stage, id) = plan::stage(&inventory, None)?;
             let filled = match &release {
                 Some(Release::Packages(packaged)) => {
@@ -88,22 +102,25 @@ impl Install {
         };
         reap(context, &session, |_| false)?;
         let stage = stage(&session, None, self.source.display().to_string())?;
+        let bounds = self.taking.bounds(&inventory, profile);
         let work = || {
-            let mut extracted = match (&fetched, &release) {
-                (Some(sets), _) => releases::extract(context, &stage, sets)?,
-                (None, Some(Release::Packages(packaged))) => {
+            let mut extracted = match (&fetched, &release, opened) {
+                (Some(sets), ..) => releases::extract(context, &stage, sets, bounds)?,
+                (None, Some(Release::Packages(packaged)), _) => {
                     packages::install(context, &session, &stage, packaged)?;
                     ExtractReport::default()
                 }
-                (None, _) => extract(context, &stage, &self.source, self.sha256)?,
+                (None, _, Some(opened)) => extract(context, &stage, opened, bounds)?,
+                // Only of a dry run nothing is opened.
+                (None, _, None) => ExtractReport::default(),
             };
             let wanted = Wanted {
-                profile: self.profile.as_deref(),
-                allow_secrets: self.allow_secrets,
+                profile,
+                taking: &self.taking,
                 source: extracted.sha256.map(|digest| digest.to_string()),
                 parent: None,
             };
-            let built = stage.finish(context, &wanted)?;
+            let built = stage.finish(context, &session, &wanted)?;
             if let Some(Release::Packages(_)) = &release {
                 (extracted.files, extracted.bytes) = (built.files, built.bytes);
             }
@@ -137,49 +154,15 @@ impl Install {
         });
         let base = format!("{} in {} files", bytes(extracted.bytes), extracted.files);
         sealed(context, id, built, &base);
-        if !current {
-            let track = &self.track;
+        let track = &self.track;
+        if !current && built.foreign {
+            context.report.note(format!(
+                "no track points to it, since this host cannot run it: `ezz track create NAME {id}` makes one for the host that it is for"
+            ));
+        } else if !current {
             context.report.note(format!(
                 "the track {track} stays where it is: `ezz update --track {track} --swap {id}` moves it, `ezz create --pin {id}` uses the new generation"
             ));
         }
     }
-}
-
-/// That a source is there, before anything is made.
-///
-/// # Errors
-/// [`CliError::Usage`].
-pub(super) fn there(source: &Path) -> Result<(), CliError> {
-    if source == Path::new("-") || source.exists() {
-        return Ok(());
-    }
-    Err(CliError::Usage {
-        what: format!("there is no file or directory {}", source.display()),
-        hint: "name a tar archive, a directory, or - for standard input".to_owned(),
-    })
-}
-
-/// Reads a world into an empty stage.
-///
-/// # Errors
-/// [`CliError::World`], [`CliError::Interrupted`].
-pub(super) fn extract(
-    context: &Context<'_>,
-    stage: &Stage,
-    source: &Path,
-    expected: Option<Digest>,
-) -> Result<ExtractReport, CliError> {
-    crash::point();
-    let progress = Shown::new(context.report);
-    let work = work(context, &progress);
-    let extracted = world::extract(Source::from_arg(source), &stage.base, expected, &work)
-        .map_err(|source| stage.failed(source))?;
-    if extracted.dropped_devices > 0 {
-        context.report.note(format!(
-            "{} device nodes, fifos and sockets were left out",
-            extracted.dropped_devices
-        ));
-    }
-    Ok(extracted)
 }

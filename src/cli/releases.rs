@@ -6,15 +6,15 @@ use clap::Args;
 use serde::Serialize;
 
 use super::build::{Stage, work};
-use super::install::extract as extract_one;
 use super::progress::Shown;
+use super::taking::extract as extract_one;
 use super::{CliError, Context, packages};
 use crate::model::CACHE;
 use crate::release::{
     self, Arch, Client, Fetched, MIRROR, Packaged, ReleaseError, SetName, Version, Wanted,
 };
 use crate::session::{Scope, Session};
-use crate::world::{Digest, ExtractReport};
+use crate::world::{self, Bounds, Digest, ExtractReport, Source};
 
 /// How a release is fetched.
 #[derive(Debug, Args)]
@@ -223,10 +223,21 @@ pub(super) fn extract(
     context: &Context<'_>,
     stage: &Stage,
     sets: &[Fetched],
+    bounds: Bounds,
 ) -> Result<ExtractReport, CliError> {
+    // Of a release it is known what is in it.
+    let bounds = Bounds {
+        known: true,
+        ..bounds
+    };
     let mut all = ExtractReport::default();
     for set in sets {
-        let one = extract_one(context, stage, &set.path, Some(set.sha256))?;
+        let progress = Shown::new(context.report);
+        let work = work(context, &progress);
+        let source = Source::File(set.path.clone());
+        let opened = world::open(source, Some(set.sha256), &work);
+        let opened = opened.map_err(|source| stage.failed(source))?;
+        let one = extract_one(context, stage, opened, bounds)?;
         all.files += one.files;
         all.dirs += one.dirs;
         all.links += one.links;

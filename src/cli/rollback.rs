@@ -9,6 +9,7 @@ use super::{CliError, Context, DryRun, commits, verify};
 use crate::model::{Generation, Inventory, deceptive};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::swap::{Request, To, swap, target};
+use crate::plan::{PlanError, world};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
 
@@ -81,6 +82,7 @@ pub(super) fn swap_checked(
         None => session.inventory(&Scope::none())?,
     };
     let target = target(&inventory, request)?;
+    native(session, &inventory, &request.track, target)?;
     checked(context, session, target)?;
     let from = inventory
         .tracks
@@ -127,6 +129,26 @@ pub(super) fn unchanged(context: &Context<'_>, track: &TrackName, current: &Gene
         "nothing new: track {track} stays at {}",
         current.display()
     ));
+}
+
+/// That jails which run here are not given a world of another system. A track whose world already is of one
+/// goes on: the pool may only be kept on this host.
+///
+/// # Errors
+/// [`PlanError::OtherSystem`].
+pub(super) fn native(
+    session: &Session,
+    inventory: &Inventory,
+    track: &TrackName,
+    target: &Generation,
+) -> Result<(), PlanError> {
+    let os = session.host.os();
+    let current = inventory.tracks.get(track).and_then(|track| track.current);
+    let current = current.and_then(|id| inventory.sealed(id));
+    match current.map(|current| world::native(current, os)) {
+        Some(Err(_)) => Ok(()),
+        Some(Ok(())) | None => world::native(target, os),
+    }
 }
 
 /// That a generation is what was sealed. Its manifest is read only if ZFS knows of writes: it may

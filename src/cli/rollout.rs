@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::converge::{Failure, Moved, Pace, batches, late};
 use super::moving::Moving;
 use super::release::Unmergeable;
-use super::rollback::checked;
+use super::rollback::{checked, native};
 use super::{CliError, Context};
 use crate::model::{Base, Inventory, Phase, Rejected, Rollout, deceptive};
 use crate::name::{GenerationId, JailName, TrackName};
@@ -57,6 +57,7 @@ pub(super) fn begin(
         return go(context, session, track);
     }
     let target = swap::target(&inventory, request)?;
+    native(session, &inventory, track, target)?;
     checked(context, session, target)?;
     let found = swap::track(&inventory, track)?;
     let from = found

@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::build::{Built, Stage, Wanted, profile, reap, resume, sealed, stage};
 use super::converge::Pace;
-use super::install::{extract, there};
 use super::releases::{self, FromRelease, Release};
 use super::rollback::{follow, swap_checked, unchanged, why};
 use super::source::{Run, Source, Updater, usual};
+use super::taking::{Taking, extract, opened, there, updates};
 use super::{CliError, Context, DryRun, packages, quoted, rollout, verify};
 use crate::crash;
 use crate::model::{Generation, Inventory, Populated, update_cache};
@@ -24,7 +24,7 @@ use crate::plan::{PlanError, world as plan};
 use crate::release::Fetched;
 use crate::report::Exit;
 use crate::session::{Scope, Session};
-use crate::world::{Digest, manifest};
+use crate::world::{Bounds, Digest, Opened, manifest};
 
 /// Update the world that jails run on: a new generation is built beside the current one, sealed, and
 /// swapped in at once
@@ -58,9 +58,8 @@ pub struct Update {
     /// The profile of a new world; else the one whose files it has
     #[arg(long, value_parser = profile, requires = "from")]
     profile: Option<String>,
-    /// Go on although the world has what looks like a secret: every jail will have it
-    #[arg(long)]
-    allow_secrets: bool,
+    #[command(flatten)]
+    taking: Taking,
     /// Seal the new generation, and leave the track where it is
     #[arg(long, conflicts_with_all = ["swap", "restart"])]
     stage_only: bool,
@@ -169,6 +168,7 @@ impl Update {
         let current = inventory
             .sealed(current)
             .ok_or(PlanError::NotSealed(current))?;
+        updates(&self.taking, session, current)?;
         let source = self.source(session, inventory, current)?;
         if !session.dry_run {
             return self.work(context, session, current, &source);
@@ -194,6 +194,7 @@ impl Update {
         if let Some(from) = &self.from {
             if let Some(release) = self.release.of(from, self.sha256)? {
                 releases::ready(session, &release)?;
+                self.taking.takes_release(session.host.os())?;
                 return Ok(Source::Release(release));
             }
             there(from)?;
@@ -239,6 +240,7 @@ impl Update {
         let complete = |generation: &Generation| generation.populated.as_ref().is_some_and(same);
         reap(context, session, complete)?;
         let inventory = session.inventory(&Scope::none())?;
+        let bounds = self.taking.bounds(&inventory, self.profile.as_deref());
         let mut sealed = inventory.generations.values().rev();
         if let Some(found) = sealed.find(|g| complete(g) && swap::untried(&inventory, g)) {
             context.report.note(format!(
@@ -269,13 +271,25 @@ impl Update {
                         Vec::new()
                     }
                 };
+                let brought = match source {
+                    Source::From(from) => {
+                        let how = (&self.taking, self.profile.as_deref());
+                        Some(opened(context, session, from, self.sha256, how)?)
+                    }
+                    Source::Release(_) | Source::Run(_) => None,
+                };
+                let brought = Brought {
+                    opened: brought,
+                    fetched: &fetched,
+                    bounds,
+                };
                 let stage = stage(session, source.parent(current.id), source.origin())?;
                 let filled = self.fill(
                     context,
                     session,
                     &stage,
                     current,
-                    (source, &fetched),
+                    (source, brought),
                     &populated,
                 );
                 let digest = filled.map_err(|first| stage.undo(session, first))?;
@@ -284,12 +298,12 @@ impl Update {
         };
         let wanted = Wanted {
             profile: self.profile.as_deref(),
-            allow_secrets: self.allow_secrets,
+            taking: &self.taking,
             source: digest,
-            parent: Some(current.id),
+            parent: Some(current),
         };
         let work = || {
-            let built = stage.finish(context, &wanted)?;
+            let built = stage.finish(context, session, &wanted)?;
             if source.may_be_unchanged() && same_files(context, session, current, &stage)? {
                 return Ok(None);
             }
@@ -319,12 +333,18 @@ impl Update {
         session: &Session,
         stage: &Stage,
         current: &Generation,
-        (source, fetched): (&Source, &[Fetched]),
+        (source, brought): (&Source, Brought<'_>),
         populated: &Populated,
     ) -> Result<Option<String>, CliError> {
+        let bounds = brought.bounds;
         let digest = match source {
-            Source::From(from) => extract(context, stage, from, self.sha256)?.sha256,
-            Source::Release(Release::Sets(_)) => releases::extract(context, stage, fetched)?.sha256,
+            Source::From(_) => match brought.opened {
+                Some(opened) => extract(context, stage, opened, bounds)?.sha256,
+                None => None,
+            },
+            Source::Release(Release::Sets(_)) => {
+                releases::extract(context, stage, brought.fetched, bounds)?.sha256
+            }
             Source::Release(Release::Packages(packaged)) => {
                 packages::install(context, session, stage, packaged)?;
                 None
@@ -349,7 +369,7 @@ impl Update {
 }
 
 /// Options of `ezz update` that no command is expected to have.
-const OWN: [&str; 14] = [
+const OWN: [&str; 16] = [
     "--restart",
     "--canary",
     "--stage-only",
@@ -359,6 +379,8 @@ const OWN: [&str; 14] = [
     "--continue",
     "--abort",
     "--allow-secrets",
+    "--foreign",
+    "--max-size",
     "--batch",
     "--pause",
     "--health",
@@ -403,6 +425,17 @@ fn own_words(words: &[String]) -> Result<(), CliError> {
         });
     }
     Ok(())
+}
+
+/// What comes from outside, as far as it is there before the stage.
+#[derive(Debug)]
+struct Brought<'a> {
+    /// The archive or directory.
+    opened: Option<Opened>,
+    /// The sets of a release.
+    fetched: &'a [Fetched],
+    /// How much of it is taken.
+    bounds: Bounds,
 }
 
 /// Whether a stage has the files of a generation; their times do not count.

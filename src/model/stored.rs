@@ -8,6 +8,7 @@ use thiserror::Error;
 
 use super::{Labels, Limits, Params};
 use crate::name::{DatasetName, FlavourName, FleetName, GenerationId, JailName, TrackName};
+use crate::profile::Os;
 
 /// `ezz:world`: what a generation holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,9 +27,29 @@ pub struct World {
     /// The generation it was made from by an update.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<GenerationId>,
+    /// What looks like a secret in it and was allowed: where, and of what kind. Not what it is: every user can
+    /// read this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<String>,
     /// What this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+impl World {
+    /// Whether jails of it run on this system.
+    pub fn runs_on(&self, os: Os) -> bool {
+        self.os == os.as_str()
+    }
+
+    /// The system that it needs, as people write it.
+    pub fn system(&self) -> &str {
+        match self.os.as_str() {
+            "freebsd" => "FreeBSD",
+            "linux" => "Linux",
+            other => other,
+        }
+    }
 }
 
 /// `ezz:sealed`: the promise that a generation is finished for ever.

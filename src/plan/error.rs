@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::fleet::FleetError;
-use crate::model::{GenerationError, ModelError};
+use crate::model::{GenerationError, ModelError, Os};
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName, NameError, TrackName};
 
 /// Why there is no plan. Nothing has been done.
@@ -260,6 +260,16 @@ pub enum PlanError {
         generation: GenerationId,
         /// Which track.
         track: TrackName,
+    },
+    /// A world of another system, which no jail of this host can run.
+    #[error("{generation} needs {needs}, and this host runs {host}")]
+    OtherSystem {
+        /// Which generation.
+        generation: String,
+        /// The system that its world needs.
+        needs: String,
+        /// The system of this host.
+        host: Os,
     },
     /// A jail's base is gone or not sealed.
     #[error("the generation {generation} that the jail {jail} needs is not there or not sealed")]

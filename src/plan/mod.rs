@@ -31,7 +31,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::model::{Inventory, JailState};
+use crate::model::{Inventory, JailState, Os};
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName, SnapshotName, TrackName};
 
 pub use error::PlanError;
@@ -49,6 +49,8 @@ pub struct Observed {
     pub directories: BTreeMap<JailName, Directory>,
     /// The flavours that the site has.
     pub flavours: BTreeSet<FlavourName>,
+    /// The system whose worlds the host's jails can run.
+    pub os: Os,
     /// Whether programs can clone: assumed until the kernel has said no, which is OpenZFS before
     /// 2.4.
     pub sync_clone: bool,

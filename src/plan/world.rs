@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Generation, Half, Inventory, JailState, Populated, Seal, Track, World, encode, property,
+    Generation, Half, Inventory, JailState, Os, Populated, Seal, Track, World, encode, property,
 };
 use crate::name::{DatasetName, GenerationId, TrackName};
 use crate::plan::converge::generation_of;
@@ -145,8 +145,23 @@ fn empty_skeleton(dataset: &DatasetName) -> Step {
     }
 }
 
+/// That jails of a generation run on this system.
+///
+/// # Errors
+/// [`PlanError::OtherSystem`].
+pub fn native(generation: &Generation, os: Os) -> Result<(), PlanError> {
+    match &generation.world {
+        Some(world) if !world.runs_on(os) => Err(PlanError::OtherSystem {
+            generation: generation.display(),
+            needs: world.system().to_owned(),
+            host: os,
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Plans the seal of a staged generation, after which it never changes. A track that has no
-/// generation yet points to it from then on.
+/// generation yet points to it from then on, if this host can run it.
 ///
 /// # Errors
 /// [`PlanError`]: a replica, or a value that is too long.
@@ -156,6 +171,7 @@ pub fn seal(
     world: &World,
     seal: &Seal,
     track: &TrackName,
+    os: Os,
 ) -> Result<Plan, PlanError> {
     writable(inventory)?;
     let found = &inventory.site;
@@ -172,7 +188,8 @@ pub fn seal(
         at: at("newjail"),
     });
     let before = inventory.tracks.get(track).and_then(|track| track.current);
-    let set = if before.is_none() {
+    let native = world.runs_on(os);
+    let set = if before.is_none() && native {
         let old = inventory.tracks.get(track).cloned().unwrap_or_default();
         Some(site::set_track(
             inventory,
@@ -214,10 +231,12 @@ pub fn seal(
             at,
             how: MountAs::Base,
         }));
-    plan.push(Step::Link {
-        track: track.clone(),
-        generation: before.unwrap_or(id),
-    });
+    if let Some(generation) = before.or(native.then_some(id)) {
+        plan.push(Step::Link {
+            track: track.clone(),
+            generation,
+        });
+    }
     Ok(plan)
 }
 

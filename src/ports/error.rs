@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::model::Taken;
 use crate::name::{DatasetName, JailName};
+use crate::profile::Os;
 
 /// What a host could not do.
 #[derive(Debug, Error)]
@@ -78,6 +79,18 @@ pub enum HostError {
     /// Its start was ended before it was done: whoever asked for that knows why.
     #[error("the start of {0} was ended; nothing of it is left")]
     Ended(JailName),
+    /// Its world is of another system.
+    #[error("{jail} cannot start: its world {world} needs {needs}, and this host runs {host}")]
+    Foreign {
+        /// Which jail.
+        jail: JailName,
+        /// The label of its world.
+        world: String,
+        /// The system that the world needs.
+        needs: String,
+        /// The system of this host.
+        host: Os,
+    },
     /// The runtime or jail(8) refused it.
     #[error("{jail} did not start: {why}")]
     Start {

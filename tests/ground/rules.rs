@@ -503,6 +503,31 @@ fn the_jail_of_an_update_is_gone_with_its_command() {
     assert!(start_of(&machine, "a").is_some());
 }
 
+/// No kernel runs the programs of another: such a world is kept, if it is asked for, and not used.
+#[test]
+fn a_world_of_linux_is_for_another_host() {
+    let machine = machine();
+    let linux = machine.machine.world("12.1").display().to_string();
+    machine.ezz(&["install", &linux]).refused(
+        1,
+        "a world of debian, which needs Linux, and this host runs FreeBSD",
+    );
+    machine
+        .ezz(&["install", &linux, "--foreign", "--track", "linux"])
+        .ok();
+    machine
+        .ezz(&["create", "l", "--track", "linux"])
+        .refused(1, "there is no track linux");
+    machine
+        .ezz(&["create", "l", "--pin", "debian-12.1"])
+        .refused(1, "needs Linux, and this host runs FreeBSD");
+    machine
+        .ezz(&["update", "--swap", "debian-12.1"])
+        .refused(1, "needs Linux");
+    machine.ezz(&["create", "a", "--start"]).ok();
+    runs(&machine, "a");
+}
+
 /// zfs-jail(8): what is not marked as a jail's can be given to none. doctor tells before the next start does.
 #[test]
 fn the_datasets_of_jails_are_looked_at() {

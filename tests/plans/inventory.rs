@@ -76,6 +76,7 @@ pub fn site() -> Built {
         states: BTreeMap::new(),
         directories: BTreeMap::new(),
         flavours: ezz::name::FlavourName::parse("web").into_iter().collect(),
+        os: ezz::profile::Os::Linux,
         sync_clone: true,
     })
 }
@@ -286,6 +287,7 @@ pub fn world(label: &str) -> World {
         arch: "amd64".to_owned(),
         source: None,
         parent: None,
+        allowed: Vec::new(),
         other: serde_json::Map::new(),
     }
 }

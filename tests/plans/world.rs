@@ -1,6 +1,6 @@
 //! Stage, seal, reap.
 
-use ezz::model::Seal;
+use ezz::model::{Os, Seal};
 use ezz::name::GenerationId;
 use ezz::plan::world::{reap, seal, stage};
 use ezz::plan::{Commit, Expect, Plan};
@@ -22,6 +22,7 @@ fn sealing(built: &Built, id: u32, track: &str) -> Plan {
         &world,
         &promise,
         &track_name(track),
+        Os::Linux,
     )
     .expect("a plan")
 }

@@ -12,7 +12,7 @@ use crate::exec::{Exec, ExecError};
 use crate::model::Changed;
 use crate::name::JailName;
 use crate::ports::{Host, HostError, JailSpec};
-use crate::profile::Profile;
+use crate::profile::{Os, Profile};
 
 /// How much longer than for a mount a start waits for the jail that was there before.
 const DYING: u32 = 3;
@@ -68,6 +68,7 @@ impl FreeBsd {
             });
         }
         self.knows_globals()?;
+        spec.runs_on(Os::FreeBsd)?;
         self.takes(spec.config.network, &spec.config.params)?;
         self.modules(&spec.config.params)?;
         // Without its rules a devfs shows every device of the host.

@@ -42,6 +42,7 @@ pub fn spec(name: &str) -> JailSpec {
             arch: "amd64".to_owned(),
             source: None,
             parent: None,
+            allowed: Vec::new(),
             other: serde_json::Map::new(),
         },
     }

@@ -22,6 +22,7 @@ use crate::crash::point;
 use crate::exec::find;
 use crate::model::{Changed, JailState, Network, Params};
 use crate::ports::{HostError, JailSpec};
+use crate::profile::Os;
 
 /// A first process that ends within this time did not start.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -56,6 +57,7 @@ pub(super) fn start(
     if matches!(state::of(paths, name)?, JailState::Running { .. }) {
         return Ok(Changed::Already);
     }
+    spec.runs_on(Os::Linux)?;
     let seccomp = requirements(spec.config.nested_userns)?;
     let control = Control::of_host();
     control.can(&spec.config.limits)?;

@@ -5,7 +5,7 @@ use crate::model::{
     Todo,
 };
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName, TrackName};
-use crate::plan::{Observed, PlanError, clone};
+use crate::plan::{Observed, PlanError, clone, world};
 
 /// Which basejail the new jails are to run on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub(super) fn template(observed: &Observed, request: &Request) -> Result<JailCon
             network,
             health,
         } => {
-            let (base, skel) = choose(inventory, base)?;
+            let (base, skel) = choose(observed, base)?;
             JailConfig {
                 network: *network,
                 health: health.clone(),
@@ -184,15 +184,16 @@ pub(super) fn is_same(
 /// The basejail of a choice, and the generation that a jail of it is made from.
 ///
 /// # Errors
-/// [`PlanError`]: no such track or generation; a track without one.
+/// [`PlanError`]: no such track or generation; a track without one; a world of another system.
 pub(in crate::plan) fn choose(
-    inventory: &Inventory,
+    observed: &Observed,
     choice: &Choice,
 ) -> Result<(Base, GenerationId), PlanError> {
-    match choice {
+    let inventory = &observed.inventory;
+    let (base, id) = match choice {
         Choice::Pin(text) => {
             let id = inventory.find_generation(text)?.id;
-            Ok((Base::Pin(id), id))
+            (Base::Pin(id), id)
         }
         Choice::Track(name) => {
             let track = inventory.tracks.get(name).ok_or_else(|| {
@@ -205,7 +206,12 @@ pub(in crate::plan) fn choose(
             let id = track
                 .current
                 .ok_or_else(|| PlanError::EmptyTrack(name.clone()))?;
-            Ok((Base::Track(name.clone()), id))
+            (Base::Track(name.clone()), id)
         }
+    };
+    // That it is missing is said of the skeleton that the jails are made from.
+    if let Some(generation) = inventory.sealed(id) {
+        world::native(generation, observed.os)?;
     }
+    Ok((base, id))
 }

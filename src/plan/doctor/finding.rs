@@ -187,6 +187,8 @@ pub enum What {
     SealMissing,
     /// `ezz:world` is missing or not valid.
     WorldMissing,
+    /// A world of another system than the host's.
+    WorldForeign,
     /// A sealed base was written to.
     Written,
     /// ezz's hold is missing.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Diagnosis, Facts, Finding, Severity, What};
-use crate::model::{Base, Generation, HOLD_TAG, Half, Inventory};
+use crate::model::{Base, Generation, HOLD_TAG, Half, Inventory, Os};
 use crate::name::SnapshotName;
 use crate::plan::{MountAs, Step, site, world};
 
@@ -87,6 +87,23 @@ pub(super) fn check(
         }
         seal(&snapshot, facts, derived_only, found);
     }
+}
+
+/// A world that no jail of this host can run.
+pub(super) fn foreign(generation: &Generation, os: Os, found: &mut Diagnosis) {
+    let Some(world) = generation.world.as_ref().filter(|it| !it.runs_on(os)) else {
+        return;
+    };
+    let name = format!("generation {}", generation.display());
+    let what = format!(
+        "its world needs {}, and this host runs {os}: no jail starts on it here",
+        world.system()
+    );
+    found.add(
+        Finding::new(What::WorldForeign, Severity::Info, name, what).hint(format!(
+            "`ezz install` a world of {os} for jails of this host"
+        )),
+    );
 }
 
 /// A generation without a seal: being built, debris, or something that no command of ezz makes.

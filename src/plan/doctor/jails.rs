@@ -2,9 +2,11 @@
 
 use super::{Diagnosis, Facts, Finding, Severity, What};
 use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind};
-use crate::name::JailName;
+use crate::name::{DatasetName, JailName};
 use crate::plan::merge::{self, Snapshots};
-use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, create, intent, run};
+use crate::plan::{
+    Epoch, MountAs, Observed, Plan, PlanError, Step, create, delete, intent, run, world,
+};
 
 pub(super) fn check(
     observed: &Observed,
@@ -43,6 +45,7 @@ pub(super) fn check(
             found,
         )?;
         needs(inventory, config, &object, found);
+        foreign_world(observed, config, &object, found);
         limits(config, &object, found);
         datasets(config, facts, &object, found);
         mounted(inventory, jail, &object, found);
@@ -216,6 +219,24 @@ fn needs(inventory: &Inventory, config: &JailConfig, object: &str, found: &mut D
         if let Err(error) = run::due(inventory, &config.base) {
             missing(error.to_string(), start);
         }
+    }
+}
+
+/// On another system its world does not run.
+fn foreign_world(observed: &Observed, config: &JailConfig, object: &str, found: &mut Diagnosis) {
+    let inventory = &observed.inventory;
+    let id = match config.kind {
+        Kind::Thick => Some(config.skel),
+        Kind::Thin => inventory.due(&config.base),
+    };
+    let generation = id.and_then(|id| inventory.sealed(id));
+    let foreign = generation.map(|generation| world::native(generation, observed.os));
+    if let Some(Err(error)) = foreign {
+        let what = format!("it does not start: {error}");
+        found.add(
+            Finding::new(What::WorldForeign, Severity::Broken, object, what)
+                .hint("it starts on a host of that system, which the pool can be moved to"),
+        );
     }
 }
 

@@ -77,6 +77,9 @@ pub fn diagnose(
     site::check(inventory, facts, &mut found);
     for generation in inventory.generations.values() {
         generations::check(inventory, generation, facts, derived_only, &mut found);
+        if !derived_only {
+            generations::foreign(generation, observed.os, &mut found);
+        }
     }
     jails::check(observed, facts, derived_only, &mut found)?;
     // A replica is where its receiver wants it, and read-only most likely.

@@ -268,7 +268,7 @@ fn base(
             (Choice::Track(TrackName::main()), place)
         }
     };
-    create::choose(&observed.inventory, &choice).map_err(|why| FleetError::new(place, why))
+    create::choose(observed, &choice).map_err(|why| FleetError::new(place, why))
 }
 
 #[expect(

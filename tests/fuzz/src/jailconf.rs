@@ -105,6 +105,7 @@ fn spec(hostname: &str, root: &str, base: &str, params: Params) -> JailSpec {
             arch: "amd64".to_owned(),
             source: None,
             parent: None,
+            allowed: Vec::new(),
             other: serde_json::Map::new(),
         },
     }

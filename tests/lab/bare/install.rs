@@ -214,23 +214,19 @@ print(' '.join(cases))
     }
 }
 
-#[test]
-fn a_secret_stops_the_install_unless_allowed() {
-    init();
+/// One of which a beginning is enough for ezz to take it for an archive, and begin a generation.
+fn large_world() {
     small_world(Path::new("/tmp/small"), "12.1");
-    sh("cd /tmp/small && mkdir -p etc/ssl/private && printf -- '-----BEGIN PRIVATE KEY-----\\nMIIB\\n-----END PRIVATE KEY-----\\n' >etc/ssl/private/my.key && tar -cf /tmp/secret.tar .").ok();
-    ezz(&["install", "/tmp/secret.tar"]).refused(1, "etc/ssl/private/my.key");
-    nothing_left();
-    ezz(&["install", "/tmp/secret.tar", "--allow-secrets"]).ok();
+    sh("head -c 4M /dev/urandom >/tmp/small/usr/share/large && tar -cf /tmp/small.tar -C /tmp/small .").ok();
 }
 
 #[test]
 fn a_killed_install_is_cleared_away_by_the_next() {
     init();
-    small_world(Path::new("/tmp/small"), "12.1");
+    large_world();
     // The pipe never ends, so ezz is in the middle of the extraction when it is killed.
     sh(&format!(
-        "mkfifo /tmp/pipe; (head -c 20000 /tmp/small.tar; sleep 60) >/tmp/pipe 2>/dev/null &
+        "mkfifo /tmp/pipe; (head -c 3000000 /tmp/small.tar; sleep 60) >/tmp/pipe 2>/dev/null &
          {EZZ} install - </tmp/pipe & pid=$!
          for i in $(seq 100); do zfs list tank/ezz/newjail/1 >/dev/null 2>&1 && break; sleep 0.2; done
          sleep 1; kill -9 $pid; wait $pid; true"
@@ -259,7 +255,7 @@ fn a_killed_install_is_cleared_away_by_the_next() {
 #[test]
 fn ctrl_c_leaves_nothing() {
     init();
-    small_world(Path::new("/tmp/small"), "12.1");
+    large_world();
     let ended = sh(&format!(
         "mkfifo /tmp/pipe; (cat /tmp/small.tar; sleep 60) >/tmp/pipe 2>/dev/null &
          {EZZ} install - </tmp/pipe 2>/tmp/err & pid=$!

@@ -12,6 +12,7 @@ mod flags;
 mod full;
 mod hosts;
 mod imports;
+mod incoming;
 mod init;
 mod inspector;
 mod install;

@@ -30,6 +30,14 @@ site() {
 	# Without a world everything else would fail, and say nothing.
 	[ "$failed" -eq 0 ] || finish
 	ok 'verify' "$ezz" worlds verify 1
+	# As much of a Debian as its profile looks at.
+	rm -rf /tmp/ezz-linux
+	mkdir -p /tmp/ezz-linux/etc /tmp/ezz-linux/usr/bin /tmp/ezz-linux/var/lib/dpkg
+	for path in etc/debian_version usr/bin/dpkg var/lib/dpkg/status; do
+		: >"/tmp/ezz-linux/$path"
+	done
+	refused 'a world of Linux' 1 'needs Linux, and this host runs FreeBSD' "$ezz" install /tmp/ezz-linux
+	rm -rf /tmp/ezz-linux
 	is 'the base is read-only' on zfs get -Ho value readonly tank/ezz/basejail/1
 }
 

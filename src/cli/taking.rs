@@ -1,0 +1,211 @@
+//! What `install` and `update --from` take: what is asked of a source before anything is made for it, and the reading
+//! of it into a stage.
+
+use std::io;
+use std::path::Path;
+
+use clap::Args;
+
+use super::build::{Stage, work};
+use super::progress::Shown;
+use super::{CliError, Context};
+use crate::crash;
+use crate::model::{Inventory, Os, size};
+use crate::plan::PlanError;
+use crate::profile::Profile;
+use crate::session::Session;
+use crate::world::{self, Bounds, Digest, ExtractReport, Opened, Source, WorldError};
+
+/// The most that a world may unpack to unless more is asked for. The largest worlds that are published have some
+/// gigabytes.
+const MOST: u64 = 64 << 30;
+
+/// So much is tried however full the pool is: then it is the pool that says so.
+const LEAST: u64 = 1 << 30;
+
+/// What of a new world is taken.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Taking {
+    /// Go on although the world has what looks like a secret: every jail will have it. What was allowed stays
+    /// allowed at later updates for as long as it is the same
+    #[arg(long)]
+    pub(super) allow_secrets: bool,
+    /// Most bytes that the world may unpack to, e.g. 200G [default: twice what the pool has free, from 1G to 64G]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<u64>,
+    /// Take a world that this host cannot run, such as FreeBSD on Linux: for a pool that moves to another host
+    #[arg(long)]
+    pub(super) foreign: bool,
+}
+
+impl Taking {
+    /// How much is unpacked.
+    pub(super) fn bounds(&self, inventory: &Inventory, profile: Option<&str>) -> Bounds {
+        let usual = inventory
+            .site
+            .available
+            .saturating_mul(2)
+            .clamp(LEAST, MOST);
+        Bounds {
+            most: self.max_size.unwrap_or(usual),
+            known: profile.is_some(),
+        }
+    }
+
+    /// That this host can run a release of FreeBSD.
+    ///
+    /// # Errors
+    /// As [`Taking::takes`].
+    pub(super) fn takes_release(&self, host: Os) -> Result<(), CliError> {
+        let mut all = Profile::builtin().iter();
+        match all.find(|profile| profile.os == Os::FreeBsd) {
+            Some(profile) => self.takes(profile, host),
+            None => Ok(()),
+        }
+    }
+
+    /// That this host can run worlds of a profile.
+    ///
+    /// # Errors
+    /// [`CliError::Foreign`].
+    pub(super) fn takes(&self, profile: &Profile, host: Os) -> Result<(), CliError> {
+        if self.foreign || profile.os == host {
+            return Ok(());
+        }
+        Err(CliError::Foreign {
+            profile: profile.name.clone(),
+            needs: profile.os,
+            host,
+        })
+    }
+}
+
+/// That a source is there, before anything is made.
+///
+/// # Errors
+/// [`CliError::Usage`].
+pub(super) fn there(source: &Path) -> Result<(), CliError> {
+    if source == Path::new("-") {
+        return Ok(());
+    }
+    let text = source.to_string_lossy();
+    let usage = |what: String, hint: String| Err(CliError::Usage { what, hint });
+    if source.exists() {
+        return match is_hosts_root(source) {
+            true => usage(
+                format!(
+                    "{text} is this host's own root, which tells it from other machines and is in use"
+                ),
+                format!("make a world of its own: {DEBIAN}"),
+            ),
+            false => Ok(()),
+        };
+    }
+    if ["https://", "http://", "ftp://"]
+        .iter()
+        .any(|it| text.starts_with(it))
+    {
+        let file = text.rsplit('/').next().filter(|name| !name.is_empty());
+        let file = file.unwrap_or("world.tar");
+        return usage(
+            format!("ezz fetches only releases of FreeBSD, and {text} is a URL"),
+            format!(
+                "`curl -fLO '{text}'`, then `ezz install {file} --sha256 ITS-PUBLISHED-SHA256`"
+            ),
+        );
+    }
+    let what = format!("there is no file or directory {text}");
+    let release = ["debian", "ubuntu", "bookworm", "trixie", "noble"];
+    let lower = text.to_ascii_lowercase();
+    if !text.contains('/') && release.iter().any(|name| lower.starts_with(name)) {
+        return usage(what, DEBIAN.to_owned());
+    }
+    usage(
+        what,
+        "name a tar archive, a directory, a release of FreeBSD such as 14.3-RELEASE, or - for standard input"
+            .to_owned(),
+    )
+}
+
+/// How to get a Debian world.
+const DEBIAN: &str =
+    "`mmdebstrap --variant=minbase trixie debian-13.tar`, then `ezz install debian-13.tar`";
+
+/// Whether a directory is the root of this system, by whatever path.
+fn is_hosts_root(source: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |path: &Path| -> io::Result<(u64, u64)> {
+        let found = std::fs::metadata(path)?;
+        Ok((found.dev(), found.ino()))
+    };
+    matches!((id(source), id(Path::new("/"))), (Ok(one), Ok(root)) if one == root)
+}
+
+/// Opens a source and looks at its beginning, so that what is no world is refused before a generation is begun.
+///
+/// # Errors
+/// [`CliError::World`], [`CliError::Interrupted`], [`CliError::Foreign`].
+pub(super) fn opened(
+    context: &Context<'_>,
+    session: &Session,
+    source: &Path,
+    expected: Option<Digest>,
+    (taking, profile): (&Taking, Option<&str>),
+) -> Result<Opened, CliError> {
+    let progress = Shown::new(context.report);
+    let work = work(context, &progress);
+    let from = Source::from_arg(source);
+    let origin = from.origin();
+    let failed = |source| match source {
+        WorldError::Interrupted => CliError::Interrupted,
+        source => CliError::World { origin, source },
+    };
+    let is_directory = matches!(from, Source::Dir(_));
+    let opened = world::open(from, expected, &work).map_err(failed)?;
+    if is_directory && profile.is_none() {
+        let origin = source.display().to_string();
+        let found = world::detect(source).map_err(|source| CliError::World { origin, source })?;
+        taking.takes(found, session.host.os())?;
+    }
+    Ok(opened)
+}
+
+/// Reads a world into an empty stage.
+///
+/// # Errors
+/// [`CliError::World`], [`CliError::Interrupted`].
+pub(super) fn extract(
+    context: &Context<'_>,
+    stage: &Stage,
+    opened: Opened,
+    bounds: Bounds,
+) -> Result<ExtractReport, CliError> {
+    crash::point();
+    let progress = Shown::new(context.report);
+    let work = work(context, &progress);
+    let extracted = opened
+        .extract(&stage.base, bounds, &work)
+        .map_err(|source| stage.failed(source))?;
+    if extracted.dropped_devices > 0 {
+        context.report.note(format!(
+            "{} device nodes, fifos and sockets were left out",
+            extracted.dropped_devices
+        ));
+    }
+    Ok(extracted)
+}
+
+/// That an update of a generation is one for jails of this host.
+///
+/// # Errors
+/// [`PlanError::OtherSystem`].
+pub(super) fn updates(
+    taking: &Taking,
+    session: &Session,
+    current: &crate::model::Generation,
+) -> Result<(), PlanError> {
+    match taking.foreign {
+        true => Ok(()),
+        false => crate::plan::world::native(current, session.host.os()),
+    }
+}
