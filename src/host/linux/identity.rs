@@ -88,7 +88,7 @@ fn own_names(inside: &Inside, spec: &JailSpec) -> Result<(), HostError> {
         let text = read("hostname")?.unwrap_or_default();
         if names::hostname_follows(&text, before, hostname) {
             let replaced = inside.replace("etc", "hostname", line.as_bytes());
-            replaced.map_err(failed("write", spec, "hostname"))?;
+            if_there_is_room(replaced).map_err(failed("write", spec, "hostname"))?;
         }
     }
     let new = names::new_hosts(fresh, hostname);
@@ -97,10 +97,18 @@ fn own_names(inside: &Inside, spec: &JailSpec) -> Result<(), HostError> {
         let changed = old.and_then(|old| names::hosts(&old, fresh, hostname));
         if let Some(changed) = changed {
             let replaced = inside.replace("etc", "hosts", changed.as_bytes());
-            replaced.map_err(failed("write", spec, "hosts"))?;
+            if_there_is_room(replaced).map_err(failed("write", spec, "hosts"))?;
         }
     }
     Ok(())
+}
+
+/// A jail whose quota is used up starts with the names that it has: it may be started to be cleaned up.
+fn if_there_is_room(replaced: std::io::Result<bool>) -> std::io::Result<()> {
+    match replaced {
+        Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Ok(()),
+        done => done.map(drop),
+    }
 }
 
 /// What /etc/hosts is in a world, after its scrub.

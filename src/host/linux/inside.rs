@@ -170,8 +170,14 @@ impl Inside {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
         }
-        if !self.create(directory, &new, content)? {
-            return Ok(false);
+        match self.create(directory, &new, content) {
+            Ok(true) => {}
+            Ok(false) => return Ok(false),
+            Err(error) => {
+                // Nothing of it takes the last room.
+                let _ = unlinkat(&opened, &*new, AtFlags::empty());
+                return Err(error);
+            }
         }
         renameat(&opened, &*new, &opened, name)?;
         Ok(true)
