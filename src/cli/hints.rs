@@ -502,9 +502,19 @@ fn full(path: &Path, error: &std::io::Error) -> Option<String> {
     use std::io::ErrorKind;
     let directory = path.parent().unwrap_or(path).display();
     match error.kind() {
-        ErrorKind::StorageFull => Some(format!(
-            "the file system that holds {directory} is full: `df -h {directory}` shows which one, `df -i {directory}` whether it has no inodes left"
-        )),
+        ErrorKind::StorageFull => {
+            let mut hint = format!(
+                "the file system that holds {directory} is full: `df -h {directory}` shows which one, `df -i {directory}` whether it has no inodes left"
+            );
+            // Of a pool df does not tell what takes the room, such as snapshots.
+            if !["/run", "/var/run"]
+                .iter()
+                .any(|memory| path.starts_with(memory))
+            {
+                hint += "; of a pool, `zfs list -o space`";
+            }
+            Some(hint)
+        }
         ErrorKind::QuotaExceeded => errno_hint("EDQUOT"),
         ErrorKind::ReadOnlyFilesystem => Some(format!(
             "the file system that holds {directory} is read-only: `findmnt -T {directory}` or `mount` shows it"
