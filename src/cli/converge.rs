@@ -25,7 +25,7 @@ use crate::session::{Outcome, Scope, Session};
 /// Restart jails that run an older or newer basejail than they should: those that are named, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nA batch that fails ends it: the jails after it go on as they are.\n\nA jail that comes to another release, not only to another patch level, has its own files merged while it is down, as `ezz merge` does it. One with conflicts, or whose merge is not possible, stays on what it has, pinned; the exit code is 3 then.\n\nJSON: one {\"jail\", \"did\"} a jail: restarted, already, stopped, kept, or left, with \"killed\" as for `ezz stop`; before it, if its files were merged, the object of `ezz merge`"
+    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nA batch that fails ends it: the jails after it go on as they are.\n\nA jail that comes to another release, not only to another patch level, has its own files merged while it is down, as `ezz merge` does it. One with conflicts, or whose merge is not possible, stays on what it has, pinned; the exit code is 3 then.\n\nJSON: one {\"jail\", \"did\"} a jail: restarted, already, stopped, kept, or left; processes that were killed as for `ezz stop`; before it, if its files were merged, the object of `ezz merge`"
 )]
 pub struct Converge {
     #[command(flatten)]

@@ -26,7 +26,7 @@ const SHARED_NETWORK: &str = "new jails share this host's network and reach its 
 /// Create jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500 --cpuset 0-3\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nWhat the jails will run into on this host, such as an address that no interface has, or a service that listens on it, is told on standard error and keeps them from nothing; `ezz doctor` tells it again.\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail; with --start, did is created and started"
+    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500 --cpuset 0-3\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nezz warns on standard error of what the jails will meet on this host, such as an address that no interface has, or a service that listens on it. A warning stops nothing; `ezz doctor` repeats it.\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail; with --start, did is created and started"
 )]
 pub struct Create {
     #[command(flatten)]

@@ -126,7 +126,7 @@ pub enum CliError {
         host: Os,
     },
     /// A world that cannot follow another.
-    #[error("{generation} is a world of {profile}, and what was to follow it is one of {found}")]
+    #[error("{generation} is a world of {profile}, and the new world is one of {found}")]
     OtherProfile {
         /// The generation.
         generation: String,

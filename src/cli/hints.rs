@@ -46,7 +46,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
                 "remove them from the world, or install with --allow-secrets if every jail may have them".to_owned(),
             ),
             CliError::Fleet { .. } => {
-                Some("`ezz help apply` tells what a fleet file says".to_owned())
+                Some("`ezz help apply` describes fleet files".to_owned())
             }
             CliError::FleetFile { source, .. } => {
                 use std::io::ErrorKind;
@@ -57,7 +57,7 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
                     }
                     Some(ErrorKind::IsADirectory) => "give a file of it".to_owned(),
                     Some(ErrorKind::InvalidData) => "a fleet file is TOML, in UTF-8".to_owned(),
-                    _ => "`ezz help apply` tells what a fleet file says".to_owned(),
+                    _ => "`ezz help apply` describes fleet files".to_owned(),
                 })
             }
             CliError::Address(_) => Some("for example 192.0.2.7/24 or em0|2001:db8::7/64".to_owned()),
@@ -217,7 +217,7 @@ fn plan_hint(error: &PlanError) -> Option<String> {
                 "`ezz create {name}` makes it again, `ezz delete {name}` clears it away"
             ));
         }
-        PlanError::Fleet(_) => "`ezz help apply` tells what a fleet file says",
+        PlanError::Fleet(_) => "`ezz help apply` describes fleet files",
         PlanError::NoFlavour(name) => {
             return Some(format!(
                 "a flavour is the directory flavours/{name} of the site: the files that new jails get"
@@ -266,9 +266,11 @@ fn plan_hint(error: &PlanError) -> Option<String> {
         }
         PlanError::MergedBefore { first, count, .. } => {
             return Some(match count {
-                1 => format!("it has half-merged files; if nobody needs it: `zfs destroy {first}`"),
+                1 => format!(
+                    "it has half-merged files. If you do not need it: `zfs destroy {first}`"
+                ),
                 _ => format!(
-                    "they have half-merged files; if nobody needs them: `zfs destroy {first}`, and so on"
+                    "they have half-merged files. If you do not need them: `zfs destroy {first}`, and so on"
                 ),
             });
         }
@@ -306,7 +308,9 @@ fn plan_hint(error: &PlanError) -> Option<String> {
             let halves = [format!("{site}/newjail/"), format!("{site}/basejail/")];
             let is_half = |clone: &&String| halves.iter().any(|half| clone.starts_with(half));
             if let Some(half) = list.iter().find(is_half) {
-                return Some(format!("`zfs promote {half}`: somebody promoted the jail"));
+                return Some(format!(
+                    "`zfs promote {half}` takes the promotion of the jail back"
+                ));
             }
             // Clones that are jails of the same site can go with it.
             let jails = dataset.parent().map(|jails| format!("{jails}/"));

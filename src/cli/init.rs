@@ -21,7 +21,7 @@ use crate::report::Exit;
 /// Make a site: the datasets that hold the basejails and the jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz init tank/ezz\n\nA whole pool is taken only after a question, or with --yes. The way back, which destroys all jails and worlds of the site: `ezz stop --all`, then `zfs list -Hrt snapshot -o name tank/ezz/basejail tank/ezz/newjail | xargs -n 1 zfs release ezz`, then `zfs destroy -r tank/ezz`.\n\nJSON: {\"site\", \"id\", \"directory\", \"created\"}"
+    after_help = "Example:\n  ezz init tank/ezz\n\nezz asks before it takes a whole pool; without a terminal, give --yes. The way back, which destroys all jails and worlds of the site: `ezz stop --all`, then `zfs list -Hrt snapshot -o name tank/ezz/basejail tank/ezz/newjail | xargs -n 1 zfs release ezz`, then `zfs destroy -r tank/ezz`.\n\nJSON: {\"site\", \"id\", \"directory\", \"created\"}"
 )]
 pub struct Init {
     /// The dataset, which is made if it is missing

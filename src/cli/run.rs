@@ -29,7 +29,7 @@ struct Which {
 /// Start jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz start www\n\nWhat they run into on this host, such as an address that no interface has, is told on standard error and keeps them from nothing.\n\nJSON: one {\"jail\", \"did\"} a jail"
+    after_help = "Example:\n  ezz start www\n\nezz warns on standard error of what they will meet on this host, such as an address that no interface has. A warning stops nothing.\n\nJSON: one {\"jail\", \"did\"} a jail"
 )]
 pub struct Start {
     #[command(flatten)]
@@ -39,7 +39,7 @@ pub struct Start {
 /// Stop jails: by their own shutdown, then by signals
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz stop www\n  ezz stop --all\n\nA jail whose world has an init of its own is shut down by that. In any other jail every process gets SIGTERM. What has not ended when its time is over is killed, and named on standard error and in the log: on Linux after 30 seconds, or 100 with an init; on FreeBSD 30 seconds after /etc/rc.shutdown, unless the jail has another stop.timeout.\n\nA start of the jail that has been at work for 10 seconds is ended first.\n\nJSON: one {\"jail\", \"did\"} a jail, with \"killed\", a list of {\"pid\", \"name\"}, if processes were killed"
+    after_help = "Examples:\n  ezz stop www\n  ezz stop --all\n\nA jail whose world has an init of its own is shut down by that. In any other jail every process gets SIGTERM. ezz kills what has not ended when its time is over, and names it on standard error and in the log: on Linux after 30 seconds, or 100 with an init; on FreeBSD 30 seconds after /etc/rc.shutdown, unless the jail has another stop.timeout.\n\nA start of the jail that has been at work for 10 seconds is ended first.\n\nJSON: one {\"jail\", \"did\"} a jail; if processes were killed, also killed, a list of objects with pid and name"
 )]
 pub struct Stop {
     #[command(flatten)]
@@ -49,7 +49,7 @@ pub struct Stop {
 /// Stop jails and start them again, each before the next
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz restart www\n\nJSON: one {\"jail\", \"did\"} a jail, with \"killed\" as for `ezz stop`"
+    after_help = "Example:\n  ezz restart www\n\nJSON: one {\"jail\", \"did\"} a jail; processes that were killed as for `ezz stop`"
 )]
 pub struct Restart {
     #[command(flatten)]
@@ -167,22 +167,19 @@ impl Which {
 }
 
 /// All jails that a verb is about; of those that are kept from starting, only such as run.
-fn all(
-    context: &Context<'_>,
-    session: &Session,
-    verb: &'static str,
-) -> Result<Vec<JailName>, CliError> {
+fn all(context: &Context<'_>, session: &Session, verb: Verb) -> Result<Vec<JailName>, CliError> {
     let observed = session.observe(&Scope::all())?;
     let (mut names, mut off) = (Vec::new(), 0);
     for (name, jail) in &observed.inventory.jails {
         let Ok(config) = &jail.config else { continue };
-        if verb == "stop" || config.boot || observed.state(name).running() {
+        if verb == Verb::Stop || config.boot || observed.state(name).running() {
             names.push(name.clone());
         } else {
             off += 1;
         }
     }
     if off > 0 {
+        let (verb, _) = verb.words();
         context.report.note(format!(
             "left out: {off} with boot off (`ezz list -o name,boot` shows them, and `ezz {verb} NAME` starts one)"
         ));

@@ -167,7 +167,7 @@ fn meant(command: &str, words: &[String]) -> Result<(), CliError> {
         let given = addresses.iter();
         let given = given.map(|address| format!(" --address {}", quoted(address)));
         return usage(
-            format!("{first} is an address, and no name of a jail"),
+            format!("{first} is an address, not the name of a jail"),
             format!(
                 "`{command}{}{}`",
                 names.collect::<String>(),

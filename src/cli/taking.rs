@@ -94,7 +94,7 @@ pub(super) fn there(source: &Path) -> Result<(), CliError> {
         return match is_hosts_root(source) {
             true => usage(
                 format!(
-                    "{text} is this host's own root, which tells it from other machines and is in use"
+                    "{text} is this host's own root, which is in use and has what identifies this host"
                 ),
                 format!("make a world of its own: {DEBIAN}"),
             ),
@@ -108,7 +108,7 @@ pub(super) fn there(source: &Path) -> Result<(), CliError> {
         let file = text.rsplit('/').next().filter(|name| !name.is_empty());
         let file = file.unwrap_or("world.tar");
         return usage(
-            format!("ezz fetches only releases of FreeBSD, and {text} is a URL"),
+            format!("ezz fetches releases of FreeBSD only, and {text} is a URL"),
             format!(
                 "`curl -fLO '{text}'`, then `ezz install {file} --sha256 ITS-PUBLISHED-SHA256`"
             ),

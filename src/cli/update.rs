@@ -20,7 +20,7 @@ use crate::crash;
 use crate::model::{Generation, Inventory, Populated, update_cache};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::swap::{self, Request, To};
-use crate::plan::{PlanError, world as plan};
+use crate::plan::{Plan, PlanError, Step, world as plan};
 use crate::release::Fetched;
 use crate::report::Exit;
 use crate::session::{Scope, Session};
@@ -319,6 +319,13 @@ impl Update {
         })?;
         let Some(built) = built else {
             stage.clear(session)?;
+            // A swap that was killed may have left the link of the track behind.
+            let mut link = Plan::default();
+            link.push(Step::Link {
+                track: self.track.clone(),
+                generation: current.id,
+            });
+            session.run_always(&link)?;
             unchanged(context, &self.track, current);
             return Ok(None);
         };
@@ -417,7 +424,7 @@ fn own_words(words: &[String]) -> Result<(), CliError> {
     }
     if words.len() == 1 && program.contains(char::is_whitespace) {
         return Err(CliError::Usage {
-            what: format!("{program:?} is one word, and no program is called so"),
+            what: format!("{program:?} is one word, and no program has that name"),
             hint: format!(
                 "`--run {program}`: a program and its arguments; for a line of a shell, `--run sh -c {}`",
                 quoted(program)
@@ -445,6 +452,9 @@ fn same_files(
     current: &Generation,
     stage: &Stage,
 ) -> Result<bool, CliError> {
+    // Its base may have been mounted since it was observed.
+    let inventory = session.inventory(&Scope::none())?;
+    let current = inventory.generations.get(&current.id).unwrap_or(current);
     let old = verify::sealed_manifest(context, session, current)?;
     let (new, _) = manifest::read(&stage.base).map_err(|source| stage.failed(source))?;
     let steps = manifest::diff(&old, &new).map_err(|source| stage.failed(source))?;

@@ -249,11 +249,15 @@ fn record(machine: &FreeBsd, jail: &str) -> Option<std::path::PathBuf> {
 fn ended(machine: &FreeBsd, jail: &str, act: impl FnOnce()) -> Ended {
     let hangs = machine.command("exec.start", Command::Hangs);
     hangs.expect("it can");
+    let before = machine.log().len();
     let ended = std::thread::scope(|scope| {
         let start = scope.spawn(|| machine.ezz(&["start", jail]));
         let limit = Instant::now() + Duration::from_secs(10);
         let line = format!("{jail} exec.start");
-        while !machine.log().iter().any(|it| it.starts_with(&line)) {
+        while !since(machine, before)
+            .iter()
+            .any(|it| it.starts_with(&line))
+        {
             assert!(Instant::now() < limit, "it does not come so far");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -303,7 +307,11 @@ fn a_start_that_hangs_is_ended_by_who_wants_the_jail_down() {
         machine.machine.signal.store(true, Ordering::Relaxed);
     });
     machine.machine.signal.store(false, Ordering::Relaxed);
-    start.refused(1, "interrupted; a was not started");
+    let start = start.exits(1);
+    assert!(
+        start.err.contains("interrupted; a was not started"),
+        "{start:#?}"
+    );
     runs(&machine, "c");
     machine.ezz(&["start", "a"]).ok();
     runs(&machine, "a");

@@ -33,9 +33,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::exec::{self, Exec, ExecError, code};
-use crate::model::{
-    Changed, JailConfig, JailState, Killed, Network, Params, Surroundings, Taken,
-};
+use crate::model::{Changed, JailConfig, JailState, Killed, Network, Params, Surroundings, Taken};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::{Os, Profile};

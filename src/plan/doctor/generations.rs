@@ -41,8 +41,10 @@ pub(super) fn check(
     }
     if !generation.sealed() {
         staged(inventory, generation, facts, derived_only, name, found);
-        // A skeleton outlives its base; a prune that was killed has released the holds of both.
-        let alone = inventory.skeleton(generation.id).is_some();
+        // A skeleton outlives its base; a prune that was killed has released the holds of both. One that it had begun to
+        // destroy is the next prune's, which a hold would refuse.
+        let begun = generation.skeleton.as_ref().is_some_and(|half| half.pruned);
+        let alone = !begun && inventory.skeleton(generation.id).is_some();
         let alone = alone.then(|| inventory.site.layout.skeleton_seal(generation.id).ok());
         if let Some(snapshot) = alone
             .flatten()

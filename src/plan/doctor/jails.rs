@@ -2,11 +2,9 @@
 
 use super::{Diagnosis, Facts, Finding, Severity, What};
 use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind};
-use crate::name::{DatasetName, JailName};
+use crate::name::JailName;
 use crate::plan::merge::{self, Snapshots};
-use crate::plan::{
-    Epoch, MountAs, Observed, Plan, PlanError, Step, create, delete, intent, run, world,
-};
+use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, create, intent, run, world};
 
 pub(super) fn check(
     observed: &Observed,

@@ -49,7 +49,7 @@ fn a_world_of_another_system_is_for_another_host() {
     assert!(!Path::new("/srv/jails/basejail/tracks/main").exists());
     // It can be kept, not used; and it is in nobody's way.
     ezz(&["create", "web", "--pin", "2"]).refused(1, "14.3-RELEASE-p2.2 needs FreeBSD");
-    ezz(&["create", "web"]).refused(1, "install a world first");
+    ezz(&["create", "web"]).refused(1, "there is no track main");
     let told = ezz(&["doctor"]).ok();
     assert!(
         told.stdout.contains("no jail starts on it here"),
@@ -68,7 +68,7 @@ fn a_world_of_another_system_is_for_another_host() {
     ezz(&["update", "--from", foreign]).refused(1, "needs FreeBSD");
     ezz(&["update", "--from", foreign, "--foreign"]).refused(
         1,
-        "debian-12.1.3 is a world of debian, and what was to follow it is one of freebsd",
+        "debian-12.1.3 is a world of debian, and the new world is one of freebsd",
     );
     assert_eq!(
         json_property("tank/ezz/basejail", "ezz:track:main")["current"],
@@ -343,7 +343,7 @@ fn a_jail_gets_what_is_its_own_when_it_starts() {
     // systemd of Debian 13 mounts /tmp, and may not in a jail: then every system is degraded.
     sh(r#"set -e; cd /tmp/runnable; d=usr/lib/systemd/system/local-fs.target.wants
        mkdir -p $d; ln -s ../tmp.mount $d/tmp.mount
-       printf '#!/bin/sh\ntrap "exit 0" 37\nwhile :; do sleep 1; done\n' >usr/sbin/init; chmod 755 usr/sbin/init
+       printf '#!/bin/sh\ntrap "exit 0" INT TERM USR1 USR2 PWR 37\nwhile :; do sleep 1; done\n' >usr/sbin/init; chmod 755 usr/sbin/init
        tar -cf /tmp/init.tar ."#)
     .ok();
     ezz(&["install", "/tmp/init.tar", "--track", "init"]).ok();

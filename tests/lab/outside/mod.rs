@@ -57,7 +57,12 @@ scenarios! {
     }
 }
 
+/// Scenarios that begin with the site of the golden image: `sited::kills` kills their commands, no test here cuts them off.
+const KILLED: [&str; 2] = ["delete-running", "converge"];
+
 #[test]
 fn every_scenario_has_a_test() {
-    assert_eq!(harness::scenarios(), [CUT, WORLD, MOVED].concat());
+    let mut scenarios = harness::scenarios();
+    scenarios.retain(|name| !KILLED.contains(&name.as_str()));
+    assert_eq!(scenarios, [CUT, WORLD, MOVED].concat());
 }

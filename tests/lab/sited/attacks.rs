@@ -256,6 +256,7 @@ fn of_the_release(line: &str) -> bool {
         "newjail/3",
         "ezz:track:",
         "ezz:swaps:",
+        "ezz:served",
         "ezz:seq",
         "/srv/jails/.cache",
         "basejail/tracks",

@@ -35,7 +35,16 @@ fn note(ended: &Ended, words: &str) {
 #[test]
 fn addresses_that_the_host_has_not_or_that_are_somebodys() {
     sh("ip link set lo up; ip address add 192.0.2.7/32 dev lo").ok();
-    let made = ezz(&["create", "a", "--address", "192.0.2.7/24", "--start"]).ok();
+    let made = ezz(&[
+        "create",
+        "a",
+        "--network",
+        "host",
+        "--address",
+        "192.0.2.7/24",
+        "--start",
+    ])
+    .ok();
     assert_eq!(made.stderr, "", "all is well");
     assert_eq!(ezz(&["doctor"]).ok().stderr, "");
     assert_eq!(found("address-missing"), []);
@@ -96,7 +105,16 @@ fn what_listens_on_the_host_or_in_another_jail() {
     // No connection counts, nor is one.
     let client = std::net::TcpStream::connect(("127.0.0.1", 2222)).expect("it listens");
 
-    let made = ezz(&["create", "a", "--address", "192.0.2.7", "--start"]).ok();
+    let made = ezz(&[
+        "create",
+        "a",
+        "--network",
+        "host",
+        "--address",
+        "192.0.2.7",
+        "--start",
+    ])
+    .ok();
     note(
         &made,
         "jail a: on all addresses of this host, theirs too, listen tcp 2222",
@@ -126,7 +144,12 @@ fn what_listens_on_the_host_or_in_another_jail() {
     assert_eq!(restarted.json().len(), 1);
     assert_eq!(ezz(&["restart", "a", "--quiet"]).ok().stderr, "");
     // Jails without an address have all of the host's.
-    assert_eq!(ezz(&["create", "none", "--start"]).ok().stderr, "");
+    assert_eq!(
+        ezz(&["create", "none", "--network", "host", "--start"])
+            .ok()
+            .stderr,
+        ""
+    );
     assert_eq!(
         ezz(&[
             "create",
