@@ -178,6 +178,8 @@ fn created(count: usize) -> Result<Option<f64>, Failure> {
         limits: ezz::model::Limits::default(),
         params: ezz::model::Params::default(),
         quota: None,
+        boot: None,
+        nested_userns: None,
         start: false,
         atomic: false,
     };

@@ -52,7 +52,7 @@ run ezz worlds list
 
 say 'Three thin jails and a thick one'
 run ezz create "${jails[@]}" --start
-run ezz create "$thick" --thick --start
+run ezz create "$thick" --thick --network host --start
 run ezz list
 
 say 'A command in each'
@@ -118,7 +118,7 @@ run ezz exec "${jails[1]}" -- sh -c 'command -v hello || echo "no hello here"'
 run ezz rollback --restart
 run ezz exec "${jails[1]}" -- hello
 
-say 'What nothing needs goes'
+say 'Prune destroys what no track and no jail needs'
 run ezz worlds prune --yes
 
 say 'Nothing has changed the worlds that they share'

@@ -16,7 +16,7 @@ use super::super::writer::{WriteError, Writer};
 use super::{Change, What};
 use crate::profile::{Profile, RelPath};
 
-/// Carries out what [`examine`] has found.
+/// Carries out what [`super::examine`] has found.
 ///
 /// # Errors
 /// [`WorldError`]: the system refuses something; what was done stays until the caller takes it back.
