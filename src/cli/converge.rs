@@ -145,7 +145,7 @@ fn thick_ones(
             more => format!(" and {more} more"),
         };
         context.report.note(format!(
-            "{}{more}: thick, with a copy of the base of their own; no update reaches them",
+            "{}{more}: thick: a thick jail has its own copy of the base, and no update reaches it",
             few.join(", ")
         ));
     }
