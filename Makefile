@@ -26,11 +26,11 @@ LAB_ONES := kind(test) & (binary(lab) | package(ezz-zfs))
 LAB_TESTS := $(BUILT) -E '$(LAB_ONES)'
 # Those whose result may depend on the OpenZFS series: transactions, what interrupts them, mounts, properties. The first
 # series runs all lab tests, each further one only these, and those that T names.
-SERIES_ONES := package(ezz-zfs) | (kind(test) & binary(lab) & test(/^($(subst $(space),|,$(strip \
+SERIES_ONES := kind(test) & (package(ezz-zfs) | (binary(lab) & test(/^($(subst $(space),|,$(strip \
 	outside:: bare::broken:: bare::bulk:: bare::clone:: bare::contract:: bare::crowd:: bare::fallback:: bare::full:: \
-	bare::imports:: bare::init:: bare::inspector:: bare::install:: bare::kills:: bare::luck:: bare::prune:: \
-	bare::release:: bare::trouble:: bare::update:: sited::create:: sited::inspector:: sited::kills:: sited::run:: \
-	sited::site:: sited::worlds::)))/))
+	bare::init:: bare::inspector:: bare::install:: bare::kills:: bare::prune:: \
+	bare::trouble:: bare::update:: sited::create:: sited::inspector:: sited::kills:: sited::run:: \
+	sited::site:: sited::worlds::)))/)))
 LAB_RUNNER := CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(CURDIR)/vagrant/lab/runner
 
 # The disk image that tests with a real world start from, made once per binary and world.
