@@ -4,17 +4,16 @@
 
 mod files;
 mod ready;
+mod start;
 
 use std::borrow::Cow;
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use crate::crash;
-use crate::lock::{Locks, Start};
+use crate::lock::Locks;
 use crate::model::{Changed, Generation, Inventory, Kind, World, track_link, update_cache};
 use crate::name::{DatasetName, GenerationId, JailName};
 use crate::observe::{self, ObserveError, Reading};
@@ -24,9 +23,6 @@ use crate::profile::Profile;
 use crate::world::WorldError;
 
 pub use ready::Ready;
-
-/// How long the start of a jail that was stopped for it goes on after a signal.
-const AGAIN: Duration = Duration::from_secs(60);
 
 /// Why a step failed.
 #[derive(Debug, Error)]
@@ -54,7 +50,7 @@ pub enum ApplyError {
         /// Which profile.
         profile: String,
     },
-    /// Somebody else asked for the end of a start.
+    /// Another command, such as a stop or a delete of the jail, ended this start.
     #[error("the start of {jail} was ended by {by}; nothing of it is left")]
     StartEnded {
         /// Which jail.
@@ -299,31 +295,6 @@ impl Apply<'_> {
                     }),
                 }
             }
-        }
-    }
-
-    /// Starts a jail, or starts it `again`: then it was up, and is to be up after a signal, too.
-    fn start(&self, spec: &JailSpec, again: bool) -> Result<Changed, ApplyError> {
-        let jail = &spec.name;
-        let begun = Instant::now();
-        let signalled = || self.locks.stopped() && !(again && begun.elapsed() < AGAIN);
-        if signalled() {
-            return Err(ApplyError::Interrupted(jail.clone()));
-        }
-        let record = self.locks.starting(jail);
-        let ended_by = || record.as_ref().and_then(Start::ended_by);
-        // What ends it is remembered: whoever asks does so no more once the start has ended.
-        let by = RefCell::new(None);
-        let stop = || {
-            if by.borrow().is_none() {
-                *by.borrow_mut() = ended_by();
-            }
-            by.borrow().is_some() || signalled()
-        };
-        match (self.host.start(spec, &stop), by.take()) {
-            (Err(HostError::Ended(jail)), Some(by)) => Err(ApplyError::StartEnded { jail, by }),
-            (Err(HostError::Ended(jail)), None) => Err(ApplyError::Interrupted(jail)),
-            (done, _) => Ok(done?),
         }
     }
 

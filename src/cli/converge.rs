@@ -13,8 +13,9 @@ use super::merging::look;
 use super::moving::Moving;
 use super::release::{Unmergeable, Way, bring};
 use super::select::Jails;
+use super::told::done;
 use super::vouch::Asks;
-use super::{CliError, Context, Did, DryRun};
+use super::{CliError, Context, DryRun};
 use crate::model::{Base, Jail, JailState, Kind};
 use crate::name::{JailName, TrackName};
 use crate::plan::Observed;
@@ -414,12 +415,6 @@ pub(super) fn runs(observed: &Observed, jail: &JailName) -> bool {
 
 pub(super) fn did(context: &Context<'_>, session: &Session, jails: &[JailName], word: &str) {
     for jail in jails {
-        let killed = session.host.killed(jail);
-        context.report.object(&Did {
-            jail,
-            did: word,
-            killed,
-        });
-        context.report.said(format!("{jail}: {word}"));
+        done(&context.report, session.host.as_ref(), jail, word);
     }
 }

@@ -31,7 +31,7 @@ pub struct List {
     /// Sort by this column
     #[arg(long, value_name = "COLUMN", default_value = "name")]
     sort: Column,
-    /// Which columns the table has, and in which order
+    /// The columns of the table, in this order
     #[arg(long, short = 'o', value_name = "COLUMN", value_delimiter = ',')]
     columns: Vec<Column>,
     /// Leave the names of the columns out

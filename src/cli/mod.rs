@@ -36,13 +36,13 @@ mod show;
 mod source;
 mod taking;
 mod texts;
+mod told;
 mod track;
 mod update;
 mod verify;
 mod vouch;
 mod worlds;
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
@@ -52,17 +52,16 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use serde::Serialize;
 
 pub use error::CliError;
 pub use machine::{Machine, ThisMachine};
 
+use self::told::Told;
 use crate::lock::{Locks, Manners};
-use crate::model::Killed;
 use crate::name::{DatasetName, JailName};
 use crate::observe;
 use crate::plan::{Plan, Step};
-use crate::ports::{Host, Zfs};
+use crate::ports::Zfs;
 use crate::report::{Exit, Report};
 use crate::session::{Outcome, Scope, Session};
 
@@ -563,47 +562,4 @@ fn access(directory: &Path) -> Option<(u32, u32)> {
     let found = std::fs::metadata(directory).ok()?;
     let own = found.uid() == nix::unistd::geteuid().as_raw();
     Some((found.mode() & 0o7777, if own { 0 } else { found.uid() }))
-}
-
-/// Says of jails what was done to them, each once, as soon as it is done.
-struct Told<'a> {
-    report: &'a Report,
-    host: &'a dyn Host,
-    told: RefCell<BTreeSet<JailName>>,
-}
-
-impl<'a> Told<'a> {
-    fn new(report: &'a Report, session: &'a Session) -> Self {
-        Told {
-            report,
-            host: session.host.as_ref(),
-            told: RefCell::default(),
-        }
-    }
-
-    fn say(&self, jail: &JailName, did: &str) {
-        if self.told.borrow_mut().insert(jail.clone()) {
-            let killed = self.host.killed(jail);
-            self.report.object(&Did { jail, did, killed });
-            self.report.said(format!("{jail}: {did}"));
-        }
-    }
-
-    /// The same, for scripts alone: nothing had to be done.
-    fn already(&self, jail: &JailName) {
-        if self.told.borrow_mut().insert(jail.clone()) {
-            let (did, killed) = ("already", Vec::new());
-            self.report.object(&Did { jail, did, killed });
-        }
-    }
-}
-
-/// A line of what was done to a jail.
-#[derive(Debug, Serialize)]
-struct Did<'a> {
-    jail: &'a JailName,
-    did: &'a str,
-    /// The processes that its stop had to kill.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    killed: Vec<Killed>,
 }

@@ -69,11 +69,6 @@ impl Locks {
         Some(Start { file, path, end })
     }
 
-    /// Whether a signal asked this command to stop.
-    pub fn stopped(&self) -> bool {
-        (self.manners.stop)()
-    }
-
     /// The jails that are being started, by whomever.
     pub fn starts(&self) -> BTreeSet<JailName> {
         let prefix = format!("{}-start-", self.id);

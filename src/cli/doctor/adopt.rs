@@ -24,12 +24,12 @@ struct Adopted<'a> {
 impl Doctor {
     pub(super) fn adopt(&self, context: &Context<'_>, session: &Session) -> Result<Exit, CliError> {
         let observed = session.observe(&Scope::all())?;
-        let nobody = BTreeSet::new();
-        let nobody = Idle {
-            left: &nobody,
-            merges: &nobody,
+        let none = BTreeSet::new();
+        let idle = Idle {
+            left: &none,
+            merges: &none,
         };
-        let diagnosis = diagnose(&observed, &facts(session, &observed, false, nobody)?, false)?;
+        let diagnosis = diagnose(&observed, &facts(session, &observed, false, idle)?, false)?;
         if observed.inventory.site.replica {
             let came = &observed.inventory.site.directory;
             let directory = self.directory.as_ref().unwrap_or(came);
