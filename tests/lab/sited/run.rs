@@ -211,7 +211,13 @@ fn a_jail_that_is_dying_is_listed_with_the_others() {
     };
     wait_for("its child", 20, || child().is_some());
     let child = child().expect("it sleeps");
-    sh(&format!("kill -STOP {}; kill -9 {init}", parent.id())).ok();
+    // A parent that has not stopped yet would still wait for its child.
+    let stat = format!("/proc/{}/stat", parent.id());
+    sh(&format!("kill -STOP {}", parent.id())).ok();
+    wait_for("its parent to stop", 20, || {
+        sh(&format!("cat {stat}")).ok().stdout.contains(") T ")
+    });
+    sh(&format!("kill -9 {init}")).ok();
     let state = |jail: &str| {
         let listed = ezz(&["list", jail, "--json"]).ok().json();
         listed[0]["state"].as_str().expect("a state").to_owned()
