@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::prune::{Ask, id, take};
+use super::prune::{Ask, How, id, take};
 use crate::cli::{CliError, Context, DryRun};
 use crate::plan::Observed;
 use crate::plan::prune::{Request, delete};
@@ -17,19 +17,13 @@ use crate::session::{Scope, Session};
 pub struct Delete {
     /// Number, LABEL.N or label
     generation: String,
-    /// Snapshots that ezz did not make go with what they are of; else they keep it
-    #[arg(long)]
-    foreign_snapshots: bool,
-    /// Do not ask
-    #[arg(long, short)]
-    yes: bool,
     #[command(flatten)]
-    dry_run: DryRun,
+    how: How,
 }
 
 impl Delete {
     pub(super) fn dry_run(&self) -> DryRun {
-        self.dry_run
+        self.how.dry_run
     }
 
     pub(super) fn run(&self, context: &Context<'_>, session: &Session) -> Result<Exit, CliError> {
@@ -37,10 +31,10 @@ impl Delete {
         let id = id(&inventory, &self.generation)?;
         let ask = Ask {
             named: [id].into(),
-            foreign: self.foreign_snapshots,
+            foreign: self.how.foreign_snapshots,
             ..Ask::default()
         };
         let plan = |observed: &Observed, request: &Request| delete(observed, id, request);
-        take(context, session, "worlds delete", self.yes, ask, &plan)
+        take(context, session, "worlds delete", &self.how, ask, &plan)
     }
 }

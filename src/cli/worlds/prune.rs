@@ -34,14 +34,21 @@ pub struct Prune {
     /// Keep this many of the newest generations besides
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep: usize,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How generations are destroyed: options of `worlds prune` and `worlds delete`.
+#[derive(Debug, Args)]
+pub(super) struct How {
     /// Snapshots that ezz did not make go with what they are of; else they keep it
     #[arg(long)]
-    foreign_snapshots: bool,
+    pub(super) foreign_snapshots: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
     #[command(flatten)]
-    dry_run: DryRun,
+    pub(super) dry_run: DryRun,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,7 +67,7 @@ struct Freed {
 
 impl Prune {
     pub(super) fn dry_run(&self) -> DryRun {
-        self.dry_run
+        self.how.dry_run
     }
 
     pub(super) fn run(&self, context: &Context<'_>, session: &Session) -> Result<Exit, CliError> {
@@ -68,11 +75,11 @@ impl Prune {
             newest: self.keep,
             named: named(session, &self.generations)?,
             older: self.older.map(|days| context.machine.days_ago(days)),
-            foreign: self.foreign_snapshots,
+            foreign: self.how.foreign_snapshots,
             asked: None,
         };
         let plan = |observed: &Observed, request: &Request| prune(observed, request);
-        take(context, session, "worlds prune", self.yes, ask, &plan)
+        take(context, session, "worlds prune", &self.how, ask, &plan)
     }
 }
 
@@ -114,12 +121,12 @@ pub(super) fn take(
     context: &Context<'_>,
     session: &Session,
     verb: &'static str,
-    yes: bool,
+    how: &How,
     mut ask: Ask,
     plan: &dyn Fn(&Observed, &Request) -> Result<Plan, PlanError>,
 ) -> Result<Exit, CliError> {
     let scope = Scope::all();
-    if !session.dry_run && !yes {
+    if !session.dry_run && !how.yes {
         // What is refused is refused before the question, which names what goes; nothing else goes then.
         let observed = session.observe(&scope)?;
         let plan = plan(&observed, &ask.request(session, &observed)?)?;
