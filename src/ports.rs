@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::exec::{Exec, find};
 use crate::model::{
-    Changed, JailConfig, JailState, Killed, Network, Params, Surroundings, Taken, World, deceptive,
+    Changed, JailConfig, JailState, Killed, Network, Params, Surroundings, Taken, World, printable,
 };
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
 use crate::plan::doctor::Mount;
@@ -170,10 +170,7 @@ pub fn make_cache(at: &Path) -> std::io::Result<()> {
 /// What somebody else has printed, on one line and without what would control the terminal of the
 /// host's root.
 fn one_line(text: &str) -> String {
-    text.replace('\n', "; ")
-        .chars()
-        .filter(|c| !deceptive(*c))
-        .collect()
+    printable(&text.replace('\n', "; "))
 }
 
 /// How a check of the host ended.

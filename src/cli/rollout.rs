@@ -10,7 +10,7 @@ use super::moving::Moving;
 use super::release::Unmergeable;
 use super::rollback::{checked, native};
 use super::{CliError, Context};
-use crate::model::{Base, Inventory, Phase, Rejected, Rollout, deceptive};
+use crate::model::{Base, Inventory, Phase, Rejected, Rollout, printable};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::swap::{self, Request, To};
 use crate::plan::{PlanError, rollout as plan};
@@ -245,7 +245,7 @@ fn turn(
 fn why(moved: &Moved) -> String {
     let first = moved.failed.first();
     let text = first.map_or("", |(_, why)| why.why());
-    text.chars().filter(|c| !deceptive(*c)).take(300).collect()
+    printable(text).chars().take(300).collect()
 }
 
 fn tell(context: &Context<'_>, inventory: &Inventory, track: &TrackName, rollout: &Rollout) {

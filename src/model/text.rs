@@ -14,6 +14,12 @@ pub fn deceptive(c: char) -> bool {
             | 0x1BCA0..=0x1BCA3 | 0x1D173..=0x1D17A | 0xE0000..=0xE0FFF)
 }
 
+/// A text without its deceptive characters: words of a jail or of another program go to the terminal of the
+/// host's root.
+pub fn printable(text: &str) -> String {
+    text.chars().filter(|c| !deceptive(*c)).collect()
+}
+
 /// A text of the pool that is shown in lists, and has no deceptive character.
 pub(super) fn plain<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;

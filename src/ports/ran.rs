@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::exec::{Watched, code};
+use crate::model::printable;
 
 /// How such a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +36,7 @@ fn last_lines(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| {
         // Of a progress bar what it showed last.
         let line = line.trim_end().rsplit('\r').next().unwrap_or_default();
-        let plain: String = line
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(WIDTH)
-            .collect();
-        plain
+        printable(line).chars().take(WIDTH).collect::<String>()
     });
     let lines: Vec<String> = lines.filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(LINES)..].to_vec()
@@ -86,8 +82,9 @@ mod tests {
 
     #[test]
     fn the_last_lines_are_plain() {
-        let text = "first\n10%\r20%\rdone\n\n\u{1b}[31mred\u{1b}[0m\n";
-        assert_eq!(last_lines(text), ["first", "done", "[31mred[0m"]);
+        let text =
+            "first\n10%\r20%\rdone\n\n\u{1b}[31mred\u{1b}[0m\n\u{202e}turned\u{200b}\n\u{202e}\n";
+        assert_eq!(last_lines(text), ["first", "done", "[31mred[0m", "turned"]);
         let many: Vec<String> = (0..50)
             .map(|n| format!("{n} {}", "x".repeat(1000)))
             .collect();

@@ -30,7 +30,7 @@ use super::users::{Account, AccountError, Wanted};
 use super::{file, process, program, runtime, state};
 use crate::exec::signals::Caught;
 use crate::exec::{Exec, ExecError, Watch, Watched, code};
-use crate::model::JailState;
+use crate::model::{JailState, printable};
 use crate::name::JailName;
 use crate::ports::{ExecRequest, HostError, JailSpec};
 
@@ -309,7 +309,7 @@ fn errors(log: &str) -> Option<String> {
         .filter(|line| line.level == "error")
         .map(|line| line.msg.trim().to_owned())
         .collect();
-    (!errors.is_empty()).then(|| runtime::printable(&errors.join("; ")))
+    (!errors.is_empty()).then(|| printable(&errors.join("; ")))
 }
 
 /// The process specification, as JSON.

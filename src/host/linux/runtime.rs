@@ -22,7 +22,7 @@ use super::paths::{self, Paths};
 use super::process::{Process, readable};
 use super::{cgroup, file, program};
 use crate::exec::{Exec, ExecError, GONE, Watch, Watched, gone};
-use crate::model::deceptive;
+use crate::model::printable;
 use crate::name::JailName;
 use crate::ports::HostError;
 
@@ -493,11 +493,6 @@ fn plain(message: &str) -> String {
         .filter(|line| !line.is_empty())
         .collect();
     printable(&lines.join("; "))
-}
-
-/// Words of a jail go to the terminal of the host's root: without what would control that.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().filter(|c| !deceptive(*c)).collect()
 }
 
 #[cfg(test)]
