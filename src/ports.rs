@@ -328,14 +328,10 @@ pub trait Host: Sync + fmt::Debug {
 
     /// What went otherwise than usual since this was asked last, and what the host did about it: a line
     /// each, for the user.
-    fn notes(&self) -> Vec<String> {
-        Vec::new()
-    }
+    fn notes(&self) -> Vec<String>;
 
     /// The processes that the last [`Host::stop`] of a jail had to kill.
-    fn killed(&self, _name: &JailName) -> Vec<Killed> {
-        Vec::new()
-    }
+    fn killed(&self, name: &JailName) -> Vec<Killed>;
 
     /// Removes what the host keeps of a stopped jail: derived files, logs, the exit status.
     ///

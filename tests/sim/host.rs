@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ezz::model::{Changed, JailState};
+use ezz::model::{Changed, JailState, Killed};
 use ezz::name::{GenerationId, JailName};
 use ezz::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use ezz::profile::{Os, Profile};
@@ -143,6 +143,14 @@ impl Host for SimHost {
     }
 
     fn checks(&self) -> Vec<Check> {
+        Vec::new()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn killed(&self, _name: &JailName) -> Vec<Killed> {
         Vec::new()
     }
 
