@@ -9,6 +9,7 @@ use super::moving::Moving;
 use super::sanity::Sanity;
 use super::select::Jails;
 use super::{CliError, Context, DryRun, Told};
+use crate::model::JailState;
 use crate::name::JailName;
 use crate::plan::{Observed, Plan, PlanError, Step, run};
 use crate::report::Exit;
@@ -106,10 +107,10 @@ impl Which {
             self.jails.some("--label or --all")?;
         }
         let session = context.session(self.dry_run)?;
-        let mut names = self.jails.select(&session)?;
-        if self.all {
-            names = all(context, &session, verb)?;
-        }
+        let mut names = match self.all {
+            true => all(context, &session, verb)?,
+            false => self.jails.select(&session)?,
+        };
         let mut seen = BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
         let mut scope = Scope::of(names.iter().cloned());
@@ -166,23 +167,30 @@ impl Which {
     }
 }
 
-/// All jails that a verb is about; of those that are kept from starting, only such as run.
+/// All jails that a verb is about; of those that are kept from starting, only such as run. Their locks are taken
+/// by name, so the names are read before the locks, and the rest under them.
 fn all(context: &Context<'_>, session: &Session, verb: Verb) -> Result<Vec<JailName>, CliError> {
-    let observed = session.observe(&Scope::all())?;
-    let (mut names, mut off) = (Vec::new(), 0);
-    for (name, jail) in &observed.inventory.jails {
-        let Ok(config) = &jail.config else { continue };
-        if verb == Verb::Stop || config.boot || observed.state(name).running() {
-            names.push(name.clone());
-        } else {
-            off += 1;
-        }
+    let inventory = session.inventory(&Scope::all())?;
+    let jails = inventory.jails.iter();
+    let jails = jails.filter_map(|(name, jail)| Some((name, jail.config.as_ref().ok()?)));
+    let (mut names, off): (Vec<_>, Vec<_>) =
+        jails.partition(|(_, config)| verb == Verb::Stop || config.boot);
+    let mut left = off.len();
+    if left > 0 {
+        let states = session.states()?;
+        names.extend(off.into_iter().filter(|(name, _)| {
+            let runs = states.get(*name).is_some_and(JailState::running);
+            left -= usize::from(runs);
+            runs
+        }));
+        names.sort_by_key(|(name, _)| *name);
     }
+    let off = left;
     if off > 0 {
         let (verb, _) = verb.words();
         context.report.note(format!(
             "left out: {off} with boot off (`ezz list -o name,boot` shows them, and `ezz {verb} NAME` starts one)"
         ));
     }
-    Ok(names)
+    Ok(names.into_iter().map(|(name, _)| name.clone()).collect())
 }
