@@ -460,7 +460,7 @@ fn a_command_is_given_to_jexec_by_number() {
     in_order(
         &log,
         &[
-            "jexec -l -U root 1 /usr/bin/env A=1 2 /bin/sh -c cd -- \"$1\" && shift && exec \"$@\" sh /tmp /bin/echo x y",
+            "jexec -l -U root 1 /usr/bin/env A=1 2 /bin/sh -c cd -- \"$1\" || exit 126; shift; exec \"$@\" sh /tmp /bin/echo x y",
         ],
     );
     machine

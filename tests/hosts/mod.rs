@@ -14,7 +14,7 @@ pub type Why = &'static str;
 /// The list of all scenarios: gives those of each module to a macro, by their names.
 macro_rules! scenarios {
     ($with:ident) => {
-        $with! { running: start, start_twice, stop, stop_twice, restart, exit_status, exec_in_a_stopped_jail, generation, thick, dependencies, health, delete, prune }
+        $with! { running: start, start_twice, stop, stop_twice, restart, exit_status, exec_without_a_command, exec_in_a_stopped_jail, generation, thick, dependencies, health, delete, prune }
         $with! { luck: lost_conf, lost_fstab, stale_base, stale_other, planted, died, stranger, deaf, dying, busy, busy_for_ever, starts_nothing, starts_and_fails, stops_nothing, stops_and_fails, hangs, start_hangs, start_fails, files_of_a_running_jail, limits_and_networks }
         $with! { text: names, words, parameters, own_mounts, site_directory }
     };

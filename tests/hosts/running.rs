@@ -70,6 +70,15 @@ pub fn exit_status(bench: &dyn Bench) -> Result<(), Why> {
     Ok(())
 }
 
+/// As a shell has it: not there, and not to be executed.
+pub fn exec_without_a_command(bench: &dyn Bench) -> Result<(), Why> {
+    bench.ezz(&["create", "a", "--start"]).ok();
+    bench.ezz(&["exec", "a", "--", "nosuch"]).exits(127);
+    bench.ezz(&["exec", "a", "--", "/"]).exits(126);
+    runs(bench, "a");
+    Ok(())
+}
+
 pub fn exec_in_a_stopped_jail(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["create", "a"]).ok();
     let run = &["exec", "a", "--", "sh", "-c", "exit 7"];

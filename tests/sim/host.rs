@@ -314,7 +314,8 @@ impl Host for SimHost {
         })
     }
 
-    /// A command `exit N` ends so, `kill -N $$` by that signal; every other one well.
+    /// A command `exit N` ends so, `kill -N $$` by that signal, `nosuch` is not there, and `/` cannot be
+    /// executed; every other one ends well.
     fn exec(&self, spec: &JailSpec, request: &ExecRequest) -> Result<i32, HostError> {
         let runs = self.reading(|state| {
             let jail = state.host.running.get(&self.key(&spec.name));
@@ -328,6 +329,8 @@ impl Host for SimHost {
         Ok(match words[..] {
             ["exit", code] => code.parse().unwrap_or_default(),
             ["kill", signal, "$$"] => 128 - signal.parse().unwrap_or(0),
+            ["nosuch"] => 127,
+            ["/"] => 126,
             _ => 0,
         })
     }

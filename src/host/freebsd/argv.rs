@@ -56,10 +56,18 @@ pub fn shutdown(jid: u32, command: &str) -> Vec<OsString> {
     words(["-l", &jid, "/bin/sh", "-c", command])
 }
 
+/// sh(1) becomes the command that its arguments are.
+const EXECUTE: &str = r#"exec "$@""#;
+/// The same, in the directory that comes first. One that the jail does not have is the command's failure to be
+/// executed, as on Linux.
+const IN_DIRECTORY: &str = r#"cd -- "$1" || exit 126; shift; exec "$@""#;
+
 /// jexec(8): a command of the user. By jid: the name may be that of another jail by then.
 ///
 /// Variables and the directory are set inside, by the jail's own programs: jexec has options for
-/// neither in every release.
+/// neither in every release. The jail's sh(1) executes the command: it exits with 127 if the command is not
+/// there and with 126 if it cannot be executed (bin/sh/exec.c), where jexec(8) exits with 1 as the command
+/// may. A look at the files beforehand could not tell these apart: they may change meanwhile.
 pub fn run(jid: u32, request: &ExecRequest, console: &[String]) -> Vec<OsString> {
     let mut argv = words(["-l"]);
     if let Some(user) = &request.user {
@@ -70,20 +78,17 @@ pub fn run(jid: u32, request: &ExecRequest, console: &[String]) -> Vec<OsString>
         argv.push("/usr/bin/env".into());
         argv.extend(words(&request.environment));
     }
-    if let Some(directory) = &request.directory {
-        argv.extend(words([
-            "/bin/sh",
-            "-c",
-            r#"cd -- "$1" && shift && exec "$@""#,
-            "sh",
-        ]));
-        argv.push(directory.into());
-    }
     if request.command.is_empty() {
         argv.extend(words(console));
-    } else {
-        argv.extend(words(&request.command));
+        return argv;
     }
+    if let Some(directory) = &request.directory {
+        argv.extend(words(["/bin/sh", "-c", IN_DIRECTORY, "sh"]));
+        argv.push(directory.into());
+    } else {
+        argv.extend(words(["/bin/sh", "-c", EXECUTE, "sh"]));
+    }
+    argv.extend(words(&request.command));
     argv
 }
 
@@ -166,6 +171,18 @@ mod tests {
     }
 
     #[test]
+    fn a_command_is_executed_by_sh() {
+        let request = ExecRequest {
+            command: ["a=b", "-x"].map(str::to_owned).to_vec(),
+            ..ExecRequest::default()
+        };
+        assert_eq!(
+            text(&run(7, &request, &[])),
+            ["-l", "7", "/bin/sh", "-c", "exec \"$@\"", "sh", "a=b", "-x"]
+        );
+    }
+
+    #[test]
     fn a_command_with_everything() {
         let request = ExecRequest {
             command: ["ls", "-l", "a b"].map(str::to_owned).to_vec(),
@@ -185,7 +202,7 @@ mod tests {
                 "A=1 2",
                 "/bin/sh",
                 "-c",
-                "cd -- \"$1\" && shift && exec \"$@\"",
+                "cd -- \"$1\" || exit 126; shift; exec \"$@\"",
                 "sh",
                 "/srv/x y",
                 "ls",

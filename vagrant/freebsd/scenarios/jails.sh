@@ -12,6 +12,9 @@ thin_jail() {
 	is 'its base is mounted by nullfs, read-only' "$jails/basejail/1 nullfs ro" base_of web
 	is 'exec' web.example.org in_jail web /bin/hostname
 	refused 'an exit status comes through' 7 '' in_jail web /bin/sh -c 'exit 7'
+	refused 'a command that is not there' 127 'not found' in_jail web nosuch
+	refused 'one that cannot be executed' 126 '' in_jail web /etc/passwd
+	refused 'a directory that is not there' 126 '' "$ezz" exec --directory /nosuch web -- /bin/hostname
 	not 'its base cannot be written' in_jail web /bin/sh -c 'echo x >/basejail/bin/sh'
 	not 'nor through a link' in_jail web /bin/sh -c 'echo x >/bin/sh'
 	not 'nor made writable' in_jail web /sbin/mount -u -o rw /basejail
