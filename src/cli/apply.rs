@@ -186,7 +186,7 @@ fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
         // Which of them, and where it stands.
         for dataset in datasets {
             let why = match delegated::check(session, [&dataset.value]) {
-                Err(CliError::Session(SessionError::Host(why))) => why.to_string(),
+                Err(CliError::Host(why)) => why.to_string(),
                 Err(CliError::Plan(why)) => why.to_string(),
                 Ok(()) | Err(_) => continue,
             };

@@ -211,11 +211,9 @@ fn make(
         // Its source has been taken.
         Of::Jail(_) => Network::default(),
     };
-    let takes = session.host.takes(network, &request.params);
-    takes.map_err(SessionError::from)?;
+    session.host.takes(network, &request.params)?;
     if request.nested_userns == Some(true) {
-        let takes = session.host.takes_user_namespaces();
-        takes.map_err(SessionError::from)?;
+        session.host.takes_user_namespaces()?;
     }
     delegated::check(&session, &request.datasets)?;
     let has_addresses = !request.addresses.is_empty() || !request.pools.is_empty();

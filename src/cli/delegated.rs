@@ -8,7 +8,7 @@ use crate::model::Lack;
 use crate::name::DatasetName;
 use crate::plan::delegated::beside;
 use crate::ports::{HostError, Query};
-use crate::session::{Session, SessionError};
+use crate::session::Session;
 
 /// Refuses those that cannot be a jail's.
 ///
@@ -21,7 +21,7 @@ pub(super) fn check<'a>(
 ) -> Result<(), CliError> {
     let datasets: Vec<&DatasetName> = datasets.into_iter().collect();
     if !datasets.is_empty() {
-        session.host.delegates().map_err(SessionError::from)?;
+        session.host.delegates()?;
     }
     // Before anybody is told to mark it.
     for dataset in &datasets {
@@ -29,9 +29,7 @@ pub(super) fn check<'a>(
     }
     match lacking(session, &datasets)?.into_iter().next() {
         None => Ok(()),
-        Some((_, Lack { what, hint })) => {
-            Err(SessionError::from(HostError::Missing { what, hint }).into())
-        }
+        Some((_, Lack { what, hint })) => Err(HostError::Missing { what, hint }.into()),
     }
 }
 
@@ -46,7 +44,7 @@ pub(super) fn lacking(
     if datasets.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let property = session.host.delegates().map_err(SessionError::from)?;
+    let property = session.host.delegates()?;
     let roots: Vec<String> = datasets.iter().map(ToString::to_string).collect();
     let rows = session.zfs.read(&Query {
         roots: &roots,

@@ -11,7 +11,7 @@ use crate::model::CACHE;
 use crate::ports::{HostError, Place};
 use crate::profile::{Packages, Profile};
 use crate::release::{Packaged, PackagedError};
-use crate::session::{Scope, Session, SessionError};
+use crate::session::{Scope, Session};
 
 /// Some hundreds of megabytes by a slow line.
 const LIMIT: Duration = Duration::from_secs(6 * 3600);
@@ -79,7 +79,7 @@ fn refused(error: &PackagedError) -> CliError {
     };
     let (what, hint) = (error.to_string(), hint.to_owned());
     match error {
-        PackagedError::NoKeys(_) => SessionError::from(HostError::Missing { what, hint }).into(),
+        PackagedError::NoKeys(_) => HostError::Missing { what, hint }.into(),
         PackagedError::TooOld(_) | PackagedError::Mirror(_) => CliError::Usage { what, hint },
     }
 }

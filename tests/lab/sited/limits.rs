@@ -236,7 +236,8 @@ fn what_only_freebsd_has_is_refused_here_and_nothing_is_made() {
         "children.max=5",
     ];
     let words = "this host lacks the parameters allow.raw_sockets children.max=5";
-    ezz(&args).refused(1, words);
+    let refused = ezz(&args).refused(1, words);
+    assert!(!refused.stderr.contains("cannot ask"), "{refused:#?}");
     ezz(&["create", "a", "--network", "vnet"]).refused(1, "their network is the host's or none");
     fleet("params = [\"allow.raw_sockets\"]");
     ezz(&["apply", FILE]).refused(
