@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::build::Stage;
 use super::releases::Release;
-use super::{CliError, Context};
+use super::{CliError, Context, quoted};
 use crate::model::Generation;
 use crate::name::GenerationId;
 use crate::plan::PlanError;
@@ -249,4 +249,93 @@ fn profile_of(generation: &Generation) -> Result<&'static Profile, CliError> {
         .as_ref()
         .ok_or(PlanError::NotSealed(generation.id))?;
     crate::apply::profile(generation, world).map_err(CliError::from)
+}
+
+/// Options of `ezz update` that no command is expected to have.
+const OWN: [&str; 16] = [
+    "--restart",
+    "--canary",
+    "--stage-only",
+    "--on-host",
+    "--swap",
+    "--why",
+    "--continue",
+    "--abort",
+    "--allow-secrets",
+    "--foreign",
+    "--max-size",
+    "--batch",
+    "--pause",
+    "--health",
+    "--health-limit",
+    "--dry-run",
+];
+
+/// Refuses a command that has swallowed options of ezz, or is a line of a shell in one word.
+pub(super) fn own_words(words: &[String]) -> Result<(), CliError> {
+    let Some(program) = words.first() else {
+        return Ok(());
+    };
+    let line = |words: &[String]| {
+        let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
+        words.join(" ")
+    };
+    let whole = |words: &[String]| quoted(&line(words));
+    let own = |word: &&String| {
+        let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
+        OWN.contains(&name)
+    };
+    if let Some(found) = words.iter().find(own) {
+        let at = words.iter().position(|word| word == found).unwrap_or(0);
+        let (command, options) = words.split_at(at);
+        return Err(CliError::Usage {
+            what: format!("{found} comes after --run, which takes the rest of the line"),
+            hint: format!(
+                "`ezz update {} --run {}`; if it is an option of the command: --run sh -c {}",
+                line(options),
+                line(command),
+                whole(words)
+            ),
+        });
+    }
+    if words.len() == 1 && program.contains(char::is_whitespace) {
+        return Err(CliError::Usage {
+            what: format!("{program:?} is one word, and no program has that name"),
+            hint: format!(
+                "`--run {program}`: a program and its arguments; for a line of a shell, `--run sh -c {}`",
+                quoted(program)
+            ),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_does_not_swallow_options_of_ezz() {
+        let of = |line: &[&str]| {
+            let words: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
+            own_words(&words).map_err(|error| (error.exit().code(), error.hints().join("")))
+        };
+        for good in [
+            &["true"][..],
+            &["apt-get", "install", "-y", "--quiet", "nginx"],
+            &["sh", "-c", "echo --restart; true"],
+        ] {
+            assert!(of(good).is_ok(), "{good:?}");
+        }
+        let (code, hint) = of(&["true", "--restart", "--canary", "web1"]).expect_err("refused");
+        assert_eq!(code, 2);
+        assert!(
+            hint.contains("`ezz update --restart --canary web1 --run true`"),
+            "{hint}"
+        );
+        let (_, hint) = of(&["apt-get install -y nginx"]).expect_err("refused");
+        assert!(hint.contains("`--run apt-get install -y nginx`"), "{hint}");
+        assert!(hint.contains("sh -c 'apt-get install -y nginx'"), "{hint}");
+        assert!(of(&["x", "--dry-run"]).is_err());
+    }
 }
