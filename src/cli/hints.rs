@@ -306,8 +306,15 @@ fn plan_hint(error: &PlanError) -> Option<String> {
             // A jail that was promoted with zfs(8) is the origin of its own skeleton.
             let site = dataset.as_str().rsplitn(3, '/').nth(2).unwrap_or_default();
             let halves = [format!("{site}/newjail/"), format!("{site}/basejail/")];
-            let is_half = |clone: &&String| halves.iter().any(|half| clone.starts_with(half));
-            if let Some(half) = list.iter().find(is_half) {
+            // Later generations may be clones of what it has, too; the snapshot is the first one's.
+            let number = |clone: &String| {
+                let number = halves.iter().find_map(|half| clone.strip_prefix(half))?;
+                number.parse::<u32>().ok()
+            };
+            let numbered = list
+                .iter()
+                .filter_map(|clone| Some((number(clone)?, clone)));
+            if let Some((_, half)) = numbered.min() {
                 return Some(format!(
                     "`zfs promote {half}` takes the promotion of the jail back"
                 ));
@@ -478,7 +485,6 @@ fn exec_hint(error: &ExecError) -> Option<String> {
     }
 }
 
-/// What to do about a pool or quota that is full, or cannot be written.
 /// What goes on with the pool of a dataset or snapshot that is suspended after I/O errors.
 fn suspended(dataset: &str) -> String {
     let pool = dataset.split(['/', '@']).next().unwrap_or(dataset);
@@ -487,6 +493,7 @@ fn suspended(dataset: &str) -> String {
     )
 }
 
+/// What to do about a pool or quota that is full, or cannot be written.
 fn errno_hint(name: &str) -> Option<String> {
     let hint = match name {
         "ENOSPC" => {

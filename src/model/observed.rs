@@ -295,6 +295,15 @@ impl Inventory {
             .filter(|generation| generation.sealed())
     }
 
+    /// The name of the jail that was promoted with zfs(8) over a half of a generation: it has the snapshot of its
+    /// seal.
+    pub fn promoted<'a>(&self, half: &'a Half) -> Option<&'a str> {
+        let below = half.origin.as_deref()?;
+        let below = below.strip_prefix(self.site.layout.jails.as_str())?;
+        let (jail, number) = below.strip_prefix('/')?.split_once('@')?;
+        (number == half.dataset.leaf()).then_some(jail)
+    }
+
     /// The skeleton of a finished generation, also of one whose base was pruned.
     pub fn skeleton(&self, id: GenerationId) -> Option<&Half> {
         let found = self.generations.get(&id)?;

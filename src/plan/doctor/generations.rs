@@ -18,10 +18,10 @@ pub(super) fn check(
     let promoted: Vec<&Half> = [&generation.base, &generation.skeleton]
         .into_iter()
         .flatten()
-        .filter(|half| promoted(inventory, half).is_some())
+        .filter(|half| inventory.promoted(half).is_some())
         .collect();
     for half in &promoted {
-        let Some(jail) = self::promoted(inventory, half) else {
+        let Some(jail) = inventory.promoted(half) else {
             continue;
         };
         let snapshot = half.origin.as_deref().unwrap_or_default();
@@ -210,14 +210,6 @@ fn staged(
             found.mend(finding, world::reap(generation).steps);
         }
     }
-}
-
-/// The jail that was promoted over a half: it has the snapshot of its seal.
-pub(super) fn promoted<'a>(inventory: &Inventory, half: &'a Half) -> Option<&'a str> {
-    let below = half.origin.as_deref()?;
-    let below = below.strip_prefix(inventory.site.layout.jails.as_str())?;
-    let (jail, number) = below.strip_prefix('/')?.split_once('@')?;
-    (number == half.dataset.leaf()).then_some(jail)
 }
 
 /// Whether a track or a jail is to run on it.

@@ -287,8 +287,7 @@ fn mounted(inventory: &Inventory, jail: &Jail, object: &str, found: &mut Diagnos
     // One that was promoted over its generation is told there.
     let halves = inventory.generations.values();
     let mut halves = halves.flat_map(|it| [&it.base, &it.skeleton].into_iter().flatten());
-    let promoted = halves
-        .any(|half| super::generations::promoted(inventory, half) == Some(jail.name.as_str()));
+    let promoted = halves.any(|half| inventory.promoted(half) == Some(jail.name.as_str()));
     if jail.origin.is_none() && !promoted {
         let what = "it is a clone of nothing: it was promoted or received";
         found.add(Finding::new(

@@ -22,6 +22,7 @@ mod machine;
 mod merge;
 mod others;
 mod package;
+mod promoted;
 mod prune;
 mod release;
 mod releases;

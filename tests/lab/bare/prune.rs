@@ -5,7 +5,7 @@ use crate::worlds::runnable_world;
 
 /// Generations 2 and on, each made from the one before it.
 #[track_caller]
-fn updates(count: u32) {
+pub(super) fn updates(count: u32) {
     static DONE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     for _ in 0..count {
         // One that changes nothing would make no generation.
@@ -16,14 +16,14 @@ fn updates(count: u32) {
 }
 
 #[track_caller]
-fn runnable() {
+pub(super) fn runnable() {
     init();
     runnable_world(std::path::Path::new("/tmp/runnable"));
     ezz(&["install", "/tmp/runnable.tar"]).ok();
 }
 
 /// Which halves there are: `b1 n1 b2 …`.
-fn halves() -> String {
+pub(super) fn halves() -> String {
     let mut names = Vec::new();
     for (half, letter) in [("basejail", "b"), ("newjail", "n")] {
         let parent = format!("tank/ezz/{half}");
@@ -52,7 +52,7 @@ fn snapshots() -> Vec<String> {
 }
 
 #[track_caller]
-fn whole() {
+pub(super) fn whole() {
     ezz(&["worlds", "verify", "--all"]).ok();
     let told = ezz(&["doctor", "--json"]).ok().json();
     let findings = told[0]["findings"].as_array().cloned().unwrap_or_default();

@@ -1,0 +1,270 @@
+//! What keeps the halves of generations: tracks, jails, roll-outs, and what ezz did not make.
+//! Must not be here: what becomes of the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::Request;
+use crate::model::{Base, Half, Inventory, JailState, Kind};
+use crate::name::{GenerationId, JailName, TrackName};
+use crate::plan::converge::generation_of;
+use crate::plan::{Observed, swap};
+
+/// Why something stays.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// It is being built.
+    Staged,
+    /// A track is at it.
+    Current(TrackName),
+    /// A track goes back to it.
+    Previous(TrackName),
+    /// It is among the newest, which were asked to be kept.
+    Newest,
+    /// It is sealed, and no track has been at it yet: somebody staged it, and means to swap to it.
+    Untried,
+    /// Others were named.
+    NotNamed,
+    /// The question before did not name it.
+    NotAsked,
+    /// A jail is pinned to it.
+    Pinned(JailName),
+    /// A jail runs on it.
+    Runs(JailName),
+    /// A thick jail is a clone of it, and there is no other base that could take its place.
+    Thick(JailName),
+    /// Its base stays.
+    Partner,
+    /// A jail is a clone of it, or was merged to it.
+    Skeleton(JailName),
+    /// A roll-out of this track is under way.
+    Rollout(TrackName),
+    /// Something that ezz did not make is below it.
+    Foreign(String),
+    /// It has so many snapshots that ezz did not make, and this is one.
+    Snapshots(String, usize),
+    /// Half of it is missing: `doctor` looks at it.
+    Broken,
+    /// A jail that was promoted with zfs(8) has its snapshot.
+    Promoted(String),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::Staged => write!(f, "it is being built"),
+            Reason::Current(track) => write!(f, "current of {track}"),
+            Reason::Previous(track) => write!(f, "previous of {track}"),
+            Reason::Newest => write!(f, "among the newest"),
+            Reason::Untried => write!(f, "no track has been swapped to it yet"),
+            Reason::NotNamed => write!(f, "it was not named"),
+            Reason::NotAsked => write!(f, "nothing needs it since a moment ago"),
+            Reason::Pinned(jail) => write!(f, "{jail} is pinned to it"),
+            Reason::Runs(jail) => write!(f, "{jail} runs on it"),
+            Reason::Thick(jail) => write!(f, "thick {jail} is a clone of it"),
+            Reason::Partner => write!(f, "its base stays"),
+            Reason::Skeleton(jail) => write!(f, "{jail} was made from it"),
+            Reason::Rollout(track) => write!(f, "roll-out of {track}"),
+            Reason::Foreign(name) | Reason::Snapshots(name, 1) => write!(f, "{name} is not ezz's"),
+            Reason::Snapshots(name, count) => {
+                write!(f, "{name} and {} more snapshots are not ezz's", count - 1)
+            }
+            Reason::Broken => write!(f, "half of it is missing"),
+            Reason::Promoted(jail) => write!(f, "{jail} was promoted and has its snapshot"),
+        }
+    }
+}
+
+/// What keeps the two halves of a generation; nothing of a half that can go, or is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The base.
+    pub base: BTreeSet<Reason>,
+    /// The skeleton.
+    pub skeleton: BTreeSet<Reason>,
+}
+
+/// What keeps each generation.
+pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Kept> {
+    let inventory = &observed.inventory;
+    let mut all: BTreeMap<GenerationId, Kept> = BTreeMap::new();
+    for generation in inventory.generations.values() {
+        let kept = all.entry(generation.id).or_default();
+        let pruned = generation.base.as_ref().is_some_and(|half| half.pruned);
+        let promoted = |half: &Option<Half>| {
+            let jail = half.as_ref().and_then(|half| inventory.promoted(half));
+            jail.map(|jail| Reason::Promoted(jail.to_owned()))
+        };
+        let over_base = promoted(&generation.base);
+        kept.skeleton.extend(promoted(&generation.skeleton));
+        if let Some(reason) = over_base {
+            kept.base.insert(reason);
+        } else if generation.staged() && !pruned {
+            kept.base.insert(Reason::Staged);
+        } else if !generation.sealed() && !pruned && generation.base.is_some() {
+            kept.base.insert(Reason::Broken);
+        }
+    }
+    let sealed = inventory.generations.values().rev().filter(|g| g.sealed());
+    for generation in sealed.take(request.newest) {
+        base(&mut all, generation.id, Reason::Newest);
+    }
+    for generation in inventory.generations.values() {
+        let id = generation.id;
+        let named = request.named.contains(&id);
+        let asked = request.asked.as_ref().is_none_or(|all| all.contains(&id));
+        let left_out = [
+            (!request.named.is_empty() && !named, Reason::NotNamed),
+            (!asked, Reason::NotAsked),
+        ];
+        for (_, reason) in left_out.into_iter().filter(|(out, _)| *out) {
+            base(&mut all, id, reason.clone());
+            skeleton(&mut all, id, reason);
+        }
+        // RFC 3339 in UTC, to the second: the order of the texts is that of the times.
+        let old = request.older.as_ref().is_some_and(|than| {
+            let seal = generation.seal();
+            seal.is_some_and(|seal| seal.at.as_str() <= than.as_str())
+        });
+        if !named && !old && swap::untried(inventory, generation) {
+            base(&mut all, id, Reason::Untried);
+        }
+    }
+    for (name, track) in &inventory.tracks {
+        if let Some(id) = track.current {
+            base(&mut all, id, Reason::Current(name.clone()));
+        }
+        if let Some(id) = track.previous {
+            base(&mut all, id, Reason::Previous(name.clone()));
+        }
+    }
+    for (name, found) in &inventory.rollouts {
+        for rollout in found.rollout.iter() {
+            for id in [rollout.from, rollout.to]
+                .into_iter()
+                .chain(rollout.previous)
+            {
+                base(&mut all, id, Reason::Rollout(name.clone()));
+            }
+        }
+    }
+    let goes = |name: &str| request.doomed.is_some() && name.contains('@');
+    // Of each half the first by name, and how many there are.
+    let mut snapshots: BTreeMap<(GenerationId, bool), BTreeSet<&str>> = BTreeMap::new();
+    for (id, names) in &request.foreign {
+        let names = names.iter().map(String::as_str).filter(|name| !goes(name));
+        snapshots.entry((*id, false)).or_default().extend(names);
+    }
+    let strangers = inventory.strangers.iter();
+    for stranger in strangers.filter(|other| !goes(&other.dataset)) {
+        let below = stranger
+            .dataset
+            .strip_prefix(inventory.site.layout.site.as_str());
+        let mut parts = below.unwrap_or_default().split(['/', '@']).skip(1);
+        let (half, number) = (parts.next(), parts.next());
+        let is_base = match half {
+            Some("basejail") => true,
+            Some("newjail") => false,
+            _ => continue,
+        };
+        let Some(id) = number.and_then(GenerationId::from_component) else {
+            continue;
+        };
+        if stranger.dataset.contains('@') {
+            let names = snapshots.entry((id, is_base)).or_default();
+            names.insert(&stranger.dataset);
+        } else {
+            let add = if is_base { base } else { skeleton };
+            add(&mut all, id, Reason::Foreign(stranger.dataset.clone()));
+        }
+    }
+    for ((id, is_base), names) in snapshots {
+        let Some(first) = names.first() else { continue };
+        let add = if is_base { base } else { skeleton };
+        let reason = Reason::Snapshots((*first).to_owned(), names.len());
+        add(&mut all, id, reason);
+    }
+    jails(&mut all, observed);
+    let heirs = heirs(inventory);
+    for jail in inventory.jails.values() {
+        let origin = jail.origin.as_deref().unwrap_or_default();
+        let id = origin
+            .split_once('@')
+            .and_then(|(dataset, _)| generation_of(inventory, dataset));
+        // Of a base that others are clones of, the newest takes over what the jail is a clone of.
+        if let Some(id) = id.filter(|id| !heirs.contains_key(id)) {
+            base(&mut all, id, Reason::Thick(jail.name.clone()));
+        }
+    }
+    for kept in all.values_mut() {
+        if !kept.base.is_empty() {
+            kept.skeleton.insert(Reason::Partner);
+        }
+    }
+    all
+}
+
+fn base(all: &mut BTreeMap<GenerationId, Kept>, id: GenerationId, reason: Reason) {
+    all.entry(id).or_default().base.insert(reason);
+}
+
+fn skeleton(all: &mut BTreeMap<GenerationId, Kept>, id: GenerationId, reason: Reason) {
+    all.entry(id).or_default().skeleton.insert(reason);
+}
+
+fn jails(all: &mut BTreeMap<GenerationId, Kept>, observed: &Observed) {
+    let inventory = &observed.inventory;
+    let debris = inventory.debris.values().map(|debris| &debris.jail);
+    for jail in inventory.jails.values().chain(debris) {
+        if let JailState::Running {
+            base: Some(dataset),
+            ..
+        } = observed.state(&jail.name)
+        {
+            if let Some(id) = generation_of(inventory, &dataset) {
+                base(all, id, Reason::Runs(jail.name.clone()));
+            }
+        }
+        let origin = jail.origin.as_deref().unwrap_or_default();
+        let below = origin.strip_prefix(inventory.site.layout.newjail.as_str());
+        let number = below.and_then(|below| below.strip_prefix('/')?.split('@').next());
+        if let Some(id) = number.and_then(GenerationId::from_component) {
+            skeleton(all, id, Reason::Skeleton(jail.name.clone()));
+        }
+        for id in jail
+            .merging
+            .iter()
+            .flat_map(|merging| [merging.from, merging.to])
+        {
+            skeleton(all, id, Reason::Skeleton(jail.name.clone()));
+        }
+        let Ok(config) = &jail.config else { continue };
+        if let Base::Pin(id) = config.base {
+            base(all, id, Reason::Pinned(jail.name.clone()));
+        }
+        match config.kind {
+            Kind::Thin => skeleton(all, config.skel, Reason::Skeleton(jail.name.clone())),
+            // Its world's rules are read from the generation.
+            Kind::Thick => base(all, config.skel, Reason::Thick(jail.name.clone())),
+        }
+    }
+}
+
+/// For each base that others are clones of, the newest of those.
+fn heirs(inventory: &Inventory) -> BTreeMap<GenerationId, GenerationId> {
+    let mut heirs = BTreeMap::new();
+    for generation in inventory.generations.values() {
+        let origin = generation
+            .base
+            .as_ref()
+            .and_then(|half| half.origin.as_deref());
+        let of = origin
+            .and_then(|origin| origin.split_once('@'))
+            .and_then(|(dataset, _)| generation_of(inventory, dataset));
+        if let Some(of) = of {
+            // In the order of their numbers: a later one replaces.
+            heirs.insert(of, generation.id);
+        }
+    }
+    heirs
+}
