@@ -102,15 +102,21 @@ impl Converge {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(self.dry_run)?;
         let mut wanted = self.jails.select(&session)?;
+        let thick;
         if self.jails.is_empty() {
-            wanted = late(context, &session, None)?;
+            let late = late(context, &session, None)?;
+            (wanted, thick) = (late.jails, late.thick);
             if wanted.is_empty() {
                 context
                     .report
                     .note("all running thin jails have what they should");
             }
+        } else {
+            let observed = session.observe(&Scope::of(wanted.iter().cloned()))?;
+            let all = observed.inventory.jails.values();
+            thick = all.filter(|jail| is_thick(jail)).map(named).collect();
         }
-        thick_ones(context, &session, &wanted, self.jails.is_empty())?;
+        unreached(context, &thick);
         if session.dry_run {
             return planned(context, &session, wanted);
         }
@@ -119,24 +125,18 @@ impl Converge {
     }
 }
 
-/// Says which jails no converge reaches: of those that are named, or of all that run.
-fn thick_ones(
-    context: &Context<'_>,
-    session: &Session,
-    named: &[JailName],
-    all: bool,
-) -> Result<(), CliError> {
-    let names: BTreeSet<JailName> = match all {
-        true => session.host.states()?.into_keys().collect(),
-        false => named.iter().cloned().collect(),
-    };
-    let observed = session.observe(&Scope::of(names))?;
-    let thick = observed.inventory.jails.values().filter(|jail| {
-        let config = jail.config.as_ref();
-        let thick = config.is_ok_and(|config| config.kind == Kind::Thick);
-        thick && (!all || observed.state(&jail.name).running())
-    });
-    let thick: Vec<&str> = thick.map(|jail| jail.name.as_str()).collect();
+fn is_thick(jail: &Jail) -> bool {
+    let config = jail.config.as_ref();
+    config.is_ok_and(|config| config.kind == Kind::Thick)
+}
+
+fn named(jail: &Jail) -> JailName {
+    jail.name.clone()
+}
+
+/// Reports thick jails, which no converge reaches.
+fn unreached(context: &Context<'_>, thick: &[JailName]) {
+    let thick: Vec<&str> = thick.iter().map(JailName::as_str).collect();
     if let Some(few) = thick
         .get(..thick.len().min(5))
         .filter(|few| !few.is_empty())
@@ -150,7 +150,30 @@ fn thick_ones(
             few.join(", ")
         ));
     }
-    Ok(())
+}
+
+/// Running jails that a swap concerns.
+#[derive(Debug, Default)]
+pub(super) struct Late {
+    /// Those that are behind, or that a restart has left down.
+    pub(super) jails: Vec<JailName>,
+    /// Thick ones, which have bases of their own.
+    pub(super) thick: Vec<JailName>,
+}
+
+impl Late {
+    /// Reports how many thick jails a swap leaves alone.
+    pub(super) fn note_thick(&self, context: &Context<'_>) {
+        match self.thick.len() {
+            0 => {}
+            1 => context
+                .report
+                .note("1 running thick jail keeps its own base: no update reaches it"),
+            many => context.report.note(format!(
+                "{many} running thick jails keep their own bases: no update reaches them"
+            )),
+        }
+    }
 }
 
 /// Prints what would be done, merges included.
@@ -192,13 +215,13 @@ fn planned(
     Ok(context.transact(session, "converge", &scope, plan)?.1)
 }
 
-/// All jails of the site that are behind, or that a restart has left down; or those of them that
-/// follow a track.
+/// All jails of the site that are behind, or that a restart has left down, and thick ones that run; or those of
+/// them that follow a track, or were made from it.
 pub(super) fn late(
     context: &Context<'_>,
     session: &Session,
     track: Option<&TrackName>,
-) -> Result<Vec<JailName>, CliError> {
+) -> Result<Late, CliError> {
     // Only those that run, or were to: a site may have thousands that do not.
     let moving = Moving::of(context, session);
     let down = moving.names()?;
@@ -209,7 +232,7 @@ pub(super) fn late(
         .chain(down.iter().cloned())
         .collect();
     if candidates.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Late::default());
     }
     let observed = session.observe(&Scope::of(candidates))?;
     let gone = down
@@ -225,12 +248,16 @@ pub(super) fn late(
     };
     // A running jail has a mark if a signal ended the wait for its health command.
     let marked = |jail: &Jail| down.contains(&jail.name) && jail.config.is_ok();
-    let jails = observed.inventory.jails.values();
-    Ok(jails
-        .filter(|jail| follows(jail))
-        .filter(|jail| behind(&observed, jail).is_some() || marked(jail))
-        .map(|jail| jail.name.clone())
-        .collect())
+    let jails = || {
+        let jails = observed.inventory.jails.values();
+        jails.filter(|jail| follows(jail))
+    };
+    let late = |jail: &&Jail| behind(&observed, jail).is_some() || marked(jail);
+    let thick = |jail: &&Jail| is_thick(jail) && runs(&observed, &jail.name);
+    Ok(Late {
+        jails: jails().filter(late).map(named).collect(),
+        thick: jails().filter(thick).map(named).collect(),
+    })
 }
 
 /// Restarts those of the jails that are behind, and says what came of each. Ends after the first

@@ -185,6 +185,8 @@ pub(super) fn follow(
     restart: Option<&Pace>,
 ) -> Result<Exit, CliError> {
     let late = late(context, session, Some(track))?;
+    late.note_thick(context);
+    let late = late.jails;
     if let Some(pace) = restart {
         return Ok(batches(context, session, &late, pace, Unmergeable::Stays)?.exit());
     }

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use super::converge::{Failure, Moved, Pace, batches, late};
+use super::converge::{Failure, Late, Moved, Pace, batches, late};
 use super::moving::Moving;
 use super::release::Unmergeable;
 use super::rollback::{checked, native};
@@ -99,7 +99,8 @@ pub(super) fn begin(
         target.display()
     ));
     let late = late(context, session, Some(track))?;
-    Ok(batches(context, session, &late, pace, Unmergeable::Stays)?.exit())
+    late.note_thick(context);
+    Ok(batches(context, session, &late.jails, pace, Unmergeable::Stays)?.exit())
 }
 
 /// Goes on with a roll-out, or back from it.
@@ -141,8 +142,11 @@ fn phases(context: &Context<'_>, session: &Session, track: &TrackName) -> Result
             health: rollout.health.clone(),
             health_limit: rollout.limit.max(1),
         };
-        let jails = match rollout.phase {
-            Phase::Canaries => canaries(context, session, &rollout)?,
+        let late = match rollout.phase {
+            Phase::Canaries => Late {
+                jails: canaries(context, session, &rollout)?,
+                ..Late::default()
+            },
             Phase::Swapped | Phase::Back => late(context, session, Some(track))?,
         };
         let unmergeable = match rollout.phase {
@@ -150,7 +154,7 @@ fn phases(context: &Context<'_>, session: &Session, track: &TrackName) -> Result
             Phase::Swapped => Unmergeable::Stays,
             Phase::Back => Unmergeable::KeepsBoth,
         };
-        let moved = batches(context, session, &jails, &pace, unmergeable)?;
+        let moved = batches(context, session, &late.jails, &pace, unmergeable)?;
         match rollout.phase {
             Phase::Canaries | Phase::Swapped if !moved.failed.is_empty() => {
                 let failed = Rejected {
@@ -174,6 +178,7 @@ fn phases(context: &Context<'_>, session: &Session, track: &TrackName) -> Result
                     Ok(plan::end(&observed.inventory, track)?)
                 })?;
                 tell(context, &inventory, track, &rollout);
+                late.note_thick(context);
                 let all = moved.failed.is_empty() && moved.stayed.is_empty();
                 return Ok(match (&rollout.failed, all) {
                     (None, true) => Exit::Done,
