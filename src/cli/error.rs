@@ -359,3 +359,24 @@ pub fn one_line(error: &dyn Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interrupted_command_does_not_deny_what_it_left() {
+        let undo = |first| CliError::Undo {
+            first: Box::new(first),
+            undo: "busy".to_owned(),
+        };
+        assert_eq!(
+            undo(CliError::Interrupted).to_string(),
+            "interrupted; what it left could not be cleared away: busy"
+        );
+        assert_eq!(
+            undo(CliError::Output("full".to_owned())).to_string(),
+            "cannot write to standard output: full; what it left could not be cleared away: busy"
+        );
+    }
+}

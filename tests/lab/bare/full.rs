@@ -334,6 +334,12 @@ fn a_jail_does_not_start_without_room() {
     ezz(&["start", "b"]).ok();
     ezz(&["delete", "c", "--yes"]).ok();
     sh("zfs destroy tank/filler").ok();
+    // /run is memory: a full one is not a full pool.
+    ezz(&["stop", "b"]).ok();
+    sh("mount -t tmpfs -o size=8k none /run/ezz; head -c 8192 /dev/zero >/run/ezz/theirs").ok();
+    let told = ezz(&["start", "a"]).refused(1, "the file system that holds /run/ezz/");
+    assert!(!told.stderr.contains("pool"), "{told:#?}");
+    sh("umount /run/ezz").ok();
     ezz(&["start", "a"]).ok();
     ezz(&["doctor"]).ok();
 }
