@@ -469,18 +469,18 @@ pub fn spec(inventory: &Inventory, name: &JailName) -> Result<JailSpec, ApplyErr
         dataset: jail.dataset.clone(),
         why,
     })?;
-    let id = match config.kind {
-        Kind::Thick => config.skel,
-        Kind::Thin => run::due(inventory, &config.base)?,
+    let (id, generation) = match config.kind {
+        Kind::Thick => (config.skel, inventory.rules(config.skel)),
+        Kind::Thin => {
+            let id = run::due(inventory, &config.base)?;
+            (id, inventory.sealed(id))
+        }
     };
-    let generation = inventory.sealed(id).ok_or_else(|| PlanError::NoBase {
-        jail: name.clone(),
-        generation: id,
-    })?;
     let no_base = || PlanError::NoBase {
         jail: name.clone(),
         generation: id,
     };
+    let generation = generation.ok_or_else(no_base)?;
     let world = generation.world.clone().ok_or_else(no_base)?;
     let profile = Cow::Borrowed(profile(generation, &world)?);
     let half = generation.base.as_ref().ok_or_else(no_base)?;

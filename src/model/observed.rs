@@ -295,6 +295,17 @@ impl Inventory {
             .filter(|generation| generation.sealed())
     }
 
+    /// The generation that a thick jail, which has its own base, reads the rules of its world from: it may have lost
+    /// its seal to the jail by a promotion.
+    pub fn rules(&self, id: GenerationId) -> Option<&Generation> {
+        let found = self.generations.get(&id)?;
+        let promoted = found
+            .base
+            .as_ref()
+            .is_some_and(|half| self.promoted(half).is_some());
+        (found.sealed() || promoted).then_some(found)
+    }
+
     /// The name of the jail that was promoted with zfs(8) over a half of a generation: it has the snapshot of its
     /// seal.
     pub fn promoted<'a>(&self, half: &'a Half) -> Option<&'a str> {

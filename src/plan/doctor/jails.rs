@@ -191,7 +191,7 @@ fn unfinished_jails(
 fn merged_to(inventory: &Inventory, config: &JailConfig) -> bool {
     match config.kind {
         Kind::Thin => inventory.skeleton(config.skel).is_some(),
-        Kind::Thick => inventory.sealed(config.skel).is_some(),
+        Kind::Thick => inventory.rules(config.skel).is_some(),
     }
 }
 
