@@ -318,7 +318,7 @@ impl Bench for FreeBsd {
 
     fn dying(&self) -> Result<(), Why> {
         self.programs.with(|state| {
-            state["hold"] = json!(14);
+            state["hold"] = json!(8);
             state["old_kernel"] = json!(true);
         });
         Ok(())
