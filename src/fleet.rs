@@ -130,6 +130,8 @@ pub struct Wanted {
     /// Whether it is started when the host starts; if the file does not say so, what it says of the state
     /// counts.
     pub boot: Option<bool>,
+    /// Whether its processes may make user namespaces.
+    pub nested_userns: Option<bool>,
 }
 
 impl Wanted {

@@ -50,6 +50,7 @@ as a whole: with limits = { memory = "1G" } a jail has no other limit.
   health = "COMMAND"
   depends = ["db1"]                   # started before it; it is stopped first
   order = 0                           # else the lower first
+  nested_userns = false               # whether its processes may make user namespaces (Linux)
 
 Examples:
   ezz apply shop.toml --dry-run
@@ -210,10 +211,15 @@ fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
         // What a jail has already, it may have.
         let network = wanted.network.unwrap_or_default();
         let params = wanted.params.clone().unwrap_or_default();
-        if !asked.insert((network.to_string(), params.to_string())) {
+        let nested = wanted.nested_userns == Some(true);
+        if !asked.insert((network.to_string(), params.to_string(), nested)) {
             continue;
         }
-        session.host.takes(network, &params).map_err(|why| {
+        let mut takes = session.host.takes(network, &params);
+        if nested {
+            takes = takes.and_then(|()| session.host.takes_user_namespaces());
+        }
+        takes.map_err(|why| {
             let why = FleetError::new(wanted.place, why);
             CliError::Plan(PlanError::Fleet(why))
         })?;

@@ -50,6 +50,7 @@ struct Entry {
     depends: Option<Vec<Spanned<String>>>,
     order: Option<i32>,
     boot: Option<bool>,
+    nested_userns: Option<bool>,
 }
 
 /// What a jail may take of the host, as it is written.
@@ -259,6 +260,7 @@ fn jails_of(
         Some(Wish::Absent) | None => None,
     };
     let boot = of!(boot).copied().or(of_state);
+    let nested_userns = of!(nested_userns).copied();
     let mut jails = Vec::with_capacity(names.len());
     for At { value: name, place } in names {
         let wanted = Wanted {
@@ -280,6 +282,7 @@ fn jails_of(
             depends: depends.clone(),
             order,
             boot,
+            nested_userns,
         };
         jails.push((name, wanted));
     }

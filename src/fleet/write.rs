@@ -54,6 +54,8 @@ struct Entry {
     order: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     boot: Option<bool>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    nested_userns: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     datasets: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -120,6 +122,7 @@ impl Written {
             order: (config.order != 0).then_some(config.order),
             // Else it follows from the state.
             boot: (config.boot != running).then_some(config.boot),
+            nested_userns: config.nested_userns,
             datasets: config.datasets.iter().map(ToString::to_string).collect(),
             params: config.params.texts(),
             limits: (!limits.is_empty()).then(|| Limited {

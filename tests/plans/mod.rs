@@ -4,6 +4,7 @@ mod create;
 mod delete;
 mod doctor;
 mod doctor_facts;
+mod fleet;
 mod intent;
 mod inventory;
 mod run;

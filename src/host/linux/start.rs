@@ -199,6 +199,9 @@ pub(super) fn runs_as(spec: &JailSpec) -> String {
     if !config.limits.is_empty() {
         text += &format!("{}\n", config.limits);
     }
+    if config.nested_userns {
+        text += "user namespaces\n";
+    }
     text
 }
 

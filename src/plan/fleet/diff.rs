@@ -177,6 +177,7 @@ fn common(
         depends: wanted.depends.as_deref().map_or(config.depends, jails),
         order: wanted.order.unwrap_or(config.order),
         boot: wanted.boot.unwrap_or(config.boot),
+        nested_userns: wanted.nested_userns.unwrap_or(config.nested_userns),
         labels: wanted.labels.clone().unwrap_or(config.labels),
         ..config
     }
@@ -376,13 +377,14 @@ fn field(field: &'static str, from: String, to: String) -> Field {
 }
 
 /// What a jail that runs has as it was at its start.
-const INSIDE: [&str; 7] = [
+const INSIDE: [&str; 8] = [
     "hostname",
     "addresses",
     "network",
     "limits",
     "params",
     "datasets",
+    "nested_userns",
     "base",
 ];
 
@@ -394,7 +396,7 @@ fn fields(from: &JailConfig, to: &JailConfig) -> Vec<Field> {
     };
     let fleet = |config: &JailConfig| config.fleet.as_ref().map(ToString::to_string);
     type Shown<'a> = &'a dyn Fn(&JailConfig) -> String;
-    let all: [(&'static str, Shown<'_>); 14] = [
+    let all: [(&'static str, Shown<'_>); 15] = [
         ("base", &base),
         ("hostname", &|config| config.hostname.clone()),
         ("addresses", &|config| listed(&config.addresses)),
@@ -409,9 +411,8 @@ fn fields(from: &JailConfig, to: &JailConfig) -> Vec<Field> {
         ("flavours", &|config| listed(&config.flavours)),
         ("depends", &|config| listed(&config.depends)),
         ("order", &|config| config.order.to_string()),
-        ("boot", &|config| {
-            if config.boot { "on" } else { "off" }.to_owned()
-        }),
+        ("boot", &|config| on_or_off(config.boot)),
+        ("nested_userns", &|config| on_or_off(config.nested_userns)),
         ("fleet", &|config| fleet(config).unwrap_or_default()),
     ];
     let changed = all.into_iter().filter_map(|(name, shown)| {
@@ -419,4 +420,8 @@ fn fields(from: &JailConfig, to: &JailConfig) -> Vec<Field> {
         (from != to).then(|| field(name, from, to))
     });
     changed.collect()
+}
+
+fn on_or_off(on: bool) -> String {
+    if on { "on" } else { "off" }.to_owned()
 }

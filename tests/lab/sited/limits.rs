@@ -78,15 +78,22 @@ fn a_fleet_changes_limits_at_the_next_start() {
     sh(&format!("{EZZ} list --fleet f >{FILE}")).ok();
     assert_eq!(ezz(&["apply", FILE]).ok().stdout, "nothing to do\n");
 
-    write(&fleet(""));
+    write(&fleet("nested_userns = true\n"));
     let planned = ezz(&["apply", FILE, "--dry-run"]).ok();
-    let words = "~ a: change: limits memory=67108864 cpus=1.5 > processes=50\n";
+    let words =
+        "~ a: change: limits memory=67108864 cpus=1.5 > processes=50; nested_userns off > on\n";
     assert!(planned.stdout.contains(words), "{planned:#?}");
+    let unshare = ["exec", "a", "--", "unshare", "-U", "true"];
+    let denied = ezz(&unshare).exits(1);
+    assert!(denied.stderr.contains("not permitted"), "{denied:#?}");
     let told = ezz(&["apply", FILE]).ok();
     assert!(told.stderr.contains("runs with what it had"), "{told:#?}");
     assert_eq!(kernel("a", "memory.max"), "67108864");
     let told = ezz(&["apply", FILE, "--restart"]).ok();
     assert_eq!(told.stdout, "a: restarted\n");
+    ezz(&unshare).ok();
+    let written = ezz(&["list", "--fleet", "f"]).ok().stdout;
+    assert!(written.contains("\nnested_userns = true\n"), "{written}");
     assert_eq!(kernel("a", "memory.max"), "max");
     assert_eq!(kernel("a", "pids.max"), "50");
     assert_eq!(

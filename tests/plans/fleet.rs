@@ -1,0 +1,78 @@
+//! `apply`: what is different between a site and a fleet file.
+
+use ezz::fleet::{Fleet, Written};
+use ezz::name::FleetName;
+use ezz::plan::fleet::{Diff, Does, Request, Seen, diff};
+
+use super::inventory::*;
+
+fn request(text: &str) -> Request {
+    Request {
+        fleet: Fleet::parse(text).expect("a fleet file"),
+        prune: false,
+        restart: false,
+    }
+}
+
+/// The difference between a site and a file.
+#[track_caller]
+fn different(built: &Built, request: &Request) -> Diff {
+    diff(&built.0, request, &Seen::default()).expect("a difference")
+}
+
+/// What becomes of a jail, as it is shown.
+#[track_caller]
+fn shown(diff: &Diff, name: &str) -> String {
+    diff.changes[&jail_name(name)].shown(&jail_name(name))
+}
+
+#[test]
+fn user_namespaces_of_jails_follow_a_file_that_names_them() {
+    let on = request("fleet = \"f\"\n[[jail]]\nname = \"a\"\nnested_userns = true\n");
+    let created = different(&installed(), &on);
+    assert!(created.new[0].config.nested_userns);
+    assert!(
+        shown(&created, "a").contains("nested_userns on"),
+        "{created:?}"
+    );
+
+    // One that runs has them from its next start on.
+    let there = installed().thin("a").running("a");
+    let changed = different(&there, &on);
+    let words = "~ a: change: nested_userns off > on";
+    assert!(shown(&changed, "a").starts_with(words), "{changed:?}");
+    assert!(changed.notes[0].contains("ezz restart a"), "{changed:?}");
+    let restarted = different(
+        &there,
+        &Request {
+            restart: true,
+            ..on
+        },
+    );
+    assert_eq!(
+        restarted.changes[&jail_name("a")].does,
+        [Does::Change, Does::Restart]
+    );
+
+    // A file that does not name them leaves them as they are, and `list --fleet` does where they are on.
+    let mut built = installed().thin("a").thin("b");
+    built.with_jail("a", |jail| {
+        let config = jail.config.as_mut().expect("a configuration");
+        config.nested_userns = true;
+    });
+    let silent = request("fleet = \"f\"\n[[jail]]\nname = \"a\"\n");
+    let kept = different(&built, &silent);
+    assert_eq!(shown(&kept, "a"), "~ a: change: fleet none > f");
+    let mut file = Written::new(&FleetName::parse("f").expect("a name"));
+    for name in ["a", "b"] {
+        let jail = &built.0.inventory.jails[&jail_name(name)];
+        file.add(jail, jail.config.as_ref().expect("a configuration"), false);
+    }
+    let text = file.text().expect("TOML");
+    assert_eq!(text.matches("nested_userns = true").count(), 1, "{text}");
+    assert!(!text.contains("nested_userns = false"), "{text}");
+    let wanted = request(&text);
+    for (name, is) in [("a", Some(true)), ("b", None)] {
+        assert_eq!(wanted.fleet.jails[&jail_name(name)].nested_userns, is);
+    }
+}
