@@ -12,6 +12,7 @@ use super::delete::below;
 use super::moving::Moving;
 use super::sanity::Sanity;
 use super::select::text_of;
+use super::shared_network::{self, Way};
 use super::{CliError, Context, DryRun, Told, delegated};
 use crate::apply::spec;
 use crate::fleet::{Fleet, FleetError, Wish};
@@ -40,7 +41,7 @@ as a whole: with limits = { memory = "1G" } a jail has no other limit.
   hostname = "{name}.example.org"
   addresses = ["em0|192.0.2.7/24"]    # of one jail
   ip_pools = ["em0|10.0.0.0/22"]      # an address of each for each jail
-  network = "host"                    # or none
+  network = "host"                    # or none; a new jail without this key gets host, and ezz warns of it
   labels = { tier = "front" }
   flavours = ["web"]                  # laid over new jails
   quota = "10G"                       # or none
@@ -165,6 +166,9 @@ impl Apply {
                         down.for_each(|name| moving.forget(context, name));
                     }
                     sanity.note(&session, observed, &mut plan);
+                    if shares_network(&session, request, &found) {
+                        shared_network::warn(&mut plan, Way::File);
+                    }
                     *changes.borrow_mut() = found.changes;
                     Ok(plan)
                 },
@@ -225,6 +229,16 @@ fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
         })?;
     }
     Ok(())
+}
+
+/// Whether a jail that is to be made shares the host's network although the file does not say so.
+fn shares_network(session: &Session, request: &Request, diff: &Diff) -> bool {
+    diff.new.iter().any(|new| {
+        let wanted = request.fleet.jails.get(&new.name);
+        let chosen = wanted.and_then(|wanted| wanted.network);
+        let has_addresses = !new.config.addresses.is_empty();
+        shared_network::shares(session.host.as_ref(), chosen, has_addresses)
+    })
 }
 
 /// What the host tells of the jails of the fleet.

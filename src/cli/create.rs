@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::sanity::Sanity;
 use super::select::NewJails;
+use super::shared_network::{self, Way};
 use super::{CliError, Context, DryRun, Told, delegated, error};
 use crate::model::{
     Address, AddressPool, Cpus, Cpuset, Kind, Label, Limits, Network, Param, Params, hostname,
@@ -18,10 +19,6 @@ use crate::plan::delete;
 use crate::ports::HostError;
 use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};
-
-/// The warning of a `create` that does not say which network it wants.
-const SHARED_NETWORK: &str = "new jails share this host's network and reach its services, also those on 127.0.0.1 \
-    (--network none prevents it; --network host accepts it and omits this warning)";
 
 /// Create jails
 #[derive(Debug, Args)]
@@ -149,8 +146,15 @@ impl Create {
         };
         let names = self.jails.parse("ezz create")?;
         let request = self.own.request(names, of)?;
-        let shares = self.network.is_none();
-        make(context, "create", "created", &request, shares, self.dry_run)
+        let network = self.network;
+        make(
+            context,
+            "create",
+            "created",
+            &request,
+            network,
+            self.dry_run,
+        )
     }
 }
 
@@ -159,7 +163,9 @@ impl Clone {
         let names = self.jails.parse(&format!("ezz clone {}", self.source))?;
         let of = Of::Jail(self.source);
         let request = self.own.request(names, of)?;
-        make(context, "clone", "cloned", &request, false, self.dry_run)
+        // Its source has been taken.
+        let network = Some(Network::default());
+        make(context, "clone", "cloned", &request, network, self.dry_run)
     }
 }
 
@@ -195,29 +201,25 @@ impl Own {
     }
 }
 
-/// Makes the jails of a request and reports each. With `shares`, it also warns where they get the host's network
-/// although the command line does not ask for it.
+/// Makes the jails of a request, with the network that was chosen for them, and reports each.
 fn make(
     context: &Context<'_>,
     verb: &'static str,
     made: &'static str,
     request: &Request,
-    shares: bool,
+    network: Option<Network>,
     dry_run: DryRun,
 ) -> Result<Exit, CliError> {
     let session = context.session_to_commit(dry_run)?;
-    let network = match &request.of {
-        Of::World { network, .. } => *network,
-        // Its source has been taken.
-        Of::Jail(_) => Network::default(),
-    };
-    session.host.takes(network, &request.params)?;
+    session
+        .host
+        .takes(network.unwrap_or_default(), &request.params)?;
     if request.nested_userns == Some(true) {
         session.host.takes_user_namespaces()?;
     }
     delegated::check(&session, &request.datasets)?;
     let has_addresses = !request.addresses.is_empty() || !request.pools.is_empty();
-    let shares = shares && !(has_addresses && session.host.restricts_to_addresses());
+    let shares = shared_network::shares(session.host.as_ref(), network, has_addresses);
     let names: Vec<&JailName> = request.names.iter().collect();
     if let Some(taken) = HostError::taken(session.host.taken(&names)?) {
         return Err(taken.into());
@@ -258,7 +260,7 @@ fn make(
                 let mut plan = create(observed, request)?;
                 sanity.note(&session, observed, &mut plan);
                 if shares && !plan.steps.is_empty() {
-                    plan.notes.push(SHARED_NETWORK.to_owned());
+                    shared_network::warn(&mut plan, Way::Option);
                 }
                 Ok(plan)
             },

@@ -32,6 +32,7 @@ mod run;
 mod sanity;
 mod secrets;
 mod select;
+mod shared_network;
 mod show;
 mod source;
 mod taking;

@@ -77,7 +77,11 @@ fn a_fleet_is_made_changed_and_pruned_and_twice_is_nothing() {
     }
     assert_eq!(everything(), before);
     let at = epoch();
-    let told = ezz(&["apply", FILE, "--json"]).ok().json();
+    let told = ezz(&["apply", FILE, "--json"]).ok();
+    // One warning, however many jails.
+    let shared = "share this host's network";
+    assert_eq!(told.stderr.matches(shared).count(), 1, "{told:#?}");
+    let told = told.json();
     assert_eq!(told.len(), 21);
     assert!(told.iter().all(|line| line["did"] == "created"));
     // All jails in the transactions of one, and one that says that what is left to do is done.
@@ -108,7 +112,10 @@ fn a_fleet_is_made_changed_and_pruned_and_twice_is_nothing() {
     }
     ezz(&["apply", FILE, "--prune"]).refused(1, "there is no terminal to ask on");
     let at = epoch();
-    let told = ezz(&["apply", FILE, "--json"]).ok().json();
+    write(&changed.replace("[defaults]", "[defaults]\nnetwork = \"host\""));
+    let told = ezz(&["apply", FILE, "--json"]).ok();
+    assert!(!told.stderr.contains(shared), "{told:#?}");
+    let told = told.json();
     assert_eq!(told.len(), 2, "without --prune nothing goes: {told:?}");
     assert_eq!(
         epoch(),
