@@ -1,12 +1,15 @@
-//! The configuration file of a host: which site, when none is named.
+//! The configuration file of a host: which site, when none is named, and what new jails have.
 //!
-//! Nothing about jails is in it: the pool is the database. It may be missing.
+//! Nothing about jails that exist is in it: the pool is the database. It may be missing.
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use thiserror::Error;
+use toml::Spanned;
 
+use crate::model::{Defaults, OrNone, memory, size};
 use crate::name::DatasetName;
 
 /// Where it is.
@@ -16,12 +19,30 @@ pub const PATH: &str = if cfg!(target_os = "freebsd") {
     "/etc/ezz.toml"
 };
 
-/// The file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// What the file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// The site, as with `--site`.
     pub site: Option<DatasetName>,
+    /// What new jails have.
+    pub defaults: Defaults,
+}
+
+/// The file.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    site: Option<DatasetName>,
+    defaults: Table,
+}
+
+/// Its table of defaults: values as the options of `create` take them.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Table {
+    memory: Option<Spanned<String>>,
+    processes: Option<OrNone<NonZeroU32>>,
+    quota: Option<Spanned<String>>,
 }
 
 /// A configuration that cannot be used.
@@ -44,6 +65,8 @@ pub enum ConfigError {
         line: usize,
         /// Why not.
         why: String,
+        /// Whether that is in the table of defaults.
+        defaults: bool,
     },
 }
 
@@ -54,19 +77,55 @@ pub enum ConfigError {
 pub fn load() -> Result<Config, ConfigError> {
     let path = PathBuf::from(PATH);
     match std::fs::read_to_string(&path) {
-        Ok(text) => parse(&text).map_err(|(line, why)| ConfigError::Parse { path, line, why }),
+        Ok(text) => parse(&text).map_err(|wrong| ConfigError::Parse {
+            path,
+            line: wrong.line,
+            why: wrong.why,
+            defaults: wrong.defaults,
+        }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Config::default()),
         Err(source) => Err(ConfigError::Read { path, source }),
     }
 }
 
-/// What it says, or in which line it makes no sense.
-fn parse(text: &str) -> Result<Config, (usize, String)> {
-    toml::from_str(text).map_err(|error: toml::de::Error| {
-        let at = error.span().map_or(0, |span| span.start);
+/// What makes no sense in the file.
+#[derive(Debug)]
+struct Wrong {
+    line: usize,
+    why: String,
+    defaults: bool,
+}
+
+/// What it says, or what makes no sense.
+fn parse(text: &str) -> Result<Config, Wrong> {
+    let wrong = |at: usize, why: &str| {
         let before = text.get(..at).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        (line, error.message().trim().replace('\n', ", "))
+        let begun = |line: &str| line.trim_start_matches([' ', '[']).starts_with("defaults");
+        Wrong {
+            line: before.matches('\n').count() + 1,
+            why: why.trim().replace('\n', ", "),
+            defaults: before.lines().any(begun),
+        }
+    };
+    let file: File = toml::from_str(text).map_err(|error: toml::de::Error| {
+        wrong(error.span().map_or(0, |span| span.start), error.message())
+    })?;
+    let bytes = |value: Option<&Spanned<String>>, parse: fn(&str) -> Result<u64, String>| {
+        let Some(value) = value else {
+            return Ok(None);
+        };
+        OrNone::parse(value.get_ref(), parse)
+            .map(|it| it.0)
+            .map_err(|why| wrong(value.span().start, &why))
+    };
+    let table = &file.defaults;
+    Ok(Config {
+        site: file.site,
+        defaults: Defaults {
+            memory: bytes(table.memory.as_ref(), memory)?,
+            processes: table.processes.and_then(|it| it.0).map(NonZeroU32::get),
+            quota: bytes(table.quota.as_ref(), size)?,
+        },
     })
 }
 
@@ -81,8 +140,45 @@ mod tests {
         for bad in ["site = \"/tank\"", "sight = \"tank/ezz\"", "site = 7", "="] {
             assert!(parse(bad).is_err(), "{bad}");
         }
-        let (line, why) = parse("# a comment\nsight = \"tank/ezz\"\n").expect_err("refused");
-        assert_eq!(line, 2);
-        assert!(why.contains("sight") && !why.contains('\n'), "{why}");
+        let wrong = parse("# a comment\nsight = \"tank/ezz\"\n").expect_err("refused");
+        assert_eq!((wrong.line, wrong.defaults), (2, false));
+        assert!(
+            wrong.why.contains("sight") && !wrong.why.contains('\n'),
+            "{wrong:?}"
+        );
+    }
+
+    #[test]
+    fn new_jails_have_the_defaults() {
+        let read = |text: &str| parse(text).expect("valid").defaults;
+        let all = "[defaults]\nmemory = \"2G\"\nprocesses = 500\nquota = \"10G\"\n";
+        assert_eq!(
+            read(all),
+            Defaults {
+                memory: Some(2 << 30),
+                processes: Some(500),
+                quota: Some(10 << 30),
+            }
+        );
+        let none = "[defaults]\nmemory = \"none\"\nprocesses = \"none\"\nquota = \"none\"\n";
+        assert_eq!(read(none), Defaults::default());
+        assert_eq!(read("[defaults]"), Defaults::default());
+        let wrong = parse("defaults = { quota = \"1\", memory = \"x\" }").expect_err("refused");
+        assert!(wrong.defaults && wrong.line == 1, "{wrong:?}");
+        for (bad, words) in [
+            ("memory = \"512\"", "did you mean 512M?"),
+            ("memory = \"much\"", "expected a number with K, M, G or T"),
+            ("memory = 512", "expected a string"),
+            ("processes = 0", "expected a nonzero u32"),
+            ("processes = -1", "expected a nonzero u32"),
+            ("processes = \"many\"", "expected a number or \"none\""),
+            ("quota = \"0\"", "0 is no limit"),
+            ("quotas = \"1G\"", "unknown field `quotas`"),
+        ] {
+            let text = format!("site = \"tank/ezz\"\n[defaults]\n{bad}\n");
+            let wrong = parse(&text).expect_err(bad);
+            assert_eq!((wrong.line, wrong.defaults), (3, true), "{wrong:?}");
+            assert!(wrong.why.contains(words), "{bad}: {wrong:?}");
+        }
     }
 }

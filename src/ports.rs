@@ -2,6 +2,7 @@
 //! plans run on a real pool and on a simulator. Longer than other files: the traits and what they are given
 //! are one vocabulary, which both implementations read as a whole.
 
+mod check;
 mod error;
 mod ran;
 
@@ -16,13 +17,15 @@ use serde::Serialize;
 
 use crate::exec::{Exec, find};
 use crate::model::{
-    Changed, JailConfig, JailState, Killed, Network, Params, Surroundings, Taken, World, printable,
+    Changed, JailConfig, JailState, Killed, Limits, Network, Params, Surroundings, Taken, World,
+    printable,
 };
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
 use crate::plan::doctor::Mount;
 use crate::plan::{Commit, MountAs, NewClone};
 use crate::profile::{Os, Profile};
 
+pub use check::{Check, Level};
 pub use error::{HostError, PortError};
 pub use ran::{WorldRun, few_logs};
 
@@ -173,32 +176,6 @@ fn one_line(text: &str) -> String {
     printable(&text.replace('\n', "; "))
 }
 
-/// How a check of the host ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// As it should be.
-    Ok,
-    /// Works, with a limit that the user should know.
-    Warning,
-    /// Jails cannot run so.
-    Bad,
-}
-
-/// One thing that `doctor` looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Check {
-    /// What was looked at, e.g. `crun`.
-    pub what: String,
-    /// How it is.
-    pub level: Level,
-    /// What was found.
-    pub found: String,
-    /// What to do.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
-}
-
 /// The host that runs the jails.
 pub trait Host: Sync + fmt::Debug {
     /// Which system it is: that of the worlds that its jails can run; hints name what it has.
@@ -224,6 +201,11 @@ pub trait Host: Sync + fmt::Debug {
             what: "user namespaces: only Linux has them".to_owned(),
             hint: "leave --nested-userns out".to_owned(),
         })
+    }
+
+    /// The limits that this host gives a jail which has none of its own, as they are at this moment.
+    fn built_in_limits(&self) -> Limits {
+        Limits::default()
     }
 
     /// Whether a jail on the host's network reaches the addresses that it was given and no others. Otherwise it

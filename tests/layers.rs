@@ -25,7 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("exec", &[]),
     ("confine", &[]),
     ("lock", &["name"]),
-    ("config", &["name"]),
+    ("config", &["model", "name"]),
     ("syslog", &["model"]),
     ("report", &["model"]),
     // Worlds are files in directories: no plan, no ZFS, no host.

@@ -26,9 +26,9 @@ use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};
 
 const HELP: &str = r#"A fleet file is TOML. What an entry leaves out is as [defaults] has it. What these leave out too, a
-new jail has as `ezz create` has it, and an existing jail keeps. To take something away, say so: quota =
+new jail has as `ezz create` has it, also from the host's configuration file, and an existing jail keeps. To take something away, say so: quota =
 "none", health = "", labels = {}, limits = {}, addresses = [], params = [], depends = []. What is said counts
-as a whole: with limits = { memory = "1G" } a jail has no other limit.
+as a whole: with limits = { memory = "1G" } a jail has no other limit, also none of the configuration file.
 
   fleet = "shop"                      # jails belong to one fleet at most
   [defaults]                          # all keys of a jail but name, names and addresses
@@ -99,6 +99,7 @@ impl Apply {
             fleet: Fleet::parse(&text).map_err(of_file)?,
             prune: self.prune,
             restart: self.restart,
+            defaults: context.defaults()?,
         };
         let named = |error: CliError| match error {
             CliError::Session(SessionError::Plan(PlanError::Fleet(source))) => of_file(source),

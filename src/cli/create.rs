@@ -10,8 +10,8 @@ use super::select::NewJails;
 use super::shared_network::{self, Way};
 use super::{CliError, Context, DryRun, Told, delegated, error};
 use crate::model::{
-    Address, AddressPool, Cpus, Cpuset, Kind, Label, Limits, Network, Param, Params, hostname,
-    memory, size,
+    Address, AddressPool, AskedLimits, Cpus, Cpuset, Defaults, Kind, Label, Network, OrNone, Param,
+    Params, hostname, memory, processes, size,
 };
 use crate::name::{DatasetName, FlavourName, JailName, TrackName};
 use crate::plan::create::{Choice, Of, Request, create};
@@ -23,7 +23,7 @@ use crate::session::{Scope, Session, SessionError};
 /// Create jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500 --cpuset 0-3\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nezz warns on standard error of what the jails will meet on this host, such as an address that no interface has, or a service that listens on it. A warning stops nothing; `ezz doctor` repeats it.\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail; with --start, did is created and started"
+    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500 --cpuset 0-3\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nezz warns on standard error of what the jails will meet on this host, such as an address that no interface has, or a service that listens on it. A warning stops nothing; `ezz doctor` repeats it.\n\nWithout --memory, --processes or --quota a jail has what the table [defaults] of the configuration file (/etc/ezz.toml, on FreeBSD /usr/local/etc/ezz.toml) says. `none` switches a limit off. On Linux a jail without a limit of its own may use the host's memory less one eighth, and 16384 processes.\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail; with --start, did is created and started"
 )]
 pub struct Create {
     #[command(flatten)]
@@ -94,21 +94,21 @@ struct Own {
     /// Lay a flavour over it: the files below flavours/FLAVOUR of the site directory; may be given again
     #[arg(long, value_name = "FLAVOUR")]
     flavour: Vec<FlavourName>,
-    /// Most bytes that its own files may take, e.g. 10G; a clone has the quota of its source
-    #[arg(long, value_parser = size)]
-    quota: Option<u64>,
-    /// Most memory that it may use, e.g. 512M; a clone has the limits of its source
-    #[arg(long, value_name = "SIZE", value_parser = memory)]
-    memory: Option<u64>,
-    /// Time of how many processors it may use, e.g. 1.5
+    /// Most bytes that its own files may take, e.g. 10G, or none; a clone has the quota of its source
+    #[arg(long, value_name = "SIZE", value_parser = |text: &str| OrNone::parse(text, size))]
+    quota: Option<OrNone<u64>>,
+    /// Most memory that it may use, e.g. 512M, or none; a clone has the limits of its source
+    #[arg(long, value_name = "SIZE", value_parser = |text: &str| OrNone::parse(text, memory))]
+    memory: Option<OrNone<u64>>,
+    /// Time of how many processors it may use, e.g. 1.5, or none
     #[arg(long, value_name = "NUMBER")]
-    cpus: Option<Cpus>,
-    /// Most processes that it may have
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
-    processes: Option<u32>,
-    /// The processors that it runs on, e.g. 0-3,6
+    cpus: Option<OrNone<Cpus>>,
+    /// Most processes that it may have, or none
+    #[arg(long, value_name = "NUMBER", value_parser = |text: &str| OrNone::parse(text, processes))]
+    processes: Option<OrNone<u32>>,
+    /// The processors that it runs on, e.g. 0-3,6, or none
     #[arg(long, value_name = "LIST")]
-    cpuset: Option<Cpuset>,
+    cpuset: Option<OrNone<Cpuset>>,
     /// A parameter of FreeBSD's jail(8), KEY=VALUE, or KEY for a flag; may be given again
     #[arg(long, value_name = "KEY=VALUE")]
     param: Vec<Param>,
@@ -145,7 +145,7 @@ impl Create {
             health: self.health,
         };
         let names = self.jails.parse("ezz create")?;
-        let request = self.own.request(names, of)?;
+        let request = self.own.request(names, of, context.defaults()?)?;
         let network = self.network;
         make(
             context,
@@ -162,7 +162,7 @@ impl Clone {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let names = self.jails.parse(&format!("ezz clone {}", self.source))?;
         let of = Of::Jail(self.source);
-        let request = self.own.request(names, of)?;
+        let request = self.own.request(names, of, Defaults::default())?;
         // Its source has been taken.
         let network = Some(Network::default());
         make(context, "clone", "cloned", &request, network, self.dry_run)
@@ -170,7 +170,12 @@ impl Clone {
 }
 
 impl Own {
-    fn request(self, names: Vec<JailName>, of: Of) -> Result<Request, CliError> {
+    fn request(
+        self,
+        names: Vec<JailName>,
+        of: Of,
+        defaults: Defaults,
+    ) -> Result<Request, CliError> {
         let params = Params::new(self.param).map_err(|error| CliError::Usage {
             what: error.to_string(),
             hint: "give --param once for each".to_owned(),
@@ -184,16 +189,16 @@ impl Own {
             labels: self.label.into_iter().collect(),
             atomic: self.atomic,
             flavours: self.flavour,
-            limits: Limits {
+            limits: AskedLimits {
                 memory: self.memory,
                 cpus: self.cpus,
                 processes: self.processes,
                 cpuset: self.cpuset,
-                other: serde_json::Map::new(),
             },
             params,
             datasets: self.dataset,
             quota: self.quota,
+            defaults,
             boot: self.boot,
             nested_userns: self.nested_userns,
             start: self.start,

@@ -7,6 +7,7 @@ use ezz_zfs::mount::MountError;
 
 use super::CliError;
 use crate::apply::ApplyError;
+use crate::config::ConfigError;
 use crate::exec::ExecError;
 use crate::host::THIS;
 use crate::lock::{Holder, LockError};
@@ -65,8 +66,11 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
             CliError::Name(inner) => hint(inner),
             CliError::BadNames(all) => all.first().map(|first| first.hint().to_owned()),
             CliError::NoneSuch(_) => Some("`ezz list` shows them all".to_owned()),
+            CliError::Config(ConfigError::Parse { defaults: true, .. }) => {
+                Some("for example: defaults = { memory = \"2G\", processes = 2000, quota = \"none\" }".to_owned())
+            }
             CliError::Config(_) => {
-                Some("the file has one line, such as: site = \"tank/ezz\"; without the file, the only site is meant".to_owned())
+                Some("for example: site = \"tank/ezz\"; the file may also have a table [defaults], and without the file the only site is meant".to_owned())
             }
             CliError::Observe(inner) => hint(inner),
             CliError::Session(inner) => hint(inner),

@@ -9,9 +9,8 @@ use std::sync::{Arc, OnceLock};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::texts::Worker;
-use crate::config::ConfigError;
+use crate::config::{Config, ConfigError};
 use crate::lock::RUN_DIRECTORY;
-use crate::name::DatasetName;
 use crate::pool::Pool;
 use crate::ports::{Host, Zfs};
 use crate::report::{Sink, Streams};
@@ -36,11 +35,11 @@ pub trait Machine: Sync + fmt::Debug {
     /// Where ezz keeps what does not outlive a boot.
     fn run_directory(&self) -> &Path;
 
-    /// The site that its configuration names.
+    /// Its configuration.
     ///
     /// # Errors
     /// [`ConfigError`]; a missing configuration is an empty one.
-    fn configured_site(&self) -> Result<Option<DatasetName>, ConfigError>;
+    fn configuration(&self) -> Result<Config, ConfigError>;
 
     /// Writes a line in its log.
     fn log(&self, line: &str);
@@ -90,8 +89,8 @@ impl Machine for ThisMachine {
         Path::new(RUN_DIRECTORY)
     }
 
-    fn configured_site(&self) -> Result<Option<DatasetName>, ConfigError> {
-        Ok(config::load()?.site)
+    fn configuration(&self) -> Result<Config, ConfigError> {
+        config::load()
     }
 
     fn log(&self, line: &str) {

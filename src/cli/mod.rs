@@ -59,6 +59,7 @@ pub use machine::{Machine, ThisMachine};
 
 use self::told::Told;
 use crate::lock::{Locks, Manners};
+use crate::model::Defaults;
 use crate::name::{DatasetName, JailName};
 use crate::observe;
 use crate::plan::{Plan, Step};
@@ -336,8 +337,16 @@ impl Context<'_> {
     fn named(&self) -> Result<Option<DatasetName>, CliError> {
         Ok(match &self.global.site {
             Some(site) => Some(site.clone()),
-            None => self.machine.configured_site()?,
+            None => self.machine.configuration()?.site,
         })
+    }
+
+    /// What new jails have of which nothing else is said.
+    ///
+    /// # Errors
+    /// [`CliError`]: a bad configuration.
+    fn defaults(&self) -> Result<Defaults, CliError> {
+        Ok(self.machine.configuration()?.defaults)
     }
 
     /// Opens the site for a command.

@@ -16,7 +16,7 @@ use crate::session::Scope;
 /// Show one jail, or the site
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\", \"nested_userns\", \"params\", \"datasets\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
+    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\", \"built_in_limits\", \"nested_userns\", \"params\", \"datasets\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
 )]
 pub struct Show {
     /// The jail; without it, the site
@@ -42,6 +42,8 @@ struct Jail {
     depends: Vec<JailName>,
     order: i32,
     limits: Limits,
+    /// Those that the host gives it where it has none of its own.
+    built_in_limits: Limits,
     nested_userns: bool,
     params: Params,
     datasets: Vec<DatasetName>,
@@ -64,11 +66,11 @@ impl Show {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(DryRun::default())?;
         match self.name {
-            Some(name) => jail(
-                context,
-                &session.observe(&Scope::of([name.clone()]))?,
-                &name,
-            ),
+            Some(name) => {
+                let built_in = session.host.built_in_limits();
+                let observed = session.observe(&Scope::of([name.clone()]))?;
+                jail(context, &observed, &name, built_in)
+            }
             None => {
                 site(context, &session.observe(&Scope::none())?);
                 Ok(Exit::Done)
@@ -77,7 +79,12 @@ impl Show {
     }
 }
 
-fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<Exit, CliError> {
+fn jail(
+    context: &Context<'_>,
+    observed: &Observed,
+    name: &JailName,
+    built_in: Limits,
+) -> Result<Exit, CliError> {
     let inventory = &observed.inventory;
     let found = inventory
         .jails
@@ -104,6 +111,9 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
         depends: config.map(|it| it.depends.clone()).unwrap_or_default(),
         order: config.map_or(0, |it| it.order),
         nested_userns: config.is_some_and(|it| it.nested_userns),
+        built_in_limits: config
+            .map(|it| it.limits.leaves(built_in))
+            .unwrap_or_default(),
         limits: config.map(|it| it.limits.clone()).unwrap_or_default(),
         params: config.map(|it| it.params.clone()).unwrap_or_default(),
         datasets: config.map(|it| it.datasets.clone()).unwrap_or_default(),
@@ -202,14 +212,7 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
                 bytes(shown.quota)
             },
         ),
-        (
-            "limits",
-            if shown.limits.is_empty() {
-                none()
-            } else {
-                limits(&shown.limits)
-            },
-        ),
+        ("limits", limits(&shown.limits, &shown.built_in_limits)),
         ("parameters", listed(&shown.params.texts())),
         ("datasets", listed(&shown.datasets)),
         ("problem", line.problem.clone().unwrap_or_else(none)),
@@ -218,18 +221,24 @@ fn jail(context: &Context<'_>, observed: &Observed, name: &JailName) -> Result<E
     Ok(Exit::Done)
 }
 
-/// Limits for people.
-fn limits(limits: &Limits) -> String {
+/// Limits in effect, for people: a jail's own and those that the host gives it.
+fn limits(own: &Limits, built_in: &Limits) -> String {
+    let memory = |limits: &Limits| limits.memory.map(|most| format!("memory {}", bytes(most)));
+    let processes = |limits: &Limits| limits.processes.map(|most| format!("processes {most}"));
+    let given = |limit: Option<String>| limit.map(|limit| format!("{limit} (built-in)"));
     let words = [
-        limits.memory.map(|most| format!("memory {}", bytes(most))),
-        limits.cpus.map(|most| format!("processors {most}")),
-        limits.processes.map(|most| format!("processes {most}")),
-        limits.cpuset.as_ref().map(|list| format!("on {list}")),
+        memory(own).or_else(|| given(memory(built_in))),
+        own.cpus.map(|most| format!("processors {most}")),
+        processes(own).or_else(|| given(processes(built_in))),
+        own.cpuset.as_ref().map(|list| format!("on {list}")),
     ];
-    let unknown = limits.unknown().into_iter();
+    let unknown = own.unknown().into_iter();
     let unknown = unknown.map(|name| format!("{name} (unknown to this ezz)"));
-    let words = words.into_iter().flatten().chain(unknown);
-    words.collect::<Vec<_>>().join(", ")
+    let words: Vec<String> = words.into_iter().flatten().chain(unknown).collect();
+    if words.is_empty() {
+        return "-".to_owned();
+    }
+    words.join(", ")
 }
 
 /// Names on one line.

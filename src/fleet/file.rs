@@ -10,7 +10,8 @@ use toml::Spanned;
 
 use super::{At, Fleet, FleetError, MOST, Origin, Place, Wanted, Wish};
 use crate::model::{
-    Cpus, Kind, Label, Labels, Limits, Network, Param, Params, hostname, memory, size,
+    Cpus, Cpuset, Kind, Label, Labels, Limits, Network, OrNone, Param, Params, hostname, memory,
+    size,
 };
 use crate::name::{FleetName, JailName, expand};
 
@@ -58,8 +59,8 @@ struct Entry {
 #[serde(deny_unknown_fields, default)]
 struct Limited {
     memory: Option<Spanned<String>>,
-    cpus: Option<Cpus>,
-    processes: Option<NonZeroU32>,
+    cpus: Option<OrNone<Cpus>>,
+    processes: Option<OrNone<NonZeroU32>>,
     cpuset: Option<Spanned<String>>,
 }
 
@@ -101,22 +102,15 @@ impl<'a> Text<'a> {
             .map_err(|e| FleetError::new(place, e.to_string()))
     }
 
-    /// Bytes, or 0 for `none`.
-    fn quota(&self, text: Option<&Spanned<String>>) -> Result<Option<u64>, FleetError> {
-        match text {
-            Some(text) if text.get_ref() == "none" => Ok(Some(0)),
-            text => self.size(text, size),
-        }
-    }
-
-    /// Bytes.
-    fn size(
+    /// A value or `none`, if there is a text.
+    fn or_none<T, E: ToString>(
         &self,
         text: Option<&Spanned<String>>,
-        size: fn(&str) -> Result<u64, String>,
-    ) -> Result<Option<u64>, FleetError> {
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Result<Option<OrNone<T>>, FleetError> {
         text.map(|text| {
-            size(text.get_ref()).map_err(|e| FleetError::new(self.place(text.span()), e))
+            let value = OrNone::parse(text.get_ref(), &parse);
+            value.map_err(|e| FleetError::new(self.place(text.span()), e))
         })
         .transpose()
     }
@@ -225,17 +219,19 @@ fn jails_of(
         let place = places.place(default.span());
         return Err(FleetError::new(place, "a dataset cannot be a default"));
     }
-    let quota = places.quota(of!(quota))?;
+    let quota = places.or_none(of!(quota), size)?;
+    let quota = quota.map(|quota| quota.0.unwrap_or(0));
     let limits = match of!(limits) {
         None => None,
         Some(limited) => Some(Limits {
-            memory: places.size(limited.memory.as_ref(), memory)?,
-            cpus: limited.cpus,
-            processes: limited.processes.map(NonZeroU32::get),
-            cpuset: match &limited.cpuset {
-                Some(text) => Some(places.parse(text)?.value),
-                None => None,
-            },
+            memory: places
+                .or_none(limited.memory.as_ref(), memory)?
+                .and_then(|it| it.0),
+            cpus: limited.cpus.and_then(|it| it.0),
+            processes: limited.processes.and_then(|it| it.0).map(NonZeroU32::get),
+            cpuset: places
+                .or_none(limited.cpuset.as_ref(), str::parse::<Cpuset>)?
+                .and_then(|it| it.0),
             other: serde_json::Map::new(),
         }),
     };

@@ -84,6 +84,12 @@ fn what_a_file_does_not_say_stays_open() {
     assert!(!a.names_addresses() && b.names_addresses());
     assert_eq!((b.quota, b.health.as_deref()), (Some(0), Some("")));
     assert_eq!(b.limits, Some(Limits::default()));
+    let none = read(
+        "fleet = \"f\"\n[[jail]]\nname = \"a\"\n\
+         limits = { memory = \"none\", cpus = \"none\", processes = \"none\", cpuset = \"none\" }\n",
+    );
+    let a = &none.jails[&JailName::parse("a").expect("a name")];
+    assert_eq!(a.limits, Some(Limits::default()));
     assert_eq!((&b.datasets, b.order), (&Some(Vec::new()), Some(0)));
 }
 
@@ -129,6 +135,12 @@ fn what_is_wrong_is_told_with_its_place() {
             4,
             9,
             "expected a number",
+        ),
+        (
+            "fleet = \"f\"\n[[jail]]\nname = \"a\"\nlimits = { processes = \"many\" }",
+            4,
+            24,
+            "expected a number or \"none\"",
         ),
         (
             "fleet = \"f\"\n[[jail]]\nname = \"a\"\naddresses = [\"1.2.3.4\", \"x\"]",

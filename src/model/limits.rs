@@ -9,8 +9,8 @@ use thiserror::Error;
 
 use super::Cpuset;
 
-/// Limits of one jail. What is none is not limited, but for processes on Linux: there every jail has a
-/// limit, so that a fork bomb does not take the host's last one.
+/// Limits of one jail. What is none is not limited, but for memory and processes on Linux: there every jail has
+/// limits, so that neither a fork bomb nor a leak takes the host's last process or page.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Bytes of memory. Linux kills in the jail what wants more (memory.max of cgroups(7)); FreeBSD refuses
@@ -38,17 +38,15 @@ impl Limits {
         *self == Limits::default()
     }
 
-    /// These, and of the other ones what these leave open.
+    /// Those of other limits of whose kind these have none.
     #[must_use]
-    pub fn or(self, other: Limits) -> Limits {
-        let mut unknown = other.other;
-        unknown.extend(self.other);
+    pub fn leaves(&self, others: Limits) -> Limits {
         Limits {
-            memory: self.memory.or(other.memory),
-            cpus: self.cpus.or(other.cpus),
-            processes: self.processes.or(other.processes),
-            cpuset: self.cpuset.or(other.cpuset),
-            other: unknown,
+            memory: others.memory.filter(|_| self.memory.is_none()),
+            cpus: others.cpus.filter(|_| self.cpus.is_none()),
+            processes: others.processes.filter(|_| self.processes.is_none()),
+            cpuset: others.cpuset.filter(|_| self.cpuset.is_none()),
+            other: Map::new(),
         }
     }
 
@@ -201,16 +199,13 @@ mod tests {
             serde_json::to_string(&limits).expect("text"),
             r#"{"memory":1024,"cpus":2.0}"#
         );
-        let more = Limits {
+        assert!(Limits::default().is_empty());
+        let built_in = Limits {
             memory: Some(7),
             processes: Some(9),
             ..Limits::default()
         };
-        assert_eq!(
-            limits.clone().or(more).to_string(),
-            "memory=1024 cpus=2 processes=9"
-        );
-        assert!(Limits::default().is_empty());
+        assert_eq!(limits.leaves(built_in).to_string(), "processes=9");
     }
 
     #[test]
@@ -224,12 +219,6 @@ mod tests {
             r#"memory=1024 cpuset=0-1 io={"read":7}"#
         );
         assert_eq!(serde_json::to_string(&limits).expect("text"), text);
-        let own = Limits {
-            memory: Some(7),
-            ..Limits::default()
-        };
-        let both = own.or(limits);
-        assert_eq!(both.to_string(), r#"memory=7 cpuset=0-1 io={"read":7}"#);
         // What is known and wrong is no limit of a newer version.
         assert!(serde_json::from_str::<Limits>(r#"{"cpuset":"x"}"#).is_err());
     }

@@ -5,6 +5,7 @@
 //! older ezz does not lose what a newer one wrote.
 
 mod address;
+mod asked;
 mod cpuset;
 mod flags;
 mod killed;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 pub use address::{AddressPool, PoolError};
+pub use asked::{AskedLimits, Defaults, OrNone};
 pub use cpuset::{Cpuset, CpusetError};
 pub use flags::Flags;
 pub use killed::Killed;
@@ -37,7 +39,9 @@ pub use stored::{
     Rejected, Rollout, Seal, Served, Swap, Todo, Track, World,
 };
 pub use surroundings::{Bound, Lack, Listener, Owner, Surroundings, Taken};
-pub use text::{MEMORY_LEAST, deceptive, hostname, in_units, memory, printable, size};
+pub use text::{
+    MEMORY_LEAST, deceptive, hostname, in_units, memory, printable, processes, size,
+};
 
 pub use crate::profile::Os;
 

@@ -1,5 +1,7 @@
 //! Values that users write as text: host names and sizes; and what may be shown of a text.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Deserializer, de::Error};
 
 /// Whether a character could make a text look like another one, or like several lines: control
@@ -113,6 +115,15 @@ pub fn memory(text: &str) -> Result<u64, String> {
         return Err(problem);
     }
     Ok(bytes)
+}
+
+/// A number of processes.
+///
+/// # Errors
+/// What is expected.
+pub fn processes(text: &str) -> Result<u32, String> {
+    let number = text.parse::<NonZeroU32>().map(NonZeroU32::get);
+    number.map_err(|_| "expected a number from 1 on, such as 500".to_owned())
 }
 
 #[cfg(test)]

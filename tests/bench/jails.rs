@@ -178,6 +178,7 @@ fn created(count: usize) -> Result<Option<f64>, Failure> {
         limits: ezz::model::Limits::default(),
         params: ezz::model::Params::default(),
         quota: None,
+        defaults: ezz::model::Defaults::default(),
         boot: None,
         nested_userns: None,
         start: false,

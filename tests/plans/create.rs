@@ -1,6 +1,8 @@
 //! `create`.
 
-use ezz::model::{AddressPool, JailConfig, Kind, Labels, Network, Stranger};
+use ezz::model::{
+    AddressPool, AskedLimits, Defaults, JailConfig, Kind, Labels, Network, OrNone, Stranger, Todo,
+};
 use ezz::name::GenerationId;
 use ezz::plan::create::{Choice, MOST_IN_ONE, Of, Request, create};
 use ezz::plan::{Commit, Directory, Expect, Plan, PlanError, Step};
@@ -15,10 +17,11 @@ fn request(list: &[&str]) -> Request {
         addresses: Vec::new(),
         pools: Vec::new(),
         labels: Labels::default(),
-        limits: ezz::model::Limits::default(),
+        limits: AskedLimits::default(),
         params: ezz::model::Params::default(),
         datasets: Vec::new(),
         quota: None,
+        defaults: Defaults::default(),
         boot: None,
         nested_userns: None,
         flavours: Vec::new(),
@@ -108,7 +111,7 @@ fn a_pin_is_written_and_needs_no_track() {
 #[test]
 fn a_quota_is_left_to_do_until_it_is_set() {
     let with_quota = Request {
-        quota: Some(1 << 30),
+        quota: Some(OrNone(Some(1 << 30))),
         ..request(&["a", "b"])
     };
     let plan = planned(&installed(), &with_quota);
@@ -205,7 +208,7 @@ fn what_a_killed_create_made_is_finished_by_the_same_command() {
         (
             made.unmounted("b"),
             Request {
-                quota: Some(1 << 30),
+                quota: Some(OrNone(Some(1 << 30))),
                 ..request(&["b"])
             },
         ),
@@ -222,7 +225,7 @@ fn programs_have_a_thousand_jails_at_most() {
     for count in [1, MOST_IN_ONE, MOST_IN_ONE + 1, 2 * MOST_IN_ONE + 500] {
         let wanted: Vec<String> = (0..count).map(|n| format!("j{n}")).collect();
         let list: Vec<&str> = wanted.iter().map(String::as_str).collect();
-        let quota = Some(1 << 20);
+        let quota = Some(OrNone(Some(1 << 20)));
         let plan = planned(
             &installed(),
             &Request {
@@ -475,4 +478,55 @@ fn a_dataset_of_the_site_or_of_another_jail_is_refused() {
         ..request(&["c"])
     };
     assert!(written(&planned(&site, &cloned))[0].datasets.is_empty());
+}
+
+/// What a configuration gives is written into the jail; what is asked for counts more, and a clone is as its source.
+#[test]
+fn new_jails_have_the_defaults_of_the_host() {
+    let defaults = Defaults {
+        memory: Some(512 << 20),
+        processes: Some(300),
+        quota: Some(1 << 30),
+    };
+    let plain = Request {
+        defaults,
+        ..request(&["a"])
+    };
+    let made = |built: &Built, request: &Request| {
+        let config = written(&planned(built, request)).remove(0);
+        (config.limits.to_string(), config.todo)
+    };
+    let quota = vec![Todo::Quota(1 << 30)];
+    assert_eq!(
+        made(&installed(), &plain),
+        ("memory=536870912 processes=300".to_owned(), quota)
+    );
+    let own = Request {
+        limits: AskedLimits {
+            memory: Some(OrNone(Some(1 << 30))),
+            processes: Some(OrNone(None)),
+            ..AskedLimits::default()
+        },
+        quota: Some(OrNone(None)),
+        ..plain.clone()
+    };
+    assert_eq!(
+        made(&installed(), &own),
+        ("memory=1073741824".to_owned(), Vec::new())
+    );
+
+    let mut built = installed().thin("source");
+    built.with_jail("source", |jail| jail.quota = 2 << 30);
+    let clone = Request {
+        of: Of::Jail(jail_name("source")),
+        ..plain
+    };
+    let todo = vec![Todo::Identity, Todo::Quota(2 << 30)];
+    assert_eq!(made(&built, &clone), (String::new(), todo));
+    let unlimited = Request {
+        quota: Some(OrNone(None)),
+        ..clone
+    };
+    let todo = vec![Todo::Identity];
+    assert_eq!(made(&built, &unlimited), (String::new(), todo));
 }

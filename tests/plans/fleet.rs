@@ -1,6 +1,7 @@
 //! `apply`: what is different between a site and a fleet file.
 
 use ezz::fleet::{Fleet, Written};
+use ezz::model::{Defaults, Todo};
 use ezz::name::FleetName;
 use ezz::plan::fleet::{Diff, Does, Request, Seen, diff};
 
@@ -11,6 +12,7 @@ fn request(text: &str) -> Request {
         fleet: Fleet::parse(text).expect("a fleet file"),
         prune: false,
         restart: false,
+        defaults: Defaults::default(),
     }
 }
 
@@ -75,4 +77,51 @@ fn user_namespaces_of_jails_follow_a_file_that_names_them() {
     for (name, is) in [("a", Some(true)), ("b", None)] {
         assert_eq!(wanted.fleet.jails[&jail_name(name)].nested_userns, is);
     }
+}
+
+#[test]
+fn only_new_jails_have_the_defaults_of_the_host() {
+    let with_defaults = |jail: &str| Request {
+        defaults: Defaults {
+            memory: Some(512 << 20),
+            processes: Some(300),
+            quota: Some(1 << 30),
+        },
+        ..request(&format!("fleet = \"f\"\n[[jail]]\nname = \"a\"\n{jail}\n"))
+    };
+    for (jail, limits, quota) in [
+        ("", "memory=536870912 processes=300", Some(1 << 30)),
+        // What is said of limits counts as a whole.
+        ("limits = { cpus = 2 }", "cpus=2", Some(1 << 30)),
+        ("limits = { memory = \"none\" }", "", Some(1 << 30)),
+        ("quota = \"none\"", "memory=536870912 processes=300", None),
+        (
+            "quota = \"2G\"",
+            "memory=536870912 processes=300",
+            Some(2 << 30),
+        ),
+    ] {
+        let wanted = with_defaults(jail);
+        let created = different(&installed(), &wanted);
+        let config = &created.new[0].config;
+        assert_eq!(config.limits.to_string(), limits, "{jail}");
+        let todo: Vec<Todo> = quota.into_iter().map(Todo::Quota).collect();
+        assert_eq!(config.todo, todo, "{jail}");
+
+        // Made like that it is what the file says.
+        let mut config = config.clone();
+        config.todo.clear();
+        let mut built = installed().jail("a", config.clone());
+        built.with_jail("a", |jail| jail.quota = quota.unwrap_or(0));
+        let again = different(&built, &wanted);
+        assert!(again.changes.is_empty(), "{jail}: {again:?}");
+    }
+    // And so is one that was made without defaults.
+    let mut older = installed().thin("a");
+    older.with_jail("a", |jail| {
+        let config = jail.config.as_mut().expect("a configuration");
+        config.fleet = Some(FleetName::parse("f").expect("a name"));
+    });
+    let nothing = different(&older, &with_defaults(""));
+    assert!(nothing.changes.is_empty(), "{nothing:?}");
 }

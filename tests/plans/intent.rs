@@ -27,6 +27,7 @@ fn request(list: &[&str]) -> Request {
         params: ezz::model::Params::default(),
         datasets: Vec::new(),
         quota: None,
+        defaults: ezz::model::Defaults::default(),
         boot: None,
         nested_userns: None,
         flavours: Vec::new(),
@@ -60,7 +61,7 @@ const NOTE: &str = "x, y: what an interrupted command left is cleared away";
 
 #[test]
 fn an_intent_then_clones_then_one_commit() {
-    let quota = Some(1 << 30);
+    let quota = Some(ezz::model::OrNone(Some(1 << 30)));
     let with_quota = Request {
         quota,
         ..request(&["a", "b"])

@@ -9,9 +9,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ezz::cli::{Machine, run_on};
-use ezz::config::ConfigError;
+use ezz::config::{Config, ConfigError};
 use ezz::model::Flags;
-use ezz::name::DatasetName;
 use ezz::ports::{Host, Zfs};
 use ezz::report::Sink;
 use ezz::world::Cancel;
@@ -171,8 +170,8 @@ impl Machine for SimMachine {
         &self.run_directory
     }
 
-    fn configured_site(&self) -> Result<Option<DatasetName>, ConfigError> {
-        Ok(None)
+    fn configuration(&self) -> Result<Config, ConfigError> {
+        Ok(Config::default())
     }
 
     fn log(&self, _line: &str) {}

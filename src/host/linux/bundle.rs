@@ -49,9 +49,6 @@ pub(super) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/us
 /// In which the processor time of a jail is measured, in microseconds: the kernel's own (cpu.max).
 const PERIOD: u64 = 100_000;
 
-/// Processes of one jail; a fork bomb in it must not take the host's last process id.
-const PIDS: i64 = 16_384;
-
 /// Bytes of its shared memory, as podman has it, and of its /run. What is in them is the host's
 /// memory, and without a size each could be half of it.
 const SHM: &str = "64m";
@@ -313,14 +310,16 @@ impl Bundle<'_> {
             .access("rwm")
             .build()?;
         let mut resources = LinuxResourcesBuilder::default().devices(vec![devices]);
-        if self.control.has("pids") {
-            let most = self.limits.processes.map_or(PIDS, i64::from);
+        let built_in = self.control.built_in();
+        if let Some(most) = self.limits.processes.or(built_in.processes) {
+            let most = i64::from(most);
             resources = resources.pids(LinuxPidsBuilder::default().limit(most).build()?);
         }
-        if let Some(bytes) = self.limits.memory {
+        if let Some(bytes) = self.limits.memory.or(built_in.memory) {
             let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
             let mut memory = LinuxMemoryBuilder::default().limit(bytes);
-            if self.control.swap {
+            // A jail without a limit of its own may use the swap.
+            if self.control.swap && self.limits.memory.is_some() {
                 // Of both together: without it the rest would go to the host's swap.
                 memory = memory.swap(bytes);
             }

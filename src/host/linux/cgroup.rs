@@ -35,6 +35,12 @@ const MAX_DESCENDANTS: &str = "cgroup.max.descendants";
 /// and the kernel counts them for the whole tree below.
 pub(super) const LIMITS: [(&str, u32); 2] = [(MAX_DEPTH, DEPTH), (MAX_DESCENDANTS, DESCENDANTS)];
 
+/// Processes of one jail.
+pub(super) const PROCESSES: u32 = 16_384;
+
+/// What part of the host's memory one jail cannot have: an eighth.
+const KEPT: u64 = 8;
+
 /// How long the kernel may take to end what was killed.
 const END: Duration = Duration::from_secs(10);
 
@@ -56,6 +62,8 @@ pub(super) struct Control {
     pub(super) controllers: Vec<String>,
     /// Whether there is swap.
     pub(super) swap: bool,
+    /// Bytes of memory; none if it cannot be read.
+    pub(super) memory: Option<u64>,
 }
 
 impl Control {
@@ -67,6 +75,19 @@ impl Control {
             controllers: controllers.split_whitespace().map(str::to_owned).collect(),
             // One line says what the columns are.
             swap: read(Path::new("/proc/swaps")).lines().count() > 1,
+            memory: total(&read(Path::new("/proc/meminfo"))),
+        }
+    }
+
+    /// The limits of a jail that has none of its own, as far as the host can keep them: no jail alone can take the
+    /// host's last process id, or so much memory that the kernel kills what is not of that jail. They are those of
+    /// this host at this moment, and never stored.
+    pub(super) fn built_in(&self) -> Limits {
+        let memory = self.memory.filter(|_| self.has("memory"));
+        Limits {
+            memory: memory.map(|bytes| bytes - bytes / KEPT),
+            processes: self.has("pids").then_some(PROCESSES),
+            ..Limits::default()
         }
     }
 
@@ -101,6 +122,15 @@ impl Control {
             }),
         }
     }
+}
+
+/// The bytes of memory in a text of /proc/meminfo.
+fn total(text: &str) -> Option<u64> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kibibytes.checked_mul(1024)
 }
 
 /// The names of the cgroups in one; none if that is missing.
@@ -215,5 +245,29 @@ impl tree::Pace for Removal<'_> {
         sleep(PAUSE);
         self.idle += PAUSE;
         self.step()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jail_without_limits_cannot_have_all_of_the_host() {
+        let text = "MemTotal:        1048576 kB\nMemFree:          12345 kB\n";
+        assert_eq!(total(text), Some(1 << 30));
+        for bad in ["", "MemFree: 1 kB", "MemTotal:", "MemTotal: x kB"] {
+            assert_eq!(total(bad), None, "{bad:?}");
+        }
+        let host = |controllers: &[&str]| Control {
+            controllers: controllers.iter().map(|it| (*it).to_owned()).collect(),
+            swap: false,
+            memory: total(text),
+        };
+        let limits = host(&["cpu", "memory", "pids"]).built_in();
+        assert_eq!(limits.memory, Some((1 << 30) / 8 * 7));
+        assert_eq!(limits.processes, Some(PROCESSES));
+        assert_eq!((limits.cpus, limits.cpuset), (None, None));
+        assert!(host(&[]).built_in().is_empty());
     }
 }

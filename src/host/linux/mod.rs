@@ -38,7 +38,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{Changed, JailConfig, JailState, Killed, Network, Params, Surroundings};
+use crate::model::{Changed, JailConfig, JailState, Killed, Limits, Network, Params, Surroundings};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
 use crate::profile::{Os, Profile};
@@ -83,6 +83,10 @@ impl Host for Linux {
 
     fn takes_user_namespaces(&self) -> Result<(), HostError> {
         Ok(())
+    }
+
+    fn built_in_limits(&self) -> Limits {
+        cgroup::Control::of_host().built_in()
     }
 
     fn delegates(&self) -> Result<&'static str, HostError> {

@@ -1,8 +1,8 @@
 //! What `create` and `clone` are asked, and the configuration that it means.
 
 use crate::model::{
-    Address, AddressPool, Base, Inventory, Jail, JailConfig, Kind, Labels, Limits, Network, Params,
-    Todo,
+    Address, AddressPool, AskedLimits, Base, Defaults, Inventory, Jail, JailConfig, Kind, Labels,
+    Network, OrNone, Params, Todo,
 };
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName, TrackName};
 use crate::plan::{Observed, PlanError, clone, world};
@@ -62,13 +62,15 @@ pub struct Request {
     /// Flavours that are laid over them, in this order.
     pub flavours: Vec<FlavourName>,
     /// What they may take of the host; of clones, what is left open is as their source has it.
-    pub limits: Limits,
+    pub limits: AskedLimits,
     /// Parameters of jail(8); of clones beside those of their source.
     pub params: Params,
     /// Datasets that it administers itself: of one jail.
     pub datasets: Vec<DatasetName>,
     /// Quota in bytes; without it, clones have that of their source.
-    pub quota: Option<u64>,
+    pub quota: Option<OrNone<u64>>,
+    /// What they have of limits and quota where nothing is asked; clones are as their source is.
+    pub defaults: Defaults,
     /// Whether they are started when the host starts; without it, clones are as their source is.
     pub boot: Option<bool>,
     /// Whether their processes may make user namespaces; without it, clones are as their source is.
@@ -94,13 +96,14 @@ pub(super) fn template(observed: &Observed, request: &Request) -> Result<JailCon
             JailConfig {
                 network: *network,
                 health: health.clone(),
+                limits: request.defaults.limits(),
                 ..JailConfig::new(*kind, base, skel)
             }
         }
     };
     config.addresses.clone_from(&request.addresses);
     config.datasets.clone_from(&request.datasets);
-    config.limits = request.limits.clone().or(config.limits);
+    config.limits = request.limits.over(config.limits);
     config.boot = request.boot.unwrap_or(config.boot);
     config.nested_userns = request.nested_userns.unwrap_or(config.nested_userns);
     config.params = request.params.clone().or(&config.params);
@@ -132,10 +135,14 @@ pub(in crate::plan) fn with_flavour(
 
 /// What quota they get.
 fn quota(inventory: &Inventory, request: &Request) -> Option<u64> {
-    let source = request.of.source();
-    let source = source.and_then(|name| inventory.jails.get(name));
-    let theirs = source.map(|jail| jail.quota).filter(|quota| *quota > 0);
-    request.quota.or(theirs)
+    match (request.quota, request.of.source()) {
+        (Some(asked), _) => asked.0,
+        (None, None) => request.defaults.quota,
+        (None, Some(source)) => {
+            let source = inventory.jails.get(source);
+            source.map(|jail| jail.quota).filter(|quota| *quota > 0)
+        }
+    }
 }
 
 pub(super) fn with_name(config: &JailConfig, request: &Request, name: &JailName) -> JailConfig {

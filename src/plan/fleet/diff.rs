@@ -56,7 +56,7 @@ pub fn diff(observed: &Observed, request: &Request, seen: &Seen) -> Result<Diff,
                 if found.is_some() {
                     diff.unfinished.push(name.clone());
                 }
-                new(observed, seen, fleet, name, wanted, addresses, &mut diff)?;
+                new(observed, seen, request, name, wanted, addresses, &mut diff)?;
             }
         }
     }
@@ -186,13 +186,14 @@ fn common(
 fn new(
     observed: &Observed,
     seen: &Seen,
-    fleet: &Fleet,
+    request: &Request,
     name: &JailName,
     wanted: &Wanted,
     addresses: Vec<Address>,
     diff: &mut Diff,
 ) -> Result<(), PlanError> {
     let inventory = &observed.inventory;
+    let defaults = request.defaults;
     let at = |place| move |why: PlanError| FleetError::new(place, why);
     create::no_track(inventory, name).map_err(at(wanted.place))?;
     if !inventory.jails.contains_key(name) {
@@ -221,17 +222,18 @@ fn new(
         flavours: made.flavours,
         limits: Limits {
             other: made.limits.other,
-            ..Limits::default()
+            ..defaults.limits()
         },
         other: made.other,
         hostname: name.to_string(),
         ..blank
     };
-    let mut config = common(fleet, wanted, addresses, config);
+    let mut config = common(&request.fleet, wanted, addresses, config);
     for At { value, place } in &wanted.flavours {
         create::with_flavour(observed, &mut config, value).map_err(at(*place))?;
     }
-    let quota = wanted.quota.filter(|quota| *quota > 0);
+    let quota = wanted.quota.or(defaults.quota);
+    let quota = quota.filter(|quota| *quota > 0);
     config.todo.extend(quota.map(Todo::Quota));
     let mut does = vec![Does::Create];
     does.extend(movement(observed, seen, name, wanted.wish).filter(|does| *does == Does::Start));

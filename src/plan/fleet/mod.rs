@@ -13,7 +13,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::fleet::{Fleet, Wish};
-use crate::model::{JailConfig, JailState};
+use crate::model::{Defaults, JailConfig, JailState};
 use crate::name::JailName;
 use crate::plan::delete::{self, Below};
 use crate::plan::{Commit, Epoch, Observed, Plan, PlanError, Step, create, intent, run, site};
@@ -29,6 +29,8 @@ pub struct Request {
     pub prune: bool,
     /// Whether running jails are restarted whose new configuration needs it.
     pub restart: bool,
+    /// What new jails have of limits and quota where the file says nothing of them.
+    pub defaults: Defaults,
 }
 
 impl Request {

@@ -11,6 +11,17 @@ fn kernel(jail: &str, file: &str) -> String {
     text.stdout.trim().to_owned()
 }
 
+/// What a jail without a limit of memory may have: the host's less one eighth, in whole pages.
+fn built_in_memory() -> u64 {
+    let words = sh("grep ^MemTotal: /proc/meminfo").ok().stdout;
+    let kibibytes = words.split_whitespace().nth(1).map(str::parse::<u64>);
+    let bytes = 1024
+        * kibibytes
+            .expect("a second word")
+            .expect("a number of kibibytes");
+    (bytes - bytes / 8) / 4096 * 4096
+}
+
 fn limits(jail: &str) -> serde_json::Value {
     ezz(&["show", jail, "--json"]).ok().json()[0]["limits"].clone()
 }
@@ -23,12 +34,19 @@ fn the_kernel_has_the_limits_of_a_jail_and_keeps_them() {
     assert_eq!(kernel("l", "memory.max"), "67108864");
     assert_eq!(kernel("l", "cpu.max"), "50000 100000");
     assert_eq!(kernel("l", "pids.max"), "40");
-    assert_eq!(kernel("free", "memory.max"), "max");
+    assert_eq!(kernel("free", "memory.max"), built_in_memory().to_string());
     assert_eq!(kernel("free", "pids.max"), "16384");
     let shown = ezz(&["show", "l"]).ok().stdout;
     let line = "limits       memory 64.0M, processors 0.5, processes 40";
     assert!(shown.lines().any(|it| it == line), "{shown}");
     assert_eq!(limits("free"), serde_json::json!({}));
+    let shown = ezz(&["show", "free"]).ok().stdout;
+    let line = shown.lines().find(|it| it.starts_with("limits "));
+    let words = "M (built-in), processes 16384 (built-in)";
+    assert!(line.is_some_and(|it| it.ends_with(words)), "{shown}");
+    let shown = ezz(&["show", "free", "--json"]).ok().json();
+    let memory = shown[0]["built_in_limits"]["memory"].as_u64();
+    assert_eq!(memory.map(|it| it / 4096 * 4096), Some(built_in_memory()));
 
     // What is in its /run is memory. What wants too much of it is killed, and others are not.
     let killed = ezz(&[
@@ -59,6 +77,54 @@ fn the_kernel_has_the_limits_of_a_jail_and_keeps_them() {
     ezz(&["clone", "l", "m", "--memory", "128M", "--start"]).ok();
     ezz(&["restart", "l"]).ok();
     assert_eq!(kernel("l", "memory.max"), "67108864");
+    ezz(&["clone", "l", "n", "--memory", "none"]).ok();
+    assert_eq!(
+        limits("n"),
+        serde_json::json!({"cpus": 0.5, "processes": 40})
+    );
+    configured();
+}
+
+/// The configuration of the host gives limits and a quota to new jails, which keep them.
+#[track_caller]
+fn configured() {
+    let configuration = |text: &str| std::fs::write("/etc/ezz.toml", text).expect("written");
+    let quota = |jail: &str| property(&format!("{SITE}/jails/{jail}"), "quota");
+    configuration("[defaults]\nmemory = \"96M\"\nprocesses = 60\nquota = \"1G\"\n");
+    ezz(&["create", "d", "--start"]).ok();
+    assert_eq!(kernel("d", "memory.max"), "100663296");
+    assert_eq!(kernel("d", "pids.max"), "60");
+    assert_eq!(quota("d"), "1073741824");
+    let own = ["--memory", "none", "--processes", "none", "--quota", "none"];
+    ezz(&[&["create", "own"], &own[..]].concat()).ok();
+    assert_eq!(limits("own"), serde_json::json!({}));
+    assert_eq!(quota("own"), "0");
+    let fleet = "fleet = \"f\"\n[[jail]]\nname = \"fleet\"\n[[jail]]\nname = \"cpus\"\nlimits = { cpus = 1 }\n";
+    std::fs::write(FILE, fleet).expect("written");
+    ezz(&["apply", FILE]).ok();
+    let given = serde_json::json!({"memory": 96 << 20, "processes": 60});
+    assert_eq!(
+        (limits("fleet"), quota("fleet")),
+        (given.clone(), quota("d"))
+    );
+    assert_eq!(limits("cpus"), serde_json::json!({"cpus": 1.0}));
+
+    // Another configuration is one for other jails.
+    configuration("[defaults]\nmemory = \"48M\"\n");
+    assert_eq!(ezz(&["apply", FILE]).ok().stdout, "nothing to do\n");
+    ezz(&["restart", "d"]).ok();
+    assert_eq!((limits("d"), quota("d")), (given, quota("fleet")));
+    assert_eq!(kernel("d", "memory.max"), "100663296");
+
+    configuration("site = \"tank/ezz\"\n[defaults]\nmemory = \"48\"\n");
+    let before = everything();
+    let refused = ezz(&["create", "bad"]).refused(1, "/etc/ezz.toml, line 3: ");
+    assert!(
+        refused.stderr.contains("hint: for example: defaults = {"),
+        "{refused:#?}"
+    );
+    assert_eq!(everything(), before);
+    std::fs::remove_file("/etc/ezz.toml").expect("removed");
 }
 
 #[test]
@@ -94,7 +160,7 @@ fn a_fleet_changes_limits_at_the_next_start() {
     ezz(&unshare).ok();
     let written = ezz(&["list", "--fleet", "f"]).ok().stdout;
     assert!(written.contains("\nnested_userns = true\n"), "{written}");
-    assert_eq!(kernel("a", "memory.max"), "max");
+    assert_eq!(kernel("a", "memory.max"), built_in_memory().to_string());
     assert_eq!(kernel("a", "pids.max"), "50");
     assert_eq!(
         ezz(&["apply", FILE, "--restart"]).ok().stdout,
@@ -158,7 +224,7 @@ fn processors_that_the_host_cannot_keep_a_jail_on_are_refused_at_its_start() {
     );
     assert_eq!(limits("p"), serde_json::json!({"cpuset": "0"}));
     let shown = ezz(&["show", "p"]).ok().stdout;
-    assert!(shown.lines().any(|it| it == "limits       on 0"), "{shown}");
+    assert!(shown.contains(" (built-in), on 0\n"), "{shown}");
     ezz(&["clone", "p", "q"]).ok();
     assert_eq!(limits("q"), serde_json::json!({"cpuset": "0"}));
     ezz(&["delete", "q", "--yes"]).ok();
@@ -192,7 +258,7 @@ fn limits_that_are_not_known_are_kept_and_told() {
     );
     let shown = ezz(&["show", "n"]).ok().stdout;
     assert!(
-        shown.contains("memory 64.0M, io (unknown to this ezz)"),
+        shown.contains("memory 64.0M, processes 16384 (built-in), io (unknown to this ezz)"),
         "{shown}"
     );
     // It runs on: nothing stops it for a start that would be refused.

@@ -9,10 +9,15 @@ fn control() -> Control {
     Control {
         controllers: ["cpu", "memory", "pids"].map(str::to_owned).to_vec(),
         swap: true,
+        memory: None,
     }
 }
 
 fn bundle(change: impl FnOnce(&mut Bundle<'_>)) -> Value {
+    bundle_on(&control(), change)
+}
+
+fn bundle_on(control: &Control, change: impl FnOnce(&mut Bundle<'_>)) -> Value {
     let init = Init::Own {
         program: "/usr/bin/catatonit".into(),
         command: vec!["/bin/sh".into(), "-c".into(), "wait".into()],
@@ -30,7 +35,7 @@ fn bundle(change: impl FnOnce(&mut Bundle<'_>)) -> Value {
         cache: None,
         cgroup: "/ezz/S/web1",
         limits: Limits::default(),
-        control: &control(),
+        control,
         seccomp: LinuxSeccomp::default(),
     };
     change(&mut bundle);
@@ -95,6 +100,7 @@ fn cgroups_below_a_jails_have_limits() {
     const NONE: &Control = &Control {
         controllers: Vec::new(),
         swap: false,
+        memory: None,
     };
     let limits = json!({"cgroup.max.depth": "15", "cgroup.max.descendants": "1024"});
     for spec in [bundle(|_| ()), bundle(|b| b.init = ONCE)] {
@@ -190,7 +196,7 @@ fn a_thick_jail_with_an_init_and_no_network() {
 fn limits_are_resources() {
     let spec = bundle(|_| ());
     let resources = &spec["linux"]["resources"];
-    assert_eq!(resources["pids"], json!({"limit": PIDS}));
+    assert_eq!(resources["pids"], json!({"limit": cgroup::PROCESSES}));
     assert_eq!(resources.get("memory"), None);
     assert_eq!(resources.get("cpu"), None);
     let limited = bundle(|bundle| {
@@ -217,6 +223,22 @@ fn limits_are_resources() {
     });
     let cpu = &pinned["linux"]["resources"]["cpu"];
     assert_eq!(*cpu, json!({"cpus": "1"}));
+}
+
+/// Its swap stays open: what the host keeps of its memory is enough against an out-of-memory kill.
+#[test]
+fn a_jail_without_a_limit_of_memory_leaves_the_host_an_eighth() {
+    let host = Control {
+        memory: Some(8 << 30),
+        ..control()
+    };
+    let memory = |own: Option<u64>| {
+        let spec = bundle_on(&host, |bundle| bundle.limits.memory = own);
+        spec["linux"]["resources"]["memory"].clone()
+    };
+    assert_eq!(memory(None), json!({"limit": 7_u64 << 30}));
+    let own = 64_u64 << 30;
+    assert_eq!(memory(Some(own)), json!({"limit": own, "swap": own}));
 }
 
 #[test]
