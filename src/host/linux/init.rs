@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::bundle::OWN_INIT;
-use super::process::Process;
+use super::process::{Process, Seen};
 
 /// Inits that take another signal than SIGTERM for a shutdown: the name of the program, and the signal.
 ///
@@ -22,6 +22,16 @@ const SIGNALS: [(&str, &str); 5] = [
 
 /// `halt.target`.
 const SYSTEMD: &str = "SIGRTMIN+3";
+
+/// What Debian's inittab for sysvinit runs at the console when a reboot has failed (`z6:6:respawn:/sbin/sulogin`):
+/// all services have ended by then.
+const AFTER_ALL: &str = "sulogin";
+
+/// Whether an init that was asked to shut down still waits for this process of its jail.
+pub(super) fn works(process: &Seen, init: u32) -> bool {
+    let after_all = process.parent == init && process.name == AFTER_ALL;
+    process.pid != init && !after_all
+}
 
 /// The first process of a jail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +113,25 @@ mod tests {
                 signal: Some("SIGINT")
             }
         );
+    }
+
+    #[test]
+    fn an_init_waits_for_all_but_itself_and_the_login_after_a_failed_reboot() {
+        let seen = |pid, parent, name: &str| Seen {
+            pid,
+            parent,
+            terminal: false,
+            began: 1,
+            name: name.to_owned(),
+        };
+        for (process, waits) in [
+            (seen(10, 1, "init"), false),
+            (seen(11, 10, "sulogin"), false),
+            (seen(11, 10, "rc"), true),
+            (seen(12, 11, "sulogin"), true),
+        ] {
+            assert_eq!(works(&process, 10), waits, "{process:?}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use ezz_zfs::mount::{MountError, unmount};
 use rustix::process::Signal;
 
 use super::ending::Processes;
-use super::init::Init;
+use super::init::{self, Init};
 use super::paths::{self, Paths};
 use super::process::{Process, Seen, signal_number};
 use super::{cgroup, file, ids, runtime, state};
@@ -157,7 +157,7 @@ fn ask_init(
         if wait(init, name, paths, slice)? {
             return Ok(Vec::new());
         }
-        let others = jail.all()?.len() > 1;
+        let others = jail.all()?.iter().any(|it| init::works(it, jail.init.pid));
         alone = if others {
             Duration::ZERO
         } else {
