@@ -549,6 +549,9 @@ fn host_hint(error: &HostError) -> Option<String> {
                 super::quoted(command)
             ))
         }
+        HostError::NoCommand { command, why, .. } if why.contains("capabilities") => Some(format!(
+            "`ezz update --run sh -c 'setcap -r \"$(command -v {command})\"'` takes them from a file of the basejail"
+        )),
         HostError::NoCommand { .. } => None,
         HostError::Foreign { needs, .. } => Some(format!(
             "it can start on a host with {needs}: move the pool there, or create a jail of a world of this host's system"

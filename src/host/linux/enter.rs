@@ -92,16 +92,13 @@ pub(super) fn exec(
     })?;
     if let (false, Some(why)) = (status.success(), why) {
         let refused = refused(paths, name, &why)?;
-        return Err(match (refused, lookup::meaning(&why)) {
-            (HostError::Command { why, .. }, Some(meaning)) => no_command(
-                name,
-                request,
-                match meaning {
-                    NoCommand::Missing(_) => NoCommand::Missing(why),
-                    NoCommand::Unfit(_) => NoCommand::Unfit(why),
-                },
-            ),
-            (refused, _) => refused,
+        let meaning = match &refused {
+            HostError::Command { why, .. } => lookup::meaning(why),
+            _ => None,
+        };
+        return Err(match meaning {
+            Some(meaning) => no_command(name, request, meaning),
+            None => refused,
         });
     }
     Ok(code(status))

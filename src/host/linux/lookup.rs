@@ -61,11 +61,17 @@ pub(super) fn look(
     })
 }
 
+/// Why a program with file capabilities does not start where one of them is in no bounding set (execve(2)).
+const CAPABILITIES: &str = "its file has capabilities that no jail has (`getcap` shows them)";
+
 /// What crun's own words mean: those of execvp(3).
 pub(super) fn meaning(why: &str) -> Option<NoCommand> {
     let has = |words: &str| why.contains(words);
     if has("not found in $PATH") || has("exec") && has("No such file or directory") {
         return Some(NoCommand::Missing(why.to_owned()));
+    }
+    if has("exec") && has("Operation not permitted") {
+        return Some(NoCommand::Unfit(format!("{why}: {CAPABILITIES}")));
     }
     let unfit = ["Permission denied", "Exec format error", "Text file busy"];
     let about = has("exec") || has("open executable") || has("chdir");
@@ -128,9 +134,11 @@ mod tests {
         for why in [
             "exec /x: Exec format error",
             "open executable: Permission denied",
+            "exec: Operation not permitted",
         ] {
             assert!(matches!(meaning(why), Some(NoCommand::Unfit(_))), "{why}");
         }
         assert_eq!(meaning("setns(pid=7): Permission denied"), None);
+        assert_eq!(meaning("setns(pid=7): Operation not permitted"), None);
     }
 }
