@@ -17,7 +17,8 @@ fn whole() {
 #[test]
 fn of_two_updates_at_once_one_wins_and_the_other_is_told() {
     versioned();
-    let slow = "date +%N >/usr/share/slow; while [ ! -e /run/go ]; do sleep 1; done";
+    let slow =
+        "echo the slow one; date +%N >/usr/share/slow; while [ ! -e /run/go ]; do sleep 1; done";
     let on_host = format!(
         "{EZZ} update --on-host --run /bin/sh -c '{}' 2>/tmp/slow.err",
         slow.replace("/usr/share", "$EZZ_ROOT/usr/share")
@@ -26,7 +27,8 @@ fn of_two_updates_at_once_one_wins_and_the_other_is_told() {
     wait_for("the first to be at work", 60, || {
         exists("tank/ezz/basejail/2")
     });
-    let kept = update("two", &[]).ok();
+    let quick = "echo the quick one; echo two >/usr/share/version";
+    let kept = ezz(&["update", "--run", "/bin/sh", "-c", quick]).ok();
     assert!(!kept.stderr.contains("cleared away"), "{kept:#?}");
     assert_eq!(track("main"), (3, Some(1)));
     fs::write("/run/go", "").expect("written");
@@ -38,6 +40,16 @@ fn of_two_updates_at_once_one_wins_and_the_other_is_told() {
     );
     assert!(told.contains("hint: update again"), "{told}");
     assert_eq!((track("main"), link()), ((3, Some(1)), "../3".to_owned()));
+    // Each has its own log.
+    let log = |generation| {
+        sh(&format!("cat /var/log/ezz/*/stage-{generation}.log"))
+            .ok()
+            .stdout
+    };
+    assert_eq!(
+        (log(2), log(3)),
+        ("the slow one\n".to_owned(), "the quick one\n".to_owned())
+    );
     // What it has made is there for who wants it nevertheless.
     ezz(&["update", "--swap", "2"]).ok();
     assert_eq!(track("main"), (2, Some(3)));
