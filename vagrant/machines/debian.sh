@@ -142,6 +142,7 @@ tests() {
         -E 'kind(test) & (binary(lab) | package(ezz-zfs)) & not test(/^outside::/)' "$@"
     cargo nextest run --no-run "$@"
     world=$(vagrant/lab/lab world)
+    vagrant/lab/lab world inits
     say 'the tests of the lab that cut no power'
     "$here/runner" --site "$world" "$source/target/debug/ezz" "$source/tests/lab/golden"
     cargo nextest run "$@"

@@ -14,6 +14,7 @@ mod hosts;
 mod imports;
 mod incoming;
 mod init;
+mod inits;
 mod inspector;
 mod install;
 pub mod kills;

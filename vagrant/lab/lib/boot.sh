@@ -56,6 +56,9 @@ guest_environment() {
     if [ -z "${EZZ_LAB_WORLD:-}" ] && [ -e "$(world_file)" ]; then
         printf 'EZZ_LAB_WORLD=%s\0' "$(world_file)"
     fi
+    if [ -z "${EZZ_LAB_INITS:-}" ] && [ -e "$(inits_file)" ]; then
+        printf 'EZZ_LAB_INITS=%s\0' "$(inits_file)"
+    fi
     [ -z "${EZZ_LAB_OUT:-}" ] || printf 'EZZ_LAB_OUT=/mnt/out\0'
 }
 

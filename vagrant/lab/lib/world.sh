@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# A real Debian world as published: what `ezz install` is given in the lab.
+# Real Debian worlds as published: what `ezz install` is given in the lab.
 # Must not be here: anything about ezz's own format.
 
 # The world of the host's own release, without the suffix.
@@ -15,14 +15,64 @@ world_file() {
     printf '%s.tar.zst\n' "$(world_base)"
 }
 
+# The release of the world with inits: the first whose systemd mounts /tmp.
+INITS_SUITE=trixie
+
+# Raised when a change to how that world is made must not be served from a cache.
+INITS_RECIPE=1
+
+inits_file() {
+    printf '%s\n' "$LAB_CACHE/worlds/inits-$INITS_SUITE-$INITS_RECIPE.tar"
+}
+
 lab_world() {
     local base
-    [ "${1:-debian}" = debian ] || die "the lab makes one world: debian"
-    base=$(world_base)
-    if [ ! -e "$base.sha256" ] || [ ! -e "$base.hello.deb" ]; then
-        locked world world_build "$(lab_codename)" "$base"
+    case ${1:-debian} in
+        debian)
+            base=$(world_base)
+            if [ ! -e "$base.sha256" ] || [ ! -e "$base.hello.deb" ]; then
+                locked world world_build "$(lab_codename)" "$base"
+            fi
+            world_file
+            ;;
+        inits)
+            base=$(inits_file)
+            [ -e "$base" ] || locked world inits_build "$base"
+            printf '%s\n' "$base"
+            ;;
+        *) die "the lab makes two worlds: debian and inits" ;;
+    esac
+}
+
+# A small Debian whose init is systemd, with busybox, ping and, unpacked in /usr/lib/sysvinit, sysvinit.
+inits_build() {
+    local file=$1 mirror work path arguments=() packages=(systemd-sysv dbus busybox iputils-ping usr-is-merged)
+    [ ! -e "$file" ] || return 0
+    need mmdebstrap dpkg-deb
+    mirror=$(system_mirror "$(lab_codename)")
+    [ -n "$mirror" ] || die "this system's apt has no source for Debian"
+    mkdir -p "$LAB_CACHE/worlds"
+    work=$(mktemp -d "$LAB_CACHE/worlds/.tmp.XXXXXX")
+    arguments=(--variant=essential --mode=auto --format=tar "--include=${packages[*]}" "--aptopt=Acquire::Retries \"3\"")
+    # Never used in the guest, and every file costs the guest a little.
+    for path in doc man locale zoneinfo; do
+        arguments+=("--dpkgopt=path-exclude=/usr/share/$path/*")
+    done
+    # sysvinit-core and systemd-sysv cannot both be installed.
+    # shellcheck disable=SC2016 # for the shell that mmdebstrap starts
+    arguments+=(--customize-hook='set -e; mkdir "$1/usr/lib/sysvinit"; cd "$1/usr/lib/sysvinit"
+        APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download -qq sysvinit-core sysv-rc initscripts startpar
+        for deb in *.deb; do dpkg-deb -x "$deb" .; rm "$deb"; done')
+    say "making the Debian $INITS_SUITE world with inits by mmdebstrap (about half a minute)"
+    if ! mmdebstrap "${arguments[@]}" "$INITS_SUITE" "$work/world.tar" "deb $mirror $INITS_SUITE main" \
+        >"$work/log" 2>&1 </dev/null; then
+        tail -n 20 "$work/log" >&2
+        die "mmdebstrap failed; its log is $work/log"
     fi
-    world_file
+    rm -f "$LAB_CACHE"/worlds/inits-*.tar
+    mv -f "$work/world.tar" "$file"
+    rm -rf "$work"
+    say "world ready: $file"
 }
 
 world_build() {
