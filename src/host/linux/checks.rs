@@ -16,6 +16,10 @@ use crate::ports::{Check, Level};
 /// The controllers that limits of jails need.
 const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 
+/// What the start of a jail may need below /run: its configuration, and what crun and conmon keep of it.
+const BYTES: u64 = 256 << 10;
+const FILES: u64 = 32;
+
 /// All checks.
 pub(super) fn all(paths: &Paths, site_directory: &Path) -> Vec<Check> {
     let mut checks = vec![runtime()];
@@ -27,7 +31,10 @@ pub(super) fn all(paths: &Paths, site_directory: &Path) -> Vec<Check> {
             .map(|(program, package)| installed(program, package)),
     );
     checks.extend([seccomp(), cgroups(), user_namespaces()]);
-    checks.push(mapped_ids(paths, site_directory));
+    checks.push(match no_room(paths.run()) {
+        Some(full) => full,
+        None => mapped_ids(paths, site_directory),
+    });
     checks.extend(reachable(site_directory));
     checks.extend(low_ports());
     checks.extend(boot::all(Path::new("/"), site_directory));
@@ -113,6 +120,28 @@ fn user_namespaces() -> Check {
         }
         Some(number) => check(what, Level::Ok, format!("at most {number}"), None),
     }
+}
+
+/// Whether a start would find no room for what it makes in memory.
+fn no_room(run: &Path) -> Option<Check> {
+    let mut places = run.ancestors();
+    let (at, system) = places.find_map(|at| Some((at, rustix::fs::statvfs(at).ok()?)))?;
+    let bytes = system.f_bavail.saturating_mul(system.f_frsize);
+    // Some file systems have no limit of files.
+    let files = if system.f_files == 0 {
+        u64::MAX
+    } else {
+        system.f_favail
+    };
+    if bytes >= BYTES && files >= FILES {
+        return None;
+    }
+    let at = at.display();
+    let hint = format!(
+        "`df -h {at}` shows which file system it is, `df -i {at}` whether it has no inodes left"
+    );
+    let found = format!("{at} is full: no jail starts");
+    Some(check("run directory", Level::Bad, found, Some(hint)))
 }
 
 fn mapped_ids(paths: &Paths, site_directory: &Path) -> Check {

@@ -86,6 +86,11 @@ impl Paths {
         Ok(all)
     }
 
+    /// Of all sites.
+    pub(super) fn run(&self) -> &Path {
+        &self.run
+    }
+
     /// All of the site.
     pub(super) fn site(&self) -> PathBuf {
         self.run.join(&self.site)

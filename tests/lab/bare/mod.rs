@@ -10,6 +10,7 @@ mod fallback;
 mod faults;
 mod flags;
 mod full;
+mod full_run;
 mod hosts;
 mod imports;
 mod incoming;
