@@ -12,6 +12,16 @@ pub(super) type Version = (u32, u32, u32);
 /// The oldest crun that ezz starts jails with: the one of Debian 12, which the tests run.
 pub(super) const FLOOR: Version = (1, 8, 1);
 
+/// The first crun that leaves the command's standard error alone when it has a log. Earlier ones write what fails
+/// there, too (`log_also_to_stderr` in their `src/libcrun/error.c`).
+const QUIET: Version = (1, 17, 0);
+
+/// Whether the installed crun writes its errors on the command's standard error as well as into its log.
+pub(super) fn repeats_errors() -> bool {
+    let version = version_line().ok().and_then(|line| parse(&line));
+    version.is_some_and(|version| version < QUIET)
+}
+
 /// A published vulnerability of crun.
 #[derive(Debug, Clone, Copy)]
 struct Advisory {

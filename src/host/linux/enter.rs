@@ -27,7 +27,7 @@ use super::lookup::{self, NoCommand};
 use super::paths::Paths;
 use super::relay::Console;
 use super::users::{Account, AccountError, Wanted};
-use super::{file, process, program, runtime, state};
+use super::{crun, file, process, program, runtime, state};
 use crate::exec::signals::Caught;
 use crate::exec::{Exec, ExecError, Watch, Watched, code};
 use crate::model::{JailState, printable};
@@ -91,17 +91,37 @@ pub(super) fn exec(
         })
     })?;
     if let (false, Some(why)) = (status.success(), why) {
-        let refused = refused(paths, name, &why)?;
-        let meaning = match &refused {
-            HostError::Command { why, .. } => lookup::meaning(why),
-            _ => None,
-        };
-        return Err(match meaning {
-            Some(meaning) => no_command(name, request, meaning),
-            None => refused,
-        });
+        return Err(failed(paths, request, name, &why)?);
     }
     Ok(code(status))
+}
+
+/// What it means that crun failed, with the reason only if crun has not written that on our standard error itself.
+fn failed(
+    paths: &Paths,
+    request: &ExecRequest,
+    name: &JailName,
+    said: &str,
+) -> Result<HostError, HostError> {
+    let refused = refused(paths, name, said)?;
+    let HostError::Command { why, .. } = refused else {
+        return Ok(refused);
+    };
+    let mut why = match crun::repeats_errors() {
+        true => "crun reports the reason above".to_owned(),
+        false => why,
+    };
+    if let Some(cause) = lookup::cause(said) {
+        why = format!("{why}: {cause}");
+    }
+    Ok(match lookup::meaning(said) {
+        Some(NoCommand::Missing(_)) => no_command(name, request, NoCommand::Missing(why)),
+        Some(NoCommand::Unfit(_)) => no_command(name, request, NoCommand::Unfit(why)),
+        None => HostError::Command {
+            jail: name.clone(),
+            why,
+        },
+    })
 }
 
 /// Refuses a command that the jail does not have. Who has nothing to look with goes on: crun finds out.

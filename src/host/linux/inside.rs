@@ -82,6 +82,19 @@ impl Inside {
         Ok(Some(content))
     }
 
+    /// The first bytes of a regular file, links followed, also into other mounts.
+    pub(super) fn head(&self, path: &str, bytes: u64) -> io::Result<Vec<u8>> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd = openat2(&self.0, path, flags, Mode::empty(), resolve)?;
+        if !is_file(&fd)? {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut head = Vec::new();
+        File::from(fd).take(bytes).read_to_end(&mut head)?;
+        Ok(head)
+    }
+
     /// Whether a path, links followed, is a regular file that somebody may execute.
     pub(super) fn is_program(&self, path: &str) -> io::Result<bool> {
         let Some(fd) = self.resolve(path, OFlags::PATH | OFlags::CLOEXEC)? else {

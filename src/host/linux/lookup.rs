@@ -1,11 +1,21 @@
-//! Whether a running jail has a command, before crun is asked to run it: crun up to 1.16 prints its own
-//! words on the command's standard error, where nothing tells the two apart.
+//! Whether a running jail has a command that the kernel can execute, before crun is asked to run it: crun before
+//! 1.17 prints its own words on the command's standard error, where nothing tells the two apart.
 //!
 //! It is a look through the jail's root, in the jail's mounts, and no promise: crun decides.
 
+use std::fs;
 use std::path::Path;
 
 use super::inside::{Inside, Kind};
+
+/// How much of a program the kernel looks at to find out its format (`BINPRM_BUF_SIZE`).
+const HEAD: u64 = 256;
+
+/// The header of the smallest ELF file, one of 32 bits (elf(5)).
+const ELF: usize = 52;
+
+/// Formats that the administrator of the host has added (binfmt_misc).
+const ADDED: &str = "/proc/sys/fs/binfmt_misc";
 
 /// Why a command cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,13 +54,16 @@ pub(super) fn look(
             Some(Kind::Missing) => Err(NoCommand::Missing("there is no such file".to_owned())),
             Some(Kind::Directory) => Err(NoCommand::Unfit("it is a directory".to_owned())),
             Some(Kind::Other) => Err(NoCommand::Unfit("it is not executable".to_owned())),
-            Some(Kind::Program) | None => Ok(()),
+            Some(Kind::Program) => runs(inside, &file, directory),
+            None => Ok(()),
         };
     }
     let mut unfit = false;
     for place in path.split(':') {
-        match directory.join(place).join(word).to_str().and_then(at) {
-            Some(Kind::Program) | None => return Ok(()),
+        let file = directory.join(place).join(word);
+        match file.to_str().and_then(at) {
+            Some(Kind::Program) => return runs(inside, &file, directory),
+            None => return Ok(()),
             Some(Kind::Other) => unfit = true,
             Some(Kind::Missing | Kind::Directory) => {}
         }
@@ -63,6 +76,72 @@ pub(super) fn look(
 
 /// Why a program with file capabilities does not start where one of them is in no bounding set (execve(2)).
 const CAPABILITIES: &str = "its file has capabilities that no jail has (`getcap` shows them)";
+/// Whether the kernel knows the format of a program, and has the interpreter of a script (execve(2)).
+fn runs(inside: &Inside, file: &Path, directory: &Path) -> Result<(), NoCommand> {
+    let Some(Ok(head)) = file.to_str().map(|file| inside.head(file, HEAD)) else {
+        return Ok(());
+    };
+    let kind = |path: &Path| path.to_str().and_then(|path| inside.kind(path).ok());
+    match Format::of(&head) {
+        Format::Elf => Ok(()),
+        Format::Script(interpreter) => match kind(&directory.join(&interpreter)) {
+            Some(Kind::Missing) => Err(NoCommand::Missing(format!(
+                "there is no {interpreter}, the interpreter that its first line names"
+            ))),
+            Some(Kind::Directory | Kind::Other) => Err(NoCommand::Unfit(format!(
+                "{interpreter}, the interpreter that its first line names, is not executable"
+            ))),
+            Some(Kind::Program) | None => Ok(()),
+        },
+        Format::Unknown if formats_were_added() => Ok(()),
+        Format::Unknown => Err(NoCommand::Unfit(
+            "it is neither a program that this host can execute nor a script, which begins with #!"
+                .to_owned(),
+        )),
+    }
+}
+
+/// The format of a program, by its first bytes.
+#[derive(Debug, PartialEq, Eq)]
+enum Format {
+    Elf,
+    /// A script, with the path of its interpreter.
+    Script(String),
+    Unknown,
+}
+
+impl Format {
+    fn of(head: &[u8]) -> Self {
+        if head.starts_with(b"\x7fELF") && head.len() >= ELF {
+            return Format::Elf;
+        }
+        let Some(line) = head.strip_prefix(b"#!") else {
+            return Format::Unknown;
+        };
+        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let mut words = line
+            .split(|byte| matches!(byte, b' ' | b'\t' | 0))
+            .filter(|word| !word.is_empty());
+        match words.next() {
+            Some(word) => Format::Script(String::from_utf8_lossy(word).into_owned()),
+            None => Format::Unknown,
+        }
+    }
+}
+
+/// Whether the kernel may know more formats than its own. It has two files of its own there.
+fn formats_were_added() -> bool {
+    fs::read_dir(ADDED).is_ok_and(|found| found.count() > 2)
+}
+
+/// What the administrator can look for where crun's words name only an error number.
+pub(super) fn cause(why: &str) -> Option<&'static str> {
+    denied(why).then_some(CAPABILITIES)
+}
+
+fn denied(why: &str) -> bool {
+    why.contains("exec") && why.contains("Operation not permitted")
+}
 
 /// What crun's own words mean: those of execvp(3).
 pub(super) fn meaning(why: &str) -> Option<NoCommand> {
@@ -70,8 +149,8 @@ pub(super) fn meaning(why: &str) -> Option<NoCommand> {
     if has("not found in $PATH") || has("exec") && has("No such file or directory") {
         return Some(NoCommand::Missing(why.to_owned()));
     }
-    if has("exec") && has("Operation not permitted") {
-        return Some(NoCommand::Unfit(format!("{why}: {CAPABILITIES}")));
+    if denied(why) {
+        return Some(NoCommand::Unfit(why.to_owned()));
     }
     let unfit = ["Permission denied", "Exec format error", "Text file busy"];
     let about = has("exec") || has("open executable") || has("chdir");
@@ -92,7 +171,7 @@ mod tests {
             std::fs::create_dir(at(directory)).expect("created");
         }
         for (file, mode) in [("bin/ls", 0o755), ("sbin/data", 0o644), ("work/run", 0o755)] {
-            std::fs::write(at(file), "").expect("written");
+            std::fs::write(at(file), [b"\x7fELF", &[0; 60][..]].concat()).expect("written");
             let mode = std::fs::Permissions::from_mode(mode);
             std::fs::set_permissions(at(file), mode).expect("set");
         }
@@ -120,6 +199,35 @@ mod tests {
             let found = look(unfit, directory);
             assert!(matches!(found, Err(NoCommand::Unfit(_))), "{found:?}");
         }
+    }
+
+    #[test]
+    fn a_program_is_known_by_its_first_bytes() {
+        let elf = [b"\x7fELF", &[0; 60][..]].concat();
+        assert_eq!(Format::of(&elf), Format::Elf);
+        for odd in [&elf[..20], b"", b"echo", b"#!", b"#! \t\n/bin/sh"] {
+            assert_eq!(Format::of(odd), Format::Unknown, "{odd:?}");
+        }
+        for line in ["#!/bin/sh", "#! /bin/sh -e\necho", "#!\t/bin/sh\n"] {
+            let script = Format::Script("/bin/sh".to_owned());
+            assert_eq!(Format::of(line.as_bytes()), script, "{line:?}");
+        }
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let inside = Inside::open(root.path()).expect("opened");
+        for (name, text) in [
+            ("lost", "#!/none\n"),
+            ("data", "#!/lost\n"),
+            ("dir", "#!/\n"),
+        ] {
+            let file = root.path().join(name);
+            std::fs::write(&file, text).expect("written");
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(&file, mode).expect("set");
+        }
+        let look = |word: &str| super::look(&inside, word, Path::new("/"), "/");
+        assert!(matches!(look("lost"), Err(NoCommand::Missing(why)) if why.contains("/none")));
+        assert_eq!(look("data"), Ok(()));
+        assert!(matches!(look("/dir"), Err(NoCommand::Unfit(_))));
     }
 
     #[test]

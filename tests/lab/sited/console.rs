@@ -182,14 +182,39 @@ fn a_command_that_is_not_there_ends_as_in_a_shell() {
             "there is no directory /nosuch",
         ),
         (&["-e", "PATH=/none", "ls"], 127, "it is in none of /none"),
+        (
+            &["/root/odd"],
+            126,
+            "it is neither a program that this host",
+        ),
+        (&["/root/script"], 127, "there is no /bin/nosuch, the inter"),
     ] {
         let ended = ezz(&[&["exec", "a"], words].concat()).exits(code);
         assert!(ended.stderr.contains(why), "{ended:#?}");
         assert_eq!(ended.stderr.lines().count(), 1, "{ended:#?}");
     }
-    // What the look does not see, crun does.
-    ezz(&["exec", "a", "/root/odd"]).exits(126);
-    ezz(&["exec", "a", "/root/script"]).exits(127);
+    // crun sees what the look does not. The reason is there once, whether crun writes it on the command's
+    // standard error or not; what the command writes there is there byte by byte.
+    sh(&format!(
+        "cp /bin/true {root}/../usr/local/bin/own; chmod 700 {root}/../usr/local/bin/own"
+    ))
+    .ok();
+    for words in [&["exec", "a"][..], &["exec", "--tty", "a"]] {
+        let line = [words, &["--user", "nobody", "own"]].concat().join(" ");
+        let script = format!("script -qec '{EZZ} {line}' /dev/null </dev/null 2>&1");
+        let plain = format!("{EZZ} {line} 2>&1");
+        let ended = sh(if words.len() > 2 { &script } else { &plain }).exits(126);
+        let told = ended.stdout.matches("Permission denied").count();
+        assert_eq!(told, 1, "{ended:#?}");
+        assert!(
+            ended.stdout.contains("cannot run \"own\" in a: "),
+            "{ended:#?}"
+        );
+    }
+    let bytes = format!(
+        "head -c 300000 /dev/urandom >/tmp/in; {EZZ} exec a -- sh -c 'cat >&2; exit 127' </tmp/in 2>/tmp/err; code=$?; cmp /tmp/in /tmp/err && exit $code"
+    );
+    assert_eq!(sh(&bytes).exits(127).stdout, "");
     ezz(&["exec", "a", "--", "cat /etc/passwd"]).refused(127, "cat /etc/passwd");
     let told = ezz(&["exec", "a", "cat /etc/hostname"]).stderr;
     assert!(told.contains("`ezz exec a -- cat /etc/hostname`"), "{told}");
