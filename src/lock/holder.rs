@@ -54,6 +54,16 @@ pub(super) fn write(file: &File, line: &str) {
     let _unnamed = file.write_all_at(line.as_bytes(), 0);
 }
 
+/// Adds a second line, once.
+pub(super) fn add(file: &File, line: &str) {
+    let mut text = [0; MOST as usize];
+    let length = file.read_at(&mut text, 0).unwrap_or_default();
+    if !text[..length].ends_with(line.as_bytes()) {
+        // As above.
+        let _unnamed = file.write_all_at(line.as_bytes(), length as u64);
+    }
+}
+
 /// Removes the line.
 pub(super) fn clear(file: &File) {
     let _unnamed = file.set_len(0);
@@ -75,10 +85,11 @@ impl Holder {
         alive(holder.pid, begun).then_some(holder)
     }
 
-    /// Reads the line of a lock file: the holder, and when its process started, in clock ticks since the boot. What it
+    /// Reads the first line of a lock file: the holder, and when its process started, in clock ticks since the boot. What it
     /// shows has no control characters, whoever wrote the file.
     pub fn parse(text: &str) -> Option<(Holder, u64)> {
-        let mut words = text.strip_suffix('\n')?.splitn(4, ' ');
+        let (text, _) = text.split_once('\n')?;
+        let mut words = text.splitn(4, ' ');
         let pid = words.next()?.parse().ok()?;
         let begun = words.next()?.parse().ok()?;
         let since = printable(words.next()?);

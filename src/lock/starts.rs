@@ -20,13 +20,21 @@ use crate::name::JailName;
 /// A start that has been at work for so long hangs, in the eyes of a `stop` or `delete` of that jail.
 const HANGS: Duration = Duration::from_secs(10);
 
-/// How long a start may take to take itself back when it is asked to, and how long its process to end after each
-/// signal.
+/// How long a start may take to answer when it is asked to end: it looks twenty times a second.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// How long a start that has answered may take to take itself back.
 const BACK: Duration = Duration::from_secs(60);
+
+/// How long the process of a start that does not end may take after each signal. What the second one leaves, the
+/// next stop clears away.
 const SIGNALS: [(Signal, &str, Duration); 2] = [
-    (Signal::TERM, "SIGTERM", Duration::from_secs(30)),
+    (Signal::TERM, "SIGTERM", Duration::from_secs(5)),
     (Signal::KILL, "SIGKILL", Duration::from_secs(10)),
 ];
+
+/// The second line of the record of a start that is being taken back.
+const ENDING: &str = "ending\n";
 
 /// How long who looks at a record may hold it.
 const LOOKED_AT: Duration = Duration::from_secs(1);
@@ -40,10 +48,11 @@ pub struct Start {
 }
 
 impl Start {
-    /// Who asks for the end of this start, if somebody does.
+    /// Who asks for the end of this start, if somebody does. The record says from then on that this start ends.
     pub fn ended_by(&self) -> Option<String> {
         let text = fs::read_to_string(&self.end).ok()?;
         let (who, _) = Holder::parse(&text)?;
+        holder::add(&self.file, ENDING);
         Some(who.to_string())
     }
 }
@@ -152,28 +161,50 @@ impl Locks {
     }
 
     fn end_start_of(&self, name: &JailName, first: Option<&Holder>) -> Result<bool, LockError> {
-        if self.start_ends(name, first, BACK)? {
+        // One that is suspended, as by Ctrl-Z in a shell, cannot answer.
+        self.signal_start(name, first, Signal::CONT);
+        let begun = Instant::now();
+        while !self.answers(name) && begun.elapsed() < ANSWER {
+            if self.start_ends(name, first, Duration::ZERO)? {
+                return Ok(true);
+            }
+            self.pause(LOOK, "a start to end")?;
+        }
+        if self.answers(name) && self.start_ends(name, first, BACK)? {
             return Ok(true);
         }
         for (signal, word, time) in SIGNALS {
-            // The very process that holds the lock at this moment, and has held it before.
-            let now = self.start_of(name).flatten();
-            let Some(who) = now.filter(|now| Some(now) == first) else {
-                break;
-            };
-            let Some(pid) = i32::try_from(who.pid).ok().and_then(Pid::from_raw) else {
+            let Some(who) = first.filter(|_| self.signal_start(name, first, signal)) else {
                 break;
             };
             (self.manners.tell)(&format!(
-                "{who} does not end the start of {name}: sending {word}"
+                "{who} does not end the start of {name}: {word} was sent to it"
             ));
-            // It may have ended just now.
-            let _gone = kill_process(pid, signal);
             if self.start_ends(name, first, time)? {
                 return Ok(true);
             }
         }
         self.start_ends(name, first, Duration::ZERO)
+    }
+
+    /// Sends a signal to the process of a start: to the very one that holds the lock at this moment, and has held it
+    /// before. False if there is none.
+    fn signal_start(&self, name: &JailName, first: Option<&Holder>, signal: Signal) -> bool {
+        let now = self.start_of(name).flatten();
+        let same = now.filter(|now| Some(now) == first);
+        let pid = same.and_then(|who| Pid::from_raw(i32::try_from(who.pid).ok()?));
+        let Some(pid) = pid else {
+            return false;
+        };
+        // It may have ended just now.
+        let _gone = kill_process(pid, signal);
+        true
+    }
+
+    /// Whether the start of a jail has seen that it is to end.
+    fn answers(&self, name: &JailName) -> bool {
+        let (path, _) = self.start_files(name);
+        fs::read_to_string(path).is_ok_and(|text| text.ends_with(ENDING))
     }
 
     /// Waits until a process no longer starts a jail.
@@ -256,6 +287,7 @@ mod tests {
         let error = locks.jails_ending_starts(&all).expect_err("it is held");
         assert!(matches!(error, LockError::Held { .. }), "{error}");
         assert_eq!(start.ended_by(), None, "it has just begun");
+        assert!(!locks.answers(&name("a")));
         let long_ago = std::time::UNIX_EPOCH;
         start.file.set_modified(long_ago).expect("it is ours");
         let taken = std::thread::scope(|scope| {
@@ -263,10 +295,12 @@ mod tests {
                 while start.ended_by().is_none() {
                     std::thread::sleep(LOOK);
                 }
+                let by = start.ended_by();
+                assert!(by.is_some_and(|by| by.contains("(ezz stop a, since")));
+                assert!(locks.answers(&name("a")));
                 assert!(
-                    start
-                        .ended_by()
-                        .is_some_and(|by| by.contains("(ezz stop a, since"))
+                    locks.start_of(&name("a")).flatten().is_some(),
+                    "it is named"
                 );
                 drop(start);
                 drop(held);

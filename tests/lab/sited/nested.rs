@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -295,6 +296,11 @@ fn start_a() -> std::process::Child {
     spawn("/", &format!("exec {EZZ} start a 2>/tmp/said"))
 }
 
+/// A start that has just begun is not ended.
+fn begun_long_ago(jail: &str) {
+    sh(&format!("touch -d @0 /run/ezz/*-start-{jail}.lock")).ok();
+}
+
 #[track_caller]
 fn was_ended(mut start: std::process::Child, words: &str) {
     let status = start.wait().expect("a child");
@@ -327,6 +333,41 @@ fn a_crun_that_hangs_at_start_leaves_nothing() {
     wait_for("it to hang", 20, hangs);
     sh(&format!("kill -TERM {}", start.id())).ok();
     was_ended(start, "interrupted; a was not started");
+    // One that is suspended goes on, and takes itself back.
+    let start = start_a();
+    wait_for("it to hang", 20, hangs);
+    sh(&format!("kill -STOP {}", start.id())).ok();
+    begun_long_ago("a");
+    let stopped = within(20, &["stop", "a"]).ok();
+    assert!(!stopped.stderr.contains("was sent"), "{stopped:#?}");
+    was_ended(start, "the start of a was ended by pid ");
+    // One that takes no signal, with all that it has begun, is killed after a while.
+    let frozen = "/sys/fs/cgroup/frozen";
+    let mut start = spawn(
+        "/",
+        &format!("mkdir {frozen}; echo $$ >{frozen}/cgroup.procs; exec {EZZ} start a"),
+    );
+    wait_for("it to hang", 20, hangs);
+    sh(&format!("echo 1 >{frozen}/cgroup.freeze")).ok();
+    wait_for("it to freeze", 20, || {
+        sh(&format!("cat {frozen}/cgroup.events"))
+            .stdout
+            .contains("frozen 1")
+    });
+    begun_long_ago("a");
+    let stopped = within(60, &["stop", "a"]).ok();
+    for word in ["SIGTERM", "SIGKILL"] {
+        let words = format!("does not end the start of a: {word} was sent to it");
+        assert!(stopped.stderr.contains(&words), "{stopped:#?}");
+    }
+    let status = start.wait().expect("a child");
+    assert_eq!(status.signal(), Some(9), "{status:?}");
+    // What the stand-in for crun has started is not ezz's.
+    sh(&format!("echo 1 >{frozen}/cgroup.kill")).ok();
+    wait_for("its end", 20, || processes("sleep 1000").is_empty());
+    sh(&format!("rmdir {frozen}")).ok();
+    nothing_left_of_a();
+    assert_eq!(sh("ls /run/ezz/*-start-*.end 2>/dev/null").stdout, "");
     ezz(&["doctor"]).ok();
     crun_works();
     ezz(&["start", "a"]).ok();
