@@ -125,6 +125,8 @@ pub struct Apply<'a> {
     pub strict: bool,
     /// Where starts are recorded; they tell whether a signal has come, too.
     pub locks: &'a Locks,
+    /// Seconds that a jail has to end, if the user has set them.
+    pub stop_timeout: Option<u32>,
 }
 
 impl Apply<'_> {
@@ -279,7 +281,7 @@ impl Apply<'_> {
                 // The rules of its world say how it is asked to stop; without them it is killed.
                 let specs = self.specs(plan, known).ok();
                 let spec = specs.and_then(|specs| specs.get(jail)?.as_ref().ok());
-                Ok(self.host.stop(jail, spec.map(|spec| &*spec.profile))?)
+                self.stop(jail, spec)
             }
             _ => {
                 let specs = self.specs(plan, known)?;

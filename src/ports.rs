@@ -6,6 +6,7 @@ mod check;
 mod error;
 mod ran;
 
+mod stopping;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,6 +31,7 @@ pub use error::{HostError, PortError};
 pub use ran::{WorldRun, few_logs};
 
 /// The basejail of a thin jail, mounted on the host.
+pub use stopping::Stopping;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseMount {
     /// Which generation it is.
@@ -333,7 +335,7 @@ pub trait Host: Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`HostError`] if it cannot be stopped or stays busy.
-    fn stop(&self, name: &JailName, profile: Option<&Profile>) -> Result<Changed, HostError>;
+    fn stop(&self, name: &JailName, how: Stopping<'_>) -> Result<Changed, HostError>;
 
     /// Runs a command in a running jail on the caller's standard streams; returns its exit code
     /// (128 + signal if a signal ended it).

@@ -161,6 +161,8 @@ pub struct Session {
     pub no_sync_clone: AtomicBool,
     /// Whether the command has changed anything yet.
     pub changed: AtomicBool,
+    /// Seconds that a jail has to end, if the user has set them.
+    pub stop_timeout: Option<u32>,
 }
 
 impl Session {
@@ -461,6 +463,7 @@ impl Session {
             ready,
             strict,
             locks,
+            stop_timeout: self.stop_timeout,
         }
     }
 }

@@ -86,6 +86,7 @@ impl Init {
             ready: None,
             strict: true,
             locks: &locks,
+            stop_timeout: None,
         };
         let (commits, rest) = split(&plan);
         let mut applied = Applied::default();

@@ -401,6 +401,7 @@ impl Context<'_> {
             dry_run: dry_run.dry_run,
             no_sync_clone: AtomicBool::new(false),
             changed: AtomicBool::new(false),
+            stop_timeout: None,
         }
     }
 

@@ -27,6 +27,17 @@ struct Which {
     dry_run: DryRun,
 }
 
+/// How long a stop may take.
+#[derive(Debug, Default, Args)]
+struct Time {
+    /// Kill what has not ended after this time, 0 for at once
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=LONGEST))]
+    timeout: Option<u32>,
+}
+
+/// The longest time that a stop may take: a day.
+const LONGEST: i64 = 86_400;
+
 /// Start jails
 #[derive(Debug, Args)]
 #[command(
@@ -40,11 +51,13 @@ pub struct Start {
 /// Stop jails: by their own shutdown, then by signals
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz stop www\n  ezz stop --all\n\nA jail whose world has an init of its own is shut down by that. In any other jail every process gets SIGTERM. ezz kills what has not ended when its time is over, and names it on standard error and in the log: on Linux after 30 seconds, or 100 with an init; on FreeBSD 30 seconds after /etc/rc.shutdown, unless the jail has another stop.timeout.\n\nA start of the jail that has been at work for 10 seconds is ended first.\n\nJSON: one {\"jail\", \"did\"} a jail; if processes were killed, also killed, a list of objects with pid and name"
+    after_help = "Examples:\n  ezz stop www\n  ezz stop www --timeout 5\n  ezz stop --all\n\nA jail whose world has an init of its own is shut down by that. In any other jail every process gets SIGTERM. ezz kills what has not ended when its time is over, and names it on standard error and in the log: on Linux after 30 seconds, or 100 with an init; on FreeBSD 30 seconds after /etc/rc.shutdown, unless the jail has another stop.timeout. --timeout sets another time for this stop.\n\nA start of the jail that has been at work for 10 seconds is ended first.\n\nJSON: one {\"jail\", \"did\"} a jail; if processes were killed, also killed, a list of objects with pid and name"
 )]
 pub struct Stop {
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    time: Time,
 }
 
 /// Stop jails and start them again, each before the next
@@ -55,23 +68,25 @@ pub struct Stop {
 pub struct Restart {
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    time: Time,
 }
 
 impl Start {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        self.which.run(context, Verb::Start)
+        self.which.run(context, Verb::Start, &Time::default())
     }
 }
 
 impl Stop {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        self.which.run(context, Verb::Stop)
+        self.which.run(context, Verb::Stop, &self.time)
     }
 }
 
 impl Restart {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        self.which.run(context, Verb::Restart)
+        self.which.run(context, Verb::Restart, &self.time)
     }
 }
 
@@ -101,12 +116,13 @@ impl Verb {
 }
 
 impl Which {
-    fn run(self, context: &Context<'_>, verb: Verb) -> Result<Exit, CliError> {
+    fn run(self, context: &Context<'_>, verb: Verb, time: &Time) -> Result<Exit, CliError> {
         let (word, did) = verb.words();
         if !self.all {
             self.jails.some("--label or --all")?;
         }
-        let session = context.session(self.dry_run)?;
+        let mut session = context.session(self.dry_run)?;
+        session.stop_timeout = time.timeout;
         let mut names = match self.all {
             true => all(context, &session, verb)?,
             false => self.jails.select(&session)?,

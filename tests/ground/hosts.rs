@@ -312,10 +312,6 @@ impl Bench for FreeBsd {
         Ok(())
     }
 
-    fn impatient(&self) -> &'static [&'static str] {
-        &["--param", "stop.timeout=2"]
-    }
-
     fn dying(&self) -> Result<(), Why> {
         self.programs.with(|state| {
             state["hold"] = json!(8);

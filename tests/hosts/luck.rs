@@ -111,14 +111,19 @@ pub fn stranger(bench: &dyn Bench) -> Result<(), Why> {
 
 /// Whoever does not end when it is asked is killed after its time, and named.
 pub fn deaf(bench: &dyn Bench) -> Result<(), Why> {
-    let words = [&["create", "a", "b", "--start"], bench.impatient()].concat();
-    bench.ezz(&words).ok();
+    bench.ezz(&["create", "a", "b", "--start"]).ok();
+    let before = bench.files("a").ok();
     bench.deaf("a")?;
-    let stopped = bench.ezz(&["stop", "a", "b", "--json"]).ok();
+    let stopped = bench
+        .ezz(&["stop", "a", "b", "--timeout", "2", "--json"])
+        .ok();
     let words = "jail a: ";
     let line = stopped.err.lines().find(|line| line.contains(words));
     let line = line.unwrap_or_else(|| panic!("no {words:?} in {stopped:#?}"));
+    assert!(line.contains(" within 2 s and w"), "{line}");
     assert!(line.contains(" killed: "), "{line}");
+    // The time was that of one stop.
+    assert_eq!(bench.files("a").ok(), before);
     assert!(!stopped.err.contains("jail b: "), "{stopped:#?}");
     let done = stopped.json();
     let killed = |jail: &str| {

@@ -81,11 +81,6 @@ pub trait Bench {
     /// A process in the jail ignores SIGTERM.
     fn deaf(&self, jail: &str) -> Result<(), Why>;
 
-    /// What `create` is given for a jail that such a process is not waited for as long as usual, if it can be.
-    fn impatient(&self) -> &'static [&'static str] {
-        &[]
-    }
-
     /// The next jails that end stay in the kernel for a while, and their names are taken.
     fn dying(&self) -> Result<(), Why>;
 

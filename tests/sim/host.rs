@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use ezz::model::{Changed, JailState, Killed};
 use ezz::name::{GenerationId, JailName};
-use ezz::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
-use ezz::profile::{Os, Profile};
+use ezz::ports::{Check, ExecRequest, Host, HostError, JailSpec, Stopping, WorldRequest, WorldRun};
+use ezz::profile::Os;
 
 use super::fault::Act;
 use super::machine::State;
@@ -291,7 +291,7 @@ impl Host for SimHost {
         })
     }
 
-    fn stop(&self, name: &JailName, _profile: Option<&Profile>) -> Result<Changed, HostError> {
+    fn stop(&self, name: &JailName, _how: Stopping<'_>) -> Result<Changed, HostError> {
         self.changing("stop", name, |state, act| {
             let Some(jail) = state.host.running.get_mut(&self.key(name)) else {
                 return Ok(Changed::Already);

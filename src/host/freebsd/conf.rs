@@ -234,6 +234,17 @@ pub fn stop_timeout(conf: &str) -> Option<u32> {
     value.trim_end_matches(';').trim_matches('\'').parse().ok()
 }
 
+/// The file with another time there.
+pub fn with_stop_timeout(conf: &str, seconds: u32) -> String {
+    let lines = conf.lines().map(
+        |line| match line.trim_start().strip_prefix("stop.timeout = ") {
+            Some(_) => format!("    stop.timeout = {seconds};\n"),
+            None => format!("{line}\n"),
+        },
+    );
+    lines.collect()
+}
+
 /// All commands that can undo something of a jail, for one whose file is lost: whether there is anything to
 /// undo, only they can tell.
 pub fn own(site_id: &str, name: &JailName) -> Vec<String> {

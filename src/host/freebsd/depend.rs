@@ -8,10 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::checks::{includes, variable};
 use super::{FreeBsd, Wanted, conf, files};
+use crate::model::Changed;
 use crate::name::JailName;
 use crate::ports::{HostError, JailSpec};
 
@@ -20,6 +21,15 @@ const DEPEND: &str = "    depend = ";
 
 /// How the second file ends; no glob for `*.conf` finds it.
 const ALONE: &str = "alone";
+
+/// A file of a jail while a stop has another time than it says.
+#[derive(Debug)]
+pub(super) struct Timed {
+    /// The file that jail(8) reads.
+    pub(super) path: PathBuf,
+    /// What it was before, if it was changed: a text, or no file.
+    before: Option<Option<Vec<u8>>>,
+}
 
 impl FreeBsd {
     /// The file by which ezz starts and stops a jail where its own has a `depend`, or is not all that holds for it.
@@ -52,6 +62,39 @@ impl FreeBsd {
         let alone = self.alone_file(name);
         let _ = files::put(&alone, &self.site_id, &framed)?;
         Ok(alone)
+    }
+
+    /// The file by which ezz stops a jail with another time until it kills: jail(8) takes that from the file alone.
+    pub(super) fn timed(
+        &self,
+        name: &JailName,
+        conf: &Path,
+        timeout: Option<u32>,
+    ) -> Result<Timed, HostError> {
+        let mut timed = Timed {
+            path: conf.to_owned(),
+            before: None,
+        };
+        let Some(seconds) = timeout else {
+            return Ok(timed);
+        };
+        let text = files::read(conf)?.unwrap_or_default();
+        let own = self.alone_file(name);
+        let changed = conf::with_stop_timeout(&String::from_utf8_lossy(&text), seconds);
+        let _ = files::put(&own, &self.site_id, changed.as_bytes())?;
+        timed.before = Some((conf == own).then_some(text));
+        timed.path = own;
+        Ok(timed)
+    }
+
+    /// Makes the file again what it was.
+    pub(super) fn untimed(&self, timed: Timed) -> Result<(), HostError> {
+        let _ = match timed.before {
+            None => Changed::Already,
+            Some(None) => files::remove(&timed.path, &self.site_id)?,
+            Some(Some(text)) => files::put(&timed.path, &self.site_id, &text)?,
+        };
+        Ok(())
     }
 
     /// The two files of a jail, in the order in which they are written, from the text without dependencies.

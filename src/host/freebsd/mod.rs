@@ -35,8 +35,10 @@ use std::time::Duration;
 use crate::exec::{self, Exec, ExecError, code};
 use crate::model::{Changed, JailConfig, JailState, Killed, Network, Params, Surroundings, Taken};
 use crate::name::{GenerationId, JailName};
-use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
-use crate::profile::{Os, Profile};
+use crate::ports::{
+    Check, ExecRequest, Host, HostError, JailSpec, Stopping, WorldRequest, WorldRun,
+};
+use crate::profile::Os;
 
 use system::{System, ThisSystem};
 use view::View;
@@ -366,8 +368,8 @@ impl Host for FreeBsd {
         self.start_jail(spec, stop)
     }
 
-    fn stop(&self, name: &JailName, profile: Option<&Profile>) -> Result<Changed, HostError> {
-        self.stop_jail(name, profile)
+    fn stop(&self, name: &JailName, how: Stopping<'_>) -> Result<Changed, HostError> {
+        self.stop_jail(name, how)
     }
 
     fn exec(&self, spec: &JailSpec, request: &ExecRequest) -> Result<i32, HostError> {

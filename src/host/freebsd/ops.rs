@@ -11,8 +11,8 @@ use super::{FreeBsd, argv, checks, conf, done, files, program_error};
 use crate::exec::{Exec, ExecError};
 use crate::model::Changed;
 use crate::name::JailName;
-use crate::ports::{Host, HostError, JailSpec};
-use crate::profile::{Os, Profile};
+use crate::ports::{Host, HostError, JailSpec, Stopping};
+use crate::profile::Os;
 
 /// How much longer than for a mount a start waits for the jail that was there before.
 const DYING: u32 = 3;
@@ -20,9 +20,6 @@ const DYING: u32 = 3;
 /// What exec.stop may take beyond the profile's own limit: rc.shutdown ends what it started by
 /// itself after 90 s (rcshutdown_timeout, /etc/defaults/rc.conf).
 const SHUTDOWN: u64 = 120;
-
-/// Limit of the signal phase where the world's profile is not known.
-const STOP: u32 = 30;
 
 /// Seconds that a start may take where the profile does not say.
 const START: u32 = 1800;
@@ -123,7 +120,7 @@ impl FreeBsd {
     pub(super) fn stop_jail(
         &self,
         name: &JailName,
-        profile: Option<&Profile>,
+        how: Stopping<'_>,
     ) -> Result<Changed, HostError> {
         let Some(jid) = self.look()?.jid(name) else {
             return self.clean(name);
@@ -133,7 +130,7 @@ impl FreeBsd {
         let lost = !files::is_of(&conf, &self.site_id)?;
         let said = files::read(&conf)?.filter(|_| !lost);
         let said = said.and_then(|text| conf::stop_timeout(&String::from_utf8_lossy(&text)));
-        let time = said.unwrap_or_else(|| profile.map_or(STOP, |profile| profile.stop.timeout));
+        let time = how.timeout.or(said).unwrap_or_else(|| how.seconds(false));
         let limit = u64::from(time) + SHUTDOWN;
         let time = Duration::from_secs(time.into());
         let looks = Looks::new(self, jid);
@@ -141,20 +138,22 @@ impl FreeBsd {
             self.mend_fstab(name)?;
             let timeout = self.limited(limit).map_err(failed())?;
             let jail = self.system.program("jail").map_err(failed())?;
-            let stop = timeout.arg(jail).args(argv::remove(&conf, name));
+            let timed = self.timed(name, &conf, how.timeout)?;
+            let stop = timeout.arg(jail).args(argv::remove(&timed.path, name));
             let look = || {
                 looks.again();
                 false
             };
             let ended = outcome_unless(stop, &look);
             self.changed();
+            self.untimed(timed)?;
             ended.map_err(failed())?;
         }
         if self.look()?.jid(name) != Some(jid) {
             self.killed_in(name, looks.killed(time), time);
         } else {
             // Its file is gone, or jail(8) could not use it: the same steps without it.
-            let command = profile.and_then(|profile| profile.stop.exec.as_ref());
+            let command = how.profile.and_then(|profile| profile.stop.exec.as_ref());
             if let Some(command) = command.filter(|_| lost) {
                 let timeout = self.limited(limit).map_err(failed())?;
                 let jexec = self.system.program("jexec").map_err(failed())?;

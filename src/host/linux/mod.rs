@@ -40,8 +40,10 @@ use std::time::Duration;
 
 use crate::model::{Changed, JailConfig, JailState, Killed, Limits, Network, Params, Surroundings};
 use crate::name::{GenerationId, JailName};
-use crate::ports::{Check, ExecRequest, Host, HostError, JailSpec, WorldRequest, WorldRun};
-use crate::profile::{Os, Profile};
+use crate::ports::{
+    Check, ExecRequest, Host, HostError, JailSpec, Stopping, WorldRequest, WorldRun,
+};
+use crate::profile::Os;
 
 use paths::Paths;
 
@@ -172,8 +174,8 @@ impl Host for Linux {
         start::start(&self.paths, spec, stop)
     }
 
-    fn stop(&self, name: &JailName, profile: Option<&Profile>) -> Result<Changed, HostError> {
-        stop::stop(&self.paths, name, profile)
+    fn stop(&self, name: &JailName, how: Stopping<'_>) -> Result<Changed, HostError> {
+        stop::stop(&self.paths, name, how)
     }
 
     fn exec(&self, spec: &JailSpec, request: &ExecRequest) -> Result<i32, HostError> {

@@ -19,11 +19,9 @@ use super::{cgroup, file, ids, runtime, state};
 use crate::crash::point;
 use crate::model::{Changed, Killed};
 use crate::name::JailName;
-use crate::ports::HostError;
-use crate::profile::Profile;
+use crate::ports::{HostError, Stopping};
 
-/// Seconds until a jail without a profile is killed, and the signal that it gets.
-const PATIENCE: u32 = 10;
+/// The signal that a jail without a profile gets.
 const SIGNAL: &str = "SIGTERM";
 
 /// How long the command that a jail without an init was started around may take at least, after the services.
@@ -52,7 +50,7 @@ const BUSY: Duration = Duration::from_secs(10);
 pub(super) fn stop(
     paths: &Paths,
     name: &JailName,
-    profile: Option<&Profile>,
+    how: Stopping<'_>,
 ) -> Result<Changed, HostError> {
     let Some(init) = state::init(paths, name)? else {
         clear(paths, name)?;
@@ -65,7 +63,7 @@ pub(super) fn stop(
             name,
             init: &init,
         };
-        ask(&processes, profile)?;
+        ask(&processes, how)?;
     }
     point();
     send(&init, name, paths, Signal::KILL)?;
@@ -81,15 +79,11 @@ pub(super) fn stop(
 }
 
 /// Asks a jail to end as its first process wants it, and waits. Notes whom its time was too short for.
-fn ask(jail: &Processes<'_>, profile: Option<&Profile>) -> Result<(), HostError> {
+fn ask(jail: &Processes<'_>, how: Stopping<'_>) -> Result<(), HostError> {
     let Processes { paths, name, init } = *jail;
     let kind = Init::of(init).map_err(file("look at the process of", &paths.jail(name)))?;
-    let stop = profile.map(|profile| &profile.stop);
-    let usual = stop.map_or(SIGNAL, |stop| &stop.signal);
-    let seconds = stop.map_or(PATIENCE, |stop| match kind {
-        Init::Own => stop.timeout,
-        Init::Systemd | Init::Other { .. } => stop.init_timeout.unwrap_or(stop.timeout),
-    });
+    let usual = how.profile.map_or(SIGNAL, |profile| &profile.stop.signal);
+    let seconds = how.seconds(kind != Init::Own);
     let time = Duration::from_secs(seconds.into());
     let killed = match kind {
         Init::Own => ask_all(jail, usual, time)?,

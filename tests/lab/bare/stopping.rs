@@ -17,11 +17,11 @@ const FORKS: &str = "(while :; do sleep 1000 & sleep 0.02; done)";
 /// Takes no signal until it goes on.
 const STOPPED: &str = "(sleep 2000 & kill -STOP $!; exit)";
 
-/// An init of the world's own: it ends its service itself, and stays.
+/// An init of the world's own: it ends its service itself, and stays. In a jail with a certain file it takes no signal.
 const INIT: &str = "#!/bin/sh
 mkfifo /run/wait
 (trap 'sleep 1 && echo saved >/root/saved; exit' TERM; while :; do sleep 0.1; done) &
-trap 'kill $!; wait' TERM
+if [ -e /etc/deaf ]; then trap '' TERM; else trap 'kill $!; wait' TERM; fi
 wait
 while :; do read line </run/wait; done
 ";
@@ -193,5 +193,21 @@ fn every_process_is_asked_to_end() {
     gently(25, &["stop", "d"]);
     saved("d");
     assert_eq!(kept("d"), "");
+
+    // One that ignores everything is killed with all that runs, when the time is over that the user has set.
+    std::fs::write("/srv/jails/d/etc/deaf", "").expect("written");
+    ezz(&["start", "d"]).ok();
+    wait_for("its service", 20, || processes("sleep 0.1").len() == 1);
+    let words = "did not end within 1 s and were killed: ";
+    let again = ezz(&["restart", "d", "--timeout", "1"]).ok();
+    assert!(again.stderr.contains(words), "{again:#?}");
+    wait_for("its service", 20, || processes("sleep 0.1").len() == 1);
+    let stopped = ezz(&["stop", "d", "--timeout", "1", "--json"]).ok();
+    assert!(stopped.stderr.contains(words), "{stopped:#?}");
+    let killed = stopped.json()[0]["killed"].as_array().map(Vec::len);
+    assert!(killed >= Some(2), "{stopped:#?}");
+    assert!(!Path::new("/srv/jails/d/root/saved").exists());
+    assert_eq!(kept("d"), "");
+    ezz(&["stop", "d", "--timeout", "86401"]).exits(2);
     ezz(&["doctor"]).ok();
 }

@@ -1,0 +1,54 @@
+//! How a jail is stopped.
+
+use crate::profile::Profile;
+
+/// Seconds until a jail without a profile is killed.
+const PATIENCE: u32 = 30;
+
+/// What says how a jail is asked to end, and how long it may take.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Stopping<'a> {
+    /// The rules of its world; a jail without them gets SIGTERM.
+    pub profile: Option<&'a Profile>,
+    /// Seconds until what has not ended is killed, if the user has set them.
+    pub timeout: Option<u32>,
+}
+
+impl Stopping<'_> {
+    /// Seconds until what has not ended is killed. A world with an init of its own has more of them, because the init
+    /// ends its services one after the other.
+    pub fn seconds(&self, own_init: bool) -> u32 {
+        let usual = self.profile.map_or(PATIENCE, |profile| {
+            let stop = &profile.stop;
+            match own_init {
+                true => stop.init_timeout.unwrap_or(stop.timeout),
+                false => stop.timeout,
+            }
+        });
+        self.timeout.unwrap_or(usual)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_user_the_profile_and_a_default_choose_the_time() {
+        let named = |name: &str| {
+            let mut all = Profile::builtin().iter();
+            all.find(|profile| profile.name == name)
+        };
+        let seconds = |profile, timeout| {
+            let how = Stopping { profile, timeout };
+            (how.seconds(false), how.seconds(true))
+        };
+        assert_eq!(seconds(named("debian"), None), (30, 100));
+        assert_eq!(seconds(named("freebsd"), None), (30, 30));
+        assert_eq!(seconds(None, None), (30, 30));
+        for profile in [named("debian"), None] {
+            assert_eq!(seconds(profile, Some(3)), (3, 3));
+            assert_eq!(seconds(profile, Some(0)), (0, 0));
+        }
+    }
+}
