@@ -100,7 +100,10 @@ struct Prepared {
 fn prepare(name: &str, work: &Work) -> Prepared {
     let image = work.0.join("image");
     // Those that run a jail need a world that runs.
-    let golden = matches!(name, "start" | "stop" | "rollout" | "rollout-back");
+    let golden = matches!(
+        name,
+        "start" | "stop" | "rollout" | "rollout-back" | "converge" | "delete-running"
+    );
     if golden {
         let found = lab(&work.out(), &["golden", "site"]).ok();
         copy(Path::new(found.stdout.trim_end()), &image);

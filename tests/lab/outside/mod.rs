@@ -54,15 +54,16 @@ scenarios! {
     moved, MOVED, 1 {
         rollout: "rollout",
         rollout_back: "rollout-back",
+        converge: "converge",
+        delete_running: "delete-running",
     }
 }
-
-/// Scenarios that begin with the site of the golden image: `sited::kills` kills their commands, no test here cuts them off.
-const KILLED: [&str; 2] = ["delete-running", "converge"];
 
 #[test]
 fn every_scenario_has_a_test() {
     let mut scenarios = harness::scenarios();
-    scenarios.retain(|name| !KILLED.contains(&name.as_str()));
-    assert_eq!(scenarios, [CUT, WORLD, MOVED].concat());
+    let mut tested = [CUT, WORLD, MOVED].concat();
+    scenarios.sort();
+    tested.sort_unstable();
+    assert_eq!(scenarios, tested);
 }
