@@ -4,6 +4,7 @@
 //! pool's history; a command that commits, which writes there anyway, looks by a program. Nothing is
 //! decided here.
 
+mod health;
 mod look;
 mod mounts;
 pub mod rows;
@@ -23,7 +24,7 @@ use crate::model::{Changed, HOLD_TAG};
 use crate::name::{DatasetName, SnapshotName};
 use crate::plan::doctor::Mount;
 use crate::plan::{Commit, Expect, MountAs, NewClone};
-use crate::ports::{Capabilities, PortError, Query, Row, Zfs};
+use crate::ports::{Capabilities, Check, PortError, Query, Row, Zfs};
 
 use rows::{only_missing, parse_get};
 
@@ -98,6 +99,10 @@ impl Zfs for Pool {
             Some(rows) => Ok(rows),
             None => self.read(query),
         }
+    }
+
+    fn health(&self, site: &DatasetName) -> Option<Check> {
+        health::of(site.as_str().split('/').next()?)
     }
 
     fn create(

@@ -5,8 +5,8 @@
 mod check;
 mod error;
 mod ran;
-
 mod stopping;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -29,9 +29,9 @@ use crate::profile::{Os, Profile};
 pub use check::{Check, Level};
 pub use error::{HostError, PortError};
 pub use ran::{WorldRun, few_logs};
+pub use stopping::Stopping;
 
 /// The basejail of a thin jail, mounted on the host.
-pub use stopping::Stopping;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseMount {
     /// Which generation it is.
@@ -428,6 +428,11 @@ pub trait Zfs: Sync + fmt::Debug {
     /// [`PortError`].
     fn look(&self, query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
         self.read(query)
+    }
+
+    /// What is known of errors of the pool of a site, if that can be asked.
+    fn health(&self, _site: &DatasetName) -> Option<Check> {
+        None
     }
 
     /// Creates a filesystem, not mounted. Atomic but for its properties (zfs_ioctl.c).

@@ -1,4 +1,4 @@
-//! What a look at the host found.
+//! What a look at the host or at the pool found.
 
 use serde::Serialize;
 

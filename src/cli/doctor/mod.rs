@@ -251,7 +251,8 @@ fn tell(
         Err(error) if error.read_only() => None,
         Err(error) => return Err(error.into()),
     };
-    let checks = session.host.checks();
+    let mut checks = session.host.checks();
+    checks.extend(session.zfs.health(&session.site));
     report.object(&Told {
         site: &session.site,
         capabilities: capabilities.as_ref(),

@@ -1,5 +1,5 @@
-//! I/O errors of the pool: damaged blocks, which their checksums show when they are read, and a device that
-//! takes no more writes, after which the pool is suspended until somebody clears that.
+//! I/O errors of the pool: damaged blocks of files and of metadata, which their checksums show when they are read,
+//! and a device that takes no more writes, after which the pool is suspended until somebody clears that.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -7,8 +7,9 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use crate::inspect;
 use crate::support::*;
-use crate::worlds::small_world;
+use crate::worlds::{install_runnable, small_world};
 
 /// Where the pool's file lies.
 const PLACE: &str = "/run/faulty";
@@ -67,9 +68,56 @@ fn damage(texts: &[&str]) {
         }
     }
     assert!(!found.contains(&0), "{found:?} blocks begin with {texts:?}");
-    sh(&format!("zpool import -d {PLACE} faulty")).ok();
-    sh("zfs mount -a").ok();
+    import();
+}
+
+fn import() {
+    sh(&format!("zpool import -d {PLACE} faulty; zfs mount -a")).ok();
     faulty(&["doctor", "--repair"]).ok();
+}
+
+/// Changes a byte in each copy of the metadata that has these words. It is compressed, which leaves a word as it is
+/// that has nothing in common with what is before it.
+#[track_caller]
+fn damage_metadata(words: &[&str]) {
+    sh("zpool sync faulty; zpool export faulty").ok();
+    let options = fs::OpenOptions::new().read(true).write(true).open(IMAGE);
+    let file = options.expect("the image");
+    let length = file.metadata().expect("the image").len();
+    let mut found = vec![0; words.len()];
+    // A word may lie across the end of a part.
+    let (step, more) = (1 << 20, 64);
+    let mut part = vec![0; step + more];
+    for at in (0..length).step_by(step) {
+        let read = file.read_at(&mut part, at).expect("read");
+        let bytes = &part[..read];
+        if bytes.iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        for (word, found) in words.iter().zip(&mut found) {
+            let word = word.as_bytes();
+            for place in (0..step.min(read)).filter(|place| bytes[*place..].starts_with(word)) {
+                file.write_all_at(b"\xff", at + place as u64)
+                    .expect("written");
+                *found += 1;
+            }
+        }
+    }
+    assert!(
+        found.iter().all(|copies| *copies >= 2),
+        "{found:?} copies of {words:?}"
+    );
+    import();
+}
+
+/// What doctor says of the pool, and that it is more than a word of caution.
+#[track_caller]
+fn doctor_names_the_errors() {
+    let found = faulty(&["doctor"]).exits(1);
+    let words = "bad     pool: faulty is ONLINE, ";
+    assert!(found.stdout.contains(words), "{found:#?}");
+    let words = "hint: `zpool scrub faulty` reads all data again, and then";
+    assert!(found.stdout.contains(words), "{found:#?}");
 }
 
 fn everything() -> String {
@@ -134,10 +182,68 @@ fn files_that_cannot_be_read_are_named_and_nothing_is_lost() {
     faulty(&["create", "e"]).ok();
     faulty(&["clone", "c", "f"]).ok();
     faulty(&["list"]).ok();
-    faulty(&["doctor"]).ok();
+    doctor_names_the_errors();
     faulty(&["delete", "--yes", "a", "e", "f"]).ok();
     let left = faulty(&["list", "--only-names"]).ok().stdout;
     assert_eq!(left, "b\nc\n");
+}
+
+/// The directory of a jail's /etc, the dnode of a file, and a file of a jail that runs.
+#[test]
+fn a_jail_whose_files_are_damaged_is_named_stopped_and_deleted() {
+    site("512M");
+    install_runnable("faulty/ezz");
+    faulty(&["create", "directory", "dnode", "file", "well"]).ok();
+    let (entry, target, content) = ("Zq7vXk2wPd9sLm4tRb", "Yh3nGc8fTj5xWe6uQz", "JAILFILE");
+    // What is damaged is what each of them has written itself, and not what all of them share.
+    sh(&format!(
+        "cd /srv/faulty; echo x >directory/etc/{entry}
+         ln -s {target} dnode/etc/link
+         printf '%-4096s' {content} >file/root/data"
+    ))
+    .ok();
+    install("13.0", &[("etc/new", "new\n")]);
+    faulty(&["update", "--swap", "2"]).ok();
+    damage(&[content]);
+    damage_metadata(&[entry, target]);
+    let before = everything();
+    let says = "Input/output error";
+    faulty(&["merge", "directory"]).refused(1, says);
+    assert_eq!(everything(), before);
+    faulty(&["rollback", "--to", "1"]).ok();
+    let before = everything();
+    // A jail that cannot start says why, and nothing of it runs; the others start.
+    let started = faulty(&["start", "directory", "file", "well"]).exits(3);
+    assert!(
+        started.stderr.contains("cannot start directory"),
+        "{started:#?}"
+    );
+    assert!(started.stderr.contains(says), "{started:#?}");
+    let running = || {
+        let listed = faulty(&["list", "--json"]).ok().json();
+        let up = listed.iter().filter(|it| it["state"] == "running");
+        up.map(|it| it["jail"].as_str().expect("a name").to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(running(), ["file", "well"]);
+    assert_eq!(processes("--name directory "), Vec::<u32>::new());
+    // A damaged dnode is that of one file, and of those beside it.
+    let dnode = faulty(&["start", "dnode"]);
+    println!("{dnode:#?}");
+    assert!(dnode.code == 0 || dnode.stderr.contains(says), "{dnode:#?}");
+    let read = faulty(&["exec", "file", "--", "cat", "/root/data"]).exits(1);
+    assert!(read.stderr.contains(says), "{read:#?}");
+    assert_eq!(everything(), before);
+    doctor_names_the_errors();
+    // Jails that run are stopped and deleted, and take nothing with them that is another's.
+    faulty(&["stop", "file"]).ok();
+    faulty(&["start", "file"]).ok();
+    faulty(&["delete", "--yes", "directory", "dnode", "file"]).ok();
+    assert_eq!(running(), ["well"]);
+    faulty(&["exec", "well", "--", "cat", "/etc/debian_version"]).ok();
+    faulty(&["restart", "well"]).ok();
+    assert_eq!(inspect::site("faulty/ezz"), [""; 0]);
+    assert_eq!(faulty(&["list", "--only-names"]).ok().stdout, "well\n");
 }
 
 /// Starts a command that may hang until the pool is cleared.
@@ -158,22 +264,45 @@ fn ends(child: &mut Child, what: &str) -> i32 {
     panic!("{what} does not end");
 }
 
+fn suspended() -> bool {
+    sh("zpool list -Ho health faulty").stdout.trim() == "SUSPENDED"
+}
+
+/// A service that ends when the test lets it: what its jail has in /run is in memory.
+const SERVICE: &str = "(trap 'echo >/run/asked; while [ -e /run/asked ]; do sleep 0.1; done; exit' TERM; while :; do sleep 0.1; done)";
+
+/// Begins a command that asks a running jail to end, and waits until that has been asked. Gives what lets it end, too.
+#[track_caller]
+fn begin_to_end(jail: &str, command: &str) -> (Child, impl Fn()) {
+    let service = format!("{SERVICE} </dev/null >/dev/null 2>&1 &");
+    faulty(&["exec", jail, "--", "sh", "-c", &service]).ok();
+    let run = format!("/proc/$(cat /run/ezz/*/jails/{jail}/pid)/root/run");
+    let run = sh(&format!("echo {run}")).ok().stdout.trim().to_owned();
+    let child = begin(&format!(
+        "exec {EZZ} --site faulty/ezz {command} >/tmp/ends-{jail} 2>&1"
+    ));
+    let asked = format!("{run}/asked");
+    wait_for("it to be asked", 20, || Path::new(&asked).exists());
+    (child, move || fs::remove_file(&asked).expect("removed"))
+}
+
 #[test]
 fn a_suspended_pool_is_named_at_once_and_nothing_is_lost() {
     site("128M");
-    install("12.1", &[]);
-    faulty(&["create", "a", "b"]).ok();
+    install_runnable("faulty/ezz");
+    faulty(&["create", "a", "b", "stops", "goes", "runs"]).ok();
+    faulty(&["start", "stops", "goes", "runs"]).ok();
     install("13.0", &[("etc/new", "new\n")]);
     faulty(&["update", "--swap", "2"]).ok();
     sh("zpool sync faulty").ok();
     let before = everything();
+    let (mut stop, stops) = begin_to_end("stops", "stop stops");
     // The device takes no more blocks: who is at work then waits for the pool.
     sh(&format!("cat /dev/zero >{PLACE}/fill 2>/dev/null; true")).ok();
     let mut waits = begin(&format!(
         "exec {EZZ} --site faulty/ezz create z >/tmp/waits 2>&1"
     ));
     let begun = Instant::now();
-    let suspended = || sh("zpool list -Ho health faulty").stdout.trim() == "SUSPENDED";
     while !suspended() {
         assert!(
             begun.elapsed() < Duration::from_secs(120),
@@ -186,7 +315,14 @@ fn a_suspended_pool_is_named_at_once_and_nothing_is_lost() {
         );
         std::thread::sleep(Duration::from_millis(50));
     }
+    // A stop that is at work ends the jail all the same.
+    stops();
+    let code = ends(&mut stop, "stop");
+    assert_eq!(code, 0, "{}", sh("cat /tmp/ends-stops").stdout);
+    assert_eq!(processes("--name stops "), Vec::<u32>::new());
     for verb in [
+        "stop runs",
+        "delete --yes runs",
         "list",
         "create y",
         "delete --yes a",
@@ -228,6 +364,26 @@ fn a_suspended_pool_is_named_at_once_and_nothing_is_lost() {
     );
     faulty(&["delete", "--yes", "z"]).ok();
     assert_eq!(everything(), before);
+    faulty(&["exec", "runs", "--", "sh", "-c", "true"]).ok();
+    // The same while a jail is deleted: it is stopped, and the rest of it is done once the pool goes on.
+    let (mut delete, goes) = begin_to_end("goes", "delete --yes goes");
+    sh(&format!("cat /dev/zero >{PLACE}/fill 2>/dev/null; true")).ok();
+    let mut writes = begin("head -c 1000000 /dev/urandom >/srv/faulty/a/x; zpool sync faulty");
+    wait_for("it to be suspended", 120, suspended);
+    goes();
+    wait_for("the end of the jail", 60, || {
+        processes("--name goes ").is_empty()
+    });
+    assert_eq!(delete.try_wait().expect("it is ours"), None);
+    sh(&format!("rm {PLACE}/fill; zpool clear faulty")).ok();
+    ends(&mut writes, "zpool sync");
+    let code = ends(&mut delete, "delete");
+    assert_eq!(code, 0, "{}", sh("cat /tmp/ends-goes").stdout);
+    assert!(!exists("faulty/ezz/jails/goes"));
+    faulty(&["stop", "runs"]).ok();
+    // The pool remembers which writes failed until two scrubs have found everything right.
+    doctor_names_the_errors();
+    sh("zpool scrub -w faulty; zpool scrub -w faulty").ok();
     faulty(&["doctor", "--repair"]).ok();
     faulty(&["merge", "a", "b"]).ok();
     let read = fs::read_to_string("/srv/faulty/a/etc/new").expect("it is merged");
