@@ -31,8 +31,9 @@ pub const RUN_DIRECTORY: &str = if cfg!(target_os = "freebsd") {
     "/run/ezz"
 };
 
-/// How many lock files all jails of a site share: a command may name thousands.
-const STRIPES: u64 = 64;
+/// How many lock files all jails of a site share: a command may name thousands, and holds each of its lock files open.
+/// Half of the 64 files that a process may be limited to are left for its work.
+const STRIPES: u64 = 32;
 
 /// How often a waiter looks at a lock, and at whether a signal has come.
 const LOOK: Duration = Duration::from_millis(50);
