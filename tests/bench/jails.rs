@@ -176,7 +176,7 @@ fn created(count: usize) -> Result<Option<f64>, Failure> {
         pools: Vec::new(),
         labels: Labels::default(),
         flavours: Vec::new(),
-        limits: ezz::model::Limits::default(),
+        limits: ezz::model::AskedLimits::default(),
         params: ezz::model::Params::default(),
         quota: None,
         defaults: ezz::model::Defaults::default(),

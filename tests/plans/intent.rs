@@ -23,7 +23,7 @@ fn request(list: &[&str]) -> Request {
         addresses: Vec::new(),
         pools: Vec::new(),
         labels: Labels::default(),
-        limits: ezz::model::Limits::default(),
+        limits: ezz::model::AskedLimits::default(),
         params: ezz::model::Params::default(),
         datasets: Vec::new(),
         quota: None,
