@@ -228,6 +228,7 @@ $(TARGET)/%/ezz.deb: $(TARGET)/%/ezz $(PACKAGED)
 	gzip -9n $(@D)/stage/usr/share/man/man8/*
 	install -d $(DOCUMENTS)
 	install -m 644 README.md $(DOCUMENTS)
+	install -D -m 644 docs/own-files.md $(DOCUMENTS)/docs/own-files.md
 	gzip -9nc CHANGELOG.md >$(DOCUMENTS)/changelog.gz
 	$(if $(filter debug,$*),,strip --strip-unneeded $(@D)/stage/usr/sbin/ezz)
 	cargo deb --quiet --no-build --no-strip --locked --profile $(patsubst debug,dev,$*) $(if $(filter debug,$*),--fast) --output $@

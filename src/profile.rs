@@ -5,8 +5,10 @@
 //! and updates. The built-in ones are `templates/profiles/*.toml`; adding an OS is adding a file.
 //! Must not be here: file access, and any knowledge of a particular OS.
 
+mod own;
 mod relpath;
 
+pub use own::{Class, MergedBy, Own, OwnRule};
 pub use relpath::{COMPONENT_MAX, PATH_MAX, RelPath, RelPathError};
 
 use std::sync::LazyLock;
@@ -282,20 +284,6 @@ pub struct Packages {
     pub environment: Vec<String>,
 }
 
-/// The files of the jail that two releases must be merged in, and those that are never merged.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Merge {
-    /// Merged three-way when a jail changes its release.
-    pub paths: Vec<Pattern>,
-    /// The jail's own, whatever the release says (databases, keys).
-    pub keep: Vec<Pattern>,
-    /// Lines of fields between colons, of which the first names the line: merged name by name.
-    pub keyed: Vec<RelPath>,
-    /// Those of them whose third field is a number that no two names may have.
-    pub numbered: Vec<RelPath>,
-}
-
 /// A database that is made from a text: in the jail, at its start, if the text is newer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -352,10 +340,10 @@ pub struct Profile {
     /// `ssl-cert-snakeoil`).
     #[serde(default)]
     pub generate: Vec<String>,
-    /// For jails that change their release.
+    /// What a merge does to which of a jail's own files.
     #[serde(default)]
-    pub merge: Merge,
-    /// Databases that a merge of their texts leaves old.
+    pub own: Vec<OwnRule>,
+    /// Databases that a merge leaves old.
     #[serde(default)]
     pub database: Vec<Database>,
 }
@@ -380,7 +368,7 @@ impl Profile {
         match profile.problem() {
             Some(problem) => Err(ProfileError::Unusable {
                 origin: origin.to_owned(),
-                problem: problem.to_owned(),
+                problem,
             }),
             None => Ok(profile),
         }
@@ -406,7 +394,12 @@ impl Profile {
         self.shared.iter().any(|dir| path.is_within(dir))
     }
 
-    fn problem(&self) -> Option<&'static str> {
+    fn problem(&self) -> Option<String> {
+        let of_lists = self.problem_of_lists().map(str::to_owned);
+        of_lists.or_else(|| self.problem_of_own())
+    }
+
+    fn problem_of_lists(&self) -> Option<&'static str> {
         let nested = |a: &RelPath| self.shared.iter().any(|b| a != b && a.is_within(b));
         let init_missing = self.start.init.is_empty() && self.start.command.is_empty();
         if self.name.is_empty() {

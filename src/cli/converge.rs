@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::merge::tell;
-use super::merging::look;
+use super::merging::{Differences, look};
 use super::moving::Moving;
 use super::release::{Unmergeable, Way, bring};
 use super::select::Jails;
@@ -186,9 +186,10 @@ fn planned(
     let observed = session.observe(&scope)?;
     let down = Moving::of(context, session).names()?;
     let mut merged = Vec::new();
+    let differences = Differences::new(context, session);
     for name in wanted.clone() {
         if let Some(due) = needs_merge(&observed, &name, &down)? {
-            let examined = look(context, session, &observed.inventory, &due)?;
+            let examined = look(context, &differences, &observed.inventory, &due)?;
             let conflicts = tell(context, true, &due, &examined);
             for obstacle in &examined.obstacles {
                 context.report.note(format!("{name}: {obstacle}"));
@@ -273,6 +274,7 @@ pub(super) fn batches(
     unmergeable: Unmergeable,
 ) -> Result<Moved, CliError> {
     let mut moved = Moved::default();
+    let differences = Differences::new(context, session);
     let mut batches = jails.chunks(pace.batch as usize).peekable();
     let mut interrupted = None;
     while let Some(batch) = batches.next() {
@@ -281,7 +283,14 @@ pub(super) fn batches(
             interrupted = Some(CliError::Interrupted);
             break;
         }
-        match one(context, session, batch, pace, unmergeable, &mut moved) {
+        match one(
+            context,
+            session,
+            batch,
+            pace,
+            (unmergeable, &differences),
+            &mut moved,
+        ) {
             Err(error) if error.interrupted() => {
                 interrupted = Some(error);
                 break;
@@ -324,7 +333,7 @@ fn one(
     session: &Session,
     batch: &[JailName],
     pace: &Pace,
-    unmergeable: Unmergeable,
+    (unmergeable, differences): (Unmergeable, &Differences<'_>),
     moved: &mut Moved,
 ) -> Result<(), CliError> {
     let before = session.observe(&Scope::of(batch.iter().cloned()))?;
@@ -338,7 +347,7 @@ fn one(
     for jail in batch {
         let way = match needs_merge(&before, jail, &down)? {
             None => None,
-            Some(due) => match bring(context, session, &before, &due, unmergeable) {
+            Some(due) => match bring(context, session, &before, &due, unmergeable, differences) {
                 Err(error) => {
                     brought.ended = Some(error);
                     break;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::Serialize;
 
-use super::merging::{Conflicts, merge};
+use super::merging::{Conflicts, Differences, merge};
+use super::release::few;
 use super::select::Jails;
 use super::{CliError, Context, DryRun};
 use crate::name::{GenerationId, JailName, TrackName};
@@ -18,7 +19,7 @@ use crate::world::merge::{Examined, What};
 /// or of all that need it
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz merge web01 --dry-run\n  ezz merge 'web{01..20}'\n\nThree-way, with the skeleton that the jail comes from: what only the release has changed is taken, what only you have changed stays, and what both have changed is merged line by line. Where that cannot be done it is a conflict: your file stays, and the release's is put beside it as NAME.ezz-new, a directory with all that is in it. What you have not touched may also change its type: a file, a directory, a symbolic link. The snapshot ezz-merge-OLD-NEW of the jail is the way back.\n\nA merge that cannot be carried out, for want of room or because of an immutable file or a mount, changes nothing of that jail.\n\nThe exit code is 3 if there are conflicts, or if some jails could be merged and others could not.\n\nJSON: one {\"jail\", \"from\", \"to\", \"did\", \"taken\", \"removed\", \"merged\", \"conflicts\", \"reasons\"} a jail; a dry run adds \"obstacles\" to one that cannot be merged"
+    after_help = "Examples:\n  ezz merge web01 --dry-run\n  ezz merge 'web{01..20}'\n\nezz merge compares three versions of each file: what the jail began with, what the new release has, and what the jail has. What you have not touched follows the release, also where it becomes a file, a directory or a symbolic link. Where both have changed a file, the class of its path decides:\n  merged    configuration (/etc): both changes become one text, line by line; accounts\n            name by name. Where that cannot be done it is a conflict: your file stays,\n            and the release's is put beside it as NAME.ezz-new, a directory with all\n            that is in it.\n  followed  what packages install (/opt, /usr/local): yours stays.\n  seeded    state (/var, /srv, /home): what the jail lacks is added, and nothing that\n            exists is replaced or removed.\n  derived   caches and databases (/etc/ld.so.cache): yours stays, and is made again at\n            the next start where the profile knows how.\n  kept      host keys, machine-id, host name: never touched.\nThe output names files that stay although the release has changed them; they hold no jail back. The snapshot ezz-merge-OLD-NEW of the jail is the way back.\n\nA merge that cannot be carried out, for want of room or because of an immutable file or a mount, changes nothing of that jail.\n\nThe exit code is 3 if there are conflicts, or if some jails could be merged and others could not.\n\nJSON: one {\"jail\", \"from\", \"to\", \"did\", \"taken\", \"removed\", \"merged\", \"left\", \"conflicts\", \"reasons\"} a jail, with a reason for each path in left and conflicts; a dry run adds \"obstacles\" to one that cannot be merged"
 )]
 pub struct Merge {
     #[command(flatten)]
@@ -39,8 +40,10 @@ struct Told<'a> {
     taken: Vec<String>,
     removed: Vec<String>,
     merged: Vec<String>,
+    /// What stays although the release has changed it.
+    left: Vec<String>,
     conflicts: Vec<String>,
-    /// Of each conflict.
+    /// Of each conflict, and of what is left.
     reasons: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     obstacles: Vec<String>,
@@ -70,8 +73,9 @@ impl Merge {
             due_now(&observed, name, self.follow.as_ref())?;
         }
         let (mut done, mut conflicts, mut failed) = (0_usize, false, None);
+        let differences = Differences::new(context, &session);
         for name in &wanted {
-            match self.one(context, &session, name) {
+            match self.one(context, &session, &differences, name) {
                 Ok(conflict) => {
                     done += 1;
                     conflicts |= conflict;
@@ -101,10 +105,12 @@ impl Merge {
         &self,
         context: &Context<'_>,
         session: &Session,
+        differences: &Differences<'_>,
         name: &JailName,
     ) -> Result<bool, CliError> {
         let follow = self.follow.as_ref();
-        let Some((due, examined)) = merge(context, session, name, follow, Conflicts::KeepBoth)?
+        let both = Conflicts::KeepBoth;
+        let Some((due, examined)) = merge(context, session, name, follow, both, differences)?
         else {
             context.report.note(format!("{name} is merged already"));
             let jail = Some(name);
@@ -145,6 +151,7 @@ pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, examined: &E
         taken: of(&|what| *what == What::Take),
         removed: of(&|what| *what == What::Remove),
         merged: of(&|what| matches!(what, What::Merge(_))),
+        left: of(&|what| matches!(what, What::Left(_))),
         conflicts: of(&|what| matches!(what, What::Conflict(_))),
         reasons: changes
             .iter()
@@ -170,8 +177,15 @@ pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, examined: &E
             ));
         }
     }
+    if !dry_run && !told.left.is_empty() {
+        context.report.note(format!(
+            "{}: yours stays, although the release has changed it: {}",
+            due.jail,
+            few(&told.left)
+        ));
+    }
     context.report.said(format!(
-        "{}: {} from generation {} to {}: {} taken, {} removed, {} merged, {} in conflict",
+        "{}: {} from generation {} to {}: {} taken, {} removed, {} merged, {} left, {} in conflict",
         due.jail,
         told.did,
         due.from,
@@ -179,6 +193,7 @@ pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, examined: &E
         told.taken.len(),
         told.removed.len(),
         told.merged.len(),
+        told.left.len(),
         told.conflicts.len()
     ));
     !told.conflicts.is_empty()

@@ -2,6 +2,9 @@
 //! it is taken back. `ezz merge` does it for those that are named, a change of release on the way.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
 
 use super::doctor::facts::left_by_readers;
 use super::progress::Shown;
@@ -9,12 +12,13 @@ use super::{CliError, Context, build, error, uid};
 use crate::apply;
 use crate::crash;
 use crate::model::{Inventory, MERGE_SNAPSHOT};
-use crate::name::{GenerationId, JailName, TrackName};
+use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 use crate::plan::merge::{self, Due, Snapshots, begin, due_now, finish, forget, undo};
 use crate::plan::{Doomed, MountAs, Plan, PlanError, Step};
 use crate::ports::{PortError, Query, Row, Zfs};
 use crate::session::{Scope, Session};
-use crate::world::merge::{Change, Examined, Patches, Reason, Sides, carry_out, examine};
+use crate::world::WorldError;
+use crate::world::merge::{Difference, Examined, Patches, Reason, carry_out, examine};
 
 /// What happens to a jail that has conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +27,124 @@ pub(super) enum Conflicts {
     KeepBoth,
     /// Nothing of it is changed.
     Refuse,
+}
+
+/// What differs between skeletons, found once for each pair that a command needs. A skeleton is mounted when it is
+/// needed first, and unmounted by [`Differences::close`] or when this is dropped.
+#[derive(Debug)]
+pub(super) struct Differences<'a> {
+    context: &'a Context<'a>,
+    session: &'a Session,
+    mounted: RefCell<BTreeMap<GenerationId, DatasetName>>,
+    found: RefCell<BTreeMap<(GenerationId, GenerationId), Rc<Difference>>>,
+}
+
+impl<'a> Differences<'a> {
+    /// None yet.
+    pub(super) fn new(context: &'a Context<'a>, session: &'a Session) -> Self {
+        Differences {
+            context,
+            session,
+            mounted: RefCell::default(),
+            found: RefCell::default(),
+        }
+    }
+
+    /// What differs between the skeletons of two generations; `jail` is named in the progress that is shown.
+    ///
+    /// # Errors
+    /// [`CliError`].
+    fn of(&self, inventory: &Inventory, due: &Due) -> Result<Rc<Difference>, CliError> {
+        let pair = (due.from, due.to);
+        if let Some(found) = self.found.borrow().get(&pair) {
+            return Ok(Rc::clone(found));
+        }
+        let to = inventory
+            .sealed(due.to)
+            .ok_or(PlanError::NotSealed(due.to))?;
+        let world = to.world.as_ref().ok_or(PlanError::NotSealed(due.to))?;
+        let profile = apply::profile(to, world)?;
+        let (old, new) = (
+            self.mount(inventory, due.from)?,
+            self.mount(inventory, due.to)?,
+        );
+        let progress = Shown::about(self.context.report, &due.jail);
+        let work = build::work(self.context, &progress);
+        let found = Difference::between(&old, &new, profile, &work);
+        let found = Rc::new(found.map_err(|source| failed(due, source))?);
+        self.found.borrow_mut().insert(pair, Rc::clone(&found));
+        Ok(found)
+    }
+
+    /// Where a skeleton is mounted to be read.
+    fn mount(&self, inventory: &Inventory, id: GenerationId) -> Result<PathBuf, CliError> {
+        let at = self.at(id);
+        if self.mounted.borrow().contains_key(&id) {
+            return Ok(at);
+        }
+        if self.mounted.borrow().is_empty() {
+            let left = left_mounted(self.context, self.session, inventory)?;
+            self.session.run_always(&left)?;
+        }
+        let half = inventory.skeleton(id).ok_or(PlanError::NotSealed(id))?;
+        let dataset = half.dataset.clone();
+        self.mounted.borrow_mut().insert(id, dataset.clone());
+        let mut plan = Plan::default();
+        plan.push(Step::Mount {
+            dataset,
+            at: at.clone(),
+            how: MountAs::Base,
+        });
+        self.session.run_always(&plan)?;
+        Ok(at)
+    }
+
+    fn at(&self, id: GenerationId) -> PathBuf {
+        let machine = &self.context.machine;
+        let run = machine.run_directory();
+        run.join(format!("merge-{}-{id}", machine.process_id()))
+    }
+
+    /// Unmounts the skeletons.
+    ///
+    /// # Errors
+    /// [`CliError`]: one is busy.
+    pub(super) fn close(&self) -> Result<(), CliError> {
+        self.found.borrow_mut().clear();
+        let mut plan = Plan::default();
+        for (id, dataset) in self.mounted.take() {
+            let at = self.at(id);
+            plan.push(Step::Unmount {
+                dataset,
+                at: at.clone(),
+            });
+            plan.push(Step::RemoveDirectory { at });
+        }
+        self.session.run_always(&plan)?;
+        Ok(())
+    }
+}
+
+impl Drop for Differences<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            // The next merge, or a repair, unmounts it.
+            self.context.report.note(format!(
+                "a skeleton stays mounted: {}",
+                error::one_line(&error)
+            ));
+        }
+    }
+}
+
+fn failed(due: &Due, source: WorldError) -> CliError {
+    match source {
+        WorldError::Interrupted => CliError::Interrupted,
+        source => CliError::Merge {
+            jail: due.jail.clone(),
+            source,
+        },
+    }
 }
 
 /// Merges one jail that does not run, to what it is due to run on or to what a track has. None if there
@@ -37,6 +159,7 @@ pub(super) fn merge(
     name: &JailName,
     follow: Option<&TrackName>,
     conflicts: Conflicts,
+    differences: &Differences<'_>,
 ) -> Result<Option<(Due, Examined)>, CliError> {
     let scope = Scope::of([name.clone()]);
     let _lock = session.lock_jails(&scope.jails)?;
@@ -56,7 +179,8 @@ pub(super) fn merge(
     };
     let inventory = &observed.inventory;
     if session.dry_run {
-        let examined = files(context, session, inventory, &due, Patches::Made, &|_| {
+        let patches = Patches::Made;
+        let examined = files(context, differences, inventory, &due, patches, &|_| {
             Ok(false)
         })?;
         return Ok(Some((due, examined)));
@@ -84,7 +208,8 @@ pub(super) fn merge(
         Ok(true)
     };
     let work = || -> Result<Examined, CliError> {
-        let examined = files(context, session, inventory, &due, Patches::Left, &carry)?;
+        let patches = Patches::Left;
+        let examined = files(context, differences, inventory, &due, patches, &carry)?;
         crash::point();
         // Taking the merge back would need the lock too.
         let _site = session.locks.steadfast().site()?;
@@ -127,28 +252,30 @@ pub(super) fn merge(
 /// [`CliError`].
 pub(super) fn look(
     context: &Context<'_>,
-    session: &Session,
+    differences: &Differences<'_>,
     inventory: &Inventory,
     due: &Due,
 ) -> Result<Examined, CliError> {
-    files(context, session, inventory, due, Patches::Left, &|_| {
+    let patches = Patches::Left;
+    files(context, differences, inventory, due, patches, &|_| {
         Ok(false)
     })
 }
 
 /// The files that are in conflict, each with the reason where it is not that both have changed it.
 pub(super) fn conflicting(examined: &Examined) -> Vec<String> {
-    let named = |change: &Change| match change.reason()? {
+    let all = examined.changes.iter();
+    all.filter_map(|change| match change.conflict()? {
         Reason::BothChanged => Some(change.path.to_string()),
         reason => Some(format!("{} ({reason})", change.path)),
-    };
-    examined.changes.iter().filter_map(named).collect()
+    })
+    .collect()
 }
 
 /// Compares the files, and changes them if `carry` says so.
 fn files(
     context: &Context<'_>,
-    session: &Session,
+    differences: &Differences<'_>,
     inventory: &Inventory,
     due: &Due,
     patches: Patches,
@@ -157,71 +284,22 @@ fn files(
     if due.from == due.to {
         return Ok(Examined::default());
     }
-    let failed = |source| match source {
-        crate::world::WorldError::Interrupted => CliError::Interrupted,
-        source => CliError::Merge {
-            jail: due.jail.clone(),
-            source,
-        },
-    };
     let jail = inventory
         .jails
         .get(&due.jail)
         .ok_or_else(|| PlanError::NoJail(due.jail.clone()))?;
-    let to = inventory
-        .sealed(due.to)
-        .ok_or(PlanError::NotSealed(due.to))?;
-    let world = to.world.as_ref().ok_or(PlanError::NotSealed(due.to))?;
-    let profile = apply::profile(to, world)?;
-    let run = context.machine.run_directory();
-    let at = |id: GenerationId| run.join(format!("merge-{}-{id}", context.machine.process_id()));
-    let steps = |make: &dyn Fn(GenerationId) -> Option<Vec<Step>>| {
-        let steps = [due.from, due.to].into_iter().filter_map(make).flatten();
-        Plan {
-            steps: steps.collect(),
-            notes: Vec::new(),
-        }
-    };
-    let mounts = steps(&|id| {
-        let half = inventory.skeleton(id)?;
-        Some(vec![Step::Mount {
-            dataset: half.dataset.clone(),
-            at: at(id),
-            how: MountAs::Base,
-        }])
-    });
-    let unmounts = steps(&|id| {
-        let half = inventory.skeleton(id)?;
-        Some(vec![
-            Step::Unmount {
-                dataset: half.dataset.clone(),
-                at: at(id),
-            },
-            Step::RemoveDirectory { at: at(id) },
-        ])
-    });
+    let difference = differences.of(inventory, due)?;
     let progress = Shown::about(context.report, &due.jail);
     let work = build::work(context, &progress);
-    session.run_always(&left_mounted(context, session, inventory)?)?;
-    session.run_always(&mounts)?;
-    let done = || -> Result<Examined, CliError> {
-        let (from, to, own) = (&at(due.from), &at(due.to), &jail.mountpoint);
-        let sides = Sides {
-            old: from,
-            new: to,
-            jail: own,
-        };
-        let mut texts = context.machine.texts();
-        let examined = examine(sides, profile, texts.as_mut(), patches, &work).map_err(failed)?;
-        crash::point();
-        if carry(&examined)? {
-            carry_out(&examined.changes, to, own, profile, &work).map_err(failed)?;
-        }
-        Ok(examined)
-    };
-    let done = done();
-    session.run_always(&unmounts)?;
-    done
+    let mut texts = context.machine.texts();
+    let own = &jail.mountpoint;
+    let examined = examine(&difference, own, texts.as_mut(), patches, &work);
+    let examined = examined.map_err(|source| failed(due, source))?;
+    crash::point();
+    if carry(&examined)? {
+        carry_out(&examined, &difference, own, &work).map_err(|source| failed(due, source))?;
+    }
+    Ok(examined)
 }
 
 /// What takes away what merges that were killed had mounted to read.

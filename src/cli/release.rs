@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::converge::Failure;
 use super::merge::tell;
-use super::merging::{Conflicts, conflicting, look, merge};
+use super::merging::{Conflicts, Differences, conflicting, look, merge};
 use super::{CliError, Context, error, hints};
 use crate::model::Base;
 use crate::name::GenerationId;
@@ -49,6 +49,7 @@ pub(super) fn bring(
     observed: &Observed,
     due: &Due,
     unmergeable: Unmergeable,
+    differences: &Differences<'_>,
 ) -> Result<Way, CliError> {
     let name = &due.jail;
     let refused = |why: Why| match unmergeable {
@@ -59,7 +60,7 @@ pub(super) fn bring(
             Ok(Way::Failed(Failure::Files(why.to_string())))
         }
     };
-    match look(context, session, &observed.inventory, due) {
+    match look(context, differences, &observed.inventory, due) {
         Ok(examined) => {
             let conflicts = conflicting(&examined);
             if !examined.obstacles.is_empty() {
@@ -88,7 +89,7 @@ pub(super) fn bring(
         Unmergeable::KeepsBoth => Conflicts::KeepBoth,
         Unmergeable::Stays | Unmergeable::Fails => Conflicts::Refuse,
     };
-    let why = match merge(context, session, name, None, conflicts) {
+    let why = match merge(context, session, name, None, conflicts, differences) {
         Ok(Some((due, examined))) => {
             tell(context, false, &due, &examined);
             return Ok(Way::Merged);
@@ -182,7 +183,7 @@ fn stays_at(observed: &Observed, due: &Due) -> Result<GenerationId, PlanError> {
 }
 
 /// The first of many.
-fn few(list: &[String]) -> String {
+pub(super) fn few(list: &[String]) -> String {
     match list {
         [a, b, c, _, ..] => format!("{a}, {b}, {c} and {} more", list.len() - 3),
         list => list.join(", "),

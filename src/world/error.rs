@@ -321,6 +321,27 @@ impl WorldError {
         }
     }
 
+    /// Whether a file became another while it was looked at, as a running jail may change it.
+    pub(super) fn is_of_a_change(&self) -> bool {
+        use rustix::io::Errno;
+        match self {
+            WorldError::NotADirectory { .. } => true,
+            WorldError::Io { source, .. } => matches!(
+                Errno::from_io_error(source),
+                Some(
+                    Errno::STALE
+                        | Errno::NOENT
+                        | Errno::NOTDIR
+                        | Errno::LOOP
+                        | Errno::MLINK
+                        | Errno::INVAL
+                        | Errno::NXIO
+                )
+            ),
+            _ => false,
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {

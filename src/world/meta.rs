@@ -123,6 +123,27 @@ impl Meta {
         rustix::fs::futimens(file, &self.times()).map_err(|e| sys("set the time of", e))
     }
 
+    /// Removes from an open file or directory the attributes that this has not: a default access control list above
+    /// it gives some to what is made new.
+    pub(super) fn strip(&self, file: &File, path: &RelPath) -> Result<(), WorldError> {
+        let failed = |attribute: &str, source| WorldError::Attribute {
+            attribute: attribute.to_owned(),
+            path: path.clone(),
+            source,
+        };
+        let there = match attributes(file) {
+            Ok(there) => there,
+            // More than any release has.
+            Err(e) if e.kind() == io::ErrorKind::FileTooLarge => return Ok(()),
+            Err(e) => return Err(failed("the list", e)),
+        };
+        let has = |name: &str| self.attributes.iter().any(|(it, _)| it == name);
+        for (name, _) in there.iter().filter(|(name, _)| !has(name)) {
+            file.remove_xattr(name).map_err(|e| failed(name, e))?;
+        }
+        Ok(())
+    }
+
     /// Sets what a symbolic link can have.
     pub(super) fn apply_to_link(
         &self,

@@ -203,7 +203,9 @@ impl Writer {
             let fd = fd
                 .try_clone_to_owned()
                 .map_err(|e| WorldError::io("open the directory", path.under(&root), e))?;
-            meta.apply(&File::from(fd), path, &|p| p.under(&root))?;
+            let directory = File::from(fd);
+            meta.strip(&directory, path)?;
+            meta.apply(&directory, path, &|p| p.under(&root))?;
         }
         Ok(())
     }

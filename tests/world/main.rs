@@ -7,6 +7,8 @@ mod extract;
 mod hostile;
 mod manifest;
 mod merge;
+mod own_files;
+mod own_plants;
 mod pipeline;
 
 /// Errors of a test.

@@ -11,7 +11,9 @@ use std::path::Path;
 
 use ezz::profile::Profile;
 use ezz::world::Context;
-use ezz::world::merge::{Change, Examined, Obstacle, Patches, Sides, What, carry_out, examine};
+use ezz::world::merge::{
+    Change, Difference, Examined, Obstacle, Patches, What, carry_out, examine,
+};
 use ezz::world::text::InProcess;
 
 use crate::Fail;
@@ -93,14 +95,22 @@ impl Trees {
         self.at("jail").join(path)
     }
 
-    fn examine(&self) -> Result<Examined, Fail> {
-        let (old, new, jail) = (&self.at("old"), &self.at("new"), &self.at("jail"));
-        let sides = Sides { old, new, jail };
-        let context = Context::quiet();
-        let patches = Patches::Made;
-        Ok(examine(
-            sides,
+    fn difference(&self) -> Result<Difference, Fail> {
+        let (old, new) = (self.at("old"), self.at("new"));
+        Ok(Difference::between(
+            &old,
+            &new,
             profile(),
+            &Context::quiet(),
+        )?)
+    }
+
+    fn examine(&self) -> Result<Examined, Fail> {
+        let (context, patches) = (Context::quiet(), Patches::Made);
+        let (difference, jail) = (self.difference()?, self.at("jail"));
+        Ok(examine(
+            &difference,
+            &jail,
             &mut InProcess,
             patches,
             &context,
@@ -109,11 +119,11 @@ impl Trees {
 
     /// Merges, and says what was found.
     fn merge(&self) -> Result<Vec<Change>, Fail> {
-        let Examined { changes, obstacles } = self.examine()?;
-        assert_eq!(obstacles, []);
-        let (new, jail) = (self.at("new"), self.at("jail"));
-        carry_out(&changes, &new, &jail, profile(), &Context::quiet())?;
-        Ok(changes)
+        let examined = self.examine()?;
+        assert_eq!(examined.obstacles, []);
+        let (difference, jail) = (self.difference()?, self.at("jail"));
+        carry_out(&examined, &difference, &jail, &Context::quiet())?;
+        Ok(examined.changes)
     }
 }
 
@@ -214,16 +224,18 @@ fn a_directory_of_the_jails_own_is_found_wherever_it_differs() -> Result<(), Fai
     fs::remove_file(trees.jail("etc/x/y"))?;
     assert_eq!(conflicts(&trees.merge()?), [""; 0]);
     assert_eq!(shown(&trees.at("jail"), "etc/x"), "etc/x > new\n");
-    // What is kept, whatever the release says, is the jail's: host keys, certificates.
+    // What is kept, whatever the release says, is the jail's: host keys.
     let trees = Trees::new(Is::Nothing, Is::Nothing)?;
     for root in ["old", "jail"] {
-        fs::create_dir_all(trees.at(root).join("etc/ssl/certs"))?;
-        fs::write(trees.at(root).join("etc/ssl/certs/own"), "key")?;
+        fs::create_dir_all(trees.at(root).join("etc/ssh"))?;
+        fs::write(trees.at(root).join("etc/ssh/ssh_host_key"), "key")?;
     }
-    symlink("elsewhere", trees.at("new").join("etc/ssl"))?;
+    symlink("elsewhere", trees.at("new").join("etc/ssh"))?;
     assert_eq!(
         conflicts(&trees.merge()?),
-        ["CONFLICT etc/ssl (the release made it a symbolic link, and etc/ssl/certs/own is yours)"]
+        [
+            "CONFLICT etc/ssh (the release made it a symbolic link, and etc/ssh/ssh_host_key is yours)"
+        ]
     );
     Ok(())
 }

@@ -103,6 +103,16 @@ impl Inside {
         Ok(is_file(&fd)? && fstat(&fd)?.st_mode & 0o111 != 0)
     }
 
+    /// When a regular file was changed last, links followed: seconds and nanoseconds. None if there is no such file.
+    pub(super) fn modified(&self, path: &str) -> io::Result<Option<(i64, u64)>> {
+        let Some(fd) = self.resolve(path, OFlags::PATH | OFlags::CLOEXEC)? else {
+            return Ok(None);
+        };
+        let stat = fstat(&fd)?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        Ok(is_file.then_some((stat.st_mtime, stat.st_mtime_nsec as u64)))
+    }
+
     /// Whether a path is a directory, and no link leads there.
     pub(super) fn is_directory(&self, path: &str) -> bool {
         self.directory(path).is_ok()

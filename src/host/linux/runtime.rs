@@ -41,7 +41,7 @@ const DELETE: Duration = Duration::from_secs(30);
 
 /// How long the command may take that prepares a jail. Keys for ssh take a second, and many times
 /// that on a machine that is slow or has much else to do.
-const ONCE: Duration = Duration::from_secs(300);
+pub(super) const ONCE: Duration = Duration::from_secs(300);
 
 /// How much of what crun or conmon print is kept, in bytes.
 const WORDS: u64 = 64 << 10;
@@ -290,10 +290,11 @@ fn read_line(mut pipe: File, stop: &dyn Fn() -> bool) -> io::Result<Vec<u8>> {
 pub(super) fn run_once(
     paths: &Paths,
     name: &JailName,
+    limit: Duration,
     stop: &dyn Fn() -> bool,
 ) -> Result<(), HostError> {
     let watch = Watch {
-        limit: ONCE,
+        limit,
         stop,
         log: None,
     };
@@ -303,7 +304,7 @@ pub(super) fn run_once(
         Some(_) => plain(&ended.said),
         None => format!(
             "the command that prepares it did not end within {} s and was killed",
-            ONCE.as_secs()
+            limit.as_secs()
         ),
     };
     Err(HostError::Start {

@@ -22,7 +22,7 @@ use crate::crash::point;
 use crate::exec::find;
 use crate::model::{Changed, JailState, Network, Params};
 use crate::ports::{HostError, JailSpec};
-use crate::profile::Os;
+use crate::profile::{Os, RelPath};
 
 /// A first process that ends within this time did not start.
 const SETTLE: Duration = Duration::from_millis(200);
@@ -32,6 +32,17 @@ const KEYGEN: [&str; 2] = ["/usr/bin/ssh-keygen", "-A"];
 
 /// What makes the certificate and its key that services of Debian begin with, in the jail.
 const CERTIFICATE: [&str; 2] = ["/usr/sbin/make-ssl-cert", "generate-default-snakeoil"];
+
+/// How long a command may take that makes a database from a text of the jail, which may make it hang.
+const REMADE: Duration = Duration::from_secs(60);
+
+/// A command that runs in a jail before its first process.
+struct Maker {
+    command: Vec<String>,
+    /// What is there only if the command does not fail, if the jail starts without it.
+    optional: Option<String>,
+    limit: Duration,
+}
 
 /// What must be there, and the Debian package that brings it.
 pub(super) const PROGRAMS: [(&str, &str); 4] = [
@@ -81,14 +92,25 @@ pub(super) fn start(
         Network::None | Network::Vnet => None,
     };
     let mut makers = Vec::new();
-    for (wanted, maker) in [
-        (identity::wants_host_keys(&inside, spec)?, &KEYGEN),
-        (identity::wants_certificate(&inside, spec)?, &CERTIFICATE),
+    // Services that want another certificate run without it.
+    let certificate = Some("the certificate of ssl-cert".to_owned());
+    for (wanted, maker, optional) in [
+        (identity::wants_host_keys(&inside, spec)?, &KEYGEN, None),
+        (
+            identity::wants_certificate(&inside, spec)?,
+            &CERTIFICATE,
+            certificate,
+        ),
     ] {
         if wanted && world(&inside, spec, |world| world.is_program(maker[0]))? {
-            makers.push(maker.map(str::to_owned).to_vec());
+            makers.push(Maker {
+                command: maker.map(str::to_owned).to_vec(),
+                optional,
+                limit: runtime::ONCE,
+            });
         }
     }
+    makers.extend(remade(&inside, spec));
     let tmp = matches!(init, Init::World(_))
         && world(&inside, spec, |world| identity::wants_tmp(world, &inside))?;
     if tmp {
@@ -116,20 +138,21 @@ pub(super) fn start(
             seccomp,
         };
         for maker in makers {
-            let program = maker[0].clone();
-            let maker = Init::Once(maker);
+            let once = Init::Once(maker.command);
             let once = Bundle {
-                init: &maker,
+                init: &once,
                 ..bundle.clone()
             };
             write(paths, spec, &once)?;
             point();
-            match runtime::run_once(paths, name, stop) {
-                // Services that want another certificate run without it.
-                Err(HostError::Start { why, .. }) if program == CERTIFICATE[0] => {
-                    paths.note(format!("{name}: {program} failed: {why}"));
+            match (
+                runtime::run_once(paths, name, maker.limit, stop),
+                maker.optional,
+            ) {
+                (Err(HostError::Start { why, .. }), Some(what)) if !stop() => {
+                    paths.note(format!("{name} starts without {what}: {why}"));
                 }
-                done => done?,
+                (done, _) => done?,
             }
         }
         point();
@@ -307,6 +330,26 @@ fn world<T>(
             .map_err(file("look into", &base.path)),
         None => look(inside).map_err(file("look into", &spec.root)),
     }
+}
+
+/// What makes the databases of the profile again whose texts are newer: a merge has changed one, or its
+/// administrator. Files that cannot be looked at are none.
+fn remade(inside: &Inside, spec: &JailSpec) -> Vec<Maker> {
+    let time = |path: &RelPath| inside.modified(&path.to_string()).ok().flatten();
+    let due = spec.profile.database.iter().filter(|database| {
+        matches!((time(&database.from), time(&database.made)), (Some(from), Some(made)) if from > made)
+    });
+    due.map(|database| Maker {
+        command: ["/bin/sh", "-c", &database.command]
+            .map(str::to_owned)
+            .to_vec(),
+        optional: Some(format!(
+            "a /{} that is as new as /{}",
+            database.made, database.from
+        )),
+        limit: REMADE,
+    })
+    .collect()
 }
 
 /// The world's init if it has one, else our own around the profile's command.

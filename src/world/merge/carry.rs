@@ -13,20 +13,21 @@ use super::super::error::WorldError;
 use super::super::meta::Meta;
 use super::super::progress::{Context, Phase};
 use super::super::writer::{WriteError, Writer};
-use super::{Change, What};
-use crate::profile::{Profile, RelPath};
+use super::difference::Difference;
+use super::{Change, Examined, What};
+use crate::profile::RelPath;
 
 /// Carries out what [`super::examine`] has found.
 ///
 /// # Errors
 /// [`WorldError`]: the system refuses something; what was done stays until the caller takes it back.
 pub fn carry_out(
-    changes: &[Change],
-    new: &Path,
+    examined: &Examined,
+    difference: &Difference,
     jail: &Path,
-    profile: &Profile,
     context: &Context<'_>,
 ) -> Result<(), WorldError> {
+    let (changes, new) = (&examined.changes, difference.new());
     let phase = Phase::start(context, "merge", Some(changes.len() as u64));
     let mut writer = Writer::open(jail)?;
     for change in changes {
@@ -42,12 +43,12 @@ pub fn carry_out(
                     copy(&mut writer, new, jail, from, to)?;
                 }
             }
-            What::Remove => {}
+            What::Remove | What::Left(_) => {}
         }
         phase.advance(1);
     }
     writer.finish()?;
-    renewed(changes, jail, profile)?;
+    renew(&examined.renewed, jail)?;
     // The deepest first: a directory goes when nothing of the jail's is left in it.
     for change in changes.iter().rev().filter(|c| c.what == What::Remove) {
         remove(jail, &change.path)?;
@@ -84,25 +85,19 @@ fn make_room(
 
 /// Texts that a database is made from are newer than it, whatever time the release gave them: that is how
 /// the jail's start sees that it has to be made again.
-fn renewed(changes: &[Change], jail: &Path, profile: &Profile) -> Result<(), WorldError> {
-    for database in &profile.database {
-        let changed = |change: &&Change| {
-            change.path == database.from && matches!(change.what, What::Take | What::Merge(_))
-        };
-        if changes.iter().any(|change| changed(&change)) {
-            if let Some(file) = Dirs::open(jail)?.open_file(&database.from)? {
-                let now = Timespec {
-                    tv_sec: 0,
-                    tv_nsec: UTIME_NOW as _,
-                };
-                let times = Timestamps {
-                    last_access: now,
-                    last_modification: now,
-                };
-                let at = || database.from.under(jail);
-                rustix::fs::futimens(&file, &times)
-                    .map_err(|e| WorldError::io("set the time of", at(), e))?;
-            }
+fn renew(texts: &[RelPath], jail: &Path) -> Result<(), WorldError> {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW as _,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    for text in texts {
+        if let Some(file) = Dirs::open(jail)?.open_file(text)? {
+            rustix::fs::futimens(&file, &times)
+                .map_err(|e| WorldError::io("set the time of", text.under(jail), e))?;
         }
     }
     Ok(())
@@ -124,7 +119,13 @@ fn copy(
     };
     let failed = |e: io::Error| WorldError::io("copy", from.under(new), e);
     match kind(&stat) {
-        FileType::Directory => writer.dir(to, Meta::of(&stat)).map_err(refused),
+        FileType::Directory => {
+            let Some(source) = dirs.open_file(from)? else {
+                return Ok(());
+            };
+            let meta = Meta::of_file(&stat, &source).map_err(failed)?;
+            writer.dir(to, meta).map_err(refused)
+        }
         FileType::Symlink => {
             let parent = dirs.parent(from, false).map_err(|e| e.in_tree(new))?;
             let target = rustix::fs::readlinkat(parent, from.name(), Vec::new())
@@ -141,6 +142,7 @@ fn copy(
             let meta = Meta::of_file(&stat, &source).map_err(failed)?;
             let mut file = writer.create(to).map_err(refused)?;
             io::copy(&mut source, &mut file).map_err(failed)?;
+            meta.strip(&file, to)?;
             writer.close(to, &file, &meta)
         }
         _ => Ok(()),
@@ -162,6 +164,7 @@ fn write(writer: &mut Writer, jail: &Path, path: &RelPath, text: &[u8]) -> Resul
     };
     let mut file = writer.create(path).map_err(refused)?;
     file.write_all(text).map_err(failed)?;
+    meta.strip(&file, path)?;
     writer.close(path, &file, &meta)
 }
 

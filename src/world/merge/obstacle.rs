@@ -9,7 +9,7 @@ use rustix::fs::{Stat, StatVfsMountFlags};
 
 use super::super::dirs::{DirError, Dirs};
 use super::super::error::WorldError;
-use super::state::Tree;
+use super::difference::Difference;
 use super::{Change, What};
 use crate::profile::RelPath;
 
@@ -51,10 +51,12 @@ impl fmt::Display for Obstacle {
 pub(super) fn find(
     jail: &Path,
     changes: &[Change],
-    after: &Tree,
+    renewed: &[RelPath],
+    difference: &Difference,
 ) -> Result<Vec<Obstacle>, WorldError> {
     let mut found = Vec::new();
-    if changes.is_empty() {
+    let stays = |change: &Change| matches!(change.what, What::Left(_));
+    if changes.iter().all(stays) && renewed.is_empty() {
         return Ok(found);
     }
     let root = Dirs::open(jail)?.into_root();
@@ -64,19 +66,19 @@ pub(super) fn find(
     if system.f_flag.contains(StatVfsMountFlags::RDONLY) {
         found.push(Obstacle::ReadOnly);
     }
-    let needs: u64 = changes.iter().map(|change| size(change, after)).sum();
+    let needs: u64 = changes.iter().map(|change| size(change, difference)).sum();
     let free = system.f_bavail.saturating_mul(system.f_frsize);
     if needs > free {
         found.push(Obstacle::Room { needs, free });
     }
     let mut dirs = Dirs::open(jail)?;
     let mut seen = BTreeSet::new();
-    for change in changes {
-        let written = match &change.what {
-            What::Take | What::Remove | What::Merge(_) => Some(&change.path),
-            What::Conflict(_) => change.put_beside(),
-        };
-        let Some(written) = written else { continue };
+    let written = changes.iter().filter_map(|change| match &change.what {
+        What::Take | What::Remove | What::Merge(_) => Some(&change.path),
+        What::Conflict(_) => change.put_beside(),
+        What::Left(_) => None,
+    });
+    for written in written.chain(renewed) {
         // The file, and the directory that has its name; of what comes into a new one, that one is looked at.
         for path in [written.parent(), written.clone()] {
             if !seen.insert(path.clone()) {
@@ -100,13 +102,13 @@ pub(super) fn find(
 }
 
 /// The bytes that a change writes, of files alone.
-fn size(change: &Change, after: &Tree) -> u64 {
-    let of = |path: &RelPath| after.get(path).and_then(super::State::size).unwrap_or(0);
+fn size(change: &Change, difference: &Difference) -> u64 {
+    let beside = change.beside.iter();
     match &change.what {
-        What::Take => of(&change.path),
+        What::Take => difference.size(&change.path),
         What::Merge(text) => text.len() as u64,
-        What::Conflict(_) => change.beside.iter().map(|(from, _)| of(from)).sum(),
-        What::Remove => 0,
+        What::Conflict(_) => beside.map(|(from, _)| difference.size(from)).sum(),
+        What::Remove | What::Left(_) => 0,
     }
 }
 

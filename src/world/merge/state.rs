@@ -1,7 +1,6 @@
 //! What is at a path of a skeleton or a jail, as far as a merge minds it.
 //! Must not be here: what happens to it.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
@@ -13,9 +12,10 @@ use super::super::dirs::{DirError, Dirs, kind};
 use super::super::error::WorldError;
 use super::super::input::Digest;
 use super::super::meta::Meta;
-use super::super::progress::{Cancel, Context};
-use super::super::walk::{Node, Visit, walk};
-use crate::profile::{Profile, RelPath};
+use super::super::progress::Cancel;
+use super::super::walk::Node;
+use super::difference::Difference;
+use crate::profile::{Class, RelPath};
 
 /// A file as far as a merge minds it: times do not count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +28,6 @@ pub(super) enum State {
     /// Nothing: what is named here, above it, is no directory.
     Blocked(RelPath),
 }
-
-/// The merged files of a skeleton.
-pub(super) type Tree = BTreeMap<RelPath, State>;
 
 /// A type of file, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +87,11 @@ impl State {
                 State::File(plain(meta), size, digest)
             }
             FileType::Symlink => State::Link(node.link_target()?),
-            FileType::Directory => State::Directory(plain(Meta::of(node.stat))),
+            FileType::Directory => match Meta::of_file(node.stat, &node.open()?) {
+                Ok(meta) => State::Directory(plain(meta)),
+                Err(e) if e.kind() == io::ErrorKind::FileTooLarge => State::Other,
+                Err(e) => return Err(node.error("read the attributes of", e)),
+            },
             _ => State::Other,
         })
     }
@@ -120,45 +121,25 @@ impl State {
     }
 }
 
-/// Which files of a skeleton are merged: those that the profile lists, and the links to the base.
-fn minds(profile: &Profile, path: &RelPath) -> bool {
-    let merge = &profile.merge;
-    if profile.shared.contains(path) {
-        return true;
-    }
-    let listed = merge.paths.iter().any(|pattern| pattern.matches(path));
-    listed && !merge.keep.iter().any(|pattern| pattern.matches(path))
-}
-
-/// The merged files of a skeleton.
-pub(super) fn tree(
-    root: &Path,
-    profile: &Profile,
-    context: &Context<'_>,
-) -> Result<Tree, WorldError> {
-    let mut found = Tree::new();
-    walk(root, &context.cancel, &mut |node| {
-        if minds(profile, node.path) {
-            let state = State::of(node, |_| true, &context.cancel)?;
-            found.insert(node.path.clone(), state);
-        }
-        Ok(Visit::Enter)
-    })?;
-    Ok(found)
-}
-
-/// The first that is found below a directory of the jail and is the jail's own: that the skeleton has not,
-/// or has otherwise, or that is mounted there. None if all of it is as the skeleton has it.
+/// The first that is found below a directory of the jail and is the jail's own: that the old skeleton has not, or
+/// has otherwise, or that is mounted there, or that no merge removes. None if all of it may go.
 pub(super) fn first_own(
     jail: &Path,
     dir: &RelPath,
-    skeleton: &Tree,
+    difference: &Difference,
     cancel: &Cancel,
 ) -> Result<Option<RelPath>, WorldError> {
     cancel.check()?;
     let mut dirs = Dirs::open(jail)?;
     let failed = |e: Errno| WorldError::io("list", dir.under(jail), e);
-    let fd = dirs.dir(dir, false).map_err(|e| e.in_tree(jail))?;
+    let fd = match dirs.dir(dir, false) {
+        Ok(fd) => fd,
+        // A jail that runs has just changed it.
+        Err(DirError::Missing(_) | DirError::Link(_) | DirError::File(_)) => {
+            return Ok(Some(dir.clone()));
+        }
+        Err(DirError::Sys(error)) => return Err(error),
+    };
     let device = rustix::fs::fstat(fd).map_err(failed)?.st_dev;
     // Not sorted: what has more entries than the skeleton ends at the first that is not in it.
     for entry in Dir::read_from(fd).map_err(failed)? {
@@ -170,18 +151,22 @@ pub(super) fn first_own(
         let Ok(path) = dir.join(name) else {
             return Ok(Some(dir.clone()));
         };
-        let Some(state) = skeleton.get(&path) else {
+        let Some(state) = difference.before(&path) else {
             return Ok(Some(path));
         };
+        let stays = matches!(difference.own(&path).class, Class::Seeded | Class::Kept);
         let stat = Dirs::open(jail)?.stat(&path);
         let elsewhere = stat
             .map_err(|e| e.in_tree(jail))?
             .is_none_or(|stat| stat.st_dev != device);
-        if elsewhere || one(jail, &path, [Some(state), None], cancel)?.as_ref() != Some(state) {
+        if stays
+            || elsewhere
+            || one(jail, &path, [Some(state), None], cancel)?.as_ref() != Some(state)
+        {
             return Ok(Some(path));
         }
         if state.is_directory() {
-            if let Some(own) = first_own(jail, &path, skeleton, cancel)? {
+            if let Some(own) = first_own(jail, &path, difference, cancel)? {
                 return Ok(Some(own));
             }
         }
@@ -189,8 +174,54 @@ pub(super) fn first_own(
     Ok(None)
 }
 
-/// What a jail has at a path.
+/// The first entry of a directory of the jail that is not to go.
+pub(super) fn first_left(
+    jail: &Path,
+    dir: &RelPath,
+    goes: &dyn Fn(&RelPath) -> bool,
+) -> Result<Option<RelPath>, WorldError> {
+    let mut dirs = Dirs::open(jail)?;
+    let failed = |e: Errno| WorldError::io("list", dir.under(jail), e);
+    let fd = match dirs.dir(dir, false) {
+        Ok(fd) => fd,
+        Err(DirError::Missing(_) | DirError::Link(_) | DirError::File(_)) => return Ok(None),
+        Err(DirError::Sys(error)) => return Err(error),
+    };
+    for entry in Dir::read_from(fd).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        match dir.join(name) {
+            Ok(path) if goes(&path) => {}
+            Ok(path) => return Ok(Some(path)),
+            Err(_) => return Ok(Some(dir.clone())),
+        }
+    }
+    Ok(None)
+}
+
+/// How often a file is looked at again that changes while it is looked at.
+const LOOKS: u32 = 3;
+
+/// What a jail has at a path. The jail may run: what changes at every look is like no file of a skeleton.
 pub(super) fn one(
+    jail: &Path,
+    path: &RelPath,
+    like: [Option<&State>; 2],
+    cancel: &Cancel,
+) -> Result<Option<State>, WorldError> {
+    for _ in 0..LOOKS {
+        match look(jail, path, like, cancel) {
+            Err(error) if error.is_of_a_change() => {}
+            other => return other,
+        }
+    }
+    Ok(Some(State::Other))
+}
+
+fn look(
     jail: &Path,
     path: &RelPath,
     like: [Option<&State>; 2],

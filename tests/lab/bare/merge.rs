@@ -42,7 +42,7 @@ fn two_releases() {
         ("deleted", "old\n"),
         ("sub/file", "1\n"),
         ("tool", "#!\n"),
-        ("ssl/certs/own", "not merged\n"),
+        ("ssl/certs/own", "made\n"),
         ("becomes-directory", "old\n"),
         ("becomes-link/file", "old\n"),
         ("becomes-file/deep/file", "old\n"),
@@ -126,7 +126,8 @@ fn is_merged() {
         (None, "new\n".to_owned())
     );
     assert_eq!(text("added/file"), "new\n");
-    assert_eq!(text("ssl/certs/own"), "not merged\n");
+    // Derived, and untouched.
+    assert_eq!(text("ssl/certs/own"), "changed\n");
     let link = |name: &str| fs::read_link(Path::new(JAIL).join("etc").join(name)).ok();
     assert_eq!(link("link").as_deref(), Some(Path::new("lines")));
     // What it has not touched may become anything, and what it has touched stays what it was.
@@ -413,5 +414,133 @@ fn what_cannot_be_merged_is_refused() {
     assert!(
         none.stderr.contains("no stopped jail needs a merge"),
         "{none:#?}"
+    );
+}
+
+/// VFS_CAP_REVISION_2 of linux/capability.h: cap_net_bind_service, effective and permitted.
+const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Two generations: the second has a service that comes with a user, a data directory and a program in /opt.
+#[track_caller]
+fn a_service_comes() {
+    init();
+    small_world(Path::new(WORLD), "12.1");
+    let at = |script: &str| sh(&format!("set -e; umask 022; cd {WORLD}; {script}")).ok();
+    at("mkdir -p var/lib/x var/lib/main/base opt srv var/cache etc/ssl/certs
+        for f in changed mine gone gone-mine gone-dir/file linked; do
+          mkdir -p $(dirname opt/$f); echo old >opt/$f; done
+        echo old >var/lib/x/state; echo old >var/lib/x/queue; echo old >var/cache/made; echo old >etc/ssl/certs/own
+        mkdir -p var/lib/postgresql/16/main; echo old >var/lib/postgresql/16/main/1
+        printf 'root:x:0:0:root:/root:/bin/sh\\n' >etc/passwd; printf 'root:x:0:\\n' >etc/group");
+    sh(&format!("tar -cf {WORLD}.tar -C {WORLD} .")).ok();
+    ezz(&["install", &format!("{WORLD}.tar")]).ok();
+    ezz(&["create", "j", "other"]).ok();
+    at("echo 'svc:x:990:990::/var/lib/svc:/bin/false' >>etc/passwd; echo 'svc:x:990:' >>etc/group
+        mkdir -p var/lib/svc/deep etc/svc opt/svc; echo conf >etc/svc/conf; echo seed >var/lib/svc/deep/seed
+        echo prog >opt/svc/prog; chown -R 990:990 var/lib/svc; chmod 750 var/lib/svc; chmod 2770 var/lib/svc/deep
+        chown 990:990 opt/svc/prog; chmod 4755 opt/svc/prog
+        echo new >var/lib/x/queue; echo new >var/lib/x/added; echo new >var/cache/made; echo new >etc/ssl/certs/own
+        echo new >opt/changed; echo new >opt/mine; rm opt/linked; ln -s changed opt/linked; rm -r opt/gone*
+        echo new >var/lib/postgresql/16/main/1; echo new >var/lib/postgresql/16/main/2");
+    xattr::set(
+        format!("{WORLD}/opt/svc/prog"),
+        "security.capability",
+        &CAPABILITY,
+    )
+    .expect("set");
+    sh(&format!(
+        "tar --xattrs --xattrs-include='*' -cf {WORLD}.tar -C {WORLD} ."
+    ))
+    .ok();
+    ezz(&["install", &format!("{WORLD}.tar")]).ok();
+    ezz(&["update", "--swap", "2"]).ok();
+}
+
+#[test]
+fn the_class_of_a_path_decides() {
+    a_service_comes();
+    sh(&format!(
+        "set -e; cd {JAIL}; echo mine >opt/mine; echo mine >opt/gone-mine; echo mine >opt/gone-dir/own
+         echo mine >var/lib/x/state; rm var/lib/x/queue; echo mine >var/cache/made; echo mine >var/lib/postgresql/16/main/1
+         echo 'me:x:1000:1000::/home/me:/bin/sh' >>etc/passwd; mkdir -p home/me; echo mine >home/me/file"
+    ))
+    .ok();
+    let before = everything();
+    let dry = ezz(&["merge", "j", "--dry-run"]).ok();
+    for line in [
+        "j: take opt/svc/prog",
+        "j: take var/lib/svc/deep/seed",
+        "j: leave opt/mine (both have changed it)",
+        "j: leave opt/gone-dir (the release removed it, and opt/gone-dir/own stays)",
+        "j: leave var/lib/postgresql/16/main (you have one",
+    ] {
+        assert!(dry.stdout.contains(line), "no {line:?} in {dry:#?}");
+    }
+    assert_eq!(everything(), before);
+    // An immutable file stops it, of whatever class.
+    sh(&format!("chattr +i {JAIL}/opt/changed")).ok();
+    ezz(&["merge", "j"]).refused(1, "opt/changed has a flag");
+    sh(&format!("chattr -i {JAIL}/opt/changed")).ok();
+    let told = ezz(&["merge", "j", "--json"]).ok().json();
+    assert_eq!(
+        told[0]["left"].to_string(),
+        r#"["opt/gone-dir","opt/gone-mine","opt/mine","var/cache/made","var/lib/postgresql/16/main"]"#
+    );
+    assert_eq!(
+        (&told[0]["conflicts"], &told[0]["merged"]),
+        (&serde_json::json!([]), &serde_json::json!(["etc/passwd"]))
+    );
+    let why = &told[0]["reasons"]["opt/gone-mine"];
+    assert_eq!(why, "the release removed it, and you have changed it");
+    let files = sh(&format!(
+        "cd {JAIL}; for f in etc/svc/conf etc/ssl/certs/own opt/changed opt/mine opt/gone opt/gone-mine opt/gone-dir/file \
+         opt/gone-dir/own var/lib/x/state var/lib/x/queue var/lib/x/added var/cache/made var/lib/postgresql/16/main/1 \
+         var/lib/postgresql/16/main/2 home/me/file; do echo $f $(cat $f 2>/dev/null); done; readlink opt/linked; cat etc/passwd
+         stat -c '%n %u:%g %a' var/lib/svc var/lib/svc/deep var/lib/svc/deep/seed opt/svc/prog"
+    ))
+    .ok();
+    assert_eq!(
+        files.stdout,
+        "etc/svc/conf conf\netc/ssl/certs/own new\nopt/changed new\nopt/mine mine\nopt/gone\nopt/gone-mine mine\n\
+         opt/gone-dir/file\nopt/gone-dir/own mine\nvar/lib/x/state mine\nvar/lib/x/queue\nvar/lib/x/added new\n\
+         var/cache/made mine\nvar/lib/postgresql/16/main/1 mine\nvar/lib/postgresql/16/main/2\nhome/me/file mine\nchanged\n\
+         root:x:0:0:root:/root:/bin/sh\nsvc:x:990:990::/var/lib/svc:/bin/false\nme:x:1000:1000::/home/me:/bin/sh\n\
+         var/lib/svc 990:990 750\nvar/lib/svc/deep 990:990 2770\nvar/lib/svc/deep/seed 990:990 644\nopt/svc/prog 990:990 4755\n"
+    );
+    let capability = xattr::get(format!("{JAIL}/opt/svc/prog"), "security.capability");
+    assert_eq!(
+        capability.expect("it can be read").as_deref(),
+        Some(&CAPABILITY[..])
+    );
+    assert_eq!(json_property("tank/ezz/jails/j", "ezz:jail")["skel"], 2);
+    a_mount_below_a_jail_gets_nothing();
+}
+
+/// The other jail has state on a dataset of its own, a link and a device: what it would get there is left.
+#[track_caller]
+fn a_mount_below_a_jail_gets_nothing() {
+    let jail = "/srv/jails/other";
+    sh(&format!(
+        "set -e; zfs create -o mountpoint={jail}/var/lib/x tank/state; ln -s /tmp {jail}/var/lib/svc; mknod {jail}/opt/svc c 1 3; test -z \"$(ls {jail}/var/lib/x)\""
+    ))
+    .ok();
+    let told = ezz(&["merge", "other", "--json"]).ok().json();
+    assert_eq!(
+        told[0]["left"].to_string(),
+        r#"["opt/svc","var/lib/postgresql/16/main","var/lib/svc","var/lib/x/added"]"#
+    );
+    let why = &told[0]["reasons"]["var/lib/x/added"];
+    assert_eq!(why, "another file system is mounted at var/lib/x");
+    let there = sh(&format!(
+        "ls {jail}/var/lib/x /tmp/deep 2>/dev/null; stat -c %F {jail}/opt/svc; cat {jail}/opt/changed"
+    ));
+    let expected = format!("{jail}/var/lib/x:\ncharacter special file\nnew\n");
+    assert_eq!(there.stdout, expected);
+    assert_eq!(
+        mounts_of("tank")
+            .iter()
+            .filter(|m| m.contains("newjail"))
+            .count(),
+        0
     );
 }

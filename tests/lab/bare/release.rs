@@ -328,3 +328,53 @@ fn a_converge_across_releases_that_was_killed_is_gone_on_with() {
     }
     assert!(cut >= 3, "{cut} cuts");
 }
+
+/// The database of a text that the jail has changed stays, and the jail makes it again before it runs.
+#[test]
+fn what_is_derived_is_made_again_at_the_next_start() {
+    init();
+    let directory = Path::new("/tmp/runnable");
+    runnable_world(directory);
+    for (file, text) in [
+        ("etc/ld.so.conf", "include\n"),
+        ("etc/ld.so.cache", "old\n"),
+        (
+            "usr/sbin/ldconfig",
+            "#!/bin/sh\nread text </etc/ld.so.conf; echo \"made of $text\" >/etc/ld.so.cache\n",
+        ),
+    ] {
+        fs::write(directory.join(file), text).expect("written");
+    }
+    sh("cd /tmp/runnable && chmod 755 usr/sbin/ldconfig && touch -d 2020-01-01 etc/ld.so.conf && tar -cf ../runnable.tar .").ok();
+    ezz(&["install", "/tmp/runnable.tar"]).ok();
+    ezz(&["create", "a", "b"]).ok();
+    let cache = |jail: &str| {
+        fs::read_to_string(format!("/srv/jails/{jail}/etc/ld.so.cache")).expect("it is there")
+    };
+    fs::write("/srv/jails/a/etc/ld.so.cache", "mine\n").expect("written");
+    let script = "echo new >/etc/ld.so.cache; echo two >/etc/ld.so.conf; touch -d 2020-01-01 /etc/ld.so.conf";
+    ezz(&["update", "--run", "/bin/sh", "-c", script]).ok();
+    let told = ezz(&["merge", "a", "b", "--json"]).ok().json();
+    let left = told.iter().map(|it| it["left"].to_string());
+    assert_eq!(left.collect::<Vec<_>>(), [r#"["etc/ld.so.cache"]"#, "[]"]);
+    assert_eq!(
+        (cache("a").as_str(), cache("b").as_str()),
+        ("mine\n", "new\n")
+    );
+    ezz(&["start", "a", "b"]).ok();
+    // That of the release is right for its text.
+    let expected = ("made of two\n", "new\n");
+    assert_eq!((cache("a").as_str(), cache("b").as_str()), expected);
+    ezz(&["stop", "a"]).ok();
+    // One that cannot be made keeps no jail down.
+    sh("touch /srv/jails/a/etc/ld.so.conf; rm /srv/jails/a/etc/ld.so.cache; mkfifo /srv/jails/a/etc/ld.so.cache").ok();
+    ezz(&["start", "a"]).ok();
+    ezz(&["stop", "a"]).ok();
+    sh("cd /srv/jails/a/etc; rm ld.so.cache; echo mine >ld.so.cache; touch -d 2020-01-01 ld.so.cache; rm ld.so.conf; mkdir ld.so.conf").ok();
+    ezz(&["start", "a"]).ok();
+    ezz(&["stop", "a"]).ok();
+    sh("cd /srv/jails/a/etc; rmdir ld.so.conf; : >ld.so.conf; rm ../usr/sbin; ln -s nowhere ../usr/sbin").ok();
+    let told = ezz(&["start", "a"]).ok();
+    let words = "starts without a /etc/ld.so.cache that is as new as /etc/ld.so.conf";
+    assert!(told.stderr.contains(words), "{told:#?}");
+}

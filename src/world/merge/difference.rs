@@ -1,0 +1,123 @@
+//! What differs between two skeletons, found once for all jails that come from the one to the other.
+//! Must not be here: jails.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::super::error::WorldError;
+use super::super::manifest;
+use super::super::progress::{Context, Phase};
+use super::super::walk::{Visit, walk};
+use super::state::State;
+use crate::profile::{Own, Profile, RelPath};
+
+/// The files of a skeleton.
+type Tree = BTreeMap<RelPath, State>;
+
+/// What differs between two skeletons. Their files are read again where texts are merged and where files are copied, so
+/// both must stay where they are.
+#[derive(Debug)]
+pub struct Difference {
+    old: PathBuf,
+    new: PathBuf,
+    profile: Profile,
+    before: Tree,
+    after: Tree,
+    changed: Vec<RelPath>,
+}
+
+impl Difference {
+    /// Reads both skeletons, each once.
+    ///
+    /// # Errors
+    /// [`WorldError`]: a tree cannot be read; interrupted.
+    pub fn between(
+        old: &Path,
+        new: &Path,
+        profile: &Profile,
+        context: &Context<'_>,
+    ) -> Result<Difference, WorldError> {
+        let phase = Phase::start(context, "compare", None);
+        let before = tree(old, context, &phase)?;
+        let after = tree(new, context, &phase)?;
+        let paths = before.keys().chain(after.keys());
+        let mut changed: Vec<RelPath> = paths
+            .filter(|path| before.get(*path) != after.get(*path))
+            .cloned()
+            .collect();
+        changed.sort();
+        changed.dedup();
+        Ok(Difference {
+            old: old.to_path_buf(),
+            new: new.to_path_buf(),
+            profile: profile.clone(),
+            before,
+            after,
+            changed,
+        })
+    }
+
+    /// The paths that differ, a directory before what is in it.
+    pub fn paths(&self) -> &[RelPath] {
+        &self.changed
+    }
+
+    /// Where the old skeleton is.
+    pub(super) fn old(&self) -> &Path {
+        &self.old
+    }
+
+    /// Where the new skeleton is.
+    pub(super) fn new(&self) -> &Path {
+        &self.new
+    }
+
+    /// Whose rules count: those of the new generation.
+    pub(super) fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// What the profile says of a path.
+    pub(super) fn own(&self, path: &RelPath) -> Own {
+        self.profile.own(path)
+    }
+
+    /// What the old skeleton has at a path.
+    pub(super) fn before(&self, path: &RelPath) -> Option<&State> {
+        self.before.get(path)
+    }
+
+    /// What the new skeleton has at a path.
+    pub(super) fn after(&self, path: &RelPath) -> Option<&State> {
+        self.after.get(path)
+    }
+
+    /// The bytes of a file of the new skeleton; 0 of what is no file.
+    pub(super) fn size(&self, path: &RelPath) -> u64 {
+        self.after(path).and_then(State::size).unwrap_or(0)
+    }
+
+    /// What the new skeleton has at a path and, of a directory, in it.
+    pub(super) fn within<'a>(&'a self, top: &'a RelPath) -> impl Iterator<Item = &'a RelPath> {
+        let from = self.after.range(top.clone()..);
+        from.map(|(path, _)| path)
+            .take_while(|path| path.is_within(top))
+    }
+}
+
+/// The files of a skeleton, without its root, and without what ezz keeps beside a manifest.
+fn tree(root: &Path, context: &Context<'_>, phase: &Phase<'_>) -> Result<Tree, WorldError> {
+    let mut found = Tree::new();
+    walk(root, &context.cancel, &mut |node| {
+        if node.path.as_bytes() == manifest::DIR.as_bytes() {
+            return Ok(Visit::Skip);
+        }
+        if !node.path.is_root() {
+            let state = State::of(node, |_| true, &context.cancel)?;
+            found.insert(node.path.clone(), state);
+            phase.advance(1);
+        }
+        Ok(Visit::Enter)
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,477 @@
+//! What has to happen to the files of one jail. Changes nothing.
+//! Must not be here: the files of skeletons; that is the difference.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use rustix::fs::Dev;
+
+use super::super::dirs::{DirError, Dirs};
+use super::super::error::WorldError;
+use super::super::progress::{Cancel, Context, Phase};
+use super::super::text::{Answer, By, Request, TEXT_MAX, Texts};
+use super::difference::Difference;
+use super::obstacle;
+use super::state::{State, first_left, first_own, one};
+use super::{Change, Examined, Patches, Reason, What};
+use crate::profile::{Class, Database, MergedBy, Own, RelPath};
+
+/// What the release's version of a conflict is called: the name and this.
+const BESIDE: &str = ".ezz-new";
+
+/// How many names are tried if what has that name is a directory, and a file is to be put there, or the
+/// reverse.
+const BESIDE_TRIES: u32 = 9;
+
+/// Finds out what has to happen to a jail's files, and what keeps it from happening; changes nothing. The
+/// jail may run.
+///
+/// # Errors
+/// [`WorldError`]: a tree cannot be read; interrupted.
+pub fn examine(
+    difference: &Difference,
+    jail: &Path,
+    texts: &mut dyn Texts,
+    patches: Patches,
+    context: &Context<'_>,
+) -> Result<Examined, WorldError> {
+    let phase = Phase::start(context, "compare", None);
+    let root = Dirs::open(jail)?.into_root();
+    let root = rustix::fs::fstat(root).map_err(|e| WorldError::io("look at", jail, e))?;
+    let mut work = Work {
+        difference,
+        jail,
+        device: root.st_dev,
+        context,
+        ask: &mut |request| texts.answer(&request, &context.cancel),
+        decided: None,
+        changes: Vec::new(),
+    };
+    // A jail may have a million files: only those that the release has changed are looked at.
+    for path in difference.paths() {
+        context.cancel.check()?;
+        phase.advance(1);
+        work.look_at(path, patches)?;
+    }
+    work.keep_directories()?;
+    work.add_parents()?;
+    let mut changes = work.changes;
+    changes.sort_by(|a, b| a.path.cmp(&b.path));
+    let renewed = renewed(&changes, difference, jail, &context.cancel)?;
+    let obstacles = obstacle::find(jail, &changes, &renewed, difference)?;
+    Ok(Examined {
+        changes,
+        renewed,
+        obstacles,
+    })
+}
+
+/// Asks who compares texts.
+type Ask<'a> = dyn FnMut(Request<'_>) -> Result<Answer, WorldError> + 'a;
+
+struct Work<'a> {
+    difference: &'a Difference,
+    jail: &'a Path,
+    device: Dev,
+    context: &'a Context<'a>,
+    ask: &'a mut Ask<'a>,
+    /// A directory that decides for all that is in it: whether that is taken.
+    decided: Option<(RelPath, bool)>,
+    changes: Vec<Change>,
+}
+
+/// What upstream had, what it has, and what the jail has.
+#[derive(Clone, Copy)]
+struct Versions<'a> {
+    was: Option<&'a State>,
+    is: Option<&'a State>,
+    mine: Option<&'a State>,
+}
+
+impl Work<'_> {
+    fn look_at(&mut self, path: &RelPath, patches: Patches) -> Result<(), WorldError> {
+        let (difference, jail) = (self.difference, self.jail);
+        let decided = self.decided.take().filter(|(top, _)| path.is_within(top));
+        let taken = decided.as_ref().map(|(_, taken)| *taken);
+        self.decided = decided;
+        let own = difference.own(path);
+        if own.class == Class::Kept || taken == Some(false) {
+            return Ok(());
+        }
+        let (was, is) = (difference.before(path), difference.after(path));
+        let mine = match (taken, is) {
+            // It comes into a directory that is not there yet.
+            (Some(true), Some(_)) => None,
+            _ => one(jail, path, [was, is], &self.context.cancel)?,
+        };
+        let versions = Versions {
+            was,
+            is,
+            mine: mine.as_ref(),
+        };
+        if versions.mine == is {
+            return Ok(());
+        }
+        if let Some(whole) = self.occupied(&own, versions)? {
+            self.decided = Some((whole.clone(), false));
+            self.add(whole, What::Left(Reason::Whole), Vec::new(), None);
+            return Ok(());
+        }
+        let untouched = versions.mine == was || taken == Some(true);
+        let Some(what) = self.what(path, &own, versions, untouched)? else {
+            return Ok(());
+        };
+        let what = self.not_elsewhere(path, &own, what)?;
+        let directory = |state: Option<&State>| state.is_some_and(State::is_directory);
+        // One that it has deleted comes back where something is added in it.
+        let deleted = what == What::Left(Reason::Deleted) && directory(was);
+        let upstream = directory(is.or(was));
+        if taken.is_none() && upstream != directory(versions.mine) && !deleted {
+            self.decided = Some((path.clone(), what == What::Take));
+        }
+        let diff = match (&what, patches) {
+            (What::Remove | What::Left(_), _) | (_, Patches::Left) => None,
+            (What::Merge(text), Patches::Made) => {
+                let text = String::from_utf8_lossy(text).into_owned();
+                patch(text_of(jail, path)?, Some(text), self.ask)?
+            }
+            (What::Take | What::Conflict(_), Patches::Made) => patch(
+                text_of(jail, path)?,
+                text_of(difference.new(), path)?,
+                self.ask,
+            )?,
+        };
+        let beside = match what {
+            What::Conflict(_) => {
+                let whole = directory(is) && !directory(versions.mine);
+                beside(jail, path, whole, difference)?
+            }
+            What::Take | What::Remove | What::Merge(_) | What::Left(_) => Vec::new(),
+        };
+        self.add(path.clone(), what, beside, diff);
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        path: RelPath,
+        what: What,
+        beside: Vec<(RelPath, RelPath)>,
+        diff: Option<String>,
+    ) {
+        self.changes.push(Change {
+            path,
+            what,
+            beside,
+            diff,
+        });
+    }
+
+    /// The cell of the table (`docs/own-files.md`), of a file of which the jail has not what the release has. None
+    /// where nothing happens.
+    fn what(
+        &mut self,
+        path: &RelPath,
+        own: &Own,
+        versions: Versions<'_>,
+        untouched: bool,
+    ) -> Result<Option<What>, WorldError> {
+        let Versions { was, is, mine } = versions;
+        Ok(match (own.class, is, untouched) {
+            (Class::Kept, ..) => None,
+            (Class::Seeded, Some(_), _) if was.is_none() => Some(match mine {
+                None => What::Take,
+                Some(_) => What::Left(left(versions)),
+            }),
+            (Class::Seeded, ..) => None,
+            (_, None, true) => Some(What::Remove),
+            (_, None, false) => match mine {
+                // It went with a directory that is something else now, as the release has it.
+                Some(State::Blocked(by)) if self.is_of_the_release(by)? => None,
+                _ => Some(What::Left(left(versions))),
+            },
+            (class, Some(is), true) => Some(match (self.own_in(path, is, mine)?, class) {
+                (None, _) => What::Take,
+                (Some(held), Class::Merged) => What::Conflict(Reason::Holds(is.kind(), held)),
+                (Some(held), _) => What::Left(Reason::Holds(is.kind(), held)),
+            }),
+            (Class::Merged, Some(is), false) => Some(merged(
+                self.difference,
+                self.jail,
+                path,
+                own.by,
+                (was, is, mine),
+                self.ask,
+            )?),
+            (Class::Followed | Class::Derived, Some(_), false) => Some(What::Left(left(versions))),
+        })
+    }
+
+    /// Whether the jail has at a path what the release has.
+    fn is_of_the_release(&self, path: &RelPath) -> Result<bool, WorldError> {
+        let is = self.difference.after(path);
+        let mine = one(self.jail, path, [is, None], &self.context.cancel)?;
+        Ok(is.is_some() && mine.as_ref() == is)
+    }
+
+    /// What is the jail's own in a directory that becomes something else.
+    fn own_in(
+        &self,
+        path: &RelPath,
+        is: &State,
+        mine: Option<&State>,
+    ) -> Result<Option<RelPath>, WorldError> {
+        if is.is_directory() || !mine.is_some_and(State::is_directory) {
+            return Ok(None);
+        }
+        first_own(self.jail, path, self.difference, &self.context.cancel)
+    }
+
+    /// The directory that is one thing, and that the jail has, if a file would be added to it.
+    fn occupied(&self, own: &Own, versions: Versions<'_>) -> Result<Option<RelPath>, WorldError> {
+        let Some(whole) = &own.whole else {
+            return Ok(None);
+        };
+        let added = versions.was.is_none() && versions.mine.is_none();
+        let has = added && first_left(self.jail, whole, &|_| false)?.is_some();
+        Ok(has.then(|| whole.clone()))
+    }
+
+    /// What is not merged text is not written to another file system, and does not stop a merge because of one.
+    fn not_elsewhere(&self, path: &RelPath, own: &Own, what: What) -> Result<What, WorldError> {
+        if own.class == Class::Merged || !matches!(what, What::Take | What::Remove) {
+            return Ok(what);
+        }
+        let mut dirs = Dirs::open(self.jail)?;
+        let mut at = path.clone();
+        loop {
+            match dirs.stat(&at) {
+                Ok(Some(stat)) if stat.st_dev != self.device => {
+                    return Ok(What::Left(Reason::Mounted(at)));
+                }
+                Ok(Some(_)) => return Ok(what),
+                // What is in the way is found where it is, above.
+                Ok(None) | Err(DirError::Missing(_) | DirError::Link(_) | DirError::File(_)) => {
+                    at = at.parent();
+                }
+                Err(DirError::Sys(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// A directory that the release has removed stays if something in it does.
+    fn keep_directories(&mut self) -> Result<(), WorldError> {
+        let removed = self.changes.iter().filter(|it| it.what == What::Remove);
+        let mut goes: BTreeSet<RelPath> = removed.map(|it| it.path.clone()).collect();
+        // The deepest first: what stays keeps what it is in.
+        for change in self.changes.iter_mut().rev() {
+            let was = self.difference.before(&change.path);
+            if change.what != What::Remove || !was.is_some_and(State::is_directory) {
+                continue;
+            }
+            self.context.cancel.check()?;
+            if let Some(held) = first_left(self.jail, &change.path, &|path| goes.contains(path))? {
+                goes.remove(&change.path);
+                change.what = What::Left(Reason::NotEmpty(held));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is written below a directory that the jail has deleted brings that directory, as the skeleton has it.
+    fn add_parents(&mut self) -> Result<(), WorldError> {
+        let mut dirs = Dirs::open(self.jail)?;
+        let taken = self.changes.iter().filter(|it| it.what == What::Take);
+        let mut come: BTreeSet<RelPath> = taken.map(|it| it.path.clone()).collect();
+        let mut missing = Vec::new();
+        for change in &self.changes {
+            let written = match &change.what {
+                What::Take => Some(&change.path),
+                What::Conflict(_) => change.put_beside(),
+                What::Remove | What::Merge(_) | What::Left(_) => None,
+            };
+            let mut above = written.map_or_else(RelPath::root, RelPath::parent);
+            while !above.is_root() && !come.contains(&above) {
+                match dirs.stat(&above) {
+                    Ok(None) | Err(DirError::Missing(_)) => {}
+                    // What is in the way has been found before, or ends the merge.
+                    Ok(Some(_)) | Err(DirError::Link(_) | DirError::File(_)) => break,
+                    Err(DirError::Sys(error)) => return Err(error),
+                }
+                come.insert(above.clone());
+                missing.push(above.clone());
+                above = above.parent();
+            }
+        }
+        for path in missing {
+            // What is to stay deleted comes nevertheless, since something in it does.
+            self.changes.retain(|change| change.path != path);
+            self.add(path, What::Take, Vec::new(), None);
+        }
+        Ok(())
+    }
+}
+
+/// Why what the jail has stays, in words for who reads it.
+fn left(versions: Versions<'_>) -> Reason {
+    match (versions.was, versions.is, versions.mine) {
+        (_, _, Some(State::Blocked(by))) => Reason::InTheWay(by.clone()),
+        (_, None, _) => Reason::Removed,
+        (_, Some(_), None) => Reason::Deleted,
+        (None, Some(_), Some(_)) => Reason::BothAdded,
+        (Some(was), Some(is), Some(_)) if was.kind() != is.kind() => Reason::Became(is.kind()),
+        (_, Some(is), Some(mine)) if mine.kind() != is.kind() => Reason::Made(mine.kind()),
+        (_, Some(_), Some(_)) => Reason::BothChanged,
+    }
+}
+
+/// The texts whose databases the jail has to make again: those of which text or database changes, unless both are
+/// the release's then.
+fn renewed(
+    changes: &[Change],
+    difference: &Difference,
+    jail: &Path,
+    cancel: &Cancel,
+) -> Result<Vec<RelPath>, WorldError> {
+    let what = |path: &RelPath| {
+        changes
+            .iter()
+            .find(|it| it.path == *path)
+            .map(|it| &it.what)
+    };
+    let mut texts = Vec::new();
+    for Database { from, made, .. } in &difference.profile().database {
+        let untouched = |path| matches!(what(path), None | Some(What::Conflict(_)));
+        if untouched(from) && untouched(made) {
+            continue;
+        }
+        let of_the_release = |path: &RelPath| -> Result<bool, WorldError> {
+            let is = difference.after(path);
+            Ok(what(path) == Some(&What::Take)
+                || one(jail, path, [is, None], cancel)?.as_ref() == is)
+        };
+        if !(of_the_release(from)? && of_the_release(made)?) {
+            texts.push(from.clone());
+        }
+    }
+    texts.sort();
+    texts.dedup();
+    Ok(texts)
+}
+
+/// Where the release's version of a conflict is put: beside the jail's; of a directory, `whole`, with all
+/// that is in it.
+fn beside(
+    jail: &Path,
+    path: &RelPath,
+    whole: bool,
+    difference: &Difference,
+) -> Result<Vec<(RelPath, RelPath)>, WorldError> {
+    let Some(is) = difference.after(path) else {
+        return Ok(Vec::new());
+    };
+    let parent = path.parent();
+    let mut dirs = Dirs::open(jail)?;
+    match dirs.dir(&parent, false) {
+        Ok(_) | Err(DirError::Missing(_)) => {}
+        // Not where a link of the jail's leads away: that one is named and no more.
+        Err(DirError::Link(_) | DirError::File(_)) => return Ok(Vec::new()),
+        Err(DirError::Sys(error)) => return Err(error),
+    }
+    for number in 0..BESIDE_TRIES {
+        let mut name = [path.name().as_encoded_bytes(), BESIDE.as_bytes()].concat();
+        if number > 0 {
+            name.extend(format!(".{number}").into_bytes());
+        }
+        let Ok(top) = parent.join(&name) else {
+            break;
+        };
+        let there = dirs.stat(&top).map_err(|e| e.in_tree(jail))?;
+        let fits = |stat| State::is_directory_by(&stat) == is.is_directory();
+        if there.is_none_or(fits) {
+            let within = difference
+                .within(path)
+                .filter(|from| *from == path || whole);
+            let to = |from: &RelPath| {
+                let rest = &from.as_bytes()[path.as_bytes().len()..];
+                let to = [top.as_bytes(), rest].concat();
+                Some((from.clone(), RelPath::parse(&to).ok()?))
+            };
+            return Ok(within.map(to).collect::<Option<_>>().unwrap_or_default());
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The three versions merged line by line or name by name, if they are texts and it can be done.
+fn merged(
+    difference: &Difference,
+    jail: &Path,
+    path: &RelPath,
+    by: Option<MergedBy>,
+    (was, is, mine): (Option<&State>, &State, Option<&State>),
+    ask: &mut Ask<'_>,
+) -> Result<What, WorldError> {
+    let conflict = |reason| Ok(What::Conflict(reason));
+    let (Some(State::File(..)), State::File(..), Some(State::File(_, size, _))) = (was, is, mine)
+    else {
+        return conflict(match mine {
+            Some(State::Blocked(by)) => Reason::InTheWay(by.clone()),
+            Some(mine) if mine.kind() != is.kind() => Reason::Became(is.kind()),
+            Some(_) | None => Reason::BothChanged,
+        });
+    };
+    if *size > TEXT_MAX {
+        return conflict(Reason::TooDifferent);
+    }
+    let (Some(base), Some(ours), Some(theirs)) = (
+        text_of(difference.old(), path)?,
+        text_of(jail, path)?,
+        text_of(difference.new(), path)?,
+    ) else {
+        return conflict(Reason::BothChanged);
+    };
+    let by = match by {
+        Some(MergedBy::Number) => By::Account,
+        Some(MergedBy::Name) => By::Name,
+        None => By::Line,
+    };
+    let answer = ask(Request::Merge {
+        by,
+        base: &base,
+        ours: &ours,
+        theirs: &theirs,
+    })?;
+    Ok(match answer {
+        Answer::Text(text) => What::Merge(text.into_bytes()),
+        Answer::Conflict => What::Conflict(Reason::BothChanged),
+        Answer::TooDifferent => What::Conflict(Reason::TooDifferent),
+        Answer::NoAnswer => What::Conflict(Reason::NoAnswer),
+    })
+}
+
+/// How the lines of one text become another's, where there are both.
+fn patch(
+    old: Option<String>,
+    new: Option<String>,
+    ask: &mut Ask<'_>,
+) -> Result<Option<String>, WorldError> {
+    let (Some(old), Some(new)) = (old, new) else {
+        return Ok(None);
+    };
+    if old == new {
+        return Ok(None);
+    }
+    let (old, new) = (old.as_str(), new.as_str());
+    Ok(match ask(Request::Patch { old, new })? {
+        Answer::Text(text) => Some(text),
+        Answer::Conflict | Answer::TooDifferent | Answer::NoAnswer => None,
+    })
+}
+
+/// A regular file that is a text and not too long.
+fn text_of(root: &Path, path: &RelPath) -> Result<Option<String>, WorldError> {
+    let bytes = Dirs::open(root)?.read(path, TEXT_MAX + 1)?;
+    let text = bytes.filter(|bytes| bytes.len() as u64 <= TEXT_MAX && !bytes.contains(&0));
+    Ok(text.and_then(|bytes| String::from_utf8(bytes).ok()))
+}
