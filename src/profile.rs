@@ -284,6 +284,17 @@ pub struct Packages {
     pub environment: Vec<String>,
 }
 
+/// Which numbers the accounts of a profile's worlds get.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Numbering {
+    /// Those under which the site first saw them.
+    #[default]
+    Continuous,
+    /// Those that each world gives them.
+    AsGiven,
+}
+
 /// A database that is made from a text: in the jail, at its start, if the text is newer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -340,6 +351,9 @@ pub struct Profile {
     /// `ssl-cert-snakeoil`).
     #[serde(default)]
     pub generate: Vec<String>,
+    /// Which numbers the accounts of its worlds get.
+    #[serde(default)]
+    pub accounts: Numbering,
     /// What a merge does to which of a jail's own files.
     #[serde(default)]
     pub own: Vec<OwnRule>,

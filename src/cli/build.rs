@@ -5,8 +5,10 @@
 //! fails or interrupts before the seal, the datasets are destroyed again; a kill leaves them
 //! unsealed, and the next install, update or `doctor --repair` clears them away.
 
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 
+use super::numbers::{Numbered, settle};
 use super::progress::Shown;
 use super::taking::Taking;
 use super::{CliError, Context, error, secrets};
@@ -31,6 +33,8 @@ pub(super) struct Stage {
     pub(super) skeleton: PathBuf,
     /// What to tell in errors where its files come from.
     pub(super) origin: String,
+    /// Whether another command can go on with its files: not while they are renumbered.
+    pub(super) complete: Cell<bool>,
     _lock: Held,
 }
 
@@ -60,6 +64,8 @@ pub(super) struct Built {
     pub(super) skeleton_bytes: u64,
     /// Whether this host cannot run it.
     pub(super) foreign: bool,
+    /// The numbers that its accounts have got.
+    pub(super) numbers: RefCell<Numbered>,
 }
 
 /// What stops and shows long work.
@@ -82,8 +88,8 @@ impl Stage {
         }
     }
 
-    /// Does what every world gets before its seal: the scrub, a look for secrets, the skeleton, the
-    /// manifest.
+    /// Does what every world gets before its seal: the scrub, the numbers of its accounts, a look for secrets,
+    /// the skeleton, the manifest.
     ///
     /// # Errors
     /// [`CliError::World`], [`CliError::Secrets`], [`CliError::Foreign`], [`CliError::OtherProfile`],
@@ -108,6 +114,8 @@ impl Stage {
         crash::point();
         let scrubbed = world::scrub(base, profile, &work).map_err(failed)?;
         scrubbed.owners_known(profile).map_err(failed)?;
+        crash::point();
+        let numbers = settle(self, context, session, (profile, wanted.parent), &work)?;
         crash::point();
         let secrets = world::find_secrets(base, profile, &work).map_err(failed)?;
         let allowed = secrets::allowed(context, session, wanted, (profile, secrets))?;
@@ -138,6 +146,7 @@ impl Stage {
             skeleton_files: made.files,
             skeleton_bytes: made.bytes,
             foreign: profile.os != host,
+            numbers: RefCell::new(numbers),
         })
     }
 
@@ -160,12 +169,25 @@ impl Stage {
             .check()
             .map_err(|_| CliError::Interrupted)?;
         let id = self.id;
-        let (outcome, _) = context.transact(session, verb, &Scope::none(), |observed| {
-            let inventory = &observed.inventory;
-            let (world, seal) = (&built.world, &built.seal);
-            let os = session.host.os();
-            Ok(plan::seal(inventory, id, world, seal, track, os)?)
-        })?;
+        let mut numbers = built.numbers.borrow_mut();
+        let outcome = loop {
+            let mut late = false;
+            let (outcome, _) = context.transact(session, verb, &Scope::none(), |observed| {
+                let inventory = &observed.inventory;
+                late = numbers.is_late(inventory);
+                if late {
+                    return Ok(Plan::default());
+                }
+                let (world, seal) = (&built.world, &built.seal);
+                let os = session.host.os();
+                Ok(plan::seal(inventory, id, world, seal, track, os)?)
+            })?;
+            if !late {
+                break outcome;
+            }
+            // Its accounts may have got the numbers of this world's.
+            numbers.compare(self, context, session)?;
+        };
         let commit =
             |step: &Step| matches!(step, Step::Link { generation, .. } if *generation == id);
         Ok(outcome.plan.steps.iter().any(commit))
@@ -233,6 +255,7 @@ pub(super) fn stage(
             base: at("basejail"),
             skeleton: at("newjail"),
             origin: origin.clone(),
+            complete: Cell::new(true),
             _lock: lock,
         };
         taken = Some((stage, rest));
@@ -266,6 +289,7 @@ pub(super) fn resume(
         base: at("basejail"),
         skeleton: at("newjail"),
         origin,
+        complete: Cell::new(true),
         _lock: lock,
     })
 }

@@ -18,7 +18,7 @@ use crate::world::{Digest, ExtractReport};
 /// Bring a world in: an archive, a directory or standard input becomes a sealed generation
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c...\n  ezz install 14.3-RELEASE --set base --set lib32\n  ezz install 15.0-RELEASE --packages\n  xz -dc base.txz | ezz install - --track 14\n\nOf a release the sets are fetched from a mirror over TLS. Each must have the SHA-256 that the mirror's MANIFEST says, and, where there are any, that of a manifest of misc/freebsd-release-manifests or of --sha256. Fetched sets are kept below .cache of the site directory.\n\nOf a release from 15.0 on a FreeBSD host can have its base packages instead (--packages): pkg(8) installs the set base-jail, or those of --set, and checks their signatures by the host's keys of that release, or by those of --keys. `ezz update` brings such a world up to date by pkg(8), too.\n\nJSON: {\"generation\", \"label\", \"track\", \"current\", \"files\", \"bytes\", \"source\", \"manifest\", \"skeleton_files\", \"skeleton_bytes\"}; of a release, before it, an object with set, sha256 and vouched (a list) for each set"
+    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c...\n  ezz install 14.3-RELEASE --set base --set lib32\n  ezz install 15.0-RELEASE --packages\n  xz -dc base.txz | ezz install - --track 14\n\nOf a release the sets are fetched from a mirror over TLS. Each must have the SHA-256 that the mirror's MANIFEST says, and, where there are any, that of a manifest of misc/freebsd-release-manifests or of --sha256. Fetched sets are kept below .cache of the site directory.\n\nOf a release from 15.0 on a FreeBSD host can have its base packages instead (--packages): pkg(8) installs the set base-jail, or those of --set, and checks their signatures by the host's keys of that release, or by those of --keys. `ezz update` brings such a world up to date by pkg(8), too.\n\nJSON: {\"generation\", \"label\", \"track\", \"current\", \"files\", \"bytes\", \"source\", \"manifest\", \"skeleton_files\", \"skeleton_bytes\", \"renumbered\"}; renumbered counts the accounts whose numbers are not those of the archive, since the site had them under others; of a release, before it, an object with set, sha256 and vouched (a list) for each set"
 )]
 pub struct Install {
     /// A tar archive (plain, gzip, xz or zstd), a directory, - for standard input, or a release of FreeBSD such as
@@ -53,6 +53,7 @@ struct Installed<'a> {
     manifest: &'a str,
     skeleton_files: u64,
     skeleton_bytes: u64,
+    renumbered: usize,
 }
 
 impl Install {
@@ -151,6 +152,7 @@ impl Install {
             manifest: &built.seal.manifest,
             skeleton_files: built.skeleton_files,
             skeleton_bytes: built.skeleton_bytes,
+            renumbered: built.numbers.borrow().count,
         });
         let base = format!("{} in {} files", bytes(extracted.bytes), extracted.files);
         sealed(context, id, built, &base);

@@ -11,7 +11,7 @@ use super::progress::Shown;
 use super::{CliError, Context, build, error, uid};
 use crate::apply;
 use crate::crash;
-use crate::model::{Inventory, MERGE_SNAPSHOT};
+use crate::model::{Generation, Inventory, MERGE_SNAPSHOT};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 use crate::plan::merge::{self, Due, Snapshots, begin, due_now, finish, forget, undo};
 use crate::plan::{Doomed, MountAs, Plan, PlanError, Step};
@@ -70,10 +70,28 @@ impl<'a> Differences<'a> {
         );
         let progress = Shown::about(self.context.report, &due.jail);
         let work = build::work(self.context, &progress);
+        let base = self.base(to)?;
         let found = Difference::between(&old, &new, profile, &work);
-        let found = Rc::new(found.map_err(|source| failed(due, source))?);
+        let found = found.map_err(|source| failed(due, source))?;
+        let found = Rc::new(found.with_base(base));
         self.found.borrow_mut().insert(pair, Rc::clone(&found));
         Ok(found)
+    }
+
+    /// Where the base of a generation is mounted; a jail that is brought to it is started on it next.
+    fn base(&self, generation: &Generation) -> Result<PathBuf, CliError> {
+        let base = generation.base.as_ref();
+        let base = base.ok_or(PlanError::NotSealed(generation.id))?;
+        let mut plan = Plan::default();
+        if MountAs::Base.wanted(base.mounted, base.flags) {
+            plan.push(Step::Mount {
+                dataset: base.dataset.clone(),
+                at: base.mountpoint.clone(),
+                how: MountAs::Base,
+            });
+        }
+        self.session.run_always(&plan)?;
+        Ok(base.mountpoint.clone())
     }
 
     /// Where a skeleton is mounted to be read.

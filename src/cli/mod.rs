@@ -22,6 +22,7 @@ mod merge;
 mod merging;
 mod mistakes;
 mod moving;
+mod numbers;
 mod packages;
 mod progress;
 mod release;

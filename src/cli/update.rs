@@ -30,7 +30,7 @@ use crate::world::{Bounds, Digest, Opened, manifest};
 /// swapped in at once
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz update\n  ezz update --track web --run apt-get install -y nginx\n  ezz update --from debian-12.15.tar.zst --stage-only\n  ezz update --from 14.4-RELEASE --restart\n  ezz update --swap 7\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. `ezz rollback` is the way back.\n\nIf a command changes no file (times apart), nothing is sealed, and the track stays where it is. Options of ezz come before --run.\n\nJSON: {\"generation\", \"label\", \"parent\", \"manifest\", \"resumed\"} of what was sealed (before it, of a release, the objects of `ezz install` for its sets), then {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
+    after_help = "Examples:\n  ezz update\n  ezz update --track web --run apt-get install -y nginx\n  ezz update --from debian-12.15.tar.zst --stage-only\n  ezz update --from 14.4-RELEASE --restart\n  ezz update --swap 7\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. `ezz rollback` is the way back.\n\nAccounts keep the numbers that the site knows them by: a world whose accounts have others is renumbered while it is staged, and renumbered in JSON counts them.\n\nIf a command changes no file (times apart), nothing is sealed, and the track stays where it is. Options of ezz come before --run.\n\nJSON: {\"generation\", \"label\", \"parent\", \"manifest\", \"resumed\", \"renumbered\"} of what was sealed (before it, of a release, the objects of `ezz install` for its sets), then {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
 )]
 pub struct Update {
     /// Which track
@@ -94,6 +94,7 @@ struct Updated<'a> {
     parent: Option<GenerationId>,
     manifest: &'a str,
     resumed: bool,
+    renumbered: usize,
 }
 
 impl Update {
@@ -175,7 +176,7 @@ impl Update {
         }
         let (mut stage, id) = plan::stage(inventory, source.parent(current.id))?;
         stage.note(format!(
-            "then {}, it is scrubbed, its skeleton made, its manifest written, and generation {id} sealed",
+            "then {}, it is scrubbed, its accounts get the numbers of the site, its skeleton is made, its manifest is written, and generation {id} is sealed",
             source.shown()
         ));
         if !self.stage_only {
@@ -312,7 +313,7 @@ impl Update {
         };
         // What is complete is kept for the next try, if this one was only interrupted.
         let built = work().map_err(|first: CliError| match first {
-            first if first.interrupted() => CliError::Kept {
+            first if first.interrupted() && stage.complete.get() => CliError::Kept {
                 generation: stage.id,
             },
             first => stage.undo(session, first),
@@ -368,7 +369,11 @@ impl Update {
             ..populated.clone()
         };
         session.transact(&Scope::none(), |observed| {
-            Ok(plan::populated(&observed.inventory, stage.id, &populated)?)
+            Ok(plan::populated(
+                &observed.inventory,
+                stage.id,
+                Some(&populated),
+            )?)
         })?;
         crash::point();
         Ok(digest)
@@ -409,6 +414,7 @@ fn tell(context: &Context<'_>, stage: &Stage, built: &Built, resumed: bool) {
         parent: built.world.parent,
         manifest: &built.seal.manifest,
         resumed,
+        renumbered: built.numbers.borrow().count,
     });
     let base = format!("{} files", built.files);
     sealed(context, stage.id, built, &base);

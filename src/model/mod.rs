@@ -39,9 +39,7 @@ pub use stored::{
     Rejected, Rollout, Seal, Served, Swap, Todo, Track, World,
 };
 pub use surroundings::{Bound, Lack, Listener, Owner, Surroundings, Taken};
-pub use text::{
-    MEMORY_LEAST, deceptive, hostname, in_units, memory, printable, processes, size,
-};
+pub use text::{MEMORY_LEAST, deceptive, hostname, in_units, memory, printable, processes, size};
 
 pub use crate::profile::Os;
 

@@ -97,14 +97,14 @@ pub fn resume(inventory: &Inventory, generation: &Generation) -> Result<Plan, Pl
     Ok(plan)
 }
 
-/// Plans the note that the files of a stage are complete.
+/// Plans the note that the files of a stage are complete, or that they are not any more.
 ///
 /// # Errors
 /// [`PlanError`]: a replica, or a value that is too long.
 pub fn populated(
     inventory: &Inventory,
     id: GenerationId,
-    populated: &Populated,
+    populated: Option<&Populated>,
 ) -> Result<Plan, PlanError> {
     writable(inventory)?;
     let base = inventory.site.layout.base(id)?;
@@ -117,7 +117,9 @@ pub fn populated(
                 dataset: base.to_string(),
                 property: property::POPULATED.to_owned(),
                 expect: Expect::Any,
-                value: Some(encode(&base, property::POPULATED, populated)?),
+                value: populated
+                    .map(|populated| encode(&base, property::POPULATED, populated))
+                    .transpose()?,
             }],
             sealed: Vec::new(),
             adopt: false,

@@ -10,6 +10,7 @@ use std::io;
 
 use super::dirs::Dirs;
 use super::error::{EntryError, WorldError};
+use super::numbers::{Kind, Moves};
 use crate::profile::RelPath;
 
 const VERSION: u32 = 2;
@@ -146,6 +147,10 @@ pub(super) fn from_text(text: &[u8], known: &Accounts) -> Result<Option<Vec<u8>>
     {
         return Ok(None);
     }
+    Ok(Some(to_bytes(entries)))
+}
+
+fn to_bytes(mut entries: Vec<(u16, u32, u16)>) -> Vec<u8> {
     entries.sort_unstable();
     let mut bytes = VERSION.to_le_bytes().to_vec();
     for (tag, id, bits) in entries {
@@ -153,12 +158,38 @@ pub(super) fn from_text(text: &[u8], known: &Accounts) -> Result<Option<Vec<u8>>
         bytes.extend_from_slice(&bits.to_le_bytes());
         bytes.extend_from_slice(&id.to_le_bytes());
     }
-    Ok(Some(bytes))
+    bytes
+}
+
+/// The attribute with other numbers; none if they stay, or if it is none that this ezz knows.
+pub(super) fn moved(attribute: &[u8], moves: &Moves) -> Option<Vec<u8>> {
+    let (version, rest) = attribute.split_first_chunk()?;
+    let (rows, []) = rest.as_chunks::<8>() else {
+        return None;
+    };
+    if u32::from_le_bytes(*version) != VERSION {
+        return None;
+    }
+    let mut changed = false;
+    let entries = rows.iter().map(|row| {
+        let [t0, t1, p0, p1, id @ ..] = *row;
+        let (tag, id) = (u16::from_le_bytes([t0, t1]), u32::from_le_bytes(id));
+        let kind = match tag {
+            USER => Some(Kind::User),
+            GROUP => Some(Kind::Group),
+            _ => None,
+        };
+        let moved = kind.and_then(|kind| moves.moved(kind, id));
+        changed |= moved.is_some();
+        (tag, moved.unwrap_or(id), u16::from_le_bytes([p0, p1]))
+    });
+    let entries = entries.collect();
+    changed.then(|| to_bytes(entries))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Accounts, EntryError, from_text, table_of};
+    use super::{Accounts, EntryError, Moves, from_text, moved, table_of};
 
     #[test]
     fn named_user() {
@@ -233,6 +264,29 @@ mod tests {
             list("user:1000:rwx"),
             from_text(b"user:1000:rwx,mask::rwx", &Accounts::default())
         );
+    }
+
+    #[test]
+    fn numbers_of_entries_move_and_stay_sorted() {
+        let list = |text: &str| from_text(text.as_bytes(), &Accounts::default());
+        let before =
+            list("user::rwx,user:5:r--,user:7:rwx,group::r-x,group:5:--x,mask::rwx,other::---");
+        let after =
+            list("user::rwx,user:9:r--,user:7:rwx,group::r-x,group:3:--x,mask::rwx,other::---");
+        let mut moves = Moves::default();
+        moves.users.extend([(5, 9), (u32::MAX, 1)]);
+        moves.groups.extend([(5, 3)]);
+        let before = before.expect("a list").expect("an attribute");
+        assert_eq!(moved(&before, &moves), after.expect("a list"));
+        assert_eq!(moved(&before, &Moves::default()), None);
+        for odd in [
+            &b""[..],
+            b"\x02\0\0",
+            &before[..before.len() - 1],
+            b"\x03\0\0\0",
+        ] {
+            assert_eq!(moved(odd, &moves), None);
+        }
     }
 
     #[test]

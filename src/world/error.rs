@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use super::look::{CONTAINER_IMAGE, PACKAGES};
+use super::numbers::Kind;
 use crate::profile::{Os, RelPath, RelPathError};
 
 /// Where an archive is cut that ends between two entries, without an end mark.
@@ -201,6 +202,32 @@ pub enum WorldError {
         line: usize,
         /// What is wrong with it.
         problem: String,
+    },
+    /// A ledger of accounts that says nothing sensible.
+    #[error("the ledger of accounts is damaged in line {line}: {problem}")]
+    Ledger {
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Another world was sealed while this one was staged.
+    #[error(
+        "{generation} was sealed meanwhile, and it has the {kind} {name} or its number otherwise than this world"
+    )]
+    Meanwhile {
+        /// The other.
+        generation: String,
+        /// A user or a group.
+        kind: Kind,
+        /// Its name there.
+        name: String,
+    },
+    /// There are more accounts than numbers.
+    #[error("no number is free for a new {kind}: worlds of this site have used all up to 65533")]
+    NumbersUsedUp {
+        /// A user or a group.
+        kind: Kind,
     },
     /// A file whose owner or group is 4294967295, which chown(2) takes for "leave it as it is".
     #[error("cannot give {path} the owner {uid}:{gid}: ids are 0 to 4294967294")]
@@ -411,7 +438,13 @@ impl WorldError {
             WorldError::NotADirectory { path, .. } => format!(
                 "make {path} a directory in the world: a jail has something mounted there"
             ),
-            WorldError::Manifest { .. } => "ezz worlds verify".to_owned(),
+            WorldError::Manifest { .. } | WorldError::Ledger { .. } => {
+                "`ezz worlds verify` shows which generation is damaged; with --repair it rolls it back".to_owned()
+            }
+            WorldError::Meanwhile { .. } => "run the command again".to_owned(),
+            WorldError::NumbersUsedUp { .. } => {
+                "install it in a site of its own: `ezz init POOL/NAME`".to_owned()
+            }
             WorldError::Worker(_)
             | WorldError::Label { .. }
             | WorldError::Name { .. } => {

@@ -65,7 +65,19 @@ impl Meta {
         }
     }
 
-    /// The same with the attributes of an open file.
+    /// What a file of ezz's own has in a base: the owner of this process, and no time of its own.
+    pub(super) fn own(mode: u32) -> Meta {
+        Meta {
+            mode,
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            mtime: 0,
+            nsec: 0,
+            attributes: Vec::new(),
+        }
+    }
+
+    /// What an open file has, with its attributes.
     pub(super) fn of_file(stat: &Stat, file: &File) -> io::Result<Meta> {
         Ok(Meta {
             attributes: attributes(file)?,

@@ -1,7 +1,7 @@
 //! Worlds: from a published archive or directory to a base and a skeleton ready to be sealed.
 //!
 //! The order, each step on plain directories that the caller has mounted: [`extract`] (or a copy of
-//! a directory) → [`detect`] → [`scrub`] → [`find_secrets`] → [`label`] → [`make_skeleton`] →
+//! a directory) → [`detect`] → [`scrub`] → [`numbers`] → [`find_secrets`] → [`label`] → [`make_skeleton`] →
 //! [`manifest::write`]. Nothing here trusts the world: all access goes through directory
 //! descriptors, no link below the root is ever followed, and nothing of it is executed.
 //! Must not be here: ZFS, mounts, processes, printing.
@@ -20,6 +20,7 @@ mod look;
 pub mod manifest;
 pub mod merge;
 mod meta;
+pub mod numbers;
 mod pax;
 mod progress;
 mod scrub;

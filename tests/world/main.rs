@@ -7,6 +7,7 @@ mod extract;
 mod hostile;
 mod manifest;
 mod merge;
+mod numbers;
 mod own_files;
 mod own_plants;
 mod pipeline;

@@ -1,7 +1,7 @@
 //! The manifest of a sealed base: every file with all that matters of it, as mtree(5) text.
 //!
-//! It lies compressed in the base itself, below [`DIR`], which is no part of it; its SHA-256 is kept
-//! on the sealed snapshot. Each line is complete (no `/set`), sorted as a walk, so that two manifests
+//! It lies compressed in the base itself, below [`DIR`], of which only the ledger of accounts is part of it; its
+//! SHA-256 is kept on the sealed snapshot. Each line is complete (no `/set`), sorted as a walk, so that two manifests
 //! can be compared line by line. Beyond mtree(5) there is `xattr.NAME=SHA-256`: a file capability
 //! must not change unseen. Not in it: the root's time, which the manifest itself changes.
 //! Must not be here: the decision what a difference means.
@@ -11,6 +11,7 @@ mod verify;
 
 pub use verify::{Change, Difference, Step, diff, verify};
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -23,6 +24,7 @@ use super::dirs::{DirError, Dirs, kind};
 use super::error::WorldError;
 use super::input::Digest;
 use super::meta::{self, Meta};
+use super::numbers;
 use super::progress::{Context, Phase};
 use super::walk::{Visit, names, walk};
 use super::writer::Writer;
@@ -65,18 +67,7 @@ pub fn write(root: &Path, context: &Context<'_>) -> Result<Written, WorldError> 
     let failed = |e: io::Error| WorldError::io("write", &host, e);
     let packed = zstd::bulk::compress(text.as_bytes(), LEVEL).map_err(failed)?;
 
-    let (uid, gid) = (
-        rustix::process::geteuid().as_raw(),
-        rustix::process::getegid().as_raw(),
-    );
-    let own = |mode| Meta {
-        mode,
-        uid,
-        gid,
-        mtime: 0,
-        nsec: 0,
-        attributes: Vec::new(),
-    };
+    let own = Meta::own;
     let mut writer = Writer::open(root)?;
     let refused = |e: super::writer::WriteError| {
         e.of_entry(|problem| WorldError::io("write", &host, io::Error::other(problem)))
@@ -120,6 +111,29 @@ pub fn read(root: &Path) -> Result<(String, Digest), WorldError> {
     Ok((text, sha256))
 }
 
+/// The numbers of users and of groups that files of a sealed base belong to, of those whose paths count.
+///
+/// # Errors
+/// The manifest is missing, or damaged.
+pub(super) fn owners(
+    root: &Path,
+    counts: impl Fn(&RelPath) -> bool,
+) -> Result<(BTreeSet<u32>, BTreeSet<u32>), WorldError> {
+    let (text, _) = read(root)?;
+    let (mut users, mut groups) = (BTreeSet::new(), BTreeSet::new());
+    for line in text::parse(&text)?.iter().filter(|line| counts(&line.path)) {
+        let number = |keyword: &str| line.words.get(keyword)?.parse::<u32>().ok();
+        users.extend(number("uid"));
+        groups.extend(number("gid"));
+    }
+    Ok((users, groups))
+}
+
+/// Whether it is the directory that ezz owns, or in it.
+fn is_own(path: &RelPath) -> bool {
+    path.components().next() == Some(DIR.as_bytes())
+}
+
 /// Parses the text of a manifest and writes it again: the same text.
 ///
 /// # Errors
@@ -140,9 +154,11 @@ fn foreign(root: &Path) -> Result<Vec<RelPath>, WorldError> {
         Err(DirError::Sys(error)) => return Err(error),
     };
     let inside = names(fd).map_err(|e| WorldError::io("list", dir.under(root), e))?;
-    let other = inside
-        .iter()
-        .filter(|name| name.as_bytes() != FILE.as_bytes());
+    let other = inside.iter().filter(|name| {
+        ![FILE, numbers::FILE]
+            .map(str::as_bytes)
+            .contains(&name.as_bytes())
+    });
     Ok(other
         .filter_map(|name| dir.join(name.as_bytes()).ok())
         .collect())
@@ -152,8 +168,13 @@ fn foreign(root: &Path) -> Result<Vec<RelPath>, WorldError> {
 fn scan(root: &Path, context: &Context<'_>) -> Result<Vec<Line>, WorldError> {
     let mut lines: Vec<Line> = Vec::new();
     walk(root, &context.cancel, &mut |node| {
-        if node.path.as_bytes() == DIR.as_bytes() {
-            return Ok(Visit::Skip);
+        if is_own(node.path) {
+            if node.path.as_bytes() == DIR.as_bytes() {
+                return Ok(Visit::Enter);
+            }
+            if node.path.name() != numbers::FILE {
+                return Ok(Visit::Skip);
+            }
         }
         let stat = node.stat;
         let meta = Meta::of(stat);

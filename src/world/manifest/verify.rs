@@ -9,7 +9,7 @@ use std::path::Path;
 use super::super::error::WorldError;
 use super::super::progress::Context;
 use super::text::{self, Line};
-use super::{foreign, scan};
+use super::{foreign, is_own, scan};
 use crate::profile::RelPath;
 
 /// How a file differs.
@@ -105,7 +105,7 @@ pub struct Step {
 }
 
 /// Compares two manifests: all files that differ, sorted by path. Times alone are no difference:
-/// whoever unpacks a file anew gives it another.
+/// whoever unpacks a file anew gives it another. What ezz itself has put there is none either.
 ///
 /// # Errors
 /// A text that is no manifest.
@@ -119,6 +119,9 @@ pub fn diff(before: &str, after: &str) -> Result<Vec<Step>, WorldError> {
         let Some(path) = is.as_ref().or(was.as_ref()).map(|line| line.path.clone()) else {
             return;
         };
+        if is_own(&path) {
+            return;
+        }
         let mut differences = Vec::new();
         if let (Some(was), Some(is)) = (&was, &is) {
             compare(was, is, &mut differences);

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use super::super::dirs::{DirError, Dirs, kind};
 use super::super::error::WorldError;
 use super::super::meta::Meta;
+use super::super::numbers::{Owners, Side};
 use super::super::progress::{Context, Phase};
 use super::super::writer::{WriteError, Writer};
 use super::difference::Difference;
@@ -27,7 +28,8 @@ pub fn carry_out(
     jail: &Path,
     context: &Context<'_>,
 ) -> Result<(), WorldError> {
-    let (changes, new) = (&examined.changes, difference.new());
+    let (changes, owners) = (&examined.changes, &examined.owners);
+    let new = difference.new();
     let phase = Phase::start(context, "merge", Some(changes.len() as u64));
     let mut writer = Writer::open(jail)?;
     for change in changes {
@@ -35,12 +37,12 @@ pub fn carry_out(
         match &change.what {
             What::Take => {
                 make_room(changes, jail, &change.path, new)?;
-                copy(&mut writer, new, jail, &change.path, &change.path)?;
+                copy(&mut writer, (new, owners), jail, &change.path, &change.path)?;
             }
             What::Merge(text) => write(&mut writer, jail, &change.path, text)?,
             What::Conflict(_) => {
                 for (from, to) in &change.beside {
-                    copy(&mut writer, new, jail, from, to)?;
+                    copy(&mut writer, (new, owners), jail, from, to)?;
                 }
             }
             What::Remove | What::Left(_) => {}
@@ -105,7 +107,7 @@ fn renew(texts: &[RelPath], jail: &Path) -> Result<(), WorldError> {
 
 fn copy(
     writer: &mut Writer,
-    new: &Path,
+    (new, owners): (&Path, &Owners),
     jail: &Path,
     from: &RelPath,
     to: &RelPath,
@@ -118,12 +120,13 @@ fn copy(
         return Ok(());
     };
     let failed = |e: io::Error| WorldError::io("copy", from.under(new), e);
+    let own = |meta: &Meta| owners.owner_in_jail(Side::New, meta);
     match kind(&stat) {
         FileType::Directory => {
             let Some(source) = dirs.open_file(from)? else {
                 return Ok(());
             };
-            let meta = Meta::of_file(&stat, &source).map_err(failed)?;
+            let meta = own(&Meta::of_file(&stat, &source).map_err(failed)?);
             writer.dir(to, meta).map_err(refused)
         }
         FileType::Symlink => {
@@ -132,14 +135,14 @@ fn copy(
                 .map(CString::into_bytes)
                 .map_err(|e| failed(e.into()))?;
             writer
-                .symlink(to, &target, &Meta::of(&stat))
+                .symlink(to, &target, &own(&Meta::of(&stat)))
                 .map_err(refused)
         }
         FileType::RegularFile => {
             let Some(mut source) = dirs.open_file(from)? else {
                 return Ok(());
             };
-            let meta = Meta::of_file(&stat, &source).map_err(failed)?;
+            let meta = own(&Meta::of_file(&stat, &source).map_err(failed)?);
             let mut file = writer.create(to).map_err(refused)?;
             io::copy(&mut source, &mut file).map_err(failed)?;
             meta.strip(&file, to)?;

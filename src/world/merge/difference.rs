@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::WorldError;
 use super::super::manifest;
+use super::super::numbers::{Owners, Side};
 use super::super::progress::{Context, Phase};
 use super::super::walk::{Visit, walk};
 use super::state::State;
@@ -24,6 +25,7 @@ pub struct Difference {
     before: Tree,
     after: Tree,
     changed: Vec<RelPath>,
+    base: Option<PathBuf>,
 }
 
 impl Difference {
@@ -40,21 +42,42 @@ impl Difference {
         let phase = Phase::start(context, "compare", None);
         let before = tree(old, context, &phase)?;
         let after = tree(new, context, &phase)?;
-        let paths = before.keys().chain(after.keys());
-        let mut changed: Vec<RelPath> = paths
-            .filter(|path| before.get(*path) != after.get(*path))
-            .cloned()
-            .collect();
-        changed.sort();
-        changed.dedup();
         Ok(Difference {
             old: old.to_path_buf(),
             new: new.to_path_buf(),
             profile: profile.clone(),
+            changed: changed(&before, &after),
             before,
             after,
-            changed,
+            base: None,
         })
+    }
+
+    /// Adds where the base of the new generation is: files of it may belong to accounts that a jail knows by other
+    /// numbers.
+    pub fn with_base(self, base: PathBuf) -> Difference {
+        let base = Some(base);
+        Difference { base, ..self }
+    }
+
+    /// What differs in a jail that knows accounts by other numbers.
+    pub(super) fn in_jail(&self, owners: &Owners) -> Difference {
+        let translated = |tree: &Tree, side| -> Tree {
+            tree.iter()
+                .map(|(path, state)| (path.clone(), state.in_jail(side, owners)))
+                .collect()
+        };
+        let before = translated(&self.before, Side::Old);
+        let after = translated(&self.after, Side::New);
+        Difference {
+            old: self.old.clone(),
+            new: self.new.clone(),
+            profile: self.profile.clone(),
+            changed: changed(&before, &after),
+            before,
+            after,
+            base: self.base.clone(),
+        }
     }
 
     /// The paths that differ, a directory before what is in it.
@@ -70,6 +93,11 @@ impl Difference {
     /// Where the new skeleton is.
     pub(super) fn new(&self) -> &Path {
         &self.new
+    }
+
+    /// Where the base of the new generation is, if that is known.
+    pub(super) fn base(&self) -> Option<&Path> {
+        self.base.as_deref()
     }
 
     /// Whose rules count: those of the new generation.
@@ -103,6 +131,17 @@ impl Difference {
         from.map(|(path, _)| path)
             .take_while(|path| path.is_within(top))
     }
+}
+
+fn changed(before: &Tree, after: &Tree) -> Vec<RelPath> {
+    let paths = before.keys().chain(after.keys());
+    let mut changed: Vec<RelPath> = paths
+        .filter(|path| before.get(*path) != after.get(*path))
+        .cloned()
+        .collect();
+    changed.sort();
+    changed.dedup();
+    changed
 }
 
 /// The files of a skeleton, without its root, and without what ezz keeps beside a manifest.

@@ -8,6 +8,7 @@ use rustix::fs::Dev;
 
 use super::super::dirs::{DirError, Dirs};
 use super::super::error::WorldError;
+use super::super::numbers::{Owners, Side, Taken};
 use super::super::progress::{Cancel, Context, Phase};
 use super::super::text::{Answer, By, Request, TEXT_MAX, Texts};
 use super::difference::Difference;
@@ -36,10 +37,24 @@ pub fn examine(
     context: &Context<'_>,
 ) -> Result<Examined, WorldError> {
     let phase = Phase::start(context, "compare", None);
+    let owners = Owners::read(
+        difference.old(),
+        difference.new(),
+        jail,
+        difference.profile(),
+    )?;
+    let numbers = match difference.base() {
+        Some(base) => owners.taken_in(base, difference.profile())?,
+        None => Vec::new(),
+    };
+    let translated = (!owners.agree()).then(|| difference.in_jail(&owners));
+    let difference = translated.as_ref().unwrap_or(difference);
     let root = Dirs::open(jail)?.into_root();
     let root = rustix::fs::fstat(root).map_err(|e| WorldError::io("look at", jail, e))?;
     let mut work = Work {
         difference,
+        owners: &owners,
+        numbers,
         jail,
         device: root.st_dev,
         context,
@@ -63,6 +78,7 @@ pub fn examine(
         changes,
         renewed,
         obstacles,
+        owners,
     })
 }
 
@@ -71,6 +87,9 @@ type Ask<'a> = dyn FnMut(Request<'_>) -> Result<Answer, WorldError> + 'a;
 
 struct Work<'a> {
     difference: &'a Difference,
+    owners: &'a Owners,
+    /// Accounts whose numbers the jail has given to others, and that files of the base belong to.
+    numbers: Vec<Taken>,
     jail: &'a Path,
     device: Dev,
     context: &'a Context<'a>,
@@ -117,10 +136,24 @@ impl Work<'_> {
             self.add(whole, What::Left(Reason::Whole), Vec::new(), None);
             return Ok(());
         }
-        let untouched = versions.mine == was || taken == Some(true);
-        let Some(what) = self.what(path, &own, versions, untouched)? else {
+        // Taken as it is, it would give the jail's accounts other numbers.
+        let by_number = own.by == Some(MergedBy::Number);
+        let renumbered = by_number && mine.is_some() && !self.owners.agree();
+        let untouched = (versions.mine == was || taken == Some(true)) && !renumbered;
+        let number = self.numbers.iter().find(|taken| taken.is_in(path));
+        let what = match number {
+            Some(taken) if is.is_some() => Some(What::Conflict(Reason::Taken(taken.clone()))),
+            _ => self.what(path, &own, versions, untouched)?,
+        };
+        let Some(what) = what else {
             return Ok(());
         };
+        if let What::Merge(text) = &what {
+            // Numbers that the jail has otherwise may have been all that the release has changed.
+            if text_of(jail, path)?.is_some_and(|mine| mine.as_bytes() == text) {
+                return Ok(());
+            }
+        }
         let what = self.not_elsewhere(path, &own, what)?;
         let directory = |state: Option<&State>| state.is_some_and(State::is_directory);
         // One that it has deleted comes back where something is added in it.
@@ -195,15 +228,56 @@ impl Work<'_> {
                 (Some(held), Class::Merged) => What::Conflict(Reason::Holds(is.kind(), held)),
                 (Some(held), _) => What::Left(Reason::Holds(is.kind(), held)),
             }),
-            (Class::Merged, Some(is), false) => Some(merged(
-                self.difference,
-                self.jail,
-                path,
-                own.by,
-                (was, is, mine),
-                self.ask,
-            )?),
+            (Class::Merged, Some(is), false) => Some(self.merged(path, own.by, (was, is, mine))?),
             (Class::Followed | Class::Derived, Some(_), false) => Some(What::Left(left(versions))),
+        })
+    }
+
+    /// The three versions merged line by line or name by name, if they are texts and it can be done.
+    fn merged(
+        &mut self,
+        path: &RelPath,
+        by: Option<MergedBy>,
+        (was, is, mine): (Option<&State>, &State, Option<&State>),
+    ) -> Result<What, WorldError> {
+        let conflict = |reason| Ok(What::Conflict(reason));
+        let (Some(State::File(..)), State::File(..), Some(State::File(_, size, _))) =
+            (was, is, mine)
+        else {
+            return conflict(match mine {
+                Some(State::Blocked(by)) => Reason::InTheWay(by.clone()),
+                Some(mine) if mine.kind() != is.kind() => Reason::Became(is.kind()),
+                Some(_) | None => Reason::BothChanged,
+            });
+        };
+        if *size > TEXT_MAX {
+            return conflict(Reason::TooDifferent);
+        }
+        let (Some(base), Some(ours), Some(theirs)) = (
+            text_of(self.difference.old(), path)?,
+            text_of(self.jail, path)?,
+            text_of(self.difference.new(), path)?,
+        ) else {
+            return conflict(Reason::BothChanged);
+        };
+        let base = self.owners.text_in_jail(Side::Old, path, base);
+        let theirs = self.owners.text_in_jail(Side::New, path, theirs);
+        let by = match by {
+            Some(MergedBy::Number) => By::Account,
+            Some(MergedBy::Name) => By::Name,
+            None => By::Line,
+        };
+        let answer = (self.ask)(Request::Merge {
+            by,
+            base: &base,
+            ours: &ours,
+            theirs: &theirs,
+        })?;
+        Ok(match answer {
+            Answer::Text(text) => What::Merge(text.into_bytes()),
+            Answer::Conflict => What::Conflict(Reason::BothChanged),
+            Answer::TooDifferent => What::Conflict(Reason::TooDifferent),
+            Answer::NoAnswer => What::Conflict(Reason::NoAnswer),
         })
     }
 
@@ -401,53 +475,6 @@ fn beside(
         }
     }
     Ok(Vec::new())
-}
-
-/// The three versions merged line by line or name by name, if they are texts and it can be done.
-fn merged(
-    difference: &Difference,
-    jail: &Path,
-    path: &RelPath,
-    by: Option<MergedBy>,
-    (was, is, mine): (Option<&State>, &State, Option<&State>),
-    ask: &mut Ask<'_>,
-) -> Result<What, WorldError> {
-    let conflict = |reason| Ok(What::Conflict(reason));
-    let (Some(State::File(..)), State::File(..), Some(State::File(_, size, _))) = (was, is, mine)
-    else {
-        return conflict(match mine {
-            Some(State::Blocked(by)) => Reason::InTheWay(by.clone()),
-            Some(mine) if mine.kind() != is.kind() => Reason::Became(is.kind()),
-            Some(_) | None => Reason::BothChanged,
-        });
-    };
-    if *size > TEXT_MAX {
-        return conflict(Reason::TooDifferent);
-    }
-    let (Some(base), Some(ours), Some(theirs)) = (
-        text_of(difference.old(), path)?,
-        text_of(jail, path)?,
-        text_of(difference.new(), path)?,
-    ) else {
-        return conflict(Reason::BothChanged);
-    };
-    let by = match by {
-        Some(MergedBy::Number) => By::Account,
-        Some(MergedBy::Name) => By::Name,
-        None => By::Line,
-    };
-    let answer = ask(Request::Merge {
-        by,
-        base: &base,
-        ours: &ours,
-        theirs: &theirs,
-    })?;
-    Ok(match answer {
-        Answer::Text(text) => What::Merge(text.into_bytes()),
-        Answer::Conflict => What::Conflict(Reason::BothChanged),
-        Answer::TooDifferent => What::Conflict(Reason::TooDifferent),
-        Answer::NoAnswer => What::Conflict(Reason::NoAnswer),
-    })
 }
 
 /// How the lines of one text become another's, where there are both.

@@ -14,6 +14,7 @@ mod state;
 
 use std::fmt;
 
+use super::numbers::{Owners, Taken};
 use crate::profile::RelPath;
 
 pub use carry::carry_out;
@@ -66,6 +67,9 @@ pub enum Reason {
     TooDifferent,
     /// The process that compares texts ended, or exceeded its time.
     NoAnswer,
+    /// The number of an account that comes with the release is another's in the jail, and the base's files
+    /// belong to it.
+    Taken(Taken),
 }
 
 /// A file that is not simply left as it is.
@@ -91,6 +95,8 @@ pub struct Examined {
     pub renewed: Vec<RelPath>,
     /// What keeps it from being done.
     pub obstacles: Vec<Obstacle>,
+    /// By which numbers the jail knows the accounts of the skeletons.
+    owners: Owners,
 }
 
 impl Change {
@@ -140,6 +146,7 @@ impl fmt::Display for Reason {
             Reason::Whole => write!(f, "you have one, and parts of another do not fit into it"),
             Reason::TooDifferent => write!(f, "too long or too different to compare"),
             Reason::NoAnswer => write!(f, "the comparison did not end"),
+            Reason::Taken(taken) => write!(f, "{taken}"),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::super::dirs::{DirError, Dirs, kind};
 use super::super::error::WorldError;
 use super::super::input::Digest;
 use super::super::meta::Meta;
+use super::super::numbers::{Owners, Side};
 use super::super::progress::Cancel;
 use super::super::walk::Node;
 use super::difference::Difference;
@@ -109,6 +110,17 @@ impl State {
 
     pub(super) fn is_directory_by(stat: &Stat) -> bool {
         kind(stat) == FileType::Directory
+    }
+
+    /// What a skeleton has, with the owner that it has in a jail.
+    pub(super) fn in_jail(&self, side: Side, owners: &Owners) -> State {
+        match self {
+            State::File(meta, size, digest) => {
+                State::File(owners.owner_in_jail(side, meta), *size, *digest)
+            }
+            State::Directory(meta) => State::Directory(owners.owner_in_jail(side, meta)),
+            State::Link(_) | State::Other | State::Blocked(_) => self.clone(),
+        }
     }
 
     pub(super) fn kind(&self) -> Type {

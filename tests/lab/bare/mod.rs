@@ -22,6 +22,7 @@ pub mod kills;
 mod luck;
 mod machine;
 mod merge;
+mod numbers;
 mod others;
 mod package;
 mod promoted;

@@ -1,4 +1,5 @@
-//! Invariant 2, the slow half: the files of a sealed base against its manifest, read and hashed here.
+//! Invariant 2, the slow half: the files of a sealed base against its manifest, read and hashed here. And of
+//! invariant 13 that the accounts of a base have the numbers of its ledger, which later ones do not contradict.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,16 +22,72 @@ const ONE_IN: usize = 12;
 type Lines = BTreeMap<String, BTreeMap<String, String>>;
 
 pub(super) fn check(seen: &Seen, found: &mut Found) {
+    let mut ledger = BTreeMap::new();
     for (n, manifest) in &seen.sealed {
         let root = seen.directory.join("basejail").join(n.to_string());
         // One that is not mounted is a finding already.
         if !root.join(".ezz").exists() {
             continue;
         }
+        match accounts(&root, &mut ledger) {
+            Ok(()) => {}
+            Err(why) => found.always(format!("generation {n}: {why}")),
+        }
         if let Err(why) = verify(&root, manifest) {
             found.always(format!("generation {n}: {why}"));
         }
     }
+}
+
+/// Profile, kind and name of an account, and its number.
+type Ledger = BTreeMap<(String, String), String>;
+
+/// The accounts of a base against its ledger, and that against the ledgers of others.
+fn accounts(root: &Path, known: &mut Ledger) -> Result<(), String> {
+    // One that an older ezz has sealed.
+    let Ok(text) = fs::read_to_string(root.join(".ezz/accounts")) else {
+        return Ok(());
+    };
+    // Systems are families of their own.
+    let family = if root.join("bin/freebsd-version").exists() {
+        "freebsd"
+    } else {
+        "other"
+    };
+    let mut own = Ledger::new();
+    for line in text.lines().skip(1) {
+        let (account, number) = line.rsplit_once(' ').ok_or(format!("ledger: {line:?}"))?;
+        if account.ends_with(" -") {
+            continue;
+        }
+        let key = (family.to_owned(), account.to_owned());
+        let first = known
+            .entry(key.clone())
+            .or_insert_with(|| number.to_owned());
+        if first != number {
+            return Err(format!(
+                "{account} is {number}, and {first} in another generation"
+            ));
+        }
+        own.insert(key, number.to_owned());
+    }
+    for (file, kind) in [("etc/passwd", "user"), ("etc/group", "group")] {
+        let lines = fs::read_to_string(root.join(file)).unwrap_or_default();
+        for line in lines.lines() {
+            let mut fields = line.split(':');
+            let (name, number) = (fields.next().unwrap_or_default(), fields.nth(1));
+            let key = (family.to_owned(), format!("{kind} {name}"));
+            match (own.get(&key), number) {
+                (Some(noted), Some(number)) if noted != number => {
+                    return Err(format!(
+                        "{kind} {name} is {number}, and {noted} in its ledger"
+                    ));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -87,6 +144,10 @@ fn walk(root: &Path, at: &Path, path: &str, visit: &mut Visit<'_>) -> Result<(),
     for entry in fs::read_dir(at).map_err(|error| format!("{path}: {error}"))? {
         let entry = entry.map_err(|error| format!("{path}: {error}"))?;
         if at == root && entry.file_name() == ".ezz" {
+            // The manifest is not part of itself.
+            if entry.path().join("accounts").exists() {
+                visit("./.ezz/accounts", &entry.path().join("accounts"))?;
+            }
             continue;
         }
         let name = escape(entry.file_name().as_bytes());

@@ -1,0 +1,182 @@
+//! The numbers of accounts while a world is staged: the ledgers of the site's sealed bases, and the renumbering
+//! of the stage by them.
+//!
+//! A stage that is killed while it is renumbered is not gone on with: it loses its `ezz:populated` before the first
+//! file is changed, and gets it again after the last.
+
+use std::collections::BTreeSet;
+
+use super::build::Stage;
+use super::{CliError, Context, verify};
+use crate::crash;
+use crate::model::{Generation, Inventory, Populated};
+use crate::name::GenerationId;
+use crate::plan::world as plan;
+use crate::profile::{Numbering, Profile};
+use crate::session::{Scope, Session};
+use crate::world::numbers::{self, Accounts, Assigned, Ledger, Limits, Renumbered};
+use crate::world::{Context as Work, WorldError};
+
+/// How many accounts are named in a note.
+const SHOWN: usize = 5;
+
+/// What the site knew when a world got its numbers.
+#[derive(Debug)]
+pub(super) struct Numbered {
+    /// The profile of the world.
+    profile: String,
+    /// The generations whose ledgers were read.
+    of: BTreeSet<GenerationId>,
+    /// The world's own ledger.
+    ledger: Ledger,
+    /// How many accounts have other numbers than the world gave them.
+    pub(super) count: usize,
+}
+
+/// Gives the accounts of a staged world the numbers that the site knows them by, and writes the ledger.
+///
+/// # Errors
+/// [`CliError`]. The stage is not complete any more if this fails while it renumbers.
+pub(super) fn settle(
+    stage: &Stage,
+    context: &Context<'_>,
+    session: &Session,
+    (profile, parent): (&Profile, Option<&Generation>),
+    work: &Work<'_>,
+) -> Result<Numbered, CliError> {
+    let failed = |source| stage.failed(source);
+    let inventory = session.inventory(&Scope::none())?;
+    let mut all = ledgers_of(&inventory, &profile.name);
+    // Bases that were sealed before there were ledgers may contradict each other: a track goes on with its own.
+    all.sort_by_key(|generation| (Some(generation.id) != parent.map(|it| it.id), generation.id));
+    let mut known = Ledger::default();
+    for generation in &all {
+        known.extend(&ledger(context, session, generation)?);
+    }
+    let world = Accounts::read(&stage.base).map_err(failed)?;
+    let limits = Limits { ids: profile.ids };
+    let found = match profile.accounts {
+        Numbering::Continuous => numbers::assign(&world, &known, limits).map_err(failed)?,
+        Numbering::AsGiven => numbers::changed(&world, &known, limits),
+    };
+    if !found.moves.is_empty() {
+        let staged = inventory.generations.get(&stage.id);
+        let populated = staged.and_then(|generation| generation.populated.as_ref());
+        renumber(stage, session, populated, || {
+            numbers::renumber(&stage.base, profile, &found.moves, work).map_err(failed)
+        })?;
+    }
+    numbers::write(&stage.base, &found.ledger).map_err(failed)?;
+    tell(context, &found);
+    Ok(Numbered {
+        profile: profile.name.clone(),
+        of: all.iter().map(|generation| generation.id).collect(),
+        count: found.renumbered.len(),
+        ledger: found.ledger,
+    })
+}
+
+/// Renumbers the files of a stage, which is not complete meanwhile.
+fn renumber(
+    stage: &Stage,
+    session: &Session,
+    populated: Option<&Populated>,
+    work: impl FnOnce() -> Result<u64, CliError>,
+) -> Result<(), CliError> {
+    let mark = |populated: Option<&Populated>| {
+        session.transact(&Scope::none(), |observed| {
+            Ok(plan::populated(&observed.inventory, stage.id, populated)?)
+        })
+    };
+    stage.complete.set(false);
+    if populated.is_some() {
+        mark(None)?;
+    }
+    crash::point();
+    work()?;
+    crash::point();
+    if populated.is_some() {
+        mark(populated)?;
+    }
+    stage.complete.set(true);
+    Ok(())
+}
+
+impl Numbered {
+    /// Whether a world of this profile was sealed since the ledgers were read.
+    pub(super) fn is_late(&self, inventory: &Inventory) -> bool {
+        let all = ledgers_of(inventory, &self.profile);
+        all.iter()
+            .any(|generation| !self.of.contains(&generation.id))
+    }
+
+    /// Reads the ledgers that have come meanwhile.
+    ///
+    /// # Errors
+    /// [`WorldError::Meanwhile`]: one of them knows an account of this world by another number.
+    pub(super) fn compare(
+        &mut self,
+        stage: &Stage,
+        context: &Context<'_>,
+        session: &Session,
+    ) -> Result<(), CliError> {
+        let inventory = session.inventory(&Scope::none())?;
+        for generation in ledgers_of(&inventory, &self.profile) {
+            if !self.of.contains(&generation.id) {
+                let other = ledger(context, session, generation)?;
+                if let Some((kind, name)) = self.ledger.differs(&other) {
+                    let generation = generation.display();
+                    return Err(stage.failed(WorldError::Meanwhile {
+                        generation,
+                        kind,
+                        name,
+                    }));
+                }
+                self.of.insert(generation.id);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The generations of a profile whose bases are there, by number.
+fn ledgers_of<'a>(inventory: &'a Inventory, profile: &str) -> Vec<&'a Generation> {
+    let counts = |generation: &&Generation| {
+        let world = generation.world.as_ref();
+        generation.sealed() && world.is_some_and(|world| world.profile == profile)
+    };
+    inventory.generations.values().filter(counts).collect()
+}
+
+fn ledger(
+    context: &Context<'_>,
+    session: &Session,
+    generation: &Generation,
+) -> Result<Ledger, CliError> {
+    verify::with_base(context, session, generation, |at| {
+        numbers::of_base(at).map_err(|source| CliError::Verify {
+            generation: generation.display(),
+            source,
+        })
+    })
+}
+
+fn tell(context: &Context<'_>, found: &Assigned) {
+    for warning in &found.warnings {
+        context.report.note(warning);
+    }
+    let all = &found.renumbered;
+    if all.is_empty() {
+        return;
+    }
+    let shown =
+        |it: &Renumbered| format!("{} {} ({} becomes {})", it.kind, it.name, it.from, it.to);
+    let mut list: Vec<String> = all.iter().take(SHOWN).map(shown).collect();
+    if all.len() > SHOWN {
+        list.push(format!("{} more", all.len() - SHOWN));
+    }
+    context.report.note(format!(
+        "accounts get the numbers that this site has for them: {}",
+        list.join(", ")
+    ));
+}

@@ -1,0 +1,268 @@
+//! Numbers of accounts, which are continuous in a site: no file passes from one account to another.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+
+use crate::inspect;
+use crate::support::*;
+use crate::worlds::runnable_world;
+
+const WORLD: &str = "/tmp/runnable";
+
+/// The world with these accounts, whose database belongs to one of them. Returns its tar.
+#[track_caller]
+fn world(version: &str, passwd: &str, group: &str, db: u32) -> String {
+    let root = "root:x:0:0:root:/root:/bin/sh\n";
+    let at = |name: &str| Path::new(WORLD).join(name);
+    fs::write(at("etc/debian_version"), format!("{version}\n")).expect("written");
+    fs::write(at("etc/passwd"), format!("{root}{passwd}")).expect("written");
+    fs::write(at("etc/group"), format!("root:x:0:\n{group}")).expect("written");
+    fs::create_dir_all(at("var/lib/db")).expect("made");
+    fs::write(at("usr/bin/spool"), "a program").expect("written");
+    chown(at("var/lib/db"), Some(db), Some(db)).expect("given away");
+    chown(at("usr/bin/spool"), Some(db), Some(db)).expect("given away");
+    let set = |name: &str, mode| {
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode)).expect("set");
+    };
+    set("var/lib/db", 0o700);
+    set("usr/bin/spool", 0o6755);
+    let tar = format!("/tmp/{version}.tar");
+    sh(&format!("tar -cf {tar} -C {WORLD} .")).ok();
+    tar
+}
+
+fn ask(jail: &str, user: &str, script: &str) -> Ended {
+    ezz(&["exec", "-u", user, jail, "--", "/bin/sh", "-c", script])
+}
+
+fn owner(path: &str) -> (u32, u32, u32) {
+    let found = fs::symlink_metadata(path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    (found.uid(), found.gid(), found.mode() & 0o7777)
+}
+
+fn base(n: u64, path: &str) -> String {
+    format!("/srv/jails/basejail/{n}/{path}")
+}
+
+/// The number of a name in an account file.
+#[track_caller]
+fn number(file: &str, name: &str) -> u32 {
+    let text = fs::read_to_string(file).expect("it is there");
+    let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let found = lines.find(|fields| fields[0] == name);
+    found
+        .and_then(|fields| fields[2].parse().ok())
+        .unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+#[track_caller]
+fn whole() {
+    assert_eq!(inspect::site(SITE), Vec::<String>::new());
+    ezz(&["worlds", "verify", "--all"]).ok();
+}
+
+/// Generation 1 has db as 102, and jails a and k run on it.
+#[track_caller]
+fn twelve() {
+    init();
+    runnable_world(Path::new(WORLD));
+    let db = "db:x:102:102:db:/var/lib/db:/bin/sh\n";
+    let tar = world("12.1", db, "db:x:102:\n", 102);
+    ezz(&["install", &tar]).ok();
+}
+
+/// Release 13 has db as 101, and gives 102 to www.
+fn thirteen() -> String {
+    fs::write(Path::new(WORLD).join("etc/www.conf"), "a secret of www\n").expect("written");
+    chown(Path::new(WORLD).join("etc/www.conf"), Some(102), Some(102)).expect("given away");
+    fs::set_permissions(
+        Path::new(WORLD).join("etc/www.conf"),
+        fs::Permissions::from_mode(0o600),
+    )
+    .expect("set");
+    let passwd = "db:x:101:101:db:/var/lib/db:/bin/sh\nwww:x:102:102:www:/:/bin/sh\n";
+    world("13.0", passwd, "db:x:101:\nwww:x:102:\n", 101)
+}
+
+/// found/reports.md R1, and what a jail has made of the numbers meanwhile.
+#[test]
+fn a_change_of_release_gives_no_file_to_another_account() {
+    twelve();
+    ezz(&["create", "j", "k", "--start"]).ok();
+    ask("j", "db", "umask 077; echo precious >/var/lib/db/f").ok();
+    // An account of this jail's own has a number that www will get.
+    for (file, line) in [
+        ("passwd", "mine:x:999:999::/:/bin/sh"),
+        ("group", "mine:x:999:"),
+    ] {
+        ask("k", "root", &format!("echo {line} >>/etc/{file}")).ok();
+    }
+    ask("k", "root", "umask 077; echo own >/opt/f").ok();
+    chown("/srv/jails/k/opt/f", Some(999), Some(999)).expect("given away");
+
+    let told = ezz(&["--json", "update", "--from", &thirteen()]).ok();
+    assert_eq!(told.json()[0]["renumbered"], 4, "{told:#?}");
+    assert!(
+        told.stderr.contains("user db (101 becomes 102)"),
+        "{told:#?}"
+    );
+    assert_eq!(number(&base(2, "etc/passwd"), "db"), 102);
+    assert_eq!(number(&base(2, "etc/passwd"), "www"), 999);
+    assert_eq!(owner(&base(2, "usr/bin/spool")), (102, 102, 0o6755));
+    assert_eq!(owner(&base(2, "etc/www.conf")), (999, 999, 0o600));
+    whole();
+
+    ezz(&["converge"]).ok();
+    assert_eq!(
+        ask("j", "db", "cat /var/lib/db/f").ok().stdout,
+        "precious\n"
+    );
+    assert_ne!(ask("j", "www", "cat /var/lib/db/f").code, 0);
+    assert_eq!(
+        ask("j", "www", "cat /etc/www.conf").ok().stdout,
+        "a secret of www\n"
+    );
+    // In k, www has another number, and so has its file.
+    assert_eq!(number("/srv/jails/k/etc/passwd", "mine"), 999);
+    let www = number("/srv/jails/k/etc/passwd", "www");
+    assert!(![101, 102, 999].contains(&www), "{www}");
+    assert_eq!(owner("/srv/jails/k/etc/www.conf"), (www, www, 0o600));
+    assert_eq!(
+        ask("k", "www", "cat /etc/www.conf").ok().stdout,
+        "a secret of www\n"
+    );
+    assert_ne!(ask("k", "www", "cat /opt/f").code, 0);
+    assert_ne!(ask("k", "mine", "cat /etc/www.conf").code, 0);
+    assert_eq!(ask("k", "mine", "cat /opt/f").ok().stdout, "own\n");
+
+    // A program of the next release belongs to a group by a number that is www's in k.
+    let told = ezz(&["update", "--on-host", "--run", "/bin/sh", "-c", MAIL]).ok();
+    let mail = number(&base(3, "etc/group"), "mail");
+    assert!(told.stderr.contains("mail (999 becomes 998)"), "{told:#?}");
+    assert_eq!((mail, www), (998, 998));
+    let told = ezz(&["converge"]).exits(3);
+    assert!(
+        told.stderr.contains("k stays")
+            && told.stderr.contains("by the number 998, which is www's"),
+        "{told:#?}"
+    );
+    assert_eq!(number("/srv/jails/j/etc/group", "mail"), 998);
+    assert_eq!(number("/srv/jails/k/etc/passwd", "www"), www);
+    assert_eq!(
+        ask("j", "db", "cat /var/lib/db/f").ok().stdout,
+        "precious\n"
+    );
+}
+
+/// What a command makes of the world: www goes, and mail comes with the number that it had.
+const MAIL: &str = r#"
+set -e; cd "$EZZ_ROOT"
+echo 14.0 >etc/debian_version
+sed -i /^www:/d etc/passwd etc/group
+echo mail:x:999:999:mail:/:/bin/sh >>etc/passwd
+echo mail:x:999: >>etc/group
+rm -f etc/www.conf
+for f in mailer listed capable; do cp usr/bin/cat usr/bin/$f; done
+chown 0:999 usr/bin/mailer; chmod 2755 usr/bin/mailer
+chown 999:999 usr/bin/capable; setcap cap_net_bind_service+ep usr/bin/capable
+mkdir -p srv/spool; chown 999:999 srv/spool; chmod 3775 srv/spool
+ln -s spool srv/link; chown -h 999:999 srv/link
+ln usr/bin/mailer usr/share/again
+python3 -c '
+import os, struct
+entries = [(1, 7, 2**32 - 1), (2, 4, 999), (4, 5, 2**32 - 1), (16, 5, 2**32 - 1), (32, 5, 2**32 - 1)]
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+os.setxattr("usr/bin/listed", "system.posix_acl_access", acl)'
+"#;
+
+/// Of a base that MAIL has made: its group has the number, and everything else is as it was.
+#[track_caller]
+fn mail_is(n: u64, mail: u32) {
+    assert_eq!(number(&base(n, "etc/passwd"), "mail"), mail);
+    assert_eq!(number(&base(n, "etc/group"), "mail"), mail);
+    for name in ["usr/bin/mailer", "usr/share/again"] {
+        assert_eq!(owner(&base(n, name)), (0, mail, 0o2755), "{name}");
+    }
+    assert_eq!(owner(&base(n, "srv/spool")), (mail, mail, 0o3775));
+    let (uid, gid, _) = owner(&base(n, "srv/link"));
+    assert_eq!((uid, gid), (mail, mail));
+    let (uid, gid, _) = owner(&base(n, "usr/bin/capable"));
+    assert_eq!((uid, gid), (mail, mail));
+    let told = sh(&format!("getcap {}", base(n, "usr/bin/capable"))).ok();
+    assert!(told.stdout.contains("cap_net_bind_service"), "{told:#?}");
+    let list = xattr::get(base(n, "usr/bin/listed"), "system.posix_acl_access");
+    let list = list.expect("it can be read").expect("it is there");
+    assert_eq!(list[16..20], mail.to_le_bytes(), "{list:?}");
+    let skeleton = fs::read_to_string(base(n, ".ezz/accounts")).expect("a ledger");
+    assert!(
+        skeleton.contains(&format!("group mail {mail}\n")),
+        "{skeleton}"
+    );
+}
+
+/// An account gets no number that one of an earlier world had, also when that world is gone; and a stage that is
+/// killed while it is renumbered is made again.
+#[test]
+fn numbers_of_accounts_that_went_are_not_given_again() {
+    twelve();
+    ezz(&["update", "--from", &thirteen()]).ok();
+    // Nothing is renumbered where nothing has to be, and nothing sealed where nothing has changed.
+    ezz(&["update", "--run", "/bin/sh", "-c", "true"]).ok();
+    assert!(!exists("tank/ezz/basejail/3"));
+
+    let update = |variables: &str| {
+        let script = MAIL.replace('\'', r"'\''");
+        let line = format!("{variables} {EZZ} --json update --on-host --run /bin/sh -c '{script}'");
+        sh(&line)
+    };
+    let half = (10..100).find(|step| {
+        let ended = update(&format!("EZZ_DIE_BEFORE_STEP={step}"));
+        assert_eq!(ended.code, 137, "{ended:#?}");
+        let n = property(SITE, "ezz:seq").parse().expect("a number");
+        let passwd = fs::read_to_string(base(n, "etc/passwd")).unwrap_or_default();
+        let unknown = source(&format!("tank/ezz/basejail/{n}"), "ezz:populated") != "local";
+        unknown && passwd.contains("mail:x:998:")
+    });
+    assert!(
+        half.is_some(),
+        "it was never killed while it was renumbered"
+    );
+    let killed = property(SITE, "ezz:seq");
+    let done = update("").ok();
+    assert_eq!(done.json()[0]["resumed"], false, "{done:#?}");
+    let made = done.json()[0]["generation"].as_u64().expect("a number");
+    assert!(!exists(&format!("tank/ezz/basejail/{killed}")));
+    mail_is(made, 998);
+    whole();
+
+    // The generation that brought www goes.
+    ezz(&[
+        "update",
+        "--run",
+        "/bin/sh",
+        "-c",
+        "echo more >/usr/share/more",
+    ])
+    .ok();
+    ezz(&["worlds", "prune", "--keep", "0", "--yes"]).ok();
+    assert!(!exists("tank/ezz/basejail/2"));
+    let more =
+        "echo ftp:x:999:999::/:/bin/sh >>/etc/passwd; echo www:x:500:500::/:/bin/sh >>/etc/passwd";
+    let told = ezz(&["--json", "update", "--run", "/bin/sh", "-c", more]).ok();
+    let made = told.json()[0]["generation"].as_u64().expect("a number");
+    assert_eq!(number(&base(made, "etc/passwd"), "ftp"), 997);
+    assert_eq!(number(&base(made, "etc/passwd"), "www"), 999);
+    whole();
+    // A ledger that was changed shows.
+    let dataset = format!("tank/ezz/basejail/{made}");
+    sh(&format!(
+        "zfs set readonly=off {dataset}; mkdir /tmp/rw; mount -t zfs -o zfsutil,rw {dataset} /tmp/rw"
+    ))
+    .ok();
+    fs::write("/tmp/rw/.ezz/accounts", "# ezz accounts 9\n").expect("written");
+    let refused = ezz(&["update", "--run", "/bin/sh", "-c", "echo x >/usr/share/x"]);
+    refused.refused(1, "version 9");
+    let told = ezz(&["worlds", "verify", &made.to_string()]).exits(1);
+    assert!(told.stdout.contains(".ezz/accounts"), "{told:#?}");
+}
