@@ -206,6 +206,7 @@ impl Apply<'_> {
                 | Step::Hold { .. }
                 | Step::Release { .. }
                 | Step::Mount { .. }
+                | Step::MountSnapshot { .. }
                 | Step::Unmount { .. }
                 | Step::RemoveDirectory { .. }
                 | Step::Snapshot { .. }
@@ -354,10 +355,7 @@ impl Apply<'_> {
                 self.zfs.commit(site, commit)?;
                 Ok(Changed::Done)
             }
-            Step::Clone { clones } => {
-                self.zfs.clone_all(clones)?;
-                Ok(Changed::Done)
-            }
+            Step::Clone { clones } => Ok(self.zfs.clone_all(clones).map(|()| Changed::Done)?),
             Step::Hold { snapshots } => Ok(self.zfs.hold(snapshots)?),
             Step::Release { snapshots } => Ok(self.zfs.release(snapshots)?),
             Step::Mount { dataset, at, how } => {
@@ -366,6 +364,7 @@ impl Apply<'_> {
                 }
                 Ok(self.zfs.mount(dataset, at, *how)?)
             }
+            Step::MountSnapshot { snapshot, at } => Ok(self.zfs.mount_snapshot(snapshot, at)?),
             Step::Unmount { dataset, at } => Ok(self.zfs.unmount(dataset, at)?),
             Step::RemoveDirectory { at } => remove_directory(at),
             Step::Snapshot { snapshot } => {

@@ -231,6 +231,10 @@ impl Zfs for Pool {
         })
     }
 
+    fn mount_snapshot(&self, snapshot: &SnapshotName, at: &Path) -> Result<Changed, PortError> {
+        mounts::mount_snapshot(snapshot, at)
+    }
+
     fn mount_all(&self, what: &[(&DatasetName, &Path, MountAs)]) -> Result<usize, PortError> {
         mounts::mount_all(what)
     }

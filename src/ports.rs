@@ -507,6 +507,12 @@ pub trait Zfs: Sync + fmt::Debug {
     /// [`PortError`].
     fn mount(&self, dataset: &DatasetName, at: &Path, how: MountAs) -> Result<Changed, PortError>;
 
+    /// Mounts a snapshot in the same way, to read it.
+    ///
+    /// # Errors
+    /// As [`Zfs::mount`].
+    fn mount_snapshot(&self, snapshot: &SnapshotName, at: &Path) -> Result<Changed, PortError>;
+
     /// The same of many that do not lie below each other; an implementation may do several at once, and
     /// look at the mounts of this machine once for all of them. How many were not mounted before.
     ///
@@ -550,8 +556,7 @@ pub trait Zfs: Sync + fmt::Debug {
     /// # Errors
     /// [`PortError`].
     fn mounted_at(&self, at: &Path) -> Result<Option<Mount>, PortError> {
-        let mounts = self.mounts()?;
-        Ok(mounts.into_iter().rfind(|mount| mount.target == at))
+        Ok(self.mounts()?.into_iter().rfind(|it| it.target == at))
     }
 
     /// The holds on a snapshot, by tag.

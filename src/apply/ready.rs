@@ -79,6 +79,7 @@ fn about(site: &DatasetName, step: &Step, each: &mut dyn FnMut(JailName)) {
         | Step::Release { .. }
         | Step::RemoveDirectory { .. }
         | Step::Snapshot { .. }
+        | Step::MountSnapshot { .. }
         | Step::HandOver { .. }
         | Step::Rollback { .. }
         | Step::Link { .. }

@@ -19,7 +19,7 @@ use crate::world::merge::{Examined, What};
 /// or of all that need it
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz merge web01 --dry-run\n  ezz merge 'web{01..20}'\n\nezz merge compares three versions of each file: what the jail began with, what the new release has, and what the jail has. What you have not touched follows the release, also where it becomes a file, a directory or a symbolic link. Where both have changed a file, the class of its path decides:\n  merged    configuration (/etc): both changes become one text, line by line; accounts\n            name by name. Where that cannot be done it is a conflict: your file stays,\n            and the release's is put beside it as NAME.ezz-new, a directory with all\n            that is in it.\n  followed  what packages install (/opt, /usr/local): yours stays.\n  seeded    state (/var, /srv, /home): what the jail lacks is added, and nothing that\n            exists is replaced or removed.\n  derived   caches and databases (/etc/ld.so.cache): yours stays, and is made again at\n            the next start where the profile knows how.\n  kept      host keys, machine-id, host name: never touched.\nThe output names files that stay although the release has changed them; they hold no jail back. The snapshot ezz-merge-OLD-NEW of the jail is the way back.\n\nA merge that cannot be carried out, for want of room or because of an immutable file or a mount, changes nothing of that jail.\n\nThe exit code is 3 if there are conflicts, or if some jails could be merged and others could not.\n\nJSON: one {\"jail\", \"from\", \"to\", \"did\", \"taken\", \"removed\", \"merged\", \"left\", \"conflicts\", \"reasons\"} a jail, with a reason for each path in left and conflicts; a dry run adds \"obstacles\" to one that cannot be merged"
+    after_help = "Examples:\n  ezz merge web01 --dry-run\n  ezz merge 'web{01..20}'\n\nezz merge compares three versions of each file: what the jail began with, what the new release has, and what the jail has. What you have not touched follows the release, also where it becomes a file, a directory or a symbolic link. Where both have changed a file, the class of its path decides:\n  merged    configuration (/etc): both changes become one text, line by line; accounts\n            name by name. Where that cannot be done it is a conflict: your file stays,\n            and the release's is put beside it as NAME.ezz-new, a directory with all\n            that is in it.\n  followed  what packages install (/opt, /usr/local): yours stays.\n  seeded    state (/var, /srv, /home): what the jail lacks is added, and nothing that\n            exists is replaced or removed.\n  derived   caches and databases (/etc/ld.so.cache): yours stays, and is made again at\n            the next start where the profile knows how.\n  kept      host keys, machine-id, host name: never touched.\nThe output names files that stay although the release has changed them; they hold no jail back. The snapshots ezz-merge-OLD-NEW and ezz-merged-OLD-NEW of the jail are the way back: when the jail is due to run on OLD again, the merge is undone. A file that is still what the merge wrote becomes what it was before; a file that you have changed since stays, with a note.\n\nA merge that cannot be carried out, for want of room or because of an immutable file or a mount, changes nothing of that jail.\n\nThe exit code is 3 if there are conflicts, or if some jails could be merged and others could not.\n\nJSON: one {\"jail\", \"from\", \"to\", \"did\", \"taken\", \"removed\", \"merged\", \"left\", \"conflicts\", \"reasons\"} a jail, with a reason for each path in left and conflicts, and on the way back \"kept\", what stays and why; a dry run adds \"obstacles\" to one that cannot be merged"
 )]
 pub struct Merge {
     #[command(flatten)]
@@ -45,6 +45,9 @@ struct Told<'a> {
     conflicts: Vec<String>,
     /// Of each conflict, and of what is left.
     reasons: BTreeMap<String, String>,
+    /// What stays on the way back, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    kept: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     obstacles: Vec<String>,
 }
@@ -143,10 +146,12 @@ pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, examined: &E
         jail: Some(&due.jail),
         from: Some(due.from),
         to: Some(due.to),
-        did: match (dry_run, examined.obstacles.is_empty()) {
-            (_, false) => "cannot be merged",
-            (true, true) => "would be merged",
-            (false, true) => "merged",
+        did: match (dry_run, examined.obstacles.is_empty(), examined.undone) {
+            (_, false, _) => "cannot be merged",
+            (true, true, false) => "would be merged",
+            (false, true, false) => "merged",
+            (true, true, true) => "would be brought back",
+            (false, true, true) => "brought back",
         },
         taken: of(&|what| *what == What::Take),
         removed: of(&|what| *what == What::Remove),
@@ -156,6 +161,11 @@ pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, examined: &E
         reasons: changes
             .iter()
             .filter_map(|change| Some((change.path.to_string(), change.reason()?.to_string())))
+            .collect(),
+        kept: examined
+            .kept
+            .iter()
+            .map(|kept| (kept.path.to_string(), kept.why.to_string()))
             .collect(),
         obstacles: examined.obstacles.iter().map(ToString::to_string).collect(),
     };
@@ -183,6 +193,23 @@ pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, examined: &E
             due.jail,
             few(&told.left)
         ));
+    }
+    for kept in &examined.kept {
+        context.report.note(format!("{}: {kept}", due.jail));
+    }
+    if told.did.ends_with("brought back") {
+        context.report.said(format!(
+            "{}: {} from generation {} to {}: {} taken, {} removed, {} merged, {} stay as they are",
+            due.jail,
+            told.did,
+            due.from,
+            due.to,
+            told.taken.len(),
+            told.removed.len(),
+            told.merged.len(),
+            told.kept.len()
+        ));
+        return false;
     }
     context.report.said(format!(
         "{}: {} from generation {} to {}: {} taken, {} removed, {} merged, {} left, {} in conflict",

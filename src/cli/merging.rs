@@ -3,22 +3,27 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::doctor::facts::left_by_readers;
+use super::doctor::facts::{left_by_readers, left_by_undo};
 use super::progress::Shown;
+use super::undoing::Pair;
 use super::{CliError, Context, build, error, uid};
 use crate::apply;
 use crate::crash;
-use crate::model::{Generation, Inventory, MERGE_SNAPSHOT};
+use crate::model::{Generation, Inventory};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 use crate::plan::merge::{self, Due, Snapshots, begin, due_now, finish, forget, undo};
+use crate::plan::ways::{self, Way};
 use crate::plan::{Doomed, MountAs, Plan, PlanError, Step};
 use crate::ports::{PortError, Query, Row, Zfs};
 use crate::session::{Scope, Session};
 use crate::world::WorldError;
-use crate::world::merge::{Difference, Examined, Patches, Reason, carry_out, examine};
+use crate::world::merge::{
+    Difference, Examined, Patches, Reason, Undo, carry_out, examine, examine_undo,
+    without_conflicts,
+};
 
 /// What happens to a jail that has conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,8 +170,8 @@ fn failed(due: &Due, source: WorldError) -> CliError {
     }
 }
 
-/// Merges one jail that does not run, to what it is due to run on or to what a track has. None if there
-/// was nothing to do. A dry run only looks.
+/// Merges one jail that does not run, to what it is due to run on or to what a track has; on the way back it
+/// undoes its last merge. None if there was nothing to do. A dry run only looks.
 ///
 /// # Errors
 /// [`CliError::Conflicts`] where they are refused; [`CliError::Obstacles`], of a dry run too;
@@ -232,10 +237,15 @@ pub(super) fn merge(
         // Taking the merge back would need the lock too.
         let _site = session.locks.steadfast().site()?;
         let inventory = session.inventory(&scope)?;
-        session.run(&finish(&inventory, &due)?)?;
+        let leaves_a_way_back = begun.get() && !examined.undone;
+        session.run(&finish(&inventory, &due, leaves_a_way_back)?)?;
         let clear = || -> Result<(), CliError> {
             let inventory = session.inventory(&scope)?;
-            session.run(&forget(&inventory, earlier.take()))?;
+            let doomed = match examined.undone {
+                true => snapshots(session.zfs.as_ref(), &inventory, name)?.of_merges,
+                false => earlier.take(),
+            };
+            session.run(&forget(&inventory, doomed))?;
             Ok(())
         };
         if let Err(error) = clear() {
@@ -306,18 +316,50 @@ fn files(
         .jails
         .get(&due.jail)
         .ok_or_else(|| PlanError::NoJail(due.jail.clone()))?;
-    let difference = differences.of(inventory, due)?;
+    let session = differences.session;
+    let last = snapshots(session.zfs.as_ref(), inventory, &due.jail)?.last;
+    let way = ways::way(inventory, due, last);
     let progress = Shown::about(context.report, &due.jail);
     let work = build::work(context, &progress);
+    let failed = |source| failed(due, source);
     let mut texts = context.machine.texts();
     let own = &jail.mountpoint;
-    let examined = examine(&difference, own, texts.as_mut(), patches, &work);
-    let examined = examined.map_err(|source| failed(due, source))?;
-    crash::point();
-    if carry(&examined)? {
-        carry_out(&examined, &difference, own, &work).map_err(|source| failed(due, source))?;
+    let carried = |examined: Examined, source: &Path| -> Result<Examined, CliError> {
+        crash::point();
+        if carry(&examined)? {
+            carry_out(&examined, source, own, &work).map_err(failed)?;
+        }
+        Ok(examined)
+    };
+    if way == Way::Undo {
+        let merged = differences.of(inventory, &due.reversed())?;
+        let pair = Pair::of(context, jail, due)?;
+        let mut mounts = left_mounted(context, session, inventory)?;
+        mounts.steps.extend(pair.mounts());
+        let mut undone = || -> Result<Examined, CliError> {
+            session.run_always(&mounts)?;
+            let trees = Undo {
+                merged: &merged,
+                before: pair.before(),
+                after: pair.after(),
+                jail: own,
+            };
+            let examined = examine_undo(trees, texts.as_mut(), patches, &work).map_err(failed)?;
+            carried(examined, pair.before())
+        };
+        let undone = undone();
+        let notes = Vec::new();
+        let steps = pair.unmounts().collect();
+        session.run_always(&Plan { steps, notes })?;
+        return undone;
     }
-    Ok(examined)
+    let difference = differences.of(inventory, due)?;
+    let examined = examine(&difference, own, texts.as_mut(), patches, &work).map_err(failed)?;
+    let examined = match way {
+        Way::Back => without_conflicts(examined, &difference, own, &work.cancel).map_err(failed)?,
+        Way::Forward | Way::Undo => examined,
+    };
+    carried(examined, difference.new())
 }
 
 /// What takes away what merges that were killed had mounted to read.
@@ -337,6 +379,10 @@ fn left_mounted(
             plan.push(Step::Unmount { dataset, at: from });
             plan.push(Step::RemoveDirectory { at });
         }
+    }
+    for at in left_by_undo(context.machine.run_directory()) {
+        let steps = ways::left(inventory, &mounts, &at);
+        plan.steps.extend(steps.into_iter().flatten());
     }
     Ok(plan)
 }
@@ -359,21 +405,23 @@ pub(super) fn snapshots(
         types: &["snapshot"],
         properties: &["guid", "createtxg"],
     })?;
-    let of_merges = format!("{}@{MERGE_SNAPSHOT}", jail.dataset);
     let made = jail.merging.as_ref().and_then(|merging| {
         let snapshot = merge::taken(jail, merging).ok()?.to_string();
         Some(number(rows.get(&snapshot)?, "createtxg"))
     });
     let mut found = Snapshots::default();
+    let mut in_order: BTreeMap<u64, &str> = BTreeMap::new();
     for (name, row) in &rows {
         let guid = number(row, "guid");
-        if name.starts_with(&of_merges) {
+        if ways::of_merge(jail, name) {
+            in_order.insert(number(row, "createtxg"), name);
             let name = name.clone();
             found.of_merges.push(Doomed { name, guid });
         } else if made.is_some_and(|made| number(row, "createtxg") > made) {
             found.newer.push(name.clone());
         }
     }
+    found.last = ways::last(&in_order.into_values().collect::<Vec<_>>());
     Ok(found)
 }
 

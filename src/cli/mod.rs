@@ -40,6 +40,7 @@ mod taking;
 mod texts;
 mod told;
 mod track;
+mod undoing;
 mod update;
 mod verify;
 mod vouch;

@@ -16,7 +16,7 @@ use crate::session::{Scope, Session};
 /// Point a track back to the generation before, or to any other; twice returns to where it was
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz rollback\n  ezz rollback --track 14 --to 14.3-RELEASE.7 --restart\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. A jail's own files are not touched; only where the release changes, `ezz converge` merges them back.\n\nJSON: {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
+    after_help = "Examples:\n  ezz rollback\n  ezz rollback --track 14 --to 14.3-RELEASE.7 --restart\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. Both undo the merge that brought a jail's own files to the generation that the track leaves: a file that is still what the merge wrote becomes what it was before; a file that the jail has changed since stays, with a note. A conflict keeps no jail from coming back. One whose file system is read-only or full stays, pinned; the exit code is 3 then.\n\nJSON: {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
 )]
 pub struct Rollback {
     /// Which track

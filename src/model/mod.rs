@@ -54,6 +54,10 @@ pub const MAX_VALUE: usize = 8000;
 /// What the snapshots of jails begin with that ezz makes before a merge.
 pub const MERGE_SNAPSHOT: &str = "ezz-merge-";
 
+/// What the snapshots of jails begin with that ezz makes after a merge: what differs from the one before is
+/// what the merge wrote.
+pub const MERGED_SNAPSHOT: &str = "ezz-merged-";
+
 /// What the snapshots of jails begin with that their clones are made from. They go with the last clone.
 pub const CLONE_SNAPSHOT: &str = "ezz-clone-";
 

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{CLONE_SNAPSHOT, Inventory, Jail, MERGE_SNAPSHOT};
+use crate::model::{CLONE_SNAPSHOT, Inventory, Jail};
 use crate::name::JailName;
 use crate::plan::{
-    Commit, Directory, Doomed, Epoch, MountAs, Observed, Plan, PlanError, Step, intent, writable,
+    Commit, Directory, Doomed, Epoch, MountAs, Observed, Plan, PlanError, Step, intent, ways,
+    writable,
 };
 
 /// What `delete` was asked.
@@ -287,7 +288,7 @@ fn remove_directory(inventory: &Inventory, jail: &Jail) -> Step {
 pub(super) fn own(jail: &Jail, snapshot: &str) -> bool {
     let name = snapshot.strip_prefix(jail.dataset.as_str());
     let name = name.and_then(|rest| rest.strip_prefix('@'));
-    name.is_some_and(|name| name.starts_with(MERGE_SNAPSHOT) || name.starts_with(CLONE_SNAPSHOT))
+    ways::of_merge(jail, snapshot) || name.is_some_and(|name| name.starts_with(CLONE_SNAPSHOT))
 }
 
 /// Jails that are clones of others among them before those.

@@ -2,14 +2,14 @@
 //! merged to last, to that of the generation that it is due to run on.
 //!
 //! A mark on the jail keeps it from being started in between, and a snapshot takes back what an
-//! interrupted merge has done.
+//! interrupted merge has done. A second one, after it, makes of the two the way back (`ways`).
 
 use crate::model::{
-    Base, Generation, Inventory, Jail, JailConfig, Kind, MERGE_SNAPSHOT, Merging, encode, property,
+    Base, Generation, Inventory, Jail, JailConfig, Kind, Merging, encode, property,
 };
 use crate::name::{GenerationId, JailName, NameError, SnapshotName, TrackName};
 use crate::plan::{
-    Commit, Doomed, Epoch, Expect, MountAs, Observed, Plan, PlanError, Set, Step, run, site,
+    Commit, Doomed, Epoch, Expect, MountAs, Observed, Plan, PlanError, Set, Step, run, site, ways,
     writable,
 };
 
@@ -24,6 +24,17 @@ pub struct Due {
     pub to: GenerationId,
     /// The track that it follows from then on, if it did not before.
     pub follow: Option<TrackName>,
+}
+
+impl Due {
+    /// The way from the one to the other generation, the other way round.
+    pub fn reversed(&self) -> Due {
+        Due {
+            from: self.to,
+            to: self.from,
+            ..self.clone()
+        }
+    }
 }
 
 /// What a merge of a jail would be, to what it is due to run on or to what a track has; none if there
@@ -99,18 +110,8 @@ pub struct Snapshots {
     /// Those that others made after an interrupted merge had made its own. A rollback past them would
     /// destroy them.
     pub newer: Vec<String>,
-}
-
-/// The snapshot that takes a merge back.
-///
-/// # Errors
-/// [`NameError`] if its name is too long.
-pub fn snapshot(
-    jail: &Jail,
-    from: GenerationId,
-    to: GenerationId,
-) -> Result<SnapshotName, NameError> {
-    jail.dataset.at(&format!("{MERGE_SNAPSHOT}{from}-{to}"))
+    /// From where to where the last merge was, if both of its snapshots are there.
+    pub last: Option<(GenerationId, GenerationId)>,
 }
 
 /// The snapshot that takes back the merge of which a jail has the mark.
@@ -118,11 +119,11 @@ pub fn snapshot(
 /// # Errors
 /// [`NameError`] if its name is too long.
 pub fn taken(jail: &Jail, merging: &Merging) -> Result<SnapshotName, NameError> {
-    snapshot(jail, merging.from, merging.to)
+    ways::before(jail, merging.from, merging.to)
 }
 
-/// Plans what comes before the files are touched: the mark, the snapshot. A snapshot that would have the same
-/// name goes before; what other snapshots of merges there are is returned: they go at the end, see
+/// Plans what comes before the files are touched: the mark, the snapshot. Snapshots that would have the same
+/// names go before; what other snapshots of merges there are is returned: they go at the end, see
 /// [`forget`]. The jail has no mark of an earlier merge any more, see [`undo`].
 ///
 /// # Errors
@@ -136,9 +137,7 @@ pub fn begin(
     let jail = run::known(inventory, &due.jail)?;
     let mut plan = Plan::on(inventory);
     let mut epoch = Epoch::of(inventory);
-    let own = snapshot(jail, due.from, due.to)?.to_string();
-    let all = snapshots.of_merges.iter().cloned();
-    let (now, later): (Vec<_>, Vec<_>) = all.partition(|it| it.name == own);
+    let (now, later) = own(jail, due.from, due.to, snapshots)?;
     destroy(&mut plan, inventory, &mut epoch, now);
     let merging = Merging {
         from: due.from,
@@ -153,13 +152,35 @@ pub fn begin(
     };
     plan.push(commit(inventory, &mut epoch, vec![mark]));
     plan.push(Step::Snapshot {
-        snapshot: snapshot(jail, due.from, due.to)?,
+        snapshot: ways::before(jail, due.from, due.to)?,
     });
     Ok((plan, later))
 }
 
-/// Adds what takes an interrupted merge back: its snapshot, if it came so far.
-fn back(plan: &mut Plan, jail: &Jail, snapshots: &Snapshots) -> Result<(), PlanError> {
+/// The snapshots of one merge, and those of others.
+fn own(
+    jail: &Jail,
+    from: GenerationId,
+    to: GenerationId,
+    snapshots: &Snapshots,
+) -> Result<(Vec<Doomed>, Vec<Doomed>), PlanError> {
+    let names = [
+        ways::before(jail, from, to)?.to_string(),
+        ways::after(jail, from, to)?.to_string(),
+    ];
+    let all = snapshots.of_merges.iter().cloned();
+    Ok(all.partition(|it| names.contains(&it.name)))
+}
+
+/// Adds what takes an interrupted merge back: its snapshot, if it came so far. A rollback reaches only the
+/// latest, so that the one after the merge goes before it.
+fn back(
+    plan: &mut Plan,
+    epoch: &mut Epoch,
+    inventory: &Inventory,
+    jail: &Jail,
+    snapshots: &Snapshots,
+) -> Result<(), PlanError> {
     let Some(merging) = &jail.merging else {
         return Ok(());
     };
@@ -173,6 +194,10 @@ fn back(plan: &mut Plan, jail: &Jail, snapshots: &Snapshots) -> Result<(), PlanE
                 count: snapshots.newer.len(),
             });
         }
+        let after = ways::after(jail, merging.from, merging.to)?.to_string();
+        let all = snapshots.of_merges.iter();
+        let after = all.filter(|it| it.name == after).cloned().collect();
+        destroy(plan, inventory, epoch, after);
         plan.push(Step::Unmount {
             dataset: jail.dataset.clone(),
             at: jail.mountpoint.clone(),
@@ -197,11 +222,12 @@ fn destroy(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch, doomed: Ve
     }
 }
 
-/// Plans the end of a merge: the jail is merged to the new skeleton, and may start.
+/// Plans the end of a merge: the jail is merged to the new skeleton, and may start. `kept` is whether it leaves
+/// a way back: then the snapshot after it is made before the mark goes.
 ///
 /// # Errors
 /// [`PlanError`].
-pub fn finish(inventory: &Inventory, due: &Due) -> Result<Plan, PlanError> {
+pub fn finish(inventory: &Inventory, due: &Due, kept: bool) -> Result<Plan, PlanError> {
     writable(inventory)?;
     let jail = run::known(inventory, &due.jail)?;
     let config = run::config(inventory, &due.jail)?;
@@ -218,6 +244,11 @@ pub fn finish(inventory: &Inventory, due: &Due) -> Result<Plan, PlanError> {
         unmark(jail),
     ];
     let mut plan = Plan::default();
+    if kept {
+        plan.push(Step::Snapshot {
+            snapshot: ways::after(jail, due.from, due.to)?,
+        });
+    }
     plan.push(commit(inventory, &mut Epoch::of(inventory), sets));
     Ok(plan)
 }
@@ -262,7 +293,7 @@ pub fn undo_in(
     jail: &Jail,
     snapshots: &Snapshots,
 ) -> Result<(), PlanError> {
-    back(plan, jail, snapshots)?;
+    back(plan, epoch, inventory, jail, snapshots)?;
     if let Some(merging) = &jail.merging {
         let own = taken(jail, merging)?.to_string();
         let all = snapshots.of_merges.iter();

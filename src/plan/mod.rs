@@ -23,6 +23,7 @@ pub mod run;
 pub mod sanity;
 pub mod site;
 pub mod swap;
+pub mod ways;
 pub mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -258,6 +259,13 @@ pub enum Step {
         /// How.
         how: MountAs,
     },
+    /// Mounts a snapshot, to read it.
+    MountSnapshot {
+        /// Which.
+        snapshot: SnapshotName,
+        /// Where.
+        at: PathBuf,
+    },
     /// Unmounts a dataset and what is below it.
     Unmount {
         /// Which.
@@ -480,16 +488,16 @@ impl fmt::Display for Step {
                 };
                 write!(f, "mount {dataset} at {}{how}", at.display())
             }
+            Step::MountSnapshot { snapshot, at } => {
+                write!(f, "mount {snapshot} at {}", at.display())
+            }
             Step::Unmount { dataset, at } => write!(f, "unmount {dataset} from {}", at.display()),
             Step::RemoveDirectory { at } => {
                 write!(f, "remove the empty directory {}", at.display())
             }
             Step::Snapshot { snapshot } => write!(f, "snapshot {snapshot}"),
             Step::HandOver { snapshot } => {
-                write!(
-                    f,
-                    "hand {snapshot} over to its clones: it goes with the last"
-                )
+                write!(f, "hand {snapshot} over: it goes with its last clone")
             }
             Step::Rollback { snapshot } => write!(f, "roll back to {snapshot}"),
             Step::Destroy { dataset } => write!(f, "destroy {dataset}"),

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{Generation, Half, Inventory};
 use crate::name::GenerationId;
 use crate::plan::converge::generation_of;
-use crate::plan::{Commit, Doomed, Epoch, Observed, Plan, PlanError, Step, world, writable};
+use crate::plan::{Commit, Doomed, Epoch, Observed, Plan, PlanError, Step, ways, world, writable};
 
 pub use kept::{Kept, Reason, kept};
 
@@ -32,6 +32,9 @@ pub struct Request {
     pub cloned: BTreeSet<String>,
     /// Snapshots that ezz did not make, of skeletons that could go otherwise.
     pub foreign: BTreeMap<GenerationId, Vec<String>>,
+    /// Snapshots that ezz made of jails for merges; of those that nothing needs any more all go, unless generations
+    /// are named.
+    pub of_merges: Vec<Doomed>,
     /// Snapshots that ezz did not make, and that are to go with what they are of; none if they keep it.
     pub doomed: Option<Vec<Doomed>>,
 }
@@ -135,6 +138,17 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
                 intents: std::collections::BTreeMap::new(),
                 epoch: epoch.take(),
                 doomed: left,
+            },
+        });
+    }
+    let ways = ways::unneeded(inventory, request.of_merges.clone());
+    if request.named.is_empty() && !ways.is_empty() {
+        plan.push(Step::Commit {
+            site: inventory.site.layout.site.clone(),
+            commit: Commit::Destroy {
+                intents: BTreeMap::new(),
+                epoch: epoch.take(),
+                doomed: ways,
             },
         });
     }

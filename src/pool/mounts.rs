@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::crash;
 use crate::model::{Changed, Flags};
-use crate::name::DatasetName;
+use crate::name::{DatasetName, SnapshotName};
 use crate::plan::MountAs;
 use crate::plan::doctor::Mount;
 use crate::plan::site::is_open;
@@ -230,6 +230,25 @@ fn mount(
         changed = Changed::Done;
     }
     Ok(changed)
+}
+
+/// See [`crate::ports::Zfs::mount_snapshot`].
+pub(super) fn mount_snapshot(snapshot: &SnapshotName, at: &Path) -> Result<Changed, PortError> {
+    let name = snapshot.to_string();
+    let there = ezz_zfs::mounted_at(at).map_err(cannot("mount", &name))?;
+    match there {
+        Some(mount) if mount.source == name => Ok(Changed::Already),
+        Some(other) => Err(PortError::Occupied {
+            dataset: name,
+            at: at.to_owned(),
+            by: other.source,
+        }),
+        None => {
+            make_directory(at, MountAs::Base)?;
+            ezz_zfs::mount(&name, at, of(MountAs::Base.flags())).map_err(cannot("mount", &name))?;
+            Ok(Changed::Done)
+        }
+    }
 }
 
 /// Unmounts what is mounted at or below a directory of a dataset.

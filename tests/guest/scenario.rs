@@ -439,6 +439,27 @@ pub const ALL: &[Scenario] = &[
         reset: "$EZZ -q delete j01 --yes; $EZZ -q rollback --to 1; $EZZ -q create j01; echo mine >/srv/jails/j01/etc/2/b; $EZZ -q rollback --to 2",
     },
     Scenario {
+        name: "merge-back",
+        setup: site_and!(
+            "$EZZ -q create j01; echo mine >/srv/jails/j01/etc/2/b
+            mkdir $OUT/v; tar -xf $OUT/world.tar -C $OUT/v; for d in 1 2 3 4 5 6; do echo new >$OUT/v/etc/$d/a; rm $OUT/v/etc/$d/l; done
+            tar -cf $OUT/world2.tar -C $OUT/v .; rm -r $OUT/v; $EZZ -q update --from $OUT/world2.tar
+            $EZZ -q merge j01; $EZZ -q rollback --to 1"
+        ),
+        boot: "true",
+        command: "merge j01",
+        codes: &[0],
+        already: "",
+        durable: true,
+        atomic: NOTHING,
+        end: |_| match sh("zfs get -Hpo value ezz:jail tank/ezz/jails/j01 | grep -o '\"skel\":[0-9]*'
+                cd /srv/jails/j01/etc; grep -l new [1-6]/a; cat 2/b; ls 1/l 6/l").as_deref() {
+            Ok("\"skel\":1\nmine\n1/l\n6/l\n") => Vec::new(),
+            other => vec![format!("it is not back: {other:?}")],
+        },
+        reset: "$EZZ -q rollback --to 2; $EZZ -q merge j01; $EZZ -q rollback --to 1",
+    },
+    Scenario {
         name: "rollout",
         setup: "__GOLDEN__ $EZZ -q create a b c
             $EZZ -q update --stage-only --on-host --run /bin/sh -c 'echo new >$EZZ_ROOT/usr/share/new'",

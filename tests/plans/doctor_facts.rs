@@ -393,6 +393,26 @@ fn what_a_killed_verify_mounted_goes() {
 }
 
 #[test]
+fn a_snapshot_that_a_killed_merge_had_mounted_is_unmounted() {
+    let (site, mut facts) = looked_at();
+    let at = "/run/ezz/undo-77-before";
+    facts.undo = vec![PathBuf::from(at)];
+    let remove = format!("remove the empty directory {at}");
+    assert_eq!(told(&diagnosed(&site, &facts).plan), [remove.clone()]);
+    facts
+        .mounts
+        .push(mount("tank/ezz/jails/a@ezz-merge-1-2", at, true));
+    let diagnosis = diagnosed(&site, &facts);
+    assert_eq!(only(&diagnosis), (What::HostLeft, Severity::Debris, at));
+    let unmount = format!("unmount tank/ezz/jails/a from {at}");
+    assert_eq!(told(&diagnosis.plan), [unmount, remove]);
+    // A snapshot of a jail of another site.
+    let mount = facts.mounts.last_mut().expect("there");
+    mount.source = "other/ezz/jails/a@ezz-merge-1-2".to_owned();
+    assert_eq!(told(&diagnosed(&site, &facts).plan), [""; 0]);
+}
+
+#[test]
 fn a_link_without_a_track_goes() {
     let (site, mut facts) = looked_at();
     facts
@@ -574,7 +594,7 @@ fn an_interrupted_merge_is_debris_and_taken_back() {
     };
     let mut snapshots = Snapshots {
         of_merges: vec![own],
-        newer: Vec::new(),
+        ..Snapshots::default()
     };
     facts.interrupted.insert(name.clone(), snapshots.clone());
     let diagnosis = diagnosed(&site, &facts);

@@ -10,4 +10,5 @@ mod inventory;
 mod run;
 mod sanity;
 mod site;
+mod ways;
 mod world;

@@ -142,6 +142,8 @@ impl Mounts {
             }
             if let Some(found) = pool.datasets.get_mut(source) {
                 found.content = own;
+            } else if let Some(found) = pool.snapshots.get_mut(source) {
+                found.content = own;
             }
         }
         let content = content_of(pool, source).expect("it exists");

@@ -358,6 +358,36 @@ impl Zfs for SimZfs {
         })
     }
 
+    fn mount_snapshot(&self, snapshot: &SnapshotName, at: &Path) -> Result<Changed, PortError> {
+        let name = snapshot.to_string();
+        self.changing("mount", &name, |state, _| {
+            match state.mounts.top(at) {
+                Some(mount) if mount.source == name => return Ok(Changed::Already),
+                Some(other) => {
+                    return Err(PortError::Occupied {
+                        dataset: name.clone(),
+                        at: at.to_owned(),
+                        by: other.source.clone(),
+                    });
+                }
+                None => make_directory(at, MountAs::Base)?,
+            }
+            let flags = MountAs::Base.flags();
+            let done = state.mounts.mount(&mut state.pool, &name, at, flags);
+            done.map_err(|errno| PortError::Mount {
+                action: "mount",
+                dataset: name.clone(),
+                source: MountError::Mount {
+                    dataset: name.clone(),
+                    at: at.to_owned(),
+                    detail: String::new(),
+                    errno,
+                },
+            })?;
+            Ok(Changed::Done)
+        })
+    }
+
     fn unmount(&self, dataset: &DatasetName, at: &Path) -> Result<Changed, PortError> {
         self.changing("unmount", dataset.as_str(), |state, act| {
             let own = |source: &str| {

@@ -11,6 +11,7 @@ mod numbers;
 mod own_files;
 mod own_plants;
 mod pipeline;
+mod undo;
 
 /// Errors of a test.
 pub type Fail = Box<dyn std::error::Error>;

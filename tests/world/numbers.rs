@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 
 use ezz::profile::Profile;
-use ezz::world::merge::{Examined, Patches, Sides, What, carry_out, examine};
+use ezz::world::merge::{Difference, Examined, Patches, What, carry_out, examine};
 use ezz::world::numbers::{Accounts, Ledger, Limits, Moves, assign, of_base, renumber, write};
 use ezz::world::text::InProcess;
 use ezz::world::{Cancel, Context, WorldError, manifest};
@@ -237,15 +237,14 @@ fn merged(new: &str, jail: &str, base: Option<&Path>) -> Result<(Examined, Strin
         fs::create_dir_all(at(name).join("etc"))?;
         fs::write(at(name).join("etc/passwd"), text)?;
     }
-    let sides = Sides {
-        old: &at("old"),
-        new: &at("new"),
-        jail: &at("jail"),
-        base,
-    };
-    let (profile, context) = (profile("debian")?, Context::quiet());
-    let found = examine(sides, profile, &mut InProcess, Patches::Left, &context)?;
-    carry_out(&found, sides.new, sides.jail, profile, &context)?;
+    let context = Context::quiet();
+    let mut difference = Difference::between(&at("old"), &at("new"), profile("debian")?, &context)?;
+    if let Some(base) = base {
+        difference = difference.with_base(base.to_owned());
+    }
+    let jail = &at("jail");
+    let found = examine(&difference, jail, &mut InProcess, Patches::Left, &context)?;
+    carry_out(&found, difference.new(), jail, &context)?;
     let text = fs::read_to_string(at("jail").join("etc/passwd"))?;
     Ok((found, text))
 }

@@ -58,6 +58,7 @@ pub(super) fn facts(
         mounts: session.zfs.mounts()?,
         freebsd: session.host.os() == Os::FreeBsd,
         verify: left_by_readers(session.locks.directory()),
+        undo: left_by_undo(session.locks.directory()),
         ..Facts::default()
     };
     // A replica has the id of the site it came from, whose jails this host may run.
@@ -199,6 +200,21 @@ pub(in crate::cli) fn left_by_readers(run: &Path) -> Vec<(GenerationId, PathBuf)
         gone.then(|| (id, run.join(name)))
     };
     names(run).into_iter().filter_map(left).collect()
+}
+
+/// Directories `undo-PID-before` and `undo-PID-after` whose process is gone.
+pub(in crate::cli) fn left_by_undo(run: &Path) -> Vec<PathBuf> {
+    let left = |name: &String| {
+        let pid = name
+            .strip_prefix("undo-")
+            .and_then(|rest| rest.split_once('-'));
+        let pid = pid.and_then(|(pid, _)| rustix::process::Pid::from_raw(pid.parse().ok()?));
+        pid.is_some_and(|pid| {
+            rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)
+        })
+    };
+    let names = names(run).into_iter().filter(left);
+    names.map(|name| run.join(name)).collect()
 }
 
 fn directories(inventory: &Inventory, facts: &mut Facts) {

@@ -13,7 +13,7 @@ use crate::model::{Half, Inventory};
 use crate::name::{DatasetName, GenerationId};
 use crate::plan::prune::{Kept, Reason, Request, kept, moved, prune};
 use crate::plan::world::restore;
-use crate::plan::{Commit, Doomed, Observed, Plan, PlanError, Step};
+use crate::plan::{Commit, Doomed, Observed, Plan, PlanError, Step, ways};
 use crate::ports::{PortError, Query, Row};
 use crate::report::{Exit, bytes};
 use crate::session::{Scope, Session, SessionError};
@@ -237,6 +237,7 @@ impl Ask {
             older: self.older.clone(),
             asked: self.asked.clone(),
             cloned: cloned(session, &observed.inventory)?,
+            of_merges: of_merges(session, &observed.inventory)?,
             foreign: BTreeMap::new(),
             doomed: self.foreign.then(Vec::new),
         };
@@ -251,6 +252,24 @@ impl Ask {
         }
         Ok(request)
     }
+}
+
+/// Snapshots that ezz made of jails for merges, except those that somebody holds or has cloned.
+fn of_merges(session: &Session, inventory: &Inventory) -> Result<Vec<Doomed>, PortError> {
+    let rows = session.zfs.read(&Query {
+        roots: &[inventory.site.layout.jails.to_string()],
+        depth: Some(2),
+        types: &["snapshot"],
+        properties: &["guid", "userrefs", "clones"],
+    })?;
+    let own = |(name, row): (String, Row)| {
+        let value = |property: &str| row.0.get(property).map_or("", |found| &found.value);
+        let free =
+            matches!(value("userrefs"), "0" | "-" | "") && matches!(value("clones"), "-" | "");
+        let guid = value("guid").parse().ok()?;
+        (free && ways::is_of_merge(&name)).then_some(Doomed { name, guid })
+    };
+    Ok(rows.into_iter().filter_map(own).collect())
 }
 
 /// Snapshots that ezz did not make, of halves that could go. Of other skeletons none is read: it takes

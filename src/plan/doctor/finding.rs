@@ -39,6 +39,8 @@ pub struct Facts {
     /// Places where a `worlds verify` or `merge` that was killed had mounted a base or a skeleton, to
     /// read it.
     pub verify: Vec<(GenerationId, PathBuf)>,
+    /// Places where a merge that was killed while it undid another had mounted a snapshot of a jail.
+    pub undo: Vec<PathBuf>,
     /// Why the properties below the site cannot be read: then `datasets` and `snapshots` are empty.
     pub unreadable: Option<String>,
     /// What is in the site directory and in its `basejail` and `newjail`.

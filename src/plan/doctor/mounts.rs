@@ -7,7 +7,7 @@ use super::{Diagnosis, Facts, Finding, Mount, Severity, What};
 use crate::model::{Flags, Inventory};
 use crate::name::{DatasetName, GenerationId};
 use crate::plan::site::is_open;
-use crate::plan::{MountAs, Step};
+use crate::plan::{MountAs, Step, ways};
 
 pub(super) fn check(
     inventory: &Inventory,
@@ -47,6 +47,14 @@ pub(super) fn check(
     }
     for (id, at) in &facts.verify {
         verify(inventory, *id, at, facts, found);
+    }
+    for at in &facts.undo {
+        let Some(steps) = ways::left(inventory, &facts.mounts, at) else {
+            continue;
+        };
+        let what = "a snapshot of a jail was mounted there to be read".to_owned();
+        let finding = Finding::new(What::HostLeft, Severity::Debris, at.display(), what);
+        found.mend(finding.made_by("a `merge` that was killed"), steps);
     }
     for jail in inventory.jails.values() {
         let at = directory.join(jail.name.as_str());

@@ -14,22 +14,21 @@ use super::super::meta::Meta;
 use super::super::numbers::{Owners, Side};
 use super::super::progress::{Context, Phase};
 use super::super::writer::{WriteError, Writer};
-use super::difference::Difference;
 use super::{Change, Examined, What};
 use crate::profile::RelPath;
 
-/// Carries out what [`super::examine`] has found.
+/// Carries out what [`super::examine`] or [`super::examine_undo`] has found. What is taken comes from `new`: the new
+/// skeleton, or the jail as it was before the merge.
 ///
 /// # Errors
 /// [`WorldError`]: the system refuses something; what was done stays until the caller takes it back.
 pub fn carry_out(
     examined: &Examined,
-    difference: &Difference,
+    new: &Path,
     jail: &Path,
     context: &Context<'_>,
 ) -> Result<(), WorldError> {
     let (changes, owners) = (&examined.changes, &examined.owners);
-    let new = difference.new();
     let phase = Phase::start(context, "merge", Some(changes.len() as u64));
     let mut writer = Writer::open(jail)?;
     for change in changes {

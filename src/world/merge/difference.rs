@@ -91,7 +91,7 @@ impl Difference {
     }
 
     /// Where the new skeleton is.
-    pub(super) fn new(&self) -> &Path {
+    pub fn new(&self) -> &Path {
         &self.new
     }
 

@@ -22,7 +22,7 @@ const BESIDE: &str = ".ezz-new";
 
 /// How many names are tried if what has that name is a directory, and a file is to be put there, or the
 /// reverse.
-const BESIDE_TRIES: u32 = 9;
+pub(super) const BESIDE_TRIES: u32 = 9;
 
 /// Finds out what has to happen to a jail's files, and what keeps it from happening; changes nothing. The
 /// jail may run.
@@ -72,18 +72,21 @@ pub fn examine(
     work.add_parents()?;
     let mut changes = work.changes;
     changes.sort_by(|a, b| a.path.cmp(&b.path));
-    let renewed = renewed(&changes, difference, jail, &context.cancel)?;
-    let obstacles = obstacle::find(jail, &changes, &renewed, difference)?;
+    let databases = &difference.profile().database;
+    let upstream = |path: &RelPath| difference.after(path).cloned();
+    let renewed = renewed(&changes, databases, jail, &upstream, &context.cancel)?;
+    let obstacles = obstacle::find(jail, &changes, &renewed, &|path| difference.size(path))?;
     Ok(Examined {
         changes,
         renewed,
         obstacles,
         owners,
+        ..Examined::default()
     })
 }
 
 /// Asks who compares texts.
-type Ask<'a> = dyn FnMut(Request<'_>) -> Result<Answer, WorldError> + 'a;
+pub(super) type Ask<'a> = dyn FnMut(Request<'_>) -> Result<Answer, WorldError> + 'a;
 
 struct Work<'a> {
     difference: &'a Difference,
@@ -140,12 +143,17 @@ impl Work<'_> {
         let by_number = own.by == Some(MergedBy::Number);
         let renumbered = by_number && mine.is_some() && !self.owners.agree();
         let untouched = (versions.mine == was || taken == Some(true)) && !renumbered;
+        let directory = |state: Option<&State>| state.is_some_and(State::is_directory);
         let number = self.numbers.iter().find(|taken| taken.is_in(path));
         let what = match number {
             Some(taken) if is.is_some() => Some(What::Conflict(Reason::Taken(taken.clone()))),
             _ => self.what(path, &own, versions, untouched)?,
         };
         let Some(what) = what else {
+            // State that became a directory stays what it is, and nothing comes into it.
+            if directory(is) && !directory(was) && !directory(versions.mine) {
+                self.decided = Some((path.clone(), false));
+            }
             return Ok(());
         };
         if let What::Merge(text) = &what {
@@ -155,7 +163,6 @@ impl Work<'_> {
             }
         }
         let what = self.not_elsewhere(path, &own, what)?;
-        let directory = |state: Option<&State>| state.is_some_and(State::is_directory);
         // One that it has deleted comes back where something is added in it.
         let deleted = what == What::Left(Reason::Deleted) && directory(was);
         let upstream = directory(is.or(was));
@@ -401,10 +408,11 @@ fn left(versions: Versions<'_>) -> Reason {
 
 /// The texts whose databases the jail has to make again: those of which text or database changes, unless both are
 /// the release's then.
-fn renewed(
+pub(super) fn renewed(
     changes: &[Change],
-    difference: &Difference,
+    databases: &[Database],
     jail: &Path,
+    upstream: &dyn Fn(&RelPath) -> Option<State>,
     cancel: &Cancel,
 ) -> Result<Vec<RelPath>, WorldError> {
     let what = |path: &RelPath| {
@@ -414,15 +422,15 @@ fn renewed(
             .map(|it| &it.what)
     };
     let mut texts = Vec::new();
-    for Database { from, made, .. } in &difference.profile().database {
+    for Database { from, made, .. } in databases {
         let untouched = |path| matches!(what(path), None | Some(What::Conflict(_)));
         if untouched(from) && untouched(made) {
             continue;
         }
         let of_the_release = |path: &RelPath| -> Result<bool, WorldError> {
-            let is = difference.after(path);
+            let is = upstream(path);
             Ok(what(path) == Some(&What::Take)
-                || one(jail, path, [is, None], cancel)?.as_ref() == is)
+                || one(jail, path, [is.as_ref(), None], cancel)? == is)
         };
         if !(of_the_release(from)? && of_the_release(made)?) {
             texts.push(from.clone());
@@ -453,11 +461,7 @@ fn beside(
         Err(DirError::Sys(error)) => return Err(error),
     }
     for number in 0..BESIDE_TRIES {
-        let mut name = [path.name().as_encoded_bytes(), BESIDE.as_bytes()].concat();
-        if number > 0 {
-            name.extend(format!(".{number}").into_bytes());
-        }
-        let Ok(top) = parent.join(&name) else {
+        let Some(top) = name_beside(path, number) else {
             break;
         };
         let there = dirs.stat(&top).map_err(|e| e.in_tree(jail))?;
@@ -477,8 +481,17 @@ fn beside(
     Ok(Vec::new())
 }
 
+/// The name beside a file that is tried as the one of this number.
+pub(super) fn name_beside(path: &RelPath, number: u32) -> Option<RelPath> {
+    let mut name = [path.name().as_encoded_bytes(), BESIDE.as_bytes()].concat();
+    if number > 0 {
+        name.extend(format!(".{number}").into_bytes());
+    }
+    path.parent().join(&name).ok()
+}
+
 /// How the lines of one text become another's, where there are both.
-fn patch(
+pub(super) fn patch(
     old: Option<String>,
     new: Option<String>,
     ask: &mut Ask<'_>,
@@ -497,7 +510,7 @@ fn patch(
 }
 
 /// A regular file that is a text and not too long.
-fn text_of(root: &Path, path: &RelPath) -> Result<Option<String>, WorldError> {
+pub(super) fn text_of(root: &Path, path: &RelPath) -> Result<Option<String>, WorldError> {
     let bytes = Dirs::open(root)?.read(path, TEXT_MAX + 1)?;
     let text = bytes.filter(|bytes| bytes.len() as u64 <= TEXT_MAX && !bytes.contains(&0));
     Ok(text.and_then(|bytes| String::from_utf8(bytes).ok()))

@@ -6,11 +6,15 @@
 //! [`carry_out`] wants one that does not.
 //! Must not be here: which jails, and what protects them while this works.
 
+mod accounts;
 mod carry;
 mod difference;
 mod examine;
+mod kept;
 mod obstacle;
+mod same;
 mod state;
+mod undo;
 
 use std::fmt;
 
@@ -20,8 +24,10 @@ use crate::profile::RelPath;
 pub use carry::carry_out;
 pub use difference::Difference;
 pub use examine::examine;
+pub use kept::{Kept, Why};
 pub use obstacle::Obstacle;
 pub use state::Type;
+pub use undo::{Undo, examine_undo, without_conflicts};
 
 /// What happens to one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +103,10 @@ pub struct Examined {
     pub obstacles: Vec<Obstacle>,
     /// By which numbers the jail knows the accounts of the skeletons.
     owners: Owners,
+    /// On the way back, what stays as the jail has it.
+    pub kept: Vec<Kept>,
+    /// Whether it undoes an earlier merge.
+    pub undone: bool,
 }
 
 impl Change {

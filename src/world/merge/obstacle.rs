@@ -9,7 +9,6 @@ use rustix::fs::{Stat, StatVfsMountFlags};
 
 use super::super::dirs::{DirError, Dirs};
 use super::super::error::WorldError;
-use super::difference::Difference;
 use super::{Change, What};
 use crate::profile::RelPath;
 
@@ -47,12 +46,12 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Looks for what would keep these changes from being made.
+/// Looks for what would keep these changes from being made. `bytes` has the size of each file that is taken.
 pub(super) fn find(
     jail: &Path,
     changes: &[Change],
     renewed: &[RelPath],
-    difference: &Difference,
+    bytes: &dyn Fn(&RelPath) -> u64,
 ) -> Result<Vec<Obstacle>, WorldError> {
     let mut found = Vec::new();
     let stays = |change: &Change| matches!(change.what, What::Left(_));
@@ -66,7 +65,7 @@ pub(super) fn find(
     if system.f_flag.contains(StatVfsMountFlags::RDONLY) {
         found.push(Obstacle::ReadOnly);
     }
-    let needs: u64 = changes.iter().map(|change| size(change, difference)).sum();
+    let needs: u64 = changes.iter().map(|change| size(change, bytes)).sum();
     let free = system.f_bavail.saturating_mul(system.f_frsize);
     if needs > free {
         found.push(Obstacle::Room { needs, free });
@@ -102,12 +101,12 @@ pub(super) fn find(
 }
 
 /// The bytes that a change writes, of files alone.
-fn size(change: &Change, difference: &Difference) -> u64 {
+fn size(change: &Change, bytes: &dyn Fn(&RelPath) -> u64) -> u64 {
     let beside = change.beside.iter();
     match &change.what {
-        What::Take => difference.size(&change.path),
+        What::Take => bytes(&change.path),
         What::Merge(text) => text.len() as u64,
-        What::Conflict(_) => beside.map(|(from, _)| difference.size(from)).sum(),
+        What::Conflict(_) => beside.map(|(from, _)| bytes(from)).sum(),
         What::Remove | What::Left(_) => 0,
     }
 }

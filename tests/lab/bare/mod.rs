@@ -1,6 +1,7 @@
 //! Tests that begin with an empty pool.
 
 mod apply;
+mod back;
 mod broken;
 mod bulk;
 mod clone;
@@ -21,7 +22,7 @@ mod install;
 pub mod kills;
 mod luck;
 mod machine;
-mod merge;
+pub mod merge;
 mod numbers;
 mod others;
 mod package;

@@ -448,13 +448,6 @@ fn clone_snapshots(rows: &Rows, found: &mut Found) {
     }
 }
 
-/// Whether a jail has the snapshot of its merge to a generation.
-fn was_merged(rows: &Rows, jail: &str, n: u32) -> bool {
-    let (begin, end) = (format!("{jail}@ezz-merge-"), format!("-{n}"));
-    let mut snapshots = rows.snapshots.keys();
-    snapshots.any(|name| name.starts_with(&begin) && name.ends_with(&end))
-}
-
 /// The `ezz:jail` of a jail, against the generations, the tracks and its origin.
 fn jail(rows: &Rows, seen: &Seen, dataset: &str, row: &Row, config: &Value) -> Result<(), String> {
     let skel = config.get("skel").ok_or("it names no skel")?;
@@ -474,14 +467,13 @@ fn jail(rows: &Rows, seen: &Seen, dataset: &str, row: &Row, config: &Value) -> R
     // One that was promoted or received whole is a clone of nothing.
     let origin = format!("{}/{half}/{n}@{n}", rows.site);
     let is = text(row, "origin");
-    // A thin one that was merged is a clone of an earlier skeleton; what a thick one is a clone of may
+    // A thin one that was merged is a clone of another skeleton, and the snapshots of its merge may be gone; what a thick one is a clone of may
     // have been taken over by a later base.
-    let jail = dataset;
     let other = is
         .strip_prefix(&format!("{}/{half}/", rows.site))
         .and_then(|rest| rest.split_once('@'))
         .is_some_and(|(dataset, snapshot)| match half {
-            "newjail" => dataset == snapshot && was_merged(rows, jail, n),
+            "newjail" => dataset == snapshot,
             _ => number(dataset).is_some_and(|k| k > n) && snapshot == n.to_string(),
         });
     let below = is.strip_prefix(&format!("{}/jails/", rows.site));

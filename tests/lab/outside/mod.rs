@@ -49,6 +49,7 @@ scenarios! {
         rollback: "rollback",
         prune: "prune",
         merge: "merge",
+        merge_back: "merge-back",
     }
     // The same with jails that run: each costs ten seconds.
     moved, MOVED, 1 {

@@ -1,0 +1,493 @@
+//! The way back of a merge: a file that is what the merge wrote becomes what it was before, and a file that the
+//! jail has changed since stays, with a note. Nothing of it is ever a conflict.
+//!
+//! What the merge wrote is the difference of two snapshots, before and after it. Only the paths at which a merge
+//! of these two skeletons can have written are looked at; of the jail, its links are never followed.
+//! Must not be here: which jails, and what protects them while this works.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use rustix::fs::Dir;
+
+use super::super::dirs::{DirError, Dirs};
+use super::super::error::WorldError;
+use super::super::numbers::Owners as Numbers;
+use super::super::progress::{Cancel, Context, Phase};
+use super::super::text::{Request, Texts};
+use super::accounts::{self, Lists};
+use super::difference::Difference;
+use super::examine::{Ask, BESIDE_TRIES, name_beside, patch, renewed, text_of};
+use super::kept::{Kept, Why};
+use super::obstacle::{self, Obstacle};
+use super::same::{There, same};
+use super::state::{State, one};
+use super::{Change, Examined, Patches, What};
+use crate::profile::{MergedBy, RelPath};
+
+/// The trees that say what a merge wrote, and the one in which that is undone.
+#[derive(Debug, Clone, Copy)]
+pub struct Undo<'a> {
+    /// What differs between the skeleton that the jail's files came from, and go back to, and the one that the
+    /// merge brought them to.
+    pub merged: &'a Difference,
+    /// The jail as it was before the merge.
+    pub before: &'a Path,
+    /// The jail as it was after the merge.
+    pub after: &'a Path,
+    /// The jail.
+    pub jail: &'a Path,
+}
+
+/// Finds out what has to happen to a jail's files so that a merge is undone, and what keeps it from happening;
+/// changes nothing. The jail may run. [`super::carry_out`] does it, with `before` as what is taken.
+///
+/// # Errors
+/// [`WorldError`]: a tree cannot be read; interrupted.
+pub fn examine_undo(
+    trees: Undo<'_>,
+    texts: &mut dyn Texts,
+    patches: Patches,
+    context: &Context<'_>,
+) -> Result<Examined, WorldError> {
+    let phase = Phase::start(context, "compare", None);
+    let merged = trees.merged;
+    let numbers = Numbers::read(merged.old(), merged.new(), trees.before, merged.profile())?;
+    let translated = (!numbers.agree()).then(|| merged.in_jail(&numbers));
+    let merged = translated.as_ref().unwrap_or(merged);
+    let mut work = Work {
+        trees,
+        cancel: &context.cancel,
+        changes: Vec::new(),
+        kept: Vec::new(),
+        lists: Vec::new(),
+        group: None,
+    };
+    for path in candidates(merged, trees.after, &context.cancel)? {
+        context.cancel.check()?;
+        phase.advance(1);
+        work.look(&path)?;
+    }
+    work.held()?;
+    let mut ask = |request: Request<'_>| texts.answer(&request, &context.cancel);
+    work.lists(&mut ask)?;
+    let Work { changes, kept, .. } = work;
+    let found = Examined {
+        changes,
+        kept,
+        undone: true,
+        ..Examined::default()
+    };
+    let mut examined = settled(trees.before, trees.jail, found, &context.cancel)?;
+    let upstream = |path: &RelPath| {
+        let found = one(trees.before, path, [None, None], &context.cancel);
+        found.ok().flatten()
+    };
+    let databases = &merged.profile().database;
+    examined.renewed = renewed(
+        &examined.changes,
+        databases,
+        trees.jail,
+        &upstream,
+        &context.cancel,
+    )?;
+    if patches == Patches::Made {
+        for change in &mut examined.changes {
+            let ours = text_of(trees.jail, &change.path)?;
+            change.diff = match &change.what {
+                What::Take => patch(ours, text_of(trees.before, &change.path)?, &mut ask)?,
+                What::Merge(text) => {
+                    let text = String::from_utf8_lossy(text).into_owned();
+                    patch(ours, Some(text), &mut ask)?
+                }
+                What::Remove | What::Conflict(_) | What::Left(_) => None,
+            };
+        }
+    }
+    Ok(examined)
+}
+
+/// Makes of a merge one that keeps no jail from coming back: what is in conflict, or cannot be written, stays as
+/// the jail has it.
+///
+/// # Errors
+/// [`WorldError`].
+pub fn without_conflicts(
+    mut examined: Examined,
+    difference: &Difference,
+    jail: &Path,
+    cancel: &Cancel,
+) -> Result<Examined, WorldError> {
+    for change in std::mem::take(&mut examined.changes) {
+        match change.what {
+            What::Conflict(reason) => examined.kept.push(Kept {
+                path: change.path,
+                why: Why::Conflict(reason),
+            }),
+            What::Take | What::Remove | What::Merge(_) | What::Left(_) => {
+                examined.changes.push(change);
+            }
+        }
+    }
+    settled(difference.new(), jail, examined, cancel)
+}
+
+/// The paths at which a merge from one skeleton to another can have written, parents first: those at which they
+/// differ, the release's versions that were put beside the jail's, and the directories made for either.
+fn candidates(
+    merged: &Difference,
+    after: &Path,
+    cancel: &Cancel,
+) -> Result<BTreeSet<RelPath>, WorldError> {
+    let differ = merged.paths();
+    let mut found: BTreeSet<RelPath> = differ.iter().cloned().collect();
+    let mut dirs = Dirs::open(after)?;
+    for path in differ {
+        cancel.check()?;
+        for number in 0..BESIDE_TRIES {
+            let Some(top) = name_beside(path, number) else {
+                break;
+            };
+            match dirs.stat(&top) {
+                Ok(Some(_)) => {}
+                Ok(None) | Err(DirError::Missing(_) | DirError::Link(_) | DirError::File(_)) => {
+                    continue;
+                }
+                Err(DirError::Sys(error)) => return Err(error),
+            }
+            for from in merged.within(path) {
+                let rest = &from.as_bytes()[path.as_bytes().len()..];
+                found.extend(RelPath::parse(&[top.as_bytes(), rest].concat()).ok());
+            }
+            found.insert(top);
+        }
+    }
+    let above: Vec<RelPath> = found
+        .iter()
+        .flat_map(|path| {
+            let parents = std::iter::successors(Some(path.parent()), |it| Some(it.parent()));
+            parents.take_while(|it| !it.is_root())
+        })
+        .collect();
+    found.extend(above);
+    Ok(found)
+}
+
+struct Work<'a> {
+    trees: Undo<'a>,
+    cancel: &'a Cancel,
+    changes: Vec<Change>,
+    kept: Vec<Kept>,
+    /// Lists of accounts, which come last: whose accounts own files is known only when it is known which files
+    /// go.
+    lists: Vec<RelPath>,
+    /// What decides for all that is in it: whether that comes back with it, or stays with it.
+    group: Option<(RelPath, bool)>,
+}
+
+impl Work<'_> {
+    fn look(&mut self, path: &RelPath) -> Result<(), WorldError> {
+        let Undo {
+            before,
+            after,
+            jail,
+            ..
+        } = self.trees;
+        let was = There::at(before, path, self.cancel)?;
+        let wrote = There::at(after, path, self.cancel)?;
+        if same(
+            path,
+            (before, was.as_ref()),
+            (after, wrote.as_ref()),
+            self.cancel,
+        )? {
+            return Ok(());
+        }
+        self.group = self.group.take().filter(|(top, _)| path.is_within(top));
+        let comes = match &self.group {
+            Some((_, false)) => return Ok(()),
+            Some((_, true)) => true,
+            None => false,
+        };
+        // What is in a link or a file that becomes a directory again is not there.
+        let blocked = match one(jail, path, [None, None], self.cancel)? {
+            Some(State::Blocked(by)) if !comes => Some(by),
+            Some(_) | None => None,
+        };
+        let now = There::at(jail, path, self.cancel)?;
+        let directory = |it: Option<&There>| it.is_some_and(|it| it.1.is_directory());
+        let as_it_was = same(
+            path,
+            (jail, now.as_ref()),
+            (before, was.as_ref()),
+            self.cancel,
+        )?;
+        if as_it_was && (blocked.is_none() || was.is_none()) {
+            return Ok(());
+        }
+        let untouched = same(
+            path,
+            (jail, now.as_ref()),
+            (after, wrote.as_ref()),
+            self.cancel,
+        )?;
+        let gone = untouched && now.is_none() && !comes && !self.has_parent(path)?;
+        let listed = self.trees.merged.own(path).by.is_some();
+        if let Some(by) = blocked {
+            self.keep(path, Why::InTheWay(by));
+        } else if gone {
+            self.keep(path, Why::Deleted);
+        } else if listed && now.is_some() && was.is_some() {
+            self.lists.push(path.clone());
+        } else if untouched {
+            self.change(
+                path,
+                if was.is_some() {
+                    What::Take
+                } else {
+                    What::Remove
+                },
+            );
+        } else {
+            self.keep(
+                path,
+                match (&now, &wrote) {
+                    (None, _) => Why::Deleted,
+                    (Some(now), Some(wrote)) if now.1.kind() != wrote.1.kind() => {
+                        Why::Became(now.1.kind())
+                    }
+                    (Some(_), _) => Why::Changed,
+                },
+            );
+        }
+        if self.group.is_none() && directory(was.as_ref()) != directory(wrote.as_ref()) {
+            let kept = self.kept.last().is_some_and(|kept| kept.path == *path);
+            let whole = was.is_some() || !directory(now.as_ref());
+            if directory(was.as_ref()) || kept && whole {
+                self.group = Some((path.clone(), !kept));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the directory that holds a path is there, or comes back.
+    fn has_parent(&self, path: &RelPath) -> Result<bool, WorldError> {
+        let parent = path.parent();
+        let comes = |change: &Change| change.path == parent && change.what == What::Take;
+        if self.changes.iter().any(comes) {
+            return Ok(true);
+        }
+        match Dirs::open(self.trees.jail)?.dir(&parent, false) {
+            Ok(_) => Ok(true),
+            Err(DirError::Sys(error)) => Err(error),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn keep(&mut self, path: &RelPath, why: Why) {
+        let path = path.clone();
+        self.kept.push(Kept { path, why });
+    }
+
+    fn change(&mut self, path: &RelPath, what: What) {
+        self.changes.push(Change {
+            path: path.clone(),
+            what,
+            beside: Vec::new(),
+            diff: None,
+        });
+    }
+
+    /// A directory that the merge made stays while something of the jail's is in it; if a file had its place,
+    /// with all that the merge put there.
+    fn held(&mut self) -> Result<(), WorldError> {
+        let mut goes: BTreeSet<RelPath> = BTreeSet::new();
+        let mut whole: Vec<RelPath> = Vec::new();
+        for change in self.changes.iter().rev() {
+            let path = &change.path;
+            let takes = change.what == What::Take;
+            let mut dirs = Dirs::open(self.trees.jail)?;
+            let stat = dirs.stat(path).map_err(|e| e.in_tree(self.trees.jail));
+            let directory = matches!(&stat, Ok(Some(stat)) if State::is_directory_by(stat));
+            let stays = match There::at(self.trees.before, path, self.cancel)? {
+                Some(There(_, State::Directory(_))) => false,
+                Some(_) | None => directory,
+            };
+            let own = match stays {
+                true => first_that_stays(self.trees.jail, path, &goes)?,
+                false => None,
+            };
+            match own {
+                None => drop(goes.insert(path.clone())),
+                Some(own) => {
+                    if takes {
+                        whole.push(path.clone());
+                    }
+                    let path = path.clone();
+                    self.kept.push(Kept {
+                        path,
+                        why: Why::Holds(own),
+                    });
+                }
+            }
+        }
+        let dropped = |path: &RelPath| whole.iter().any(|top| path.is_within(top));
+        self.changes
+            .retain(|it| goes.contains(&it.path) && !dropped(&it.path));
+        Ok(())
+    }
+
+    /// The lists of accounts, field by field.
+    fn lists(&mut self, ask: &mut Ask<'_>) -> Result<(), WorldError> {
+        if self.lists.is_empty() {
+            return Ok(());
+        }
+        let Undo {
+            before,
+            after,
+            jail,
+            ..
+        } = self.trees;
+        let mut lists = Lists::default();
+        for path in std::mem::take(&mut self.lists) {
+            let texts = (
+                text_of(after, &path)?,
+                text_of(jail, &path)?,
+                text_of(before, &path)?,
+            );
+            match texts {
+                (Some(base), Some(ours), Some(theirs)) => {
+                    let numbered = self.trees.merged.own(&path).by == Some(MergedBy::Number);
+                    lists.add(path, numbered, base, ours, theirs);
+                }
+                _ => self.keep(&path, Why::Changed),
+            }
+        }
+        let goes: BTreeSet<&RelPath> = self.changes.iter().map(|change| &change.path).collect();
+        let owners = lists.owners(jail, &goes, self.cancel)?;
+        for (path, list) in lists.each() {
+            let (now, was) = (
+                There::at(jail, path, self.cancel)?,
+                There::at(before, path, self.cancel)?,
+            );
+            let wrote = There::at(after, path, self.cancel)?;
+            let untouched = same(
+                path,
+                (jail, now.as_ref()),
+                (after, wrote.as_ref()),
+                self.cancel,
+            )?;
+            let merged = accounts::back(list, &owners, ask)?;
+            if merged.own.is_empty() && untouched && was.is_some() {
+                self.change(path, What::Take);
+                continue;
+            }
+            // Once for users and once for groups.
+            if list.numbered && !merged.own.is_empty() {
+                self.keep(path, Why::Own(merged.own));
+            }
+            match merged.text {
+                None => self.keep(path, Why::Changed),
+                Some(text) => {
+                    if !merged.conflicts.is_empty() {
+                        self.keep(path, Why::Entries(merged.conflicts));
+                    }
+                    if text != list.ours {
+                        self.change(path, What::Merge(text.into_bytes()));
+                    }
+                }
+            }
+        }
+        self.changes.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(())
+    }
+}
+
+/// The first entry of a directory of the jail that does not go.
+fn first_that_stays(
+    jail: &Path,
+    dir: &RelPath,
+    goes: &BTreeSet<RelPath>,
+) -> Result<Option<RelPath>, WorldError> {
+    let failed = |e| WorldError::io("list", dir.under(jail), e);
+    let mut dirs = Dirs::open(jail)?;
+    let fd = dirs.dir(dir, false).map_err(|e| e.in_tree(jail))?;
+    // Not sorted: a jail can put a million files there.
+    for entry in Dir::read_from(fd).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        match dir.join(name) {
+            Ok(path) if goes.contains(&path) => {}
+            Ok(path) => return Ok(Some(path)),
+            Err(_) => return Ok(Some(dir.clone())),
+        }
+    }
+    Ok(None)
+}
+
+/// Sets aside what cannot be written, a file at a time: only what concerns the whole jail keeps it from coming
+/// back.
+fn settled(
+    new: &Path,
+    jail: &Path,
+    examined: Examined,
+    cancel: &Cancel,
+) -> Result<Examined, WorldError> {
+    let Examined {
+        mut changes,
+        mut kept,
+        ..
+    } = examined;
+    let mut sizes = BTreeMap::new();
+    for change in changes.iter().filter(|change| change.what == What::Take) {
+        if let Some(state) = one(new, &change.path, [None, None], cancel)? {
+            sizes.insert(change.path.clone(), state);
+        }
+    }
+    let bytes = |path: &RelPath| sizes.get(path).and_then(State::size).unwrap_or(0);
+    let mut obstacles = Vec::new();
+    let mut aside: BTreeMap<RelPath, Why> = BTreeMap::new();
+    for obstacle in obstacle::find(jail, &changes, &[], &bytes)? {
+        match obstacle {
+            Obstacle::Immutable(path) => drop(aside.insert(path, Why::Immutable)),
+            Obstacle::Mount(path) => drop(aside.insert(path, Why::Mount)),
+            Obstacle::ReadOnly | Obstacle::Room { .. } => obstacles.push(obstacle),
+        }
+    }
+    if !aside.is_empty() {
+        let of = |path: &RelPath| {
+            let above = [path.clone(), path.parent()];
+            above.iter().find_map(|it| aside.get(it)).cloned()
+        };
+        let mut tops: BTreeSet<RelPath> = BTreeSet::new();
+        for change in changes.iter().filter(|change| of(&change.path).is_some()) {
+            // A file cannot come back to the place of a directory in which something stays.
+            let file = |it: &&Change| {
+                let directory = sizes.get(&it.path).is_some_and(State::is_directory);
+                it.what == What::Take && !directory && change.path.is_within(&it.path)
+            };
+            tops.insert(change.path.clone());
+            tops.extend(changes.iter().find(file).map(|it| it.path.clone()));
+        }
+        let why = |path: &RelPath| of(path).unwrap_or(Why::Immutable);
+        kept.extend(tops.iter().map(|path| Kept {
+            path: path.clone(),
+            why: why(path),
+        }));
+        changes.retain(|it| {
+            !tops
+                .iter()
+                .any(|top| it.path == *top || it.path.is_within(top))
+        });
+    }
+    kept.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(Examined {
+        changes,
+        obstacles,
+        kept,
+        ..examined
+    })
+}
