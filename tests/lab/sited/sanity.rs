@@ -182,7 +182,8 @@ fn a_fleet_is_told_of_in_few_words() {
         "jails web01, web02, web03, web04, web05 and 15 more: no interface of this host has 10.9.0.1, ",
     );
     note(&made, "listen tcp 2222");
-    assert_eq!(made.stderr.lines().count(), 2, "{made:#?}");
+    note(&made, "new jails share this host's network");
+    assert_eq!(made.stderr.lines().count(), 3, "{made:#?}");
     assert_eq!(
         ezz(&["apply", "/tmp/f.toml"]).ok().stderr,
         "",
