@@ -19,8 +19,8 @@ use crate::ports::{HostError, PortError};
 use crate::profile::Os;
 use crate::release::ReleaseError;
 use crate::session::SessionError;
-use crate::world::WorldError;
 use crate::world::merge::Obstacle;
+use crate::world::{WorldError, damage_hint};
 
 /// The hints of an error and its causes, from the outermost that has one.
 pub fn hints_of(error: &(dyn Error + 'static)) -> Vec<String> {
@@ -516,6 +516,9 @@ fn errno_hint(name: &str) -> Option<String> {
 fn full(path: &Path, error: &std::io::Error) -> Option<String> {
     use std::io::ErrorKind;
     let directory = path.parent().unwrap_or(path).display();
+    if let Some(hint) = damage_hint(error) {
+        return Some(hint);
+    }
     match error.kind() {
         ErrorKind::StorageFull => {
             let mut hint = format!(

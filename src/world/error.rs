@@ -466,10 +466,23 @@ impl WorldError {
     }
 }
 
+/// What OpenZFS answers if the checksum of a block is wrong and a directory or the like cannot be read (`ECKSUM`): EBADE
+/// on Linux, shown as *Invalid exchange*, and EINTEGRITY on FreeBSD.
+const CHECKSUM: i32 = if cfg!(target_os = "linux") { 52 } else { 97 };
+
+/// What to do about files that cannot be read because they, or what leads to them, are damaged.
+pub fn damage_hint(source: &io::Error) -> Option<String> {
+    let damaged =
+        Errno::from_io_error(source) == Some(Errno::IO) || source.raw_os_error() == Some(CHECKSUM);
+    damaged.then(|| {
+        "`zpool status -v` shows whether the pool has damaged files: bring them back from a backup or a snapshot"
+            .to_owned()
+    })
+}
+
 fn io_hint(source: &io::Error) -> Option<String> {
-    if Errno::from_io_error(source) == Some(Errno::IO) {
-        let text = "`zpool status -v` shows whether the pool has damaged files: bring them back from a backup or a snapshot";
-        return Some(text.to_owned());
+    if let Some(hint) = damage_hint(source) {
+        return Some(hint);
     }
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
