@@ -17,7 +17,7 @@ use crate::lock::Locks;
 use crate::model::{Changed, Generation, Inventory, Kind, World, track_link, update_cache};
 use crate::name::{DatasetName, GenerationId, JailName};
 use crate::observe::{self, ObserveError, Reading};
-use crate::plan::{MountAs, Plan, PlanError, Step, foreseen, run};
+use crate::plan::{MountAs, Plan, PlanError, Step, foreseen};
 use crate::ports::{BaseMount, Host, HostError, JailSpec, PortError, Zfs};
 use crate::profile::Profile;
 use crate::world::WorldError;
@@ -470,12 +470,11 @@ pub fn spec(inventory: &Inventory, name: &JailName) -> Result<JailSpec, ApplyErr
         dataset: jail.dataset.clone(),
         why,
     })?;
-    let (id, generation) = match config.kind {
-        Kind::Thick => (config.skel, inventory.rules(config.skel)),
-        Kind::Thin => {
-            let id = run::due(inventory, &config.base)?;
-            (id, inventory.sealed(id))
-        }
+    // Of a thin jail too: what its own files were brought to, and no other base.
+    let id = config.skel;
+    let generation = match config.kind {
+        Kind::Thick => inventory.rules(id),
+        Kind::Thin => inventory.sealed(id),
     };
     let no_base = || PlanError::NoBase {
         jail: name.clone(),
@@ -489,10 +488,6 @@ pub fn spec(inventory: &Inventory, name: &JailName) -> Result<JailSpec, ApplyErr
         generation: id,
         dataset: half.dataset.clone(),
         path: half.mountpoint.clone(),
-        link: match &config.base {
-            crate::model::Base::Track(track) => track_link(&inventory.site.directory, track),
-            crate::model::Base::Pin(_) => half.mountpoint.clone(),
-        },
     });
     Ok(JailSpec {
         site_id: inventory.site.id.clone(),

@@ -38,10 +38,9 @@ pub struct BaseMount {
     pub generation: GenerationId,
     /// Its dataset, as the mount table names it.
     pub dataset: DatasetName,
-    /// Where it is mounted on the host.
+    /// Where it is mounted on the host. Derived files name this and no link of a track, which moves at a swap: what
+    /// starts the jail without ezz must find the base that its own files are of.
     pub path: PathBuf,
-    /// What derived files name: the link of the track, or `path` for a pinned jail.
-    pub link: PathBuf,
 }
 
 /// All a host needs to know to run a jail.

@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::confirm::confirm;
 use super::create::undo;
 use super::delete::below;
+use super::merging::Differences;
 use super::moving::Moving;
+use super::release::{Brought, bring_all};
 use super::sanity::Sanity;
 use super::select::text_of;
 use super::shared_network::{self, Way};
@@ -19,8 +21,8 @@ use crate::fleet::{Fleet, FleetError, Wish};
 use crate::model::{Inventory, JailState};
 use crate::name::JailName;
 use crate::plan::converge::behind;
-use crate::plan::fleet::{Change, Diff, Does, Request, Seen, diff, plan};
-use crate::plan::{Observed, PlanError};
+use crate::plan::fleet::{Change, Diff, Does, Request, Seen, diff, merged_first, plan};
+use crate::plan::{Observed, PlanError, run};
 use crate::ports::HostError;
 use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};
@@ -139,13 +141,18 @@ impl Apply {
         let sanity = Sanity::default();
         let changes = std::cell::RefCell::new(found.changes);
         let moving = Moving::of(context, &session);
+        // Set if none starts before the own files of some are merged.
+        let waits = std::cell::Cell::new(false);
+        let starts = |change: &Change| {
+            let mut does = change.does.iter();
+            does.any(|it| matches!(it, Does::Start | Does::Restart))
+        };
         let tell = |jail: &JailName| {
             if let Some(change) = changes.borrow().get(jail) {
-                if change
-                    .does
-                    .iter()
-                    .any(|it| matches!(it, Does::Start | Does::Restart))
-                {
+                if starts(change) {
+                    if waits.get() {
+                        return;
+                    }
                     moving.forget(context, jail);
                 }
                 told.say(jail, &did(change));
@@ -170,17 +177,51 @@ impl Apply {
                     if shares_network(&session, request, &found) {
                         shared_network::warn(&mut plan, Way::File);
                     }
+                    waits.set(!merged_first(observed, &found)?.is_empty());
                     *changes.borrow_mut() = found.changes;
                     Ok(plan)
                 },
                 &tell,
             )
             .map_err(|first| undo(&session, &Scope::of(new), first))?;
+        if waits.replace(false) && !session.dry_run {
+            let changed = changes.borrow();
+            let later = changed.iter().filter(|(_, change)| starts(change));
+            let later = later.map(|(name, _)| name.clone()).collect();
+            return merged_and_started(context, &session, later, &tell);
+        }
         if !session.dry_run && changes.borrow().is_empty() {
             context.report.said("nothing to do");
         }
         Ok(exit)
     }
+}
+
+/// Starts jails after the own files of those are merged that need it.
+fn merged_and_started(
+    context: &Context<'_>,
+    session: &Session,
+    mut names: Vec<JailName>,
+    tell: &dyn Fn(&JailName),
+) -> Result<Exit, CliError> {
+    let observed = session.observe(&Scope::of(names.iter().cloned()))?;
+    let mut brought = Brought::default();
+    bring_all(
+        context,
+        session,
+        &observed,
+        &names,
+        &Differences::new(context, session),
+        &mut brought,
+    )?;
+    names.retain(|name| !brought.failed.contains(name));
+    let scope = Scope::of(names.iter().cloned());
+    let plan = |observed: &Observed| {
+        let config = |name: &JailName| run::config(&observed.inventory, name).ok();
+        Ok(run::restart(observed, &run::in_order(&names, config))?)
+    };
+    let (_, exit) = context.transact_and_tell(session, "apply", &scope, plan, tell)?;
+    Ok(brought.exit(exit, names.len()))
 }
 
 /// Refuses what this host could never give. Jails that want the same of it are asked about once.

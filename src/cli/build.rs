@@ -122,6 +122,7 @@ impl Stage {
         let label = world::label(base, profile).map_err(failed)?;
         crash::point();
         let made = world::make_skeleton(base, skeleton, profile, &work).map_err(failed)?;
+        let content = manifest::content(skeleton, &work).map_err(failed)?;
         crash::point();
         let written = manifest::write(base, &work).map_err(failed)?;
         Ok(Built {
@@ -139,6 +140,7 @@ impl Stage {
                 manifest: written.sha256.to_string(),
                 at: context.machine.now(),
                 release: Some(label.release),
+                skeleton: Some(content.to_string()),
                 other: serde_json::Map::new(),
             },
             files: written.entries,

@@ -8,25 +8,24 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::merge::tell;
-use super::merging::{Differences, look};
+use super::merging::{Differences, clear_left};
 use super::moving::Moving;
-use super::release::{Unmergeable, Way, bring};
+use super::release::{Unmergeable, Way, after, bring, foresee};
 use super::select::Jails;
 use super::told::done;
 use super::vouch::Asks;
 use super::{CliError, Context, DryRun};
-use crate::model::{Base, Jail, JailState, Kind};
+use crate::model::{Jail, JailState, Kind};
 use crate::name::{JailName, TrackName};
 use crate::plan::Observed;
 use crate::plan::converge::{behind, converge, needs_merge};
 use crate::report::Exit;
 use crate::session::{Outcome, Scope, Session};
 
-/// Restart jails that run an older or newer basejail than they should: those that are named, or all
+/// Restart jails that do not run what their track has: those that are named, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nA batch that fails ends it: the jails after it go on as they are.\n\nA jail that comes to another release, not only to another patch level, has its own files merged while it is down, as `ezz merge` does it. One with conflicts, or whose merge is not possible, stays on what it has, pinned; the exit code is 3 then.\n\nJSON: one {\"jail\", \"did\"} a jail: restarted, already, stopped, kept, or left; processes that were killed as for `ezz stop`; before it, if its files were merged, the object of `ezz merge`"
+    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nA batch that fails ends it: the jails after it go on as they are.\n\nThe own files of a jail are merged while it is down, as `ezz merge` does it, where the two generations differ in them. One with conflicts, or whose merge is not possible, stays on what it has, pinned, until its track has another generation; the exit code is 3 then.\n\nJSON: one {\"jail\", \"did\"} a jail: restarted, already, stopped, kept, or left; processes that were killed as for `ezz stop`; before it, if its files were merged, the object of `ezz merge`"
 )]
 pub struct Converge {
     #[command(flatten)]
@@ -62,7 +61,7 @@ pub(super) struct Moved {
     pub(super) well: Vec<JailName>,
     /// They do not, and why; the last batch.
     pub(super) failed: Vec<(JailName, Failure)>,
-    /// They are pinned to what they had, as their own files cannot be merged to another release.
+    /// They are pinned to what they had, as their own files cannot be merged.
     pub(super) stayed: Vec<JailName>,
     /// They were not touched.
     pub(super) left: Vec<JailName>,
@@ -73,7 +72,7 @@ pub(super) struct Moved {
 pub(super) enum Failure {
     /// It does not stop, or start, or is not well on what it should run.
     Unwell(String),
-    /// Its own files could not be brought to another release: not the generation's fault.
+    /// Its own files could not be merged: not the generation's fault.
     Files(String),
 }
 
@@ -101,6 +100,7 @@ impl Moved {
 impl Converge {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(self.dry_run)?;
+        clear_left(context, &session)?;
         let mut wanted = self.jails.select(&session)?;
         let thick;
         if self.jails.is_empty() {
@@ -185,34 +185,15 @@ fn planned(
     let scope = Scope::of(wanted.iter().cloned());
     let observed = session.observe(&scope)?;
     let down = Moving::of(context, session).names()?;
-    let mut merged = Vec::new();
-    let differences = Differences::new(context, session);
-    for name in wanted.clone() {
-        if let Some(due) = needs_merge(&observed, &name, &down)? {
-            let examined = look(context, &differences, &observed.inventory, &due)?;
-            let conflicts = tell(context, true, &due, &examined);
-            for obstacle in &examined.obstacles {
-                context.report.note(format!("{name}: {obstacle}"));
-            }
-            if conflicts || !examined.obstacles.is_empty() {
-                context
-                    .report
-                    .note(format!("{name} would stay on what it has, pinned"));
-                wanted.retain(|other| *other != name);
-            }
-            merged.push(due);
+    let mut moves = Vec::new();
+    for name in &wanted {
+        if needs_merge(&observed, name, &down)?.is_some() {
+            moves.push(name.clone());
         }
     }
-    let plan = |observed: &Observed| {
-        let mut observed = observed.clone();
-        for due in &merged {
-            let jail = observed.inventory.jails.get_mut(&due.jail);
-            if let Some(Ok(config)) = jail.map(|jail| &mut jail.config) {
-                config.skel = due.to;
-            }
-        }
-        Ok(converge(&observed, &wanted, &down)?)
-    };
+    let (merged, stays) = foresee(context, session, &observed, &moves)?;
+    wanted.retain(|name| !stays.contains(name));
+    let plan = |observed: &Observed| Ok(converge(&after(observed, &merged), &wanted, &down)?);
     Ok(context.transact(session, "converge", &scope, plan)?.1)
 }
 
@@ -244,7 +225,7 @@ pub(super) fn late(
     }
     let follows = |jail: &Jail| match (track, &jail.config) {
         (None, _) => true,
-        (Some(track), Ok(config)) => config.base == Base::Track(track.clone()),
+        (Some(track), Ok(config)) => config.follows() == Some(track),
         (Some(_), Err(_)) => false,
     };
     // A running jail has a mark if a signal ended the wait for its health command.
@@ -262,7 +243,7 @@ pub(super) fn late(
 }
 
 /// Restarts those of the jails that are behind, and says what came of each. Ends after the first
-/// batch that fails. One that comes to another release has its files merged while it is down.
+/// batch that fails. Their own files are merged while they are down, where that is needed.
 ///
 /// # Errors
 /// [`CliError`]: what concerns more than single jails.

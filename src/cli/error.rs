@@ -167,6 +167,16 @@ pub enum CliError {
         /// The files.
         list: Vec<String>,
     },
+    /// Somebody has rolled back a jail's own files.
+    #[error(
+        "the files of {jail} were rolled back with zfs(8): they are those of generation {files}, and {jail} is not configured so"
+    )]
+    RolledBack {
+        /// Which jail.
+        jail: JailName,
+        /// Whose files it has.
+        files: crate::name::GenerationId,
+    },
     /// Something keeps a jail's own files from being merged.
     #[error("cannot merge {jail}: {}", some(&obstacles.iter().map(ToString::to_string).collect::<Vec<_>>()))]
     Obstacles {
@@ -305,6 +315,7 @@ impl CliError {
             | CliError::Merge { .. }
             | CliError::Conflicts { .. }
             | CliError::Obstacles { .. }
+            | CliError::RolledBack { .. }
             | CliError::Tampered { .. }
             | CliError::Secrets { .. }
             | CliError::Damaged { .. }

@@ -10,9 +10,9 @@ use super::select::Jails;
 use super::{CliError, Context, DryRun};
 use crate::fleet::Written;
 use crate::model::{Base, Inventory, Jail, JailState, Kind};
-use crate::name::{FleetName, GenerationId, JailName};
+use crate::name::{FleetName, GenerationId, JailName, TrackName};
 use crate::observe;
-use crate::plan::converge::generation_of;
+use crate::plan::converge::{generation_of, late};
 use crate::plan::{Observed, run};
 use crate::report::{Exit, bytes};
 use crate::session::Scope;
@@ -20,7 +20,7 @@ use crate::session::Scope;
 /// List jails: those that are named, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz list\n  ezz list --state running --sort used\n  ezz list -o name,address --no-header 'web*'\n  ezz list --only-names --label tier=front\n  ezz list --fleet shop 'web*' > shop.toml\n\nOn a terminal the table fits its width (or COLUMNS); elsewhere each jail is one line, and nothing is cut. A thick jail follows no track: it has a copy of its base, and changes it itself.\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"due\", \"track\", \"pin\", \"hostname\", \"addresses\", \"labels\", \"fleet\", \"boot\", \"used\", \"problem\"}; state is running, starting, dying, stopped or unfinished: a create or delete of that name was interrupted or has not ended, problem has the reason, and it is no jail. Sizes are in bytes, generations are numbers; generation is what a running jail has, due is what it starts on next; of a thick jail generation is what it was made from, and due, track and pin are left out"
+    after_help = "Examples:\n  ezz list\n  ezz list --state running --sort used\n  ezz list -o name,address --no-header 'web*'\n  ezz list --only-names --label tier=front\n  ezz list --fleet shop 'web*' > shop.toml\n\nOn a terminal the table fits its width (or COLUMNS); elsewhere each jail is one line, and nothing is cut. A generation with `> N` is that of a jail that is not at what its track has: it is brought to N before it starts next, or by `ezz converge`. The base `held (TRACK N)` is that of a jail whose own files could not be brought to N. A thick jail follows no track: it has a copy of its base, and changes it itself.\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"skeleton\", \"due\", \"behind\", \"track\", \"pin\", \"held\", \"hostname\", \"addresses\", \"labels\", \"fleet\", \"boot\", \"used\", \"problem\"}; state is running, starting, dying, stopped or unfinished: a create or delete of that name was interrupted or has not ended, problem has the reason, and it is no jail. Sizes are in bytes, generations are numbers; generation is what a running jail has, skeleton is what its own files are at and what it would start on as they are, due is what they are brought to before it starts next; behind says that it is not at what is due; held is {\"track\", \"generation\"} of a jail that is pinned since its own files could not be brought to that generation of its track; of a thick jail generation is what it was made from, and due, track, pin and held are left out"
 )]
 pub struct List {
     #[command(flatten)]
@@ -124,8 +124,8 @@ impl Column {
             Column::Used => one.used.cmp(&other.used),
             Column::Generation => one
                 .generation
-                .or(one.due)
-                .cmp(&other.generation.or(other.due)),
+                .or(one.skeleton)
+                .cmp(&other.generation.or(other.skeleton)),
             Column::Due => one.due.cmp(&other.due),
             column => {
                 let cell = |line| cell(column, inventory, line);
@@ -133,6 +133,15 @@ impl Column {
             }
         }
     }
+}
+
+/// What keeps a jail from its track.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Held {
+    /// The track.
+    pub(super) track: TrackName,
+    /// The generation that its own files could not be brought to.
+    pub(super) generation: GenerationId,
 }
 
 /// A jail of which only the name was asked for.
@@ -153,11 +162,16 @@ pub(super) struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) generation: Option<GenerationId>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) skeleton: Option<GenerationId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) due: Option<GenerationId>,
+    pub(super) behind: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) track: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) pin: Option<GenerationId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) held: Option<Held>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hostname: Option<String>,
     pub(super) addresses: Vec<String>,
@@ -305,9 +319,12 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
         },
         kind: None,
         generation: running,
+        skeleton: None,
         due: None,
+        behind: late(observed, jail).is_some(),
         track: None,
         pin: None,
+        held: None,
         hostname: None,
         addresses: Vec::new(),
         labels: Vec::new(),
@@ -332,11 +349,17 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
             line.labels = config.labels.texts();
             line.fleet.clone_from(&config.fleet);
             line.boot = Some(config.boot);
+            line.skeleton = Some(config.skel);
             match config.kind {
                 // It has a copy of that generation's files, which no update reaches.
                 Kind::Thick => line.generation = Some(config.skel),
                 Kind::Thin => {
-                    line.due = run::due(&observed.inventory, &config.base).ok();
+                    let target = run::target(&observed.inventory, config).ok();
+                    line.due = target.map(|(generation, _)| generation);
+                    line.held = config.held().map(|held| Held {
+                        track: held.track.clone(),
+                        generation: held.of,
+                    });
                     match &config.base {
                         Base::Track(track) => line.track = Some(track.to_string()),
                         Base::Pin(id) => line.pin = Some(*id),
@@ -366,11 +389,12 @@ fn cell(column: Column, inventory: &Inventory, line: &Line) -> String {
         },
         Column::Generation => generation(inventory, line),
         Column::Due => line.due.map_or_else(none, |id| id.to_string()),
-        Column::Base => match (&line.track, line.pin, line.kind) {
-            (Some(track), _, _) => track.clone(),
-            (None, Some(_), _) => "pinned".to_owned(),
-            (None, None, Some(Kind::Thick)) => "own".to_owned(),
-            (None, None, _) => none(),
+        Column::Base => match (&line.track, &line.held, line.pin, line.kind) {
+            (Some(track), ..) => track.clone(),
+            (None, Some(held), ..) => format!("held ({} {})", held.track, held.generation),
+            (None, None, Some(_), _) => "pinned".to_owned(),
+            (None, None, None, Some(Kind::Thick)) => "own".to_owned(),
+            (None, None, None, _) => none(),
         },
         Column::Kind => match line.kind {
             Some(Kind::Thin) => "thin".to_owned(),
@@ -395,7 +419,7 @@ fn cell(column: Column, inventory: &Inventory, line: &Line) -> String {
     }
 }
 
-/// The generation that a jail has, and the one that it is due to have.
+/// The generation that a jail has or would start on, and the one that it is brought to.
 fn generation(inventory: &Inventory, line: &Line) -> String {
     let shown = |id: GenerationId| {
         inventory
@@ -403,8 +427,8 @@ fn generation(inventory: &Inventory, line: &Line) -> String {
             .get(&id)
             .map_or_else(|| id.to_string(), crate::model::Generation::display)
     };
-    match (line.generation, line.due) {
-        (Some(now), Some(due)) if now == due => shown(now),
+    match (line.generation.or(line.skeleton), line.due) {
+        (Some(now), Some(due)) if now == due && !line.behind => shown(now),
         (Some(now), Some(due)) => format!("{} > {due}", shown(now)),
         (Some(id), None) | (None, Some(id)) => shown(id),
         (None, None) => "-".to_owned(),

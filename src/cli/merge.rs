@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use clap::Args;
 use serde::Serialize;
 
-use super::merging::{Conflicts, Differences, merge};
+use super::merging::{Conflicts, Differences, clear_left, merge};
 use super::release::few;
 use super::select::Jails;
 use super::{CliError, Context, DryRun};
@@ -55,6 +55,7 @@ struct Told<'a> {
 impl Merge {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let session = context.session(self.dry_run)?;
+        clear_left(context, &session)?;
         let mut wanted = self.jails.select(&session)?;
         if self.jails.is_empty() {
             let observed = session.observe(&Scope::all())?;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use super::doctor::facts::{left_by_readers, left_by_undo};
 use super::progress::Shown;
 use super::undoing::Pair;
-use super::{CliError, Context, build, error, uid};
+use super::{CliError, Context, build, error, record, uid};
 use crate::apply;
 use crate::crash;
 use crate::model::{Generation, Inventory};
@@ -19,11 +19,11 @@ use crate::plan::ways::{self, Way};
 use crate::plan::{Doomed, MountAs, Plan, PlanError, Step};
 use crate::ports::{PortError, Query, Row, Zfs};
 use crate::session::{Scope, Session};
-use crate::world::WorldError;
 use crate::world::merge::{
     Difference, Examined, Patches, Reason, Undo, carry_out, examine, examine_undo,
     without_conflicts,
 };
+use crate::world::{self, WorldError};
 
 /// What happens to a jail that has conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +106,7 @@ impl<'a> Differences<'a> {
             return Ok(at);
         }
         if self.mounted.borrow().is_empty() {
-            let left = left_mounted(self.context, self.session, inventory)?;
-            self.session.run_always(&left)?;
+            clear_left(self.context, self.session)?;
         }
         let half = inventory.skeleton(id).ok_or(PlanError::NotSealed(id))?;
         let dataset = half.dataset.clone();
@@ -150,6 +149,10 @@ impl<'a> Differences<'a> {
 
 impl Drop for Differences<'_> {
     fn drop(&mut self) {
+        // A second panic while this one unwinds would abort.
+        if std::thread::panicking() {
+            return;
+        }
         if let Err(error) = self.close() {
             // The next merge, or a repair, unmounts it.
             self.context.report.note(format!(
@@ -197,6 +200,14 @@ pub(super) fn merge(
         back(session, name)?;
         observed = session.observe(&scope)?;
     }
+    if let Some(files) = record::accept(session, &mut observed, name)? {
+        context.report.note(format!(
+            "the files of {name} were rolled back with zfs(8): they are those of generation {files}"
+        ));
+        if !session.dry_run {
+            observed = session.observe(&scope)?;
+        }
+    }
     let Some(due) = due_now(&observed, name, follow)? else {
         return Ok(None);
     };
@@ -234,6 +245,15 @@ pub(super) fn merge(
         let patches = Patches::Left;
         let examined = files(context, differences, inventory, &due, patches, &carry)?;
         crash::point();
+        if due.from != due.to {
+            let jail = inventory.jails.get(name);
+            let root = jail.map(|jail| &jail.mountpoint);
+            let written = root.map_or(Ok(()), |root| world::record::write(root, due.to.0));
+            written.map_err(|source| CliError::Merge {
+                jail: name.clone(),
+                source,
+            })?;
+        }
         // Taking the merge back would need the lock too.
         let _site = session.locks.steadfast().site()?;
         let inventory = session.inventory(&scope)?;
@@ -334,8 +354,10 @@ fn files(
     if way == Way::Undo {
         let merged = differences.of(inventory, &due.reversed())?;
         let pair = Pair::of(context, jail, due)?;
-        let mut mounts = left_mounted(context, session, inventory)?;
-        mounts.steps.extend(pair.mounts());
+        let mounts = Plan {
+            steps: pair.mounts().collect(),
+            notes: Vec::new(),
+        };
         let mut undone = || -> Result<Examined, CliError> {
             session.run_always(&mounts)?;
             let trees = Undo {
@@ -359,7 +381,21 @@ fn files(
         Way::Back => without_conflicts(examined, &difference, own, &work.cancel).map_err(failed)?,
         Way::Forward | Way::Undo => examined,
     };
-    carried(examined, difference.new())
+    carried(examined, difference.newer())
+}
+
+/// Unmounts what commands that were killed had mounted to read. Where there is nothing of that kind, neither the site
+/// nor the table of mounts is read.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn clear_left(context: &Context<'_>, session: &Session) -> Result<(), CliError> {
+    let run = context.machine.run_directory();
+    if !left_by_readers(run).is_empty() || !left_by_undo(run).is_empty() {
+        let inventory = session.inventory(&Scope::all())?;
+        session.run_always(&left_mounted(context, session, &inventory)?)?;
+    }
+    Ok(())
 }
 
 /// What takes away what merges that were killed had mounted to read.

@@ -25,6 +25,7 @@ mod moving;
 mod numbers;
 mod packages;
 mod progress;
+mod record;
 mod release;
 mod releases;
 mod rollback;

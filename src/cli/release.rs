@@ -1,20 +1,26 @@
-//! Jails that come to another release: on the way their own files are merged to it.
+//! How jails are brought to their target before they start: own files first.
 //!
 //! Whether that can be done is found out while a jail still runs, so that one with conflicts is not down
-//! for nothing. Then: stop, snapshot, merge; whoever converges starts it. A merge that fails all the same
-//! is taken back, and the jail is pinned to what it had, so that it starts as it was.
+//! for nothing. Then: stop, snapshot, merge; whoever brings it on starts it. A merge that fails all the same
+//! is taken back. A jail that cannot be brought on starts on what its own files are at; with a conflict or an obstacle it
+//! is pinned to that, since only somebody can settle these.
+//! Jails whose own files are right as they are need none of it: the plans of their start note that they are there.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::converge::Failure;
 use super::merge::tell;
 use super::merging::{Conflicts, Differences, conflicting, look, merge};
-use super::{CliError, Context, error, hints};
-use crate::model::Base;
-use crate::name::GenerationId;
-use crate::plan::converge::{behind, stay};
-use crate::plan::merge::Due;
-use crate::plan::{Observed, PlanError, run};
+use super::moving::Moving;
+use super::{CliError, Context, error, hints, record};
+use crate::model::JailState;
+use crate::name::JailName;
+use crate::plan::converge::stay;
+use crate::plan::merge::{Due, Way as Needs, way};
+use crate::plan::{MountAs, Observed, Plan, PlanError, Step, run, writable};
+use crate::report::Exit;
 use crate::session::{Scope, Session};
 
 /// What becomes of a jail with conflicts.
@@ -31,15 +37,157 @@ pub(super) enum Unmergeable {
 /// Where a jail is then.
 #[derive(Debug)]
 pub(super) enum Way {
-    /// Down, and its files are of the release that it is due to run on.
+    /// Down, and its own files are at its target.
     Merged,
-    /// Pinned to what it had; it may be down.
+    /// At what its own files are at, and pinned to that if only somebody can settle why; it may be down.
     Stays,
     /// Not there.
     Failed(Failure),
 }
 
-/// Brings the own files of one jail to the release that it is due to run on.
+/// What came of bringing jails on that are to start.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    /// Those that start on what their own files are at.
+    pub(super) stayed: BTreeSet<JailName>,
+    /// Those that cannot start.
+    pub(super) failed: BTreeSet<JailName>,
+}
+
+impl Brought {
+    /// The exit code of a command, with what came of this.
+    pub(super) fn exit(&self, of_the_rest: Exit, started: usize) -> Exit {
+        match of_the_rest {
+            Exit::Done if !self.failed.is_empty() && started == 0 => Exit::Failed,
+            Exit::Done if !self.failed.is_empty() || !self.stayed.is_empty() => Exit::Partly,
+            other => other,
+        }
+    }
+}
+
+/// Brings those of the jails on whose own files have to be merged before they start. The others need nothing.
+///
+/// # Errors
+/// [`CliError`]: interrupted; what concerns more than single jails.
+pub(super) fn bring_all(
+    context: &Context<'_>,
+    session: &Session,
+    observed: &Observed,
+    names: &[JailName],
+    differences: &Differences<'_>,
+    brought: &mut Brought,
+) -> Result<(), CliError> {
+    writable(&observed.inventory)?;
+    let mut now = Cow::Borrowed(observed);
+    if mounted(session, observed, names)? {
+        now = Cow::Owned(session.observe(&Scope::of(names.iter().cloned()))?);
+    }
+    let observed = &*now;
+    for name in names {
+        if let Err(error) = record::check(observed, name) {
+            context.report.error(&error, &error.hints());
+            brought.failed.insert(name.clone());
+            continue;
+        }
+        let Needs::Files(due) = way(observed, name)? else {
+            continue;
+        };
+        match bring(
+            context,
+            session,
+            observed,
+            &due,
+            Unmergeable::Stays,
+            differences,
+        )? {
+            Way::Merged => {}
+            Way::Stays => {
+                brought.stayed.insert(name.clone());
+            }
+            Way::Failed(_) => {
+                brought.failed.insert(name.clone());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Mounts the own files of jails that are to be looked at, as after a boot; whether any were not.
+fn mounted(session: &Session, observed: &Observed, names: &[JailName]) -> Result<bool, CliError> {
+    let inventory = &observed.inventory;
+    let mut plan = Plan::on(inventory);
+    let mut found = false;
+    for name in names {
+        let jail = run::known(inventory, name)?;
+        // Elsewhere it is not started either, which the plan of the start says.
+        let at = inventory.site.directory.join(name.as_str());
+        if !jail.mounted && jail.mountpoint == at {
+            let (dataset, how) = (jail.dataset.clone(), MountAs::Jail);
+            plan.push(Step::Mount { dataset, at, how });
+            found = true;
+        }
+    }
+    if found {
+        session.run(&plan)?;
+    }
+    Ok(found)
+}
+
+/// Shows the merges that would come before jails start, and returns the jails as they would be then.
+///
+/// # Errors
+/// [`CliError`].
+pub(super) fn foresee(
+    context: &Context<'_>,
+    session: &Session,
+    observed: &Observed,
+    names: &[JailName],
+) -> Result<(Vec<Due>, BTreeSet<JailName>), CliError> {
+    let (mut merged, mut stays) = (Vec::new(), BTreeSet::new());
+    let differences = Differences::new(context, session);
+    for name in names {
+        let Needs::Files(due) = way(observed, name)? else {
+            continue;
+        };
+        if !run::known(&observed.inventory, name)?.mounted {
+            context.report.note(format!(
+                "{name} is not mounted: its own files are compared when it starts"
+            ));
+            continue;
+        }
+        let examined = look(context, &differences, &observed.inventory, &due)?;
+        let conflicts = tell(context, true, &due, &examined);
+        for obstacle in &examined.obstacles {
+            context.report.note(format!("{name}: {obstacle}"));
+        }
+        if conflicts || !examined.obstacles.is_empty() {
+            context
+                .report
+                .note(format!("{name} would stay on what it has, pinned"));
+            stays.insert(name.clone());
+        } else {
+            merged.push(due);
+        }
+    }
+    Ok((merged, stays))
+}
+
+/// An observation as it would be after merges.
+pub(super) fn after(observed: &Observed, merged: &[Due]) -> Observed {
+    let mut observed = observed.clone();
+    for due in merged {
+        let jail = observed.inventory.jails.get_mut(&due.jail);
+        if let Some(Ok(config)) = jail.map(|jail| &mut jail.config) {
+            config.skel = due.to;
+            if let Some(track) = &due.follow {
+                *config = config.rebased(crate::model::Base::Track(track.clone()));
+            }
+        }
+    }
+    observed
+}
+
+/// Brings the own files of one jail to its target. It is down then, and has a mark if it ran.
 ///
 /// # Errors
 /// [`CliError`]: interrupted; what concerns more than this jail.
@@ -54,36 +202,43 @@ pub(super) fn bring(
     let name = &due.jail;
     let refused = |why: Why| match unmergeable {
         // On the way back too: one that cannot arrive must not keep the others from it.
-        Unmergeable::Stays | Unmergeable::KeepsBoth => pin(context, session, observed, due, &why),
+        Unmergeable::Stays | Unmergeable::KeepsBoth => stays(context, session, observed, due, &why),
         Unmergeable::Fails => {
             context.report.note(format!("{name}: {why}"));
             Ok(Way::Failed(Failure::Files(why.to_string())))
         }
     };
-    match look(context, differences, &observed.inventory, due) {
-        Ok(examined) => {
-            let conflicts = conflicting(&examined);
-            if !examined.obstacles.is_empty() {
-                let list = examined.obstacles.iter().map(ToString::to_string);
-                return refused(Why::Obstacles(list.collect()));
-            }
-            if !conflicts.is_empty() && unmergeable != Unmergeable::KeepsBoth {
-                return refused(Why::Conflicts(conflicts));
-            }
-        }
-        Err(error) if error.interrupted() => return Err(error),
-        Err(error) => {
-            context.report.error(&error, &hints::hints_of(&error));
-            return refused(Why::Error(error::one_line(&error)));
-        }
+    if !observed.state(name).running() {
+        mounted(session, observed, std::slice::from_ref(name))?;
     }
-    let scope = Scope::of([name.clone()]);
-    let names = [name.clone()];
-    let (stopped, _) = context.transact(session, "converge", &scope, |observed| {
-        Ok(run::stop(observed, &names)?)
-    })?;
-    if let Some((_, why)) = stopped.applied.failed.first() {
-        return Ok(Way::Failed(Failure::Unwell(error::one_line(why))));
+    // One that is down is looked at by the merge itself, after what an interrupted one has left is taken back.
+    if observed.state(name).running() {
+        match look(context, differences, &observed.inventory, due) {
+            Ok(examined) => {
+                let conflicts = conflicting(&examined);
+                if !examined.obstacles.is_empty() {
+                    let list = examined.obstacles.iter().map(ToString::to_string);
+                    return refused(Why::Obstacles(list.collect()));
+                }
+                if !conflicts.is_empty() && unmergeable != Unmergeable::KeepsBoth {
+                    return refused(Why::Conflicts(conflicts));
+                }
+            }
+            Err(error) if error.interrupted() => return Err(error),
+            Err(error) => {
+                context.report.error(&error, &hints::hints_of(&error));
+                return refused(Why::Error(error::one_line(&error)));
+            }
+        }
+        Moving::of(context, session).add(name)?;
+        let scope = Scope::of([name.clone()]);
+        let names = [name.clone()];
+        let (stopped, _) = context.transact(session, "converge", &scope, |observed| {
+            Ok(run::stop(observed, &names)?)
+        })?;
+        if let Some((_, why)) = stopped.applied.failed.first() {
+            return Ok(Way::Failed(Failure::Unwell(error::one_line(why))));
+        }
     }
     let conflicts = match unmergeable {
         Unmergeable::KeepsBoth => Conflicts::KeepBoth,
@@ -110,11 +265,11 @@ pub(super) fn bring(
             Why::Error(why)
         }
     };
-    // It is down. A pin lets it start on what it had; a roll-out that turns back starts it.
+    // It is down, and starts on what it had; after a roll-out that fails by it, the way back starts it.
     refused(why)
 }
 
-/// Why a jail's own files are not brought to another release.
+/// Why a jail's own files are not brought to its target.
 #[derive(Debug)]
 enum Why {
     /// These files are in conflict.
@@ -128,19 +283,18 @@ enum Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::Conflicts(list) => write!(
-                f,
-                "its own files are in conflict with the release: {}",
-                few(list)
-            ),
+            Why::Conflicts(list) => {
+                write!(f, "its own files are in conflict with it: {}", few(list))
+            }
             Why::Obstacles(list) => write!(f, "its own files cannot be merged: {}", few(list)),
             Why::Error(error) => write!(f, "its own files cannot be merged: {error}"),
         }
     }
 }
 
-/// Pins a jail to what it has.
-fn pin(
+/// Lets a jail stay at what its own files are at: pinned, unless trying again may do. Without that base it cannot
+/// start.
+fn stays(
     context: &Context<'_>,
     session: &Session,
     observed: &Observed,
@@ -149,37 +303,53 @@ fn pin(
 ) -> Result<Way, CliError> {
     let name = &due.jail;
     let inventory = &observed.inventory;
-    let jail = run::known(inventory, name)?;
     let config = run::config(inventory, name)?;
-    let at = stays_at(observed, due)?;
-    let scope = Scope::of([name.clone()]);
-    context.transact(session, "converge", &scope, |observed| {
-        Ok(stay(&observed.inventory, name, at)?)
-    })?;
-    let shown = inventory.generations.get(&at);
-    let shown = shown.map_or_else(|| at.to_string(), crate::model::Generation::display);
-    let follow = match &config.base {
-        Base::Track(track) => track.as_str(),
-        Base::Pin(_) => "TRACK",
+    let follow = config.follows().map_or("TRACK", |track| track.as_str());
+    let shown = |id| {
+        let found = inventory.generations.get(&id);
+        found.map_or_else(|| id.to_string(), crate::model::Generation::display)
     };
+    let (at, to) = (shown(due.from), shown(due.to));
     let way = match why {
         Why::Conflicts(_) => "shows them, and without --dry-run keeps both versions of each",
         Why::Obstacles(_) | Why::Error(_) => {
             "shows whether it can be done, and without --dry-run does it"
         }
     };
+    let way =
+        format!("`ezz merge {name} --follow {follow} --dry-run` {way}, when {name} is stopped");
+    if inventory.sealed(due.from).is_none() {
+        let error = CliError::Plan(PlanError::NoBase {
+            jail: name.clone(),
+            generation: due.from,
+        });
+        context.report.error(&error, &hints::hints_of(&error));
+        let why = format!("it is not brought to {to}: {why}");
+        context.report.note(format!("{name}: {why}; {way}"));
+        return Ok(Way::Failed(Failure::Files(why)));
+    }
+    if matches!(why, Why::Error(_)) {
+        context.report.note(format!(
+            "{name} stays on {at}, and is not brought to {to}: {why}; its next start tries it again"
+        ));
+        return Ok(Way::Stays);
+    }
+    let scope = Scope::of([name.clone()]);
+    context.transact(session, "converge", &scope, |observed| {
+        Ok(stay(&observed.inventory, name, due.to)?)
+    })?;
     context.report.note(format!(
-        "{} stays on {shown}, pinned: {why}; `ezz merge {name} --follow {follow} --dry-run` {way}, when it is stopped",
-        jail.name
+        "{name} stays on {at}, pinned, and is not brought to {to}: {why}; {way}"
     ));
     Ok(Way::Stays)
 }
 
-/// What a jail has: what it runs, or else what its files are of.
-fn stays_at(observed: &Observed, due: &Due) -> Result<GenerationId, PlanError> {
-    let jail = run::known(&observed.inventory, &due.jail)?;
-    let runs = behind(observed, jail).and_then(|behind| behind.runs);
-    Ok(runs.unwrap_or(due.from))
+/// Whether a jail runs, or is about to.
+pub(super) fn up(observed: &Observed, jail: &JailName) -> bool {
+    matches!(
+        observed.state(jail),
+        JailState::Running { .. } | JailState::Starting
+    )
 }
 
 /// The first of many.

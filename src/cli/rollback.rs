@@ -4,19 +4,21 @@ use clap::Args;
 use serde::Serialize;
 
 use super::converge::{Pace, batches, late};
+use super::merging::clear_left;
 use super::release::Unmergeable;
 use super::{CliError, Context, DryRun, commits, verify};
-use crate::model::{Generation, Inventory, deceptive};
+use crate::model::{Generation, Inventory, Kind, deceptive};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::swap::{Request, To, swap, target};
-use crate::plan::{PlanError, world};
+use crate::plan::merge::{Way, way};
+use crate::plan::swap::{Request, To, followers, swap, target};
+use crate::plan::{Observed, PlanError, world};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
 
 /// Point a track back to the generation before, or to any other; twice returns to where it was
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz rollback\n  ezz rollback --track 14 --to 14.3-RELEASE.7 --restart\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. Both undo the merge that brought a jail's own files to the generation that the track leaves: a file that is still what the merge wrote becomes what it was before; a file that the jail has changed since stays, with a note. A conflict keeps no jail from coming back. One whose file system is read-only or full stays, pinned; the exit code is 3 then.\n\nJSON: {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
+    after_help = "Examples:\n  ezz rollback\n  ezz rollback --track 14 --to 14.3-RELEASE.7 --restart\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. Both undo the merge that brought a jail's own files to the generation that the track leaves: a file that is still what the merge wrote becomes what it was before; a file that the jail has changed since stays, with a note. A conflict keeps no jail from coming back. One whose file system is read-only or full stays, pinned; the exit code is 3 then. A jail that a conflict had kept from its track follows it again.\n\nJSON: {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
 )]
 pub struct Rollback {
     /// Which track
@@ -184,12 +186,18 @@ pub(super) fn follow(
     track: &TrackName,
     restart: Option<&Pace>,
 ) -> Result<Exit, CliError> {
+    clear_left(context, session)?;
     let late = late(context, session, Some(track))?;
     late.note_thick(context);
     let late = late.jails;
     if let Some(pace) = restart {
         return Ok(batches(context, session, &late, pace, Unmergeable::Stays)?.exit());
     }
+    if session.dry_run {
+        return Ok(Exit::Done);
+    }
+    let observed = session.observe(&Scope::all())?;
+    let (merges, thick) = concerned(&observed, track);
     if !late.is_empty() {
         let few: Vec<&str> = late.iter().take(5).map(JailName::as_str).collect();
         let more = match late.len() - few.len() {
@@ -201,7 +209,41 @@ pub(super) fn follow(
             few.join(", ")
         ));
     }
+    if merges > 0 {
+        context.report.note(format!(
+            "of {} on the track {track} the own files are merged at the next start",
+            jails(merges, "")
+        ));
+    }
+    if thick > 0 {
+        context.report.note(format!(
+            "no update reaches {} of the track {track}, with a copy of the base each",
+            jails(thick, "thick ")
+        ));
+    }
     Ok(Exit::Done)
+}
+
+fn jails(count: usize, kind: &str) -> String {
+    match count {
+        1 => format!("1 {kind}jail"),
+        _ => format!("{count} {kind}jails"),
+    }
+}
+
+/// How many jails of a track have to be merged to what it has, and how many it does not reach.
+fn concerned(observed: &Observed, track: &TrackName) -> (usize, usize) {
+    let inventory = &observed.inventory;
+    let (mut merges, mut thick) = (0, 0);
+    for name in followers(inventory, track) {
+        let config = inventory.jails[name].config.as_ref();
+        if config.is_ok_and(|config| config.kind == Kind::Thick) {
+            thick += 1;
+        } else if matches!(way(observed, name), Ok(Way::Files(_))) {
+            merges += 1;
+        }
+    }
+    (merges, thick)
 }
 
 /// A reason for the log: one line, not long.

@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::converge::{Failure, Late, Moved, Pace, batches, late};
+use super::merging::clear_left;
 use super::moving::Moving;
 use super::release::Unmergeable;
 use super::rollback::{checked, native};
@@ -50,6 +51,7 @@ pub(super) fn begin(
     let (request, pace) = (&begin.request, &begin.pace);
     let track = &request.track;
     let _lock = session.lock_rollout(track)?;
+    clear_left(context, session)?;
     let inventory = session.inventory(&Scope::none())?;
     let same = |other: &Rollout| request.to == To::Generation(other.to);
     if plan::under_way(&inventory, track).is_ok_and(same) {
@@ -114,6 +116,7 @@ pub(super) fn resume(
     abort: bool,
 ) -> Result<Exit, CliError> {
     let _lock = session.lock_rollout(track)?;
+    clear_left(context, session)?;
     let inventory = session.inventory(&Scope::none())?;
     let rollout = plan::under_way(&inventory, track)?;
     if abort && rollout.phase != Phase::Back {

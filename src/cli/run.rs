@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 
+use super::merging::{Differences, clear_left};
 use super::moving::Moving;
+use super::release::{Brought, after, bring_all, foresee, up};
 use super::sanity::Sanity;
 use super::select::Jails;
-use super::{CliError, Context, DryRun, Told};
-use crate::model::JailState;
+use super::{CliError, Context, DryRun, Told, record};
 use crate::name::JailName;
-use crate::plan::{Observed, Plan, PlanError, Step, run};
+use crate::plan::merge::{Due, Way, way};
+use crate::plan::{Observed, Plan, PlanError, Step, run, writable};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
 
@@ -38,10 +40,10 @@ struct Time {
 /// The longest time that a stop may take: a day.
 const LONGEST: i64 = 86_400;
 
-/// Start jails
+/// Start jails, each on the generation that its own files are at
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz start www\n\nezz warns on standard error of what they will meet on this host, such as an address that no interface has. A warning stops nothing.\n\nJSON: one {\"jail\", \"did\"} a jail"
+    after_help = "Example:\n  ezz start www\n\nA thin jail is brought to what its track has first: its own files are merged as `ezz merge` does it. One with conflicts, or whose merge is not possible, starts on what it has, pinned; the exit code is 3 then. `ezz list` marks it, and the pin goes when the track has another generation. A jail that runs already is left as it is.\n\nezz warns on standard error of what they will meet on this host, such as an address that no interface has. A warning stops nothing.\n\nJSON: one {\"jail\", \"did\"} a jail; before it, if its files were merged, the object of `ezz merge`"
 )]
 pub struct Start {
     #[command(flatten)]
@@ -63,7 +65,7 @@ pub struct Stop {
 /// Stop jails and start them again, each before the next
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz restart www\n\nJSON: one {\"jail\", \"did\"} a jail; processes that were killed as for `ezz stop`"
+    after_help = "Example:\n  ezz restart www\n\nBetween the two a thin jail is brought to what its track has, as by `ezz start`. Whether its own files can be merged is found out before it is stopped.\n\nJSON: one {\"jail\", \"did\"} a jail; processes that were killed as for `ezz stop`; before it, if its files were merged, the object of `ezz merge`"
 )]
 pub struct Restart {
     #[command(flatten)]
@@ -106,6 +108,16 @@ impl Verb {
         }
     }
 
+    /// The jails that it starts.
+    fn moves(self, observed: &Observed, names: &[JailName]) -> Vec<JailName> {
+        let started = |name: &&JailName| match self {
+            Verb::Start => !up(observed, name),
+            Verb::Stop => false,
+            Verb::Restart => true,
+        };
+        names.iter().filter(started).cloned().collect()
+    }
+
     fn plan(self, observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> {
         match self {
             Verb::Start => run::start(observed, names),
@@ -117,23 +129,134 @@ impl Verb {
 
 impl Which {
     fn run(self, context: &Context<'_>, verb: Verb, time: &Time) -> Result<Exit, CliError> {
-        let (word, did) = verb.words();
         if !self.all {
             self.jails.some("--label or --all")?;
         }
         let mut session = context.session(self.dry_run)?;
         session.stop_timeout = time.timeout;
-        let mut names = match self.all {
-            true => all(context, &session, verb)?,
-            false => self.jails.select(&session)?,
-        };
+        if verb != Verb::Stop {
+            clear_left(context, &session)?;
+        }
+        let mut names = self.jails.select(&session)?;
+        let mut seen_all = None;
+        if self.all {
+            let observed = session.observe(&Scope::all())?;
+            names = all(context, &observed, verb);
+            seen_all = Some(observed);
+        }
         let mut seen = BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
+        let work = Work {
+            context,
+            session: &session,
+            verb,
+            told: Told::new(&context.report, &session),
+            differences: Differences::new(context, &session),
+        };
+        match verb {
+            Verb::Stop => work.of(&names, &[]),
+            Verb::Start | Verb::Restart if session.dry_run => {
+                let observed = session.observe(&Scope::of(names.iter().cloned()))?;
+                let moves: Vec<JailName> = verb.moves(&observed, &names);
+                let (merged, _) = foresee(context, &session, &observed, &moves)?;
+                work.of(&names, &merged)
+            }
+            Verb::Start | Verb::Restart => {
+                let observed = match seen_all {
+                    Some(observed) => observed,
+                    None => session.observe(&Scope::of(names.iter().cloned()))?,
+                };
+                match verb {
+                    Verb::Restart => work.restart(&observed, &names),
+                    Verb::Start | Verb::Stop => work.start(&observed, names),
+                }
+            }
+        }
+    }
+}
+
+/// A verb at work on a site.
+struct Work<'a> {
+    context: &'a Context<'a>,
+    session: &'a Session,
+    verb: Verb,
+    told: Told<'a>,
+    differences: Differences<'a>,
+}
+
+impl Work<'_> {
+    /// Brings on what has to be, then starts all in their order.
+    fn start(&self, observed: &Observed, mut names: Vec<JailName>) -> Result<Exit, CliError> {
+        let (context, session) = (self.context, self.session);
+        let moves = self.verb.moves(observed, &names);
+        let mut brought = Brought::default();
+        bring_all(
+            context,
+            session,
+            observed,
+            &moves,
+            &self.differences,
+            &mut brought,
+        )?;
+        names.retain(|name| !brought.failed.contains(name));
+        Ok(brought.exit(self.of(&names, &[])?, names.len()))
+    }
+
+    /// Restarts one after the other. Those that need no merge are one plan, up to the next that does.
+    fn restart(&self, observed: &Observed, names: &[JailName]) -> Result<Exit, CliError> {
+        let (context, session) = (self.context, self.session);
+        writable(&observed.inventory)?;
+        let (mut brought, mut exits, mut rest) = (Brought::default(), Vec::new(), Vec::new());
+        let mut done = 0;
+        for name in names {
+            let rolled_back = record::check(observed, name).is_err();
+            if rolled_back || matches!(way(observed, name)?, Way::Files(_)) {
+                if !rest.is_empty() {
+                    exits.push(self.of(&rest, &[])?);
+                    done += rest.len();
+                    rest.clear();
+                }
+                let one = std::slice::from_ref(name);
+                bring_all(
+                    context,
+                    session,
+                    observed,
+                    one,
+                    &self.differences,
+                    &mut brought,
+                )?;
+                if brought.failed.contains(name) {
+                    continue;
+                }
+            }
+            rest.push(name.clone());
+        }
+        if !rest.is_empty() || names.is_empty() {
+            exits.push(self.of(&rest, &[])?);
+            done += rest.len();
+        }
+        let exit = match exits.as_slice() {
+            all if all.iter().all(|exit| *exit == Exit::Done) => Exit::Done,
+            all if all.iter().all(|exit| *exit == Exit::Failed) => Exit::Failed,
+            _ => Exit::Partly,
+        };
+        Ok(brought.exit(exit, done))
+    }
+
+    /// Makes and applies the plan of the verb; a dry run plans as if these had been merged.
+    fn of(&self, names: &[JailName], merged: &[Due]) -> Result<Exit, CliError> {
+        let Work {
+            context,
+            session,
+            verb,
+            told,
+            ..
+        } = self;
+        let (verb, (word, did)) = (*verb, verb.words());
         let mut scope = Scope::of(names.iter().cloned());
         scope.ends_starts = verb == Verb::Stop;
-        let moving = Moving::of(context, &session);
+        let moving = Moving::of(context, session);
         let asked: BTreeSet<&JailName> = names.iter().collect();
-        let told = Told::new(&context.report, &session);
         // A stop of what does not run clears away what its run has left.
         let moved = RefCell::new(BTreeSet::new());
         let sanity = Sanity::default();
@@ -145,11 +268,14 @@ impl Which {
             }
         };
         let (outcome, exit) = context.transact_and_tell(
-            &session,
+            session,
             word,
             &scope,
             |observed| {
-                let mut plan = verb.plan(observed, &names)?;
+                let mut plan = match merged {
+                    [] => verb.plan(observed, names)?,
+                    merged => verb.plan(&after(observed, merged), names)?,
+                };
                 if !session.dry_run {
                     let up = |name: &JailName| observed.state(name).running();
                     let kept = |name: &JailName| match verb {
@@ -160,7 +286,7 @@ impl Which {
                     let so = names.iter().filter(|name| !kept(name));
                     so.for_each(|name| moving.forget(context, name));
                 }
-                sanity.note(&session, observed, &mut plan);
+                sanity.note(session, observed, &mut plan);
                 let moves = plan.steps.iter().filter_map(|step| match step {
                     Step::Start { jail } => Some(jail),
                     Step::Stop { jail } if observed.state(jail).running() => Some(jail),
@@ -183,30 +309,22 @@ impl Which {
     }
 }
 
-/// All jails that a verb is about; of those that are kept from starting, only such as run. Their locks are taken
-/// by name, so the names are read before the locks, and the rest under them.
-fn all(context: &Context<'_>, session: &Session, verb: Verb) -> Result<Vec<JailName>, CliError> {
-    let inventory = session.inventory(&Scope::all())?;
-    let jails = inventory.jails.iter();
-    let jails = jails.filter_map(|(name, jail)| Some((name, jail.config.as_ref().ok()?)));
-    let (mut names, off): (Vec<_>, Vec<_>) =
-        jails.partition(|(_, config)| verb == Verb::Stop || config.boot);
-    let mut left = off.len();
-    if left > 0 {
-        let states = session.states()?;
-        names.extend(off.into_iter().filter(|(name, _)| {
-            let runs = states.get(*name).is_some_and(JailState::running);
-            left -= usize::from(runs);
-            runs
-        }));
-        names.sort_by_key(|(name, _)| *name);
+/// All jails that a verb is about; of those that are kept from starting, only such as run.
+fn all(context: &Context<'_>, observed: &Observed, verb: Verb) -> Vec<JailName> {
+    let (mut names, mut off) = (Vec::new(), 0);
+    for (name, jail) in &observed.inventory.jails {
+        let Ok(config) = &jail.config else { continue };
+        if verb == Verb::Stop || config.boot || observed.state(name).running() {
+            names.push(name.clone());
+        } else {
+            off += 1;
+        }
     }
-    let off = left;
     if off > 0 {
         let (verb, _) = verb.words();
         context.report.note(format!(
             "left out: {off} with boot off (`ezz list -o name,boot` shows them, and `ezz {verb} NAME` starts one)"
         ));
     }
-    Ok(names.into_iter().map(|(name, _)| name.clone()).collect())
+    names
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::list::{Line, line};
+use super::list::{Held, Line, line};
 use super::{CliError, Context, DryRun};
 use crate::model::{Kind, Limits, Params};
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName};
@@ -16,7 +16,7 @@ use crate::session::Scope;
 /// Show one jail, or the site
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"skeleton\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\", \"built_in_limits\", \"nested_userns\", \"params\", \"datasets\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
+    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\", \"built_in_limits\", \"nested_userns\", \"params\", \"datasets\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
 )]
 pub struct Show {
     /// The jail; without it, the site
@@ -32,8 +32,6 @@ struct Jail {
     mounted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     origin: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    skeleton: Option<GenerationId>,
     referenced: u64,
     quota: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,8 +91,7 @@ fn jail(
         .ok_or_else(|| PlanError::NoJail(name.clone()))?;
     let line = line(observed, found);
     let config = found.config.as_ref().ok();
-    let skeleton = config.map(|config| config.skel);
-    let id = line.generation.or(line.due);
+    let id = line.generation.or(line.skeleton);
     let shown = Jail {
         world: id
             .and_then(|id| inventory.generations.get(&id))
@@ -104,7 +101,6 @@ fn jail(
         root: found.mountpoint.clone(),
         mounted: found.mounted,
         origin: found.origin.clone(),
-        skeleton,
         referenced: found.referenced,
         quota: found.quota,
         flavours: config.map(|it| it.flavours.clone()).unwrap_or_default(),
@@ -138,6 +134,13 @@ fn jail(
         true => (None, line.generation),
         false => (line.generation, None),
     };
+    let due = match line.behind {
+        true => format!(
+            "{}: it is brought there before it starts next",
+            number(line.due)
+        ),
+        false => number(line.due),
+    };
     let rows = [
         ("name", line.jail.to_string()),
         ("state", state),
@@ -152,10 +155,11 @@ fn jail(
         ("world", shown.world.clone().unwrap_or_else(none)),
         ("follows", follows),
         ("pinned to", number(line.pin)),
+        ("held", line.held.as_ref().map_or_else(none, held)),
         ("made from", number(of)),
         ("runs on", number(runs_on)),
-        ("due", number(line.due)),
-        ("skeleton", number(shown.skeleton.filter(|_| !made_from))),
+        ("own files at", number(line.skeleton.filter(|_| !made_from))),
+        ("due", due),
         ("hostname", line.hostname.clone().unwrap_or_else(none)),
         (
             "addresses",
@@ -219,6 +223,14 @@ fn jail(
     ];
     print(context, &rows);
     Ok(Exit::Done)
+}
+
+/// What keeps a jail from its track, for people.
+fn held(held: &Held) -> String {
+    let (of, track) = (held.generation, &held.track);
+    format!(
+        "its own files could not be brought to generation {of} of the track {track}, which it follows again when that has another"
+    )
 }
 
 /// Limits in effect, for people: a jail's own and those that the host gives it.

@@ -44,7 +44,8 @@ impl Asks<'_> {
         let broken = broken.map(|(_, why)| error::one_line(why));
         let moved_on = || {
             let again = needs_merge(after, jail, self.down).is_ok_and(|due| due.is_some());
-            again.then(|| "its track has gone on to another release meanwhile".to_owned())
+            let again = again && !self.stayed.contains(jail);
+            again.then(|| "its track has gone on to another generation meanwhile".to_owned())
         };
         if let Some(why) = broken.or_else(moved_on) {
             moved.failed.push((jail.clone(), Failure::Unwell(why)));

@@ -89,9 +89,9 @@ impl Written {
 
     /// Adds a jail as it is.
     pub fn add(&mut self, jail: &Jail, config: &JailConfig, running: bool) {
-        let (track, pin) = match &config.base {
-            Base::Track(track) => (Some(track.to_string()), None),
-            Base::Pin(id) => (None, Some(id.to_string())),
+        let (track, pin) = match (config.follows(), &config.base) {
+            (Some(track), _) | (None, Base::Track(track)) => (Some(track.to_string()), None),
+            (None, Base::Pin(id)) => (None, Some(id.to_string())),
         };
         let limits = &config.limits;
         // As a pattern it is the same for jails that differ in their names alone.

@@ -35,8 +35,8 @@ pub use observed::{
 };
 pub use params::{Param, ParamError, Params};
 pub use stored::{
-    Address, AddressError, Base, Intent, JailConfig, Kind, Merging, Network, Phase, Populated,
-    Rejected, Rollout, Seal, Served, Swap, Todo, Track, World,
+    Address, AddressError, Base, Instead, Intent, JailConfig, Kind, Merging, Network, Phase,
+    Populated, Rejected, Rollout, Seal, Served, Swap, Todo, Track, World,
 };
 pub use surroundings::{Bound, Lack, Listener, Owner, Surroundings, Taken};
 pub use text::{MEMORY_LEAST, deceptive, hostname, in_units, memory, printable, processes, size};

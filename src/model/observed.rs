@@ -99,6 +99,13 @@ impl Generation {
         releases.next()
     }
 
+    /// The digest of its skeleton; none if the seal does not have it.
+    fn skeleton_digest(&self) -> Option<&str> {
+        let seals = [&self.skeleton, &self.base].into_iter().flatten();
+        let mut digests = seals.filter_map(|half| half.seal.as_ref()?.skeleton.as_deref());
+        digests.next()
+    }
+
     /// How it is shown: `14.3-RELEASE-p2.7`.
     pub fn display(&self) -> String {
         match &self.world {
@@ -322,7 +329,13 @@ impl Inventory {
         found.skeleton.as_ref().filter(|_| finished)
     }
 
-    /// The generation a jail is to run on when it next starts.
+    /// Whether the skeletons of two generations are known to have the same files.
+    pub fn same_skeleton(&self, one: GenerationId, other: GenerationId) -> bool {
+        let digest = |id| self.generations.get(&id)?.skeleton_digest();
+        one == other || digest(one).is_some() && digest(one) == digest(other)
+    }
+
+    /// The generation a jail with this base is to be brought to.
     pub fn due(&self, base: &Base) -> Option<GenerationId> {
         match base {
             Base::Pin(id) => Some(*id),

@@ -63,6 +63,10 @@ pub struct Seal {
     /// `ezz:world` because a skeleton outlives its base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
+    /// SHA-256 of what the skeleton has, times apart: two skeletons with one digest need no merge. None in a seal
+    /// of an older ezz.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skeleton: Option<String>,
     /// What this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
@@ -222,6 +226,18 @@ pub enum Base {
     Pin(GenerationId),
 }
 
+/// Why a jail is pinned that followed a track: its own files could not be brought to what the track had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instead {
+    /// The track that it followed, and follows again when the track has another generation.
+    pub track: TrackName,
+    /// The generation that its own files could not be brought to.
+    pub of: GenerationId,
+    /// What this version does not know.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
 /// An address with its prefix length, and on FreeBSD an interface.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -358,8 +374,16 @@ pub struct JailConfig {
     pub kind: Kind,
     /// What it runs on; of a thick jail, what it was made from and which world's rules it follows.
     pub base: Base,
-    /// The generation whose skeleton (thick: whose base) it was made from or merged to.
+    /// Beside a pin: that a conflict made it. Not a part of `base`, where an older ezz would not understand it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead: Option<Instead>,
+    /// The generation whose skeleton (thick: whose base) it was made from or merged to. A thin jail starts on the
+    /// base of this generation and on no other.
     pub skel: GenerationId,
+    /// The generation that a record in its own files names, since a merge wrote it there: if the files say something
+    /// else, somebody has rolled them back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<GenerationId>,
     /// Its host name; the jail's name if none was given.
     #[serde(deserialize_with = "super::text::plain")]
     pub hostname: String,
@@ -416,7 +440,9 @@ impl JailConfig {
         JailConfig {
             kind,
             base,
+            instead: None,
             skel,
+            record: None,
             hostname: String::new(),
             addresses: Vec::new(),
             network: Network::default(),
@@ -433,6 +459,30 @@ impl JailConfig {
             labels: Labels::default(),
             todo: Vec::new(),
             other: Map::new(),
+        }
+    }
+
+    /// The conflict that has pinned it, if one has.
+    pub fn held(&self) -> Option<&Instead> {
+        let pinned = matches!(self.base, Base::Pin(_));
+        self.instead.as_ref().filter(|_| pinned)
+    }
+
+    /// The track that it follows, or followed until a conflict pinned it.
+    pub fn follows(&self) -> Option<&TrackName> {
+        match &self.base {
+            Base::Track(track) => Some(track),
+            Base::Pin(_) => self.held().map(|instead| &instead.track),
+        }
+    }
+
+    /// The same jail with another base. A conflict that had pinned it is settled by that.
+    #[must_use]
+    pub fn rebased(&self, base: Base) -> Self {
+        JailConfig {
+            base,
+            instead: None,
+            ..self.clone()
         }
     }
 }

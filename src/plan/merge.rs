@@ -1,19 +1,17 @@
 //! The plans around a merge: a jail's own files are brought from the skeleton that it was made from or
-//! merged to last, to that of the generation that it is due to run on.
+//! merged to last, to that of its target.
 //!
 //! A mark on the jail keeps it from being started in between, and a snapshot takes back what an
 //! interrupted merge has done. A second one, after it, makes of the two the way back (`ways`).
 
-use crate::model::{
-    Base, Generation, Inventory, Jail, JailConfig, Kind, Merging, encode, property,
-};
+use crate::model::{Base, Inventory, Jail, JailConfig, Kind, Merging, encode, property};
 use crate::name::{GenerationId, JailName, NameError, SnapshotName, TrackName};
 use crate::plan::{
     Commit, Doomed, Epoch, Expect, MountAs, Observed, Plan, PlanError, Set, Step, run, site, ways,
-    writable,
+    world, writable,
 };
 
-/// A jail whose files are those of another generation than it is due to run on.
+/// A jail whose own files are those of another generation than its target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
     /// Which.
@@ -37,8 +35,68 @@ impl Due {
     }
 }
 
-/// What a merge of a jail would be, to what it is due to run on or to what a track has; none if there
-/// is nothing to do. It may run.
+/// What it takes to bring a jail to its target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// It is there, or nothing brings it there: it is thick, unfinished, or its target is a world of another system.
+    There,
+    /// Its own files are right as they are: this configuration says so.
+    Noted(Box<JailConfig>),
+    /// Its own files have to be merged, or a merge of them was interrupted.
+    Files(Due),
+}
+
+/// What brings a jail to its target. It may run.
+///
+/// # Errors
+/// [`PlanError`]: no such jail or track; a target that is not there.
+pub fn way(observed: &Observed, name: &JailName) -> Result<Way, PlanError> {
+    let config = run::config(&observed.inventory, name)?;
+    way_of(observed, name, config)
+}
+
+/// The same of a jail that is given this configuration.
+///
+/// # Errors
+/// As [`way`].
+pub fn way_of(observed: &Observed, name: &JailName, config: &JailConfig) -> Result<Way, PlanError> {
+    let inventory = &observed.inventory;
+    let jail = run::known(inventory, name)?;
+    if config.kind == Kind::Thick || !config.todo.is_empty() {
+        return Ok(Way::There);
+    }
+    let (to, follow) = run::target(inventory, config)?;
+    let target = inventory.sealed(to).ok_or_else(|| PlanError::NoBase {
+        jail: name.clone(),
+        generation: to,
+    })?;
+    let foreign = world::native(target, observed.os).is_err();
+    let there = config.skel == to && follow.is_none();
+    if jail.merging.is_none() && (foreign || there) {
+        return Ok(Way::There);
+    }
+    if jail.merging.is_none() && inventory.same_skeleton(config.skel, to) {
+        return Ok(Way::Noted(Box::new(brought(config, to, follow.as_ref()))));
+    }
+    Ok(Way::Files(Due {
+        jail: name.clone(),
+        from: config.skel,
+        to,
+        follow,
+    }))
+}
+
+/// The configuration of a jail whose own files have been brought to a generation.
+fn brought(config: &JailConfig, to: GenerationId, follow: Option<&TrackName>) -> JailConfig {
+    let config = match follow {
+        Some(track) => config.rebased(Base::Track(track.clone())),
+        None => config.clone(),
+    };
+    JailConfig { skel: to, ..config }
+}
+
+/// What a merge of a jail would be, to its target or to what a track has; none if there is nothing to do. It
+/// may run.
 ///
 /// # Errors
 /// [`PlanError`]: no such jail or track; a thick jail; a skeleton that is gone.
@@ -57,10 +115,17 @@ pub fn due(
             "it is thick, and has all files of its own".to_owned(),
         ));
     }
-    let base = follow.map(|track| Base::Track(track.clone()));
-    let base = base.as_ref().unwrap_or(&config.base);
-    let (from, to) = (config.skel, run::due(inventory, base)?);
-    let follow = follow.filter(|_| *base != config.base).cloned();
+    let (to, follow) = match follow.map(|track| Base::Track(track.clone())) {
+        Some(base) => {
+            let other = base != config.base;
+            (
+                run::due(inventory, &base)?,
+                follow.filter(|_| other).cloned(),
+            )
+        }
+        None => run::target(inventory, config)?,
+    };
+    let from = config.skel;
     if from == to && follow.is_none() {
         return Ok(None);
     }
@@ -95,11 +160,45 @@ pub fn due_now(
     Ok(found)
 }
 
-/// Whether two generations are of different releases, and not only of different patch levels.
-pub fn other_release(inventory: &Inventory, from: GenerationId, to: GenerationId) -> bool {
-    let release = |id| inventory.generations.get(&id).and_then(Generation::release);
-    let (from, to) = (release(from), release(to));
-    from.is_some() && to.is_some() && from != to
+/// The configuration that is right for the files of a jail, which have this record or none; none if they are those of its
+/// last merge, or of none. Files without a record are those that it was made with.
+pub fn rolled_back(
+    inventory: &Inventory,
+    jail: &Jail,
+    config: &JailConfig,
+    found: Option<GenerationId>,
+) -> Option<JailConfig> {
+    if config.kind == Kind::Thick || config.record.is_none() || config.record == found {
+        return None;
+    }
+    let made_of = || {
+        let below = jail.origin.as_deref()?;
+        let below = below.strip_prefix(inventory.site.layout.newjail.as_str())?;
+        let (number, _) = below.strip_prefix('/')?.split_once('@')?;
+        GenerationId::from_component(number)
+    };
+    Some(JailConfig {
+        skel: found.or_else(made_of)?,
+        record: found,
+        ..config.clone()
+    })
+}
+
+/// Plans that a jail is configured to be what its files are, which were rolled back.
+///
+/// # Errors
+/// [`PlanError`].
+pub fn accept(
+    inventory: &Inventory,
+    name: &JailName,
+    config: &JailConfig,
+) -> Result<Plan, PlanError> {
+    writable(inventory)?;
+    let jail = run::known(inventory, name)?;
+    let set = site::set_jail(&jail.dataset, run::config(inventory, name)?, config)?;
+    let mut plan = Plan::default();
+    plan.push(commit(inventory, &mut Epoch::of(inventory), vec![set]));
+    Ok(plan)
 }
 
 /// What a jail has of snapshots, as far as a merge minds them.
@@ -232,12 +331,13 @@ pub fn finish(inventory: &Inventory, due: &Due, kept: bool) -> Result<Plan, Plan
     let jail = run::known(inventory, &due.jail)?;
     let config = run::config(inventory, &due.jail)?;
     let changed = JailConfig {
-        skel: due.to,
-        base: match &due.follow {
-            Some(track) => Base::Track(track.clone()),
-            None => config.base.clone(),
+        // The merge has written it, unless there was nothing to merge.
+        record: if due.from == due.to {
+            config.record
+        } else {
+            Some(due.to)
         },
-        ..config.clone()
+        ..brought(config, due.to, due.follow.as_ref())
     };
     let sets = vec![
         site::set_jail(&jail.dataset, config, &changed)?,
@@ -250,6 +350,10 @@ pub fn finish(inventory: &Inventory, due: &Due, kept: bool) -> Result<Plan, Plan
         });
     }
     plan.push(commit(inventory, &mut Epoch::of(inventory), sets));
+    // What starts it without ezz finds the base that its files are of.
+    plan.push(Step::Derive {
+        jail: due.jail.clone(),
+    });
     Ok(plan)
 }
 
@@ -293,6 +397,15 @@ pub fn undo_in(
     jail: &Jail,
     snapshots: &Snapshots,
 ) -> Result<(), PlanError> {
+    // A signal can stop the program that ends a merge between its two properties: the files are merged then.
+    let ended = |merging: &Merging| {
+        let config = jail.config.as_ref();
+        merging.from != merging.to && config.is_ok_and(|config| config.skel == merging.to)
+    };
+    if jail.merging.as_ref().is_some_and(ended) {
+        plan.push(commit(inventory, epoch, vec![unmark(jail)]));
+        return Ok(());
+    }
     back(plan, epoch, inventory, jail, snapshots)?;
     if let Some(merging) = &jail.merging {
         let own = taken(jail, merging)?.to_string();

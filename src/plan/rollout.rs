@@ -222,7 +222,5 @@ fn rebased(
 fn base(inventory: &Inventory, name: &JailName, new: &Base) -> Result<Set, PlanError> {
     let jail = run::known(inventory, name)?;
     let config = run::config(inventory, name)?;
-    let mut changed = config.clone();
-    changed.base = new.clone();
-    site::set_jail(&jail.dataset, config, &changed)
+    site::set_jail(&jail.dataset, config, &config.rebased(new.clone()))
 }

@@ -1,10 +1,16 @@
 //! The plans of `start`, `stop` and `restart`.
+//!
+//! A thin jail starts on the generation that its own files were brought to, and on no other. What brings them to its
+//! target comes before these plans, which only note a target whose skeleton has the same files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind};
-use crate::name::{GenerationId, JailName};
-use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, create, merge, writable};
+use crate::name::{GenerationId, JailName, TrackName};
+use crate::plan::merge::{self, Way};
+use crate::plan::{
+    Commit, Epoch, MountAs, Observed, Plan, PlanError, Step, create, site, writable,
+};
 
 /// Plans the start of jails. One that was never finished is finished first.
 ///
@@ -15,20 +21,17 @@ pub fn start(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError>
     writable(inventory)?;
     let mut plan = Plan::on(inventory);
     let mut epoch = Epoch::of(inventory);
+    // One that is dying is started: the host waits until the kernel is done with it.
+    let runs = |name: &&JailName| matches!(observed.state(name), JailState::Running { .. });
+    let down: Vec<&JailName> = names.iter().filter(|name| !runs(name)).collect();
+    let moved = bring(&mut plan, observed, &mut epoch, &down)?;
     for name in &in_order(names, |name| config(inventory, name).ok()) {
-        let config = config(inventory, name)?;
-        // One that is dying is started: the host waits until the kernel is done with it.
-        if matches!(observed.state(name), JailState::Running { .. }) {
+        let found = config(inventory, name)?;
+        if runs(&name) {
             plan.note(format!("{name} is running already"));
             continue;
         }
-        let due = due(inventory, &config.base);
-        let other = |due| merge::other_release(inventory, config.skel, due);
-        if config.kind == Kind::Thin && due.is_ok_and(other) {
-            plan.note(format!(
-                "{name} starts on another release than its own files are of: `ezz merge {name}` brings them to it"
-            ));
-        }
+        let config = moved.get(name).unwrap_or(found);
         start_one(&mut plan, observed, &mut epoch, name, config)?;
     }
     Ok(plan)
@@ -120,15 +123,85 @@ pub fn restart(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanErro
     let inventory = &observed.inventory;
     writable(inventory)?;
     let mut plan = Plan::on(inventory);
-    let mut epoch = Epoch::of(inventory);
+    restart_in(&mut plan, &mut Epoch::of(inventory), observed, names)?;
+    Ok(plan)
+}
+
+/// Adds the same to a plan.
+pub(super) fn restart_in(
+    plan: &mut Plan,
+    epoch: &mut Epoch,
+    observed: &Observed,
+    names: &[JailName],
+) -> Result<(), PlanError> {
+    let inventory = &observed.inventory;
+    let all: Vec<&JailName> = names.iter().collect();
+    let moved = bring(plan, observed, epoch, &all)?;
     for name in names {
-        let config = config(inventory, name)?;
+        let found = config(inventory, name)?;
         if observed.state(name).running() {
             plan.push(Step::Stop { jail: name.clone() });
         }
-        start_one(&mut plan, observed, &mut epoch, name, config)?;
+        let config = moved.get(name).unwrap_or(found);
+        start_one(plan, observed, epoch, name, config)?;
     }
-    Ok(plan)
+    Ok(())
+}
+
+/// Adds the programs by which jails are at their target whose own files are right for it as they are, and returns
+/// their new configurations. A jail whose files have to be merged stays where it is.
+fn bring(
+    plan: &mut Plan,
+    observed: &Observed,
+    epoch: &mut Epoch,
+    names: &[&JailName],
+) -> Result<BTreeMap<JailName, JailConfig>, PlanError> {
+    let inventory = &observed.inventory;
+    let mut moved = BTreeMap::new();
+    for name in names {
+        match merge::way(observed, name)? {
+            Way::There => {}
+            Way::Noted(config) => {
+                moved.insert((*name).clone(), *config);
+            }
+            Way::Files(due) => plan.note(format!(
+                "{name} starts on generation {}: its own files are not brought to {} yet; `ezz converge {name}` does it",
+                due.from, due.to
+            )),
+        }
+    }
+    note(plan, inventory, epoch, &moved)?;
+    Ok(moved)
+}
+
+/// Adds the programs that configure jails anew, each for a thousand at most, if what they are at is still sealed.
+pub(super) fn note(
+    plan: &mut Plan,
+    inventory: &Inventory,
+    epoch: &mut Epoch,
+    moved: &BTreeMap<JailName, JailConfig>,
+) -> Result<(), PlanError> {
+    let all: Vec<_> = moved.iter().collect();
+    for chunk in all.chunks(create::MOST_IN_ONE) {
+        let mut sets = Vec::with_capacity(chunk.len());
+        for (name, after) in chunk {
+            let dataset = &known(inventory, name)?.dataset;
+            sets.push(site::set_jail(dataset, config(inventory, name)?, after)?);
+        }
+        let at: BTreeSet<GenerationId> = chunk.iter().map(|(_, after)| after.skel).collect();
+        let sealed = at.into_iter();
+        let sealed = sealed.flat_map(|id| site::holds(&inventory.site.layout, id));
+        plan.push(Step::Commit {
+            site: inventory.site.layout.site.clone(),
+            commit: Commit::Set {
+                epoch: epoch.take(),
+                sets,
+                sealed: sealed.collect(),
+                adopt: false,
+            },
+        });
+    }
+    Ok(())
 }
 
 /// Adds the start of jails that the same plan makes from one configuration.
@@ -206,7 +279,7 @@ fn limits_known(name: &JailName, config: &JailConfig) -> Result<(), PlanError> {
     })
 }
 
-/// Adds what mounts the base that a jail is due to run on, unless the plan has it already.
+/// Adds what mounts the base that a jail starts on, unless the plan has it already.
 pub(super) fn base(
     plan: &mut Plan,
     inventory: &Inventory,
@@ -217,30 +290,20 @@ pub(super) fn base(
     if config.kind == Kind::Thick {
         return Ok(());
     }
-    let generation = due(inventory, &config.base)?;
     let missing = || PlanError::NoBase {
         jail: name.clone(),
-        generation,
+        generation: config.skel,
     };
     let half = inventory
-        .sealed(generation)
+        .sealed(config.skel)
         .and_then(|generation| generation.base.as_ref())
         .ok_or_else(missing)?;
-    let mut steps = Vec::new();
     if MountAs::Base.wanted(half.mounted, half.flags) {
-        steps.push(Step::Mount {
+        let step = Step::Mount {
             dataset: half.dataset.clone(),
             at: half.mountpoint.clone(),
             how: MountAs::Base,
-        });
-    }
-    if let Base::Track(track) = &config.base {
-        steps.push(Step::Link {
-            track: track.clone(),
-            generation,
-        });
-    }
-    for step in steps {
+        };
         if !plan.steps.contains(&step) {
             plan.push(step);
         }
@@ -248,7 +311,25 @@ pub(super) fn base(
     Ok(())
 }
 
-/// The generation that a jail with this base is due to run on.
+/// The generation that a jail is to be brought to, and the track that it follows again from then on, if a conflict
+/// had pinned it and the track has left what the conflict was with.
+///
+/// # Errors
+/// As [`due`].
+pub fn target(
+    inventory: &Inventory,
+    config: &JailConfig,
+) -> Result<(GenerationId, Option<TrackName>), PlanError> {
+    if let Some(held) = config.held() {
+        let current = inventory.tracks.get(&held.track).and_then(|it| it.current);
+        if let Some(current) = current.filter(|current| *current != held.of) {
+            return Ok((current, Some(held.track.clone())));
+        }
+    }
+    Ok((due(inventory, &config.base)?, None))
+}
+
+/// The generation that a jail with this base is to be brought to.
 ///
 /// # Errors
 /// [`PlanError::NoTrack`], [`PlanError::EmptyTrack`].

@@ -3,9 +3,7 @@
 //! One program compares and sets the track, its log and the epoch, and asks that the target is
 //! sealed. What runs is not touched: jails change when they are started again (`converge`).
 
-use crate::model::{
-    Base, Generation, Inventory, Jail, MAX_VALUE, Served, Swap, Track, encode, property,
-};
+use crate::model::{Generation, Inventory, Jail, MAX_VALUE, Served, Swap, Track, encode, property};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{Commit, Expect, Plan, PlanError, Set, Step, site, world, writable};
 
@@ -261,14 +259,14 @@ pub(super) fn gone(inventory: &Inventory, name: &TrackName) -> Result<Vec<Set>, 
     Ok(mark.into_iter().chain(log).chain([track]).collect())
 }
 
-/// The jails that follow a track, started or not.
+/// The jails that follow a track, started or not, and those that a conflict keeps from it.
 pub fn followers<'a>(
     inventory: &'a Inventory,
     name: &'a TrackName,
 ) -> impl Iterator<Item = &'a JailName> {
     let follows = move |jail: &&Jail| {
         let config = jail.config.as_ref();
-        config.is_ok_and(|config| matches!(&config.base, Base::Track(track) if track == name))
+        config.is_ok_and(|config| config.follows() == Some(name))
     };
     let jails = inventory.jails.values();
     jails.filter(follows).map(|jail| &jail.name)

@@ -164,15 +164,16 @@ fn to_bytes(mut entries: Vec<(u16, u32, u16)>) -> Vec<u8> {
 /// The attribute with other numbers; none if they stay, or if it is none that this ezz knows.
 pub(super) fn moved(attribute: &[u8], moves: &Moves) -> Option<Vec<u8>> {
     let (version, rest) = attribute.split_first_chunk()?;
-    let (rows, []) = rest.as_chunks::<8>() else {
+    let rows = rest.chunks_exact(8);
+    if !rows.remainder().is_empty() {
         return None;
-    };
+    }
     if u32::from_le_bytes(*version) != VERSION {
         return None;
     }
     let mut changed = false;
-    let entries = rows.iter().map(|row| {
-        let [t0, t1, p0, p1, id @ ..] = *row;
+    let entries = rows.filter_map(|row| {
+        let [t0, t1, p0, p1, id @ ..] = *row.first_chunk::<8>()?;
         let (tag, id) = (u16::from_le_bytes([t0, t1]), u32::from_le_bytes(id));
         let kind = match tag {
             USER => Some(Kind::User),
@@ -181,7 +182,7 @@ pub(super) fn moved(attribute: &[u8], moves: &Moves) -> Option<Vec<u8>> {
         };
         let moved = kind.and_then(|kind| moves.moved(kind, id));
         changed |= moved.is_some();
-        (tag, moved.unwrap_or(id), u16::from_le_bytes([p0, p1]))
+        Some((tag, moved.unwrap_or(id), u16::from_le_bytes([p0, p1])))
     });
     let entries = entries.collect();
     changed.then(|| to_bytes(entries))

@@ -23,6 +23,7 @@ mod meta;
 pub mod numbers;
 mod pax;
 mod progress;
+pub mod record;
 mod scrub;
 mod secrets;
 mod skeleton;

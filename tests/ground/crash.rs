@@ -540,9 +540,41 @@ fn rollback() {
 #[test]
 fn converge() {
     both(|clone| {
-        let m = with_two(clone);
-        m.ezz(&["rollback", "--to", "2"]).ok();
-        survives(&m, &["converge", "--batch", "1"]);
+        // Own files that differ, and such as do not.
+        let all = &[Blow::Kill, Blow::Error, Blow::Errors][..];
+        for (moves, blows) in [
+            (&["rollback", "--to", "2"][..], &all[..1]),
+            (&["update", "--run", "new"], all),
+        ] {
+            let m = with_two(clone);
+            m.ezz(moves).ok();
+            // After a power cut none runs that would have to be restarted.
+            held(&Scenario {
+                machine: &m,
+                command: &["converge", "--batch", "1"],
+                repeats: false,
+                repaired: false,
+                blows,
+            });
+        }
+    });
+}
+
+/// As at boot: what jails have of their own is brought to their track before they start.
+#[test]
+fn start_of_what_is_behind() {
+    // A merge does not ask how jails were cloned.
+    let m = with_two(true);
+    m.ezz(&["delete", "b", "--yes"]).ok();
+    m.ezz(&["stop", "--all"]).ok();
+    m.ezz(&["rollback", "--to", "2"]).ok();
+    // After an error it starts as it is, which is another end.
+    held(&Scenario {
+        machine: &m,
+        command: &["start", "--all"],
+        repeats: false,
+        repaired: false,
+        blows: &[Blow::Kill, Blow::PowerCut, Blow::PowerCutAndMount],
     });
 }
 
@@ -550,10 +582,16 @@ fn converge() {
 fn rollout() {
     both(|clone| {
         let m = with_two(clone);
+        if !clone {
+            // Own files that are right as they are: the other way is long.
+            m.ezz(&["worlds", "delete", "2", "--yes"]).ok();
+            m.ezz(&["update", "--stage-only", "--run", "new"]).ok();
+        }
+        let swap = if clone { "2" } else { "3" };
         // A jail that cannot be restarted turns it back, which is another end.
         held(&Scenario {
             machine: &m,
-            command: &["update", "--swap", "2", "--restart", "--canary", "b"],
+            command: &["update", "--swap", swap, "--restart", "--canary", "b"],
             repeats: false,
             repaired: false,
             blows: &[Blow::Kill],

@@ -81,6 +81,10 @@ impl Bench for Simulated {
         Err(NO_FREEBSD)
     }
 
+    fn restarted(&self, _jails: &[&str]) -> Result<(), Why> {
+        Err(NO_FREEBSD)
+    }
+
     fn dies(&self, jail: &str) -> Result<(), Why> {
         let mut state = self.0.state();
         let mut all = state.host.running.iter_mut();
@@ -149,6 +153,7 @@ fn simulated() -> Box<dyn Bench> {
 #[test]
 fn the_simulated_host_keeps_the_contract() {
     let without = [
+        "started_by_others",
         "lost_conf",
         "lost_fstab",
         "stale_base",
@@ -271,6 +276,17 @@ impl Bench for FreeBsd {
         Ok(there
             .map(|path| (path.clone(), std::fs::read(path).expect("readable")))
             .collect())
+    }
+
+    /// As rc.d/jail does it, with the file that it finds.
+    fn restarted(&self, jails: &[&str]) -> Result<(), Why> {
+        for jail in jails {
+            let conf = self.programs.path(&format!("jail.conf.d/{jail}.conf"));
+            let conf = conf.display().to_string();
+            self.programs.run("jail", &["-f", &conf, "-r", jail]);
+            self.programs.run("jail", &["-f", &conf, "-c", jail]);
+        }
+        Ok(())
     }
 
     fn dies(&self, jail: &str) -> Result<(), Why> {

@@ -45,6 +45,8 @@ enum Command {
     Update {
         track: &'static str,
         restart: bool,
+        /// Whether what jails have of their own changes, too.
+        files: bool,
     },
     Rollback {
         track: &'static str,
@@ -69,6 +71,8 @@ enum Meddling {
     Destroy(&'static str),
     Unmount(&'static str),
     RemoveDerived(&'static str),
+    /// A jail changes a file of its own, which updates change, too.
+    Edit(&'static str),
     RemoveLinks,
     Release,
     /// A jail ends by itself.
@@ -146,13 +150,18 @@ impl Command {
                     word("1");
                 }
             }
-            Command::Update { track, restart } => {
+            Command::Update {
+                track,
+                restart,
+                files,
+            } => {
                 let words = ["update", "--track", track];
                 words.iter().for_each(|text| word(text));
                 if *restart {
                     word("--restart");
                 }
-                ["--run", "new"].iter().for_each(|text| word(text));
+                word("--run");
+                word(if *files { "files" } else { "new" });
             }
             Command::Rollback { track, to } => {
                 ["rollback", "--track", track]
@@ -228,8 +237,8 @@ fn command() -> impl Strategy<Value = Command> {
             .prop_map(|(version, track)| Command::Install { version, track }),
         1 => (proptest::sample::select(vec!["next", "x"]), any::<bool>())
             .prop_map(|(name, generation)| Command::Track { name, generation }),
-        2 => (proptest::sample::select(vec!["main", "next"]), any::<bool>())
-            .prop_map(|(track, restart)| Command::Update { track, restart }),
+        3 => (proptest::sample::select(vec!["main", "next"]), any::<bool>(), any::<bool>())
+            .prop_map(|(track, restart, files)| Command::Update { track, restart, files }),
         2 => (
             proptest::sample::select(vec!["main", "next"]),
             proptest::option::of(proptest::sample::select(vec!["1", "2", "3"])),
@@ -265,6 +274,7 @@ fn meddling() -> impl Strategy<Value = Meddling> {
         name().prop_map(Meddling::Destroy),
         name().prop_map(Meddling::Unmount),
         name().prop_map(Meddling::RemoveDerived),
+        name().prop_map(Meddling::Edit),
         Just(Meddling::RemoveLinks),
         Just(Meddling::Release),
         name().prop_map(Meddling::Dies),
@@ -368,7 +378,9 @@ impl World<'_> {
             difference.is_empty(),
             "9: a dry run of {command:?}: {difference}"
         );
-        if told.code != Some(0) {
+        // A merge is steps of its own, which no plan has.
+        let merges = |line: &String| line.contains("would be merged");
+        if told.code != Some(0) || told.out.iter().any(merges) {
             return Ok(None);
         }
         let mut calls: Vec<String> = told.out.iter().filter_map(|line| call_of(line)).collect();
@@ -466,6 +478,15 @@ impl World<'_> {
             Meddling::RemoveDerived(name) => {
                 let name = JailName::parse(name).expect("a name");
                 state.host.derived.remove(&name);
+            }
+            Meddling::Edit(name) => {
+                let name = jail(name);
+                let at = state.pool.mountpoint(&name);
+                let top = state.mounts.top(at.as_ref());
+                if top.is_some_and(|mount| mount.source == name) {
+                    let file = std::path::Path::new(&at).join("etc/changed");
+                    std::fs::write(file, "mine\n").expect("writable");
+                }
             }
             Meddling::RemoveLinks => {
                 let tracks = self.m.directory().join("basejail/tracks");

@@ -14,7 +14,7 @@ pub type Why = &'static str;
 /// The list of all scenarios: gives those of each module to a macro, by their names.
 macro_rules! scenarios {
     ($with:ident) => {
-        $with! { running: start, start_twice, stop, stop_twice, restart, exit_status, exec_without_a_command, exec_in_a_stopped_jail, generation, thick, dependencies, health, delete, prune }
+        $with! { running: start, start_twice, stop, stop_twice, restart, exit_status, exec_without_a_command, exec_in_a_stopped_jail, generation, started_by_others, thick, dependencies, health, delete, prune }
         $with! { luck: lost_conf, lost_fstab, stale_base, stale_other, planted, died, stranger, deaf, dying, busy, busy_for_ever, starts_nothing, starts_and_fails, stops_nothing, stops_and_fails, hangs, start_hangs, start_fails, files_of_a_running_jail, limits_and_networks }
         $with! { text: names, words, parameters, own_mounts, site_directory }
     };
@@ -68,6 +68,9 @@ pub trait Bench {
 
     /// The files that the host derives for a jail, and what is in them; the conf is the first.
     fn files(&self, jail: &str) -> Result<Vec<(std::path::PathBuf, Vec<u8>)>, Why>;
+
+    /// Jails are stopped and started by the machine's own means, without ezz.
+    fn restarted(&self, jails: &[&str]) -> Result<(), Why>;
 
     /// The jail ends by itself, and what was mounted for it stays.
     fn dies(&self, jail: &str) -> Result<(), Why>;

@@ -111,6 +111,27 @@ pub fn generation(bench: &dyn Bench) -> Result<(), Why> {
     Ok(())
 }
 
+/// What starts a jail without ezz, such as `service jail restart`, finds the base that its own files are of: a swap
+/// changes nothing of that.
+pub fn started_by_others(bench: &dyn Bench) -> Result<(), Why> {
+    bench.ezz(&["create", "a", "--start"]).ok();
+    let first = bench.base("a");
+    bench.ezz(&["update", "--from", &bench.world()]).ok();
+    bench.restarted(&["a"])?;
+    runs(bench, "a");
+    assert_eq!(bench.base("a"), first);
+    let (_, has, due) = listed(bench, "a");
+    assert_eq!(has, first.map(u64::from));
+    assert!(due > has, "{due:?}");
+    let found = bench.ezz(&["doctor"]).out;
+    assert!(found.contains("due to run on"), "{found}");
+    bench.ezz(&["converge"]).ok();
+    assert_eq!(bench.base("a").map(u64::from), due);
+    bench.restarted(&["a"])?;
+    assert_eq!(bench.base("a").map(u64::from), due);
+    Ok(())
+}
+
 pub fn thick(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["create", "a", "--thick", "--start"]).ok();
     assert!(start_of(bench, "a").is_some());

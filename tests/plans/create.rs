@@ -154,7 +154,6 @@ fn a_start_mounts_the_base_once_and_comes_last() {
         told(&plan)[5..],
         [
             "mount tank/ezz/basejail/1 at /srv/jails/basejail/1, read-only",
-            "link the track main to generation 1",
             "start a",
             "start b",
         ]

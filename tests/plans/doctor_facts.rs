@@ -398,7 +398,10 @@ fn a_snapshot_that_a_killed_merge_had_mounted_is_unmounted() {
     let at = "/run/ezz/undo-77-before";
     facts.undo = vec![PathBuf::from(at)];
     let remove = format!("remove the empty directory {at}");
-    assert_eq!(told(&diagnosed(&site, &facts).plan), [remove.clone()]);
+    assert_eq!(
+        told(&diagnosed(&site, &facts).plan),
+        std::slice::from_ref(&remove)
+    );
     facts
         .mounts
         .push(mount("tank/ezz/jails/a@ezz-merge-1-2", at, true));
@@ -729,9 +732,12 @@ fn a_running_jail_that_is_behind_is_told() {
     };
     let behind = runs(config(Kind::Thin, 1), "1");
     assert_eq!(only(&behind), (What::Behind, Severity::Info, "jail a"));
-    assert!(findings(&behind)[0].ends_with("due to run on generation 2"));
+    assert!(
+        findings(&behind)[0]
+            .ends_with("due to run on generation 2: its own files are at generation 1")
+    );
     for (config, base) in [
-        (config(Kind::Thin, 1), "2"),
+        (config(Kind::Thin, 2), "2"),
         (pinned, "1"),
         (config(Kind::Thick, 1), "1"),
     ] {

@@ -104,6 +104,7 @@ impl Built {
                 manifest: "m".to_owned(),
                 at: "2026-01-01T00:00:00Z".to_owned(),
                 release: None,
+                skeleton: None,
                 other: serde_json::Map::new(),
             }),
             written: 0,
@@ -132,6 +133,17 @@ impl Built {
     /// A sealed generation, its base mounted.
     pub fn sealed(self, id: u32) -> Self {
         self.generation(id, true)
+    }
+
+    /// What the skeleton of a generation has, as its seals say.
+    pub fn content(mut self, id: u32, digest: &str) -> Self {
+        let found = self.0.inventory.generations.get_mut(&GenerationId(id));
+        let found = found.expect("it was added");
+        for half in [&mut found.base, &mut found.skeleton] {
+            let seal = half.as_mut().and_then(|half| half.seal.as_mut());
+            seal.expect("it is sealed").skeleton = Some(digest.to_owned());
+        }
+        self
     }
 
     /// A generation that is being built.
@@ -195,6 +207,14 @@ impl Built {
 
     pub fn running(mut self, name: &str) -> Self {
         let state = JailState::Running { id: 42, base: None };
+        self.0.states.insert(jail_name(name), state);
+        self
+    }
+
+    /// One that runs on the base of a generation.
+    pub fn running_on(mut self, name: &str, generation: u32) -> Self {
+        let base = Some(format!("tank/ezz/basejail/{generation}"));
+        let state = JailState::Running { id: 42, base };
         self.0.states.insert(jail_name(name), state);
         self
     }

@@ -5,6 +5,7 @@ mod delete;
 mod doctor;
 mod doctor_facts;
 mod fleet;
+mod follow;
 mod intent;
 mod inventory;
 mod run;

@@ -164,7 +164,11 @@ fn both_snapshots_are_made_and_the_second_before_the_mark_goes() {
     assert_eq!(steps[0], "snapshot tank/ezz/jails/a@ezz-merged-2-3");
     assert!(steps[1].contains("ezz:merging"), "{steps:#?}");
     let plan = finish(&site.0.inventory, &due(2, 1), false).expect("planned");
-    assert_eq!(told(&plan).len(), 1, "an undoing leaves no way back");
+    let steps = told(&plan);
+    assert!(
+        !steps.iter().any(|step| step.starts_with("snapshot")),
+        "an undoing leaves no way back: {steps:#?}"
+    );
 }
 
 #[test]

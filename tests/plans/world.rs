@@ -11,6 +11,7 @@ fn sealing(built: &Built, id: u32, track: &str) -> Plan {
     let promise = Seal {
         manifest: "m".to_owned(),
         at: "2026-01-01T00:00:00Z".to_owned(),
+        skeleton: None,
         release: None,
         other: serde_json::Map::new(),
     };

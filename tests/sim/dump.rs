@@ -208,7 +208,8 @@ fn renumber_fields(map: &mut serde_json::Map<String, Value>, numbers: &BTreeMap<
             // A made-up world is unpacked anew each time: times of directories differ.
             ("at" | "manifest" | "previous_guid", _) => *value = Value::from("*"),
             (
-                "current" | "previous" | "skel" | "pin" | "from" | "to" | "parent",
+                "current" | "previous" | "skel" | "pin" | "from" | "to" | "parent" | "of"
+                | "record",
                 Value::Number(number),
             ) => {
                 let found = number.as_u64().and_then(|number| numbers.get(&number));

@@ -119,7 +119,7 @@ fn derived(spec: &JailSpec) -> String {
     let base = spec
         .base
         .as_ref()
-        .map(|base| base.link.display().to_string());
+        .map(|base| base.path.display().to_string());
     format!(
         "root {} base {base:?} host {} addresses {:?} network {:?}",
         spec.root.display(),
@@ -266,9 +266,7 @@ impl Host for SimHost {
             }
             let mut uses = vec![spec.dataset.to_string()];
             if let Some(base) = &spec.base {
-                let reached = std::fs::canonicalize(&base.link).unwrap_or_default();
-                let wanted = std::fs::canonicalize(&base.path).unwrap_or_default();
-                if !mounted(state, &base.path, base.dataset.as_str()) || reached != wanted {
+                if !mounted(state, &base.path, base.dataset.as_str()) {
                     return Err(refused(format!("{} is not mounted", base.dataset)));
                 }
                 uses.push(base.dataset.to_string());
@@ -365,6 +363,17 @@ impl Host for SimHost {
                     path: at,
                     source,
                 })?;
+                if words == "files" {
+                    // Each update another text.
+                    let at = request.root.join("etc/changed");
+                    let old = std::fs::read(&at).map_or(0, |text| text.len());
+                    let text = "x".repeat(old + 1);
+                    std::fs::write(&at, text).map_err(|source| HostError::File {
+                        action: "write",
+                        path: at,
+                        source,
+                    })?;
+                }
                 Some(0)
             }
         };

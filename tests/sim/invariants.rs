@@ -35,6 +35,20 @@ fn sealed(state: &State) -> BTreeSet<u64> {
     sealed_in(state, "basejail")
 }
 
+/// Whether two skeletons have the same files, as their seals say it.
+fn same_skeleton(state: &State, one: u64, other: u64) -> bool {
+    let content = |n: u64| {
+        let snapshot = state
+            .pool
+            .snapshots
+            .get(&format!("{SITE}/newjail/{n}@{n}"))?;
+        let seal = snapshot.own.local.get("ezz:sealed")?;
+        let seal: serde_json::Value = serde_json::from_str(seal).ok()?;
+        seal["skeleton"].as_str().map(str::to_owned)
+    };
+    one == other || content(one).is_some() && content(one) == content(other)
+}
+
 /// Those of which the skeleton is there, also where the base was pruned.
 fn skeletons(state: &State) -> BTreeSet<u64> {
     let mut found = sealed_in(state, "newjail");
@@ -222,6 +236,13 @@ impl Ledger {
                 let number = base.and_then(|number| number.parse::<u64>().ok());
                 if number.is_some_and(|number| !sealed.contains(&number)) {
                     broken.push(format!("6: {name} runs on {base:?}, which is not sealed"));
+                }
+                let files = jail["skel"].as_u64();
+                let other = |n: u64| files.is_none_or(|files| !same_skeleton(state, n, files));
+                if thin && number.is_some_and(other) {
+                    broken.push(format!(
+                        "12: {name} runs on {base:?}, and its own files are at {files:?}"
+                    ));
                 }
             }
         }

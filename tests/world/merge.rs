@@ -122,7 +122,7 @@ impl Trees {
         let examined = self.examine()?;
         assert_eq!(examined.obstacles, []);
         let (difference, jail) = (self.difference()?, self.at("jail"));
-        carry_out(&examined, difference.new(), &jail, &Context::quiet())?;
+        carry_out(&examined, difference.newer(), &jail, &Context::quiet())?;
         Ok(examined.changes)
     }
 }

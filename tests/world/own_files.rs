@@ -139,7 +139,7 @@ pub fn shown(path: &Path) -> String {
         .map(|at| {
             format!(
                 "{}: {}",
-                at.file_name().expect("a name").display(),
+                at.file_name().expect("a name").to_string_lossy(),
                 shown(at)
             )
         })
@@ -190,7 +190,7 @@ impl Trees {
         let made = Patches::Made;
         let examined = examine(&difference, &jail, &mut InProcess, made, &context)?;
         assert_eq!(examined.obstacles, []);
-        carry_out(&examined, difference.new(), &jail, &context)?;
+        carry_out(&examined, difference.newer(), &jail, &context)?;
         Ok(examined)
     }
 }
@@ -525,7 +525,7 @@ fn one_difference_serves_many_jails() -> Result<(), Fail> {
         trees.put(&[name], "t/followed/x", text)?;
         let (context, patches) = (Context::quiet(), Patches::Left);
         let examined = examine(&difference, &jail, &mut InProcess, patches, &context)?;
-        carry_out(&examined, difference.new(), &jail, &context)?;
+        carry_out(&examined, difference.newer(), &jail, &context)?;
         assert_eq!(fs::read_to_string(jail.join("t/followed/x"))?, expected);
     }
     Ok(())

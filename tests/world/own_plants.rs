@@ -10,12 +10,15 @@ use ezz::world::merge::{Examined, What};
 use crate::Fail;
 use crate::own_files::{By, CLASSES, Trees, lines, shown, text};
 
-/// What a jail can put somewhere.
-fn plants(at: &Path, outside: &Path) -> Vec<(&'static str, Box<dyn Fn() -> Result<(), Fail>>)> {
+/// Puts something somewhere.
+type Plant = Box<dyn Fn() -> Result<(), Fail>>;
+
+/// What a jail can put somewhere, with its name.
+fn plants(at: &Path, outside: &Path) -> Vec<(&'static str, Plant)> {
     let (here, there) = (at.to_path_buf(), outside.to_path_buf());
     let to = |target: PathBuf| {
         let here = here.clone();
-        Box::new(move || Ok(symlink(&target, &here)?)) as Box<dyn Fn() -> Result<(), Fail>>
+        Box::new(move || Ok(symlink(&target, &here)?)) as Plant
     };
     let write = |bytes: Vec<u8>| {
         let here = here.clone();

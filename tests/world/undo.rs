@@ -149,7 +149,7 @@ impl Trees {
         let context = Context::quiet();
         let found = examine(&difference, jail, &mut InProcess, Patches::Left, &context)?;
         assert_eq!(found.obstacles, []);
-        carry_out(&found, difference.new(), jail, &context)?;
+        carry_out(&found, difference.newer(), jail, &context)?;
         copy(jail, &trees.at("after"))?;
         Ok(trees)
     }
@@ -306,7 +306,10 @@ fn what_the_jail_has_written_since_stays_with_a_note() -> Result<(), Fail> {
         ),
         (
             "one that the release added, deleted: as before",
-            |trees| fs::remove_dir_all(trees.etc("added")),
+            |trees| {
+                fs::remove_file(trees.etc("added/file"))?;
+                fs::remove_dir(trees.etc("added"))
+            },
             &[],
         ),
         (
@@ -328,7 +331,8 @@ fn what_the_jail_has_written_since_stays_with_a_note() -> Result<(), Fail> {
         (
             "a directory on the way became a link",
             |trees| {
-                fs::remove_dir_all(trees.etc("sub"))?;
+                fs::remove_file(trees.etc("sub/file"))?;
+                fs::remove_dir(trees.etc("sub"))?;
                 symlink("gone-dir", trees.etc("sub"))
             },
             &["etc/sub/file stays: etc/sub is no directory in the jail"],
@@ -398,7 +402,9 @@ fn what_the_jail_has_written_since_stays_with_a_note() -> Result<(), Fail> {
 #[test]
 fn a_deleted_directory_does_not_come_back_for_a_file_in_it() -> Result<(), Fail> {
     let trees = Trees::merged(|jail| Ok(fs::write(jail.join("etc/sub/other"), "mine\n")?))?;
-    fs::remove_dir_all(trees.etc("sub"))?;
+    fs::remove_file(trees.etc("sub/other"))?;
+    fs::remove_file(trees.etc("sub/file"))?;
+    fs::remove_dir(trees.etc("sub"))?;
     let told = trees.back()?;
     assert_eq!(told, ["etc/sub/file stays: the jail has deleted it since"]);
     assert!(!trees.etc("sub").exists());
@@ -513,7 +519,7 @@ fn a_way_back_without_snapshots_keeps_what_is_in_conflict() -> Result<(), Fail> 
     let found = without_conflicts(found, &difference, jail, &context.cancel)?;
     let told: Vec<String> = found.kept.iter().map(ToString::to_string).collect();
     assert_eq!(told, ["etc/both stays: both have changed it"]);
-    carry_out(&found, difference.new(), jail, &context)?;
+    carry_out(&found, difference.newer(), jail, &context)?;
     assert_eq!(fs::read_to_string(trees.etc("both"))?, "mine\n");
     assert_eq!(
         fs::read_to_string(trees.etc("lines"))?,
@@ -538,7 +544,8 @@ fn only_what_concerns_the_whole_jail_is_in_the_way() -> Result<(), Fail> {
         rustix::fs::Mode::from_raw_mode(0o644),
         0,
     )?;
-    fs::remove_dir_all(trees.etc("sub"))?;
+    fs::remove_file(trees.etc("sub/file"))?;
+    fs::remove_dir(trees.etc("sub"))?;
     symlink(&outside, trees.etc("sub"))?;
     fs::remove_file(trees.etc("passwd"))?;
     symlink(outside.join("file"), trees.etc("passwd"))?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{CliError, build};
 use crate::apply;
 use crate::cli::moving::Moving;
-use crate::cli::{access, delegated, error, merging};
+use crate::cli::{access, delegated, error, merging, record};
 use crate::model::{Inventory, property, track_link};
 use crate::name::{GenerationId, JailName, SnapshotName, TrackName};
 use crate::plan::doctor::{Dataset, Entry, EntryKind, Facts, Setting, Snapshot};
@@ -70,6 +70,11 @@ pub(super) fn facts(
             if jail.is_some_and(|jail| jail.merging.is_some()) {
                 let found = merging::snapshots(session.zfs.as_ref(), inventory, name)?;
                 facts.interrupted.insert(name.clone(), found);
+            }
+        }
+        for (name, jail) in &inventory.jails {
+            if let Some(config) = record::look(observed, jail)? {
+                facts.rolled_back.insert(name.clone(), config.skel);
             }
         }
         let names: Vec<&JailName> = inventory.jails.keys().collect();

@@ -182,7 +182,7 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
     let mut fstab = None;
     if let Some(base) = &spec.base {
         let mut text = mark.into_bytes();
-        text.extend(nullfs_line(&base.link, &spec.root.join("basejail"), "ro")?);
+        text.extend(nullfs_line(&base.path, &spec.root.join("basejail"), "ro")?);
         fstab = Some(text);
     }
     Ok(Files { conf, fstab })

@@ -23,7 +23,6 @@ pub fn spec(name: &str) -> JailSpec {
             generation,
             dataset: dataset("tank/ezz/basejail/7"),
             path: "/usr/jails/basejail/7".into(),
-            link: "/usr/jails/basejail/main".into(),
         }),
         config: JailConfig {
             hostname: format!("{name}.example.org"),

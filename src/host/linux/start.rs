@@ -138,6 +138,7 @@ pub(super) fn start(
             seccomp,
         };
         for maker in makers {
+            let program = maker.command[0].clone();
             let once = Init::Once(maker.command);
             let once = Bundle {
                 init: &once,
@@ -150,6 +151,7 @@ pub(super) fn start(
                 maker.optional,
             ) {
                 (Err(HostError::Start { why, .. }), Some(what)) if !stop() => {
+                    let why = format!("{program} failed: {why}");
                     paths.note(format!("{name} starts without {what}: {why}"));
                 }
                 (done, _) => done?,

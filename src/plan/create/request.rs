@@ -169,8 +169,14 @@ pub(super) fn is_same(
         .is_none_or(|source| clone::is_of(inventory, jail, source));
     let same = JailConfig {
         todo: Vec::new(),
-        // The track may have moved since.
+        // The track may have moved since, and its own files may have been kept from it.
         skel: found.skel,
+        base: match found.held() {
+            Some(held) if wanted.follows() == Some(&held.track) => found.base.clone(),
+            Some(_) | None => wanted.base.clone(),
+        },
+        instead: found.instead.clone(),
+        record: found.record,
         // Of pools it has what it got then.
         addresses: found.addresses.clone(),
         ..wanted.clone()

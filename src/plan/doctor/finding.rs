@@ -41,6 +41,8 @@ pub struct Facts {
     pub verify: Vec<(GenerationId, PathBuf)>,
     /// Places where a merge that was killed while it undid another had mounted a snapshot of a jail.
     pub undo: Vec<PathBuf>,
+    /// Jails whose own files were rolled back, and the generation that these are of.
+    pub rolled_back: BTreeMap<JailName, GenerationId>,
     /// Why the properties below the site cannot be read: then `datasets` and `snapshots` are empty.
     pub unreadable: Option<String>,
     /// What is in the site directory and in its `basejail` and `newjail`.
@@ -235,8 +237,12 @@ pub enum What {
     HostLeft,
     /// A jail runs and has no dataset.
     RunsWithoutDataset,
-    /// A jail runs on another generation than it is due.
+    /// A jail is not at its target: it runs on another generation, or its own files are those of another.
     Behind,
+    /// A jail's own files were rolled back with zfs(8), and it is not configured so.
+    RolledBack,
+    /// A jail is pinned, since its own files could not be brought to what its track has.
+    Held,
     /// A jail is down that was to be started again.
     LeftDown,
     /// No interface of the host has the address of a jail.

@@ -2,7 +2,8 @@
 
 use super::{Diagnosis, Facts, Finding, Severity, What};
 use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind};
-use crate::name::JailName;
+use crate::name::{GenerationId, JailName};
+use crate::plan::converge::{Behind, late};
 use crate::plan::merge::{self, Snapshots};
 use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, create, intent, run, world};
 
@@ -47,7 +48,10 @@ pub(super) fn check(
         limits(config, &object, found);
         datasets(config, facts, &object, found);
         mounted(inventory, jail, &object, found);
-        behind(observed, name, config, &object, found);
+        match facts.rolled_back.get(name) {
+            Some(files) => rolled_back(name, *files, &object, found),
+            None => behind(observed, jail, config, &object, found),
+        }
         unlimited(observed, name, facts, &object, found);
         differing(observed, name, facts, &object, found);
         taken(jail, facts, &object, found);
@@ -223,11 +227,12 @@ fn needs(inventory: &Inventory, config: &JailConfig, object: &str, found: &mut D
 /// On another system its world does not run.
 fn foreign_world(observed: &Observed, config: &JailConfig, object: &str, found: &mut Diagnosis) {
     let inventory = &observed.inventory;
-    let id = match config.kind {
-        Kind::Thick => Some(config.skel),
-        Kind::Thin => inventory.due(&config.base),
+    // What it is brought to before it starts.
+    let starts_on = match config.kind {
+        Kind::Thin => run::target(inventory, config).map_or(config.skel, |(target, _)| target),
+        Kind::Thick => config.skel,
     };
-    let generation = id.and_then(|id| inventory.sealed(id));
+    let generation = inventory.sealed(starts_on);
     let foreign = generation.map(|generation| world::native(generation, observed.os));
     if let Some(Err(error)) = foreign {
         let what = format!("it does not start: {error}");
@@ -299,31 +304,69 @@ fn mounted(inventory: &Inventory, jail: &Jail, object: &str, found: &mut Diagnos
     }
 }
 
+/// It does not start: its configuration speaks of a merge that its files have lost.
+fn rolled_back(name: &JailName, files: GenerationId, object: &str, found: &mut Diagnosis) {
+    let what = format!(
+        "its files were rolled back to those of generation {files}, and it is not configured so: it does not start"
+    );
+    found.add(
+        Finding::new(What::RolledBack, Severity::Broken, object, what)
+            .made_by("a rollback with zfs(8) to a snapshot from before a merge")
+            .hint(format!("`ezz merge {name}` brings them on again")),
+    );
+}
+
+/// It is not at its target, or a conflict keeps it from its track.
 fn behind(
     observed: &Observed,
-    name: &JailName,
+    jail: &Jail,
     config: &JailConfig,
     object: &str,
     found: &mut Diagnosis,
 ) {
-    let inventory = &observed.inventory;
-    let JailState::Running {
-        base: Some(runs), ..
-    } = observed.state(name)
-    else {
-        return;
+    let name = &jail.name;
+    let mut add = |kind, what: String, hint: String| {
+        found.add(Finding::new(kind, Severity::Info, object, what).hint(hint));
     };
-    if config.kind == Kind::Thick {
-        return;
-    }
-    let Ok(due) = run::due(inventory, &config.base) else {
-        return;
+    // What is mounted in a jail that runs may not be known.
+    let unknown = |late: &Behind| {
+        let up = observed.state(name).running();
+        up && late.runs.is_none() && late.files == late.target
     };
-    let wanted = inventory.site.layout.base(due);
-    if wanted.is_ok_and(|wanted| wanted.as_str() != runs) {
-        let what = format!("it runs on {runs}, and is due to run on generation {due}");
-        let hint = format!("`ezz restart {name}` when it suits");
-        found.add(Finding::new(What::Behind, Severity::Info, object, what).hint(hint));
+    // A target that is not there is a finding of its own.
+    let there = |late: &Behind| observed.inventory.sealed(late.target).is_some();
+    if let Some(late) = late(observed, jail).filter(|it| !unknown(it) && there(it)) {
+        let (files, target) = (late.files, late.target);
+        let runs = match observed.state(name) {
+            JailState::Running { base, .. } => base,
+            JailState::Stopped { .. } | JailState::Starting | JailState::Dying => None,
+        };
+        let gone = match observed.inventory.sealed(files) {
+            Some(_) => "",
+            None => ", whose base is gone",
+        };
+        let files = format!("its own files are at generation {files}{gone}");
+        match runs {
+            Some(runs) => add(
+                What::Behind,
+                format!("it runs on {runs}, and is due to run on generation {target}: {files}"),
+                format!("`ezz converge {name}` when it suits"),
+            ),
+            None => add(
+                What::Behind,
+                format!("{files}: they are brought to generation {target} when it starts"),
+                format!("`ezz merge {name}` does it now"),
+            ),
+        }
+    } else if let Some(held) = config.held() {
+        let (track, of, at) = (&held.track, held.of, config.skel);
+        add(
+            What::Held,
+            format!(
+                "its own files could not be brought to generation {of} of the track {track}: it is pinned to {at}, until the track has another generation"
+            ),
+            format!("`ezz merge {name} --follow {track} --dry-run` shows why, when it is stopped"),
+        );
     }
 }
 

@@ -7,7 +7,7 @@ use crate::fleet::{At, Fleet, FleetError, Origin, Place, Wanted, Wish};
 use crate::model::{Address, Base, Jail, JailConfig, Kind, Limits, Todo, in_units};
 use crate::name::{DatasetName, JailName, TrackName};
 use crate::plan::create::{self, Choice};
-use crate::plan::{Observed, PlanError, clone, delegated, listed, merge, run, writable};
+use crate::plan::{Observed, PlanError, clone, delegated, listed, run, writable};
 
 /// Compares a site with a file.
 ///
@@ -302,9 +302,14 @@ fn existing(
         Some(Origin::Jail(_)) | None => {}
         Some(origin @ (Origin::Track(_) | Origin::Pin(_))) => {
             let (base, _) = base(observed, Some(origin))?;
-            if base != found.base {
+            // One that a conflict keeps from its track follows it.
+            let same = match &base {
+                Base::Track(track) => found.follows() == Some(track),
+                Base::Pin(_) => base == found.base,
+            };
+            if !same {
                 may_move(observed, name, wanted, found, &base)?;
-                config.base = base;
+                config = config.rebased(base);
             }
         }
     }
@@ -349,7 +354,7 @@ fn existing(
     Ok(())
 }
 
-/// Refuses a base under which the jail's own files would be of another release.
+/// Refuses another base of a thick jail, and one that is not there.
 fn may_move(
     observed: &Observed,
     name: &JailName,
@@ -357,20 +362,11 @@ fn may_move(
     found: &JailConfig,
     base: &Base,
 ) -> Result<(), PlanError> {
-    let inventory = &observed.inventory;
     if found.kind == Kind::Thick {
         let what = format!("the jail {name} is thick, and stays what it was made from");
         return Err(FleetError::new(wanted.place, what).into());
     }
-    let due = run::due(inventory, base)?;
-    if merge::other_release(inventory, found.skel, due) {
-        let how = match base {
-            Base::Track(track) => format!(": `ezz merge {name} --follow {track}` brings it there"),
-            Base::Pin(_) => String::new(),
-        };
-        let what = format!("the files of {name} are of another release{how}");
-        return Err(FleetError::new(wanted.place, what).into());
-    }
+    run::due(&observed.inventory, base)?;
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use crate::fleet::{Fleet, Wish};
 use crate::model::{Defaults, JailConfig, JailState};
 use crate::name::JailName;
 use crate::plan::delete::{self, Below};
+use crate::plan::merge::{self, Way};
 use crate::plan::{Commit, Epoch, Observed, Plan, PlanError, Step, create, intent, run, site};
 
 pub use diff::diff;
@@ -126,12 +127,45 @@ impl Diff {
     }
 }
 
+/// The jails that start by it, and whose own files have to be merged first: until that is done, the plan starts none.
+///
+/// # Errors
+/// [`PlanError`]: a target that is not there.
+pub fn merged_first(observed: &Observed, diff: &Diff) -> Result<Vec<JailName>, PlanError> {
+    let ways = ways(observed, diff)?.into_iter();
+    let files = ways.filter(|(_, way)| matches!(way, Way::Files(_)));
+    Ok(files.map(|(name, _)| name).collect())
+}
+
+/// What brings the jails to their targets that start by it.
+fn ways(observed: &Observed, diff: &Diff) -> Result<Vec<(JailName, Way)>, PlanError> {
+    let starts = diff.that(Does::Start).chain(diff.that(Does::Restart));
+    let there = starts.filter_map(|name| {
+        let found = observed.inventory.jails.get(name)?.config.as_ref().ok()?;
+        let after = diff.configured.get(name).map(|(_, after)| after);
+        let new = diff.new.iter().any(|new| new.name == *name);
+        (!new).then_some((name, after.unwrap_or(found)))
+    });
+    there
+        .map(|(name, config)| Ok((name.clone(), merge::way_of(observed, name, config)?)))
+        .collect()
+}
+
 /// Plans the way from what is to what is to be. `below` is what lies below the jails that go.
 ///
 /// # Errors
 /// [`PlanError`] as of [`delete::delete`] and [`create::create`].
 pub fn plan(observed: &Observed, diff: &Diff, below: Vec<Below>) -> Result<Plan, PlanError> {
     let inventory = &observed.inventory;
+    // Own files that are right as they are for another generation are noted with the rest.
+    let mut noted = diff.clone();
+    for (name, way) in ways(observed, diff)? {
+        if let Way::Noted(after) = way {
+            let found = run::config(inventory, &name)?.clone();
+            noted.configured.insert(name, (found, *after));
+        }
+    }
+    let diff = &noted;
     let mut plan = Plan::on(inventory);
     let mut epoch = Epoch::of(inventory);
     if diff.changes.is_empty() && inventory.intents.is_empty() {
@@ -254,6 +288,15 @@ fn move_jails(
     let stops: Vec<JailName> = diff.that(Does::Stop).cloned().collect();
     for jail in run::stop_order(&stops, config) {
         plan.push(Step::Stop { jail });
+    }
+    let first = merged_first(observed, diff)?;
+    if !first.is_empty() {
+        for name in &first {
+            plan.note(format!(
+                "the own files of {name} are merged before it starts"
+            ));
+        }
+        return Ok(());
     }
     let again: BTreeSet<&JailName> = diff.that(Does::Restart).collect();
     let starts: Vec<JailName> = diff

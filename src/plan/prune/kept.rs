@@ -8,7 +8,7 @@ use super::Request;
 use crate::model::{Base, Half, Inventory, JailState, Kind};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::converge::generation_of;
-use crate::plan::{Observed, swap};
+use crate::plan::{Observed, run, swap};
 
 /// Why something stays.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,10 @@ pub enum Reason {
     NotAsked,
     /// A jail is pinned to it.
     Pinned(JailName),
+    /// A conflict has pinned a jail to it, which followed this track.
+    Held(JailName, TrackName),
+    /// A thin jail starts on it, since its own files are at it, until they are brought on; whether it runs.
+    Files(JailName, bool),
     /// A jail runs on it.
     Runs(JailName),
     /// A thick jail is a clone of it, and there is no other base that could take its place.
@@ -60,6 +64,18 @@ impl fmt::Display for Reason {
             Reason::NotNamed => write!(f, "it was not named"),
             Reason::NotAsked => write!(f, "nothing needs it since a moment ago"),
             Reason::Pinned(jail) => write!(f, "{jail} is pinned to it"),
+            Reason::Held(jail, track) => write!(
+                f,
+                "a conflict has pinned {jail} to it: `ezz merge {jail} --follow {track}` frees it when {jail} is stopped"
+            ),
+            Reason::Files(jail, true) => write!(
+                f,
+                "the own files of {jail} are at it: `ezz converge {jail}` frees it"
+            ),
+            Reason::Files(jail, false) => write!(
+                f,
+                "the own files of {jail} are at it: `ezz merge {jail}` frees it"
+            ),
             Reason::Runs(jail) => write!(f, "{jail} runs on it"),
             Reason::Thick(jail) => write!(f, "thick {jail} is a clone of it"),
             Reason::Partner => write!(f, "its base stays"),
@@ -240,10 +256,23 @@ fn jails(all: &mut BTreeMap<GenerationId, Kept>, observed: &Observed) {
         }
         let Ok(config) = &jail.config else { continue };
         if let Base::Pin(id) = config.base {
-            base(all, id, Reason::Pinned(jail.name.clone()));
+            let name = jail.name.clone();
+            let reason = match config.held() {
+                Some(held) => Reason::Held(name, held.track.clone()),
+                None => Reason::Pinned(name),
+            };
+            base(all, id, reason);
         }
         match config.kind {
-            Kind::Thin => skeleton(all, config.skel, Reason::Skeleton(jail.name.clone())),
+            Kind::Thin => {
+                // What keeps a target keeps it for the jails that are there.
+                let (name, id) = (&jail.name, config.skel);
+                if !run::target(inventory, config).is_ok_and(|target| target == (id, None)) {
+                    let running = observed.state(name).running();
+                    base(all, id, Reason::Files(name.clone(), running));
+                }
+                skeleton(all, id, Reason::Skeleton(name.clone()));
+            }
             // Its world's rules are read from the generation.
             Kind::Thick => base(all, config.skel, Reason::Thick(jail.name.clone())),
         }

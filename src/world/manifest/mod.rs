@@ -86,6 +86,19 @@ pub fn write(root: &Path, context: &Context<'_>) -> Result<Written, WorldError> 
     })
 }
 
+/// SHA-256 of what a manifest of a tree would say, times apart: of two trees with the same there is nothing to
+/// compare.
+///
+/// # Errors
+/// Whatever the system refuses.
+pub fn content(root: &Path, context: &Context<'_>) -> Result<Digest, WorldError> {
+    let mut lines = scan(root, context)?;
+    for line in &mut lines {
+        line.words.remove("time");
+    }
+    Ok(Digest::of(text::render(&lines).as_bytes()))
+}
+
 /// Reads the manifest of a tree; also its SHA-256, to be compared with the one on the snapshot.
 ///
 /// # Errors
@@ -213,7 +226,7 @@ fn scan(root: &Path, context: &Context<'_>) -> Result<Vec<Line>, WorldError> {
         |(dirs, buffer), line| {
             context.cancel.check()?;
             match dirs {
-                Ok(dirs) => content(line, dirs, buffer, context, &phase),
+                Ok(dirs) => opened(line, dirs, buffer, context, &phase),
                 // The error cannot be taken out of what is shared: make it again.
                 Err(_) => Dirs::open(root).map(drop),
             }
@@ -223,7 +236,7 @@ fn scan(root: &Path, context: &Context<'_>) -> Result<Vec<Line>, WorldError> {
 }
 
 /// What must be opened for: attributes and the digest.
-fn content(
+fn opened(
     line: &mut Line,
     dirs: &mut Dirs,
     buffer: &mut [u8],

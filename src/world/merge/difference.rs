@@ -86,12 +86,12 @@ impl Difference {
     }
 
     /// Where the old skeleton is.
-    pub(super) fn old(&self) -> &Path {
+    pub(super) fn older(&self) -> &Path {
         &self.old
     }
 
     /// Where the new skeleton is.
-    pub fn new(&self) -> &Path {
+    pub fn newer(&self) -> &Path {
         &self.new
     }
 

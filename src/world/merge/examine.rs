@@ -38,8 +38,8 @@ pub fn examine(
 ) -> Result<Examined, WorldError> {
     let phase = Phase::start(context, "compare", None);
     let owners = Owners::read(
-        difference.old(),
-        difference.new(),
+        difference.older(),
+        difference.newer(),
         jail,
         difference.profile(),
     )?;
@@ -166,7 +166,10 @@ impl Work<'_> {
         // One that it has deleted comes back where something is added in it.
         let deleted = what == What::Left(Reason::Deleted) && directory(was);
         let upstream = directory(is.or(was));
-        if taken.is_none() && upstream != directory(versions.mine) && !deleted {
+        // What the release has removed with a directory is not looked at where something else stays in its place.
+        let replaced = is.is_some() && directory(was) && !directory(is) && what != What::Take;
+        let decides = upstream != directory(versions.mine) || replaced;
+        if taken.is_none() && decides && !deleted {
             self.decided = Some((path.clone(), what == What::Take));
         }
         let diff = match (&what, patches) {
@@ -177,7 +180,7 @@ impl Work<'_> {
             }
             (What::Take | What::Conflict(_), Patches::Made) => patch(
                 text_of(jail, path)?,
-                text_of(difference.new(), path)?,
+                text_of(difference.newer(), path)?,
                 self.ask,
             )?,
         };
@@ -261,9 +264,9 @@ impl Work<'_> {
             return conflict(Reason::TooDifferent);
         }
         let (Some(base), Some(ours), Some(theirs)) = (
-            text_of(self.difference.old(), path)?,
+            text_of(self.difference.older(), path)?,
             text_of(self.jail, path)?,
-            text_of(self.difference.new(), path)?,
+            text_of(self.difference.newer(), path)?,
         ) else {
             return conflict(Reason::BothChanged);
         };

@@ -52,7 +52,12 @@ pub fn examine_undo(
 ) -> Result<Examined, WorldError> {
     let phase = Phase::start(context, "compare", None);
     let merged = trees.merged;
-    let numbers = Numbers::read(merged.old(), merged.new(), trees.before, merged.profile())?;
+    let numbers = Numbers::read(
+        merged.older(),
+        merged.newer(),
+        trees.before,
+        merged.profile(),
+    )?;
     let translated = (!numbers.agree()).then(|| merged.in_jail(&numbers));
     let merged = translated.as_ref().unwrap_or(merged);
     let mut work = Work {
@@ -129,7 +134,7 @@ pub fn without_conflicts(
             }
         }
     }
-    settled(difference.new(), jail, examined, cancel)
+    settled(difference.newer(), jail, examined, cancel)
 }
 
 /// The paths at which a merge from one skeleton to another can have written, parents first: those at which they

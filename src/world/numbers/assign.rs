@@ -2,7 +2,7 @@
 //!
 //! Files belong to a number, so numbers are moved, not names: two names of one number (root and toor) move
 //! together. No two numbers become one: where a number moves to one that files of the world may have without
-//! an account, those move on to a free one.
+//! an account, those move on.
 //! Must not be here: files.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -194,9 +194,20 @@ fn one_kind<'a>(
         .into_iter()
         .filter(|(from, to)| from != to)
         .collect();
-    // Files that have such a number without an account must not become the account's.
-    for to in moves.values().filter(|to| !names.contains_key(to)) {
-        assigned.moves.of(kind).insert(*to, free.take(*to, kind)?);
+    // Files that have such a number without an account must not become the account's: they get the one that was
+    // left at the other end, unless it is another's.
+    let from: BTreeMap<u32, u32> = moves.iter().map(|(from, to)| (*to, *from)).collect();
+    for end in moves.values().filter(|to| !names.contains_key(to)) {
+        let mut left = *end;
+        while let Some(before) = from.get(&left) {
+            left = *before;
+        }
+        let to = if known.has(kind, left) {
+            free.take(left, kind)?
+        } else {
+            left
+        };
+        assigned.moves.of(kind).insert(*end, to);
     }
     assigned.moves.of(kind).extend(moves);
     Ok(())
@@ -312,7 +323,11 @@ mod tests {
             told(&found),
             "user db 101>102; user www 102>999; group db 101>102; group www 102>999"
         );
-        assert_eq!(found.moves.users, BTreeMap::from([(101, 102), (102, 999)]));
+        // Files that have 999 without an account do not become www's.
+        assert_eq!(
+            found.moves.users,
+            BTreeMap::from([(101, 102), (102, 999), (999, 101)])
+        );
         assert_eq!(found.warnings, [""; 0]);
         // A third world has what the second got.
         let third = assign(&second, &found.ledger, LINUX).expect("room");
@@ -357,8 +372,15 @@ mod tests {
     fn files_without_an_account_do_not_become_an_accounts() {
         let found = after(&accounts("db=102", ""), &accounts("db=101", ""));
         // 102 has no account in the new world, and may have files there.
-        assert_eq!(found.moves.users, BTreeMap::from([(101, 102), (102, 999)]));
+        assert_eq!(found.moves.users, BTreeMap::from([(101, 102), (102, 101)]));
         assert_eq!(told(&found), "user db 101>102");
+        // 101 was another's once.
+        let mut ledger = assign(&accounts("db=102", ""), &Ledger::default(), LINUX)
+            .expect("room")
+            .ledger;
+        ledger.add(Kind::User, "gone", 101);
+        let found = assign(&accounts("db=101", ""), &ledger, LINUX).expect("room");
+        assert_eq!(found.moves.users, BTreeMap::from([(101, 102), (102, 999)]));
     }
 
     #[test]

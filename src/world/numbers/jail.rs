@@ -109,7 +109,7 @@ impl Owners {
             let jail = Listed::of(own, kind);
             let known = |name: &str| {
                 let number = jail.by_name.get(name).copied();
-                number.filter(|number| !limits.ids.is_some_and(|ids| *number >= ids))
+                number.filter(|number| limits.ids.is_none_or(|ids| *number < ids))
             };
             for (name, number) in old.of(kind).iter().filter(|(_, n)| !is_fixed(*n)) {
                 if let Some(is) = known(name).filter(|is| is != number) {

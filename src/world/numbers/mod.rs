@@ -3,7 +3,7 @@
 //!
 //! The [`Ledger`] says which number each account of a family of worlds has. It lies in each sealed base and
 //! only grows. [`assign`] finds out how a new world has to be renumbered by it, [`renumber`] does that to its
-//! files, and [`Owners`] translates what a jail takes of a skeleton into that jail's own numbers.
+//! files, and `Owners` translates what a jail takes of a skeleton into that jail's own numbers.
 //! Must not be here: where earlier ledgers come from.
 
 mod accounts;

@@ -89,8 +89,7 @@ fn spec(hostname: &str, root: &str, base: &str, params: Params) -> JailSpec {
         base: Some(BaseMount {
             generation,
             dataset: dataset("tank/ezz/basejail/7"),
-            path: "/usr/jails/basejail/7".into(),
-            link: base.into(),
+            path: base.into(),
         }),
         config: JailConfig {
             hostname: hostname.to_owned(),

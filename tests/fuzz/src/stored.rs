@@ -20,7 +20,9 @@ pub fn check(data: &[u8]) {
     let jail = [
         "kind",
         "base",
+        "instead",
         "skel",
+        "record",
         "hostname",
         "addresses",
         "network",
@@ -34,7 +36,7 @@ pub fn check(data: &[u8]) {
         text,
         &["label", "profile", "os", "arch", "source", "parent"],
     );
-    value::<Seal>(text, &["manifest", "at"]);
+    value::<Seal>(text, &["manifest", "at", "skeleton"]);
     value::<Intent>(text, &["kind", "skel", "jails"]);
     value::<Rollout>(
         text,

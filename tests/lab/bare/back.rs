@@ -19,8 +19,11 @@ const JAILS: [&str; 7] = [
     "conf", "conflict", "down", "hand", "owner", "plain", "users",
 ];
 
+/// Its own files, but for the record of ezz that says which generation they are of.
 fn own(jail: &str) -> Vec<String> {
-    files_of(&format!("/srv/jails/{jail}"))
+    let mut files = files_of(&format!("/srv/jails/{jail}"));
+    files.retain(|line| !line.contains("/basejail/.ezz-generation "));
+    files
 }
 
 fn read(jail: &str, file: &str) -> String {

@@ -109,6 +109,10 @@ impl Bench for Linux {
         Err(NO_JAIL)
     }
 
+    fn restarted(&self, _jails: &[&str]) -> Result<(), Why> {
+        Err("nothing but ezz starts containers of a site")
+    }
+
     fn dies(&self, jail: &str) -> Result<(), Why> {
         let id = property(&self.site, "ezz:id");
         let first = self.pid(jail).expect("it runs");
@@ -209,6 +213,7 @@ fn the_linux_host_keeps_the_contract() {
         Box::new(Linux { site, directory })
     };
     let without = [
+        "started_by_others",
         "lost_conf",
         "lost_fstab",
         "stale_base",

@@ -60,8 +60,8 @@ const BROKEN: &[(&str, &str, &str)] = &[
         "zfs destroy tank/ezz/jails/half",
     ),
     (
-        "zfs set ezz:jail='{\"kind\":\"thin\",\"base\":{\"pin\":2},\"skel\":2,\"hostname\":\"a\"}' tank/ezz/jails/a",
-        "is a clone of tank/ezz/newjail/1@1, not of tank/ezz/newjail/2@2",
+        "zfs set ezz:jail='{\"kind\":\"thick\",\"base\":{\"pin\":2},\"skel\":2,\"hostname\":\"a\"}' tank/ezz/jails/a",
+        "is a clone of tank/ezz/newjail/1@1, not of tank/ezz/basejail/2@2",
         "zfs set ezz:jail='{\"kind\":\"thin\",\"base\":{\"track\":\"main\"},\"skel\":1,\"hostname\":\"a\",\"network\":\"host\"}' tank/ezz/jails/a",
     ),
     (

@@ -102,6 +102,13 @@ fn edited() {
     fs::remove_file(format!("{JAIL}/etc/deleted")).expect("removed");
 }
 
+/// What the jail has, but for the record of ezz that says which generation its files are of.
+fn own_files() -> Vec<String> {
+    let mut files = files_of(JAIL);
+    files.retain(|line| !line.contains("/basejail/.ezz-generation "));
+    files
+}
+
 /// What must be there when it is done.
 #[track_caller]
 fn is_merged() {
@@ -265,12 +272,14 @@ fn a_link_of_the_jail_leads_nowhere() {
 fn one_that_is_interrupted_is_taken_back_and_begun_anew() {
     two_releases();
     edited();
-    let own = files_of(JAIL);
+    let own = own_files();
     let (mut steps, mut refused) = (0, 0);
     for step in 1..60 {
         let ended = sh(&format!("EZZ_DIE_BEFORE_STEP={step} {EZZ} merge j"));
         if ended.code != 137 {
-            assert_eq!(ended.code, 3, "{ended:#?}");
+            // The last that was killed may have been done but for its end.
+            let done = ended.stderr.contains("j is merged already");
+            assert_eq!(ended.code, if done { 0 } else { 3 }, "{ended:#?}");
             break;
         }
         steps = step;
@@ -279,7 +288,9 @@ fn one_that_is_interrupted_is_taken_back_and_begun_anew() {
             && json_property("tank/ezz/jails/j", "ezz:jail")["skel"] == 1;
         if half_way {
             refused += 1;
-            ezz(&["start", "j"]).refused(1, "is being merged, or was");
+            assert_eq!(source("tank/ezz/jails/j", "ezz:merging"), "local");
+            // A start would take it back, and merge again.
+            ezz(&["clone", "j", "k"]).refused(1, "is being merged, or was");
             let told = ezz(&["doctor"]).stdout;
             assert!(told.contains("merge"), "{told}");
         }
@@ -322,7 +333,7 @@ fn undone_at_last(own: &[String]) {
         assert!(there || *skel == 1, "{step}");
     }
     assert!(steps > 10 && marked >= 3, "{marked} of {steps}");
-    assert_eq!(files_of(JAIL), own, "as before the merge");
+    assert_eq!(own_files(), own, "as before the merge");
     ezz(&["doctor", "--repair"]).ok();
     let mounts = mounts_of("tank");
     assert!(

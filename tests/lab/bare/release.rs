@@ -1,4 +1,4 @@
-//! A change of release, not only of patch level: jails that come to it have their own files merged on
+//! Jails that come to another generation, of the same release or another, have their own files merged on
 //! the way, and those that cannot stay where they are.
 
 use std::fs;
@@ -67,26 +67,34 @@ fn two_jails() {
 #[track_caller]
 fn healthy() {
     let told = ezz(&["doctor", "--json"]).ok().json();
-    assert_eq!(told[0]["findings"].to_string(), "[]", "{told:#?}");
+    let findings = told[0]["findings"].as_array().expect("a list");
+    // That a jail is behind or held is no fault.
+    let broken = findings.iter().filter(|it| it["severity"] != "info");
+    assert_eq!(broken.count(), 0, "{told:#?}");
 }
 
 #[test]
 fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     two_jails();
     ezz(&["create", "down"]).ok();
-    // A patch level merges nothing.
+    // A patch level brings files, too.
     let patch =
         "echo 12.2 > /etc/debian_version; echo patched > /usr/share/version; echo p > /etc/p";
     ezz(&["update", "--run", "/bin/sh", "-c", patch]).ok();
     let told = ezz(&["converge"]).ok();
-    assert!(!told.stdout.contains("merged"), "{told:#?}");
+    assert!(
+        told.stdout.contains("a: merged from generation 1 to 2"),
+        "{told:#?}"
+    );
     assert_eq!(seen("a"), "patched abcdefgmine old");
-    assert_eq!(stands("a"), r#"{"track":"main"} 1"#);
+    assert_eq!(stands("a"), r#"{"track":"main"} 2"#);
+    assert_eq!(
+        fs::read_to_string("/srv/jails/a/etc/p").expect("new"),
+        "p\n"
+    );
     for jail in ["a", "b"] {
         ezz(&["exec", jail, "--", "/bin/sh", "-c", "echo yes > /dev/up"]).ok();
     }
-    // The release that their files are of is known also when its base is gone.
-    ezz(&["worlds", "prune", "--keep", "0", "--yes"]);
     ezz(&["update", "--run", "/bin/sh", "-c", NEXT]).ok();
     let planned = ezz(&["converge", "--dry-run"]).ok();
     for words in [
@@ -122,7 +130,17 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
         (&*seen("b"), &*started("b")),
         ("patched abcdefg oldmine", "yes\n")
     );
-    assert_eq!(stands("b"), r#"{"pin":2} 1"#);
+    assert_eq!(stands("b"), r#"{"pin":2} 2"#);
+    assert_eq!(
+        config("b")["instead"].to_string(),
+        r#"{"of":3,"track":"main"}"#
+    );
+    let listed = ezz(&["list", "b", "--json"]).ok().json();
+    assert_eq!(
+        listed[0]["held"].to_string(),
+        r#"{"generation":3,"track":"main"}"#
+    );
+    assert!(ezz(&["list"]).ok().stdout.contains("held (main 3)"));
     assert!(!Path::new("/srv/jails/b/etc/both.ezz-new").exists());
     healthy();
     // A second time does nothing.
@@ -131,12 +149,18 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
         again.stderr.contains("all running thin jails have"),
         "{again:#?}"
     );
-    // One that was down simply starts, and it is told that its files are of the release before.
+    // One that was down is marked, keeps the base that it would start on, and is brought on when it starts.
+    let listed = ezz(&["list", "down", "--json"]).ok().json();
+    assert_eq!(listed[0]["behind"], true);
+    ezz(&["worlds", "prune", "--keep", "0", "--yes"]);
+    zfs(&["list", "tank/ezz/basejail/1"]).ok();
     let told = ezz(&["start", "down"]).ok();
     assert!(
-        told.stderr.contains("`ezz merge down` brings them to it"),
+        told.stdout.contains("down: merged from generation 1 to 3"),
         "{told:#?}"
     );
+    assert_eq!(seen("down"), "two Abcdefg theirs");
+    assert_eq!(stands("down"), r#"{"track":"main"} 3"#);
     // The administrator takes b along.
     ezz(&["merge", "b", "--follow", "main"]).refused(1, "it runs");
     ezz(&["merge", "--follow", "main"]).exits(2);
@@ -144,7 +168,7 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     ezz(&["merge", "b", "--follow", "nothing"]).refused(1, "no track nothing");
     let looked = ezz(&["merge", "b", "--follow", "main", "--dry-run"]).exits(3);
     assert!(looked.stdout.contains("CONFLICT etc/both"), "{looked:#?}");
-    assert_eq!(stands("b"), r#"{"pin":2} 1"#);
+    assert_eq!(stands("b"), r#"{"pin":2} 2"#);
     ezz(&["merge", "b", "--follow", "main"]).exits(3);
     assert_eq!(stands("b"), r#"{"track":"main"} 3"#);
     ezz(&["start", "b"]).ok();
@@ -153,12 +177,131 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     assert_eq!(beside, "theirs\n");
     // The way back crosses releases too, and every jail arrives.
     let told = ezz(&["rollback", "--restart"]).ok();
-    assert!(told.stderr.contains("b: etc/both stays"), "{told:#?}");
+    assert!(
+        told.stdout
+            .contains("b: brought back from generation 3 to 2"),
+        "{told:#?}"
+    );
+    assert!(!Path::new("/srv/jails/b/etc/both.ezz-new").exists());
     assert_eq!(seen("a"), "patched abcdefgmine old");
     assert_eq!(stands("a"), r#"{"track":"main"} 2"#);
     assert_eq!(seen("b"), "patched abcdefg oldmine");
     assert_eq!(stands("b"), r#"{"track":"main"} 2"#);
     healthy();
+    // Forward it is in conflict again. Where its track is where it is, it only follows, and is not restarted for it.
+    ezz(&["exec", "b", "--", "/bin/sh", "-c", "echo yes > /dev/up"]).ok();
+    ezz(&["rollback", "--restart"]).exits(3);
+    assert_eq!(stands("b"), r#"{"pin":2} 2"#);
+    ezz(&["rollback", "--restart"]).ok();
+    assert_eq!(stands("b"), r#"{"track":"main"} 2"#);
+    assert_eq!(started("b"), "yes\n");
+    inspected();
+}
+
+#[track_caller]
+fn inspected() {
+    let broken = crate::inspect::site("tank/ezz");
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// What a package brings reaches every jail that starts, whoever starts it, within one release.
+#[test]
+fn what_an_update_brings_reaches_the_jails_that_start() {
+    two_jails();
+    ezz(&["create", "s", "boot"]).ok();
+    zfs(&["snapshot", "tank/ezz/jails/s@mine"]).ok();
+    let package = "mkdir /etc/nginx; echo conf > /etc/nginx/conf; echo on > /etc/default; \
+         printf 'A\\nb\\nc\\nd\\ne\\nf\\ng\\n' > /etc/lines; echo theirs > /etc/both; echo two > /usr/share/version";
+    let told = ezz(&["update", "--run", "/bin/sh", "-c", package]).ok();
+    assert!(
+        told.stderr
+            .contains("of 4 jails on the track main the own files are merged"),
+        "{told:#?}"
+    );
+    let has = |jail: &str| {
+        let at = format!("/srv/jails/{jail}/etc/nginx/conf");
+        fs::read_to_string(at).ok().as_deref() == Some("conf\n")
+    };
+    let version = |jail: &str| ezz(&["exec", jail, "--", "cat", "/usr/share/version"]).stdout;
+    // A look changes nothing.
+    let planned = ezz(&["restart", "a", "b", "--dry-run"]).ok();
+    assert!(
+        planned.stdout.contains("a: merge etc/lines"),
+        "{planned:#?}"
+    );
+    assert!(!has("a") && stands("a") == r#"{"track":"main"} 1"#);
+    // b has changed what the update changes: it alone stays, and it alone is told.
+    let told = ezz(&["restart", "a", "b"]).exits(3);
+    assert!(
+        told.stderr.contains("b stays on debian-12.1.1, pinned"),
+        "{told:#?}"
+    );
+    assert!(!told.stderr.contains("a stays"), "{told:#?}");
+    assert_eq!((&*version("a"), &*version("b")), ("two\n", "one\n"));
+    assert!(has("a") && !has("b"));
+    assert_eq!(stands("b"), r#"{"pin":1} 1"#);
+    ezz(&["start", "s"]).ok();
+    assert!(has("s") && version("s") == "two\n");
+    // One that runs is left alone.
+    let again = ezz(&["start", "s"]).ok();
+    assert!(again.stderr.contains("s is running already"), "{again:#?}");
+    inspected();
+    // As at boot; one that is held does not make it fail again.
+    ezz(&["stop", "--all"]).ok();
+    ezz(&["start", "--all"]).ok();
+    for jail in ["a", "s", "boot"] {
+        assert!(has(jail) && version(jail) == "two\n", "{jail}");
+        assert_eq!(stands(jail), r#"{"track":"main"} 2"#);
+    }
+    assert_eq!(version("b"), "one\n");
+    inspected();
+    // Files that somebody has rolled back to before the merge are not started on the base after it.
+    ezz(&["stop", "s"]).ok();
+    zfs(&["rollback", "-r", "tank/ezz/jails/s@mine"]).ok();
+    ezz(&["start", "s"]).refused(1, "were rolled back with zfs(8)");
+    let found = ezz(&["doctor"]).exits(1);
+    assert!(found.stdout.contains("`ezz merge s`"), "{found:#?}");
+    ezz(&["merge", "s"]).ok();
+    assert!(has("s"));
+    ezz(&["start", "s"]).ok();
+    assert_eq!(version("s"), "two\n");
+    zfs(&["destroy", "tank/ezz/jails/s@mine"]).ok();
+    inspected();
+    // Where own files do not differ nothing is merged, and all are one commit.
+    ezz(&[
+        "update",
+        "--run",
+        "/bin/sh",
+        "-c",
+        "echo three > /usr/share/version",
+    ])
+    .ok();
+    let epoch = || {
+        property("tank/ezz", "ezz:epoch")
+            .parse::<u64>()
+            .expect("a number")
+    };
+    ezz(&["stop", "b"]).ok();
+    let before = epoch();
+    let told = ezz(&["converge"]).ok();
+    assert!(!told.stdout.contains("merged"), "{told:#?}");
+    assert_eq!(epoch(), before + 1);
+    for jail in ["a", "s", "boot"] {
+        assert_eq!(version(jail), "three\n");
+        assert_eq!(stands(jail), r#"{"track":"main"} 3"#);
+    }
+    // Another generation: the held one is tried again, and back at its own it follows.
+    ezz(&["start", "b"]).exits(3);
+    assert_eq!(config("b")["instead"]["of"], 3);
+    ezz(&["rollback", "--to", "1", "--restart"]).ok();
+    for jail in ["a", "b", "s", "boot"] {
+        assert_eq!(version(jail), "one\n", "{jail}");
+        assert_eq!(stands(jail), r#"{"track":"main"} 1"#, "{jail}");
+        assert!(!has(jail), "{jail}");
+    }
+    assert!(config("b").get("instead").is_none());
+    healthy();
+    inspected();
 }
 
 /// Two that cannot be merged from the start, two whose files change while they stop, and one that can.
@@ -235,7 +378,13 @@ fn a_merge_that_cannot_be_done_leaves_no_jail_down() {
         ("odd", false),
     ] {
         assert_eq!(version(jail), "one\n", "{jail}");
-        assert_eq!(stands(jail), r#"{"pin":1} 1"#, "{jail}");
+        // Whether there is no room is known before the merge, or only by writing: ZFS counts late.
+        let failed = jail == "full" && stands(jail) == r#"{"track":"main"} 1"#;
+        assert!(
+            failed || stands(jail) == r#"{"pin":1} 1"#,
+            "{jail}: {}",
+            stands(jail)
+        );
         assert_eq!(started(jail), if was_down { "" } else { "yes\n" }, "{jail}");
         let made = format!("/srv/jails/{jail}/etc");
         assert!(!Path::new(&made).join("both.ezz-new").exists(), "{jail}");

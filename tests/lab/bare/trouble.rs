@@ -107,6 +107,10 @@ fn a_suspended_pool_is_named() {
     sick(&["list"]).ok();
     sick(&["stop", "runs"]).ok();
     sick(&["start", "runs", "stopped"]).ok();
+    // The pool keeps the errors of the suspension until two scrubs have found none.
+    let told = sick(&["doctor"]).exits(1);
+    assert!(told.stdout.contains("data errors"), "{told:#?}");
+    sh("rm -f /srv/sick/fill; zpool scrub -w sick && zpool scrub -w sick").ok();
     sick(&["doctor", "--repair"]).ok();
     sick(&["delete", "runs", "stopped", "--yes"]).ok();
 }

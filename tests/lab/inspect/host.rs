@@ -365,7 +365,8 @@ fn left(seen: &Seen, run: &Path, jails: &BTreeMap<String, Vec<String>>, strange:
     }
 }
 
-/// Invariant 6: what a running jail has at /basejail is one sealed base, read-only.
+/// Invariant 6: what a running jail has at /basejail is one sealed base, read-only. Invariant 12: it is that of the
+/// skeleton which its own files were brought to.
 fn base_in(seen: &Seen, jail: &str, pid: &str) -> Option<String> {
     let table = mounts_of(pid);
     let bases: Vec<&Mount> = table
@@ -376,8 +377,18 @@ fn base_in(seen: &Seen, jail: &str, pid: &str) -> Option<String> {
         let mut numbers = seen.sealed.iter();
         numbers.any(|(n, _)| mount.source == format!("{}/basejail/{n}", seen.site))
     };
+    let brought = |mount: &Mount| {
+        let number = mount.source.rsplit('/').next().and_then(|n| n.parse().ok());
+        let files = seen.files.get(jail);
+        files.is_some_and(|files| number.is_some_and(|n| seen.same_skeleton(n, *files)))
+    };
     match bases[..] {
         [] => None,
+        [base] if sealed(base) && !brought(base) => Some(format!(
+            "{jail} runs on {}, and its own files are at {:?}",
+            base.source,
+            seen.files.get(jail)
+        )),
         [base] if sealed(base) && base.options.iter().any(|option| option == "ro") => None,
         _ => Some(format!("{jail} runs with {bases:?}")),
     }

@@ -9,6 +9,7 @@ mod host;
 mod pool;
 mod tree;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -80,13 +81,23 @@ struct Seen {
     directory: PathBuf,
     /// Sealed generations with the SHA-256 of their manifest.
     sealed: Vec<(u32, String)>,
-    /// Those of which only the skeleton is left.
-    skeletons: Vec<u32>,
     /// All generations that have a dataset.
     numbers: Vec<u32>,
+    /// What the skeletons of generations have, as their seals say it.
+    contents: BTreeMap<u32, String>,
+    /// The generation that the own files of each thin jail are at.
+    files: BTreeMap<String, u32>,
     /// Tracks with what they have as current.
     tracks: Vec<(String, Option<u32>)>,
     jails: Vec<String>,
+}
+
+impl Seen {
+    /// Whether the skeletons of two generations have the same files.
+    fn same_skeleton(&self, one: u32, other: u32) -> bool {
+        let content = |n| self.contents.get(&n);
+        one == other || content(one).is_some() && content(one) == content(other)
+    }
 }
 
 /// Runs a program to its end; its output, or what it complained of.

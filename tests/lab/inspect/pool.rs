@@ -119,8 +119,9 @@ pub(super) fn check(rows: &Rows, found: &mut Found) -> Seen {
         id: local(top, "ezz:id").unwrap_or_default().to_owned(),
         directory: PathBuf::from(text(top, "mountpoint")),
         sealed: Vec::new(),
-        skeletons: Vec::new(),
         numbers: Vec::new(),
+        contents: BTreeMap::new(),
+        files: BTreeMap::new(),
         tracks: Vec::new(),
         jails: Vec::new(),
     };
@@ -286,12 +287,16 @@ fn generations(rows: &Rows, seen: &mut Seen, found: &mut Found) {
         );
         let (base_at, skeleton_at) = (format!("{base}@{n}"), format!("{skeleton}@{n}"));
         let sealed = (seal(rows, &base_at), seal(rows, &skeleton_at));
+        let content = sealed.1.as_ref().and_then(|(text, _)| {
+            let parsed: Value = serde_json::from_str(text).ok()?;
+            Some(parsed.get("skeleton")?.as_str()?.to_owned())
+        });
+        seen.contents.extend(content.map(|content| (n, content)));
         if sealed.1.is_some()
             && !rows.datasets.contains_key(&base)
             && !rows.snapshots.contains_key(&base_at)
         {
             // Its base was pruned; jails that were made from it keep the skeleton.
-            seen.skeletons.push(n);
             continue;
         }
         let (Some((own, manifest)), Some((other, _))) = &sealed else {
@@ -412,6 +417,10 @@ fn jails(rows: &Rows, seen: &mut Seen, found: &mut Found) {
             continue;
         };
         let config: Value = serde_json::from_str(text_of).unwrap_or_default();
+        let skel = config.get("skel").and_then(Value::as_u64);
+        let thin = config.get("kind").and_then(Value::as_str) == Some("thin");
+        let skel = skel.and_then(|n| u32::try_from(n).ok()).filter(|_| thin);
+        seen.files.extend(skel.map(|n| (name.to_owned(), n)));
         if let Err(why) = jail(rows, seen, dataset, row, &config) {
             found.always(format!("{dataset}: {why}: {text_of}"));
         }
@@ -451,14 +460,8 @@ fn clone_snapshots(rows: &Rows, found: &mut Found) {
 /// The `ezz:jail` of a jail, against the generations, the tracks and its origin.
 fn jail(rows: &Rows, seen: &Seen, dataset: &str, row: &Row, config: &Value) -> Result<(), String> {
     let skel = config.get("skel").ok_or("it names no skel")?;
-    let alone = |skel: &Value| {
-        let n = u32::try_from(skel.as_u64()?).ok()?;
-        let thin = config.get("kind").and_then(Value::as_str) == Some("thin");
-        (thin && seen.skeletons.contains(&n)).then_some(n)
-    };
-    let n = names_sealed(seen, skel)
-        .or_else(|| alone(skel))
-        .ok_or("its skel is no sealed generation")?;
+    // Of a thin one too: it starts on that base.
+    let n = names_sealed(seen, skel).ok_or("its skel is no sealed generation")?;
     let half = match config.get("kind").and_then(Value::as_str) {
         Some("thin") => "newjail",
         Some("thick") => "basejail",

@@ -42,7 +42,7 @@ fn the_kernel_has_the_limits_of_a_jail_and_keeps_them() {
     assert_eq!(limits("free"), serde_json::json!({}));
     let shown = ezz(&["show", "free"]).ok().stdout;
     let line = shown.lines().find(|it| it.starts_with("limits "));
-    let words = "M (built-in), processes 16384 (built-in)";
+    let words = " (built-in), processes 16384 (built-in)";
     assert!(line.is_some_and(|it| it.ends_with(words)), "{shown}");
     let shown = ezz(&["show", "free", "--json"]).ok().json();
     let memory = shown[0]["built_in_limits"]["memory"].as_u64();

@@ -91,6 +91,15 @@ fn json_has_the_documented_fields() {
     wait_for("the death to be seen", 30, || {
         ezz(&["list", "dead", "--json"]).ok().json()[0]["state"] == "stopped"
     });
+    // As a conflict leaves it.
+    let mut config = json_property("tank/ezz/jails/pinned", "ezz:jail");
+    config["instead"] = serde_json::json!({ "track": "main", "of": 1 });
+    zfs(&[
+        "set",
+        &format!("ezz:jail={config}"),
+        "tank/ezz/jails/pinned",
+    ])
+    .ok();
     let listed = as_documented(&["list"], &[]);
     assert_eq!(listed.len(), 6);
     // The fields of a site and of a jail are documented together.

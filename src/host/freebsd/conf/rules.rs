@@ -259,7 +259,7 @@ fn a_base_is_never_inside_its_jail() {
     }
     let base = spec("web").base.expect("thin");
     let root = spec("web").root;
-    assert!(!base.link.starts_with(&root) && !root.starts_with(&base.link));
+    assert!(!base.path.starts_with(&root) && !root.starts_with(&base.path));
 }
 
 /// rc.d/jail and `.include "/etc/jail.conf.d/*.conf"`: nothing but the conf may look like one.

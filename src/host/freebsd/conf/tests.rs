@@ -76,7 +76,7 @@ web {
 ";
     let fstab = "\
 # Made by ezz for site 0f0e. Edits are lost at the next start.
-/usr/jails/basejail/main /usr/jails/web/basejail nullfs ro 0 0
+/usr/jails/basejail/7 /usr/jails/web/basejail nullfs ro 0 0
 ";
     assert_eq!(String::from_utf8_lossy(&made.conf), conf);
     assert_eq!(String::from_utf8_lossy(&made.fstab.expect("thin")), fstab);

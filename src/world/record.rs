@@ -1,0 +1,86 @@
+//! The record in a jail's own files of the generation that they were last merged to.
+//!
+//! It goes back with the files if somebody rolls their dataset back, while the jail's properties stay. It lies in the
+//! directory that the base is mounted on: a jail that runs sees what is mounted there and cannot reach it.
+//! Must not be here: what follows from it.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::dirs::Dirs;
+use super::error::WorldError;
+use crate::profile::RelPath;
+
+/// Where it is, below the root of a jail.
+const PATH: &str = "basejail/.ezz-generation";
+
+/// A number and a line break are shorter.
+const SIZE_MAX: u64 = 16;
+
+fn path() -> RelPath {
+    RelPath::parse(PATH.as_bytes()).unwrap_or_default()
+}
+
+/// Reads it; none if there is none that makes sense.
+///
+/// # Errors
+/// Whatever the system refuses.
+pub fn read(root: &Path) -> Result<Option<u32>, WorldError> {
+    let bytes = Dirs::open(root)?.read(&path(), SIZE_MAX)?;
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    Ok(text.and_then(|text| text.strip_suffix('\n')?.parse().ok()))
+}
+
+/// Writes it, through no link. One that is there is replaced.
+///
+/// # Errors
+/// Whatever the system refuses.
+pub fn write(root: &Path, generation: u32) -> Result<(), WorldError> {
+    let path = path();
+    let host = path.under(root);
+    let failed = |error: io::Error| WorldError::io("write", &host, error);
+    let mut dirs = Dirs::open(root)?;
+    let parent = dirs.parent(&path, true).map_err(|e| e.in_tree(root))?;
+    match rustix::fs::unlinkat(parent, path.name(), AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(errno) => return Err(failed(errno.into())),
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(parent, path.name(), flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|errno| failed(errno.into()))?;
+    let mut file = File::from(fd);
+    file.write_all(format!("{generation}\n").as_bytes())
+        .map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_nothing_else() {
+        let root = tempfile::tempdir().expect("a directory");
+        let at = root.path();
+        assert!(matches!(read(at), Ok(None)));
+        write(at, 7).expect("written");
+        write(at, 12).expect("written again");
+        assert!(matches!(read(at), Ok(Some(12))));
+        let file = at.join(PATH);
+        for odd in ["", "12", "-1\n", "4294967296\n", "1\n1\n"] {
+            std::fs::write(&file, odd).expect("writable");
+            assert!(matches!(read(at), Ok(None)), "{odd:?}");
+        }
+        // Neither is written through a link.
+        std::fs::remove_file(&file).expect("it is there");
+        std::fs::write(at.join("other"), "3\n").expect("writable");
+        std::os::unix::fs::symlink("../other", &file).expect("a link");
+        assert!(matches!(read(at), Ok(None)));
+        write(at, 4).expect("written");
+        let other = std::fs::read_to_string(at.join("other")).expect("readable");
+        assert_eq!(other, "3\n");
+    }
+}
