@@ -167,7 +167,7 @@ pub enum CliError {
         /// The files.
         list: Vec<String>,
     },
-    /// Somebody has rolled back a jail's own files.
+    /// An administrator has rolled back a jail's own files.
     #[error(
         "the files of {jail} were rolled back with zfs(8): they are those of generation {files}, and {jail} is not configured so"
     )]

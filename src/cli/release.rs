@@ -3,7 +3,7 @@
 //! Whether that can be done is found out while a jail still runs, so that one with conflicts is not down
 //! for nothing. Then: stop, snapshot, merge; whoever brings it on starts it. A merge that fails all the same
 //! is taken back. A jail that cannot be brought on starts on what its own files are at; with a conflict or an obstacle it
-//! is pinned to that, since only somebody can settle these.
+//! is pinned to that, since only an administrator can settle these.
 //! Jails whose own files are right as they are need none of it: the plans of their start note that they are there.
 
 use std::borrow::Cow;
@@ -39,7 +39,7 @@ pub(super) enum Unmergeable {
 pub(super) enum Way {
     /// Down, and its own files are at its target.
     Merged,
-    /// At what its own files are at, and pinned to that if only somebody can settle why; it may be down.
+    /// At what its own files are at, and pinned to that if only an administrator can settle why; it may be down.
     Stays,
     /// Not there.
     Failed(Failure),

@@ -12,7 +12,7 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
         PlanError::Format { .. } => "use a newer ezz",
         PlanError::ReadOnly(site) => {
             return Some(format!(
-                "`zpool export {0} && zpool import {0}` imports it writable; `zfs get readonly {site}` tells if it is the property",
+                "`zpool export {0} && zpool import {0}` imports it writable; `zfs get readonly {site}` shows whether the property makes it read-only",
                 site.pool()
             ));
         }
@@ -151,7 +151,7 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
             });
         }
         PlanError::Held { .. } => {
-            "`zfs holds` tells the tag, `zfs release TAG SNAPSHOT` lets it go"
+            "`zfs holds` shows the tag, `zfs release TAG SNAPSHOT` lets it go"
         }
         PlanError::AddressTaken { .. } => "choose another address",
         PlanError::SiteDataset { .. } => "give a dataset beside the site",
