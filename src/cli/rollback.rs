@@ -7,7 +7,7 @@ use super::converge::{Pace, batches, late};
 use super::merging::clear_left;
 use super::release::Unmergeable;
 use super::{CliError, Context, DryRun, commits, verify};
-use crate::model::{Generation, Inventory, Kind, deceptive};
+use crate::model::{Generation, Inventory, deceptive};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::merge::{Way, way};
 use crate::plan::swap::{Request, To, followers, swap, target};
@@ -197,7 +197,7 @@ pub(super) fn follow(
         return Ok(Exit::Done);
     }
     let observed = session.observe(&Scope::all())?;
-    let (merges, thick) = concerned(&observed, track);
+    let merges = merges(&observed, track);
     if !late.is_empty() {
         let few: Vec<&str> = late.iter().take(5).map(JailName::as_str).collect();
         let more = match late.len() - few.len() {
@@ -211,39 +211,21 @@ pub(super) fn follow(
     }
     if merges > 0 {
         context.report.note(format!(
-            "of {} on the track {track} the own files are merged at the next start",
-            jails(merges, "")
-        ));
-    }
-    if thick > 0 {
-        context.report.note(format!(
-            "no update reaches {} of the track {track}, with a copy of the base each",
-            jails(thick, "thick ")
+            "the own files of {} on the track {track} are merged at the next start",
+            match merges {
+                1 => "1 jail".to_owned(),
+                _ => format!("{merges} jails"),
+            }
         ));
     }
     Ok(Exit::Done)
 }
 
-fn jails(count: usize, kind: &str) -> String {
-    match count {
-        1 => format!("1 {kind}jail"),
-        _ => format!("{count} {kind}jails"),
-    }
-}
-
-/// How many jails of a track have to be merged to what it has, and how many it does not reach.
-fn concerned(observed: &Observed, track: &TrackName) -> (usize, usize) {
-    let inventory = &observed.inventory;
-    let (mut merges, mut thick) = (0, 0);
-    for name in followers(inventory, track) {
-        let config = inventory.jails[name].config.as_ref();
-        if config.is_ok_and(|config| config.kind == Kind::Thick) {
-            thick += 1;
-        } else if matches!(way(observed, name), Ok(Way::Files(_))) {
-            merges += 1;
-        }
-    }
-    (merges, thick)
+/// How many jails of a track have own files that must be merged to what it has.
+fn merges(observed: &Observed, track: &TrackName) -> usize {
+    let followers = followers(&observed.inventory, track);
+    let merged = followers.filter(|name| matches!(way(observed, name), Ok(Way::Files(_))));
+    merged.count()
 }
 
 /// A reason for the log: one line, not long.

@@ -215,7 +215,7 @@ fn what_an_update_brings_reaches_the_jails_that_start() {
     let told = ezz(&["update", "--run", "/bin/sh", "-c", package]).ok();
     assert!(
         told.stderr
-            .contains("of 4 jails on the track main the own files are merged"),
+            .contains("the own files of 4 jails on the track main are merged"),
         "{told:#?}"
     );
     let has = |jail: &str| {
