@@ -284,7 +284,7 @@ pub struct Packages {
     pub environment: Vec<String>,
 }
 
-/// Which numbers the accounts of a profile's worlds get.
+/// How the accounts of a profile's worlds are numbered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Numbering {

@@ -191,7 +191,8 @@ fn planned(
             moves.push(name.clone());
         }
     }
-    let (merged, stays) = foresee(context, session, &observed, &moves)?;
+    let differences = Differences::new(context, session);
+    let (merged, stays) = foresee(context, &observed, &moves, &differences)?;
     wanted.retain(|name| !stays.contains(name));
     let plan = |observed: &Observed| Ok(converge(&after(observed, &merged), &wanted, &down)?);
     Ok(context.transact(session, "converge", &scope, plan)?.1)

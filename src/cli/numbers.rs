@@ -1,8 +1,8 @@
 //! The numbers of accounts while a world is staged: the ledgers of the site's sealed bases, and the renumbering
 //! of the stage by them.
 //!
-//! A stage that is killed while it is renumbered is not gone on with: it loses its `ezz:populated` before the first
-//! file is changed, and gets it again after the last.
+//! A stage loses its `ezz:populated` before the first file is renumbered, and gets it again after the last. The next
+//! command therefore destroys a stage that was killed in between, and makes it again.
 
 use std::collections::BTreeSet;
 

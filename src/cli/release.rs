@@ -119,9 +119,11 @@ fn mounted(session: &Session, observed: &Observed, names: &[JailName]) -> Result
     let mut found = false;
     for name in names {
         let jail = run::known(inventory, name)?;
+        // One that was never finished is mounted by the plan of its start, and has never been merged.
+        let finished = run::config(inventory, name).is_ok_and(|config| config.todo.is_empty());
         // Elsewhere it is not started either, which the plan of the start says.
         let at = inventory.site.directory.join(name.as_str());
-        if !jail.mounted && jail.mountpoint == at {
+        if finished && !jail.mounted && jail.mountpoint == at {
             let (dataset, how) = (jail.dataset.clone(), MountAs::Jail);
             plan.push(Step::Mount { dataset, at, how });
             found = true;
@@ -139,12 +141,11 @@ fn mounted(session: &Session, observed: &Observed, names: &[JailName]) -> Result
 /// [`CliError`].
 pub(super) fn foresee(
     context: &Context<'_>,
-    session: &Session,
     observed: &Observed,
     names: &[JailName],
+    differences: &Differences<'_>,
 ) -> Result<(Vec<Due>, BTreeSet<JailName>), CliError> {
     let (mut merged, mut stays) = (Vec::new(), BTreeSet::new());
-    let differences = Differences::new(context, session);
     for name in names {
         let Needs::Files(due) = way(observed, name)? else {
             continue;
@@ -155,7 +156,7 @@ pub(super) fn foresee(
             ));
             continue;
         }
-        let examined = look(context, &differences, &observed.inventory, &due)?;
+        let examined = look(context, differences, &observed.inventory, &due)?;
         let conflicts = tell(context, true, &due, &examined);
         for obstacle in &examined.obstacles {
             context.report.note(format!("{name}: {obstacle}"));

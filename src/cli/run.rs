@@ -158,7 +158,7 @@ impl Which {
             Verb::Start | Verb::Restart if session.dry_run => {
                 let observed = session.observe(&Scope::of(names.iter().cloned()))?;
                 let moves: Vec<JailName> = verb.moves(&observed, &names);
-                let (merged, _) = foresee(context, &session, &observed, &moves)?;
+                let (merged, _) = foresee(context, &observed, &moves, &work.differences)?;
                 work.of(&names, &merged)
             }
             Verb::Start | Verb::Restart => {

@@ -48,7 +48,7 @@ pub struct Start {
 }
 
 impl Start {
-    /// Who asks for the end of this start, if somebody does. The record says from then on that this start ends.
+    /// The process that asked for the end of this start, if one has. From then on, the record says that this start ends.
     pub fn ended_by(&self) -> Option<String> {
         let text = fs::read_to_string(&self.end).ok()?;
         let (who, _) = Holder::parse(&text)?;

@@ -380,8 +380,8 @@ pub struct JailConfig {
     /// The generation whose skeleton (thick: whose base) it was made from or merged to. A thin jail starts on the
     /// base of this generation and on no other.
     pub skel: GenerationId,
-    /// The generation that a record in its own files names, since a merge wrote it there: if the files say something
-    /// else, somebody has rolled them back.
+    /// The generation that a record in its own files names, since a merge wrote it there. If the record in the
+    /// files differs, zfs(8) has rolled them back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<GenerationId>,
     /// Its host name; the jail's name if none was given.
@@ -476,7 +476,7 @@ impl JailConfig {
         }
     }
 
-    /// The same jail with another base. A conflict that had pinned it is settled by that.
+    /// This configuration with another base, which settles a conflict that had pinned the jail.
     #[must_use]
     pub fn rebased(&self, base: Base) -> Self {
         JailConfig {

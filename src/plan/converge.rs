@@ -27,7 +27,7 @@ pub fn behind(observed: &Observed, jail: &Jail) -> Option<Behind> {
         .flatten()
 }
 
-/// The same of a jail that may be stopped: of that its own files decide.
+/// Whether a jail, running or stopped, is not at its target. For a stopped jail, its own files decide.
 pub fn late(observed: &Observed, jail: &Jail) -> Option<Behind> {
     let config = jail.config.as_ref().ok()?;
     if config.kind == Kind::Thick {
@@ -98,7 +98,7 @@ pub fn stay(inventory: &Inventory, name: &JailName, of: GenerationId) -> Result<
         generation: at,
     })?;
     let mut plan = Plan::default();
-    // A pin that somebody has set stays: it is what the jail is to be brought to.
+    // A pin without a conflict was set by hand, and is the target itself.
     let Some(track) = config.follows() else {
         return Ok(plan);
     };

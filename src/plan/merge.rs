@@ -55,7 +55,7 @@ pub fn way(observed: &Observed, name: &JailName) -> Result<Way, PlanError> {
     way_of(observed, name, config)
 }
 
-/// The same of a jail that is given this configuration.
+/// What brings a jail to its target once it has this configuration.
 ///
 /// # Errors
 /// As [`way`].

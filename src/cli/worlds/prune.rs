@@ -254,7 +254,7 @@ impl Ask {
     }
 }
 
-/// Snapshots that ezz made of jails for merges, except those that somebody holds or has cloned.
+/// The snapshots that ezz made of jails for merges, except those that have a hold or a clone.
 fn of_merges(session: &Session, inventory: &Inventory) -> Result<Vec<Doomed>, PortError> {
     let rows = session.zfs.read(&Query {
         roots: &[inventory.site.layout.jails.to_string()],

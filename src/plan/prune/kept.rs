@@ -21,7 +21,7 @@ pub enum Reason {
     Previous(TrackName),
     /// It is among the newest, which were asked to be kept.
     Newest,
-    /// It is sealed, and no track has been at it yet: somebody staged it, and means to swap to it.
+    /// It is sealed, and no track has been at it yet: an administrator staged it, and may swap to it later.
     Untried,
     /// Others were named.
     NotNamed,

@@ -9,9 +9,9 @@ use crate::profile::RelPath;
 /// A file that stays as the jail has it, on the way back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// Which.
+    /// Its path in the jail.
     pub path: RelPath,
-    /// Why.
+    /// The reason, for the report.
     pub why: Why,
 }
 

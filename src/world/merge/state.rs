@@ -199,6 +199,7 @@ pub(super) fn first_left(
         Err(DirError::Missing(_) | DirError::Link(_) | DirError::File(_)) => return Ok(None),
         Err(DirError::Sys(error)) => return Err(error),
     };
+    // Not sorted: a jail can put a million files there.
     for entry in Dir::read_from(fd).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name().to_bytes();

@@ -8,8 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use rustix::fs::Dir;
-
 use super::super::dirs::{DirError, Dirs};
 use super::super::error::WorldError;
 use super::super::numbers::Owners as Numbers;
@@ -21,7 +19,7 @@ use super::examine::{Ask, BESIDE_TRIES, name_beside, patch, renewed, text_of};
 use super::kept::{Kept, Why};
 use super::obstacle::{self, Obstacle};
 use super::same::{There, same};
-use super::state::{State, one};
+use super::state::{State, first_left, one};
 use super::{Change, Examined, Patches, What};
 use crate::profile::{MergedBy, RelPath};
 
@@ -221,21 +219,12 @@ impl Work<'_> {
         };
         let now = There::at(jail, path, self.cancel)?;
         let directory = |it: Option<&There>| it.is_some_and(|it| it.1.is_directory());
-        let as_it_was = same(
-            path,
-            (jail, now.as_ref()),
-            (before, was.as_ref()),
-            self.cancel,
-        )?;
+        let is_as = |other| same(path, (jail, now.as_ref()), other, self.cancel);
+        let as_it_was = is_as((before, was.as_ref()))?;
         if as_it_was && (blocked.is_none() || was.is_none()) {
             return Ok(());
         }
-        let untouched = same(
-            path,
-            (jail, now.as_ref()),
-            (after, wrote.as_ref()),
-            self.cancel,
-        )?;
+        let untouched = is_as((after, wrote.as_ref()))?;
         let gone = untouched && now.is_none() && !comes && !self.has_parent(path)?;
         let listed = self.trees.merged.own(path).by.is_some();
         if let Some(by) = blocked {
@@ -319,7 +308,7 @@ impl Work<'_> {
                 Some(_) | None => directory,
             };
             let own = match stays {
-                true => first_that_stays(self.trees.jail, path, &goes)?,
+                true => first_left(self.trees.jail, path, &|path| goes.contains(path))?,
                 false => None,
             };
             match own {
@@ -406,31 +395,6 @@ impl Work<'_> {
         self.changes.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(())
     }
-}
-
-/// The first entry of a directory of the jail that does not go.
-fn first_that_stays(
-    jail: &Path,
-    dir: &RelPath,
-    goes: &BTreeSet<RelPath>,
-) -> Result<Option<RelPath>, WorldError> {
-    let failed = |e| WorldError::io("list", dir.under(jail), e);
-    let mut dirs = Dirs::open(jail)?;
-    let fd = dirs.dir(dir, false).map_err(|e| e.in_tree(jail))?;
-    // Not sorted: a jail can put a million files there.
-    for entry in Dir::read_from(fd).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_bytes();
-        if matches!(name, b"." | b"..") {
-            continue;
-        }
-        match dir.join(name) {
-            Ok(path) if goes.contains(&path) => {}
-            Ok(path) => return Ok(Some(path)),
-            Err(_) => return Ok(Some(dir.clone())),
-        }
-    }
-    Ok(None)
 }
 
 /// Sets aside what cannot be written, a file at a time: only what concerns the whole jail keeps it from coming
