@@ -119,11 +119,12 @@ fn mounted(session: &Session, observed: &Observed, names: &[JailName]) -> Result
     let mut found = false;
     for name in names {
         let jail = run::known(inventory, name)?;
-        // One that was never finished is mounted by the plan of its start, and has never been merged.
-        let finished = run::config(inventory, name).is_ok_and(|config| config.todo.is_empty());
+        // One whose files need no look is mounted by the plan of its start.
+        let merged = run::config(inventory, name).is_ok_and(|config| config.record.is_some());
+        let looked_at = merged || matches!(way(observed, name), Ok(Needs::Files(_)));
         // Elsewhere it is not started either, which the plan of the start says.
         let at = inventory.site.directory.join(name.as_str());
-        if finished && !jail.mounted && jail.mountpoint == at {
+        if looked_at && !jail.mounted && jail.mountpoint == at {
             let (dataset, how) = (jail.dataset.clone(), MountAs::Jail);
             plan.push(Step::Mount { dataset, at, how });
             found = true;
