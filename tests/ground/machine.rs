@@ -371,8 +371,17 @@ impl World<'_> {
         line.push("--dry-run".to_owned());
         let words: Vec<&str> = line.iter().map(String::as_str).collect();
         let told = self.m.ezz(&words);
-        let calls = self.m.state().faults.calls;
-        prop_assert_eq!(calls, 0, "9: a dry run of {:?} changes something", command);
+        // To compare own files it mounts the skeletons, to read them, and unmounts them.
+        let mut calls = self.m.state().faults.trace.clone();
+        let reads = |call: &String| call.contains("mount tank/ezz/newjail/");
+        let counted = self.m.state().faults.calls;
+        let all_known = usize::try_from(counted).is_ok_and(|counted| counted == calls.len());
+        prop_assert!(all_known, "9: {counted} calls of {command:?}: {calls:#?}");
+        calls.retain(|call| !reads(call));
+        prop_assert!(
+            calls.is_empty(),
+            "9: a dry run of {command:?} changes something: {calls:#?}"
+        );
         let difference = before.difference(&Dump::exact(self.m));
         prop_assert!(
             difference.is_empty(),
@@ -380,7 +389,10 @@ impl World<'_> {
         );
         // A merge is steps of its own, which no plan has.
         let merges = |line: &String| line.contains("would be merged");
-        if told.code != Some(0) || told.out.iter().any(merges) {
+        // It may come for a jail that is mounted only when it starts, which the dry run says, too.
+        let may_merge = |line: &String| line.contains("its own files are compared when it starts");
+        let announced = told.out.iter().any(merges) || told.err.iter().any(may_merge);
+        if told.code != Some(0) || announced {
             return Ok(None);
         }
         let mut calls: Vec<String> = told.out.iter().filter_map(|line| call_of(line)).collect();
