@@ -78,15 +78,22 @@ impl<'a> Differences<'a> {
         let base = self.base(to)?;
         let found = Difference::between(&old, &new, profile, &work);
         let found = found.map_err(|source| failed(due, source))?;
-        let found = Rc::new(found.with_base(base));
+        let found = Rc::new(match base {
+            Some(base) => found.with_base(base),
+            None => found,
+        });
         self.found.borrow_mut().insert(pair, Rc::clone(&found));
         Ok(found)
     }
 
-    /// Where the base of a generation is mounted; a jail that is brought to it is started on it next.
-    fn base(&self, generation: &Generation) -> Result<PathBuf, CliError> {
+    /// Where the base of a generation is mounted; a jail that is brought to it is started on it next. A dry run mounts
+    /// nothing that stays, and does without one that is not mounted.
+    fn base(&self, generation: &Generation) -> Result<Option<PathBuf>, CliError> {
         let base = generation.base.as_ref();
         let base = base.ok_or(PlanError::NotSealed(generation.id))?;
+        if self.session.dry_run {
+            return Ok(base.mounted.then(|| base.mountpoint.clone()));
+        }
         let mut plan = Plan::default();
         if MountAs::Base.wanted(base.mounted, base.flags) {
             plan.push(Step::Mount {
@@ -96,7 +103,7 @@ impl<'a> Differences<'a> {
             });
         }
         self.session.run_always(&plan)?;
-        Ok(base.mountpoint.clone())
+        Ok(Some(base.mountpoint.clone()))
     }
 
     /// Where a skeleton is mounted to be read.
@@ -391,6 +398,9 @@ fn files(
 /// [`CliError`].
 pub(super) fn clear_left(context: &Context<'_>, session: &Session) -> Result<(), CliError> {
     let run = context.machine.run_directory();
+    if session.dry_run {
+        return Ok(());
+    }
     if !left_by_readers(run).is_empty() || !left_by_undo(run).is_empty() {
         let inventory = session.inventory(&Scope::all())?;
         session.run_always(&left_mounted(context, session, &inventory)?)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ezz::cli::{Machine, run_on};
@@ -134,6 +134,8 @@ pub struct SimMachine {
     printed: &'static Printed,
     /// Whether its commands have been sent a signal.
     pub signal: Arc<AtomicBool>,
+    /// How many commands it has run.
+    commands: AtomicU32,
 }
 
 /// A machine as it was, to go back to.
@@ -160,10 +162,10 @@ impl Machine for SimMachine {
         })
     }
 
-    /// Greater than any that Linux or FreeBSD gives away: what a killed command left under it is
-    /// nobody's.
+    /// Greater than any that Linux or FreeBSD gives away, and of each command another: what a killed command left
+    /// belongs to no process.
     fn process_id(&self) -> u32 {
-        i32::MAX as u32
+        i32::MAX as u32 - self.commands.load(Ordering::Relaxed) % 1_000_000
     }
 
     fn run_directory(&self) -> &Path {
@@ -228,6 +230,7 @@ impl SimMachine {
             worlds: temporary(),
             printed: Box::leak(Box::default()),
             signal: Arc::default(),
+            commands: AtomicU32::new(0),
         };
         for version in ["12.1", "12.2"] {
             world::make(&machine.world(version), version);
@@ -297,6 +300,7 @@ impl SimMachine {
 
     #[track_caller]
     fn run(&self, faults: Faults, arguments: &[&str]) -> Ended {
+        self.commands.fetch_add(1, Ordering::Relaxed);
         self.state().faults = faults;
         let done = self.line(arguments);
         done.unwrap_or_else(|usage| panic!("{arguments:?}: {usage}"))
