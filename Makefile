@@ -231,15 +231,17 @@ uninstall: ## remove what `make install` installed; jails and pools are left alo
 # A Debian package lies beside its binary, where cargo-deb looks for what it is made of: the tree that
 # `make install` makes, and its papers. The tests install one of the debug binary.
 DOCUMENTS = $(@D)/stage/usr/share/doc/ezz
-PACKAGED := Makefile Cargo.toml CHANGELOG.md LICENSE $(shell find templates -type f)
+PACKAGED := Makefile Cargo.toml $(wildcard *.md) LICENSE $(shell find templates docs -type f)
 $(TARGET)/%/ezz.deb: $(TARGET)/%/ezz $(PACKAGED)
 	@vagrant/setup deb
 	rm -rf $(@D)/stage
 	@$(MAKE) -s install DESTDIR=$(abspath $(@D))/stage PREFIX=/usr SYSTEM=Linux BIN=$< ZSH_DIR=share/zsh/vendor-completions
 	gzip -9n $(@D)/stage/usr/share/man/man8/*
 	install -d $(DOCUMENTS)
-	install -m 644 README.md $(DOCUMENTS)
-	install -D -m 644 docs/own-files.md $(DOCUMENTS)/docs/own-files.md
+	install -m 644 README.md GLOSSARY.md $(DOCUMENTS)
+	install -d $(DOCUMENTS)/docs/pictures
+	install -m 644 docs/*.md $(DOCUMENTS)/docs
+	install -m 644 docs/pictures/*.svg $(DOCUMENTS)/docs/pictures
 	gzip -9nc CHANGELOG.md >$(DOCUMENTS)/changelog.gz
 	$(if $(filter debug,$*),,strip --strip-unneeded $(@D)/stage/usr/sbin/ezz)
 	cargo deb --quiet --no-build --no-strip --locked --profile $(patsubst debug,dev,$*) $(if $(filter debug,$*),--fast) --output $@

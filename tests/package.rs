@@ -171,7 +171,7 @@ fn port_and_package_are_of_this_version() {
     assert!(port.contains(&format!("\nDISTVERSION=\t{VERSION}\n")));
     let documents = port.lines().find_map(|line| line.strip_prefix("PORTDOCS="));
     for document in documents.expect("PORTDOCS").split_whitespace() {
-        assert!(!read(document).is_empty());
+        assert!(Path::new(ROOT).join(document).exists(), "{document}");
     }
     let changes = read("templates/deb/changelog");
     assert!(
