@@ -18,10 +18,11 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const EZZ: &str = env!("CARGO_BIN_EXE_ezz");
 
 /// Where pages are.
-const DIRECTORIES: [&str; 7] = [
+const DIRECTORIES: [&str; 8] = [
     "",
     "docs",
     "tests",
+    "vagrant",
     "vagrant/freebsd",
     "vagrant/lab",
     "vagrant/machines",
