@@ -53,7 +53,7 @@ help: ## this list
 
 .PHONY: setup
 setup: ## install what building and testing needs (Debian 12, 13); others call it
-	@vagrant/setup build
+	@vagrant/setup test
 	@vagrant/setup lab
 
 .PHONY: build
@@ -62,15 +62,9 @@ build: ## the debug binary
 	cargo build --bin ezz
 
 .PHONY: demo
-demo: build ## a real Debian world, a sealed basejail, running jails; EZZ_SITE=pool/dataset: here, not in the lab
-ifdef EZZ_SITE
-	@vagrant/setup lab
-	vagrant/lab/demo.sh "$(abspath $(TARGET))/debug/ezz" "$$($(LAB) world)"
-else
-	@vagrant/setup lab
-	@world="$$($(LAB) world)" && $(LAB) run --pool tmpfs --mem 3072M --timeout 900 -- \
-		/bin/bash vagrant/lab/demo.sh "$(abspath $(TARGET))/debug/ezz" "$$world"
-endif
+demo: build ## a real Debian world, a sealed basejail, running jails: on this host if it has OpenZFS (as root), else in the lab
+	@vagrant/setup demo
+	@vagrant/demo "$(abspath $(TARGET))/debug/ezz"
 
 .PHONY: test
 test: check lab $(if $(wildcard vagrant/freebsd.mk),freebsd) ## everything that can be tested on this machine
@@ -89,7 +83,7 @@ check: ## format, lints, host tests, documentation, dependencies: under two minu
 			$(DENY) --log-level error check --disable-fetch advisories; \
 		else echo 'check: the database of advisories cannot be reached: advisories were not looked at'; fi; \
 		else echo 'check: cargo-deny is not installed: dependencies were not looked at'; fi
-	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR vagrant/setup vagrant/lab/lab vagrant/lab/runner vagrant/lab/selftest vagrant/lab/suite vagrant/lab/soak-report \
+	@if command -v shellcheck >/dev/null; then shellcheck -x -P SCRIPTDIR vagrant/setup vagrant/demo vagrant/lab/lab vagrant/lab/runner vagrant/lab/selftest vagrant/lab/suite vagrant/lab/soak-report \
 		vagrant/lab/demo.sh vagrant/lab/bench.sh vagrant/lab/guest/shell vagrant/freebsd/cross vagrant/freebsd/scenarios.sh vagrant/freebsd/scenarios/*.sh \
 		vagrant/machines/run vagrant/machines/runner vagrant/machines/debian.sh vagrant/machines/freebsd.sh \
 		templates/rc.d/ezz templates/deb/postinst .ci/run tests/fuzz/run tests/bugs/try; \
@@ -97,13 +91,13 @@ check: ## format, lints, host tests, documentation, dependencies: under two minu
 
 .PHONY: lab
 lab: ## the tests on real OpenZFS kernels: all on 2.4, on 2.3 those that may differ; EZZ_LAB_ZFS=2.3: all on that, T=NAME: one test
-	@vagrant/setup build
+	@vagrant/setup test
 	@vagrant/setup lab
 	vagrant/lab/suite '$(LAB_SERIES)' '$(LAB_ONES)' '$(if $(T),$(LAB_ONES),$(SERIES_ONES))' $(BUILT) $(T)
 
 .PHONY: lab-soak
 lab-soak: ## CUTS power cuts (810: 30 for each scenario) on each series of OpenZFS, kills at each step, long races, and a report; goes on where it was stopped
-	@vagrant/setup build
+	@vagrant/setup test
 	@vagrant/setup lab
 	@mkdir -p $(SOAKED)
 	@EZZ_SOAK="$(SOAKED)" EZZ_CUT_SEED=1 EZZ_CUTS=$$((($(CUTS) + 26) / 27)) EZZ_KILL_EVERY=1 EZZ_ROUNDS=11 EZZ_RACE=60 EZZ_LAB_TIMEOUT=1800 \
@@ -113,7 +107,7 @@ lab-soak: ## CUTS power cuts (810: 30 for each scenario) on each series of OpenZ
 
 .PHONY: lab-repeat
 lab-repeat: ## the lab tests REPEAT times (10), with a count of what failed how often
-	@vagrant/setup build
+	@vagrant/setup test
 	@vagrant/setup lab
 	@$(LAB) kernel && $(LAB) userland && $(LAB) world inits >/dev/null
 	@$(GOLDEN)
@@ -128,7 +122,7 @@ lab-repeat: ## the lab tests REPEAT times (10), with a count of what failed how 
 
 .PHONY: bugs
 bugs: ## put each bug of tests/bugs into a copy: the tests must notice; T=NAME for those that begin so
-	@vagrant/setup build
+	@vagrant/setup test
 	@vagrant/setup lab
 	@$(LAB) kernel && $(LAB) userland
 	tests/bugs/try $(T)

@@ -2,7 +2,8 @@
 # The demonstration: a real Debian world becomes a sealed basejail and running jails, which are updated and
 # brought back.
 # shellcheck disable=SC2016 # what stands in single quotes is for the shell in the jail
-# Run by `make demo`: in the lab's guest, or with EZZ_SITE=pool/dataset on a host that has OpenZFS.
+# Run by vagrant/demo: in the lab's guest, or on a host that has OpenZFS, with EZZ_SITE=pool/dataset for the site and
+# EZZ_DEMO_DIRECTORY for its directory.
 # usage: demo.sh EZZ WORLD.tar.zst
 set -euo pipefail
 binary=$1 world=$2
@@ -46,7 +47,7 @@ memory() {
 mib() { awk -v bytes="$1" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'; }
 
 say 'A site, and a world in it: unpacked, scrubbed, sealed'
-run ezz init "$site"
+run ezz init "$site" ${EZZ_DEMO_DIRECTORY:+--directory "$EZZ_DEMO_DIRECTORY"}
 run ezz install "$world" --sha256 "$(sha256sum "$world" | cut -d' ' -f1)"
 run ezz worlds list
 
