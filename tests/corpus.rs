@@ -11,24 +11,28 @@
 mod fuzz;
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
-/// Runs a target over its corpus; a panic is preceded by the name of the file.
+/// Runs a target over its corpus, `corpus/TARGET.tar`; a panic is preceded by the name of the file.
 fn run(target: &str) {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
     let (name, check) = fuzz::TARGETS
         .iter()
         .find(|(name, _)| *name == target)
         .expect("a target");
-    let entries = fs::read_dir(corpus.join(name)).expect("a corpus");
+    let archive = fs::File::open(corpus.join(format!("{name}.tar"))).expect("a corpus");
+    let mut archive = tar::Archive::new(archive);
     let mut count = 0;
-    for entry in entries {
-        let path = entry.expect("an entry").path();
-        println!("{}", path.display());
-        check(&fs::read(&path).expect("a file"));
+    for entry in archive.entries().expect("a tar") {
+        let mut entry = entry.expect("an entry");
+        let mut content = Vec::new();
+        entry.read_to_end(&mut content).expect("a file");
+        println!("{}", entry.path().expect("a name").display());
+        check(&content);
         count += 1;
     }
-    // An empty directory would pass for ever.
+    // An empty archive would pass for ever.
     assert!(count >= 5, "{target} has only {count} files");
 }
 
