@@ -1,6 +1,9 @@
 //! All printing: results on standard output, everything else on standard error; the question
 //! before something is deleted; and how an error becomes words, hints and an exit code.
 
+mod json;
+mod label;
+
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
@@ -12,6 +15,11 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
 
 use crate::model::deceptive;
+
+pub use json::{Kind, SCHEMA};
+pub use label::wants_color;
+use json::Envelope;
+use label::Label;
 
 /// Width of a table where there is no terminal to ask, or it does not know.
 const WIDTH: u16 = 80;
@@ -110,6 +118,8 @@ pub struct Report {
     pub json: bool,
     /// No words beside results and errors.
     pub quiet: bool,
+    /// Labels of errors, warnings and hints in colour.
+    pub color: bool,
     /// How wide tables are on a terminal; none, if it knows itself.
     pub width: Option<u16>,
     /// Where lines go.
@@ -139,11 +149,23 @@ impl Report {
         }
     }
 
-    /// A word beside the result, on standard error; not with `--quiet`.
+    /// A line of progress, on standard error; not with `--quiet`.
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
-            self.err(&format!("ezz: {}", text.as_ref()));
+            self.err(text.as_ref());
         }
+    }
+
+    /// Something that the user should look at, though the command goes on, on standard error; not with `--quiet`.
+    pub fn warning(&self, text: impl AsRef<str>) {
+        if !self.quiet {
+            self.labelled(Label::Warning, text.as_ref());
+        }
+    }
+
+    fn labelled(&self, label: Label, text: &str) {
+        let label = label.shown(self.color);
+        self.sink.err(&format!("{label} {}", plain(text)));
     }
 
     /// A file as the result, byte for byte.
@@ -174,12 +196,25 @@ impl Report {
         let _closed = writeln!(io::stderr().lock());
     }
 
-    /// The result as one JSON object on one line; nothing without `--json`.
-    pub fn object<T: Serialize>(&self, value: &T) {
+    /// The result of a command that only reads, as one JSON object on one line; nothing without `--json`.
+    pub fn object<T: Serialize>(&self, kind: Kind, value: &T) {
+        self.envelope(&Envelope::new(kind, None, value));
+    }
+
+    /// The result of a command that changes something, or would: one JSON object on one line; nothing without
+    /// `--json`.
+    pub fn result<T: Serialize>(&self, kind: Kind, changed: bool, value: &T) {
+        self.envelope(&Envelope::new(kind, Some(changed), value));
+    }
+
+    fn envelope<T: Serialize>(&self, object: &Envelope<'_, T>) {
         if self.json {
-            match serde_json::to_string(value) {
+            match serde_json::to_string(object) {
                 Ok(text) => self.sink.out(&plain_json(&text)),
-                Err(error) => self.err(&format!("ezz: cannot write the result as JSON: {error}")),
+                Err(error) => {
+                    let text = format!("cannot write the result as JSON: {error}");
+                    self.labelled(Label::Error, &text);
+                }
             }
         }
     }
@@ -237,12 +272,13 @@ impl Report {
                 hints,
                 said,
             };
-            if let Ok(text) = serde_json::to_string(&failure) {
+            let object = Envelope::new(Kind::Error, None, &failure);
+            if let Ok(text) = serde_json::to_string(&object) {
                 self.sink.err(&plain_json(&text));
             }
             return;
         }
-        self.err(&format!("ezz: {}", chain[0]));
+        self.labelled(Label::Error, &chain[0]);
         for cause in &chain[1..] {
             self.err(&format!("  caused by: {cause}"));
         }
@@ -250,7 +286,7 @@ impl Report {
             self.err(&format!("  | {line}"));
         }
         for hint in hints {
-            self.err(&format!("hint: {hint}"));
+            self.labelled(Label::Hint, hint);
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::plan::converge::behind;
 use crate::plan::fleet::{Change, Diff, Does, Request, Seen, diff, merged_first, plan};
 use crate::plan::{Observed, PlanError, run};
 use crate::ports::HostError;
-use crate::report::Exit;
+use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session, SessionError};
 
 const HELP: &str = r#"A fleet file is TOML. What an entry leaves out is as [defaults] has it. What these leave out too, a
@@ -59,7 +59,7 @@ Examples:
   ezz apply shop.toml --dry-run
   ezz list --fleet shop > shop.toml && ezz apply shop.toml
 
-JSON: one {"jail", "did"} a jail as it is done; with --dry-run one {"jail", "does", "fields"} a jail, then the plan"#;
+JSON: a `jail-result` for each jail; with --dry-run a `change` for each jail, then the `plan`"#;
 
 /// Make the jails of a site what a fleet file says
 #[derive(Debug, Args)]
@@ -173,7 +173,7 @@ impl Apply {
                         let down = found.that(Does::Stop).chain(found.that(Does::Delete));
                         down.for_each(|name| moving.forget(context, name));
                     }
-                    sanity.note(&session, observed, &mut plan);
+                    sanity.warn(&session, observed, &mut plan);
                     if shares_network(&session, request, &found) {
                         shared_network::warn(&mut plan, Way::File);
                     }
@@ -319,7 +319,8 @@ fn of_gone(
 
 fn show(context: &Context<'_>, diff: &Diff) {
     for (jail, change) in &diff.changes {
-        context.report.object(&Line { jail, change });
+        let changed = !change.does.is_empty();
+        context.report.result(Json::Change, changed, &Line { jail, change });
     }
     for line in shown(diff).lines() {
         context.report.line(line);

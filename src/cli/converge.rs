@@ -25,7 +25,7 @@ use crate::session::{Outcome, Scope, Session};
 /// Restart jails that do not run what their track has: those that are named, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nA batch that fails ends it: the jails after it go on as they are.\n\nThe own files of a jail are merged while it is down, as `ezz merge` does it, where the two generations differ in them. One with conflicts, or whose merge is not possible, stays on what it has, pinned, until its track has another generation; the exit code is 3 then.\n\nJSON: one {\"jail\", \"did\"} a jail: restarted, already, stopped, kept, or left; processes that were killed as for `ezz stop`; before it, if its files were merged, the object of `ezz merge`"
+    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nA batch that fails ends it: the jails after it go on as they are.\n\nThe own files of a jail are merged while it is down, as `ezz merge` does it, where the two generations differ in them. One with conflicts, or whose merge is not possible, stays on what it has, pinned, until its track has another generation; the exit code is 3 then.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
 )]
 pub struct Converge {
     #[command(flatten)]
@@ -417,7 +417,7 @@ fn leave(
     let marks = moving.names()?;
     for jail in jails.iter().filter(|jail| marks.contains(*jail)) {
         if !states.get(jail).is_some_and(JailState::running) {
-            context.report.note(format!(
+            context.report.warning(format!(
                 "{jail} is down; `ezz converge {jail}` finishes the move"
             ));
         } else if !marked.contains(jail) {
@@ -433,6 +433,7 @@ pub(super) fn runs(observed: &Observed, jail: &JailName) -> bool {
 
 pub(super) fn did(context: &Context<'_>, session: &Session, jails: &[JailName], word: &str) {
     for jail in jails {
-        done(&context.report, session.host.as_ref(), jail, word);
+        let changed = word == "restarted";
+        done(&context.report, session.host.as_ref(), jail, word, changed);
     }
 }

@@ -23,7 +23,7 @@ use crate::session::{Scope, Session, SessionError};
 /// Create jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500 --cpuset 0-3\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nezz warns on standard error of what the jails will meet on this host, such as an address that no interface has, or a service that listens on it. A warning stops nothing; `ezz doctor` repeats it.\n\nWithout --memory, --processes or --quota a jail has what the table [defaults] of the configuration file (/etc/ezz.toml, on FreeBSD /usr/local/etc/ezz.toml) says. `none` switches a limit off. On Linux a jail without a limit of its own may use the host's memory less one eighth, and 16384 processes.\n\nJSON: one {\"jail\", \"did\": \"created\"} a jail; with --start, did is created and started"
+    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500 --cpuset 0-3\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nezz warns on standard error of what the jails will meet on this host, such as an address that no interface has, or a service that listens on it. A warning stops nothing; `ezz doctor` repeats it.\n\nWithout --memory, --processes or --quota a jail has what the table [defaults] of the configuration file (/etc/ezz.toml, on FreeBSD /usr/local/etc/ezz.toml) says. `none` switches a limit off. On Linux a jail without a limit of its own may use the host's memory less one eighth, and 16384 processes.\n\nJSON: a `jail-result` for each jail"
 )]
 pub struct Create {
     #[command(flatten)]
@@ -61,7 +61,7 @@ pub struct Create {
 /// another, such as host keys and the machine-id, is cleared away and made again at their first start.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz clone www www-test --start\n  ezz clone golden 'job{001..200}' --ip-pool 10.0.0.0/22 --label run=7\n\nJSON: one {\"jail\", \"did\": \"cloned\"} a jail"
+    after_help = "Examples:\n  ezz clone www www-test --start\n  ezz clone golden 'job{001..200}' --ip-pool 10.0.0.0/22 --label run=7\n\nJSON: a `jail-result` for each jail"
 )]
 pub struct Clone {
     /// The jail that they are to be clones of
@@ -263,7 +263,7 @@ fn make(
             &scope,
             |observed| {
                 let mut plan = create(observed, request)?;
-                sanity.note(&session, observed, &mut plan);
+                sanity.warn(&session, observed, &mut plan);
                 if shares && !plan.steps.is_empty() {
                     shared_network::warn(&mut plan, Way::Option);
                 }

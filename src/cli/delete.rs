@@ -18,7 +18,7 @@ use crate::session::{Scope, Session, SessionError};
 /// Delete jails with all their files; running ones are stopped first
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz delete web01 --yes\n  ezz delete --label tier=front --dry-run\n\nJSON: one {\"jail\", \"did\": \"deleted\"} a jail; processes that were killed as for `ezz stop`"
+    after_help = "Examples:\n  ezz delete web01 --yes\n  ezz delete --label tier=front --dry-run\n\nJSON: a `jail-result` for each jail"
 )]
 pub struct Delete {
     #[command(flatten)]

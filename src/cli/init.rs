@@ -16,12 +16,12 @@ use crate::name::DatasetName;
 use crate::observe::proper_id;
 use crate::plan::{PlanError, Step, site};
 use crate::ports::{PortError, Query, Source, Zfs};
-use crate::report::Exit;
+use crate::report::{Exit, Kind as Json};
 
 /// Make a site: the datasets that hold the basejails and the jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz init tank/ezz\n\nezz asks before it takes a whole pool; without a terminal, give --yes. The way back, which destroys all jails and worlds of the site: `ezz stop --all`, then `zfs list -Hrt snapshot -o name tank/ezz/basejail tank/ezz/newjail | xargs -n 1 zfs release ezz`, then `zfs destroy -r tank/ezz`.\n\nJSON: {\"site\", \"id\", \"directory\", \"created\"}"
+    after_help = "Example:\n  ezz init tank/ezz\n\nezz asks before it takes a whole pool; without a terminal, give --yes. The way back, which destroys all jails and worlds of the site: `ezz stop --all`, then `zfs list -Hrt snapshot -o name tank/ezz/basejail tank/ezz/newjail | xargs -n 1 zfs release ezz`, then `zfs destroy -r tank/ezz`.\n\nJSON: a `site-result`"
 )]
 pub struct Init {
     /// The dataset, which is made if it is missing
@@ -104,7 +104,7 @@ impl Init {
             directory: &self.directory,
             created,
         };
-        report.object(&made);
+        report.result(Json::SiteResult, made.created, &made);
         if created {
             let line = format!("init {}: epoch 0 to 1: exit 0", self.dataset);
             context.machine.log(&line);

@@ -11,14 +11,14 @@ use super::taking::{Taking, extract, opened, there};
 use super::{CliError, Context, DryRun, packages};
 use crate::name::{GenerationId, TrackName};
 use crate::plan::world as plan;
-use crate::report::{Exit, bytes};
+use crate::report::{Exit, bytes, Kind as Json};
 use crate::session::Scope;
 use crate::world::{Digest, ExtractReport};
 
 /// Bring a world in: an archive, a directory or standard input becomes a sealed generation
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c...\n  ezz install 14.3-RELEASE --set base --set lib32\n  ezz install 15.0-RELEASE --packages\n  xz -dc base.txz | ezz install - --track 14\n\nOf a release the sets are fetched from a mirror over TLS. Each must have the SHA-256 that the mirror's MANIFEST says, and, where there are any, that of a manifest of misc/freebsd-release-manifests or of --sha256. Fetched sets are kept below .cache of the site directory.\n\nOf a release from 15.0 on a FreeBSD host can have its base packages instead (--packages): pkg(8) installs the set base-jail, or those of --set, and checks their signatures by the host's keys of that release, or by those of --keys. `ezz update` brings such a world up to date by pkg(8), too.\n\nJSON: {\"generation\", \"label\", \"track\", \"current\", \"files\", \"bytes\", \"source\", \"manifest\", \"skeleton_files\", \"skeleton_bytes\", \"renumbered\"}; renumbered counts the accounts whose numbers are not those of the archive, since the site had them under others; of a release, before it, an object with set, sha256 and vouched (a list) for each set"
+    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c...\n  ezz install 14.3-RELEASE --set base --set lib32\n  ezz install 15.0-RELEASE --packages\n  xz -dc base.txz | ezz install - --track 14\n\nOf a release the sets are fetched from a mirror over TLS. Each must have the SHA-256 that the mirror's MANIFEST says, and, where there are any, that of a manifest of misc/freebsd-release-manifests or of --sha256. Fetched sets are kept below .cache of the site directory.\n\nOf a release from 15.0 on a FreeBSD host can have its base packages instead (--packages): pkg(8) installs the set base-jail, or those of --set, and checks their signatures by the host's keys of that release, or by those of --keys. `ezz update` brings such a world up to date by pkg(8), too.\n\nJSON: an `install`; for a FreeBSD release, before it, a `download` for each set"
 )]
 pub struct Install {
     /// A tar archive (plain, gzip, xz or zstd), a directory, - for standard input, or a release of FreeBSD such as
@@ -141,7 +141,7 @@ impl Install {
         built: &Built,
         current: bool,
     ) {
-        context.report.object(&Installed {
+        context.report.result(Json::Install, true, &Installed {
             generation: id,
             label: &built.world.label,
             track: &self.track,

@@ -9,18 +9,18 @@ use serde::Serialize;
 use super::select::Jails;
 use super::{CliError, Context, DryRun};
 use crate::fleet::Written;
-use crate::model::{Base, Inventory, Jail, JailState, Kind};
+use crate::model::{Base, Inventory, Jail, JailState, Kind, Labels};
 use crate::name::{FleetName, GenerationId, JailName, TrackName};
 use crate::observe;
 use crate::plan::converge::{generation_of, late};
 use crate::plan::{Observed, run};
-use crate::report::{Exit, bytes};
+use crate::report::{Exit, bytes, Kind as Json};
 use crate::session::Scope;
 
 /// List jails: those that are named, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz list\n  ezz list --state running --sort used\n  ezz list -o name,address --no-header 'web*'\n  ezz list --only-names --label tier=front\n  ezz list --fleet shop 'web*' > shop.toml\n\nOn a terminal the table fits its width (or COLUMNS); elsewhere each jail is one line, and nothing is cut. A generation with `> N` is that of a jail that is not at what its track has: it is brought to N before it starts next, or by `ezz converge`. The base `held (TRACK N)` is that of a jail whose own files could not be brought to N. A thick jail follows no track: it has a copy of its base, and changes it itself.\n\nJSON: one object a jail: {\"jail\", \"state\", \"exit\", \"kind\", \"generation\", \"skeleton\", \"due\", \"behind\", \"track\", \"pin\", \"held\", \"hostname\", \"addresses\", \"labels\", \"fleet\", \"boot\", \"used\", \"problem\"}; state is running, starting, dying, stopped or unfinished: a create or delete of that name was interrupted or has not ended, problem has the reason, and it is no jail. Sizes are in bytes, generations are numbers; generation is what a running jail has, skeleton is what its own files are at and what it would start on as they are, due is what they are brought to before it starts next; behind says that it is not at what is due; held is {\"track\", \"generation\"} of a jail that is pinned since its own files could not be brought to that generation of its track; of a thick jail generation is what it was made from, and due, track, pin and held are left out"
+    after_help = "Examples:\n  ezz list\n  ezz list --state running --sort used\n  ezz list -o name,address --no-header 'web*'\n  ezz list --only-names --label tier=front\n  ezz list --fleet shop 'web*' > shop.toml\n\nOn a terminal the table fits its width (or COLUMNS); elsewhere each jail is one line, and nothing is cut. A generation with `> N` is that of a jail that is not at what its track has: it is brought to N before it starts next, or by `ezz converge`. The base `held (TRACK N)` is that of a jail whose own files could not be brought to N. A thick jail follows no track: it has a copy of its base, and changes it itself.\n\nJSON: a `jail` for each. Its generation is what a running jail has mounted, skeleton what its own files are at, due what they are brought to before it starts next, and behind says that it is not there yet"
 )]
 pub struct List {
     #[command(flatten)]
@@ -157,7 +157,7 @@ pub(super) struct Line {
     pub(super) state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) exit: Option<i32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub(super) kind: Option<Kind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) generation: Option<GenerationId>,
@@ -175,7 +175,7 @@ pub(super) struct Line {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) hostname: Option<String>,
     pub(super) addresses: Vec<String>,
-    pub(super) labels: Vec<String>,
+    pub(super) labels: Labels,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) fleet: Option<FleetName>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -230,7 +230,7 @@ impl List {
         };
         let mut rows = Vec::new();
         for line in &lines {
-            context.report.object(line);
+            context.report.object(Json::Jail, line);
             let cells = columns.iter().map(|column| cell(*column, inventory, line));
             rows.push(cells.collect());
         }
@@ -247,13 +247,13 @@ impl List {
                 n => format!("; {} more are not ezz's: `ezz doctor` shows them", n - 1),
             };
             let note = format!("{}: {}{more}", first.dataset, first.why);
-            context.report.note(note);
+            context.report.warning(note);
         }
         Ok(Exit::Done)
     }
 
     fn name(&self, context: &Context<'_>, jail: &JailName) {
-        context.report.object(&Name { jail });
+        context.report.object(Json::Jail, &Name { jail });
         context.report.line(jail.as_str());
     }
 }
@@ -327,7 +327,7 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
         held: None,
         hostname: None,
         addresses: Vec::new(),
-        labels: Vec::new(),
+        labels: Labels::default(),
         fleet: None,
         boot: None,
         used: jail.used,
@@ -346,7 +346,7 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
             line.kind = Some(config.kind);
             line.hostname = Some(config.hostname.clone());
             line.addresses = config.addresses.iter().map(ToString::to_string).collect();
-            line.labels = config.labels.texts();
+            line.labels.clone_from(&config.labels);
             line.fleet.clone_from(&config.fleet);
             line.boot = Some(config.boot);
             line.skeleton = Some(config.skel);
@@ -408,7 +408,7 @@ fn cell(column: Column, inventory: &Inventory, line: &Line) -> String {
             None => line.problem.clone().unwrap_or_else(none),
         },
         Column::Address => listed(&line.addresses),
-        Column::Labels => listed(&line.labels),
+        Column::Labels => listed(&line.labels.texts()),
         Column::Fleet => line.fleet.as_ref().map_or_else(none, ToString::to_string),
         Column::Boot => match line.boot {
             Some(true) => "on".to_owned(),

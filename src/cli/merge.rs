@@ -11,7 +11,7 @@ use super::select::Jails;
 use super::{CliError, Context, DryRun};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::merge::{Due, due_now};
-use crate::report::Exit;
+use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 use crate::world::merge::{Examined, What};
 
@@ -19,7 +19,7 @@ use crate::world::merge::{Examined, What};
 /// or of all that need it
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz merge web01 --dry-run\n  ezz merge 'web{01..20}'\n\nezz merge compares three versions of each file: what the jail began with, what the new release has, and what the jail has. What you have not touched follows the release, also where it becomes a file, a directory or a symbolic link. Where both have changed a file, the class of its path decides:\n  merged    configuration (/etc): both changes become one text, line by line; accounts\n            name by name. Where that cannot be done it is a conflict: your file stays,\n            and the release's is put beside it as NAME.ezz-new, a directory with all\n            that is in it.\n  followed  what packages install (/opt, /usr/local): yours stays.\n  seeded    state (/var, /srv, /home): what the jail lacks is added, and nothing that\n            exists is replaced or removed.\n  derived   caches and databases (/etc/ld.so.cache): yours stays, and is made again at\n            the next start where the profile knows how.\n  kept      host keys, machine-id, host name: never touched.\nThe output names files that stay although the release has changed them; they hold no jail back. The snapshots ezz-merge-OLD-NEW and ezz-merged-OLD-NEW of the jail are the way back: when the jail is due to run on OLD again, the merge is undone. A file that is still what the merge wrote becomes what it was before; a file that you have changed since stays, with a note.\n\nA merge that cannot be carried out, for want of room or because of an immutable file or a mount, changes nothing of that jail.\n\nThe exit code is 3 if there are conflicts, or if some jails could be merged and others could not.\n\nJSON: one {\"jail\", \"from\", \"to\", \"did\", \"taken\", \"removed\", \"merged\", \"left\", \"conflicts\", \"reasons\"} a jail, with a reason for each path in left and conflicts, and on the way back \"kept\", what stays and why; a dry run adds \"obstacles\" to one that cannot be merged"
+    after_help = "Examples:\n  ezz merge web01 --dry-run\n  ezz merge 'web{01..20}'\n\nezz merge compares three versions of each file: what the jail began with, what the new release has, and what the jail has. What you have not touched follows the release, also where it becomes a file, a directory or a symbolic link. Where both have changed a file, the class of its path decides:\n  merged    configuration (/etc): both changes become one text, line by line; accounts\n            name by name. Where that cannot be done it is a conflict: your file stays,\n            and the release's is put beside it as NAME.ezz-new, a directory with all\n            that is in it.\n  followed  what packages install (/opt, /usr/local): yours stays.\n  seeded    state (/var, /srv, /home): what the jail lacks is added, and nothing that\n            exists is replaced or removed.\n  derived   caches and databases (/etc/ld.so.cache): yours stays, and is made again at\n            the next start where the profile knows how.\n  kept      host keys, machine-id, host name: never touched.\nThe output names files that stay although the release has changed them; they hold no jail back. The snapshots ezz-merge-OLD-NEW and ezz-merged-OLD-NEW of the jail are the way back: when the jail is due to run on OLD again, the merge is undone. A file that is still what the merge wrote becomes what it was before; a file that you have changed since stays, with a note.\n\nA merge that cannot be carried out, for want of room or because of an immutable file or a mount, changes nothing of that jail.\n\nThe exit code is 3 if there are conflicts, or if some jails could be merged and others could not.\n\nJSON: a `merge` for each jail"
 )]
 pub struct Merge {
     #[command(flatten)]
@@ -118,7 +118,7 @@ impl Merge {
         else {
             context.report.note(format!("{name} is merged already"));
             let jail = Some(name);
-            context.report.object(&Told {
+            context.report.result(Json::Merge, false, &Told {
                 jail,
                 did: "already",
                 ..Told::default()
@@ -170,7 +170,7 @@ pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, examined: &E
             .collect(),
         obstacles: examined.obstacles.iter().map(ToString::to_string).collect(),
     };
-    context.report.object(&told);
+    context.report.result(Json::Merge, examined.obstacles.is_empty(), &told);
     for change in changes {
         if dry_run {
             context.report.line(format!("{}: {change}", due.jail));
@@ -182,7 +182,7 @@ pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, examined: &E
                 Some(beside) => format!("is beside it as {beside}"),
                 None => "is not written".to_owned(),
             };
-            context.report.note(format!(
+            context.report.warning(format!(
                 "{}: {change}: yours stays, the release's {beside}",
                 due.jail
             ));

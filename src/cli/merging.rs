@@ -162,7 +162,7 @@ impl Drop for Differences<'_> {
         }
         if let Err(error) = self.close() {
             // The next merge, or a repair, unmounts it.
-            self.context.report.note(format!(
+            self.context.report.warning(format!(
                 "a skeleton stays mounted: {}",
                 error::one_line(&error)
             ));
@@ -208,7 +208,7 @@ pub(super) fn merge(
         observed = session.observe(&scope)?;
     }
     if let Some(files) = record::accept(session, &mut observed, name)? {
-        context.report.note(format!(
+        context.report.warning(format!(
             "the files of {name} were rolled back with zfs(8): they are those of generation {files}"
         ));
         if !session.dry_run {
@@ -277,7 +277,7 @@ pub(super) fn merge(
         };
         if let Err(error) = clear() {
             // Somebody holds or has cloned one. The merge is done.
-            context.report.note(format!(
+            context.report.warning(format!(
                 "{name}: a snapshot of an earlier merge stays: {}",
                 error::one_line(&error)
             ));

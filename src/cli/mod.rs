@@ -67,7 +67,7 @@ use crate::name::{DatasetName, JailName};
 use crate::observe;
 use crate::plan::{Plan, Step};
 use crate::ports::Zfs;
-use crate::report::{Exit, Report};
+use crate::report::{Exit, Kind as Json, Report, wants_color};
 use crate::session::{Outcome, Scope, Session};
 
 /// Jails on ZFS: one sealed basejail, cloned skeletons, atomic world updates.
@@ -192,6 +192,7 @@ fn misread(error: clap::Error, given: &[OsString]) -> Exit {
             let report = Report {
                 json: has("--json"),
                 quiet: false,
+                color: wants_color(),
                 width: None,
                 sink: ThisMachine.sink(),
             };
@@ -247,6 +248,7 @@ fn context(machine: &dyn Machine, global: Global, words: String) -> Context<'_> 
     let report = Report {
         json: global.json,
         quiet: global.quiet,
+        color: wants_color(),
         width: global
             .width
             .as_ref()
@@ -465,7 +467,7 @@ impl Context<'_> {
     /// Says what went otherwise than usual on the host, here and in the log.
     fn host_notes(&self, session: &Session) {
         for note in session.host.notes() {
-            self.report.note(&note);
+            self.report.warning(&note);
             self.machine.log(&note);
         }
     }
@@ -477,6 +479,9 @@ impl Context<'_> {
         }
         for note in &outcome.plan.notes {
             self.report.note(note);
+        }
+        for warning in &outcome.plan.warnings {
+            self.report.warning(warning);
         }
         let failed = &outcome.applied.failed;
         for (jail, error) in failed {
@@ -502,7 +507,7 @@ impl Context<'_> {
 
     /// Prints a plan.
     fn plan(&self, plan: &Plan) {
-        self.report.object(plan);
+        self.report.result(Json::Plan, !plan.steps.is_empty(), plan);
         if plan.steps.is_empty() {
             self.report.line("nothing to do");
         }

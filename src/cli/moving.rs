@@ -114,7 +114,7 @@ impl Moving {
     /// The same, for who has done what was asked and cannot fail by this.
     pub(super) fn forget(&self, context: &Context<'_>, jail: &JailName) {
         if let Err(error) = self.remove(jail) {
-            context.report.note(super::error::one_line(&error));
+            context.report.warning(super::error::one_line(&error));
         }
     }
 

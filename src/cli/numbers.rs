@@ -163,7 +163,7 @@ fn ledger(
 
 fn tell(context: &Context<'_>, found: &Assigned) {
     for warning in &found.warnings {
-        context.report.note(warning);
+        context.report.warning(warning);
     }
     let all = &found.renumbered;
     if all.is_empty() {

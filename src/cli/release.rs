@@ -160,12 +160,12 @@ pub(super) fn foresee(
         let examined = look(context, differences, &observed.inventory, &due)?;
         let conflicts = tell(context, true, &due, &examined);
         for obstacle in &examined.obstacles {
-            context.report.note(format!("{name}: {obstacle}"));
+            context.report.warning(format!("{name}: {obstacle}"));
         }
         if conflicts || !examined.obstacles.is_empty() {
             context
                 .report
-                .note(format!("{name} would stay on what it has, pinned"));
+                .warning(format!("{name} would stay on what it has, pinned"));
             stays.insert(name.clone());
         } else {
             merged.push(due);
@@ -206,7 +206,7 @@ pub(super) fn bring(
         // On the way back too: one that cannot arrive must not keep the others from it.
         Unmergeable::Stays | Unmergeable::KeepsBoth => stays(context, session, observed, due, &why),
         Unmergeable::Fails => {
-            context.report.note(format!("{name}: {why}"));
+            context.report.warning(format!("{name}: {why}"));
             Ok(Way::Failed(Failure::Files(why.to_string())))
         }
     };
@@ -327,11 +327,11 @@ fn stays(
         });
         context.report.error(&error, &hints::hints_of(&error));
         let why = format!("it is not brought to {to}: {why}");
-        context.report.note(format!("{name}: {why}; {way}"));
+        context.report.warning(format!("{name}: {why}; {way}"));
         return Ok(Way::Failed(Failure::Files(why)));
     }
     if matches!(why, Why::Error(_)) {
-        context.report.note(format!(
+        context.report.warning(format!(
             "{name} stays on {at}, and is not brought to {to}: {why}; its next start tries it again"
         ));
         return Ok(Way::Stays);
@@ -340,7 +340,7 @@ fn stays(
     context.transact(session, "converge", &scope, |observed| {
         Ok(stay(&observed.inventory, name, due.to)?)
     })?;
-    context.report.note(format!(
+    context.report.warning(format!(
         "{name} stays on {at}, pinned, and is not brought to {to}: {why}; {way}"
     ));
     Ok(Way::Stays)

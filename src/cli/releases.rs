@@ -10,6 +10,7 @@ use super::progress::Shown;
 use super::taking::extract as extract_one;
 use super::{CliError, Context, packages};
 use crate::model::CACHE;
+use crate::report::Kind as Json;
 use crate::release::{
     self, Arch, Client, Fetched, MIRROR, Packaged, ReleaseError, SetName, Version, Wanted,
 };
@@ -202,7 +203,7 @@ pub(super) fn fetch(
         ..
     } in &fetched
     {
-        context.report.object(&Told {
+        context.report.object(Json::Download, &Told {
             set: set.to_string(),
             sha256: sha256.to_string(),
             vouched,

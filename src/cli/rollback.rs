@@ -12,13 +12,13 @@ use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::merge::{Way, way};
 use crate::plan::swap::{Request, To, followers, swap, target};
 use crate::plan::{Observed, PlanError, world};
-use crate::report::Exit;
+use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 
 /// Point a track back to the generation before, or to any other; twice returns to where it was
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz rollback\n  ezz rollback --track 14 --to 14.3-RELEASE.7 --restart\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. Both undo the merge that brought a jail's own files to the generation that the track leaves: a file that is still what the merge wrote becomes what it was before; a file that the jail has changed since stays, with a note. A conflict keeps no jail from coming back. One whose file system is read-only or full stays, pinned; the exit code is 3 then. A jail that a conflict had kept from its track follows it again.\n\nJSON: {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
+    after_help = "Examples:\n  ezz rollback\n  ezz rollback --track 14 --to 14.3-RELEASE.7 --restart\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. Both undo the merge that brought a jail's own files to the generation that the track leaves: a file that is still what the merge wrote becomes what it was before; a file that the jail has changed since stays, with a note. A conflict keeps no jail from coming back. One whose file system is read-only or full stays, pinned; the exit code is 3 then. A jail that a conflict had kept from its track follows it again.\n\nJSON: a `swap-result`; with --restart a `jail-result` for each jail"
 )]
 pub struct Rollback {
     /// Which track
@@ -101,7 +101,7 @@ pub(super) fn swap_checked(
     } else {
         "already"
     };
-    context.report.object(&Swapped {
+    context.report.result(Json::SwapResult, did == "swapped", &Swapped {
         track: &request.track,
         from,
         to: target.id,
@@ -121,7 +121,7 @@ pub(super) fn swap_checked(
 
 /// Tells that an updater has found nothing new.
 pub(super) fn unchanged(context: &Context<'_>, track: &TrackName, current: &Generation) {
-    context.report.object(&Swapped {
+    context.report.result(Json::SwapResult, false, &Swapped {
         track,
         from: Some(current.id),
         to: current.id,

@@ -15,7 +15,7 @@ use crate::model::{Base, Inventory, Phase, Rejected, Rollout, printable};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::swap::{self, Request, To};
 use crate::plan::{PlanError, rollout as plan};
-use crate::report::Exit;
+use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 
 /// What begins a roll-out.
@@ -237,7 +237,7 @@ fn turn(
     failed: Option<Rejected>,
 ) -> Result<(), CliError> {
     let why = failed.as_ref().map_or("as asked", |failed| &failed.why);
-    context.report.note(format!(
+    context.report.warning(format!(
         "the track {track} goes back to generation {}: {why}",
         rollout.from
     ));
@@ -264,7 +264,7 @@ fn tell(context: &Context<'_>, inventory: &Inventory, track: &TrackName, rollout
     let back = rollout.phase == Phase::Back;
     let why = rollout.failed.as_ref();
     let why = why.map_or("aborted", |failed| failed.why.as_str());
-    context.report.object(&Ended {
+    context.report.result(Json::Rollout, true, &Ended {
         track,
         from: rollout.from,
         to: rollout.to,

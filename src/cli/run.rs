@@ -43,7 +43,7 @@ const LONGEST: i64 = 86_400;
 /// Start jails, each on the generation that its own files are at
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz start www\n\nA thin jail is brought to what its track has first: its own files are merged as `ezz merge` does it. One with conflicts, or whose merge is not possible, starts on what it has, pinned; the exit code is 3 then. `ezz list` marks it, and the pin goes when the track has another generation. A jail that runs already is left as it is.\n\nezz warns on standard error of what they will meet on this host, such as an address that no interface has. A warning stops nothing.\n\nJSON: one {\"jail\", \"did\"} a jail; before it, if its files were merged, the object of `ezz merge`"
+    after_help = "Example:\n  ezz start www\n\nA thin jail is brought to what its track has first: its own files are merged as `ezz merge` does it. One with conflicts, or whose merge is not possible, starts on what it has, pinned; the exit code is 3 then. `ezz list` marks it, and the pin goes when the track has another generation. A jail that runs already is left as it is.\n\nezz warns on standard error of what they will meet on this host, such as an address that no interface has. A warning stops nothing.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
 )]
 pub struct Start {
     #[command(flatten)]
@@ -53,7 +53,7 @@ pub struct Start {
 /// Stop jails: by their own shutdown, then by signals
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz stop www\n  ezz stop www --timeout 5\n  ezz stop --all\n\nA jail whose world has an init of its own is shut down by that. In any other jail every process gets SIGTERM. ezz kills what has not ended when its time is over, and names it on standard error and in the log: on Linux after 30 seconds, or 100 with an init; on FreeBSD 30 seconds after /etc/rc.shutdown, unless the jail has another stop.timeout. --timeout sets another time for this stop.\n\nA start of the jail that has been at work for 10 seconds is ended first.\n\nJSON: one {\"jail\", \"did\"} a jail; if processes were killed, also killed, a list of objects with pid and name"
+    after_help = "Examples:\n  ezz stop www\n  ezz stop www --timeout 5\n  ezz stop --all\n\nA jail whose world has an init of its own is shut down by that. In any other jail every process gets SIGTERM. ezz kills what has not ended when its time is over, and names it on standard error and in the log: on Linux after 30 seconds, or 100 with an init; on FreeBSD 30 seconds after /etc/rc.shutdown, unless the jail has another stop.timeout. --timeout sets another time for this stop.\n\nA start of the jail that has been at work for 10 seconds is ended first.\n\nJSON: a `jail-result` for each jail"
 )]
 pub struct Stop {
     #[command(flatten)]
@@ -65,7 +65,7 @@ pub struct Stop {
 /// Stop jails and start them again, each before the next
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz restart www\n\nBetween the two a thin jail is brought to what its track has, as by `ezz start`. Whether its own files can be merged is found out before it is stopped.\n\nJSON: one {\"jail\", \"did\"} a jail; processes that were killed as for `ezz stop`; before it, if its files were merged, the object of `ezz merge`"
+    after_help = "Example:\n  ezz restart www\n\nBetween the two a thin jail is brought to what its track has, as by `ezz start`. Whether its own files can be merged is found out before it is stopped.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
 )]
 pub struct Restart {
     #[command(flatten)]
@@ -286,7 +286,7 @@ impl Work<'_> {
                     let so = names.iter().filter(|name| !kept(name));
                     so.for_each(|name| moving.forget(context, name));
                 }
-                sanity.note(session, observed, &mut plan);
+                sanity.warn(session, observed, &mut plan);
                 let moves = plan.steps.iter().filter_map(|step| match step {
                     Step::Start { jail } => Some(jail),
                     Step::Stop { jail } if observed.state(jail).running() => Some(jail),

@@ -17,8 +17,8 @@ pub(super) struct Sanity {
 }
 
 impl Sanity {
-    /// Adds what there is to be told to the notes of a plan.
-    pub(super) fn note(&self, session: &Session, observed: &Observed, plan: &mut Plan) {
+    /// Adds to a plan the warnings about its jails on this host.
+    pub(super) fn warn(&self, session: &Session, observed: &Observed, plan: &mut Plan) {
         let jails = sanity::concerned(plan, &observed.inventory);
         if jails.is_empty() {
             return;
@@ -30,7 +30,7 @@ impl Sanity {
             *seen = Some((jails, around));
         }
         if let Some((jails, around)) = &*seen {
-            plan.notes.extend(sanity::notes(observed, jails, around));
+            plan.warnings = sanity::notes(observed, jails, around);
         }
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn allowed(
     if length > KEPT {
         context
             .report
-            .note("these are too many to be kept: the next update asks for --allow-secrets again");
+            .warning("these are too many to be kept: the next update asks for --allow-secrets again");
     }
     Ok(kept)
 }

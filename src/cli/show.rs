@@ -10,13 +10,13 @@ use super::{CliError, Context, DryRun};
 use crate::model::{Kind, Limits, Params};
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName};
 use crate::plan::{Observed, PlanError};
-use crate::report::{Exit, bytes};
+use crate::report::{Exit, bytes, Kind as Json};
 use crate::session::Scope;
 
 /// Show one jail, or the site
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz show www\n\nJSON: the object of `list` with {\"dataset\", \"root\", \"mounted\", \"origin\", \"referenced\", \"quota\", \"world\", \"flavours\", \"depends\", \"order\", \"limits\", \"built_in_limits\", \"nested_userns\", \"params\", \"datasets\"}; without a name {\"site\", \"id\", \"format\", \"epoch\", \"directory\", \"replica\", \"available\", \"generations\", \"tracks\"}"
+    after_help = "Example:\n  ezz show www\n\nJSON: a `jail`; without a name a `site`"
 )]
 pub struct Show {
     /// The jail; without it, the site
@@ -114,7 +114,7 @@ fn jail(
         params: config.map(|it| it.params.clone()).unwrap_or_default(),
         datasets: config.map(|it| it.datasets.clone()).unwrap_or_default(),
     };
-    context.report.object(&shown);
+    context.report.object(Json::Jail, &shown);
     let line = &shown.line;
     let none = || "-".to_owned();
     let number = |id: Option<GenerationId>| id.map_or_else(none, |id| id.to_string());
@@ -174,7 +174,7 @@ fn jail(
             if line.labels.is_empty() {
                 none()
             } else {
-                line.labels.join(" ")
+                line.labels.texts().join(" ")
             },
         ),
         (
@@ -265,7 +265,7 @@ fn listed<T: ToString>(names: &[T]) -> String {
 fn site(context: &Context<'_>, observed: &Observed) {
     let inventory = &observed.inventory;
     let found = &inventory.site;
-    context.report.object(&Site {
+    context.report.object(Json::Site, &Site {
         site: &found.layout.site,
         id: &found.id,
         format: found.format,

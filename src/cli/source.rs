@@ -227,7 +227,7 @@ pub(super) fn carry_out(
         let at = ran.log.parent().unwrap_or(&ran.log);
         context
             .report
-            .note(format!("old logs in {} stay: {error}", at.display()));
+            .warning(format!("old logs in {} stay: {error}", at.display()));
     }
     cancel.check().map_err(|_| CliError::Interrupted)?;
     let how = match ran.code {

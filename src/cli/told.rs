@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::model::Killed;
 use crate::name::JailName;
 use crate::ports::Host;
-use crate::report::Report;
+use crate::report::{Report, Kind as Json};
 use crate::session::Session;
 
 /// Reports what was done to jails: each jail once, as soon as it is done.
@@ -29,7 +29,7 @@ impl<'a> Told<'a> {
 
     pub(super) fn say(&self, jail: &JailName, did: &str) {
         if self.told.borrow_mut().insert(jail.clone()) {
-            done(self.report, self.host, jail, did);
+            done(self.report, self.host, jail, did, true);
         }
     }
 
@@ -37,15 +37,15 @@ impl<'a> Told<'a> {
     pub(super) fn already(&self, jail: &JailName) {
         if self.told.borrow_mut().insert(jail.clone()) {
             let (did, killed) = ("already", Vec::new());
-            self.report.object(&Did { jail, did, killed });
+            self.report.result(Json::JailResult, false, &Did { jail, did, killed });
         }
     }
 }
 
-/// Reports what was done to a jail, and which processes its stop had to kill.
-pub(super) fn done(report: &Report, host: &dyn Host, jail: &JailName, did: &str) {
+/// Reports what was done to a jail, whether that changed it, and which processes its stop had to kill.
+pub(super) fn done(report: &Report, host: &dyn Host, jail: &JailName, did: &str, changed: bool) {
     let killed = host.killed(jail);
-    report.object(&Did { jail, did, killed });
+    report.result(Json::JailResult, changed, &Did { jail, did, killed });
     report.said(format!("{jail}: {did}"));
 }
 

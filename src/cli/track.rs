@@ -7,7 +7,7 @@ use super::{CliError, Context, DryRun, commits};
 use crate::model::{Inventory, Kind, Phase, track_link};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{site, swap};
-use crate::report::Exit;
+use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 
 /// Lines of generations that jails follow
@@ -22,7 +22,7 @@ pub enum Track {
 /// Show the last swaps of a track
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz track log\n\nJSON: one {\"at\", \"by\", \"from\", \"to\", \"why\"} a swap, oldest first; the pool keeps the last twenty"
+    after_help = "Example:\n  ezz track log\n\nJSON: a `swap` for each, oldest first; the pool keeps the last twenty"
 )]
 pub struct Log {
     /// Which track
@@ -33,14 +33,14 @@ pub struct Log {
 /// List the tracks
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz track list\n\nJSON: one {\"track\", \"current\", \"previous\", \"followers\", \"rollout\"} a track; rollout is how far one is: canaries, swapped or back"
+    after_help = "Example:\n  ezz track list\n\nJSON: a `track` for each"
 )]
 pub struct List {}
 
 /// Create a track, at a generation or empty
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz track create 15 --generation 15.0-RELEASE.9\n\nJSON: {\"track\", \"did\"}"
+    after_help = "Example:\n  ezz track create 15 --generation 15.0-RELEASE.9\n\nJSON: a `track-result`"
 )]
 pub struct Create {
     /// Its name
@@ -54,7 +54,7 @@ pub struct Create {
 
 /// Delete a track that no jail follows; its generations stay until `ezz worlds prune`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ezz track delete 14\n\nJSON: {\"track\", \"did\"}")]
+#[command(after_help = "Example:\n  ezz track delete 14\n\nJSON: a `track-result`")]
 pub struct Delete {
     /// Which track
     name: TrackName,
@@ -101,7 +101,7 @@ fn list(context: &Context<'_>) -> Result<Exit, CliError> {
         let followers = swap::followers(&inventory, name).filter(thin).count();
         let under_way = inventory.rollouts.get(name);
         let rollout = under_way.and_then(|found| found.rollout.as_ref().ok());
-        context.report.object(&Row {
+        context.report.object(Json::Track, &Row {
             track: name,
             current: track.current,
             previous: track.previous,
@@ -109,7 +109,7 @@ fn list(context: &Context<'_>) -> Result<Exit, CliError> {
             rollout: rollout.map(|rollout| rollout.phase),
         });
         if under_way.is_some() {
-            context.report.note(format!(
+            context.report.warning(format!(
                 "a roll-out of {name} is under way: `ezz doctor` tells more"
             ));
         }
@@ -132,7 +132,7 @@ fn log(context: &Context<'_>, args: &Log) -> Result<Exit, CliError> {
     swap::track(&inventory, &args.track)?;
     let mut rows = Vec::new();
     for swap in swap::done(&inventory, &args.track) {
-        context.report.object(swap);
+        context.report.object(Json::Swap, swap);
         rows.push(vec![
             swap.at.clone(),
             swap.by.clone(),
@@ -183,7 +183,8 @@ fn tell(context: &Context<'_>, session: &Session, track: &TrackName, did: &str) 
     if session.dry_run {
         return;
     }
-    context.report.object(&Did { track, did });
+    let changed = did != "already";
+    context.report.result(Json::TrackResult, changed, &Did { track, did });
     if did != "already" {
         context.report.said(format!("track {track}: {did}"));
     }

@@ -22,7 +22,7 @@ use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::swap::{self, Request, To};
 use crate::plan::{Plan, PlanError, Step, world as plan};
 use crate::release::Fetched;
-use crate::report::Exit;
+use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 use crate::world::{Bounds, Digest, Opened, manifest};
 
@@ -30,7 +30,7 @@ use crate::world::{Bounds, Digest, Opened, manifest};
 /// swapped in at once
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz update\n  ezz update --track web --run apt-get install -y nginx\n  ezz update --from debian-12.15.tar.zst --stage-only\n  ezz update --from 14.4-RELEASE --restart\n  ezz update --swap 7\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. `ezz rollback` is the way back.\n\nAccounts keep the numbers that the site knows them by: a world whose accounts have others is renumbered while it is staged, and renumbered in JSON counts them.\n\nIf a command changes no file (times apart), nothing is sealed, and the track stays where it is. Options of ezz come before --run.\n\nJSON: {\"generation\", \"label\", \"parent\", \"manifest\", \"resumed\", \"renumbered\"} of what was sealed (before it, of a release, the objects of `ezz install` for its sets), then {\"track\", \"from\", \"to\", \"did\"}, and with --restart the objects of `ezz converge`"
+    after_help = "Examples:\n  ezz update\n  ezz update --track web --run apt-get install -y nginx\n  ezz update --from debian-12.15.tar.zst --stage-only\n  ezz update --from 14.4-RELEASE --restart\n  ezz update --swap 7\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. `ezz rollback` is the way back.\n\nAccounts keep the numbers that the site knows them by: a world whose accounts have others is renumbered while it is staged, and renumbered in JSON counts them.\n\nIf a command changes no file (times apart), nothing is sealed, and the track stays where it is. Options of ezz come before --run.\n\nJSON: an `update`, then a `swap-result`; with --restart a `jail-result` for each jail; for a FreeBSD release, before them, a `download` for each set"
 )]
 pub struct Update {
     /// Which track
@@ -408,7 +408,7 @@ fn same_files(
 }
 
 fn tell(context: &Context<'_>, stage: &Stage, built: &Built, resumed: bool) {
-    context.report.object(&Updated {
+    context.report.result(Json::Update, true, &Updated {
         generation: stage.id,
         label: &built.world.label,
         parent: built.world.parent,

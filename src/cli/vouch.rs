@@ -69,7 +69,7 @@ impl Asks<'_> {
         if let Err(why) = &well {
             if why.interrupted() {
                 // With its mark the next `converge` asks the jail again.
-                self.context.report.note(format!(
+                self.context.report.warning(format!(
                     "{jail}: {word}, but its health is not known yet; `ezz converge` asks it again"
                 ));
                 self.moving.add(jail)?;

@@ -366,6 +366,9 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What is not done because it is so already, and what deserves a word.
     pub notes: Vec<String>,
+    /// What may go wrong with the jails on this host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 impl Plan {
@@ -453,6 +456,9 @@ impl fmt::Display for Plan {
         }
         for note in &self.notes {
             writeln!(f, "  - {note}")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "  - warning: {warning}")?;
         }
         Ok(())
     }

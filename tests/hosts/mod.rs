@@ -4,6 +4,7 @@
 //!
 //! Where one makes no sense it is left out, and says why; which those are is asserted, too.
 
+pub mod json;
 pub mod luck;
 pub mod running;
 pub mod text;
@@ -191,8 +192,7 @@ impl Ended {
     /// What it printed as JSON lines.
     #[track_caller]
     pub fn json(&self) -> Vec<serde_json::Value> {
-        let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {self:#?}"));
-        self.out.lines().map(parse).collect()
+        json::lines(&self.out)
     }
 }
 

@@ -75,8 +75,7 @@ impl Ended {
     /// Standard output as JSON lines.
     #[track_caller]
     pub fn json(&self) -> Vec<Value> {
-        let parse = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {self:#?}"));
-        self.stdout.lines().map(parse).collect()
+        crate::hosts_suite::json::lines(&self.stdout)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::name::{DatasetName, JailName};
 use crate::plan::doctor::{Severity, diagnose};
 use crate::plan::site;
 use crate::ports::{Query, Source};
-use crate::report::Exit;
+use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 
 #[derive(Debug, Serialize)]
@@ -63,7 +63,7 @@ impl Doctor {
             return Ok(exit);
         }
         let adopted = !outcome.plan.steps.is_empty();
-        context.report.object(&Adopted {
+        context.report.result(Json::Adoption, adopted, &Adopted {
             site: &session.site,
             did: if adopted { "adopted" } else { "already" },
         });
@@ -96,14 +96,14 @@ impl Doctor {
             let hint = inventory.jails.get(name);
             let hint = hint.map_or_else(String::new, |jail| taken.hint_for(&jail.dataset));
             let text = format!("{name} cannot start by this name: {by} ({hint})");
-            context.report.note(&text);
+            context.report.warning(&text);
         }
         let more = taken.len().saturating_sub(SHOWN);
         if more > 0 {
             let text = format!(
                 "{more} more names of jails are taken on this host: `ezz doctor` lists them"
             );
-            context.report.note(&text);
+            context.report.warning(&text);
         }
         Ok(())
     }

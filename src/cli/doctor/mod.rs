@@ -16,14 +16,14 @@ use crate::model::property;
 use crate::name::{DatasetName, JailName};
 use crate::plan::doctor::{Diagnosis, Finding, Severity, What, diagnose};
 use crate::ports::{Capabilities, Check, Level, Query, Row, Source};
-use crate::report::Exit;
+use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session, SessionError};
 use facts::{Idle, facts};
 
 /// Check the host and the site; mend what is derived or left over
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz doctor --repair\n\nNothing is changed without --repair, and with it only what is derived (mounts, links, files of the host) or left over of an interrupted command. It reports what is broken and what others made, and leaves that alone. Of generations it looks at the seal and at what was written since; `ezz worlds verify` compares every file. Of the host it looks at what jails need, and at what they run into: addresses that no interface has or several jails have, services that listen on them, host names that are taken, features that are missing. You get the same as a warning when you create or start such jails.\n\nThe exit code is 1 if something is broken or left over afterwards, or the host cannot run jails.\n\nJSON: one object {\"site\", \"capabilities\", \"checks\", \"findings\", \"mended\", \"repaired\"}; with --adopt {\"site\", \"did\"}. Capabilities are module and sync_clone, or null on a pool that is imported read-only; a check has what, level (ok, warning, bad), found and perhaps hint; a finding has kind, severity (info, debris, broken), object, what, repairable, and perhaps objects, cause and hint; objects has all names of a finding that is about several. Kinds keep their names. What is in mended was found before --repair and is not there any more; repaired counts the steps that changed something."
+    after_help = "Example:\n  ezz doctor --repair\n\nNothing is changed without --repair, and with it only what is derived (mounts, links, files of the host) or left over of an interrupted command. It reports what is broken and what others made, and leaves that alone. Of generations it looks at the seal and at what was written since; `ezz worlds verify` compares every file. Of the host it looks at what jails need, and at what they run into: addresses that no interface has or several jails have, services that listen on them, host names that are taken, features that are missing. You get the same as a warning when you create or start such jails.\n\nThe exit code is 1 if something is broken or left over afterwards, or the host cannot run jails.\n\nJSON: a `diagnosis`; with --adopt an `adoption`. The kinds of findings keep their names. What is in mended was found before --repair and is no longer there."
 )]
 pub struct Doctor {
     /// Mend what is derived, and clear away what interrupted commands left
@@ -253,7 +253,7 @@ fn tell(
     };
     let mut checks = session.host.checks();
     checks.extend(session.zfs.health(&session.site));
-    report.object(&Told {
+    report.result(Json::Diagnosis, repaired > 0, &Told {
         site: &session.site,
         capabilities: capabilities.as_ref(),
         checks: &checks,

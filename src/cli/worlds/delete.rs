@@ -12,7 +12,7 @@ use crate::session::{Scope, Session};
 /// Destroy one generation, also one that no track has been swapped to yet
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz worlds delete 7 --dry-run\n  ezz worlds delete debian-12.15.7 --yes\n\nIt is refused, with the reasons, as long as a track is at the generation or goes back to it, a jail is pinned to it or runs on it, or a roll-out needs it. Its skeleton stays as long as jails need that.\n\nJSON: the objects of `worlds prune`"
+    after_help = "Examples:\n  ezz worlds delete 7 --dry-run\n  ezz worlds delete debian-12.15.7 --yes\n\nIt is refused, with the reasons, as long as a track is at the generation or goes back to it, a jail is pinned to it or runs on it, or a roll-out needs it. Its skeleton stays as long as jails need that.\n\nJSON: a `prune-result` for each generation, then `freed`"
 )]
 pub struct Delete {
     /// Number, LABEL.N or label

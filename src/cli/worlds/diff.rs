@@ -4,14 +4,14 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::{CliError, Context, verify};
-use crate::report::{Exit, bytes};
+use crate::report::{Exit, bytes, Kind as Json};
 use crate::session::{Scope, Session};
 use crate::world::manifest::{self, Step};
 
 /// Show how the files of two generations differ
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz worlds diff 6 7\n  ezz worlds diff 7\n\nTimes of files alone are no difference.\n\nJSON: one {\"path\", \"did\", \"type\", \"before\", \"after\", \"keywords\"} a file; did is added, removed or changed, before and after are bytes"
+    after_help = "Examples:\n  ezz worlds diff 6 7\n  ezz worlds diff 7\n\nTimes of files alone are no difference.\n\nJSON: a `difference` for each file"
 )]
 pub struct Diff {
     /// Number, LABEL.N or label; alone, it is compared with the one it was made from
@@ -72,7 +72,7 @@ fn tell(context: &Context<'_>, steps: &[Step]) {
         more += i128::from(after.unwrap_or(0)) - i128::from(before.unwrap_or(0));
         let kind = step.after.as_ref().or(step.before.as_ref());
         let path = step.path.to_string();
-        context.report.object(&Line {
+        context.report.object(Json::Difference, &Line {
             did,
             r#type: kind.map_or("", |(kind, _)| kind.as_str()),
             before,

@@ -17,7 +17,7 @@ use crate::name::{GenerationId, TrackName};
 use crate::plan::Observed;
 use crate::plan::prune::{Request, kept};
 use crate::plan::world::repair;
-use crate::report::{Exit, bytes};
+use crate::report::{Exit, bytes, Kind as Json};
 use crate::session::{Scope, Session};
 
 /// Generations: the worlds of a site
@@ -35,13 +35,13 @@ pub enum Worlds {
 /// List generations
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz worlds list\n\nJSON: one {\"generation\", \"label\", \"profile\", \"os\", \"arch\", \"sealed\", \"tracks\", \"following\", \"pinned\", \"running\", \"size\", \"delta\", \"parent\", \"rejected\", \"kept_by\", \"source\", \"manifest\"} a generation; delta is the bytes of its base that no other one has, kept_by what `worlds prune` would keep its base for"
+    after_help = "Example:\n  ezz worlds list\n\nJSON: a `world` for each"
 )]
 pub struct List {}
 
 /// Show one generation
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ezz worlds show 7\n\nJSON: the object of `worlds list`")]
+#[command(after_help = "Example:\n  ezz worlds show 7\n\nJSON: a `world`")]
 pub struct Show {
     /// Number, LABEL.N or label
     generation: String,
@@ -50,7 +50,7 @@ pub struct Show {
 /// Compare generations with their seals and manifests
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz worlds verify --all\n  ezz worlds verify 7 --repair\n\nThe exit code is 1 if something differs, and is not repaired.\n\nJSON: one {\"generation\", \"ok\", \"quick\", \"differences\"} a generation, repaired ones again"
+    after_help = "Example:\n  ezz worlds verify --all\n  ezz worlds verify 7 --repair\n\nThe exit code is 1 if something differs, and is not repaired.\n\nJSON: a `verification` for each generation, and another after its repair"
 )]
 pub struct Verify {
     /// Number, LABEL.N or label; without it, the current ones of all tracks
@@ -192,7 +192,7 @@ fn lines(observed: &Observed) -> BTreeMap<GenerationId, Line> {
 fn list(context: &Context<'_>, observed: &Observed) -> Result<Exit, CliError> {
     let mut rows = Vec::new();
     for line in lines(observed).into_values() {
-        context.report.object(&line);
+        context.report.object(Json::World, &line);
         let text = |value: Option<&String>| value.cloned().unwrap_or_else(|| "-".to_owned());
         let tracks: Vec<&str> = line.tracks.iter().map(TrackName::as_str).collect();
         rows.push(vec![
@@ -236,7 +236,7 @@ fn list(context: &Context<'_>, observed: &Observed) -> Result<Exit, CliError> {
 }
 
 fn show(context: &Context<'_>, line: &Line, generation: &Generation) {
-    context.report.object(line);
+    context.report.object(Json::World, line);
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let tracks: Vec<&str> = line.tracks.iter().map(TrackName::as_str).collect();
     let mut rows = vec![
@@ -339,7 +339,7 @@ impl Verify {
         };
         let ok = differences.is_empty();
         let quick = self.quick;
-        context.report.object(&Verified {
+        context.report.object(Json::Verification, &Verified {
             generation: generation.id,
             ok,
             quick,

@@ -15,13 +15,13 @@ use crate::plan::prune::{Kept, Reason, Request, kept, moved, prune};
 use crate::plan::world::restore;
 use crate::plan::{Commit, Doomed, Observed, Plan, PlanError, Step, ways};
 use crate::ports::{PortError, Query, Row};
-use crate::report::{Exit, bytes};
+use crate::report::{Exit, bytes, Kind as Json};
 use crate::session::{Scope, Session, SessionError};
 
 /// Destroy generations that nothing needs: no track, no jail
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz worlds prune --dry-run\n  ezz worlds prune --older 30 --yes\n\nA world that was staged and that no track has been swapped to yet stays, unless you name it or --older covers it. Bases and skeletons go by themselves: a jail keeps the skeleton that it was made from, some megabytes, and not the base of that time. What keeps each is printed. Snapshots that ezz did not make keep a generation, unless you give --foreign-snapshots.\n\nJSON: one {\"generation\", \"base\", \"skeleton\", \"base_kept_by\", \"skeleton_kept_by\"} a generation, where base and skeleton are kept, pruned or gone; then {\"freed\"}, in bytes"
+    after_help = "Examples:\n  ezz worlds prune --dry-run\n  ezz worlds prune --older 30 --yes\n\nA world that was staged and that no track has been swapped to yet stays, unless you name it or --older covers it. Bases and skeletons go by themselves: a jail keeps the skeleton that it was made from, some megabytes, and not the base of that time. What keeps each is printed. Snapshots that ezz did not make keep a generation, unless you give --foreign-snapshots.\n\nJSON: a `prune-result` for each generation, then `freed`"
 )]
 pub struct Prune {
     /// Only these: number, LABEL.N or label; also such as no track has been swapped to yet
@@ -176,11 +176,12 @@ pub(super) fn take(
             told(line.base, &line.base_kept_by),
             told(line.skeleton, &line.skeleton_kept_by),
         ));
-        context.report.object(&line);
+        let pruned = [line.base, line.skeleton].contains(&"pruned");
+        context.report.result(Json::PruneResult, pruned, &line);
     }
     if !session.dry_run {
         let freed = before.saturating_sub(used(session)?);
-        context.report.object(&Freed { freed });
+        context.report.result(Json::Freed, !pruned.is_empty(), &Freed { freed });
         context.report.line(format!("freed: {}", bytes(freed)));
     }
     Ok(exit)

@@ -8,13 +8,13 @@ use serde::Serialize;
 use crate::cli::{CliError, Context};
 use crate::model::Inventory;
 use crate::name::GenerationId;
-use crate::report::{Exit, bytes};
+use crate::report::{Exit, bytes, Kind as Json};
 use crate::session::{Scope, Session};
 
 /// Show which generation was made from which, and what each changed
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz worlds tree\n\nJSON: one {\"generation\", \"label\", \"parent\", \"tracks\", \"delta\"} a generation; delta is the bytes of its base that no other one has"
+    after_help = "Example:\n  ezz worlds tree\n\nJSON: a `lineage` for each generation"
 )]
 pub struct Tree {}
 
@@ -61,7 +61,7 @@ fn draw(
         .map(|(name, _)| name.to_string())
         .collect();
     let delta = generation.base.as_ref().map_or(0, |half| half.used);
-    context.report.object(&Line {
+    context.report.object(Json::Lineage, &Line {
         generation: id,
         label: generation.world.as_ref().map(|world| world.label.as_str()),
         parent: generation.world.as_ref().and_then(|world| world.parent),

@@ -153,7 +153,7 @@ fn a_signal_ends_every_wait_and_nothing_happens_afterwards() {
     let held = hold(&names);
     for (index, (args, whom)) in waits.iter().enumerate() {
         let mut begun = Begun::new(&[&["--wait", "600"], *args].concat());
-        let words = format!("ezz: waiting for another ezz {whom}");
+        let words = format!("waiting for another ezz {whom}");
         let words = words.replace("with these jails", "with ");
         begun.until(words.trim_end());
         // Both, and not the same for a verb as for its neighbour.
@@ -196,7 +196,7 @@ fn a_signal_ends_every_wait_and_nothing_happens_afterwards() {
         &["converge", "a"],
     ] {
         let mut begun = Begun::new(&[&["--wait", "600"], args].concat());
-        begun.until("ezz: waiting for another ezz to finish with this site");
+        begun.until("waiting for another ezz to finish with this site");
         begun.signal(Signal::SIGTERM);
         let ended = begun.ends().exits(1);
         assert!(ended.stderr.contains("; nothing was changed"), "{ended:#?}");
@@ -226,7 +226,7 @@ fn the_holder_is_named_and_one_that_is_gone_is_not() {
     let who = format!("pid {pid} (ezz stop web1, since 20");
     let refused = ezz(&["--wait", "2", "start", "web1"]);
     let refused = refused.refused(4, &format!("another ezz is working on these jails: {who}"));
-    let waiting = format!("ezz: waiting for {who}");
+    let waiting = format!("waiting for {who}");
     assert_eq!(refused.stderr.matches(&waiting).count(), 1, "{refused:#?}");
     let hint = format!("`ps -o pid,etime,args -p {pid}`");
     assert!(refused.stderr.contains(&hint), "{refused:#?}");

@@ -221,6 +221,6 @@ fn a_read_only_pool_refuses() {
     export();
     sh("zpool import -d /dev -d /run/lab -o readonly=on tank").ok();
     let refused = ezz(&["create", "b"]).exits(1);
-    assert!(refused.stderr.contains("ezz: "), "{refused:#?}");
+    assert!(refused.stderr.contains("error: "), "{refused:#?}");
     ezz(&["list"]).ok();
 }

@@ -100,7 +100,7 @@ fn exec_passes_status_streams_user_and_environment() {
     assert!(
         missing
             .stderr
-            .contains("ezz: cannot run \"nosuchprogram\" in a: "),
+            .contains("error: cannot run \"nosuchprogram\" in a: "),
         "{missing:#?}"
     );
     let bytes = sh(&format!(

@@ -27,7 +27,7 @@ fn found(kind: &str) -> Vec<(String, String)> {
 fn note(ended: &Ended, words: &str) {
     let mut lines = ended.stderr.lines();
     assert!(
-        lines.any(|line| line.starts_with("ezz: ") && line.contains(words)),
+        lines.any(|line| line.starts_with("warning: ") && line.contains(words)),
         "no {words:?} in {ended:#?}"
     );
 }
