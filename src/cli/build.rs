@@ -265,7 +265,7 @@ pub(super) fn stage(
     })?;
     let (stage, steps) = taken.ok_or(CliError::Interrupted)?;
     let notes = Vec::new();
-    match session.run(&Plan { steps, notes }) {
+    match session.run(&Plan { steps, notes, ..Plan::default() }) {
         Ok(_) => Ok(stage),
         Err(first) => Err(stage.undo(session, first.into())),
     }

@@ -363,7 +363,7 @@ fn files(
         let pair = Pair::of(context, jail, due)?;
         let mounts = Plan {
             steps: pair.mounts().collect(),
-            notes: Vec::new(),
+            ..Plan::default()
         };
         let mut undone = || -> Result<Examined, CliError> {
             session.run_always(&mounts)?;
@@ -379,7 +379,7 @@ fn files(
         let undone = undone();
         let notes = Vec::new();
         let steps = pair.unmounts().collect();
-        session.run_always(&Plan { steps, notes })?;
+        session.run_always(&Plan { steps, notes, ..Plan::default() })?;
         return undone;
     }
     let difference = differences.of(inventory, due)?;

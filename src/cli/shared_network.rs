@@ -28,7 +28,7 @@ pub(super) fn warn(plan: &mut Plan, way: Way) {
         Way::Option => ("--network none", "--network host"),
         Way::File => ("network = \"none\"", "network = \"host\""),
     };
-    plan.notes.push(format!(
+    plan.warnings.push(format!(
         "{SHARED} ({none} prevents it; {host} accepts it and omits this warning)"
     ));
 }

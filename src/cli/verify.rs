@@ -140,7 +140,7 @@ pub(super) fn with_base<T>(
     };
     let run = |steps: Vec<Step>| {
         let notes = Vec::new();
-        session.run_always(&Plan { steps, notes })
+        session.run_always(&Plan { steps, notes, ..Plan::default() })
     };
     run(vec![mount])?;
     let found = work(&at);
