@@ -1,5 +1,5 @@
 //! ezz: jails on ZFS. `ARCHITECTURE.md` has the map; imports point one way:
-//! `name <- model <- plan <- ports <- apply <- cli <- main` (tests/layers.rs).
+//! `name <- model <- plan <- ports <- apply <- cli <- main` (tests/layers/).
 #![forbid(unsafe_code)]
 
 pub mod apply;

@@ -20,9 +20,8 @@ use rayon::prelude::*;
 
 use crate::crash;
 use crate::exec::{Exec, ExecError};
-use crate::model::{Changed, HOLD_TAG};
+use crate::model::{Changed, HOLD_TAG, Mount};
 use crate::name::{DatasetName, SnapshotName};
-use crate::plan::doctor::Mount;
 use crate::plan::{Commit, Expect, MountAs, NewClone};
 use crate::ports::{Capabilities, Check, PortError, Query, Row, Zfs};
 

@@ -18,11 +18,10 @@ use serde::Serialize;
 
 use crate::exec::{Exec, find};
 use crate::model::{
-    Changed, JailConfig, JailState, Killed, Limits, Network, Params, Surroundings, Taken, World,
-    printable,
+    Changed, JailConfig, JailState, Killed, Limits, Mount, Network, Params, Surroundings, Taken,
+    World, printable,
 };
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
-use crate::plan::doctor::Mount;
 use crate::plan::{Commit, MountAs, NewClone};
 use crate::profile::{Os, Profile};
 

@@ -20,9 +20,9 @@ use crate::apply::spec;
 use crate::fleet::{Fleet, FleetError, Wish};
 use crate::model::{Inventory, JailState};
 use crate::name::JailName;
-use crate::plan::converge::behind;
+use crate::plan::behind::behind;
 use crate::plan::fleet::{Change, Diff, Does, Request, Seen, diff, merged_first, plan};
-use crate::plan::{Observed, PlanError, run};
+use crate::plan::{Observed, PlanError, lookup, order, run};
 use crate::ports::HostError;
 use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session, SessionError};
@@ -217,8 +217,8 @@ fn merged_and_started(
     names.retain(|name| !brought.failed.contains(name));
     let scope = Scope::of(names.iter().cloned());
     let plan = |observed: &Observed| {
-        let config = |name: &JailName| run::config(&observed.inventory, name).ok();
-        Ok(run::restart(observed, &run::in_order(&names, config))?)
+        let config = |name: &JailName| lookup::config(&observed.inventory, name).ok();
+        Ok(run::restart(observed, &order::start_order(&names, config))?)
     };
     let (_, exit) = context.transact_and_tell(session, "apply", &scope, plan, tell)?;
     Ok(brought.exit(exit, names.len()))
@@ -311,7 +311,7 @@ fn of_gone(
     session: &Session,
     inventory: &Inventory,
     diff: &Diff,
-) -> Result<Vec<crate::plan::delete::Below>, SessionError> {
+) -> Result<Vec<crate::plan::deletion::Below>, SessionError> {
     let gone = diff.that(Does::Delete).cloned().collect();
     let below = below(session.zfs.as_ref(), inventory, &gone);
     Ok(below.map_err(crate::apply::ApplyError::from)?)

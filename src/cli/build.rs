@@ -16,7 +16,7 @@ use crate::crash;
 use crate::lock::Held;
 use crate::model::{Generation, Inventory, Seal, World};
 use crate::name::{GenerationId, TrackName};
-use crate::plan::{Plan, PlanError, Step, world as plan};
+use crate::plan::{Plan, PlanError, Step, generation, world as plan};
 use crate::profile::Profile;
 use crate::report::bytes;
 use crate::session::{Scope, Session};
@@ -202,7 +202,7 @@ impl Stage {
     pub(super) fn clear(&self, session: &Session) -> Result<(), CliError> {
         let inventory = session.inventory(&Scope::none())?;
         if let Some(generation) = inventory.generations.get(&self.id).filter(|g| !g.sealed()) {
-            session.run(&plan::reap(generation))?;
+            session.run(&generation::reap(generation))?;
         }
         Ok(())
     }
@@ -320,7 +320,7 @@ pub(super) fn reap(
         context.report.note(format!(
             "generation {id} was never sealed: it is cleared away"
         ));
-        session.run(&plan::reap(generation))?;
+        session.run(&generation::reap(generation))?;
         context.host_notes(session);
     }
     Ok(())

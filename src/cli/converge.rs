@@ -18,7 +18,8 @@ use super::{CliError, Context, DryRun};
 use crate::model::{Jail, JailState, Kind};
 use crate::name::{JailName, TrackName};
 use crate::plan::Observed;
-use crate::plan::converge::{behind, converge, needs_merge};
+use crate::plan::behind::behind;
+use crate::plan::converge::{converge, needs_merge};
 use crate::report::Exit;
 use crate::session::{Outcome, Scope, Session};
 

@@ -14,8 +14,9 @@ use crate::model::{
     Params, hostname, memory, processes, size,
 };
 use crate::name::{DatasetName, FlavourName, JailName, TrackName};
-use crate::plan::create::{Choice, Of, Request, create};
+use crate::plan::create::{Of, Request, create};
 use crate::plan::delete;
+use crate::plan::new::Choice;
 use crate::ports::HostError;
 use crate::report::Exit;
 use crate::session::{Scope, Session, SessionError};

@@ -14,7 +14,7 @@ use crate::lock::Locks;
 use crate::model::{Layout, property};
 use crate::name::DatasetName;
 use crate::observe::proper_id;
-use crate::plan::{PlanError, Step, site};
+use crate::plan::{PlanError, Step, is_open, site};
 use crate::ports::{PortError, Query, Source, Zfs};
 use crate::report::{Exit, Kind as Json};
 
@@ -280,7 +280,7 @@ fn look(zfs: &dyn Zfs, layout: Layout, directory: PathBuf) -> Result<site::Init,
         let found = rows.get(layout.site.as_str())?.0.get(name)?;
         Some(found.value.clone())
     };
-    let open = |at: &PathBuf| access(at).is_some_and(|(mode, owner)| site::is_open(mode, owner));
+    let open = |at: &PathBuf| access(at).is_some_and(|(mode, owner)| is_open(mode, owner));
     let capabilities = zfs.capabilities(&layout.site)?;
     let native = if cfg!(target_os = "linux") {
         BTreeMap::from([

@@ -12,8 +12,9 @@ use crate::fleet::Written;
 use crate::model::{Base, Inventory, Jail, JailState, Kind, Labels};
 use crate::name::{FleetName, GenerationId, JailName, TrackName};
 use crate::observe;
-use crate::plan::converge::{generation_of, late};
-use crate::plan::{Observed, run};
+use crate::plan::Observed;
+use crate::plan::behind::late;
+use crate::plan::lookup::{self, generation_of};
 use crate::report::{Exit, bytes, Kind as Json};
 use crate::session::Scope;
 
@@ -354,7 +355,7 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
                 // It has a copy of that generation's files, which no update reaches.
                 Kind::Thick => line.generation = Some(config.skel),
                 Kind::Thin => {
-                    let target = run::target(&observed.inventory, config).ok();
+                    let target = lookup::target(&observed.inventory, config).ok();
                     line.due = target.map(|(generation, _)| generation);
                     line.held = config.held().map(|held| Held {
                         track: held.track.clone(),

@@ -14,8 +14,10 @@ use crate::apply;
 use crate::crash;
 use crate::model::{Generation, Inventory};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
-use crate::plan::merge::{self, Due, Snapshots, begin, due_now, finish, forget, undo};
-use crate::plan::ways::{self, Way};
+use crate::plan::due::Due;
+use crate::plan::merge::{begin, due_now, finish, forget, undo};
+use crate::plan::undo::taken;
+use crate::plan::ways::{self, Snapshots, Way};
 use crate::plan::{Doomed, MountAs, Plan, PlanError, Step};
 use crate::ports::{PortError, Query, Row, Zfs};
 use crate::session::{Scope, Session};
@@ -452,7 +454,7 @@ pub(super) fn snapshots(
         properties: &["guid", "createtxg"],
     })?;
     let made = jail.merging.as_ref().and_then(|merging| {
-        let snapshot = merge::taken(jail, merging).ok()?.to_string();
+        let snapshot = taken(jail, merging).ok()?.to_string();
         Some(number(rows.get(&snapshot)?, "createtxg"))
     });
     let mut found = Snapshots::default();

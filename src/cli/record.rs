@@ -5,7 +5,7 @@ use super::CliError;
 use crate::model::{Jail, JailConfig, JailState};
 use crate::name::{GenerationId, JailName};
 use crate::plan::merge::rolled_back;
-use crate::plan::{Observed, Plan, merge, run};
+use crate::plan::{Observed, Plan, lookup, merge};
 use crate::session::{Scope, Session};
 use crate::world::record;
 
@@ -39,7 +39,7 @@ pub(super) fn look(observed: &Observed, jail: &Jail) -> Result<Option<JailConfig
 /// # Errors
 /// [`CliError::RolledBack`].
 pub(super) fn check(observed: &Observed, name: &JailName) -> Result<(), CliError> {
-    let jail = run::known(&observed.inventory, name)?;
+    let jail = lookup::jail(&observed.inventory, name)?;
     match look(observed, jail)? {
         None => Ok(()),
         Some(config) => Err(CliError::RolledBack {
@@ -59,7 +59,7 @@ pub(super) fn accept(
     observed: &mut Observed,
     name: &JailName,
 ) -> Result<Option<GenerationId>, CliError> {
-    let jail = run::known(&observed.inventory, name)?;
+    let jail = lookup::jail(&observed.inventory, name)?;
     let Some(config) = look(observed, jail)? else {
         return Ok(None);
     };

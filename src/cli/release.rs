@@ -18,8 +18,8 @@ use super::{CliError, Context, error, hints, record};
 use crate::model::JailState;
 use crate::name::JailName;
 use crate::plan::converge::stay;
-use crate::plan::merge::{Due, Way as Needs, way};
-use crate::plan::{MountAs, Observed, Plan, PlanError, Step, run, writable};
+use crate::plan::due::{Due, Way as Needs, way};
+use crate::plan::{MountAs, Observed, Plan, PlanError, Step, lookup, run, writable};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
 
@@ -118,9 +118,9 @@ fn mounted(session: &Session, observed: &Observed, names: &[JailName]) -> Result
     let mut plan = Plan::on(inventory);
     let mut found = false;
     for name in names {
-        let jail = run::known(inventory, name)?;
+        let jail = lookup::jail(inventory, name)?;
         // One whose files need no look is mounted by the plan of its start.
-        let merged = run::config(inventory, name).is_ok_and(|config| config.record.is_some());
+        let merged = lookup::config(inventory, name).is_ok_and(|config| config.record.is_some());
         let looked_at = merged || matches!(way(observed, name), Ok(Needs::Files(_)));
         // Elsewhere it is not started either, which the plan of the start says.
         let at = inventory.site.directory.join(name.as_str());
@@ -151,7 +151,7 @@ pub(super) fn foresee(
         let Needs::Files(due) = way(observed, name)? else {
             continue;
         };
-        if !run::known(&observed.inventory, name)?.mounted {
+        if !lookup::jail(&observed.inventory, name)?.mounted {
             context.report.note(format!(
                 "{name} is not mounted: its own files are compared when it starts"
             ));
@@ -305,7 +305,7 @@ fn stays(
 ) -> Result<Way, CliError> {
     let name = &due.jail;
     let inventory = &observed.inventory;
-    let config = run::config(inventory, name)?;
+    let config = lookup::config(inventory, name)?;
     let follow = config.follows().map_or("TRACK", |track| track.as_str());
     let shown = |id| {
         let found = inventory.generations.get(&id);

@@ -9,9 +9,12 @@ use super::release::Unmergeable;
 use super::{CliError, Context, DryRun, commits, verify};
 use crate::model::{Generation, Inventory, deceptive};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::merge::{Way, way};
-use crate::plan::swap::{Request, To, followers, swap, target};
-use crate::plan::{Observed, PlanError, world};
+use crate::plan::due::{Way, way};
+use crate::plan::generation::ensure_native;
+use crate::plan::lookup::followers;
+use crate::plan::swap::swap;
+use crate::plan::track::{Request, To, target};
+use crate::plan::{Observed, PlanError};
 use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 
@@ -147,9 +150,9 @@ pub(super) fn native(
     let os = session.host.os();
     let current = inventory.tracks.get(track).and_then(|track| track.current);
     let current = current.and_then(|id| inventory.sealed(id));
-    match current.map(|current| world::native(current, os)) {
+    match current.map(|current| ensure_native(current, os)) {
         Some(Err(_)) => Ok(()),
-        Some(Ok(())) | None => world::native(target, os),
+        Some(Ok(())) | None => ensure_native(target, os),
     }
 }
 

@@ -13,8 +13,8 @@ use super::rollback::{checked, native};
 use super::{CliError, Context};
 use crate::model::{Base, Inventory, Phase, Rejected, Rollout, printable};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::swap::{self, Request, To};
-use crate::plan::{PlanError, rollout as plan};
+use crate::plan::track::{self, Request, To};
+use crate::plan::{PlanError, lookup, rollout as plan};
 use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 
@@ -58,10 +58,10 @@ pub(super) fn begin(
         // The same again: an earlier one was interrupted, maybe on its way back.
         return go(context, session, track);
     }
-    let target = swap::target(&inventory, request)?;
+    let target = track::target(&inventory, request)?;
     native(session, &inventory, track, target)?;
     checked(context, session, target)?;
-    let found = swap::track(&inventory, track)?;
+    let found = lookup::track(&inventory, track)?;
     let from = found
         .current
         .ok_or_else(|| PlanError::EmptyTrack(track.clone()))?;

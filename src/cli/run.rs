@@ -12,7 +12,7 @@ use super::sanity::Sanity;
 use super::select::Jails;
 use super::{CliError, Context, DryRun, Told, record};
 use crate::name::JailName;
-use crate::plan::merge::{Due, Way, way};
+use crate::plan::due::{Due, Way, way};
 use crate::plan::{Observed, Plan, PlanError, Step, run, writable};
 use crate::report::Exit;
 use crate::session::{Scope, Session};

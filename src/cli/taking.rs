@@ -206,6 +206,6 @@ pub(super) fn updates(
 ) -> Result<(), PlanError> {
     match taking.foreign {
         true => Ok(()),
-        false => crate::plan::world::native(current, session.host.os()),
+        false => crate::plan::generation::ensure_native(current, session.host.os()),
     }
 }

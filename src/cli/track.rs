@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{CliError, Context, DryRun, commits};
 use crate::model::{Inventory, Kind, Phase, track_link};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::{site, swap};
+use crate::plan::{lookup, site, track};
 use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 
@@ -98,7 +98,7 @@ fn list(context: &Context<'_>) -> Result<Exit, CliError> {
             let config = inventory.jails[*jail].config.as_ref();
             config.is_ok_and(|config| config.kind == Kind::Thin)
         };
-        let followers = swap::followers(&inventory, name).filter(thin).count();
+        let followers = lookup::followers(&inventory, name).filter(thin).count();
         let under_way = inventory.rollouts.get(name);
         let rollout = under_way.and_then(|found| found.rollout.as_ref().ok());
         context.report.object(Json::Track, &Row {
@@ -129,9 +129,9 @@ fn list(context: &Context<'_>) -> Result<Exit, CliError> {
 fn log(context: &Context<'_>, args: &Log) -> Result<Exit, CliError> {
     let session = context.session(DryRun::default())?;
     let inventory = session.inventory(&Scope::none())?;
-    swap::track(&inventory, &args.track)?;
+    lookup::track(&inventory, &args.track)?;
     let mut rows = Vec::new();
-    for swap in swap::done(&inventory, &args.track) {
+    for swap in track::done(&inventory, &args.track) {
         context.report.object(Json::Swap, swap);
         rows.push(vec![
             swap.at.clone(),

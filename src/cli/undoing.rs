@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{CliError, Context};
 use crate::model::Jail;
 use crate::name::{DatasetName, SnapshotName};
-use crate::plan::merge::Due;
+use crate::plan::due::Due;
 use crate::plan::{Step, ways};
 
 /// The two snapshots of a merge, and where they are mounted.

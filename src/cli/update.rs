@@ -19,8 +19,8 @@ use super::{CliError, Context, DryRun, packages, rollout, verify};
 use crate::crash;
 use crate::model::{Generation, Inventory, Populated, update_cache};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::swap::{self, Request, To};
-use crate::plan::{Plan, PlanError, Step, world as plan};
+use crate::plan::track::{self, Request, To};
+use crate::plan::{Plan, PlanError, Step, lookup, world as plan};
 use crate::release::Fetched;
 use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
@@ -108,7 +108,7 @@ impl Update {
         // What is built from where the track was must not take back what another update has brought.
         let from = match &self.swap {
             Some(_) => None,
-            None => swap::track(&inventory, &self.track)?.current,
+            None => lookup::track(&inventory, &self.track)?.current,
         };
         let request = |to| Request {
             track: self.track.clone(),
@@ -128,7 +128,7 @@ impl Update {
             return rollout::resume(context, &session, &self.track, self.abort);
         }
         if self.swap.is_none() {
-            swap::free(&inventory, &self.track)?;
+            lookup::ensure_no_rollout(&inventory, &self.track)?;
         }
         let id = match &self.swap {
             Some(text) => inventory.find_generation(text)?.id,
@@ -162,7 +162,7 @@ impl Update {
         session: &Session,
         inventory: &Inventory,
     ) -> Result<Option<GenerationId>, CliError> {
-        let track = swap::track(inventory, &self.track)?;
+        let track = lookup::track(inventory, &self.track)?;
         let current = track
             .current
             .ok_or_else(|| PlanError::EmptyTrack(self.track.clone()))?;
@@ -243,7 +243,7 @@ impl Update {
         let inventory = session.inventory(&Scope::none())?;
         let bounds = self.taking.bounds(&inventory, self.profile.as_deref());
         let mut sealed = inventory.generations.values().rev();
-        if let Some(found) = sealed.find(|g| complete(g) && swap::untried(&inventory, g)) {
+        if let Some(found) = sealed.find(|g| complete(g) && track::untried(&inventory, g)) {
             context.report.note(format!(
                 "{} was sealed by the last try: it is gone on with",
                 found.display()

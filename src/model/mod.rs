@@ -11,6 +11,7 @@ mod flags;
 mod killed;
 mod labels;
 mod limits;
+mod mount;
 mod observed;
 mod params;
 mod stored;
@@ -29,6 +30,7 @@ pub use flags::Flags;
 pub use killed::Killed;
 pub use labels::{Label, LabelError, Labels};
 pub use limits::{Cpus, CpusError, Limits};
+pub use mount::Mount;
 pub use observed::{
     Changed, Debris, Generation, GenerationError, Half, Inventory, Jail, JailState, LeftSnapshot,
     Site, Stranger, SwapLog, UnderWay,

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::ObserveError;
-use crate::model::{FLAVOURS, Inventory};
+use crate::model::{FLAVOURS, Inventory, Mount};
 use crate::name::{FlavourName, JailName};
 use crate::plan::Directory;
-use crate::plan::doctor::Mount;
 use crate::ports::Zfs;
 
 /// What is at the directories of the jails that were asked for and do not exist yet; of those that

@@ -2,82 +2,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{Base, Instead, Inventory, Jail, JailConfig, JailState, Kind};
+use crate::model::{Base, Instead, Inventory, Jail, JailConfig, JailState};
 use crate::name::{GenerationId, JailName};
-use crate::plan::merge::{self, Due, Way};
-use crate::plan::{Epoch, Observed, Plan, PlanError, run, site, swap, world, writable};
-
-/// A jail that is not at its target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Behind {
-    /// Which.
-    pub jail: JailName,
-    /// What it runs on; none if it is stopped, or what is mounted in it is no generation of the site.
-    pub runs: Option<GenerationId>,
-    /// The generation that its own files are at.
-    pub files: GenerationId,
-    /// The generation that it is to be brought to.
-    pub target: GenerationId,
-}
-
-/// Whether a running jail is not at its target: it runs on another generation, or its own files are those of another.
-pub fn behind(observed: &Observed, jail: &Jail) -> Option<Behind> {
-    matches!(observed.state(&jail.name), JailState::Running { .. })
-        .then(|| late(observed, jail))
-        .flatten()
-}
-
-/// Whether a jail, running or stopped, is not at its target. For a stopped jail, its own files decide.
-pub fn late(observed: &Observed, jail: &Jail) -> Option<Behind> {
-    let config = jail.config.as_ref().ok()?;
-    if config.kind == Kind::Thick {
-        return None;
-    }
-    let (target, again) = run::target(&observed.inventory, config).ok()?;
-    // Nothing brings it to a world of another system, and it does not start.
-    let target_world = observed.inventory.sealed(target);
-    if target_world.is_some_and(|found| world::native(found, observed.os).is_err()) {
-        return None;
-    }
-    let (up, runs) = match observed.state(&jail.name) {
-        JailState::Running { base, .. } => (
-            true,
-            base.and_then(|base| generation_of(&observed.inventory, &base)),
-        ),
-        JailState::Stopped { .. } | JailState::Starting | JailState::Dying => (false, None),
-    };
-    let elsewhere = up && runs != Some(target);
-    (elsewhere || config.skel != target || again.is_some()).then(|| Behind {
-        jail: jail.name.clone(),
-        runs,
-        files: config.skel,
-        target,
-    })
-}
-
-/// The generation whose base this dataset is.
-pub fn generation_of(inventory: &Inventory, dataset: &str) -> Option<GenerationId> {
-    let below = dataset.strip_prefix(inventory.site.layout.basejail.as_str())?;
-    GenerationId::from_component(below.strip_prefix('/')?)
-}
+use crate::plan::behind::behind;
+use crate::plan::due::{self, Due, Way};
+use crate::plan::{Epoch, Observed, Plan, PlanError, lookup, sets, steps, writable};
 
 /// The merge of a jail's own files without which it cannot be converged. None for one whose files are right for its
 /// target, and for one that is stopped and no restart has left down.
 ///
 /// # Errors
-/// As [`merge::way`].
+/// As [`due::way`].
 pub fn needs_merge(
     observed: &Observed,
     name: &JailName,
     down: &BTreeSet<JailName>,
 ) -> Result<Option<Due>, PlanError> {
     let inventory = &observed.inventory;
-    let jail = run::known(inventory, name)?;
+    let jail = lookup::jail(inventory, name)?;
     let runs = matches!(observed.state(name), JailState::Running { .. });
     if behind(observed, jail).is_none() && (runs || !down.contains(name)) {
         return Ok(None);
     }
-    Ok(match merge::way(observed, name)? {
+    Ok(match due::way(observed, name)? {
         Way::Files(due) => Some(due),
         Way::There | Way::Noted(_) => None,
     })
@@ -90,8 +37,8 @@ pub fn needs_merge(
 /// [`PlanError`]: a replica; no such jail; a generation that is not there.
 pub fn stay(inventory: &Inventory, name: &JailName, of: GenerationId) -> Result<Plan, PlanError> {
     writable(inventory)?;
-    let jail = run::known(inventory, name)?;
-    let config = run::config(inventory, name)?;
+    let jail = lookup::jail(inventory, name)?;
+    let config = lookup::config(inventory, name)?;
     let at = config.skel;
     inventory.sealed(at).ok_or_else(|| PlanError::NoBase {
         jail: name.clone(),
@@ -112,8 +59,8 @@ pub fn stay(inventory: &Inventory, name: &JailName, of: GenerationId) -> Result<
         ..config.clone()
     };
     if pinned != *config {
-        let sets = vec![site::set_jail(&jail.dataset, config, &pinned)?];
-        plan.push(swap::commit(inventory, sets, at));
+        let sets = vec![sets::set_jail(&jail.dataset, config, &pinned)?];
+        plan.push(sets::commit_at(inventory, sets, at));
     }
     Ok(plan)
 }
@@ -122,7 +69,7 @@ pub fn stay(inventory: &Inventory, name: &JailName, of: GenerationId) -> Result<
 /// restart has left down. One that runs, and whose own files have to be merged, goes on as it is.
 ///
 /// # Errors
-/// As [`run::restart`].
+/// As [`steps::restart`].
 pub fn converge(
     observed: &Observed,
     names: &[JailName],
@@ -133,7 +80,7 @@ pub fn converge(
     let (mut late, mut follow) = (Vec::new(), BTreeMap::new());
     let mut notes = Vec::new();
     for name in names {
-        let jail = run::known(inventory, name)?;
+        let jail = lookup::jail(inventory, name)?;
         let runs = matches!(observed.state(name), JailState::Running { .. });
         if let Some(due) = needs_merge(observed, name, down)?.filter(|_| runs) {
             notes.push(format!(
@@ -155,8 +102,8 @@ pub fn converge(
     }
     let mut plan = Plan::on(inventory);
     let mut epoch = Epoch::of(inventory);
-    run::note(&mut plan, inventory, &mut epoch, &follow)?;
-    run::restart_in(&mut plan, &mut epoch, observed, &late)?;
+    steps::configure(&mut plan, inventory, &mut epoch, &follow)?;
+    steps::restart(&mut plan, &mut epoch, observed, &late)?;
     plan.notes.extend(notes);
     Ok(plan)
 }
@@ -168,7 +115,7 @@ fn follows_again(observed: &Observed, jail: &Jail) -> Result<Option<JailConfig>,
     if !at_target {
         return Ok(None);
     }
-    Ok(match merge::way(observed, &jail.name)? {
+    Ok(match due::way(observed, &jail.name)? {
         Way::Noted(config) => Some(*config),
         Way::There | Way::Files(_) => None,
     })

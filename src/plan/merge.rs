@@ -5,95 +5,13 @@
 //! interrupted merge has done. A second one, after it, makes of the two the way back (`ways`).
 
 use crate::model::{Base, Inventory, Jail, JailConfig, Kind, Merging, encode, property};
-use crate::name::{GenerationId, JailName, NameError, SnapshotName, TrackName};
+use crate::name::{GenerationId, JailName, TrackName};
+use crate::plan::due::{Due, brought};
+use crate::plan::undo::{self, commit, destroy, unmark};
+use crate::plan::ways::{self, Snapshots};
 use crate::plan::{
-    Commit, Doomed, Epoch, Expect, MountAs, Observed, Plan, PlanError, Set, Step, run, site, ways,
-    world, writable,
+    Doomed, Epoch, Expect, Observed, Plan, PlanError, Set, Step, lookup, sets, writable,
 };
-
-/// A jail whose own files are those of another generation than its target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Due {
-    /// Which.
-    pub jail: JailName,
-    /// Whose skeleton its files come from.
-    pub from: GenerationId,
-    /// Whose they are brought to.
-    pub to: GenerationId,
-    /// The track that it follows from then on, if it did not before.
-    pub follow: Option<TrackName>,
-}
-
-impl Due {
-    /// The way from the one to the other generation, the other way round.
-    pub fn reversed(&self) -> Due {
-        Due {
-            from: self.to,
-            to: self.from,
-            ..self.clone()
-        }
-    }
-}
-
-/// What it takes to bring a jail to its target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Way {
-    /// It is there, or nothing brings it there: it is thick, unfinished, or its target is a world of another system.
-    There,
-    /// Its own files are right as they are: this configuration says so.
-    Noted(Box<JailConfig>),
-    /// Its own files have to be merged, or a merge of them was interrupted.
-    Files(Due),
-}
-
-/// What brings a jail to its target. It may run.
-///
-/// # Errors
-/// [`PlanError`]: no such jail or track; a target that is not there.
-pub fn way(observed: &Observed, name: &JailName) -> Result<Way, PlanError> {
-    let config = run::config(&observed.inventory, name)?;
-    way_of(observed, name, config)
-}
-
-/// What brings a jail to its target once it has this configuration.
-///
-/// # Errors
-/// As [`way`].
-pub fn way_of(observed: &Observed, name: &JailName, config: &JailConfig) -> Result<Way, PlanError> {
-    let inventory = &observed.inventory;
-    let jail = run::known(inventory, name)?;
-    if config.kind == Kind::Thick || !config.todo.is_empty() {
-        return Ok(Way::There);
-    }
-    let (to, follow) = run::target(inventory, config)?;
-    let target = inventory.sealed(to).ok_or_else(|| PlanError::NoBase {
-        jail: name.clone(),
-        generation: to,
-    })?;
-    let foreign = world::native(target, observed.os).is_err();
-    let there = config.skel == to && follow.is_none();
-    if jail.merging.is_none() && (foreign || there) {
-        return Ok(Way::There);
-    }
-    if jail.merging.is_none() && inventory.same_skeleton(config.skel, to) {
-        return Ok(Way::Noted(Box::new(brought(config, to, follow.as_ref()))));
-    }
-    Ok(Way::Files(Due {
-        jail: name.clone(),
-        from: config.skel,
-        to,
-        follow,
-    }))
-}
-
-/// The configuration of a jail whose own files have been brought to a generation.
-fn brought(config: &JailConfig, to: GenerationId, follow: Option<&TrackName>) -> JailConfig {
-    let config = match follow {
-        Some(track) => config.rebased(Base::Track(track.clone())),
-        None => config.clone(),
-    };
-    JailConfig { skel: to, ..config }
-}
 
 /// What a merge of a jail would be, to its target or to what a track has; none if there is nothing to do. It
 /// may run.
@@ -105,7 +23,7 @@ pub fn due(
     name: &JailName,
     follow: Option<&TrackName>,
 ) -> Result<Option<Due>, PlanError> {
-    let config = run::config(inventory, name)?;
+    let config = lookup::config(inventory, name)?;
     let cannot = |why: String| PlanError::NoMerge {
         jail: name.clone(),
         why,
@@ -119,11 +37,11 @@ pub fn due(
         Some(base) => {
             let other = base != config.base;
             (
-                run::due(inventory, &base)?,
+                lookup::generation_of_base(inventory, &base)?,
                 follow.filter(|_| other).cloned(),
             )
         }
-        None => run::target(inventory, config)?,
+        None => lookup::target(inventory, config)?,
     };
     let from = config.skel;
     if from == to && follow.is_none() {
@@ -194,31 +112,11 @@ pub fn accept(
     config: &JailConfig,
 ) -> Result<Plan, PlanError> {
     writable(inventory)?;
-    let jail = run::known(inventory, name)?;
-    let set = site::set_jail(&jail.dataset, run::config(inventory, name)?, config)?;
+    let jail = lookup::jail(inventory, name)?;
+    let set = sets::set_jail(&jail.dataset, lookup::config(inventory, name)?, config)?;
     let mut plan = Plan::default();
     plan.push(commit(inventory, &mut Epoch::of(inventory), vec![set]));
     Ok(plan)
-}
-
-/// What a jail has of snapshots, as far as a merge minds them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Snapshots {
-    /// Those that merges have made: the ways back.
-    pub of_merges: Vec<Doomed>,
-    /// Those that others made after an interrupted merge had made its own. A rollback past them would
-    /// destroy them.
-    pub newer: Vec<String>,
-    /// From where to where the last merge was, if both of its snapshots are there.
-    pub last: Option<(GenerationId, GenerationId)>,
-}
-
-/// The snapshot that takes back the merge of which a jail has the mark.
-///
-/// # Errors
-/// [`NameError`] if its name is too long.
-pub fn taken(jail: &Jail, merging: &Merging) -> Result<SnapshotName, NameError> {
-    ways::before(jail, merging.from, merging.to)
 }
 
 /// Plans what comes before the files are touched: the mark, the snapshot. Snapshots that would have the same
@@ -233,7 +131,7 @@ pub fn begin(
     snapshots: &Snapshots,
 ) -> Result<(Plan, Vec<Doomed>), PlanError> {
     writable(inventory)?;
-    let jail = run::known(inventory, &due.jail)?;
+    let jail = lookup::jail(inventory, &due.jail)?;
     let mut plan = Plan::on(inventory);
     let mut epoch = Epoch::of(inventory);
     let (now, later) = own(jail, due.from, due.to, snapshots)?;
@@ -271,56 +169,6 @@ fn own(
     Ok(all.partition(|it| names.contains(&it.name)))
 }
 
-/// Adds what takes an interrupted merge back: its snapshot, if it came so far. A rollback reaches only the
-/// latest, so that the one after the merge goes before it.
-fn back(
-    plan: &mut Plan,
-    epoch: &mut Epoch,
-    inventory: &Inventory,
-    jail: &Jail,
-    snapshots: &Snapshots,
-) -> Result<(), PlanError> {
-    let Some(merging) = &jail.merging else {
-        return Ok(());
-    };
-    let made = taken(jail, merging)?;
-    let name = made.to_string();
-    if snapshots.of_merges.iter().any(|found| found.name == name) {
-        if let Some(first) = snapshots.newer.first() {
-            return Err(PlanError::MergedBefore {
-                jail: jail.name.clone(),
-                first: first.clone(),
-                count: snapshots.newer.len(),
-            });
-        }
-        let after = ways::after(jail, merging.from, merging.to)?.to_string();
-        let all = snapshots.of_merges.iter();
-        let after = all.filter(|it| it.name == after).cloned().collect();
-        destroy(plan, inventory, epoch, after);
-        plan.push(Step::Unmount {
-            dataset: jail.dataset.clone(),
-            at: jail.mountpoint.clone(),
-        });
-        plan.push(Step::Rollback { snapshot: made });
-    }
-    plan.push(mount(jail));
-    Ok(())
-}
-
-/// Adds that snapshots of merges go.
-fn destroy(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch, doomed: Vec<Doomed>) {
-    if !doomed.is_empty() {
-        plan.push(Step::Commit {
-            site: inventory.site.layout.site.clone(),
-            commit: Commit::Destroy {
-                intents: std::collections::BTreeMap::new(),
-                epoch: epoch.take(),
-                doomed,
-            },
-        });
-    }
-}
-
 /// Plans the end of a merge: the jail is merged to the new skeleton, and may start. `kept` is whether it leaves
 /// a way back: then the snapshot after it is made before the mark goes.
 ///
@@ -328,8 +176,8 @@ fn destroy(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch, doomed: Ve
 /// [`PlanError`].
 pub fn finish(inventory: &Inventory, due: &Due, kept: bool) -> Result<Plan, PlanError> {
     writable(inventory)?;
-    let jail = run::known(inventory, &due.jail)?;
-    let config = run::config(inventory, &due.jail)?;
+    let jail = lookup::jail(inventory, &due.jail)?;
+    let config = lookup::config(inventory, &due.jail)?;
     let changed = JailConfig {
         // The merge has written it, unless there was nothing to merge.
         record: if due.from == due.to {
@@ -340,7 +188,7 @@ pub fn finish(inventory: &Inventory, due: &Due, kept: bool) -> Result<Plan, Plan
         ..brought(config, due.to, due.follow.as_ref())
     };
     let sets = vec![
-        site::set_jail(&jail.dataset, config, &changed)?,
+        sets::set_jail(&jail.dataset, config, &changed)?,
         unmark(jail),
     ];
     let mut plan = Plan::default();
@@ -374,9 +222,9 @@ pub fn undo(
     name: &JailName,
     snapshots: &Snapshots,
 ) -> Result<Plan, PlanError> {
-    let jail = run::known(inventory, name)?;
+    let jail = lookup::jail(inventory, name)?;
     let mut plan = Plan::default();
-    undo_in(
+    undo::undo(
         &mut plan,
         &mut Epoch::of(inventory),
         inventory,
@@ -384,64 +232,4 @@ pub fn undo(
         snapshots,
     )?;
     Ok(plan)
-}
-
-/// Adds the same to a plan.
-///
-/// # Errors
-/// [`PlanError::MergedBefore`]; [`PlanError::Name`].
-pub fn undo_in(
-    plan: &mut Plan,
-    epoch: &mut Epoch,
-    inventory: &Inventory,
-    jail: &Jail,
-    snapshots: &Snapshots,
-) -> Result<(), PlanError> {
-    // A signal can stop the program that ends a merge between its two properties: the files are merged then.
-    let ended = |merging: &Merging| {
-        let config = jail.config.as_ref();
-        merging.from != merging.to && config.is_ok_and(|config| config.skel == merging.to)
-    };
-    if jail.merging.as_ref().is_some_and(ended) {
-        plan.push(commit(inventory, epoch, vec![unmark(jail)]));
-        return Ok(());
-    }
-    back(plan, epoch, inventory, jail, snapshots)?;
-    if let Some(merging) = &jail.merging {
-        let own = taken(jail, merging)?.to_string();
-        let all = snapshots.of_merges.iter();
-        let own = all.filter(|it| it.name == own).cloned().collect();
-        destroy(plan, inventory, epoch, own);
-    }
-    plan.push(commit(inventory, epoch, vec![unmark(jail)]));
-    Ok(())
-}
-
-fn unmark(jail: &Jail) -> Set {
-    Set {
-        dataset: jail.dataset.to_string(),
-        property: property::MERGING.to_owned(),
-        expect: Expect::Any,
-        value: None,
-    }
-}
-
-fn mount(jail: &Jail) -> Step {
-    Step::Mount {
-        dataset: jail.dataset.clone(),
-        at: jail.mountpoint.clone(),
-        how: MountAs::Jail,
-    }
-}
-
-fn commit(inventory: &Inventory, epoch: &mut Epoch, sets: Vec<Set>) -> Step {
-    Step::Commit {
-        site: inventory.site.layout.site.clone(),
-        commit: Commit::Set {
-            epoch: epoch.take(),
-            sets,
-            sealed: Vec::new(),
-            adopt: false,
-        },
-    }
 }

@@ -5,25 +5,42 @@
 //! file or a clock. Longer than other files: steps, commits and errors are one vocabulary, which each
 //! verb's file uses, and which is read as a whole.
 
-pub mod clone;
+// What the plans of several verbs share. None of these files knows a verb.
+pub mod behind;
+pub mod delegated;
+pub mod deletion;
+mod destroy;
+pub mod due;
+mod error;
+mod fallback;
+pub mod finding;
+pub mod foreseen;
+pub mod generation;
+pub mod intent;
+pub mod lookup;
+mod mount;
+pub mod new;
+pub mod order;
+pub mod sanity;
+mod sets;
+mod source;
+mod steps;
+pub mod track;
+pub mod undo;
+pub mod ways;
+
+// The plans of the verbs. None of them knows another.
 pub mod converge;
 pub mod create;
-pub mod delegated;
 pub mod delete;
 pub mod doctor;
-mod error;
 pub mod fleet;
-pub mod foreseen;
-pub mod intent;
 pub mod merge;
-mod mount;
 pub mod prune;
 pub mod rollout;
 pub mod run;
-pub mod sanity;
 pub mod site;
 pub mod swap;
-pub mod ways;
 pub mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +53,8 @@ use crate::model::{Inventory, JailState, Os};
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName, SnapshotName, TrackName};
 
 pub use error::PlanError;
-pub use mount::MountAs;
+pub use mount::{MountAs, is_open};
+pub use steps::MOST_IN_ONE;
 
 /// All that a plan is made from.
 #[derive(Debug, Clone)]

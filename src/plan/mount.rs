@@ -54,6 +54,12 @@ impl MountAs {
     }
 }
 
+/// Whether a site directory of these permissions, without the file type, and this owner lets others
+/// than root in.
+pub fn is_open(mode: u32, owner: u32) -> bool {
+    mode != 0o700 || owner != 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

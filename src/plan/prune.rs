@@ -11,8 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{Generation, Half, Inventory};
 use crate::name::GenerationId;
-use crate::plan::converge::generation_of;
-use crate::plan::{Commit, Doomed, Epoch, Observed, Plan, PlanError, Step, ways, world, writable};
+use crate::plan::{
+    Commit, Doomed, Epoch, Observed, Plan, PlanError, Step, generation, lookup, ways, writable,
+};
 
 pub use kept::{Kept, Reason, kept};
 
@@ -104,7 +105,7 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
     for generation in inventory.generations.values().rev() {
         if generation.base.as_ref().is_some_and(Half::half_gone) {
             family.remove(generation.id);
-            plan.steps.extend(world::reap(generation).steps);
+            plan.steps.extend(generation::reap(generation).steps);
         } else if let Some(half) = generation
             .base
             .as_ref()
@@ -214,7 +215,7 @@ impl Family {
             let origin = generation.base.as_ref()?.origin.as_deref()?;
             Some((
                 generation.id,
-                generation_of(inventory, origin.split_once('@')?.0)?,
+                lookup::generation_of(inventory, origin.split_once('@')?.0)?,
             ))
         };
         Family(inventory.generations.values().filter_map(parent).collect())

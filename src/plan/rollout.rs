@@ -6,9 +6,8 @@
 
 use crate::model::{Base, Inventory, Kind, Phase, Rollout, Track, encode, property};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::site;
-use crate::plan::swap::{self, Request, To};
-use crate::plan::{Expect, Plan, PlanError, Set, Step, run, world, writable};
+use crate::plan::track::{self, Request, To};
+use crate::plan::{Expect, Plan, PlanError, Set, Step, generation, lookup, sets, writable};
 
 /// The roll-out of a track that is under way.
 ///
@@ -38,14 +37,14 @@ pub fn begin(
     track: &TrackName,
     rollout: &Rollout,
 ) -> Result<Plan, PlanError> {
-    swap::free(inventory, track)?;
+    lookup::ensure_no_rollout(inventory, track)?;
     let request = Request {
         from: Some(rollout.from),
         ..request(track, rollout, rollout.to, &rollout.why)
     };
-    swap::target(inventory, &request)?;
+    track::target(inventory, &request)?;
     for name in &rollout.canaries {
-        let config = run::config(inventory, name)?;
+        let config = lookup::config(inventory, name)?;
         let cannot = |why| PlanError::Canary {
             jail: name.clone(),
             why,
@@ -77,7 +76,7 @@ pub fn enter(
     };
     let target = inventory.sealed(at).ok_or(PlanError::NotSealed(at))?;
     let mut plan = Plan::on(inventory);
-    world::ready(&mut plan, inventory, target);
+    generation::add_missing(&mut plan, inventory, target);
     let mut sets = Vec::new();
     let noted = note(inventory, track, Some(rollout))?;
     let old = inventory.rollouts.get(track).map(|found| &found.text);
@@ -103,7 +102,7 @@ pub fn enter(
         }
     }
     if !sets.is_empty() {
-        plan.push(swap::commit(inventory, sets, at));
+        plan.push(sets::commit_at(inventory, sets, at));
     }
     if rollout.phase != Phase::Canaries {
         plan.push(Step::Link {
@@ -121,13 +120,13 @@ fn moved(
     rollout: &Rollout,
     at: GenerationId,
 ) -> Result<Vec<Set>, PlanError> {
-    let found = swap::track(inventory, track)?;
+    let found = lookup::track(inventory, track)?;
     if found.current == Some(at) {
         return Ok(Vec::new());
     }
     if rollout.phase == Phase::Swapped {
         let request = request(track, rollout, at, &rollout.why);
-        return swap::forwards(inventory, &request, at);
+        return track::forwards(inventory, &request, at);
     }
     // As if it had never been: a rollback must not lead to what was just rejected.
     let was = Track {
@@ -138,7 +137,7 @@ fn moved(
     };
     let why = rollout.failed.as_ref();
     let why = why.map_or("aborted", |failed| failed.why.as_str());
-    swap::sets(inventory, &request(track, rollout, at, why), &was)
+    track::sets(inventory, &request(track, rollout, at, why), &was)
 }
 
 /// That its generation is rejected, if it goes back because of that.
@@ -167,12 +166,12 @@ fn rejected(inventory: &Inventory, rollout: &Rollout) -> Result<Option<Set>, Pla
 /// [`PlanError`].
 pub fn end(inventory: &Inventory, track: &TrackName) -> Result<Plan, PlanError> {
     writable(inventory)?;
-    let current = swap::track(inventory, track)?
+    let current = lookup::track(inventory, track)?
         .current
         .ok_or_else(|| PlanError::EmptyTrack(track.clone()))?;
     let mut plan = Plan::default();
     let sets = vec![note(inventory, track, None)?];
-    plan.push(swap::commit(inventory, sets, current));
+    plan.push(sets::commit_at(inventory, sets, current));
     Ok(plan)
 }
 
@@ -220,7 +219,7 @@ fn rebased(
 
 /// The compare-and-set of what a jail runs on.
 fn base(inventory: &Inventory, name: &JailName, new: &Base) -> Result<Set, PlanError> {
-    let jail = run::known(inventory, name)?;
-    let config = run::config(inventory, name)?;
-    site::set_jail(&jail.dataset, config, &config.rebased(new.clone()))
+    let jail = lookup::jail(inventory, name)?;
+    let config = lookup::config(inventory, name)?;
+    sets::set_jail(&jail.dataset, config, &config.rebased(new.clone()))
 }

@@ -12,7 +12,7 @@ use crate::model::{
     hostname, property,
 };
 use crate::name::JailName;
-use crate::plan::doctor::{Finding, Severity, What};
+use crate::plan::finding::{Finding, Severity, What};
 use crate::plan::{Commit, Observed, Plan, Step};
 
 /// How many of a list are shown.

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::model::{Inventory, JailConfig, Layout, Track, encode, property};
-use crate::name::{DatasetName, GenerationId, JailName, TrackName};
-use crate::plan::{Commit, Expect, MountAs, Plan, PlanError, Set, Step, swap, writable};
+use crate::model::{Inventory, Layout, Track, property};
+use crate::name::{DatasetName, JailName, TrackName};
+use crate::plan::{
+    Commit, Expect, MountAs, Plan, PlanError, Set, Step, generation, lookup, sets, track, writable,
+};
 
 /// What `init` was asked, and what it found.
 #[derive(Debug, Clone)]
@@ -29,12 +31,6 @@ pub struct Init {
     pub native: BTreeMap<String, String>,
     /// Whether `snapdir=disabled` is known (2.3 and later).
     pub snapdir_disabled: bool,
-}
-
-/// Whether a site directory of these permissions, without the file type, and this owner lets others
-/// than root in.
-pub fn is_open(mode: u32, owner: u32) -> bool {
-    mode != 0o700 || owner != 0
 }
 
 /// Plans a new site. One that an interrupted `init` began is finished.
@@ -162,9 +158,9 @@ pub fn track_create(
         site: inventory.site.layout.site.clone(),
         commit: Commit::Set {
             epoch: inventory.site.epoch,
-            sets: vec![set_track(inventory, name, Some(&track))?],
+            sets: vec![sets::set_track(inventory, name, Some(&track))?],
             sealed: current
-                .map(|id| holds(&inventory.site.layout, id))
+                .map(|id| generation::seals(&inventory.site.layout, id))
                 .unwrap_or_default(),
             adopt: false,
         },
@@ -198,9 +194,9 @@ pub fn track_delete(
         plan.push(unlink);
         return Ok(plan);
     }
-    swap::track(inventory, name)?;
-    swap::free(inventory, name)?;
-    let jails: Vec<JailName> = swap::followers(inventory, name).cloned().collect();
+    lookup::track(inventory, name)?;
+    lookup::ensure_no_rollout(inventory, name)?;
+    let jails: Vec<JailName> = lookup::followers(inventory, name).cloned().collect();
     if !jails.is_empty() {
         return Err(PlanError::TrackFollowed {
             track: name.clone(),
@@ -211,57 +207,13 @@ pub fn track_delete(
         site: inventory.site.layout.site.clone(),
         commit: Commit::Set {
             epoch: inventory.site.epoch,
-            sets: swap::gone(inventory, name)?,
+            sets: track::gone(inventory, name)?,
             sealed: Vec::new(),
             adopt: false,
         },
     });
     plan.push(unlink);
     Ok(plan)
-}
-
-/// The compare-and-set of a track from what was observed to a new value; none removes it.
-///
-/// # Errors
-/// [`PlanError::Model`] if it cannot be encoded.
-pub fn set_track(
-    inventory: &Inventory,
-    name: &TrackName,
-    track: Option<&Track>,
-) -> Result<Set, PlanError> {
-    let dataset = &inventory.site.layout.basejail;
-    let property = format!("{}{name}", property::TRACK);
-    let expect = match inventory.tracks.get(name) {
-        None => Expect::Absent,
-        Some(old) => Expect::Value(encode(dataset, &property, old)?),
-    };
-    let value = match track {
-        None => None,
-        Some(track) => Some(encode(dataset, &property, track)?),
-    };
-    Ok(Set {
-        dataset: dataset.to_string(),
-        property,
-        expect,
-        value,
-    })
-}
-
-/// The compare-and-set of a jail's `ezz:jail`.
-///
-/// # Errors
-/// [`PlanError::Model`] if it cannot be encoded.
-pub fn set_jail(
-    dataset: &DatasetName,
-    old: &JailConfig,
-    new: &JailConfig,
-) -> Result<Set, PlanError> {
-    Ok(Set {
-        dataset: dataset.to_string(),
-        property: property::JAIL.to_owned(),
-        expect: Expect::Value(encode(dataset, property::JAIL, old)?),
-        value: Some(encode(dataset, property::JAIL, new)?),
-    })
 }
 
 /// What the adoption of a replica was asked, and what it found.
@@ -301,7 +253,7 @@ pub fn adopt(inventory: &Inventory, request: &Adopt) -> Plan {
         .generations
         .values()
         .filter(|generation| generation.sealed())
-        .flat_map(|generation| holds(layout, generation.id))
+        .flat_map(|generation| generation::seals(layout, generation.id))
         .collect();
     plan.push(Step::Hold { snapshots });
     // The format last: a signal can stop the program between two of its changes, and with a format
@@ -336,12 +288,4 @@ pub fn adopt(inventory: &Inventory, request: &Adopt) -> Plan {
         },
     });
     plan
-}
-
-/// The two snapshots of a generation, which are held.
-pub fn holds(layout: &Layout, id: GenerationId) -> Vec<crate::name::SnapshotName> {
-    [layout.base_seal(id), layout.skeleton_seal(id)]
-        .into_iter()
-        .flatten()
-        .collect()
 }

@@ -3,10 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::model::{Base, Inventory, Jail, MERGE_SNAPSHOT, MERGED_SNAPSHOT, Phase};
+use crate::model::{Base, Inventory, Jail, MERGE_SNAPSHOT, MERGED_SNAPSHOT, Mount, Phase};
 use crate::name::{DatasetName, GenerationId, NameError, SnapshotName};
-use crate::plan::doctor::Mount;
-use crate::plan::merge::Due;
+use crate::plan::due::Due;
 use crate::plan::{Doomed, Step};
 
 /// How a jail's own files come to another generation.
@@ -18,6 +17,18 @@ pub enum Way {
     Back,
     /// What the last merge wrote is undone.
     Undo,
+}
+
+/// What a jail has of snapshots, as far as a merge minds them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshots {
+    /// Those that merges have made: the ways back.
+    pub of_merges: Vec<Doomed>,
+    /// Those that others made after an interrupted merge had made its own. A rollback past them would
+    /// destroy them.
+    pub newer: Vec<String>,
+    /// From where to where the last merge was, if both of its snapshots are there.
+    pub last: Option<(GenerationId, GenerationId)>,
 }
 
 /// When a snapshot was made.

@@ -1,14 +1,15 @@
-//! The plans around a new generation: stage, seal, and the clearing of one that was not finished.
+//! The plans around a new generation: stage, seal, repair.
 
 use std::collections::BTreeMap;
 
 use crate::model::{
-    Generation, Half, Inventory, JailState, Os, Populated, Seal, Track, World, encode, property,
+    Generation, Inventory, JailState, Os, Populated, Seal, Track, World, encode, property,
 };
 use crate::name::{DatasetName, GenerationId, TrackName};
-use crate::plan::converge::generation_of;
+use crate::plan::generation::{add_missing, unmount_and_destroy};
 use crate::plan::{
-    Commit, Expect, MountAs, NewClone, Observed, Plan, PlanError, Set, Step, site, writable,
+    Commit, Expect, MountAs, NewClone, Observed, Plan, PlanError, Set, Step, generation, lookup,
+    sets, writable,
 };
 
 /// Plans the two datasets of a new generation, mounted and writable. Both are empty; made from
@@ -33,7 +34,7 @@ pub fn stage(
     });
     // What a kill after a seal left undone.
     for sealed in inventory.generations.values().filter(|g| g.sealed()) {
-        ready(&mut plan, inventory, sealed);
+        add_missing(&mut plan, inventory, sealed);
     }
     let base = found.layout.base(id)?;
     let skeleton = found.layout.skeleton(id)?;
@@ -147,21 +148,6 @@ fn empty_skeleton(dataset: &DatasetName) -> Step {
     }
 }
 
-/// That jails of a generation run on this system.
-///
-/// # Errors
-/// [`PlanError::OtherSystem`].
-pub fn native(generation: &Generation, os: Os) -> Result<(), PlanError> {
-    match &generation.world {
-        Some(world) if !world.runs_on(os) => Err(PlanError::OtherSystem {
-            generation: generation.display(),
-            needs: world.system().to_owned(),
-            host: os,
-        }),
-        Some(_) | None => Ok(()),
-    }
-}
-
 /// Plans the seal of a staged generation, after which it never changes. A track that has no
 /// generation yet points to it from then on, if this host can run it.
 ///
@@ -193,7 +179,7 @@ pub fn seal(
     let native = world.runs_on(os);
     let set = if before.is_none() && native {
         let old = inventory.tracks.get(track).cloned().unwrap_or_default();
-        Some(site::set_track(
+        Some(sets::set_track(
             inventory,
             track,
             Some(&Track {
@@ -214,13 +200,13 @@ pub fn seal(
             track: set,
         },
     });
-    let mut snapshots = site::holds(&found.layout, id);
+    let mut snapshots = generation::seals(&found.layout, id);
     let mut mounts = vec![(base, at("basejail"))];
     // An install that was killed after its seal did not come so far; this one is the next command.
     for earlier in inventory.generations.values().filter(|g| g.sealed()) {
         let Some(half) = &earlier.base else { continue };
         if !half.held {
-            snapshots.extend(site::holds(&found.layout, earlier.id));
+            snapshots.extend(generation::seals(&found.layout, earlier.id));
         }
         if MountAs::Base.wanted(half.mounted, half.flags) {
             mounts.push((half.dataset.clone(), half.mountpoint.clone()));
@@ -242,34 +228,6 @@ pub fn seal(
     Ok(plan)
 }
 
-/// Plans the clearing of a generation that was never sealed, or of what a killed prune left of a base:
-/// then its skeleton, which jails may need, stays.
-pub fn reap(generation: &Generation) -> Plan {
-    let mut plan = Plan::default();
-    plan.push(Step::ClearWorld {
-        generation: generation.id,
-    });
-    let pruned = generation.base.as_ref().is_some_and(|half| half.pruned);
-    let skeleton = generation.skeleton.as_ref().filter(|_| !pruned);
-    for half in skeleton.into_iter().chain(&generation.base) {
-        unmount_and_destroy(&mut plan, half);
-    }
-    plan
-}
-
-fn unmount_and_destroy(plan: &mut Plan, half: &Half) {
-    plan.push(Step::Unmount {
-        dataset: half.dataset.clone(),
-        at: half.mountpoint.clone(),
-    });
-    plan.push(Step::RemoveDirectory {
-        at: half.mountpoint.clone(),
-    });
-    plan.push(Step::Destroy {
-        dataset: half.dataset.clone(),
-    });
-}
-
 /// Plans that both halves of a generation are rolled back to what was sealed.
 ///
 /// # Errors
@@ -280,7 +238,7 @@ pub fn repair(observed: &Observed, id: GenerationId) -> Result<Plan, PlanError> 
     let generation = inventory.sealed(id).ok_or(PlanError::NotSealed(id))?;
     let mut runs = inventory.jails.keys().filter(|name| {
         matches!(observed.state(name), JailState::Running { base: Some(base), .. }
-            if generation_of(inventory, &base) == Some(id))
+            if lookup::generation_of(inventory, &base) == Some(id))
     });
     if let Some(jail) = runs.next() {
         return Err(PlanError::InUse {
@@ -301,7 +259,7 @@ pub fn repair(observed: &Observed, id: GenerationId) -> Result<Plan, PlanError> 
             snapshot: half.dataset.at(&id.to_string())?,
         });
     }
-    ready(&mut plan, inventory, generation);
+    add_missing(&mut plan, inventory, generation);
     if let Some(half) = &generation.base {
         let mount = Step::Mount {
             dataset: half.dataset.clone(),
@@ -320,24 +278,7 @@ pub fn restore(observed: &Observed) -> Plan {
     let inventory = &observed.inventory;
     let mut plan = Plan::on(inventory);
     for generation in inventory.generations.values().filter(|g| g.sealed()) {
-        ready(&mut plan, inventory, generation);
+        add_missing(&mut plan, inventory, generation);
     }
     plan
-}
-
-/// Adds what a sealed generation may lack since a command was killed: its holds, its mount.
-pub(super) fn ready(plan: &mut Plan, inventory: &Inventory, generation: &Generation) {
-    let Some(half) = &generation.base else { return };
-    if !half.held {
-        plan.push(Step::Hold {
-            snapshots: site::holds(&inventory.site.layout, generation.id),
-        });
-    }
-    if MountAs::Base.wanted(half.mounted, half.flags) {
-        plan.push(Step::Mount {
-            dataset: half.dataset.clone(),
-            at: half.mountpoint.clone(),
-            how: MountAs::Base,
-        });
-    }
 }

@@ -12,11 +12,10 @@ use ezz_zfs::{MountError, MountFlags};
 use rayon::prelude::*;
 
 use crate::crash;
-use crate::model::{Changed, Flags};
+use crate::model::{Changed, Flags, Mount};
 use crate::name::{DatasetName, SnapshotName};
 use crate::plan::MountAs;
-use crate::plan::doctor::Mount;
-use crate::plan::site::is_open;
+use crate::plan::is_open;
 use crate::ports::{MOUNT_FLAGS, PortError, PropertyValue, Row, Source};
 
 /// Mounts at once: the kernel does the work, a few threads keep it busy.

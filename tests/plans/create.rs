@@ -4,8 +4,9 @@ use ezz::model::{
     AddressPool, AskedLimits, Defaults, JailConfig, Kind, Labels, Network, OrNone, Stranger, Todo,
 };
 use ezz::name::GenerationId;
-use ezz::plan::create::{Choice, MOST_IN_ONE, Of, Request, create};
-use ezz::plan::{Commit, Directory, Expect, Plan, PlanError, Step};
+use ezz::plan::create::{Of, Request, create};
+use ezz::plan::new::Choice;
+use ezz::plan::{Commit, Directory, Expect, MOST_IN_ONE, Plan, PlanError, Step};
 
 use super::inventory::*;
 

@@ -1,6 +1,7 @@
 //! `delete`.
 
-use ezz::plan::delete::{Below, Request, delete, restore};
+use ezz::plan::delete::{delete, restore};
+use ezz::plan::deletion::{Below, Request};
 use ezz::plan::{Commit, Directory, PlanError};
 
 use super::inventory::*;

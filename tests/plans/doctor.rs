@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use ezz::model::{Base, JailConfig, Kind, Stranger};
 use ezz::name::{GenerationId, SnapshotName};
-use ezz::plan::doctor::{Dataset, Diagnosis, Facts, Setting, Severity, diagnose};
-use ezz::plan::site::holds;
+use ezz::plan::doctor::{Dataset, Diagnosis, Facts, Setting, diagnose};
+use ezz::plan::finding::Severity;
+use ezz::plan::generation::seals;
 
 use super::inventory::*;
 
@@ -17,7 +18,7 @@ pub fn healthy(built: &Built) -> Facts {
         ..Facts::default()
     };
     for id in inventory.generations.keys() {
-        for snapshot in holds(&inventory.site.layout, *id) {
+        for snapshot in seals(&inventory.site.layout, *id) {
             facts.holds.insert(snapshot, Some(vec!["ezz".to_owned()]));
         }
     }
@@ -39,7 +40,7 @@ pub fn snapshot(text: &str) -> SnapshotName {
 
 /// `Severity object: what`, and whether it can be mended.
 pub fn findings(diagnosis: &Diagnosis) -> Vec<String> {
-    let line = |found: &ezz::plan::doctor::Finding| {
+    let line = |found: &ezz::plan::finding::Finding| {
         let mend = if found.repairable { ", mended" } else { "" };
         format!(
             "{:?} {}: {}{mend}",

@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use ezz::model::{Base, Flags, JailConfig, JailState, Kind, Merging, Stranger};
+use ezz::model::{Base, Flags, JailConfig, JailState, Kind, Merging, Mount, Stranger};
 use ezz::name::GenerationId;
 use ezz::plan::Doomed;
-use ezz::plan::doctor::{
-    Dataset, Diagnosis, Entry, EntryKind, Facts, Finding, Mount, Setting, Severity, Snapshot, What,
-    diagnose,
-};
-use ezz::plan::merge::Snapshots;
+use ezz::plan::doctor::{Dataset, Diagnosis, Entry, EntryKind, Facts, Setting, Snapshot, diagnose};
+use ezz::plan::finding::{Finding, Severity, What};
+use ezz::plan::ways::Snapshots;
 
 use super::doctor::{diagnosed, findings, healthy, snapshot};
 use super::inventory::*;
@@ -813,7 +811,7 @@ fn the_directory_of_an_uncommitted_clone_goes_with_it() {
         let debris = site.0.inventory.debris.get_mut(&jail_name("y"));
         debris.expect("it was added").jail.mounted = mounted;
         let diagnosis = diagnosed(&site, &facts);
-        let left = |found: &&ezz::plan::doctor::Finding| found.kind == What::DirectoryLeft;
+        let left = |found: &&ezz::plan::finding::Finding| found.kind == What::DirectoryLeft;
         assert!(
             !diagnosis.findings.iter().any(|f| left(&f)),
             "it is the clone's"

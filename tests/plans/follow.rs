@@ -2,8 +2,9 @@
 
 use ezz::model::{Base, Instead, JailConfig, Kind, decode, property};
 use ezz::name::GenerationId;
-use ezz::plan::converge::{behind, converge, late, needs_merge, stay};
-use ezz::plan::merge::{Way, way};
+use ezz::plan::behind::{behind, late};
+use ezz::plan::converge::{converge, needs_merge, stay};
+use ezz::plan::due::{Way, way};
 use ezz::plan::prune::{Reason, Request, kept};
 use ezz::plan::run::{restart, start};
 use ezz::plan::{Commit, Step};

@@ -3,10 +3,13 @@
 
 use ezz::model::{Intent, Kind, Labels, MAX_VALUE};
 use ezz::name::GenerationId;
-use ezz::plan::create::{Choice, MOST_IN_ONE, Of, Request, create};
-use ezz::plan::delete::{self, delete, unfinished};
-use ezz::plan::doctor::{Facts, Severity, diagnose};
-use ezz::plan::{Commit, Directory, Expect, Plan, PlanError, Step, run};
+use ezz::plan::create::{Of, Request, create};
+use ezz::plan::delete::{delete, unfinished};
+use ezz::plan::deletion;
+use ezz::plan::doctor::{Facts, diagnose};
+use ezz::plan::finding::Severity;
+use ezz::plan::new::Choice;
+use ezz::plan::{Commit, Directory, Expect, MOST_IN_ONE, Plan, PlanError, Step, run};
 
 use super::inventory::*;
 
@@ -179,12 +182,12 @@ fn what_a_killed_create_left_is_cleared_first() {
 #[test]
 fn delete_takes_it_along_and_by_name() {
     let site = interrupted().thin("www");
-    let wanted = |list: &[&str], below: &[&str]| delete::Request {
+    let wanted = |list: &[&str], below: &[&str]| deletion::Request {
         names: names(list),
         foreign: true,
         below: below
             .iter()
-            .map(|name| delete::Below {
+            .map(|name| deletion::Below {
                 name: (*name).to_owned(),
                 guid: 900,
                 clones: Vec::new(),

@@ -7,7 +7,8 @@ use ezz::model::{
     Address, Bound, JailConfig, Kind, Lack, Listener, Network, Owner, Surroundings, hostname,
 };
 use ezz::name::JailName;
-use ezz::plan::doctor::{Facts, Severity, What, diagnose};
+use ezz::plan::doctor::{Facts, diagnose};
+use ezz::plan::finding::{Severity, What};
 use ezz::plan::run::{restart, start, stop};
 use ezz::plan::sanity::{concerned, notes};
 

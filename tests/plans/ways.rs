@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use ezz::model::{Base, Kind, Merging, Phase, Rollout, Served, UnderWay};
 use ezz::name::GenerationId;
 use ezz::plan::Doomed;
-use ezz::plan::merge::{Due, Snapshots, begin, finish, undo};
+use ezz::plan::due::Due;
+use ezz::plan::merge::{begin, finish, undo};
 use ezz::plan::prune::{Request, prune};
-use ezz::plan::ways::{Way, last, way};
+use ezz::plan::ways::{Snapshots, Way, last, way};
 
 use super::inventory::{Built, config, installed, jail_name, told, track_name};
 

@@ -2,7 +2,8 @@
 
 use ezz::model::{Os, Seal};
 use ezz::name::GenerationId;
-use ezz::plan::world::{reap, seal, stage};
+use ezz::plan::generation::reap;
+use ezz::plan::world::{seal, stage};
 use ezz::plan::{Commit, Expect, Plan};
 
 use super::inventory::*;

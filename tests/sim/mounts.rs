@@ -227,9 +227,9 @@ impl Mounts {
     }
 
     /// The table as `ports::Zfs::mounts` gives it.
-    pub fn listed(&self) -> Vec<ezz::plan::doctor::Mount> {
+    pub fn listed(&self) -> Vec<ezz::model::Mount> {
         let all = self.table.iter();
-        all.map(|mount| ezz::plan::doctor::Mount {
+        all.map(|mount| ezz::model::Mount {
             whole: true,
             source: mount.source.clone(),
             target: mount.target.clone(),

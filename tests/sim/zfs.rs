@@ -8,9 +8,8 @@ use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ezz::model::{Changed, Flags, HOLD_TAG};
+use ezz::model::{Changed, Flags, HOLD_TAG, Mount};
 use ezz::name::{DatasetName, SnapshotName};
-use ezz::plan::doctor::Mount;
 use ezz::plan::{Commit, MountAs, NewClone};
 use ezz::pool::{run, typed};
 use ezz::ports::{Capabilities, MOUNT_FLAGS, PortError, PropertyValue, Query, Row, Source, Zfs};

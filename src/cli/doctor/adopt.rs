@@ -9,8 +9,9 @@ use super::{CliError, Context, Doctor, init};
 use crate::apply;
 use crate::model::Inventory;
 use crate::name::{DatasetName, JailName};
-use crate::plan::doctor::{Severity, diagnose};
-use crate::plan::site;
+use crate::plan::doctor::diagnose;
+use crate::plan::finding::Severity;
+use crate::plan::{generation, site};
 use crate::ports::{Query, Source};
 use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
@@ -128,7 +129,7 @@ fn received(
         let base = generation.base.iter().map(|half| half.dataset.to_string());
         roots.extend(base);
         roots.extend(
-            site::holds(layout, generation.id)
+            generation::seals(layout, generation.id)
                 .iter()
                 .map(ToString::to_string),
         );

@@ -11,7 +11,7 @@ use crate::cli::{access, delegated, error, merging, record};
 use crate::model::{Inventory, property, track_link};
 use crate::name::{GenerationId, JailName, SnapshotName, TrackName};
 use crate::plan::doctor::{Dataset, Entry, EntryKind, Facts, Setting, Snapshot};
-use crate::plan::{Observed, site};
+use crate::plan::{Observed, generation};
 use crate::ports::{PortError, Query, Source};
 use crate::profile::Os;
 use crate::session::Session;
@@ -114,7 +114,7 @@ pub(super) fn facts(
     let layout = &inventory.site.layout;
     for generation in inventory.generations.values() {
         let snapshots = if generation.sealed() {
-            site::holds(layout, generation.id)
+            generation::seals(layout, generation.id)
         } else if inventory.skeleton(generation.id).is_some() {
             // Its base was pruned.
             layout.skeleton_seal(generation.id).into_iter().collect()

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::Request;
-use crate::model::{Address, AddressPool, Inventory, JailConfig};
+use super::request::Request;
+use crate::model::{Inventory, JailConfig};
 use crate::name::JailName;
 use crate::plan::PlanError;
+use crate::plan::new::take;
 
 /// Refuses addresses that jails have.
 pub(super) fn free_addresses(inventory: &Inventory, request: &Request) -> Result<(), PlanError> {
@@ -26,27 +27,6 @@ pub(super) fn free_addresses(inventory: &Inventory, request: &Request) -> Result
         }
     }
     Ok(())
-}
-
-/// Takes so many addresses of a pool, the lowest that are free.
-///
-/// # Errors
-/// [`PlanError::PoolTooSmall`].
-pub(in crate::plan) fn take(
-    pool: &AddressPool,
-    taken: &mut BTreeSet<IpAddr>,
-    wanted: usize,
-) -> Result<Vec<Address>, PlanError> {
-    let free: Vec<Address> = pool.free(taken).take(wanted).collect();
-    if free.len() < wanted {
-        return Err(PlanError::PoolTooSmall {
-            pool: pool.to_string(),
-            wanted,
-            free: free.len(),
-        });
-    }
-    taken.extend(free.iter().map(|address| address.ip));
-    Ok(free)
 }
 
 /// Gives each jail an address of each pool that no jail of the site has.

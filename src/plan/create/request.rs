@@ -1,20 +1,12 @@
 //! What `create` and `clone` are asked, and the configuration that it means.
 
 use crate::model::{
-    Address, AddressPool, AskedLimits, Base, Defaults, Inventory, Jail, JailConfig, Kind, Labels,
+    Address, AddressPool, AskedLimits, Defaults, Inventory, Jail, JailConfig, Kind, Labels,
     Network, OrNone, Params, Todo,
 };
-use crate::name::{DatasetName, FlavourName, GenerationId, JailName, TrackName};
-use crate::plan::{Observed, PlanError, clone, world};
-
-/// Which basejail the new jails are to run on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Choice {
-    /// Follow a track.
-    Track(TrackName),
-    /// Stay on a generation: number, `LABEL.N` or label.
-    Pin(String),
-}
+use crate::name::{DatasetName, FlavourName, JailName};
+use crate::plan::new::{Choice, choose, with_flavour};
+use crate::plan::{Observed, PlanError, source};
 
 /// What new jails are made of.
 #[derive(Debug, Clone)]
@@ -85,7 +77,7 @@ pub struct Request {
 pub(super) fn template(observed: &Observed, request: &Request) -> Result<JailConfig, PlanError> {
     let inventory = &observed.inventory;
     let mut config = match &request.of {
-        Of::Jail(source) => clone::template(inventory, source, &request.names)?,
+        Of::Jail(source) => source::template(inventory, source, &request.names)?,
         Of::World {
             kind,
             base,
@@ -114,23 +106,6 @@ pub(super) fn template(observed: &Observed, request: &Request) -> Result<JailCon
     let quota = quota(inventory, request);
     config.todo.extend(quota.map(Todo::Quota));
     Ok(config)
-}
-
-/// Adds a flavour to what a new jail is to get.
-///
-/// # Errors
-/// [`PlanError::NoFlavour`].
-pub(in crate::plan) fn with_flavour(
-    observed: &Observed,
-    config: &mut JailConfig,
-    flavour: &FlavourName,
-) -> Result<(), PlanError> {
-    if !observed.flavours.contains(flavour) {
-        return Err(PlanError::NoFlavour(flavour.clone()));
-    }
-    config.flavours.push(flavour.clone());
-    config.todo.push(Todo::Flavour(flavour.clone()));
-    Ok(())
 }
 
 /// What quota they get.
@@ -166,7 +141,7 @@ pub(super) fn is_same(
     let of_it = request
         .of
         .source()
-        .is_none_or(|source| clone::is_of(inventory, jail, source));
+        .is_none_or(|source| source::is_of(inventory, jail, source));
     let same = JailConfig {
         todo: Vec::new(),
         // The track may have moved since, and its own files may have been kept from it.
@@ -192,39 +167,4 @@ pub(super) fn is_same(
             .zip(&request.pools)
             .all(|(address, pool)| pool.holds(address.ip));
     same && of_it && addresses && jail.quota == quota(inventory, request).unwrap_or(0)
-}
-
-/// The basejail of a choice, and the generation that a jail of it is made from.
-///
-/// # Errors
-/// [`PlanError`]: no such track or generation; a track without one; a world of another system.
-pub(in crate::plan) fn choose(
-    observed: &Observed,
-    choice: &Choice,
-) -> Result<(Base, GenerationId), PlanError> {
-    let inventory = &observed.inventory;
-    let (base, id) = match choice {
-        Choice::Pin(text) => {
-            let id = inventory.find_generation(text)?.id;
-            (Base::Pin(id), id)
-        }
-        Choice::Track(name) => {
-            let track = inventory.tracks.get(name).ok_or_else(|| {
-                // Which generations there are is not always looked at.
-                match inventory.site.seq {
-                    0 => PlanError::NoWorld(inventory.site.layout.site.clone()),
-                    _ => PlanError::NoTrack(name.clone()),
-                }
-            })?;
-            let id = track
-                .current
-                .ok_or_else(|| PlanError::EmptyTrack(name.clone()))?;
-            (Base::Track(name.clone()), id)
-        }
-    };
-    // That it is missing is said of the skeleton that the jails are made from.
-    if let Some(generation) = inventory.sealed(id) {
-        world::native(generation, observed.os)?;
-    }
-    Ok((base, id))
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Diagnosis, Facts, Finding, Severity, Snapshot, What};
 use crate::model::{Inventory, property};
 use crate::name::DatasetName;
-use crate::plan::delete;
+use crate::plan::deletion;
 
 /// So many datasets are a finding each; more are one.
 const EACH: usize = 3;
@@ -81,7 +81,9 @@ fn jails<'a>(inventory: &'a Inventory, facts: &'a Facts) -> Vec<Group<'a>> {
         object: format!("jail {}", jail.name),
         dataset: &jail.dataset,
         names: snapshots_of(&jail.dataset, facts)
-            .filter(|(name, _)| !delete::own(jail, name) && !promoted.contains(name.as_str()))
+            .filter(|(name, _)| {
+                !deletion::is_own_snapshot(jail, name) && !promoted.contains(name.as_str())
+            })
             .map(|(name, snapshot)| (name.as_str(), snapshot.holds))
             .collect(),
     };

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Diagnosis, Facts, Finding, Severity, What};
 use crate::model::{Base, Generation, HOLD_TAG, Half, Inventory, Os};
 use crate::name::SnapshotName;
-use crate::plan::{MountAs, Step, site, world};
+use crate::plan::{MountAs, Step, generation};
 
 pub(super) fn check(
     inventory: &Inventory,
@@ -80,7 +80,7 @@ pub(super) fn check(
     if let Some(base) = &generation.base {
         self::base(inventory, &name, base, found);
     }
-    for snapshot in site::holds(&inventory.site.layout, generation.id) {
+    for snapshot in generation::seals(&inventory.site.layout, generation.id) {
         if promoted
             .iter()
             .any(|half| half.dataset == *snapshot.dataset())
@@ -135,7 +135,7 @@ fn staged(
         if derived_only {
             found.add(finding);
         } else {
-            found.mend(finding, world::reap(generation).steps);
+            found.mend(finding, generation::reap(generation).steps);
         }
     } else if generation.base.is_none() && of_skeleton && !named(inventory, generation) {
         // What `prune` leaves for jails that were made from it.
@@ -207,7 +207,7 @@ fn staged(
         if derived_only {
             found.add(finding);
         } else {
-            found.mend(finding, world::reap(generation).steps);
+            found.mend(finding, generation::reap(generation).steps);
         }
     }
 }

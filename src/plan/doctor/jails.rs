@@ -3,9 +3,12 @@
 use super::{Diagnosis, Facts, Finding, Severity, What};
 use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind};
 use crate::name::{GenerationId, JailName};
-use crate::plan::converge::{Behind, late};
-use crate::plan::merge::{self, Snapshots};
-use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, create, intent, run, world};
+use crate::plan::behind::{Behind, late};
+use crate::plan::steps::MOST_IN_ONE;
+use crate::plan::ways::Snapshots;
+use crate::plan::{
+    Epoch, MountAs, Observed, Plan, PlanError, Step, generation, intent, lookup, steps, undo,
+};
 
 pub(super) fn check(
     observed: &Observed,
@@ -92,7 +95,7 @@ fn merging(
         return Ok(());
     }
     let mut back = Plan::default();
-    match merge::undo_in(&mut back, epoch, inventory, jail, snapshots) {
+    match undo::undo(&mut back, epoch, inventory, jail, snapshots) {
         Ok(()) => found.mend(finding(Severity::Debris, what), back.steps),
         Err(PlanError::MergedBefore { first, count, .. }) => {
             let why = format!(
@@ -185,8 +188,8 @@ fn unfinished_jails(
             finished.push((jail.name.clone(), (*config).clone()));
         }
     }
-    for chunk in finished.chunks(create::MOST_IN_ONE) {
-        create::finish(&mut found.plan, inventory, epoch, chunk)?;
+    for chunk in finished.chunks(MOST_IN_ONE) {
+        steps::finish_new(&mut found.plan, inventory, epoch, chunk)?;
     }
     Ok(())
 }
@@ -218,7 +221,7 @@ fn needs(inventory: &Inventory, config: &JailConfig, object: &str, found: &mut D
         }
     } else if config.kind == Kind::Thin {
         // A track that names what is not there is a finding of the track.
-        if let Err(error) = run::due(inventory, &config.base) {
+        if let Err(error) = lookup::generation_of_base(inventory, &config.base) {
             missing(error.to_string(), start);
         }
     }
@@ -229,11 +232,11 @@ fn foreign_world(observed: &Observed, config: &JailConfig, object: &str, found: 
     let inventory = &observed.inventory;
     // What it is brought to before it starts.
     let starts_on = match config.kind {
-        Kind::Thin => run::target(inventory, config).map_or(config.skel, |(target, _)| target),
+        Kind::Thin => lookup::target(inventory, config).map_or(config.skel, |(target, _)| target),
         Kind::Thick => config.skel,
     };
     let generation = inventory.sealed(starts_on);
-    let foreign = generation.map(|generation| world::native(generation, observed.os));
+    let foreign = generation.map(|generation| generation::ensure_native(generation, observed.os));
     if let Some(Err(error)) = foreign {
         let what = format!("it does not start: {error}");
         found.add(

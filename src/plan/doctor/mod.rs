@@ -4,7 +4,7 @@
 //! `mounts`. All are pure: what they judge is an observation and the [`Facts`] that the verb
 //! gathered. Must not be here: looking at anything, and mending what is broken.
 
-mod finding;
+mod facts;
 mod foreign;
 mod generations;
 mod jails;
@@ -12,10 +12,9 @@ mod mounts;
 mod settings;
 mod site;
 
-pub use finding::{
-    Dataset, Entry, EntryKind, Facts, Finding, Mount, Setting, Severity, Snapshot, What,
-};
+pub use facts::{Dataset, Entry, EntryKind, Facts, Setting, Snapshot};
 
+use crate::plan::finding::{Finding, Severity, What};
 use crate::plan::sanity::{Subject, cautions};
 use crate::plan::{Observed, Plan, PlanError, Step};
 

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use super::generations;
-use super::{Diagnosis, Facts, Finding, Mount, Severity, What};
-use crate::model::{Flags, Inventory};
+use super::{Diagnosis, Facts, Finding, Severity, What};
+use crate::model::{Flags, Inventory, Mount};
 use crate::name::{DatasetName, GenerationId};
-use crate::plan::site::is_open;
+use crate::plan::mount::is_open;
 use crate::plan::{MountAs, Step, ways};
 
 pub(super) fn check(

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Diagnosis, EntryKind, Facts, Finding, Severity, What};
 use crate::model::{CACHE, FORMAT, Inventory, Phase, property};
 use crate::name::{GenerationId, JailName, RESERVED};
-use crate::plan::site::is_open;
+use crate::plan::mount::is_open;
 use crate::plan::{MountAs, Step};
 
 pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {

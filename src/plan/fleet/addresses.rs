@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::fleet::{At, FleetError, Wanted};
 use crate::model::{Address, AddressPool, Inventory};
 use crate::name::JailName;
-use crate::plan::create;
+use crate::plan::new;
 
 /// A pool, and the jails that lack an address of it, with the place where it goes.
 type Lacking<'a> = (&'a At<AddressPool>, Vec<(&'a JailName, usize)>);
@@ -64,7 +64,7 @@ pub(super) fn assign(
     }
     let mut taken: BTreeSet<IpAddr> = owners.into_keys().collect();
     for (pool, jails) in lacking {
-        let free = create::take(&pool.value, &mut taken, jails.len());
+        let free = new::take(&pool.value, &mut taken, jails.len());
         let free = free.map_err(|why| FleetError::new(pool.place, why))?;
         for ((name, index), address) in jails.into_iter().zip(free) {
             if let Some(slot) = assigned

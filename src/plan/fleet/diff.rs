@@ -6,8 +6,8 @@ use super::{Change, Diff, Does, Field, New, Request, Seen, addresses, movement};
 use crate::fleet::{At, Fleet, FleetError, Origin, Place, Wanted, Wish};
 use crate::model::{Address, Base, Jail, JailConfig, Kind, Limits, Todo, in_units};
 use crate::name::{DatasetName, JailName, TrackName};
-use crate::plan::create::{self, Choice};
-use crate::plan::{Observed, PlanError, clone, delegated, listed, run, writable};
+use crate::plan::new::{self, Choice};
+use crate::plan::{Observed, PlanError, delegated, listed, lookup, source, writable};
 
 /// Compares a site with a file.
 ///
@@ -195,9 +195,9 @@ fn new(
     let inventory = &observed.inventory;
     let defaults = request.defaults;
     let at = |place| move |why: PlanError| FleetError::new(place, why);
-    create::no_track(inventory, name).map_err(at(wanted.place))?;
+    new::no_track(inventory, name).map_err(at(wanted.place))?;
     if !inventory.jails.contains_key(name) {
-        create::free(observed, name).map_err(at(wanted.place))?;
+        new::free(observed, name).map_err(at(wanted.place))?;
     }
     let mut source = None;
     let kind = wanted.kind.unwrap_or(Kind::Thin);
@@ -205,7 +205,7 @@ fn new(
         Some(Origin::Jail(jail)) => {
             source = Some(jail.value.clone());
             let itself = std::slice::from_ref(name);
-            clone::template(inventory, &jail.value, itself).map_err(at(jail.place))?
+            source::template(inventory, &jail.value, itself).map_err(at(jail.place))?
         }
         origin => {
             let (base, skel) = base(observed, origin.as_ref())?;
@@ -230,7 +230,7 @@ fn new(
     };
     let mut config = common(&request.fleet, wanted, addresses, config);
     for At { value, place } in &wanted.flavours {
-        create::with_flavour(observed, &mut config, value).map_err(at(*place))?;
+        new::with_flavour(observed, &mut config, value).map_err(at(*place))?;
     }
     let quota = wanted.quota.or(defaults.quota);
     let quota = quota.filter(|quota| *quota > 0);
@@ -271,7 +271,7 @@ fn base(
             (Choice::Track(TrackName::main()), place)
         }
     };
-    create::choose(observed, &choice).map_err(|why| FleetError::new(place, why))
+    new::choose(observed, &choice).map_err(|why| FleetError::new(place, why))
 }
 
 #[expect(
@@ -366,7 +366,7 @@ fn may_move(
         let what = format!("the jail {name} is thick, and stays what it was made from");
         return Err(FleetError::new(wanted.place, what).into());
     }
-    run::due(&observed.inventory, base)?;
+    lookup::generation_of_base(&observed.inventory, base)?;
     Ok(())
 }
 

@@ -15,9 +15,13 @@ use serde::Serialize;
 use crate::fleet::{Fleet, Wish};
 use crate::model::{Defaults, JailConfig, JailState};
 use crate::name::JailName;
-use crate::plan::delete::{self, Below};
-use crate::plan::merge::{self, Way};
-use crate::plan::{Commit, Epoch, Observed, Plan, PlanError, Step, create, intent, run, site};
+use crate::plan::deletion::{self, Below};
+use crate::plan::due::{self, Way};
+use crate::plan::steps::MOST_IN_ONE;
+use crate::plan::{
+    Commit, Epoch, Observed, Plan, PlanError, Step, destroy, intent, lookup, new, order, sets,
+    steps,
+};
 
 pub use diff::diff;
 
@@ -147,7 +151,7 @@ fn ways(observed: &Observed, diff: &Diff) -> Result<Vec<(JailName, Way)>, PlanEr
         (!new).then_some((name, after.unwrap_or(found)))
     });
     there
-        .map(|(name, config)| Ok((name.clone(), merge::way_of(observed, name, config)?)))
+        .map(|(name, config)| Ok((name.clone(), due::way_of(observed, name, config)?)))
         .collect()
 }
 
@@ -161,7 +165,7 @@ pub fn plan(observed: &Observed, diff: &Diff, below: Vec<Below>) -> Result<Plan,
     let mut noted = diff.clone();
     for (name, way) in ways(observed, diff)? {
         if let Way::Noted(after) = way {
-            let found = run::config(inventory, &name)?.clone();
+            let found = lookup::config(inventory, &name)?.clone();
             noted.configured.insert(name, (found, *after));
         }
     }
@@ -172,7 +176,7 @@ pub fn plan(observed: &Observed, diff: &Diff, below: Vec<Below>) -> Result<Plan,
         plan.notes.clone_from(&diff.notes);
         return Ok(plan);
     }
-    let request = delete::Request {
+    let request = deletion::Request {
         names: diff.that(Does::Delete).cloned().collect(),
         foreign: false,
         below,
@@ -180,12 +184,12 @@ pub fn plan(observed: &Observed, diff: &Diff, below: Vec<Below>) -> Result<Plan,
     if request.names.is_empty() {
         intent::clear(&mut plan, inventory, &mut epoch);
     } else {
-        delete::add(&mut plan, &mut epoch, observed, &request)?;
+        deletion::add(&mut plan, &mut epoch, observed, &request)?;
     }
     let unfinished = diff.unfinished.iter();
     let unfinished: Vec<_> = unfinished.filter_map(|n| inventory.jails.get(n)).collect();
     if !unfinished.is_empty() {
-        delete::destroy(&mut plan, inventory, &mut epoch, &unfinished, Vec::new());
+        destroy::destroy_unfinished(&mut plan, inventory, &mut epoch, &unfinished, Vec::new());
     }
     configure(&mut plan, &mut epoch, observed, diff)?;
     make(&mut plan, &mut epoch, observed, diff)?;
@@ -204,9 +208,9 @@ fn configure(
     let layout = &observed.inventory.site.layout;
     let mut sets = Vec::with_capacity(diff.configured.len());
     for (name, (before, after)) in &diff.configured {
-        sets.push(site::set_jail(&layout.jail(name)?, before, after)?);
+        sets.push(sets::set_jail(&layout.jail(name)?, before, after)?);
     }
-    for chunk in sets.chunks(create::MOST_IN_ONE) {
+    for chunk in sets.chunks(MOST_IN_ONE) {
         plan.push(Step::Commit {
             site: layout.site.clone(),
             commit: Commit::Set {
@@ -243,10 +247,10 @@ fn make(
         jails.push((new.name.clone(), new.config.clone()));
     }
     let all: Vec<_> = by_source.values().flatten().cloned().collect();
-    create::room(&observed.inventory, &all)?;
+    new::room(&observed.inventory, &all)?;
     for (source, jails) in by_source {
-        for chunk in jails.chunks(create::MOST_IN_ONE) {
-            create::make(plan, observed, epoch, chunk, source)?;
+        for chunk in jails.chunks(MOST_IN_ONE) {
+            new::make(plan, observed, epoch, chunk, source)?;
         }
     }
     Ok(())
@@ -286,7 +290,7 @@ fn move_jails(
         }
     }
     let stops: Vec<JailName> = diff.that(Does::Stop).cloned().collect();
-    for jail in run::stop_order(&stops, config) {
+    for jail in order::stop_order(&stops, config) {
         plan.push(Step::Stop { jail });
     }
     let first = merged_first(observed, diff)?;
@@ -304,7 +308,7 @@ fn move_jails(
         .chain(again.iter().copied())
         .cloned()
         .collect();
-    for name in run::in_order(&starts, config) {
+    for name in order::start_order(&starts, config) {
         let Some(config) = config(&name) else {
             continue;
         };
@@ -312,10 +316,10 @@ fn move_jails(
             plan.push(Step::Stop { jail: name.clone() });
         }
         if new.contains_key(&name) {
-            run::base(plan, inventory, &name, config)?;
+            steps::mount_base(plan, inventory, &name, config)?;
             plan.push(Step::Start { jail: name });
         } else {
-            run::start_one(plan, observed, epoch, &name, config)?;
+            steps::start(plan, observed, epoch, &name, config)?;
         }
     }
     Ok(())

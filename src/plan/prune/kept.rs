@@ -7,8 +7,7 @@ use std::fmt;
 use super::Request;
 use crate::model::{Base, Half, Inventory, JailState, Kind};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::converge::generation_of;
-use crate::plan::{Observed, run, swap};
+use crate::plan::{Observed, lookup, track};
 
 /// Why something stays.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,7 +141,7 @@ pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Ke
             let seal = generation.seal();
             seal.is_some_and(|seal| seal.at.as_str() <= than.as_str())
         });
-        if !named && !old && swap::untried(inventory, generation) {
+        if !named && !old && track::untried(inventory, generation) {
             base(&mut all, id, Reason::Untried);
         }
     }
@@ -206,7 +205,7 @@ pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Ke
         let origin = jail.origin.as_deref().unwrap_or_default();
         let id = origin
             .split_once('@')
-            .and_then(|(dataset, _)| generation_of(inventory, dataset));
+            .and_then(|(dataset, _)| lookup::generation_of(inventory, dataset));
         // Of a base that others are clones of, the newest takes over what the jail is a clone of.
         if let Some(id) = id.filter(|id| !heirs.contains_key(id)) {
             base(&mut all, id, Reason::Thick(jail.name.clone()));
@@ -237,7 +236,7 @@ fn jails(all: &mut BTreeMap<GenerationId, Kept>, observed: &Observed) {
             ..
         } = observed.state(&jail.name)
         {
-            if let Some(id) = generation_of(inventory, &dataset) {
+            if let Some(id) = lookup::generation_of(inventory, &dataset) {
                 base(all, id, Reason::Runs(jail.name.clone()));
             }
         }
@@ -267,7 +266,7 @@ fn jails(all: &mut BTreeMap<GenerationId, Kept>, observed: &Observed) {
             Kind::Thin => {
                 // What keeps a target keeps it for the jails that are there.
                 let (name, id) = (&jail.name, config.skel);
-                if !run::target(inventory, config).is_ok_and(|target| target == (id, None)) {
+                if !lookup::target(inventory, config).is_ok_and(|target| target == (id, None)) {
                     let running = observed.state(name).running();
                     base(all, id, Reason::Files(name.clone(), running));
                 }
@@ -289,7 +288,7 @@ fn heirs(inventory: &Inventory) -> BTreeMap<GenerationId, GenerationId> {
             .and_then(|half| half.origin.as_deref());
         let of = origin
             .and_then(|origin| origin.split_once('@'))
-            .and_then(|(dataset, _)| generation_of(inventory, dataset));
+            .and_then(|(dataset, _)| lookup::generation_of(inventory, dataset));
         if let Some(of) = of {
             // In the order of their numbers: a later one replaces.
             heirs.insert(of, generation.id);

@@ -1,9 +1,9 @@
-//! What `clone` asks of a jail that others are to be clones of. The clones themselves are `create`'s:
+//! The jail that others are to be clones of. The clones themselves are made like all new jails:
 //! of a snapshot that the same program makes, and that goes with the last of them.
 
 use crate::model::{CLONE_SNAPSHOT, Inventory, Jail, JailConfig, Todo};
 use crate::name::JailName;
-use crate::plan::{PlanError, run};
+use crate::plan::{PlanError, lookup};
 
 /// The configuration that clones of a jail have: its own, but for the identity.
 ///
@@ -15,8 +15,8 @@ pub(super) fn template(
     source: &JailName,
     names: &[JailName],
 ) -> Result<JailConfig, PlanError> {
-    let jail = run::known(inventory, source)?;
-    let config = run::config(inventory, source)?;
+    let jail = lookup::jail(inventory, source)?;
+    let config = lookup::config(inventory, source)?;
     if names.contains(source) {
         return Err(PlanError::JailExists(source.clone()));
     }

@@ -1,0 +1,84 @@
+//! How jails are made on an OpenZFS whose programs cannot clone (before 2.4): an intent, clones one by one, and
+//! a program that makes jails of them.
+
+use std::collections::BTreeSet;
+
+use crate::model::{Inventory, JailConfig, property};
+use crate::name::{JailName, SnapshotName};
+use crate::plan::{Commit, Epoch, Expect, NewClone, NewJail, Plan, PlanError, Set, Step, intent};
+
+/// Adds the steps that make jails without a program that clones.
+///
+/// # Errors
+/// [`PlanError::Model`] if an intent cannot be written; [`PlanError::Name`].
+pub fn make(
+    plan: &mut Plan,
+    inventory: &Inventory,
+    epoch: &mut Epoch,
+    jails: &[(JailName, JailConfig)],
+    new: Vec<NewJail>,
+    source: Option<&JailName>,
+) -> Result<(), PlanError> {
+    let layout = &inventory.site.layout;
+    let batch = epoch.take();
+    let intents = intent::intents(layout, batch, jails, source)?;
+    let snapshot = source.map(|source| layout.clone_snapshot(source, batch));
+    let snapshot = snapshot.transpose()?;
+    let set = |epoch: u64, sets: Vec<Set>, sealed: Vec<SnapshotName>| Step::Commit {
+        site: layout.site.clone(),
+        commit: Commit::Set {
+            epoch,
+            sets,
+            sealed,
+            adopt: false,
+        },
+    };
+    // In the order of their properties, the mark first.
+    let announce = intents.iter().map(|(property, text)| Set {
+        dataset: layout.jails.to_string(),
+        property: property.clone(),
+        expect: Expect::Absent,
+        value: Some(text.clone()),
+    });
+    // Before anything is cloned, as the program does that clones: an origin must have its seal.
+    let origins: BTreeSet<SnapshotName> = new
+        .iter()
+        .map(|jail| jail.origin.clone())
+        .filter(|origin| snapshot.as_ref() != Some(origin))
+        .collect();
+    plan.push(set(
+        batch,
+        announce.collect(),
+        origins.into_iter().collect(),
+    ));
+    let mut clones = Vec::with_capacity(new.len());
+    let mut sets = Vec::with_capacity(new.len() + intents.len());
+    for jail in new {
+        let dataset = layout.jail(&jail.name)?;
+        sets.push(Set {
+            dataset: dataset.to_string(),
+            property: property::JAIL.to_owned(),
+            expect: Expect::Absent,
+            value: Some(jail.config),
+        });
+        clones.push(NewClone {
+            dataset,
+            origin: jail.origin,
+        });
+    }
+    let made = snapshot.clone();
+    plan.steps
+        .extend(made.map(|snapshot| Step::Snapshot { snapshot }));
+    plan.push(Step::Clone { clones });
+    // While the intent is there that tells of it.
+    plan.steps
+        .extend(snapshot.map(|snapshot| Step::HandOver { snapshot }));
+    // The mark is the first of them: ":0" sorts before the others.
+    sets.extend(
+        intents
+            .iter()
+            .map(|(name, text)| intent::gone(layout, name, text)),
+    );
+    plan.push(set(epoch.take(), sets, Vec::new()));
+    Ok(())
+}

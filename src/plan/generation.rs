@@ -1,0 +1,74 @@
+//! Steps and checks of one generation that several verbs need: what a sealed one may lack, and how one goes that was
+//! never sealed.
+
+use crate::model::{Generation, Half, Inventory, Layout, Os};
+use crate::name::{GenerationId, SnapshotName};
+use crate::plan::{MountAs, Plan, PlanError, Step};
+
+/// The two snapshots of a generation, which are held.
+pub fn seals(layout: &Layout, id: GenerationId) -> Vec<SnapshotName> {
+    [layout.base_seal(id), layout.skeleton_seal(id)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// That jails of a generation run on this system.
+///
+/// # Errors
+/// [`PlanError::OtherSystem`].
+pub fn ensure_native(generation: &Generation, os: Os) -> Result<(), PlanError> {
+    match &generation.world {
+        Some(world) if !world.runs_on(os) => Err(PlanError::OtherSystem {
+            generation: generation.display(),
+            needs: world.system().to_owned(),
+            host: os,
+        }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Adds what a sealed generation may lack since a command was killed: its holds, its mount.
+pub(super) fn add_missing(plan: &mut Plan, inventory: &Inventory, generation: &Generation) {
+    let Some(half) = &generation.base else { return };
+    if !half.held {
+        plan.push(Step::Hold {
+            snapshots: seals(&inventory.site.layout, generation.id),
+        });
+    }
+    if MountAs::Base.wanted(half.mounted, half.flags) {
+        plan.push(Step::Mount {
+            dataset: half.dataset.clone(),
+            at: half.mountpoint.clone(),
+            how: MountAs::Base,
+        });
+    }
+}
+
+/// Plans the clearing of a generation that was never sealed, or of what a killed prune left of a base:
+/// then its skeleton, which jails may need, stays.
+pub fn reap(generation: &Generation) -> Plan {
+    let mut plan = Plan::default();
+    plan.push(Step::ClearWorld {
+        generation: generation.id,
+    });
+    let pruned = generation.base.as_ref().is_some_and(|half| half.pruned);
+    let skeleton = generation.skeleton.as_ref().filter(|_| !pruned);
+    for half in skeleton.into_iter().chain(&generation.base) {
+        unmount_and_destroy(&mut plan, half);
+    }
+    plan
+}
+
+pub(super) fn unmount_and_destroy(plan: &mut Plan, half: &Half) {
+    plan.push(Step::Unmount {
+        dataset: half.dataset.clone(),
+        at: half.mountpoint.clone(),
+    });
+    plan.push(Step::RemoveDirectory {
+        at: half.mountpoint.clone(),
+    });
+    plan.push(Step::Destroy {
+        dataset: half.dataset.clone(),
+    });
+}

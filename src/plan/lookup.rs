@@ -1,0 +1,111 @@
+//! Finds what a plan is about in an observation: jails, tracks, the generation that a jail is to be brought to.
+
+use crate::model::{Base, Inventory, Jail, JailConfig, Track};
+use crate::name::{GenerationId, JailName, TrackName};
+use crate::plan::PlanError;
+
+/// The jail of that name.
+///
+/// # Errors
+/// [`PlanError::NoJail`]; [`PlanError::Interrupted`] if its creation was.
+pub fn jail<'a>(inventory: &'a Inventory, name: &JailName) -> Result<&'a Jail, PlanError> {
+    inventory
+        .jails
+        .get(name)
+        .ok_or_else(|| missing(inventory, name))
+}
+
+/// The configuration of the jail of that name.
+///
+/// # Errors
+/// As [`jail`]; [`PlanError::Stranger`].
+pub fn config<'a>(inventory: &'a Inventory, name: &JailName) -> Result<&'a JailConfig, PlanError> {
+    let jail = jail(inventory, name)?;
+    jail.config.as_ref().map_err(|why| PlanError::Stranger {
+        dataset: jail.dataset.clone(),
+        why: why.clone(),
+    })
+}
+
+fn missing(inventory: &Inventory, name: &JailName) -> PlanError {
+    if inventory.debris.contains_key(name) {
+        PlanError::Interrupted(name.clone())
+    } else {
+        PlanError::NoJail(name.clone())
+    }
+}
+
+/// The generation that a jail is to be brought to, and the track that it follows again from then on, if a conflict
+/// had pinned it and the track has left what the conflict was with.
+///
+/// # Errors
+/// As [`generation_of_base`].
+pub fn target(
+    inventory: &Inventory,
+    config: &JailConfig,
+) -> Result<(GenerationId, Option<TrackName>), PlanError> {
+    if let Some(held) = config.held() {
+        let current = inventory.tracks.get(&held.track).and_then(|it| it.current);
+        if let Some(current) = current.filter(|current| *current != held.of) {
+            return Ok((current, Some(held.track.clone())));
+        }
+    }
+    Ok((generation_of_base(inventory, &config.base)?, None))
+}
+
+/// The generation that a jail with this base is to be brought to.
+///
+/// # Errors
+/// [`PlanError::NoTrack`], [`PlanError::EmptyTrack`].
+pub fn generation_of_base(inventory: &Inventory, base: &Base) -> Result<GenerationId, PlanError> {
+    match base {
+        Base::Pin(id) => Ok(*id),
+        Base::Track(track) => match inventory.tracks.get(track) {
+            None => Err(PlanError::NoTrack(track.clone())),
+            Some(found) => found
+                .current
+                .ok_or_else(|| PlanError::EmptyTrack(track.clone())),
+        },
+    }
+}
+
+/// The generation whose base this dataset is.
+pub fn generation_of(inventory: &Inventory, dataset: &str) -> Option<GenerationId> {
+    let below = dataset.strip_prefix(inventory.site.layout.basejail.as_str())?;
+    GenerationId::from_component(below.strip_prefix('/')?)
+}
+
+/// The track of that name.
+///
+/// # Errors
+/// [`PlanError::NoTrack`].
+pub fn track<'a>(inventory: &'a Inventory, name: &TrackName) -> Result<&'a Track, PlanError> {
+    inventory
+        .tracks
+        .get(name)
+        .ok_or_else(|| PlanError::NoTrack(name.clone()))
+}
+
+/// The jails that follow a track, started or not, and those that a conflict keeps from it.
+pub fn followers<'a>(
+    inventory: &'a Inventory,
+    name: &'a TrackName,
+) -> impl Iterator<Item = &'a JailName> {
+    let follows = move |jail: &&Jail| {
+        let config = jail.config.as_ref();
+        config.is_ok_and(|config| config.follows() == Some(name))
+    };
+    let jails = inventory.jails.values();
+    jails.filter(follows).map(|jail| &jail.name)
+}
+
+/// That no roll-out of a track is under way, which alone may move it then.
+///
+/// # Errors
+/// [`PlanError::RolloutUnderWay`].
+pub fn ensure_no_rollout(inventory: &Inventory, name: &TrackName) -> Result<(), PlanError> {
+    if inventory.rollouts.contains_key(name) {
+        return Err(PlanError::RolloutUnderWay(name.clone()));
+    }
+    Ok(())
+}

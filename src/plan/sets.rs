@@ -1,0 +1,62 @@
+//! The compare-and-set of what the pool keeps of a jail or a track.
+
+use crate::model::{Inventory, JailConfig, Track, encode, property};
+use crate::name::{DatasetName, GenerationId, TrackName};
+use crate::plan::{Commit, Expect, PlanError, Set, Step, generation};
+
+/// The compare-and-set of a track from what was observed to a new value; none removes it.
+///
+/// # Errors
+/// [`PlanError::Model`] if it cannot be encoded.
+pub fn set_track(
+    inventory: &Inventory,
+    name: &TrackName,
+    track: Option<&Track>,
+) -> Result<Set, PlanError> {
+    let dataset = &inventory.site.layout.basejail;
+    let property = format!("{}{name}", property::TRACK);
+    let expect = match inventory.tracks.get(name) {
+        None => Expect::Absent,
+        Some(old) => Expect::Value(encode(dataset, &property, old)?),
+    };
+    let value = match track {
+        None => None,
+        Some(track) => Some(encode(dataset, &property, track)?),
+    };
+    Ok(Set {
+        dataset: dataset.to_string(),
+        property,
+        expect,
+        value,
+    })
+}
+
+/// The compare-and-set of a jail's `ezz:jail`.
+///
+/// # Errors
+/// [`PlanError::Model`] if it cannot be encoded.
+pub fn set_jail(
+    dataset: &DatasetName,
+    old: &JailConfig,
+    new: &JailConfig,
+) -> Result<Set, PlanError> {
+    Ok(Set {
+        dataset: dataset.to_string(),
+        property: property::JAIL.to_owned(),
+        expect: Expect::Value(encode(dataset, property::JAIL, old)?),
+        value: Some(encode(dataset, property::JAIL, new)?),
+    })
+}
+
+/// The program that does it, if the target still has its seals.
+pub(super) fn commit_at(inventory: &Inventory, sets: Vec<Set>, to: GenerationId) -> Step {
+    Step::Commit {
+        site: inventory.site.layout.site.clone(),
+        commit: Commit::Set {
+            epoch: inventory.site.epoch,
+            sets,
+            sealed: generation::seals(&inventory.site.layout, to),
+            adopt: false,
+        },
+    }
+}

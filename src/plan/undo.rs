@@ -1,0 +1,132 @@
+//! Takes back a merge that failed or was interrupted.
+
+use std::collections::BTreeMap;
+
+use crate::model::{Inventory, Jail, Merging, property};
+use crate::name::{NameError, SnapshotName};
+use crate::plan::ways::{self, Snapshots};
+use crate::plan::{Commit, Doomed, Epoch, Expect, MountAs, Plan, PlanError, Set, Step};
+
+/// The snapshot that takes back the merge of which a jail has the mark.
+///
+/// # Errors
+/// [`NameError`] if its name is too long.
+pub fn taken(jail: &Jail, merging: &Merging) -> Result<SnapshotName, NameError> {
+    ways::before(jail, merging.from, merging.to)
+}
+
+/// Adds what takes an interrupted merge back: its snapshot, if it came so far. A rollback reaches only the
+/// latest, so that the one after the merge goes before it.
+fn back(
+    plan: &mut Plan,
+    epoch: &mut Epoch,
+    inventory: &Inventory,
+    jail: &Jail,
+    snapshots: &Snapshots,
+) -> Result<(), PlanError> {
+    let Some(merging) = &jail.merging else {
+        return Ok(());
+    };
+    let made = taken(jail, merging)?;
+    let name = made.to_string();
+    if snapshots.of_merges.iter().any(|found| found.name == name) {
+        if let Some(first) = snapshots.newer.first() {
+            return Err(PlanError::MergedBefore {
+                jail: jail.name.clone(),
+                first: first.clone(),
+                count: snapshots.newer.len(),
+            });
+        }
+        let after = ways::after(jail, merging.from, merging.to)?.to_string();
+        let all = snapshots.of_merges.iter();
+        let after = all.filter(|it| it.name == after).cloned().collect();
+        destroy(plan, inventory, epoch, after);
+        plan.push(Step::Unmount {
+            dataset: jail.dataset.clone(),
+            at: jail.mountpoint.clone(),
+        });
+        plan.push(Step::Rollback { snapshot: made });
+    }
+    plan.push(mount(jail));
+    Ok(())
+}
+
+/// Adds that snapshots of merges go.
+pub(super) fn destroy(
+    plan: &mut Plan,
+    inventory: &Inventory,
+    epoch: &mut Epoch,
+    doomed: Vec<Doomed>,
+) {
+    if !doomed.is_empty() {
+        plan.push(Step::Commit {
+            site: inventory.site.layout.site.clone(),
+            commit: Commit::Destroy {
+                intents: BTreeMap::new(),
+                epoch: epoch.take(),
+                doomed,
+            },
+        });
+    }
+}
+
+/// Adds that a merge that failed or was interrupted is taken back, and leaves nothing. Its snapshot goes
+/// before its mark: who is killed in between is known by the mark, and has nothing to take back.
+///
+/// # Errors
+/// [`PlanError::MergedBefore`]; [`PlanError::Name`].
+pub fn undo(
+    plan: &mut Plan,
+    epoch: &mut Epoch,
+    inventory: &Inventory,
+    jail: &Jail,
+    snapshots: &Snapshots,
+) -> Result<(), PlanError> {
+    // A signal can stop the program that ends a merge between its two properties: the files are merged then.
+    let ended = |merging: &Merging| {
+        let config = jail.config.as_ref();
+        merging.from != merging.to && config.is_ok_and(|config| config.skel == merging.to)
+    };
+    if jail.merging.as_ref().is_some_and(ended) {
+        plan.push(commit(inventory, epoch, vec![unmark(jail)]));
+        return Ok(());
+    }
+    back(plan, epoch, inventory, jail, snapshots)?;
+    if let Some(merging) = &jail.merging {
+        let own = taken(jail, merging)?.to_string();
+        let all = snapshots.of_merges.iter();
+        let own = all.filter(|it| it.name == own).cloned().collect();
+        destroy(plan, inventory, epoch, own);
+    }
+    plan.push(commit(inventory, epoch, vec![unmark(jail)]));
+    Ok(())
+}
+
+pub(super) fn unmark(jail: &Jail) -> Set {
+    Set {
+        dataset: jail.dataset.to_string(),
+        property: property::MERGING.to_owned(),
+        expect: Expect::Any,
+        value: None,
+    }
+}
+
+fn mount(jail: &Jail) -> Step {
+    Step::Mount {
+        dataset: jail.dataset.clone(),
+        at: jail.mountpoint.clone(),
+        how: MountAs::Jail,
+    }
+}
+
+pub(super) fn commit(inventory: &Inventory, epoch: &mut Epoch, sets: Vec<Set>) -> Step {
+    Step::Commit {
+        site: inventory.site.layout.site.clone(),
+        commit: Commit::Set {
+            epoch: epoch.take(),
+            sets,
+            sealed: Vec::new(),
+            adopt: false,
+        },
+    }
+}
