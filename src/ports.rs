@@ -7,7 +7,6 @@ mod error;
 mod ran;
 mod stopping;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::unix::fs::DirBuilderExt;
@@ -25,60 +24,26 @@ use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
 use crate::plan::{Commit, MountAs, NewClone};
 use crate::profile::{Os, Profile};
 
+pub use crate::model::{BaseMount, JailSpec};
 pub use check::{Check, Level};
 pub use error::{HostError, PortError};
 pub use ran::{WorldRun, few_logs};
 pub use stopping::Stopping;
 
-/// The basejail of a thin jail, mounted on the host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BaseMount {
-    /// Which generation it is.
-    pub generation: GenerationId,
-    /// Its dataset, as the mount table names it.
-    pub dataset: DatasetName,
-    /// Where it is mounted on the host. Derived files name this and no link of a track, which moves at a swap: what
-    /// starts the jail without ezz must find the base that its own files are of.
-    pub path: PathBuf,
-}
-
-/// All a host needs to know to run a jail.
-#[derive(Debug, Clone)]
-pub struct JailSpec {
-    /// UUID of the site: names what the host keeps at run time.
-    pub site_id: String,
-    /// Its name.
-    pub name: JailName,
-    /// Its dataset.
-    pub dataset: DatasetName,
-    /// Where its own files are mounted on the host.
-    pub root: PathBuf,
-    /// The basejail; none for a thick jail.
-    pub base: Option<BaseMount>,
-    /// Its configuration.
-    pub config: JailConfig,
-    /// The rules of its world. Not a copy for each jail: its patterns are large.
-    pub profile: Cow<'static, Profile>,
-    /// The world it runs.
-    pub world: World,
-}
-
-impl JailSpec {
-    /// That its world is of the host's system: a host asks before it starts the jail.
-    ///
-    /// # Errors
-    /// [`HostError::Foreign`].
-    pub fn runs_on(&self, os: Os) -> Result<(), HostError> {
-        if self.world.runs_on(os) {
-            return Ok(());
-        }
-        Err(HostError::Foreign {
-            jail: self.name.clone(),
-            world: self.world.label.clone(),
-            needs: self.world.system().to_owned(),
-            host: os,
-        })
+/// That the world of a jail is of the host's system: a host asks before it starts the jail.
+///
+/// # Errors
+/// [`HostError::Foreign`].
+pub fn ensure_native(spec: &JailSpec, os: Os) -> Result<(), HostError> {
+    if spec.world.runs_on(os) {
+        return Ok(());
     }
+    Err(HostError::Foreign {
+        jail: spec.name.clone(),
+        world: spec.world.label.clone(),
+        needs: spec.world.system().to_owned(),
+        host: os,
+    })
 }
 
 /// A command to run in a running jail.

@@ -3,18 +3,19 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::apply::{Applied, Apply, ApplyError, Ready, split};
+use crate::apply::{Applied, Apply, ApplyError};
 use crate::lock::{Held, LockError, Locks};
 use crate::model::{Inventory, JailState};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 use crate::observe::{self, ObserveError, Reading, Top};
-use crate::plan::{Commit, Observed, Plan, PlanError, Step, foreseen};
+use crate::plan::{Commit, Observed, Plan, PlanError};
 use crate::ports::{Host, HostError, Zfs};
 
 /// How often a command observes and plans before it gives up against others. The site lock makes a
@@ -136,6 +137,32 @@ pub struct Outcome {
     pub applied: Applied,
     /// The epoch before.
     pub epoch: u64,
+    /// The lock of the generation that the plan began.
+    pub stage: Option<Held>,
+}
+
+/// What happens around a plan that comes with a value of its own.
+pub struct Around<'a, T> {
+    /// Before the plan is applied, or shown. What it adds to the plan are notes.
+    pub before: &'a dyn Fn(&Observed, &mut Plan, &T),
+    /// Once nothing more is done with a jail.
+    pub done: &'a dyn Fn(&JailName, &T),
+}
+
+impl<T> Around<'_, T> {
+    /// Nothing happens around it.
+    pub fn nothing() -> Self {
+        Around {
+            before: &|_, _, _| {},
+            done: &|_, _| {},
+        }
+    }
+}
+
+impl<T> fmt::Debug for Around<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Around").finish_non_exhaustive()
+    }
 }
 
 /// A site with what is needed to work on it.
@@ -161,8 +188,6 @@ pub struct Session {
     pub no_sync_clone: AtomicBool,
     /// Whether the command has changed anything yet.
     pub changed: AtomicBool,
-    /// Seconds that a jail has to end, if the user has set them.
-    pub stop_timeout: Option<u32>,
 }
 
 impl Session {
@@ -307,22 +332,24 @@ impl Session {
     pub fn transact(
         &self,
         scope: &Scope,
-        plan: impl FnMut(&Observed) -> Result<Plan, SessionError>,
+        plan: impl Fn(&Observed) -> Result<Plan, SessionError>,
     ) -> Result<Outcome, SessionError> {
-        self.transact_and_tell(scope, plan, &|_| {})
+        let plan = |observed: &Observed| Ok((plan(observed)?, ()));
+        let (outcome, ()) = self.transact_around(scope, plan, &Around::nothing())?;
+        Ok(outcome)
     }
 
-    /// The same; each jail is told when all is done that the plan does with it. One may be told twice,
-    /// if somebody else has changed the site in between.
+    /// Like [`Session::transact`], for a plan that comes with a value: that of the plan which was applied is
+    /// returned. The plan may be made several times, and begun several times if others change the site in between.
     ///
     /// # Errors
     /// As [`Session::transact`].
-    pub fn transact_and_tell(
+    pub fn transact_around<T>(
         &self,
         scope: &Scope,
-        mut plan: impl FnMut(&Observed) -> Result<Plan, SessionError>,
-        tell: &dyn Fn(&JailName),
-    ) -> Result<Outcome, SessionError> {
+        plan: impl Fn(&Observed) -> Result<(Plan, T), SessionError>,
+        around: &Around<'_, T>,
+    ) -> Result<(Outcome, T), SessionError> {
         let locks = match scope.steadfast {
             true => Cow::Owned(self.locks.steadfast()),
             false => Cow::Borrowed(&self.locks),
@@ -343,29 +370,33 @@ impl Session {
             let old = top.is_some();
             let observed = self.observe_on(scope, top)?;
             let epoch = observed.inventory.site.epoch;
-            let plan = match plan(&observed) {
+            let (mut plan, of_plan) = match plan(&observed) {
                 // Only a commit tells whether what was read before the lock still holds.
-                Ok(plan) if old && !plan.commits() => continue,
+                Ok((plan, _)) if old && !plan.commits() => continue,
                 Err(_) if old => continue,
                 other => other?,
             };
             if self.cannot(&plan)? {
                 continue;
             }
+            (around.before)(&observed, &mut plan, &of_plan);
             let mut applied = Applied::default();
             if self.dry_run {
-                return Ok(Outcome {
+                let outcome = Outcome {
                     plan,
                     applied,
                     epoch,
-                });
+                    stage: None,
+                };
+                return Ok((outcome, of_plan));
             }
-            let (commits, rest) = split(&plan);
-            let known = &observed.inventory;
-            let ready = Ready::new(&self.site, &plan.steps, tell);
+            // The lock of an earlier try, whose number was taken by another command, is gone by now.
+            let stage = plan.stage.map(|id| self.lock_stage(id)).transpose()?;
+            let last = plan.last_program();
+            let tell = |jail: &JailName| (around.done)(jail, &of_plan);
             let done = self
-                .apply(true, Some(known), Some(&ready), &locks)
-                .run(commits, &mut applied);
+                .apply(true, &tell, &locks)
+                .run(&plan, 0..last, &mut applied);
             self.note(&applied);
             match done {
                 Err(error) if error.stale() && tries < TRIES => {
@@ -387,17 +418,18 @@ impl Session {
                 result => self.begun(result)?,
             }
             drop(site_lock);
-            let known = known_after(known, commits);
-            let done = self
-                .apply(false, known.as_deref(), Some(&ready), &locks)
-                .run(rest, &mut applied);
+            let done =
+                self.apply(false, &tell, &locks)
+                    .run(&plan, last..plan.steps.len(), &mut applied);
             self.note(&applied);
             self.begun(done)?;
-            return Ok(Outcome {
+            let outcome = Outcome {
                 plan,
                 applied,
                 epoch,
-            });
+                stage,
+            };
+            return Ok((outcome, of_plan));
         }
     }
 
@@ -405,10 +437,7 @@ impl Session {
     /// refusal would be too late: for a dry run, which runs no program, and for a plan that has
     /// destroyed something by then, such as an unfinished jail that is made again.
     fn cannot(&self, plan: &Plan) -> Result<bool, SessionError> {
-        let mut commits = plan.steps.iter().filter_map(|step| match step {
-            Step::Commit { commit, .. } => Some(commit),
-            _ => None,
-        });
+        let mut commits = plan.programs();
         let Some(at) = commits.position(|commit| matches!(commit, Commit::Create { .. })) else {
             return Ok(false);
         };
@@ -428,9 +457,11 @@ impl Session {
     pub fn run(&self, plan: &Plan) -> Result<Applied, ApplyError> {
         let mut applied = Applied::default();
         if !self.dry_run {
-            let done = self
-                .apply(false, None, None, &self.locks)
-                .run(&plan.steps, &mut applied);
+            let done = self.apply(false, &|_| {}, &self.locks).run(
+                plan,
+                0..plan.steps.len(),
+                &mut applied,
+            );
             self.note(&applied);
             done?;
         }
@@ -443,40 +474,24 @@ impl Session {
     /// [`ApplyError`].
     pub fn run_always(&self, plan: &Plan) -> Result<Applied, ApplyError> {
         let mut applied = Applied::default();
-        self.apply(false, None, None, &self.locks)
-            .run(&plan.steps, &mut applied)?;
+        self.apply(false, &|_| {}, &self.locks)
+            .run(plan, 0..plan.steps.len(), &mut applied)?;
         Ok(applied)
     }
 
     fn apply<'a>(
         &'a self,
         strict: bool,
-        known: Option<&'a Inventory>,
-        ready: Option<&'a Ready<'a>>,
+        done: &'a dyn Fn(&JailName),
         locks: &'a Locks,
     ) -> Apply<'a> {
         Apply {
             zfs: self.zfs.as_ref(),
             host: self.host.as_ref(),
             site: &self.site,
-            known,
-            ready,
+            done,
             strict,
             locks,
-            stop_timeout: self.stop_timeout,
         }
     }
-}
-
-/// What is known of the site after the commits of a plan, if that can be told without a look.
-fn known_after<'a>(before: &'a Inventory, steps: &[Step]) -> Option<Cow<'a, Inventory>> {
-    let commits = steps.iter().filter_map(|step| match step {
-        Step::Commit { commit, .. } => Some(commit),
-        _ => None,
-    });
-    let mut known = Cow::Borrowed(before);
-    for commit in commits {
-        known = Cow::Owned(foreseen::after(known.into_owned(), commit)?);
-    }
-    Some(known)
 }

@@ -1,4 +1,4 @@
-//! The steps that stop and start a jail. A start is recorded while it is at work, and a signal or another command can
+//! The step that starts a jail. A start is recorded while it is at work, and a signal or another command can
 //! end it.
 
 use std::cell::RefCell;
@@ -7,26 +7,12 @@ use std::time::{Duration, Instant};
 use super::{Apply, ApplyError};
 use crate::lock::Start;
 use crate::model::Changed;
-use crate::name::JailName;
-use crate::ports::{HostError, JailSpec, Stopping};
+use crate::ports::{HostError, JailSpec};
 
 /// How long the start of a jail that was stopped for it goes on after a signal.
 const AGAIN: Duration = Duration::from_secs(60);
 
 impl Apply<'_> {
-    /// Stops a jail by the rules of its world, if they are known.
-    pub(super) fn stop(
-        &self,
-        jail: &JailName,
-        spec: Option<&JailSpec>,
-    ) -> Result<Changed, ApplyError> {
-        let how = Stopping {
-            profile: spec.map(|spec| &*spec.profile),
-            timeout: self.stop_timeout,
-        };
-        Ok(self.host.stop(jail, how)?)
-    }
-
     /// Starts a jail, or starts it `again`: then it was up, and is to be up after a signal, too.
     pub(super) fn start(&self, spec: &JailSpec, again: bool) -> Result<Changed, ApplyError> {
         let jail = &spec.name;

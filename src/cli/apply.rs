@@ -1,5 +1,6 @@
 //! `ezz apply`: the jails of a site become what a fleet file says.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -12,20 +13,18 @@ use super::delete::below;
 use super::merging::Differences;
 use super::moving::Moving;
 use super::release::{Brought, bring_all};
-use super::sanity::Sanity;
 use super::select::text_of;
 use super::shared_network::{self, Way};
-use super::{CliError, Context, DryRun, Told, delegated};
-use crate::apply::spec;
+use super::{CliError, Context, DryRun, Told, delegated, sanity};
 use crate::fleet::{Fleet, FleetError, Wish};
 use crate::model::{Inventory, JailState};
 use crate::name::JailName;
 use crate::plan::behind::behind;
 use crate::plan::fleet::{Change, Diff, Does, Request, Seen, diff, merged_first, plan};
-use crate::plan::{Observed, PlanError, lookup, order, run};
+use crate::plan::{Observed, Plan, PlanError, lookup, order, run, spec};
 use crate::ports::HostError;
 use crate::report::{Exit, Kind as Json};
-use crate::session::{Scope, Session, SessionError};
+use crate::session::{Around, Scope, Session, SessionError};
 
 const HELP: &str = r#"A fleet file is TOML. What an entry leaves out is as [defaults] has it. What these leave out too, a
 new jail has as `ezz create` has it, also from the host's configuration file, and an existing jail keeps. To take something away, say so: quota =
@@ -119,11 +118,11 @@ impl Apply {
             ..Scope::of(jails)
         };
         let mut jails: BTreeSet<JailName> = request.fleet.jails.keys().cloned().collect();
-        let mut found = Diff::default();
+
         // Looked at before only to be shown, to be asked about, and for the jails that the file does not name.
         if self.dry_run.dry_run || request.may_delete() {
             let observed = session.observe(&whole(jails.clone()))?;
-            found = diff(&observed, request, &seen(&session, &observed, request)?)?;
+            let found = diff(&observed, request, &seen(&session, &observed, request)?)?;
             if self.dry_run.dry_run {
                 show(context, &found);
             } else if !self.yes && found.that(Does::Delete).next().is_some() {
@@ -137,20 +136,33 @@ impl Apply {
         }
         let scope = whole(jails);
         let told = Told::new(&context.report, &session);
-        let mut new = BTreeSet::new();
-        let sanity = Sanity::default();
-        let changes = std::cell::RefCell::new(found.changes);
         let moving = Moving::of(context, &session);
-        // Set if none starts before the own files of some are merged.
-        let waits = std::cell::Cell::new(false);
-        let starts = |change: &Change| {
-            let mut does = change.does.iter();
-            does.any(|it| matches!(it, Does::Start | Does::Restart))
+        let plan = |observed: &Observed| {
+            let seen = seen(&session, observed, request)?;
+            let found = diff(observed, request, &seen)?;
+            let below = of_gone(&session, &observed.inventory, &found)?;
+            let mut plan = plan(observed, &found, below)?;
+            if shares_network(&session, request, &found) {
+                shared_network::warn(&mut plan, Way::File);
+            }
+            let waits = !merged_first(observed, &found)?.is_empty();
+            Ok((plan, Asked { found, waits }))
         };
-        let tell = |jail: &JailName| {
-            if let Some(change) = changes.borrow().get(jail) {
+        // The jails that the last plan makes, for the way back.
+        let new = RefCell::new(BTreeSet::new());
+        let before = |observed: &Observed, plan: &mut Plan, asked: &Asked| {
+            let found = &asked.found;
+            *new.borrow_mut() = found.that(Does::Create).cloned().collect();
+            if !session.dry_run {
+                let down = found.that(Does::Stop).chain(found.that(Does::Delete));
+                down.for_each(|name| moving.forget(context, name));
+            }
+            sanity::warn(&session, observed, plan);
+        };
+        let done = |jail: &JailName, asked: &Asked| {
+            if let Some(change) = asked.found.changes.get(jail) {
                 if starts(change) {
-                    if waits.get() {
+                    if asked.waits {
                         return;
                     }
                     moving.forget(context, jail);
@@ -158,43 +170,39 @@ impl Apply {
                 told.say(jail, &did(change));
             }
         };
-        let (_, exit) = context
-            .transact_and_tell(
-                &session,
-                "apply",
-                &scope,
-                |observed: &Observed| {
-                    let seen = seen(&session, observed, request)?;
-                    let found = diff(observed, request, &seen)?;
-                    new = found.that(Does::Create).cloned().collect();
-                    let below = of_gone(&session, &observed.inventory, &found)?;
-                    let mut plan = plan(observed, &found, below)?;
-                    if !session.dry_run {
-                        let down = found.that(Does::Stop).chain(found.that(Does::Delete));
-                        down.for_each(|name| moving.forget(context, name));
-                    }
-                    sanity.warn(&session, observed, &mut plan);
-                    if shares_network(&session, request, &found) {
-                        shared_network::warn(&mut plan, Way::File);
-                    }
-                    waits.set(!merged_first(observed, &found)?.is_empty());
-                    *changes.borrow_mut() = found.changes;
-                    Ok(plan)
-                },
-                &tell,
-            )
-            .map_err(|first| undo(&session, &Scope::of(new), first))?;
-        if waits.replace(false) && !session.dry_run {
-            let changed = changes.borrow();
-            let later = changed.iter().filter(|(_, change)| starts(change));
+        let around = Around {
+            before: &before,
+            done: &done,
+        };
+        let (_, exit, mut asked) = context
+            .transact_around(&session, "apply", &scope, plan, &around)
+            .map_err(|first| undo(&session, &Scope::of(new.take()), first))?;
+        if asked.waits && !session.dry_run {
+            asked.waits = false;
+            let changed = asked.found.changes.iter();
+            let later = changed.filter(|(_, change)| starts(change));
             let later = later.map(|(name, _)| name.clone()).collect();
+            let tell = |jail: &JailName| done(jail, &asked);
             return merged_and_started(context, &session, later, &tell);
         }
-        if !session.dry_run && changes.borrow().is_empty() {
+        if !session.dry_run && asked.found.changes.is_empty() {
             context.report.said("nothing to do");
         }
         Ok(exit)
     }
+}
+
+/// What a plan was made from.
+struct Asked {
+    found: Diff,
+    /// Whether it starts none before the own files of some are merged.
+    waits: bool,
+}
+
+/// Whether a jail starts by it.
+fn starts(change: &Change) -> bool {
+    let mut does = change.does.iter();
+    does.any(|it| matches!(it, Does::Start | Does::Restart))
 }
 
 /// Starts jails after the own files of those are merged that need it.
@@ -218,9 +226,14 @@ fn merged_and_started(
     let scope = Scope::of(names.iter().cloned());
     let plan = |observed: &Observed| {
         let config = |name: &JailName| lookup::config(&observed.inventory, name).ok();
-        Ok(run::restart(observed, &order::start_order(&names, config))?)
+        let plan = run::restart(observed, &order::start_order(&names, config))?;
+        Ok((plan, ()))
     };
-    let (_, exit) = context.transact_and_tell(session, "apply", &scope, plan, tell)?;
+    let around = Around {
+        done: &|jail, _: &()| tell(jail),
+        ..Around::nothing()
+    };
+    let (_, exit, ()) = context.transact_around(session, "apply", &scope, plan, &around)?;
     Ok(brought.exit(exit, names.len()))
 }
 
@@ -293,7 +306,7 @@ fn seen(session: &Session, observed: &Observed, request: &Request) -> Result<See
         if !matches!(observed.state(name), JailState::Running { .. }) {
             continue;
         }
-        let outdated = match spec(&observed.inventory, name) {
+        let outdated = match spec::observed(&observed.inventory, name) {
             Ok(spec) => session.host.outdated(&spec)?,
             // It cannot be started: that is told by whoever is asked to.
             Err(_) => false,

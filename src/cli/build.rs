@@ -16,10 +16,10 @@ use crate::crash;
 use crate::lock::Held;
 use crate::model::{Generation, Inventory, Seal, World};
 use crate::name::{GenerationId, TrackName};
-use crate::plan::{Plan, PlanError, Step, generation, world as plan};
+use crate::plan::{Observed, Plan, PlanError, Step, generation, world as plan};
 use crate::profile::Profile;
 use crate::report::bytes;
-use crate::session::{Scope, Session};
+use crate::session::{Around, Scope, Session};
 use crate::world::{self, Context as Work, WorldError, manifest};
 
 /// A generation that is being built. For as long as this lives nobody takes it for abandoned.
@@ -173,17 +173,19 @@ impl Stage {
         let id = self.id;
         let mut numbers = built.numbers.borrow_mut();
         let outcome = loop {
-            let mut late = false;
-            let (outcome, _) = context.transact(session, verb, &Scope::none(), |observed| {
+            let plan = |observed: &Observed| {
                 let inventory = &observed.inventory;
-                late = numbers.is_late(inventory);
-                if late {
-                    return Ok(Plan::default());
+                if numbers.is_late(inventory) {
+                    return Ok((Plan::default(), true));
                 }
                 let (world, seal) = (&built.world, &built.seal);
                 let os = session.host.os();
-                Ok(plan::seal(inventory, id, world, seal, track, os)?)
-            })?;
+                let plan = plan::seal(inventory, id, world, seal, track, os)?;
+                Ok((plan, false))
+            };
+            let none = Scope::none();
+            let (outcome, _, late) =
+                context.transact_around(session, verb, &none, plan, &Around::nothing())?;
             if !late {
                 break outcome;
             }
@@ -240,32 +242,24 @@ pub(super) fn stage(
     from: Option<GenerationId>,
     origin: String,
 ) -> Result<Stage, CliError> {
-    let mut taken = None;
-    session.transact(&Scope::none(), |observed| {
-        let (mut all, id) = plan::stage(&observed.inventory, from)?;
-        // The lock of an earlier try, which was stale, may be the same one.
-        taken = None;
-        // Before the number is committed, so that nobody takes what follows for abandoned.
-        let lock = session.lock_stage(id)?;
-        let commit = |step: &Step| matches!(step, Step::Commit { .. });
-        let first = all.steps.iter().position(commit).map_or(0, |at| at + 1);
-        let rest = all.steps.split_off(first);
-        let directory = &observed.inventory.site.directory;
-        let at = |half: &str| directory.join(half).join(id.to_string());
-        let stage = Stage {
-            id,
-            base: at("basejail"),
-            skeleton: at("newjail"),
-            origin: origin.clone(),
-            complete: Cell::new(true),
-            _lock: lock,
-        };
-        taken = Some((stage, rest));
-        Ok(all)
-    })?;
-    let (stage, steps) = taken.ok_or(CliError::Interrupted)?;
-    let notes = Vec::new();
-    match session.run(&Plan { steps, notes, ..Plan::default() }) {
+    let plan = |observed: &Observed| {
+        let inventory = &observed.inventory;
+        let (plan, id) = plan::stage(inventory, from)?;
+        let (first, rest) = plan.split();
+        Ok((first, (id, rest, inventory.site.directory.clone())))
+    };
+    let (outcome, (id, rest, directory)) =
+        session.transact_around(&Scope::none(), plan, &Around::nothing())?;
+    let at = |half: &str| directory.join(half).join(id.to_string());
+    let stage = Stage {
+        id,
+        base: at("basejail"),
+        skeleton: at("newjail"),
+        origin,
+        complete: Cell::new(true),
+        _lock: outcome.stage.ok_or(CliError::Interrupted)?,
+    };
+    match session.run(&rest) {
         Ok(_) => Ok(stage),
         Err(first) => Err(stage.undo(session, first.into())),
     }

@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::error::one_line;
 use super::{CliError, Context, DryRun, quoted, uid};
-use crate::apply;
 use crate::name::JailName;
+use crate::plan::spec;
 use crate::ports::{ExecRequest, HostError};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
@@ -95,7 +95,7 @@ fn execute(
 ) -> Result<Exit, CliError> {
     let session = context.session(DryRun::default())?;
     let observed = session.observe(&Scope::of([name.clone()]))?;
-    let spec = apply::spec(&observed.inventory, name)?;
+    let spec = spec::observed(&observed.inventory, name)?;
     if !observed.state(name).running() {
         return Err(HostError::NotRunning(name.clone()).into());
     }

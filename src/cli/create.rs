@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering;
 
 use clap::Args;
 
-use super::sanity::Sanity;
 use super::select::NewJails;
 use super::shared_network::{self, Way};
-use super::{CliError, Context, DryRun, Told, delegated, error};
+use super::{CliError, Context, DryRun, Told, delegated, error, sanity};
 use crate::model::{
     Address, AddressPool, AskedLimits, Cpus, Cpuset, Defaults, Kind, Label, Network, OrNone, Param,
     Params, hostname, memory, processes, size,
@@ -17,9 +16,10 @@ use crate::name::{DatasetName, FlavourName, JailName, TrackName};
 use crate::plan::create::{Of, Request, create};
 use crate::plan::delete;
 use crate::plan::new::Choice;
+use crate::plan::{Observed, Plan};
 use crate::ports::HostError;
 use crate::report::Exit;
-use crate::session::{Scope, Session, SessionError};
+use crate::session::{Around, Scope, Session, SessionError};
 
 /// Create jails
 #[derive(Debug, Args)]
@@ -251,27 +251,24 @@ fn make(
         false => made.to_owned(),
     };
     let told = Told::new(&context.report, &session);
-    let sanity = Sanity::default();
-    let tell = |jail: &JailName| {
+    let plan = |observed: &Observed| Ok((create(observed, request)?, ()));
+    let before = |observed: &Observed, plan: &mut Plan, _: &()| {
+        sanity::warn(&session, observed, plan);
+        if shares && !plan.steps.is_empty() {
+            shared_network::warn(plan, Way::Option);
+        }
+    };
+    let done = |jail: &JailName, _: &()| {
         if asked.contains(jail) {
             told.say(jail, &did);
         }
     };
-    let (outcome, exit) = context
-        .transact_and_tell(
-            &session,
-            verb,
-            &scope,
-            |observed| {
-                let mut plan = create(observed, request)?;
-                sanity.warn(&session, observed, &mut plan);
-                if shares && !plan.steps.is_empty() {
-                    shared_network::warn(&mut plan, Way::Option);
-                }
-                Ok(plan)
-            },
-            &tell,
-        )
+    let around = Around {
+        before: &before,
+        done: &done,
+    };
+    let (outcome, exit, ()) = context
+        .transact_around(&session, verb, &scope, plan, &around)
         .map_err(|first| undo(&session, &scope, first))?;
     if !session.dry_run {
         // Those whose start has failed are made all the same.

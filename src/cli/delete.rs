@@ -1,5 +1,6 @@
 //! `ezz delete`.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
@@ -12,9 +13,10 @@ use crate::model::Inventory;
 use crate::name::JailName;
 use crate::plan::delete::{delete, restore as restored};
 use crate::plan::deletion::{Below, Request};
+use crate::plan::{Observed, Plan};
 use crate::ports::{PortError, Query, Zfs};
 use crate::report::Exit;
-use crate::session::{Scope, Session, SessionError};
+use crate::session::{Around, Scope, Session, SessionError};
 
 /// Delete jails with all their files; running ones are stopped first
 #[derive(Debug, Args)]
@@ -56,34 +58,34 @@ impl Delete {
             let site = session.site.as_str();
             confirm(context, site, &plan.to_string(), "Delete for good?")?;
         }
-        let mut mounted = BTreeSet::new();
+        // What was mounted when the last plan was made, for the way back.
+        let mounted = RefCell::new(BTreeSet::new());
         let told = Told::new(&context.report, &session);
         let asked: BTreeSet<&JailName> = names.iter().collect();
-        let tell = |jail: &JailName| {
+        let plan =
+            |observed: &Observed| Ok((delete(observed, &request(&observed.inventory)?)?, ()));
+        let before = |observed: &Observed, _: &mut Plan, _: &()| {
+            if !session.dry_run {
+                names.iter().for_each(|name| moving.forget(context, name));
+            }
+            let jails = observed.inventory.jails.values();
+            let there = jails.filter(|jail| jail.mounted);
+            mounted
+                .borrow_mut()
+                .extend(there.map(|jail| jail.name.clone()));
+        };
+        let done = |jail: &JailName, _: &()| {
             if asked.contains(jail) {
                 told.say(jail, "deleted");
             }
         };
-        let (outcome, exit) = context
-            .transact_and_tell(
-                &session,
-                "delete",
-                &scope,
-                |observed| {
-                    let plan = delete(observed, &request(&observed.inventory)?)?;
-                    if !session.dry_run {
-                        names.iter().for_each(|name| moving.forget(context, name));
-                    }
-                    mounted.extend(
-                        (observed.inventory.jails.values())
-                            .filter(|jail| jail.mounted)
-                            .map(|jail| jail.name.clone()),
-                    );
-                    Ok(plan)
-                },
-                &tell,
-            )
-            .map_err(|first| restore(&session, &scope, &mounted, first))?;
+        let around = Around {
+            before: &before,
+            done: &done,
+        };
+        let (outcome, exit, ()) = context
+            .transact_around(&session, "delete", &scope, plan, &around)
+            .map_err(|first| restore(&session, &scope, &mounted.borrow(), first))?;
         if session.dry_run {
             return Ok(exit);
         }

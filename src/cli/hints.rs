@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ezz_zfs::mount::MountError;
 
-use self::plan::{obstacle_hint, plan_hint};
+use self::plan::{obstacle_hint, plan_hint, spec_hint};
 use super::CliError;
 use crate::apply::ApplyError;
 use crate::config::ConfigError;
@@ -129,10 +129,8 @@ fn hint(error: &(dyn Error + 'static)) -> Option<String> {
         return match error {
             ApplyError::Zfs(inner) => hint(inner),
             ApplyError::Host(inner) => hint(inner),
-            ApplyError::Observe(inner) => hint(inner),
-            ApplyError::Plan(inner) => hint(inner),
             ApplyError::World(inner) => hint(inner),
-            ApplyError::Profile { .. } => Some("a newer ezz may know it".to_owned()),
+            ApplyError::Spec(inner) => spec_hint(inner),
             ApplyError::StartEnded { jail, .. } | ApplyError::Interrupted(jail) => {
                 Some(format!("`ezz start {jail}` starts it again"))
             }

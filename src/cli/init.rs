@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::confirm::confirm;
 use super::{CliError, Context, DryRun, access};
-use crate::apply::{Applied, Apply, ApplyError, split};
+use crate::apply::{Applied, Apply, ApplyError};
 use crate::lock::Locks;
 use crate::model::{Layout, property};
 use crate::name::DatasetName;
@@ -82,18 +82,16 @@ impl Init {
             zfs,
             host: host.as_ref(),
             site: &self.dataset,
-            known: None,
-            ready: None,
+            done: &|_| {},
             strict: true,
             locks: &locks,
-            stop_timeout: None,
         };
-        let (commits, rest) = split(&plan);
+        let last = plan.last_program();
         let mut applied = Applied::default();
         apply
-            .run(commits, &mut applied)
-            .map_err(|first| undo(zfs, commits, applied.changed, first))?;
-        apply.run(rest, &mut applied)?;
+            .run(&plan, 0..last, &mut applied)
+            .map_err(|first| undo(zfs, &plan.steps[..last], applied.changed, first))?;
+        apply.run(&plan, last..plan.steps.len(), &mut applied)?;
         for note in &plan.notes {
             report.note(note);
         }

@@ -10,7 +10,6 @@ use super::doctor::facts::{left_by_readers, left_by_undo};
 use super::progress::Shown;
 use super::undoing::Pair;
 use super::{CliError, Context, build, error, record, uid};
-use crate::apply;
 use crate::crash;
 use crate::model::{Generation, Inventory};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
@@ -18,7 +17,7 @@ use crate::plan::due::Due;
 use crate::plan::merge::{begin, due_now, finish, forget, undo};
 use crate::plan::undo::taken;
 use crate::plan::ways::{self, Snapshots, Way};
-use crate::plan::{Doomed, MountAs, Plan, PlanError, Step};
+use crate::plan::{Doomed, MountAs, Plan, PlanError, Step, spec};
 use crate::ports::{PortError, Query, Row, Zfs};
 use crate::session::{Scope, Session};
 use crate::world::merge::{
@@ -70,7 +69,7 @@ impl<'a> Differences<'a> {
             .sealed(due.to)
             .ok_or(PlanError::NotSealed(due.to))?;
         let world = to.world.as_ref().ok_or(PlanError::NotSealed(due.to))?;
-        let profile = apply::profile(to, world)?;
+        let profile = spec::profile(to, world).map_err(PlanError::from)?;
         let (old, new) = (
             self.mount(inventory, due.from)?,
             self.mount(inventory, due.to)?,
@@ -98,11 +97,11 @@ impl<'a> Differences<'a> {
         }
         let mut plan = Plan::default();
         if MountAs::Base.wanted(base.mounted, base.flags) {
-            plan.push(Step::Mount {
-                dataset: base.dataset.clone(),
-                at: base.mountpoint.clone(),
-                how: MountAs::Base,
-            });
+            plan.push(Step::mount(
+                base.dataset.clone(),
+                base.mountpoint.clone(),
+                MountAs::Base,
+            ));
         }
         self.session.run_always(&plan)?;
         Ok(Some(base.mountpoint.clone()))
@@ -121,11 +120,7 @@ impl<'a> Differences<'a> {
         let dataset = half.dataset.clone();
         self.mounted.borrow_mut().insert(id, dataset.clone());
         let mut plan = Plan::default();
-        plan.push(Step::Mount {
-            dataset,
-            at: at.clone(),
-            how: MountAs::Base,
-        });
+        plan.push(Step::mount(dataset, at.clone(), MountAs::Base));
         self.session.run_always(&plan)?;
         Ok(at)
     }
@@ -145,10 +140,7 @@ impl<'a> Differences<'a> {
         let mut plan = Plan::default();
         for (id, dataset) in self.mounted.take() {
             let at = self.at(id);
-            plan.push(Step::Unmount {
-                dataset,
-                at: at.clone(),
-            });
+            plan.push(Step::unmount(dataset, at.clone()));
             plan.push(Step::RemoveDirectory { at });
         }
         self.session.run_always(&plan)?;
@@ -363,10 +355,7 @@ fn files(
     if way == Way::Undo {
         let merged = differences.of(inventory, &due.reversed())?;
         let pair = Pair::of(context, jail, due)?;
-        let mounts = Plan {
-            steps: pair.mounts().collect(),
-            ..Plan::default()
-        };
+        let mounts = Plan::from_steps(pair.mounts());
         let mut undone = || -> Result<Examined, CliError> {
             session.run_always(&mounts)?;
             let trees = Undo {
@@ -379,9 +368,7 @@ fn files(
             carried(examined, pair.before())
         };
         let undone = undone();
-        let notes = Vec::new();
-        let steps = pair.unmounts().collect();
-        session.run_always(&Plan { steps, notes, ..Plan::default() })?;
+        session.run_always(&Plan::from_steps(pair.unmounts()))?;
         return undone;
     }
     let difference = differences.of(inventory, due)?;
@@ -424,13 +411,13 @@ fn left_mounted(
         let there = mounts.iter().rfind(|mount| mount.target == at);
         if there.is_some_and(|mount| mount.source == dataset.as_str()) {
             let from = at.clone();
-            plan.push(Step::Unmount { dataset, at: from });
+            plan.push(Step::unmount(dataset, from));
             plan.push(Step::RemoveDirectory { at });
         }
     }
     for at in left_by_undo(context.machine.run_directory()) {
         let steps = ways::left(inventory, &mounts, &at);
-        plan.steps.extend(steps.into_iter().flatten());
+        plan.extend(steps.into_iter().flatten());
     }
     Ok(plan)
 }

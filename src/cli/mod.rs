@@ -65,10 +65,10 @@ use crate::lock::{Locks, Manners};
 use crate::model::Defaults;
 use crate::name::{DatasetName, JailName};
 use crate::observe;
-use crate::plan::{Plan, Step};
+use crate::plan::{Observed, Plan};
 use crate::ports::Zfs;
-use crate::report::{Exit, Kind as Json, Report, wants_color};
-use crate::session::{Outcome, Scope, Session};
+use crate::report::{Exit, Report, Kind as Json};
+use crate::session::{Around, Outcome, Scope, Session, SessionError};
 
 /// Jails on ZFS: one sealed basejail, cloned skeletons, atomic world updates.
 #[derive(Debug, Parser)]
@@ -406,7 +406,6 @@ impl Context<'_> {
             dry_run: dry_run.dry_run,
             no_sync_clone: AtomicBool::new(false),
             changed: AtomicBool::new(false),
-            stop_timeout: None,
         }
     }
 
@@ -419,32 +418,35 @@ impl Context<'_> {
         session: &Session,
         verb: &'static str,
         scope: &Scope,
-        plan: impl FnMut(&crate::plan::Observed) -> Result<Plan, crate::session::SessionError>,
+        plan: impl Fn(&Observed) -> Result<Plan, SessionError>,
     ) -> Result<(Outcome, Exit), CliError> {
-        self.transact_and_tell(session, verb, scope, plan, &|_| {})
+        let plan = |observed: &Observed| Ok((plan(observed)?, ()));
+        let (outcome, exit, ()) =
+            self.transact_around(session, verb, scope, plan, &Around::nothing())?;
+        Ok((outcome, exit))
     }
 
-    /// The same; each jail is told when all is done that the plan does with it.
+    /// Like [`Context::transact`], for a plan that comes with a value of its own.
     ///
     /// # Errors
     /// [`CliError`].
-    fn transact_and_tell(
+    fn transact_around<T>(
         &self,
         session: &Session,
         verb: &'static str,
         scope: &Scope,
-        plan: impl FnMut(&crate::plan::Observed) -> Result<Plan, crate::session::SessionError>,
-        tell: &dyn Fn(&JailName),
-    ) -> Result<(Outcome, Exit), CliError> {
-        let done = session.transact_and_tell(scope, plan, tell);
+        plan: impl Fn(&Observed) -> Result<(Plan, T), SessionError>,
+        around: &Around<'_, T>,
+    ) -> Result<(Outcome, Exit, T), CliError> {
+        let done = session.transact_around(scope, plan, around);
         self.host_notes(session);
         let names: Vec<&str> = scope.jails.iter().map(JailName::as_str).collect();
         let what = format!("{verb} {} on {}", names.join(" "), session.site);
         match done {
-            Ok(outcome) => {
+            Ok((outcome, of_plan)) => {
                 let exit = self.tell(session, verb, &outcome);
                 if !session.dry_run && outcome.applied.changed > 0 {
-                    let commits = commits(&outcome.plan);
+                    let commits = outcome.plan.programs().count() as u64;
                     let (before, after) = (outcome.epoch, outcome.epoch + commits);
                     let code = exit.code();
                     self.machine.log(&format!(
@@ -452,7 +454,7 @@ impl Context<'_> {
                         uid()
                     ));
                 }
-                Ok((outcome, exit))
+                Ok((outcome, exit, of_plan))
             }
             Err(error) => {
                 if !session.dry_run {
@@ -550,25 +552,8 @@ impl std::error::Error for JailFailure {
 }
 
 fn jails_of(plan: &Plan) -> usize {
-    let names: BTreeSet<&JailName> = plan
-        .steps
-        .iter()
-        .filter_map(|step| match step {
-            Step::Derive { jail }
-            | Step::Forget { jail }
-            | Step::Start { jail }
-            | Step::Stop { jail } => Some(jail),
-            _ => None,
-        })
-        .collect();
+    let names: BTreeSet<&JailName> = plan.lane_steps().map(|(jail, _)| jail).collect();
     names.len()
-}
-
-fn commits(plan: &Plan) -> u64 {
-    plan.steps
-        .iter()
-        .filter(|step| matches!(step, Step::Commit { .. }))
-        .count() as u64
 }
 
 fn uid() -> u32 {

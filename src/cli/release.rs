@@ -19,7 +19,7 @@ use crate::model::JailState;
 use crate::name::JailName;
 use crate::plan::converge::stay;
 use crate::plan::due::{Due, Way as Needs, way};
-use crate::plan::{MountAs, Observed, Plan, PlanError, Step, lookup, run, writable};
+use crate::plan::{Observed, Plan, PlanError, Step, lookup, run, writable};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
 
@@ -125,8 +125,7 @@ fn mounted(session: &Session, observed: &Observed, names: &[JailName]) -> Result
         // Elsewhere it is not started either, which the plan of the start says.
         let at = inventory.site.directory.join(name.as_str());
         if looked_at && !jail.mounted && jail.mountpoint == at {
-            let (dataset, how) = (jail.dataset.clone(), MountAs::Jail);
-            plan.push(Step::Mount { dataset, at, how });
+            plan.push(Step::mount_jail(jail));
             found = true;
         }
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::converge::{Pace, batches, late};
 use super::merging::clear_left;
 use super::release::Unmergeable;
-use super::{CliError, Context, DryRun, commits, verify};
+use super::{CliError, Context, DryRun, verify};
 use crate::model::{Generation, Inventory, deceptive};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::due::{Way, way};
@@ -99,7 +99,7 @@ pub(super) fn swap_checked(
     if session.dry_run {
         return Ok(());
     }
-    let did = if commits(&outcome.plan) > 0 {
+    let did = if outcome.plan.commits() {
         "swapped"
     } else {
         "already"

@@ -1,6 +1,5 @@
 //! `ezz start`, `ezz stop`, `ezz restart`.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use clap::Args;
@@ -8,14 +7,13 @@ use clap::Args;
 use super::merging::{Differences, clear_left};
 use super::moving::Moving;
 use super::release::{Brought, after, bring_all, foresee, up};
-use super::sanity::Sanity;
 use super::select::Jails;
-use super::{CliError, Context, DryRun, Told, record};
+use super::{CliError, Context, DryRun, Told, record, sanity};
 use crate::name::JailName;
 use crate::plan::due::{Due, Way, way};
-use crate::plan::{Observed, Plan, PlanError, Step, run, writable};
+use crate::plan::{JailStep, Observed, Plan, PlanError, run, writable};
 use crate::report::Exit;
-use crate::session::{Scope, Session};
+use crate::session::{Around, Scope, Session};
 
 /// Which jails.
 #[derive(Debug, Args)]
@@ -132,8 +130,7 @@ impl Which {
         if !self.all {
             self.jails.some("--label or --all")?;
         }
-        let mut session = context.session(self.dry_run)?;
-        session.stop_timeout = time.timeout;
+        let session = context.session(self.dry_run)?;
         if verb != Verb::Stop {
             clear_left(context, &session)?;
         }
@@ -150,6 +147,7 @@ impl Which {
             context,
             session: &session,
             verb,
+            timeout: time.timeout,
             told: Told::new(&context.report, &session),
             differences: Differences::new(context, &session),
         };
@@ -180,6 +178,8 @@ struct Work<'a> {
     context: &'a Context<'a>,
     session: &'a Session,
     verb: Verb,
+    /// Seconds that a jail has to end, if the user has set them.
+    timeout: Option<u32>,
     told: Told<'a>,
     differences: Differences<'a>,
 }
@@ -257,46 +257,45 @@ impl Work<'_> {
         scope.ends_starts = verb == Verb::Stop;
         let moving = Moving::of(context, session);
         let asked: BTreeSet<&JailName> = names.iter().collect();
-        // A stop of what does not run clears away what its run has left.
-        let moved = RefCell::new(BTreeSet::new());
-        let sanity = Sanity::default();
-        let tell = |jail: &JailName| {
+        let plan = |observed: &Observed| {
+            let mut plan = match merged {
+                [] => verb.plan(observed, names)?,
+                merged => verb.plan(&after(observed, merged), names)?,
+            };
+            plan.stop_within(self.timeout);
+            // A stop of what does not run clears away what its run has left.
+            let moves = plan.lane_steps().filter(|(jail, step)| match step {
+                JailStep::Start { .. } => true,
+                JailStep::Stop { .. } => observed.state(jail).running(),
+                _ => false,
+            });
+            let moves: BTreeSet<JailName> = moves.map(|(jail, _)| jail.clone()).collect();
+            Ok((plan, moves))
+        };
+        let before = |observed: &Observed, plan: &mut Plan, _: &BTreeSet<JailName>| {
+            if !session.dry_run {
+                let stays = |name: &&JailName| match verb {
+                    Verb::Start => observed.state(name).running(),
+                    Verb::Stop => true,
+                    Verb::Restart => false,
+                };
+                let stay = names.iter().filter(stays);
+                stay.for_each(|name| moving.forget(context, name));
+            }
+            sanity::warn(session, observed, plan);
+        };
+        let done = |jail: &JailName, moves: &BTreeSet<JailName>| {
             // Who has started or stopped it has said what it is to be.
             moving.forget(context, jail);
-            if asked.contains(jail) && moved.borrow().contains(jail) {
+            if asked.contains(jail) && moves.contains(jail) {
                 told.say(jail, did);
             }
         };
-        let (outcome, exit) = context.transact_and_tell(
-            session,
-            word,
-            &scope,
-            |observed| {
-                let mut plan = match merged {
-                    [] => verb.plan(observed, names)?,
-                    merged => verb.plan(&after(observed, merged), names)?,
-                };
-                if !session.dry_run {
-                    let up = |name: &JailName| observed.state(name).running();
-                    let kept = |name: &JailName| match verb {
-                        Verb::Start => !up(name),
-                        Verb::Stop => false,
-                        Verb::Restart => true,
-                    };
-                    let so = names.iter().filter(|name| !kept(name));
-                    so.for_each(|name| moving.forget(context, name));
-                }
-                sanity.warn(session, observed, &mut plan);
-                let moves = plan.steps.iter().filter_map(|step| match step {
-                    Step::Start { jail } => Some(jail),
-                    Step::Stop { jail } if observed.state(jail).running() => Some(jail),
-                    _ => None,
-                });
-                *moved.borrow_mut() = moves.cloned().collect();
-                Ok(plan)
-            },
-            &tell,
-        )?;
+        let around = Around {
+            before: &before,
+            done: &done,
+        };
+        let (outcome, exit, _) = context.transact_around(session, word, &scope, plan, &around)?;
         if session.dry_run {
             return Ok(exit);
         }

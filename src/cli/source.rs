@@ -248,7 +248,8 @@ fn profile_of(generation: &Generation) -> Result<&'static Profile, CliError> {
         .world
         .as_ref()
         .ok_or(PlanError::NotSealed(generation.id))?;
-    crate::apply::profile(generation, world).map_err(CliError::from)
+    let profile = crate::plan::spec::profile(generation, world);
+    profile.map_err(|why| PlanError::from(why).into())
 }
 
 /// Options of `ezz update` that no command is expected to have.

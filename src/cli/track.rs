@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::{CliError, Context, DryRun, commits};
+use super::{CliError, Context, DryRun};
 use crate::model::{Inventory, Kind, Phase, track_link};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{lookup, site, track};
@@ -158,7 +158,7 @@ fn create(context: &Context<'_>, args: &Create) -> Result<Exit, CliError> {
             args.generation.as_deref(),
         )?)
     })?;
-    let did = if commits(&outcome.plan) > 0 {
+    let did = if outcome.plan.commits() {
         "created"
     } else {
         "already"

@@ -325,6 +325,7 @@ impl Update {
             link.push(Step::Link {
                 track: self.track.clone(),
                 generation: current.id,
+                directory: inventory.site.directory.clone(),
             });
             session.run_always(&link)?;
             unchanged(context, &self.track, current);

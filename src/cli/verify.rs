@@ -129,19 +129,9 @@ pub(super) fn with_base<T>(
         generation.id
     ));
     let dataset = base.dataset.clone();
-    let mount = Step::Mount {
-        dataset: dataset.clone(),
-        at: at.clone(),
-        how: MountAs::Base,
-    };
-    let unmount = Step::Unmount {
-        dataset,
-        at: at.clone(),
-    };
-    let run = |steps: Vec<Step>| {
-        let notes = Vec::new();
-        session.run_always(&Plan { steps, notes, ..Plan::default() })
-    };
+    let mount = Step::mount(dataset.clone(), at.clone(), MountAs::Base);
+    let unmount = Step::unmount(dataset, at.clone());
+    let run = |steps: Vec<Step>| session.run_always(&Plan::from_steps(steps));
     run(vec![mount])?;
     let found = work(&at);
     run(vec![unmount, Step::RemoveDirectory { at }])?;

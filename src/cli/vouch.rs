@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use super::converge::{Failure, Moved, Pace, did, runs};
 use super::moving::Moving;
 use super::{CliError, Context, JailFailure, error, hints};
-use crate::apply;
 use crate::model::Inventory;
 use crate::name::JailName;
 use crate::plan::converge::needs_merge;
-use crate::plan::{Observed, Step};
+use crate::plan::{Observed, spec};
 use crate::ports::HostError;
 use crate::session::{Outcome, Session};
 
@@ -51,8 +50,7 @@ impl Asks<'_> {
             moved.failed.push((jail.clone(), Failure::Unwell(why)));
             return Ok(true);
         }
-        let mut steps = outcome.plan.steps.iter();
-        let starts = steps.any(|step| matches!(step, Step::Start { jail: name } if name == jail));
+        let starts = outcome.plan.starts(jail);
         let up = runs(after, jail);
         let stays = self.stayed.contains(jail);
         let word = match (starts, up) {
@@ -104,7 +102,7 @@ impl Asks<'_> {
             source: JailFailure::from_ref(source),
         };
         let Asks { session, pace, .. } = self;
-        let spec = apply::spec(inventory, jail).map_err(|error| unwell(&error))?;
+        let spec = spec::observed(inventory, jail).map_err(|error| unwell(&error))?;
         let Some(health) = pace.health.as_ref().or(spec.config.health.as_ref()) else {
             return Ok(());
         };

@@ -14,6 +14,7 @@ mod limits;
 mod mount;
 mod observed;
 mod params;
+mod spec;
 mod stored;
 mod surroundings;
 mod text;
@@ -36,6 +37,7 @@ pub use observed::{
     Site, Stranger, SwapLog, UnderWay,
 };
 pub use params::{Param, ParamError, Params};
+pub use spec::{BaseMount, JailSpec};
 pub use stored::{
     Address, AddressError, Base, Instead, Intent, JailConfig, Kind, Merging, Network, Phase,
     Populated, Rejected, Rollout, Seal, Served, Swap, Todo, Track, World,

@@ -3,7 +3,7 @@
 mod addresses;
 mod request;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{JailConfig, JailState};
 use crate::name::JailName;
@@ -15,7 +15,7 @@ use crate::plan::{
 use addresses::{addressed, free_addresses};
 pub use request::{Of, Request};
 use request::{is_same, template, with_name};
-use steps::MOST_IN_ONE;
+use steps::{From, MOST_IN_ONE, ToStart};
 
 /// Most jails that can be all or none.
 pub const MOST_ATOMIC: usize = 2000;
@@ -128,19 +128,25 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     for name in &made {
         plan.note(format!("{name} exists already: what it lacks is done"));
         let jail = &inventory.jails[*name];
-        plan.push(Step::Derive {
-            jail: (*name).clone(),
-        });
+        let found = jail.config.as_ref().unwrap_or(&config);
+        steps::derive(&mut plan, inventory, name, found);
         if MountAs::Jail.wanted(jail.mounted, jail.flags) {
-            plan.push(Step::Mount {
-                dataset: jail.dataset.clone(),
-                at: jail.mountpoint.clone(),
-                how: MountAs::Jail,
-            });
+            plan.push(Step::mount_jail(jail));
         }
     }
     if request.start {
-        steps::start_new(&mut plan, inventory, &config, &request.names)?;
+        let new: BTreeMap<_, _> = wanted.iter().map(|(name, it)| (name, it)).collect();
+        let started = request.names.iter().map(|name| {
+            let made = || inventory.jails.get(name)?.config.as_ref().ok();
+            let found = new.get(name).copied().or_else(made);
+            ToStart {
+                name: name.clone(),
+                config: found.unwrap_or(&config).clone(),
+                from: From::New,
+            }
+        });
+        let started: Vec<_> = started.collect();
+        steps::start(&mut plan, &mut epoch, observed, &started)?;
     }
     Ok(plan)
 }

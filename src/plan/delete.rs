@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::model::Jail;
 use crate::name::JailName;
 use crate::plan::deletion::{self, Request};
-use crate::plan::{Epoch, MountAs, Observed, Plan, PlanError, Step, destroy, intent, writable};
+use crate::plan::{Epoch, Observed, Plan, PlanError, Step, destroy, intent, writable};
 
 /// Plans the deletion of jails, running ones too: they are stopped first. What dead intents left
 /// goes with them, and can be named as well.
@@ -24,15 +24,11 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
 
 /// Plans the return of jails that a failed deletion had unmounted.
 pub fn restore(observed: &Observed, unmounted: &BTreeSet<JailName>) -> Plan {
-    let mut plan = Plan::default();
+    let mut plan = Plan::of(&observed.inventory);
     let jails = observed.inventory.jails.values();
     // `mounted` would be true also of one that is mounted somewhere else.
     for jail in jails.filter(|jail| unmounted.contains(&jail.name)) {
-        plan.push(Step::Mount {
-            dataset: jail.dataset.clone(),
-            at: jail.mountpoint.clone(),
-            how: MountAs::Jail,
-        });
+        plan.push(Step::mount_jail(jail));
     }
     plan
 }

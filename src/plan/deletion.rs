@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{CLONE_SNAPSHOT, Jail};
 use crate::name::JailName;
 use crate::plan::{
-    Commit, Directory, Doomed, Epoch, Observed, Plan, PlanError, Step, destroy, intent, ways,
+    Commit, Directory, Doomed, Epoch, JailStep, Observed, Plan, PlanError, Step, destroy, intent,
+    steps, ways,
 };
 
 /// What `delete` was asked.
@@ -134,9 +135,7 @@ pub(super) fn add(
     for jail in &jails {
         // Of one that died by itself the stop takes the mounts away, which keep its dataset busy.
         if observed.known_to_host(&jail.name) {
-            plan.push(Step::Stop {
-                jail: jail.name.clone(),
-            });
+            plan.push_for(&jail.name, steps::stop(&observed.inventory, &jail.name));
         }
     }
     // What dead intents left goes first: the deletion's own commit is to be the last, because once
@@ -160,15 +159,15 @@ pub(super) fn add(
     }
     // The datasets come last: until they are gone the same command can be given again.
     for jail in &jails {
-        plan.push(Step::Forget {
-            jail: jail.name.clone(),
-        });
-        plan.push(destroy::remove_directory(inventory, jail));
+        let name = &jail.name;
+        plan.push_for(name, JailStep::Forget { jail: name.clone() });
+        let at = inventory.site.directory.join(name.as_str());
+        plan.push_for(name, JailStep::RemoveDirectory { at });
     }
     let directories = others
         .iter()
         .map(|jail| destroy::remove_directory(inventory, jail));
-    plan.steps.extend(directories);
+    plan.extend(directories);
     if !doomed.is_empty() {
         let batch = epoch.take();
         // One alone is there, and can be named again, until it is gone.
@@ -185,6 +184,7 @@ pub(super) fn add(
                 intents,
             },
         });
+        plan.end(jails.iter().map(|jail| &jail.name));
     }
     if has_debris {
         intent::forget(plan, inventory, epoch, &request.names);

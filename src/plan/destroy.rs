@@ -15,9 +15,9 @@ pub fn destroy_unfinished(
     jails: &[&Jail],
     after: Vec<Doomed>,
 ) {
-    plan.steps.extend(jails.iter().map(|jail| unmount(jail)));
+    plan.extend(jails.iter().map(|jail| unmount(jail)));
     let directories = jails.iter().map(|jail| remove_directory(inventory, jail));
-    plan.steps.extend(directories);
+    plan.extend(directories);
     let mut doomed: Vec<Doomed> = jails.iter().map(|jail| doomed(jail)).collect();
     doomed.extend(after);
     plan.push(Step::Commit {
@@ -32,10 +32,7 @@ pub fn destroy_unfinished(
 }
 
 pub(super) fn unmount(jail: &Jail) -> Step {
-    Step::Unmount {
-        dataset: jail.dataset.clone(),
-        at: jail.mountpoint.clone(),
-    }
+    Step::unmount(jail.dataset.clone(), jail.mountpoint.clone())
 }
 
 pub(super) fn remove_directory(inventory: &Inventory, jail: &Jail) -> Step {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::fleet::FleetError;
@@ -27,6 +28,9 @@ pub enum PlanError {
         /// What this version writes.
         known: u32,
     },
+    /// There is no specification of a jail.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
     /// A jail that must not exist.
     #[error("the jail {0} exists already")]
     JailExists(JailName),
@@ -365,4 +369,33 @@ fn first_of(all: &[&str], between: &str) -> String {
         0 => shown.join(between),
         more => format!("{} and {more} more", shown.join(between)),
     }
+}
+
+/// Why there is no specification of a jail.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize)]
+#[serde(tag = "why", rename_all = "kebab-case")]
+pub enum SpecError {
+    /// Its base is not there.
+    #[error("the generation {generation} that the jail {jail} needs is not there or not sealed")]
+    NoBase {
+        /// The jail.
+        jail: JailName,
+        /// What it needs.
+        generation: GenerationId,
+    },
+    /// No profile of that name is known.
+    #[error("{generation} was installed by the profile {profile:?}, which this ezz does not know")]
+    Profile {
+        /// Whose world.
+        generation: String,
+        /// The profile's name.
+        profile: String,
+    },
+    /// The name of its dataset is too long.
+    #[error(transparent)]
+    Name(
+        #[serde(skip)]
+        #[from]
+        NameError,
+    ),
 }

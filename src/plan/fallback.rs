@@ -67,12 +67,10 @@ pub fn make(
         });
     }
     let made = snapshot.clone();
-    plan.steps
-        .extend(made.map(|snapshot| Step::Snapshot { snapshot }));
+    plan.extend(made.map(|snapshot| Step::Snapshot { snapshot }));
     plan.push(Step::Clone { clones });
     // While the intent is there that tells of it.
-    plan.steps
-        .extend(snapshot.map(|snapshot| Step::HandOver { snapshot }));
+    plan.extend(snapshot.map(|snapshot| Step::HandOver { snapshot }));
     // The mark is the first of them: ":0" sorts before the others.
     sets.extend(
         intents

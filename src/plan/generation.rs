@@ -37,11 +37,11 @@ pub(super) fn add_missing(plan: &mut Plan, inventory: &Inventory, generation: &G
         });
     }
     if MountAs::Base.wanted(half.mounted, half.flags) {
-        plan.push(Step::Mount {
-            dataset: half.dataset.clone(),
-            at: half.mountpoint.clone(),
-            how: MountAs::Base,
-        });
+        plan.push(Step::mount(
+            half.dataset.clone(),
+            half.mountpoint.clone(),
+            MountAs::Base,
+        ));
     }
 }
 
@@ -61,10 +61,7 @@ pub fn reap(generation: &Generation) -> Plan {
 }
 
 pub(super) fn unmount_and_destroy(plan: &mut Plan, half: &Half) {
-    plan.push(Step::Unmount {
-        dataset: half.dataset.clone(),
-        at: half.mountpoint.clone(),
-    });
+    plan.push(Step::unmount(half.dataset.clone(), half.mountpoint.clone()));
     plan.push(Step::RemoveDirectory {
         at: half.mountpoint.clone(),
     });

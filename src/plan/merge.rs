@@ -10,7 +10,7 @@ use crate::plan::due::{Due, brought};
 use crate::plan::undo::{self, commit, destroy, unmark};
 use crate::plan::ways::{self, Snapshots};
 use crate::plan::{
-    Doomed, Epoch, Expect, Observed, Plan, PlanError, Set, Step, lookup, sets, writable,
+    Doomed, Epoch, Expect, Observed, Plan, PlanError, Set, Step, lookup, sets, steps, writable,
 };
 
 /// What a merge of a jail would be, to its target or to what a track has; none if there is nothing to do. It
@@ -199,9 +199,7 @@ pub fn finish(inventory: &Inventory, due: &Due, kept: bool) -> Result<Plan, Plan
     }
     plan.push(commit(inventory, &mut Epoch::of(inventory), sets));
     // What starts it without ezz finds the base that its files are of.
-    plan.push(Step::Derive {
-        jail: due.jail.clone(),
-    });
+    steps::derive(&mut plan, inventory, &due.jail, &changed);
     Ok(plan)
 }
 
@@ -223,7 +221,7 @@ pub fn undo(
     snapshots: &Snapshots,
 ) -> Result<Plan, PlanError> {
     let jail = lookup::jail(inventory, name)?;
-    let mut plan = Plan::default();
+    let mut plan = Plan::of(inventory);
     undo::undo(
         &mut plan,
         &mut Epoch::of(inventory),

@@ -14,7 +14,6 @@ pub mod due;
 mod error;
 mod fallback;
 pub mod finding;
-pub mod foreseen;
 pub mod generation;
 pub mod intent;
 pub mod lookup;
@@ -24,6 +23,8 @@ pub mod order;
 pub mod sanity;
 mod sets;
 mod source;
+pub mod spec;
+mod step;
 mod steps;
 pub mod track;
 pub mod undo;
@@ -47,13 +48,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::model::{Inventory, JailState, Os};
-use crate::name::{DatasetName, FlavourName, GenerationId, JailName, SnapshotName, TrackName};
+use crate::name::{DatasetName, FlavourName, GenerationId, JailName, SnapshotName};
 
-pub use error::PlanError;
+pub use error::{PlanError, SpecError};
 pub use mount::{MountAs, is_open};
+pub use step::{JailStep, Lane, Mounting, Part, Step, Unmounting};
 pub use steps::MOST_IN_ONE;
 
 /// All that a plan is made from.
@@ -235,190 +237,227 @@ pub enum Commit {
     },
 }
 
-/// One step of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "step", rename_all = "kebab-case")]
-pub enum Step {
-    /// Creates a dataset.
-    Create {
-        /// Which.
-        dataset: DatasetName,
-        /// With which properties.
-        properties: BTreeMap<String, String>,
-    },
-    /// Runs a program.
-    Commit {
-        /// On which site.
-        site: DatasetName,
-        /// What it does.
-        commit: Commit,
-    },
-    /// Clones datasets, each by itself: they are nothing until a commit says what they are.
-    Clone {
-        /// Which.
-        clones: Vec<NewClone>,
-    },
-    /// Puts ezz's hold on snapshots.
-    Hold {
-        /// Which.
-        snapshots: Vec<SnapshotName>,
-    },
-    /// Takes ezz's hold off snapshots.
-    Release {
-        /// Which.
-        snapshots: Vec<SnapshotName>,
-    },
-    /// Mounts a dataset.
-    Mount {
-        /// Which.
-        dataset: DatasetName,
-        /// Where.
-        at: PathBuf,
-        /// How.
-        how: MountAs,
-    },
-    /// Mounts a snapshot, to read it.
-    MountSnapshot {
-        /// Which.
-        snapshot: SnapshotName,
-        /// Where.
-        at: PathBuf,
-    },
-    /// Unmounts a dataset and what is below it.
-    Unmount {
-        /// Which.
-        dataset: DatasetName,
-        /// From where.
-        at: PathBuf,
-    },
-    /// Removes an empty directory that a mount had.
-    RemoveDirectory {
-        /// Which.
-        at: PathBuf,
-    },
-    /// Makes a snapshot.
-    Snapshot {
-        /// Which.
-        snapshot: SnapshotName,
-    },
-    /// Hands a snapshot over to its clones: it goes with the last of them.
-    HandOver {
-        /// Which.
-        snapshot: SnapshotName,
-    },
-    /// Rolls a dataset that is not mounted back to a snapshot, its latest.
-    Rollback {
-        /// Which snapshot.
-        snapshot: SnapshotName,
-    },
-    /// Destroys one dataset of a staged generation, which has no snapshots.
-    Destroy {
-        /// Which.
-        dataset: DatasetName,
-    },
-    /// Sets a native property.
-    Property {
-        /// On which dataset.
-        dataset: DatasetName,
-        /// Which.
-        property: String,
-        /// To what.
-        value: String,
-    },
-    /// Points the derived link of a track to a generation.
-    Link {
-        /// The track.
-        track: TrackName,
-        /// The generation.
-        generation: GenerationId,
-    },
-    /// Removes what the site directory keeps of a track: what was downloaded for its updates, and its
-    /// derived link.
-    Unlink {
-        /// The track.
-        track: TrackName,
-    },
-    /// Ends what a killed command left in the world of a generation that is being built.
-    ClearWorld {
-        /// Which generation.
-        generation: GenerationId,
-    },
-    /// Makes the derived files of a jail what they should be.
-    Derive {
-        /// Which jail.
-        jail: JailName,
-    },
-    /// Clears away what a clone has of the identity of its source.
-    ClearIdentity {
-        /// Which jail.
-        jail: JailName,
-    },
-    /// Lays a flavour over a new jail.
-    Flavour {
-        /// Which jail.
-        jail: JailName,
-        /// Which flavour.
-        flavour: FlavourName,
-    },
-    /// Removes what the host keeps of a jail.
-    Forget {
-        /// Which jail.
-        jail: JailName,
-    },
-    /// Starts a jail.
-    Start {
-        /// Which jail.
-        jail: JailName,
-    },
-    /// Stops a jail.
-    Stop {
-        /// Which jail.
-        jail: JailName,
-    },
-}
-
-/// A plan: the steps in their order, and what to tell the user.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+/// A plan: the steps in their order, and what is said to the user.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// What is done.
     pub steps: Vec<Step>,
     /// What is not done because it is so already, and what deserves a word.
     pub notes: Vec<String>,
     /// What may go wrong with the jails on this host.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// After which step nothing more is done with a jail.
+    pub ends: BTreeMap<JailName, End>,
+    /// The site directory, if something may be mounted below it: nothing else may be mounted over it.
+    pub directory: Option<PathBuf>,
+    /// The generation that is begun: its lock is taken before anything is done, and kept after it.
+    pub stage: Option<GenerationId>,
+    ended: usize,
+}
+
+/// The last step that does something with a jail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct End {
+    /// Its index.
+    pub step: usize,
+    /// Jails that end with the same step are reported in this order.
+    pub order: usize,
 }
 
 impl Plan {
     /// A plan for a site. After a boot the site may not be mounted, and what were mounted below its
     /// directory before it would be hidden by it.
     pub fn on(inventory: &Inventory) -> Self {
-        let mut plan = Plan::default();
+        let mut plan = Plan::of(inventory);
         let site = &inventory.site;
         if !site.mounted {
-            plan.push(Step::Mount {
-                dataset: site.layout.site.clone(),
-                at: site.directory.clone(),
-                how: MountAs::Site,
-            });
+            plan.push(Step::mount(
+                site.layout.site.clone(),
+                site.directory.clone(),
+                MountAs::Site,
+            ));
         }
+        plan
+    }
+
+    /// A plan for a site that is mounted, or need not be.
+    pub fn of(inventory: &Inventory) -> Self {
+        Plan {
+            directory: Some(inventory.site.directory.clone()),
+            ..Plan::default()
+        }
+    }
+
+    /// A plan of these steps, which mount nothing below the site directory.
+    pub fn from_steps(steps: impl IntoIterator<Item = Step>) -> Self {
+        let mut plan = Plan::default();
+        plan.extend(steps);
         plan
     }
 
     /// Whether it has a program, which compares the epoch.
     pub fn commits(&self) -> bool {
-        let mut steps = self.steps.iter();
-        steps.any(|step| matches!(step, Step::Commit { .. }))
+        self.programs().next().is_some()
     }
 
-    /// Adds a step.
+    /// Its programs.
+    pub fn programs(&self) -> impl Iterator<Item = &Commit> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Commit { commit, .. } => Some(commit),
+            _ => None,
+        })
+    }
+
+    /// The steps of single jails.
+    pub fn lane_steps(&self) -> impl Iterator<Item = (&JailName, &JailStep)> {
+        let lanes = self.steps.iter().filter_map(|step| match step {
+            Step::Lanes { lanes } => Some(lanes),
+            _ => None,
+        });
+        lanes.flatten().flat_map(|lane| {
+            let Lane { jail, steps } = lane;
+            steps.iter().map(move |step| (jail, step))
+        })
+    }
+
+    /// Whether it starts a jail.
+    pub fn starts(&self, name: &JailName) -> bool {
+        self.lane_steps()
+            .any(|(jail, step)| jail == name && matches!(step, JailStep::Start { .. }))
+    }
+
+    /// Whether it does already what a step does.
+    pub fn has(&self, step: &Step) -> bool {
+        self.steps.iter().any(|it| it.has(step))
+    }
+
+    /// Adds a step: to the last one, if the two are one call.
     pub fn push(&mut self, step: Step) {
-        self.steps.push(step);
+        if let Step::Lanes { lanes } = step {
+            for Lane { jail, steps } in lanes {
+                steps
+                    .into_iter()
+                    .for_each(|step| self.push_for(&jail, step));
+            }
+            return;
+        }
+        let about = about(&step);
+        let left = match self.steps.last_mut() {
+            Some(last) => last.join(step),
+            None => Some(step),
+        };
+        self.steps.extend(left);
+        self.end(about.iter());
+    }
+
+    /// Adds a step of one jail, to its lane if the last step has one.
+    pub fn push_for(&mut self, jail: &JailName, step: JailStep) {
+        let last = self.steps.len().wrapping_sub(1);
+        let has_lane = self.ends.get(jail).is_some_and(|end| end.step == last);
+        match self.steps.last_mut() {
+            Some(Step::Lanes { lanes }) => {
+                let own = lanes
+                    .iter_mut()
+                    .rfind(|lane| has_lane && lane.jail == *jail);
+                match own {
+                    Some(lane) => lane.steps.push(step),
+                    None => lanes.push(Lane::new(jail, step)),
+                }
+            }
+            Some(_) | None => self.steps.push(Step::Lanes {
+                lanes: vec![Lane::new(jail, step)],
+            }),
+        }
+        self.end([jail]);
+    }
+
+    /// The plan up to its last program, and the rest.
+    pub fn split(mut self) -> (Plan, Plan) {
+        let last = self.last_program();
+        let rest = Plan {
+            steps: self.steps.split_off(last),
+            ends: BTreeMap::new(),
+            directory: self.directory.clone(),
+            ..Plan::default()
+        };
+        (self, rest)
+    }
+
+    /// How many steps there are up to the last program, with it.
+    pub fn last_program(&self) -> usize {
+        let mut steps = self.steps.iter();
+        let last = steps.rposition(|step| matches!(step, Step::Commit { .. }));
+        last.map_or(0, |index| index + 1)
+    }
+
+    /// Adds steps.
+    pub fn extend(&mut self, steps: impl IntoIterator<Item = Step>) {
+        steps.into_iter().for_each(|step| self.push(step));
+    }
+
+    /// Says that the last step is the last, so far, that does something with these jails.
+    pub fn end<'a>(&mut self, jails: impl IntoIterator<Item = &'a JailName>) {
+        let Some(step) = self.steps.len().checked_sub(1) else {
+            return;
+        };
+        for jail in jails {
+            let order = self.ended;
+            self.ended += 1;
+            self.ends.insert(jail.clone(), End { step, order });
+        }
+    }
+
+    /// Gives the stops a time that the user has set.
+    pub fn stop_within(&mut self, seconds: Option<u32>) {
+        for step in &mut self.steps {
+            let Step::Lanes { lanes } = step else {
+                continue;
+            };
+            for step in lanes.iter_mut().flat_map(|lane| &mut lane.steps) {
+                if let JailStep::Stop { timeout, .. } = step {
+                    *timeout = seconds;
+                }
+            }
+        }
     }
 
     /// Adds a word to the user.
     pub fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
+    }
+
+    /// What it does, one thing after the other, as it is shown.
+    pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        self.steps.iter().flat_map(Step::parts)
+    }
+}
+
+/// The jails whose names a step says.
+fn about(step: &Step) -> Vec<JailName> {
+    match step {
+        Step::Mount { mounts } => mounts.iter().filter_map(|it| it.jail.clone()).collect(),
+        Step::Commit {
+            commit: Commit::Create { jails, .. },
+            ..
+        } => jails.iter().map(|jail| jail.name.clone()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+impl Serialize for Plan {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            steps: Vec<Part<'a>>,
+            notes: &'a [String],
+            warnings: &'a [String],
+        }
+        let shown = Shown {
+            steps: self.parts().collect(),
+            notes: &self.notes,
+            warnings: &self.warnings,
+        };
+        shown.serialize(serializer)
     }
 }
 
@@ -469,8 +508,8 @@ pub fn writable(inventory: &Inventory) -> Result<(), PlanError> {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, step) in self.steps.iter().enumerate() {
-            writeln!(f, "{:>3}. {step}", number + 1)?;
+        for (number, part) in self.parts().enumerate() {
+            writeln!(f, "{:>3}. {part}", number + 1)?;
         }
         for note in &self.notes {
             writeln!(f, "  - {note}")?;
@@ -479,80 +518,6 @@ impl fmt::Display for Plan {
             writeln!(f, "  - warning: {warning}")?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Step::Create {
-                dataset,
-                properties,
-            } => {
-                write!(f, "create {dataset}")?;
-                for (name, value) in properties {
-                    write!(f, " {name}={value}")?;
-                }
-                Ok(())
-            }
-            Step::Commit { site, commit } => write!(f, "commit on {site}: {commit}"),
-            Step::Clone { clones } => {
-                write!(f, "clone")?;
-                for clone in clones {
-                    write!(f, " {} from {}", clone.dataset, clone.origin)?;
-                }
-                Ok(())
-            }
-            Step::Hold { snapshots } => write!(f, "hold {}", listed(snapshots)),
-            Step::Release { snapshots } => write!(f, "release {}", listed(snapshots)),
-            Step::Mount { dataset, at, how } => {
-                let how = match how {
-                    MountAs::Base => ", read-only",
-                    MountAs::Site | MountAs::Staged | MountAs::Jail => "",
-                };
-                write!(f, "mount {dataset} at {}{how}", at.display())
-            }
-            Step::MountSnapshot { snapshot, at } => {
-                write!(f, "mount {snapshot} at {}", at.display())
-            }
-            Step::Unmount { dataset, at } => write!(f, "unmount {dataset} from {}", at.display()),
-            Step::RemoveDirectory { at } => {
-                write!(f, "remove the empty directory {}", at.display())
-            }
-            Step::Snapshot { snapshot } => write!(f, "snapshot {snapshot}"),
-            Step::HandOver { snapshot } => {
-                write!(f, "hand {snapshot} over: it goes with its last clone")
-            }
-            Step::Rollback { snapshot } => write!(f, "roll back to {snapshot}"),
-            Step::Destroy { dataset } => write!(f, "destroy {dataset}"),
-            Step::Property {
-                dataset,
-                property,
-                value,
-            } => {
-                write!(f, "set {property}={value} on {dataset}")
-            }
-            Step::Link { track, generation } => {
-                write!(f, "link the track {track} to generation {generation}")
-            }
-            Step::Unlink { track } => {
-                write!(f, "remove the link and the downloads of the track {track}")
-            }
-            Step::ClearWorld { generation } => {
-                write!(f, "end what runs in the stage of generation {generation}")
-            }
-            Step::Derive { jail } => write!(f, "write the derived files of {jail}"),
-            Step::ClearIdentity { jail } => {
-                write!(
-                    f,
-                    "clear away what {jail} has of the identity of its source"
-                )
-            }
-            Step::Flavour { jail, flavour } => write!(f, "lay the flavour {flavour} over {jail}"),
-            Step::Forget { jail } => write!(f, "remove the derived files of {jail}"),
-            Step::Start { jail } => write!(f, "start {jail}"),
-            Step::Stop { jail } => write!(f, "stop {jail}"),
-        }
     }
 }
 

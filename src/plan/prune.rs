@@ -105,7 +105,7 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
     for generation in inventory.generations.values().rev() {
         if generation.base.as_ref().is_some_and(Half::half_gone) {
             family.remove(generation.id);
-            plan.steps.extend(generation::reap(generation).steps);
+            plan.extend(generation::reap(generation).steps);
         } else if let Some(half) = generation
             .base
             .as_ref()
@@ -250,10 +250,7 @@ fn drop_half(
     heir: Option<GenerationId>,
 ) -> Result<(), PlanError> {
     let layout = &inventory.site.layout;
-    plan.push(Step::Unmount {
-        dataset: half.dataset.clone(),
-        at: half.mountpoint.clone(),
-    });
+    plan.push(Step::unmount(half.dataset.clone(), half.mountpoint.clone()));
     plan.push(Step::RemoveDirectory {
         at: half.mountpoint.clone(),
     });

@@ -108,6 +108,7 @@ pub fn enter(
         plan.push(Step::Link {
             track: track.clone(),
             generation: at,
+            directory: inventory.site.directory.clone(),
         });
     }
     Ok(plan)

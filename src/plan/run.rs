@@ -5,7 +5,8 @@
 
 use crate::model::JailState;
 use crate::name::JailName;
-use crate::plan::{Epoch, Observed, Plan, PlanError, Step, lookup, order, steps, writable};
+use crate::plan::steps::{From, ToStart};
+use crate::plan::{Epoch, Observed, Plan, PlanError, lookup, order, steps, writable};
 
 /// Plans the start of jails. One that was never finished is finished first.
 ///
@@ -20,15 +21,20 @@ pub fn start(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError>
     let runs = |name: &&JailName| matches!(observed.state(name), JailState::Running { .. });
     let down: Vec<&JailName> = names.iter().filter(|name| !runs(name)).collect();
     let moved = steps::bring(&mut plan, observed, &mut epoch, &down)?;
-    for name in &order::start_order(names, |name| lookup::config(inventory, name).ok()) {
-        let found = lookup::config(inventory, name)?;
-        if runs(&name) {
+    let mut jails = Vec::with_capacity(down.len());
+    for name in order::start_order(names, |name| lookup::config(inventory, name).ok()) {
+        let found = lookup::config(inventory, &name)?;
+        if runs(&&name) {
             plan.note(format!("{name} is running already"));
             continue;
         }
-        let config = moved.get(name).unwrap_or(found);
-        steps::start(&mut plan, observed, &mut epoch, name, config)?;
+        jails.push(ToStart {
+            config: moved.get(&name).unwrap_or(found).clone(),
+            from: From::Down,
+            name,
+        });
     }
+    steps::start(&mut plan, &mut epoch, observed, &jails)?;
     Ok(plan)
 }
 
@@ -37,8 +43,8 @@ pub fn start(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError>
 /// # Errors
 /// [`PlanError::NoJail`].
 pub fn stop(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> {
-    let mut plan = Plan::default();
     let inventory = &observed.inventory;
+    let mut plan = Plan::of(inventory);
     for name in &order::stop_order(names, |name| lookup::config(inventory, name).ok()) {
         lookup::jail(&observed.inventory, name)?;
         match observed.state(name) {
@@ -46,11 +52,11 @@ pub fn stop(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> 
                 plan.note(format!("{name} is stopped already"));
                 // One that died, or whose stop was killed, may have left its mounts.
                 if observed.known_to_host(name) {
-                    plan.push(Step::Stop { jail: name.clone() });
+                    plan.push_for(name, steps::stop(inventory, name));
                 }
             }
             JailState::Running { .. } | JailState::Starting | JailState::Dying => {
-                plan.push(Step::Stop { jail: name.clone() });
+                plan.push_for(name, steps::stop(inventory, name));
             }
         }
     }

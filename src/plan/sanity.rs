@@ -13,7 +13,7 @@ use crate::model::{
 };
 use crate::name::JailName;
 use crate::plan::finding::{Finding, Severity, What};
-use crate::plan::{Commit, Observed, Plan, Step};
+use crate::plan::{Commit, JailStep, Observed, Plan};
 
 /// How many of a list are shown.
 const SHOWN: usize = 5;
@@ -38,35 +38,29 @@ pub fn concerned(plan: &Plan, inventory: &Inventory) -> BTreeMap<JailName, JailC
             jails.insert(name, config);
         }
     };
-    let mut started = Vec::new();
-    for step in &plan.steps {
-        match step {
-            Step::Commit { commit, .. } => match commit {
-                Commit::Create { jails, .. } => {
-                    for jail in jails {
-                        put(jail.name.clone(), &jail.config);
+    for commit in plan.programs() {
+        match commit {
+            Commit::Create { jails, .. } => {
+                for jail in jails {
+                    put(jail.name.clone(), &jail.config);
+                }
+            }
+            Commit::Set { sets, .. } => {
+                for set in sets.iter().filter(|set| set.property == property::JAIL) {
+                    let below = set.dataset.strip_prefix(layout.jails.as_str());
+                    let name = below.and_then(|below| below.strip_prefix('/'));
+                    let name = name.and_then(|name| JailName::parse(name).ok());
+                    if let (Some(name), Some(text)) = (name, &set.value) {
+                        put(name, text);
                     }
                 }
-                Commit::Set { sets, .. } => {
-                    for set in sets.iter().filter(|set| set.property == property::JAIL) {
-                        let below = set.dataset.strip_prefix(layout.jails.as_str());
-                        let name = below.and_then(|below| below.strip_prefix('/'));
-                        let name = name.and_then(|name| JailName::parse(name).ok());
-                        if let (Some(name), Some(text)) = (name, &set.value) {
-                            put(name, text);
-                        }
-                    }
-                }
-                _ => {}
-            },
-            Step::Start { jail } => started.push(jail),
+            }
             _ => {}
         }
     }
-    for name in started {
-        let found = || inventory.jails.get(name)?.config.as_ref().ok();
-        if let (false, Some(config)) = (jails.contains_key(name), found()) {
-            jails.insert(name.clone(), config.clone());
+    for (name, step) in plan.lane_steps() {
+        if let (JailStep::Start { spec, .. }, false) = (step, jails.contains_key(name)) {
+            jails.insert(name.clone(), spec.config.clone());
         }
     }
     jails

@@ -41,12 +41,12 @@ pub fn init(request: &Init) -> Plan {
     let mut plan = Plan::default();
     if request.initialised {
         plan.note(format!("{} is a site already", layout.site));
-        plan.steps
-            .extend(request.unready.iter().map(|at| Step::Mount {
-                dataset: layout.site.clone(),
-                at: at.clone(),
-                how: MountAs::Site,
-            }));
+        plan.extend(
+            request
+                .unready
+                .iter()
+                .map(|at| Step::mount(layout.site.clone(), at.clone(), MountAs::Site)),
+        );
         return plan;
     }
     let directory = directory.to_string_lossy().into_owned();
@@ -89,12 +89,11 @@ pub fn init(request: &Init) -> Plan {
     // the others is mounted.
     for (dataset, properties) in own.iter().rev() {
         if request.existing.contains(dataset) {
-            plan.steps
-                .extend(properties.iter().map(|(property, value)| Step::Property {
-                    dataset: (*dataset).clone(),
-                    property: property.clone(),
-                    value: value.clone(),
-                }));
+            plan.extend(properties.iter().map(|(property, value)| Step::Property {
+                dataset: (*dataset).clone(),
+                property: property.clone(),
+                value: value.clone(),
+            }));
         }
     }
     for (dataset, properties) in own {
@@ -111,11 +110,11 @@ pub fn init(request: &Init) -> Plan {
             id: request.id.clone(),
         },
     });
-    plan.push(Step::Mount {
-        dataset: layout.site.clone(),
-        at: request.directory.clone(),
-        how: MountAs::Site,
-    });
+    plan.push(Step::mount(
+        layout.site.clone(),
+        request.directory.clone(),
+        MountAs::Site,
+    ));
     plan
 }
 
@@ -143,11 +142,11 @@ pub fn track_create(
         }
         plan.note(format!("the track {name} exists already"));
         // It may be missing since the command was killed.
-        plan.steps
-            .extend(track.current.map(|generation| Step::Link {
-                track: name.clone(),
-                generation,
-            }));
+        plan.extend(track.current.map(|generation| Step::Link {
+            track: name.clone(),
+            generation,
+            directory: inventory.site.directory.clone(),
+        }));
         return Ok(plan);
     }
     let track = Track {
@@ -169,6 +168,7 @@ pub fn track_create(
         plan.push(Step::Link {
             track: name.clone(),
             generation,
+            directory: inventory.site.directory.clone(),
         });
     }
     Ok(plan)
@@ -188,6 +188,7 @@ pub fn track_delete(
     let mut plan = Plan::on(inventory);
     let unlink = Step::Unlink {
         track: name.clone(),
+        directory: inventory.site.directory.clone(),
     };
     if link && !inventory.tracks.contains_key(name) {
         plan.note(format!("the deletion of the track {name} was interrupted"));

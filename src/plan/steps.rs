@@ -1,50 +1,88 @@
 //! Steps that several verbs share: what starts a jail, configures it anew, and finishes one that was made.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::model::{Inventory, JailConfig, Kind, Todo};
+use crate::model::{FLAVOURS, Inventory, JailConfig, JailSpec, Kind, Todo};
 use crate::name::{GenerationId, JailName};
 use crate::plan::due::{self, Way};
 use crate::plan::{
-    Commit, Epoch, MountAs, Observed, Plan, PlanError, Step, generation, lookup, sets,
+    Commit, Epoch, JailStep, MountAs, Mounting, Observed, Plan, PlanError, Step, generation,
+    lookup, sets, spec,
 };
 
 /// Most jails in one program (design.md §5).
 pub const MOST_IN_ONE: usize = 1000;
 
+/// A jail to start, with the configuration that it has by then.
+#[derive(Debug, Clone)]
+pub(super) struct ToStart {
+    pub(super) name: JailName,
+    pub(super) config: JailConfig,
+    pub(super) from: From,
+}
+
+/// What a jail is before its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// The same plan makes and finishes it.
+    New,
+    /// It does not run.
+    Down,
+    /// It runs, or may.
+    Up,
+}
+
+/// Adds the steps that start jails, in this order. Those that were never finished are finished first; one that runs is
+/// stopped in its lane, so that it is down as short as can be.
 pub(super) fn start(
     plan: &mut Plan,
-    observed: &Observed,
     epoch: &mut Epoch,
-    name: &JailName,
-    config: &JailConfig,
+    observed: &Observed,
+    jails: &[ToStart],
 ) -> Result<(), PlanError> {
     let inventory = &observed.inventory;
-    let jail = lookup::jail(inventory, name)?;
-    if jail.merging.is_some() {
-        return Err(PlanError::Merging(name.clone()));
+    let there = || jails.iter().filter(|it| it.from != From::New);
+    for jail in there() {
+        ensure_startable(inventory, &jail.name)?;
     }
-    // Its files would be in the place of the host's, or where the host's users reach them.
-    let at = inventory.site.directory.join(name.as_str());
-    if jail.mountpoint != at {
-        return Err(PlanError::Elsewhere {
-            dataset: jail.dataset.clone(),
-            found: jail.mountpoint.clone(),
-            at,
+    let unfinished: Vec<_> = there()
+        .filter(|it| !it.config.todo.is_empty())
+        .map(|it| (it.name.clone(), it.config.clone()))
+        .collect();
+    if !unfinished.is_empty() {
+        for (name, _) in &unfinished {
+            plan.note(format!("{name} was never finished: it is finished now"));
+        }
+        finish_new(plan, inventory, epoch, &unfinished)?;
+    }
+    for jail in jails.iter().filter(|it| it.from == From::Down) {
+        plan.extend(mount(inventory, jail)?.map(|it| Step::Mount { mounts: vec![it] }));
+    }
+    let mut bases = BTreeSet::new();
+    for jail in jails {
+        ensure_limits_known(&jail.name, &jail.config)?;
+        if jail.config.kind == Kind::Thin && bases.insert(jail.config.skel) {
+            mount_base(plan, inventory, &jail.name, jail.config.skel)?;
+        }
+    }
+    for jail in jails {
+        let (name, config) = (&jail.name, finished(&jail.config));
+        let again = jail.from == From::Up;
+        if again {
+            // What cannot be started is not stopped.
+            if spec::spec(inventory, name, &config).is_ok() {
+                plan.push_for(name, stop(inventory, name));
+            }
+            if let Some(mount) = mount(inventory, jail)? {
+                plan.push_for(name, JailStep::Mount(mount));
+            }
+        }
+        with_spec(plan, inventory, name, &config, |spec| JailStep::Start {
+            spec,
+            again,
         });
     }
-    if !config.todo.is_empty() {
-        plan.note(format!("{name} was never finished: it is finished now"));
-        finish_new(plan, inventory, epoch, &[(name.clone(), config.clone())])?;
-    } else if MountAs::Jail.wanted(jail.mounted, jail.flags) {
-        plan.push(Step::Mount {
-            dataset: jail.dataset.clone(),
-            at: jail.mountpoint.clone(),
-            how: MountAs::Jail,
-        });
-    }
-    mount_base(plan, inventory, name, config)?;
-    plan.push(Step::Start { jail: name.clone() });
     Ok(())
 }
 
@@ -58,15 +96,86 @@ pub(super) fn restart(
     let inventory = &observed.inventory;
     let all: Vec<&JailName> = names.iter().collect();
     let moved = bring(plan, observed, epoch, &all)?;
+    let mut jails = Vec::with_capacity(names.len());
     for name in names {
         let found = lookup::config(inventory, name)?;
-        if observed.state(name).running() {
-            plan.push(Step::Stop { jail: name.clone() });
-        }
-        let config = moved.get(name).unwrap_or(found);
-        start(plan, observed, epoch, name, config)?;
+        jails.push(ToStart {
+            name: name.clone(),
+            config: moved.get(name).unwrap_or(found).clone(),
+            from: match observed.state(name).running() {
+                true => From::Up,
+                false => From::Down,
+            },
+        });
+    }
+    start(plan, epoch, observed, &jails)
+}
+
+/// Refuses to start a jail whose merge is not over, or that is mounted elsewhere.
+fn ensure_startable(inventory: &Inventory, name: &JailName) -> Result<(), PlanError> {
+    let jail = lookup::jail(inventory, name)?;
+    if jail.merging.is_some() {
+        return Err(PlanError::Merging(name.clone()));
+    }
+    // Its files would be in the place of the host's, or where the host's users reach them.
+    let at = inventory.site.directory.join(name.as_str());
+    if jail.mountpoint != at {
+        return Err(PlanError::Elsewhere {
+            dataset: jail.dataset.clone(),
+            found: jail.mountpoint.clone(),
+            at,
+        });
     }
     Ok(())
+}
+
+/// The mount of a jail's own files, if it needs one. One that is finished by the same plan is mounted by then.
+fn mount(inventory: &Inventory, jail: &ToStart) -> Result<Option<Mounting>, PlanError> {
+    let found = lookup::jail(inventory, &jail.name)?;
+    let wanted = MountAs::Jail.wanted(found.mounted, found.flags) && jail.config.todo.is_empty();
+    Ok(wanted.then(|| Mounting::of_jail(found)))
+}
+
+/// The configuration of a jail with which nothing is left to do.
+pub(super) fn finished(config: &JailConfig) -> JailConfig {
+    JailConfig {
+        todo: Vec::new(),
+        ..config.clone()
+    }
+}
+
+/// Adds that the derived files of a jail are made what they should be.
+pub(super) fn derive(plan: &mut Plan, inventory: &Inventory, name: &JailName, config: &JailConfig) {
+    with_spec(plan, inventory, name, config, |spec| JailStep::Derive {
+        spec,
+    });
+}
+
+/// Adds a step that needs the specification of a jail; a step that fails if there is none.
+fn with_spec(
+    plan: &mut Plan,
+    inventory: &Inventory,
+    name: &JailName,
+    config: &JailConfig,
+    step: impl FnOnce(Arc<JailSpec>) -> JailStep,
+) {
+    let step = match spec::spec(inventory, name, config) {
+        Ok(spec) => step(spec),
+        Err(why) => JailStep::Refuse {
+            jail: name.clone(),
+            why,
+        },
+    };
+    plan.push_for(name, step);
+}
+
+/// The stop of a jail, by the rules of its world if they are known.
+pub(super) fn stop(inventory: &Inventory, name: &JailName) -> JailStep {
+    JailStep::Stop {
+        jail: name.clone(),
+        spec: spec::observed(inventory, name).ok(),
+        timeout: None,
+    }
 }
 
 /// Adds the programs by which jails are at their target whose own files are right for it as they are, and returns
@@ -125,55 +234,30 @@ pub(super) fn configure(
                 adopt: false,
             },
         });
+        plan.end(chunk.iter().map(|(name, _)| *name));
     }
-    Ok(())
-}
-
-/// Adds the start of jails that the same plan makes from one configuration.
-///
-/// # Errors
-/// [`PlanError::NoBase`].
-pub fn start_new(
-    plan: &mut Plan,
-    inventory: &Inventory,
-    config: &JailConfig,
-    names: &[JailName],
-) -> Result<(), PlanError> {
-    // The same for all.
-    if let Some(name) = names.first() {
-        mount_base(plan, inventory, name, config)?;
-    }
-    let starts = names.iter().map(|name| Step::Start { jail: name.clone() });
-    plan.steps.extend(starts);
     Ok(())
 }
 
 /// Adds what mounts the base that a jail starts on, unless the plan has it already.
-pub(super) fn mount_base(
+fn mount_base(
     plan: &mut Plan,
     inventory: &Inventory,
     name: &JailName,
-    config: &JailConfig,
+    generation: GenerationId,
 ) -> Result<(), PlanError> {
-    limits_known(name, config)?;
-    if config.kind == Kind::Thick {
-        return Ok(());
-    }
     let missing = || PlanError::NoBase {
         jail: name.clone(),
-        generation: config.skel,
+        generation,
     };
     let half = inventory
-        .sealed(config.skel)
+        .sealed(generation)
         .and_then(|generation| generation.base.as_ref())
         .ok_or_else(missing)?;
     if MountAs::Base.wanted(half.mounted, half.flags) {
-        let step = Step::Mount {
-            dataset: half.dataset.clone(),
-            at: half.mountpoint.clone(),
-            how: MountAs::Base,
-        };
-        if !plan.steps.contains(&step) {
+        let (dataset, at) = (half.dataset.clone(), half.mountpoint.clone());
+        let step = Step::mount(dataset, at, MountAs::Base);
+        if !plan.has(&step) {
             plan.push(step);
         }
     }
@@ -181,7 +265,7 @@ pub(super) fn mount_base(
 }
 
 /// Refuses to start a jail with limits that nobody would hold it to; before anything is stopped for it.
-fn limits_known(name: &JailName, config: &JailConfig) -> Result<(), PlanError> {
+fn ensure_limits_known(name: &JailName, config: &JailConfig) -> Result<(), PlanError> {
     let unknown = config.limits.unknown();
     if unknown.is_empty() {
         return Ok(());
@@ -204,30 +288,39 @@ pub fn finish_new(
     jails: &[(JailName, JailConfig)],
 ) -> Result<(), PlanError> {
     let layout = &inventory.site.layout;
+    let directory = &inventory.site.directory;
     // Before the mounts: what is mounted has all that is derived.
-    plan.steps.extend(
-        jails
-            .iter()
-            .map(|(name, _)| Step::Derive { jail: name.clone() }),
-    );
-    // Side by side: they are many, and none waits for another.
+    for (name, config) in jails {
+        derive(plan, inventory, name, &finished(config));
+    }
     for (name, _) in jails {
-        plan.push(Step::Mount {
+        let mounting = Mounting {
             dataset: layout.jail(name)?,
-            at: inventory.site.directory.join(name.as_str()),
+            at: directory.join(name.as_str()),
             how: MountAs::Jail,
+            jail: Some(name.clone()),
+        };
+        plan.push(Step::Mount {
+            mounts: vec![mounting],
         });
     }
-    let clones = jails
-        .iter()
-        .filter(|(_, config)| config.todo.contains(&Todo::Identity));
-    plan.steps
-        .extend(clones.map(|(name, _)| Step::ClearIdentity { jail: name.clone() }));
     for (name, config) in jails {
+        if config.todo.contains(&Todo::Identity) {
+            with_spec(plan, inventory, name, &finished(config), |spec| {
+                JailStep::ClearIdentity { spec }
+            });
+        }
         for todo in &config.todo {
             if let Todo::Flavour(flavour) = todo {
-                let (jail, flavour) = (name.clone(), flavour.clone());
-                plan.push(Step::Flavour { jail, flavour });
+                let from = directory.join(FLAVOURS).join(flavour.as_str());
+                let flavour = flavour.clone();
+                with_spec(plan, inventory, name, &finished(config), |spec| {
+                    JailStep::Flavour {
+                        spec,
+                        flavour,
+                        from,
+                    }
+                });
             }
         }
     }
@@ -241,16 +334,12 @@ pub fn finish_new(
                     property: "quota".to_owned(),
                     value: bytes.to_string(),
                 }),
-                // Those of all jails side by side, above.
+                // In its lane, above.
                 Todo::Identity | Todo::Flavour(_) => {}
             }
         }
         if !config.todo.is_empty() {
-            let ready = JailConfig {
-                todo: Vec::new(),
-                ..config.clone()
-            };
-            sets.push(sets::set_jail(&dataset, config, &ready)?);
+            sets.push(sets::set_jail(&dataset, config, &finished(config))?);
         }
     }
     if !sets.is_empty() {
@@ -264,5 +353,6 @@ pub fn finish_new(
             },
         });
     }
+    plan.end(jails.iter().map(|(name, _)| name));
     Ok(())
 }

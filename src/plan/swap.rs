@@ -44,6 +44,7 @@ pub fn swap(inventory: &Inventory, request: &Request) -> Result<Plan, PlanError>
     plan.push(Step::Link {
         track: name.clone(),
         generation: id,
+        directory: inventory.site.directory.clone(),
     });
     Ok(plan)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::model::{Inventory, Jail, Merging, property};
 use crate::name::{NameError, SnapshotName};
 use crate::plan::ways::{self, Snapshots};
-use crate::plan::{Commit, Doomed, Epoch, Expect, MountAs, Plan, PlanError, Set, Step};
+use crate::plan::{Commit, Doomed, Epoch, Expect, Plan, PlanError, Set, Step};
 
 /// The snapshot that takes back the merge of which a jail has the mark.
 ///
@@ -41,10 +41,7 @@ fn back(
         let all = snapshots.of_merges.iter();
         let after = all.filter(|it| it.name == after).cloned().collect();
         destroy(plan, inventory, epoch, after);
-        plan.push(Step::Unmount {
-            dataset: jail.dataset.clone(),
-            at: jail.mountpoint.clone(),
-        });
+        plan.push(Step::unmount(jail.dataset.clone(), jail.mountpoint.clone()));
         plan.push(Step::Rollback { snapshot: made });
     }
     plan.push(mount(jail));
@@ -112,11 +109,7 @@ pub(super) fn unmark(jail: &Jail) -> Set {
 }
 
 fn mount(jail: &Jail) -> Step {
-    Step::Mount {
-        dataset: jail.dataset.clone(),
-        at: jail.mountpoint.clone(),
-        how: MountAs::Jail,
-    }
+    Step::mount_jail(jail)
 }
 
 pub(super) fn commit(inventory: &Inventory, epoch: &mut Epoch, sets: Vec<Set>) -> Step {

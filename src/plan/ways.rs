@@ -169,10 +169,7 @@ pub fn unneeded(inventory: &Inventory, all: Vec<Doomed>) -> Vec<Doomed> {
 /// What takes away a snapshot that was mounted at a directory to be read.
 pub fn unmount(dataset: DatasetName, at: PathBuf) -> [Step; 2] {
     let from = at.clone();
-    [
-        Step::Unmount { dataset, at: from },
-        Step::RemoveDirectory { at },
-    ]
+    [Step::unmount(dataset, from), Step::RemoveDirectory { at }]
 }
 
 /// What takes away what an undoing that was killed had mounted at a directory; none if a snapshot of another site

@@ -25,6 +25,8 @@ pub fn stage(
     let found = &inventory.site;
     let id = GenerationId(found.seq + 1);
     let mut plan = Plan::on(inventory);
+    // Locked before the number is committed, so that nobody takes what follows for abandoned.
+    plan.stage = Some(id);
     plan.push(Step::Commit {
         site: found.layout.site.clone(),
         commit: Commit::Stage {
@@ -65,11 +67,7 @@ pub fn stage(
     plan.push(empty_skeleton(&skeleton));
     for (dataset, half) in [(base, "basejail"), (skeleton, "newjail")] {
         let at = found.directory.join(half).join(id.to_string());
-        plan.push(Step::Mount {
-            dataset,
-            at,
-            how: MountAs::Staged,
-        });
+        plan.push(Step::mount(dataset, at, MountAs::Staged));
     }
     Ok((plan, id))
 }
@@ -89,11 +87,11 @@ pub fn resume(inventory: &Inventory, generation: &Generation) -> Result<Plan, Pl
     let skeleton = found.layout.skeleton(generation.id)?;
     plan.push(empty_skeleton(&skeleton));
     for (dataset, half) in [(base, "basejail"), (skeleton, "newjail")] {
-        plan.push(Step::Mount {
+        plan.push(Step::mount(
             dataset,
-            at: found.directory.join(half).join(generation.id.to_string()),
-            how: MountAs::Staged,
-        });
+            found.directory.join(half).join(generation.id.to_string()),
+            MountAs::Staged,
+        ));
     }
     Ok(plan)
 }
@@ -165,16 +163,10 @@ pub fn seal(
     let found = &inventory.site;
     let base = found.layout.base(id)?;
     let skeleton = found.layout.skeleton(id)?;
-    let mut plan = Plan::default();
+    let mut plan = Plan::of(inventory);
     let at = |half: &str| found.directory.join(half).join(id.to_string());
-    plan.push(Step::Unmount {
-        dataset: base.clone(),
-        at: at("basejail"),
-    });
-    plan.push(Step::Unmount {
-        dataset: skeleton,
-        at: at("newjail"),
-    });
+    plan.push(Step::unmount(base.clone(), at("basejail")));
+    plan.push(Step::unmount(skeleton, at("newjail")));
     let before = inventory.tracks.get(track).and_then(|track| track.current);
     let native = world.runs_on(os);
     let set = if before.is_none() && native {
@@ -213,16 +205,16 @@ pub fn seal(
         }
     }
     plan.push(Step::Hold { snapshots });
-    plan.steps
-        .extend(mounts.into_iter().map(|(dataset, at)| Step::Mount {
-            dataset,
-            at,
-            how: MountAs::Base,
-        }));
+    plan.extend(
+        mounts
+            .into_iter()
+            .map(|(dataset, at)| Step::mount(dataset, at, MountAs::Base)),
+    );
     if let Some(generation) = before.or(native.then_some(id)) {
         plan.push(Step::Link {
             track: track.clone(),
             generation,
+            directory: inventory.site.directory.clone(),
         });
     }
     Ok(plan)
@@ -251,22 +243,15 @@ pub fn repair(observed: &Observed, id: GenerationId) -> Result<Plan, PlanError> 
         .into_iter()
         .flatten()
     {
-        plan.push(Step::Unmount {
-            dataset: half.dataset.clone(),
-            at: half.mountpoint.clone(),
-        });
+        plan.push(Step::unmount(half.dataset.clone(), half.mountpoint.clone()));
         plan.push(Step::Rollback {
             snapshot: half.dataset.at(&id.to_string())?,
         });
     }
     add_missing(&mut plan, inventory, generation);
     if let Some(half) = &generation.base {
-        let mount = Step::Mount {
-            dataset: half.dataset.clone(),
-            at: half.mountpoint.clone(),
-            how: MountAs::Base,
-        };
-        if !plan.steps.contains(&mount) {
+        let mount = Step::mount(half.dataset.clone(), half.mountpoint.clone(), MountAs::Base);
+        if !plan.has(&mount) {
             plan.push(mount);
         }
     }

@@ -158,7 +158,6 @@ fn created(count: usize) -> Result<Option<f64>, Failure> {
         changed: AtomicBool::new(false),
         looks: true,
         top: Mutex::default(),
-        stop_timeout: None,
     };
     let names: Result<Vec<JailName>, _> = (1..=count)
         .map(|n| JailName::parse(&format!("j{n}")))

@@ -25,7 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("profile", &[]),
     ("model", &["name", "profile"]),
     ("fleet", &["model", "name"]),
-    ("plan", &["fleet", "model", "name"]),
+    ("plan", &["fleet", "model", "name", "profile"]),
     ("exec", &[]),
     ("confine", &[]),
     ("lock", &["name"]),
@@ -46,9 +46,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "apply",
-        &[
-            "crash", "lock", "model", "name", "observe", "plan", "ports", "profile", "world",
-        ],
+        &["crash", "lock", "model", "name", "plan", "ports", "world"],
     ),
     (
         "session",

@@ -81,8 +81,8 @@ fn without_a_merge_a_jail_starts_on_what_its_own_files_are_at() {
             ]
         );
         assert!(plan.notes[0].contains("`ezz converge a`"), "{plan}");
-        let spec = ezz::apply::spec(&site.0.inventory, &jail_name("a")).expect("complete");
-        let base = spec.base.expect("thin");
+        let spec = ezz::plan::spec::observed(&site.0.inventory, &jail_name("a")).expect("complete");
+        let base = spec.base.as_ref().expect("thin");
         assert_eq!(base.generation, GenerationId(1));
         assert!(base.path.ends_with("basejail/1"), "{:?}", base.path);
     }

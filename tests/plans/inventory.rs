@@ -8,7 +8,7 @@ use ezz::model::{
     Seal, Site, Todo, Track, World,
 };
 use ezz::name::{DatasetName, GenerationId, JailName, TrackName};
-use ezz::plan::{Commit, Directory, Observed, Plan, Step};
+use ezz::plan::{Commit, Directory, Observed, Part, Plan, Step};
 
 /// The epoch of every site that is made here.
 pub const EPOCH: u64 = 5;
@@ -317,9 +317,9 @@ pub fn world(label: &str) -> World {
 pub fn told(plan: &Plan) -> Vec<String> {
     let mut next = EPOCH;
     let mut lines = Vec::new();
-    for step in &plan.steps {
-        let Step::Commit { commit, .. } = step else {
-            lines.push(step.to_string());
+    for part in plan.parts() {
+        let Part::Step(Step::Commit { commit, .. }) = part else {
+            lines.push(part.to_string());
             continue;
         };
         let epoch = match commit {

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{CliError, build};
-use crate::apply;
 use crate::cli::moving::Moving;
 use crate::cli::{access, delegated, error, merging, record};
 use crate::model::{Inventory, property, track_link};
 use crate::name::{GenerationId, JailName, SnapshotName, TrackName};
 use crate::plan::doctor::{Dataset, Entry, EntryKind, Facts, Setting, Snapshot};
-use crate::plan::{Observed, generation};
+use crate::plan::{Observed, generation, spec};
 use crate::ports::{PortError, Query, Source};
 use crate::profile::Os;
 use crate::session::Session;
@@ -128,7 +127,7 @@ pub(super) fn facts(
     }
     for name in inventory.jails.keys() {
         // A jail that cannot be understood is a finding of its own.
-        let Ok(spec) = apply::spec(inventory, name) else {
+        let Ok(spec) = spec::observed(inventory, name) else {
             continue;
         };
         facts.drift.insert(name.clone(), session.host.drift(&spec)?);

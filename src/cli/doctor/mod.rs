@@ -14,11 +14,12 @@ use super::{CliError, Context, DryRun, build, init};
 use crate::apply;
 use crate::model::property;
 use crate::name::{DatasetName, JailName};
+use crate::plan::Observed;
 use crate::plan::doctor::{Diagnosis, diagnose};
 use crate::plan::finding::{Finding, Severity, What};
 use crate::ports::{Capabilities, Check, Level, Query, Row, Source};
 use crate::report::{Exit, Kind as Json};
-use crate::session::{Scope, Session, SessionError};
+use crate::session::{Around, Scope, Session, SessionError};
 use facts::{Idle, facts};
 
 /// Check the host and the site; mend what is derived or left over
@@ -112,14 +113,13 @@ impl Doctor {
         context: &Context<'_>,
         session: &Session,
     ) -> Result<(Vec<Finding>, usize, Exit), CliError> {
-        let mut before = Vec::new();
         let mut jails = left(session)?;
         jails.extend(interrupted_merges(session, marked(session)?)?);
         let scope = Scope {
             jails,
             ..Scope::all()
         };
-        let (outcome, exit) = context.transact(session, "doctor --repair", &scope, |observed| {
+        let plan = |observed: &Observed| {
             // Of those that are locked now, the ones that have not been cleared meanwhile.
             let mut left: BTreeSet<JailName> = session.host.leftovers()?.into_iter().collect();
             left.retain(|name| scope.jails.contains(name));
@@ -137,9 +137,11 @@ impl Doctor {
                     }),
                 })?;
             let diagnosis = diagnose(observed, &facts, self.derived)?;
-            before = diagnosis.findings;
-            Ok(diagnosis.plan)
-        })?;
+            Ok((diagnosis.plan, diagnosis.findings))
+        };
+        let nothing = Around::nothing();
+        let (outcome, exit, before) =
+            context.transact_around(session, "doctor --repair", &scope, plan, &nothing)?;
         Ok((before, outcome.applied.changed, exit))
     }
 }

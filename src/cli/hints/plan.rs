@@ -2,9 +2,23 @@
 
 use crate::host::THIS;
 use crate::name::JailName;
-use crate::plan::PlanError;
+use crate::plan::{PlanError, SpecError};
 use crate::profile::Os;
 use crate::world::merge::Obstacle;
+
+pub(super) fn spec_hint(error: &SpecError) -> Option<String> {
+    match error {
+        SpecError::NoBase { jail, .. } => Some(base_hint(jail)),
+        SpecError::Profile { .. } => Some("a newer ezz may know it".to_owned()),
+        SpecError::Name(error) => Some(error.hint().to_owned()),
+    }
+}
+
+fn base_hint(jail: &JailName) -> String {
+    format!(
+        "`ezz worlds list` shows the generations, and `ezz merge {jail} --follow TRACK` brings {jail} to another"
+    )
+}
 
 pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
     let text = match error {
@@ -59,11 +73,8 @@ pub(super) fn plan_hint(error: &PlanError) -> Option<String> {
             ));
         }
         PlanError::Directory { .. } => "move what is there out of the way, or choose another name",
-        PlanError::NoBase { jail, .. } => {
-            return Some(format!(
-                "`ezz worlds list` shows the generations, and `ezz merge {jail} --follow TRACK` brings {jail} to another"
-            ));
-        }
+        PlanError::NoBase { jail, .. } => return Some(base_hint(jail)),
+        PlanError::Spec(error) => return spec_hint(error),
         PlanError::NotSealed(_) => "`ezz worlds list` shows the generations",
         PlanError::OtherSystem { .. } => {
             "install a world of this host's system, and name its track or generation"

@@ -16,7 +16,7 @@ use crate::plan::world::restore;
 use crate::plan::{Commit, Doomed, Observed, Plan, PlanError, Step, ways};
 use crate::ports::{PortError, Query, Row};
 use crate::report::{Exit, bytes, Kind as Json};
-use crate::session::{Scope, Session, SessionError};
+use crate::session::{Around, Scope, Session, SessionError};
 
 /// Destroy generations that nothing needs: no track, no jail
 #[derive(Debug, Args)]
@@ -137,15 +137,14 @@ pub(super) fn take(
         }
     }
     let before = used(session)?;
-    let (mut why, mut generations) = (BTreeMap::new(), BTreeMap::new());
-    let (outcome, exit) = context
-        .transact(session, verb, &scope, |observed| {
-            let request = ask.request(session, observed).map_err(ApplyError::from)?;
-            let plan = plan(observed, &request)?;
-            why = kept(observed, &request);
-            generations = observed.inventory.generations.clone();
-            Ok(plan)
-        })
+    let plan = |observed: &Observed| {
+        let request = ask.request(session, observed).map_err(ApplyError::from)?;
+        let why = kept(observed, &request);
+        let generations = observed.inventory.generations.clone();
+        Ok((plan(observed, &request)?, (why, generations)))
+    };
+    let (outcome, exit, (why, generations)) = context
+        .transact_around(session, verb, &scope, plan, &Around::nothing())
         .map_err(|first| undo(session, first))?;
     let pruned: BTreeSet<String> = halves(&outcome.plan).map(ToString::to_string).collect();
     if session.dry_run && context.report.json {

@@ -11,7 +11,7 @@ use super::{FreeBsd, argv, checks, conf, done, files, program_error};
 use crate::exec::{Exec, ExecError};
 use crate::model::Changed;
 use crate::name::JailName;
-use crate::ports::{Host, HostError, JailSpec, Stopping};
+use crate::ports::{Host, HostError, JailSpec, Stopping, ensure_native};
 use crate::profile::Os;
 
 /// How much longer than for a mount a start waits for the jail that was there before.
@@ -65,7 +65,7 @@ impl FreeBsd {
             });
         }
         self.knows_globals()?;
-        spec.runs_on(Os::FreeBsd)?;
+        ensure_native(spec, Os::FreeBsd)?;
         self.takes(spec.config.network, &spec.config.params)?;
         self.modules(&spec.config.params)?;
         // Without its rules a devfs shows every device of the host.

@@ -21,7 +21,7 @@ use super::{crun, file, identity, process, program, runtime, seccomp, state, sto
 use crate::crash::point;
 use crate::exec::find;
 use crate::model::{Changed, JailState, Network, Params};
-use crate::ports::{HostError, JailSpec};
+use crate::ports::{HostError, JailSpec, ensure_native};
 use crate::profile::{Os, RelPath};
 
 /// A first process that ends within this time did not start.
@@ -68,7 +68,7 @@ pub(super) fn start(
     if matches!(state::of(paths, name)?, JailState::Running { .. }) {
         return Ok(Changed::Already);
     }
-    spec.runs_on(Os::Linux)?;
+    ensure_native(spec, Os::Linux)?;
     let seccomp = requirements(spec.config.nested_userns)?;
     let control = Control::of_host();
     control.can(&spec.config.limits)?;

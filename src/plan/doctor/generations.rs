@@ -270,11 +270,7 @@ fn base(inventory: &Inventory, name: &str, base: &Half, found: &mut Diagnosis) {
 }
 
 pub(super) fn mount(base: &Half, at: &Path) -> Step {
-    Step::Mount {
-        dataset: base.dataset.clone(),
-        at: at.to_owned(),
-        how: MountAs::Base,
-    }
+    Step::mount(base.dataset.clone(), at.to_owned(), MountAs::Base)
 }
 
 /// The snapshot of a half: there, sealed, held.

@@ -7,7 +7,7 @@ use crate::plan::behind::{Behind, late};
 use crate::plan::steps::MOST_IN_ONE;
 use crate::plan::ways::Snapshots;
 use crate::plan::{
-    Epoch, MountAs, Observed, Plan, PlanError, Step, generation, intent, lookup, steps, undo,
+    Epoch, JailStep, Observed, Plan, PlanError, Step, generation, intent, lookup, steps, undo,
 };
 
 pub(super) fn check(
@@ -21,7 +21,7 @@ pub(super) fn check(
     let mut unfinished: Vec<(&Jail, &JailConfig)> = Vec::new();
     for (name, jail) in &inventory.jails {
         let object = format!("jail {name}");
-        left(name, facts, &object, found);
+        left(inventory, name, facts, &object, found);
         left_down(observed, name, facts, &object, found);
         let config = match &jail.config {
             Ok(config) => config,
@@ -281,11 +281,7 @@ fn mounted(inventory: &Inventory, jail: &Jail, object: &str, found: &mut Diagnos
         );
         let at = inventory.site.directory.join(jail.name.as_str());
         if jail.mountpoint == at {
-            let step = Step::Mount {
-                dataset: jail.dataset.clone(),
-                at,
-                how: MountAs::Jail,
-            };
+            let step = Step::mount_jail(jail);
             found.mend(finding, [step]);
         } else {
             // To mount it there would be to do what somebody's property says; that is a finding.
@@ -415,12 +411,19 @@ fn taken(jail: &Jail, facts: &Facts, object: &str, found: &mut Diagnosis) {
 }
 
 /// Cleared away before anything else of that jail is done.
-fn left(name: &JailName, facts: &Facts, object: &str, found: &mut Diagnosis) {
+fn left(
+    inventory: &Inventory,
+    name: &JailName,
+    facts: &Facts,
+    object: &str,
+    found: &mut Diagnosis,
+) {
     if facts.left.contains(name) {
         let what = "it does not run, and mounts or files of its run are left";
         let finding = Finding::new(What::HostLeft, Severity::Debris, object, what)
             .made_by("its end without a stop, or a command that was killed");
-        found.mend(finding, [Step::Stop { jail: name.clone() }]);
+        let stop = steps::stop(inventory, name);
+        found.mend(finding, [Step::lane(name.clone(), stop)]);
     }
 }
 
@@ -471,7 +474,11 @@ fn derived(
         ));
     } else {
         let finding = Finding::new(What::DerivedWrong, Severity::Debris, object, what);
-        found.mend(finding, [Step::Derive { jail: name.clone() }]);
+        let mut derive = Plan::default();
+        if let Ok(config) = lookup::config(&observed.inventory, name) {
+            steps::derive(&mut derive, &observed.inventory, name, config);
+        }
+        found.mend(finding, derive.steps);
     }
 }
 
@@ -511,7 +518,8 @@ fn host(observed: &Observed, facts: &Facts, found: &mut Diagnosis) {
                 "the host keeps files of a jail that is not there",
             )
             .made_by("a delete that was interrupted, or a zfs destroy by hand");
-            found.mend(finding, [Step::Forget { jail: name.clone() }]);
+            let forget = JailStep::Forget { jail: name.clone() };
+            found.mend(finding, [Step::lane(name.clone(), forget)]);
         }
     }
 }

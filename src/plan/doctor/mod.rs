@@ -39,7 +39,7 @@ impl Diagnosis {
             ..finding
         });
         for step in steps {
-            if !self.plan.steps.contains(&step) {
+            if !self.plan.has(&step) {
                 self.plan.push(step);
             }
         }
@@ -57,7 +57,10 @@ pub fn diagnose(
     derived_only: bool,
 ) -> Result<Diagnosis, PlanError> {
     let inventory = &observed.inventory;
-    let mut found = Diagnosis::default();
+    let mut found = Diagnosis {
+        plan: Plan::of(inventory),
+        ..Diagnosis::default()
+    };
     if let Some(why) = &facts.unreadable {
         let what =
             format!("what is below it was not looked at, and nothing of the pool is mended: {why}");
@@ -98,6 +101,7 @@ pub fn diagnose(
                 .hint("`zpool get readonly` and `zfs get readonly` tell why"),
         );
         (found.plan.steps).retain(|step| matches!(step, Step::Mount { .. }));
+        found.plan.ends.clear();
         for finding in &mut found.findings {
             finding.repairable &= matches!(finding.kind, What::NotMounted | What::MountFlags);
         }

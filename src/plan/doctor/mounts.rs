@@ -125,11 +125,7 @@ fn flags(dataset: &DatasetName, at: &Path, how: MountAs, facts: &Facts, found: &
         true => Severity::Debris,
         false => Severity::Info,
     };
-    let step = Step::Mount {
-        dataset: dataset.clone(),
-        at: at.to_owned(),
-        how,
-    };
+    let step = Step::mount(dataset.clone(), at.to_owned(), how);
     found.mend(
         Finding::new(What::MountFlags, severity, dataset, what),
         [step],
@@ -169,10 +165,7 @@ fn verify(
         "a `worlds verify` that was killed"
     });
     let at = at.to_owned();
-    let unmount = there.map(|_| Step::Unmount {
-        dataset: dataset.clone(),
-        at: at.clone(),
-    });
+    let unmount = there.map(|_| Step::unmount(dataset.clone(), at.clone()));
     let remove = Step::RemoveDirectory { at };
     let home = site.directory.join("basejail").join(dataset.leaf());
     let base = inventory

@@ -53,11 +53,7 @@ pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis)
             }
         }
     }
-    let mount = Step::Mount {
-        dataset: name.clone(),
-        at: site.directory.clone(),
-        how: MountAs::Site,
-    };
+    let mount = Step::mount(name.clone(), site.directory.clone(), MountAs::Site);
     if !site.mounted {
         let finding = Finding::new(
             What::NotMounted,
@@ -108,6 +104,7 @@ fn tracks(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
             let step = Step::Link {
                 track: name.clone(),
                 generation: current,
+                directory: inventory.site.directory.clone(),
             };
             found.mend(finding, [step]);
         }
@@ -148,6 +145,7 @@ fn tracks(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
             .made_by("the deletion of a track that was interrupted");
             let step = Step::Unlink {
                 track: name.clone(),
+                directory: inventory.site.directory.clone(),
             };
             found.mend(finding, [step]);
         }

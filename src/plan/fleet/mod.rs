@@ -17,7 +17,7 @@ use crate::model::{Defaults, JailConfig, JailState};
 use crate::name::JailName;
 use crate::plan::deletion::{self, Below};
 use crate::plan::due::{self, Way};
-use crate::plan::steps::MOST_IN_ONE;
+use crate::plan::steps::{From, MOST_IN_ONE, ToStart};
 use crate::plan::{
     Commit, Epoch, Observed, Plan, PlanError, Step, destroy, intent, lookup, new, order, sets,
     steps,
@@ -220,6 +220,7 @@ fn configure(
                 adopt: false,
             },
         });
+        plan.end(diff.configured.keys());
     }
     for (name, quota) in &diff.quotas {
         plan.push(Step::Property {
@@ -230,6 +231,7 @@ fn configure(
                 bytes => bytes.to_string(),
             },
         });
+        plan.end([name]);
     }
     Ok(())
 }
@@ -275,23 +277,22 @@ fn move_jails(
         let made = new.get(name).copied();
         made.or(configured).or_else(found)
     };
-    for name in diff.configured.keys() {
-        let stopped = matches!(observed.state(name), JailState::Stopped { .. });
-        if stopped && !diff.changes[name].does.contains(&Does::Start) {
-            plan.push(Step::Derive { jail: name.clone() });
-        }
-    }
+    let derived = diff.configured.keys().filter(|name| {
+        matches!(observed.state(name), JailState::Stopped { .. })
+            && !diff.changes[*name].does.contains(&Does::Start)
+    });
     // What starts before what may be a part of its files, as far as the others' are there: now they are.
-    for new in diff.new.iter().filter(|new| !new.config.depends.is_empty()) {
-        if !diff.changes[&new.name].does.contains(&Does::Start) {
-            plan.push(Step::Derive {
-                jail: new.name.clone(),
-            });
+    let depend = diff.new.iter().filter(|new| {
+        !new.config.depends.is_empty() && !diff.changes[&new.name].does.contains(&Does::Start)
+    });
+    for name in derived.chain(depend.map(|new| &new.name)) {
+        if let Some(config) = config(name) {
+            steps::derive(plan, inventory, name, &steps::finished(config));
         }
     }
     let stops: Vec<JailName> = diff.that(Does::Stop).cloned().collect();
     for jail in order::stop_order(&stops, config) {
-        plan.push(Step::Stop { jail });
+        plan.push_for(&jail, steps::stop(inventory, &jail));
     }
     let first = merged_first(observed, diff)?;
     if !first.is_empty() {
@@ -308,21 +309,22 @@ fn move_jails(
         .chain(again.iter().copied())
         .cloned()
         .collect();
-    for name in order::start_order(&starts, config) {
-        let Some(config) = config(&name) else {
-            continue;
-        };
-        if again.contains(&name) {
-            plan.push(Step::Stop { jail: name.clone() });
-        }
-        if new.contains_key(&name) {
-            steps::mount_base(plan, inventory, &name, config)?;
-            plan.push(Step::Start { jail: name });
-        } else {
-            steps::start(plan, observed, epoch, &name, config)?;
-        }
-    }
-    Ok(())
+    let starts = order::start_order(&starts, config).into_iter();
+    let starts: Vec<ToStart> = starts
+        .filter_map(|name| {
+            let from = match (new.contains_key(&name), again.contains(&name)) {
+                (true, _) => From::New,
+                (false, true) => From::Up,
+                (false, false) => From::Down,
+            };
+            Some(ToStart {
+                config: config(&name)?.clone(),
+                name,
+                from,
+            })
+        })
+        .collect();
+    steps::start(plan, epoch, observed, &starts)
 }
 
 /// Whether a jail is to be, and what is done for it to run or not.
