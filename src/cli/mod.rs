@@ -67,7 +67,7 @@ use crate::name::{DatasetName, JailName};
 use crate::observe;
 use crate::plan::{Observed, Plan};
 use crate::ports::Zfs;
-use crate::report::{Exit, Report, Kind as Json};
+use crate::report::{Exit, Kind as Json, Report, wants_color};
 use crate::session::{Around, Outcome, Scope, Session, SessionError};
 
 /// Jails on ZFS: one sealed basejail, cloned skeletons, atomic world updates.
