@@ -24,15 +24,6 @@ pub fn make(
     let intents = intent::intents(layout, batch, jails, source)?;
     let snapshot = source.map(|source| layout.clone_snapshot(source, batch));
     let snapshot = snapshot.transpose()?;
-    let set = |epoch: u64, sets: Vec<Set>, sealed: Vec<SnapshotName>| Step::Commit {
-        site: layout.site.clone(),
-        commit: Commit::Set {
-            epoch,
-            sets,
-            sealed,
-            adopt: false,
-        },
-    };
     // In the order of their properties, the mark first.
     let announce = intents.iter().map(|(property, text)| Set {
         dataset: layout.jails.to_string(),
@@ -46,10 +37,10 @@ pub fn make(
         .map(|jail| jail.origin.clone())
         .filter(|origin| snapshot.as_ref() != Some(origin))
         .collect();
-    plan.push(set(
-        batch,
-        announce.collect(),
-        origins.into_iter().collect(),
+    let sealed = origins.into_iter().collect();
+    plan.push(Step::commit(
+        inventory,
+        Commit::set_if_sealed(batch, announce.collect(), sealed),
     ));
     let mut clones = Vec::with_capacity(new.len());
     let mut sets = Vec::with_capacity(new.len() + intents.len());
@@ -77,6 +68,6 @@ pub fn make(
             .iter()
             .map(|(name, text)| intent::gone(layout, name, text)),
     );
-    plan.push(set(epoch.take(), sets, Vec::new()));
+    plan.push(Step::commit(inventory, Commit::set(epoch.take(), sets)));
     Ok(())
 }

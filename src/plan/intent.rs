@@ -205,15 +205,7 @@ pub(super) fn forget(
         .map(|(name, text)| gone(layout, name, text))
         .collect();
     if !sets.is_empty() {
-        plan.push(Step::Commit {
-            site: layout.site.clone(),
-            commit: Commit::Set {
-                epoch: epoch.take(),
-                sets,
-                sealed: Vec::new(),
-                adopt: false,
-            },
-        });
+        plan.push(Step::commit(inventory, Commit::set(epoch.take(), sets)));
     }
 }
 

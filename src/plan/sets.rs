@@ -50,13 +50,9 @@ pub fn set_jail(
 
 /// The program that does it, if the target still has its seals.
 pub(super) fn commit_at(inventory: &Inventory, sets: Vec<Set>, to: GenerationId) -> Step {
-    Step::Commit {
-        site: inventory.site.layout.site.clone(),
-        commit: Commit::Set {
-            epoch: inventory.site.epoch,
-            sets,
-            sealed: generation::seals(&inventory.site.layout, to),
-            adopt: false,
-        },
-    }
+    let sealed = generation::seals(&inventory.site.layout, to);
+    Step::commit(
+        inventory,
+        Commit::set_if_sealed(inventory.site.epoch, sets, sealed),
+    )
 }

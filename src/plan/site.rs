@@ -153,17 +153,12 @@ pub fn track_create(
         current,
         ..Track::default()
     };
-    plan.push(Step::Commit {
-        site: inventory.site.layout.site.clone(),
-        commit: Commit::Set {
-            epoch: inventory.site.epoch,
-            sets: vec![sets::set_track(inventory, name, Some(&track))?],
-            sealed: current
-                .map(|id| generation::seals(&inventory.site.layout, id))
-                .unwrap_or_default(),
-            adopt: false,
-        },
-    });
+    let sets = vec![sets::set_track(inventory, name, Some(&track))?];
+    let sealed = current.map(|id| generation::seals(&inventory.site.layout, id));
+    plan.push(Step::commit(
+        inventory,
+        Commit::set_if_sealed(inventory.site.epoch, sets, sealed.unwrap_or_default()),
+    ));
     if let Some(generation) = current {
         plan.push(Step::Link {
             track: name.clone(),
@@ -204,15 +199,11 @@ pub fn track_delete(
             jails,
         });
     }
-    plan.push(Step::Commit {
-        site: inventory.site.layout.site.clone(),
-        commit: Commit::Set {
-            epoch: inventory.site.epoch,
-            sets: track::gone(inventory, name)?,
-            sealed: Vec::new(),
-            adopt: false,
-        },
-    });
+    let sets = track::gone(inventory, name)?;
+    plan.push(Step::commit(
+        inventory,
+        Commit::set(inventory.site.epoch, sets),
+    ));
     plan.push(unlink);
     Ok(plan)
 }
@@ -279,14 +270,14 @@ pub fn adopt(inventory: &Inventory, request: &Adopt) -> Plan {
             }
         })
         .collect();
-    plan.push(Step::Commit {
-        site: layout.site.clone(),
-        commit: Commit::Set {
+    plan.push(Step::commit(
+        inventory,
+        Commit::Set {
             epoch: site.epoch,
             sets,
             sealed: Vec::new(),
             adopt: true,
         },
-    });
+    ));
     plan
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 
 use super::{Commit, MountAs, NewClone, SpecError, listed};
-use crate::model::{Jail, JailSpec};
+use crate::model::{Inventory, Jail, JailSpec};
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName, SnapshotName, TrackName};
 
 /// A dataset to mount.
@@ -233,6 +233,14 @@ fn name_only<S: Serializer>(spec: &Arc<JailSpec>, serializer: S) -> Result<S::Ok
 }
 
 impl Step {
+    /// Runs a program on the site that was observed.
+    pub fn commit(inventory: &Inventory, commit: Commit) -> Self {
+        Step::Commit {
+            site: inventory.site.layout.site.clone(),
+            commit,
+        }
+    }
+
     /// A mount.
     pub fn mount(dataset: DatasetName, at: PathBuf, how: MountAs) -> Self {
         let jail = None;

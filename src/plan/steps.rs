@@ -225,15 +225,10 @@ pub(super) fn configure(
         let at: BTreeSet<GenerationId> = chunk.iter().map(|(_, after)| after.skel).collect();
         let sealed = at.into_iter();
         let sealed = sealed.flat_map(|id| generation::seals(&inventory.site.layout, id));
-        plan.push(Step::Commit {
-            site: inventory.site.layout.site.clone(),
-            commit: Commit::Set {
-                epoch: epoch.take(),
-                sets,
-                sealed: sealed.collect(),
-                adopt: false,
-            },
-        });
+        plan.push(Step::commit(
+            inventory,
+            Commit::set_if_sealed(epoch.take(), sets, sealed.collect()),
+        ));
         plan.end(chunk.iter().map(|(name, _)| *name));
     }
     Ok(())
@@ -343,15 +338,7 @@ pub fn finish_new(
         }
     }
     if !sets.is_empty() {
-        plan.push(Step::Commit {
-            site: layout.site.clone(),
-            commit: Commit::Set {
-                epoch: epoch.take(),
-                sets,
-                sealed: Vec::new(),
-                adopt: false,
-            },
-        });
+        plan.push(Step::commit(inventory, Commit::set(epoch.take(), sets)));
     }
     plan.end(jails.iter().map(|(name, _)| name));
     Ok(())

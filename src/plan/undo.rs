@@ -113,13 +113,5 @@ fn mount(jail: &Jail) -> Step {
 }
 
 pub(super) fn commit(inventory: &Inventory, epoch: &mut Epoch, sets: Vec<Set>) -> Step {
-    Step::Commit {
-        site: inventory.site.layout.site.clone(),
-        commit: Commit::Set {
-            epoch: epoch.take(),
-            sets,
-            sealed: Vec::new(),
-            adopt: false,
-        },
-    }
+    Step::commit(inventory, Commit::set(epoch.take(), sets))
 }

@@ -108,22 +108,18 @@ pub fn populated(
     writable(inventory)?;
     let base = inventory.site.layout.base(id)?;
     let mut plan = Plan::default();
-    plan.push(Step::Commit {
-        site: inventory.site.layout.site.clone(),
-        commit: Commit::Set {
-            epoch: inventory.site.epoch,
-            sets: vec![Set {
-                dataset: base.to_string(),
-                property: property::POPULATED.to_owned(),
-                expect: Expect::Any,
-                value: populated
-                    .map(|populated| encode(&base, property::POPULATED, populated))
-                    .transpose()?,
-            }],
-            sealed: Vec::new(),
-            adopt: false,
-        },
-    });
+    let set = Set {
+        dataset: base.to_string(),
+        property: property::POPULATED.to_owned(),
+        expect: Expect::Any,
+        value: populated
+            .map(|populated| encode(&base, property::POPULATED, populated))
+            .transpose()?,
+    };
+    plan.push(Step::commit(
+        inventory,
+        Commit::set(inventory.site.epoch, vec![set]),
+    ));
     Ok(plan)
 }
 

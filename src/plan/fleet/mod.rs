@@ -211,15 +211,10 @@ fn configure(
         sets.push(sets::set_jail(&layout.jail(name)?, before, after)?);
     }
     for chunk in sets.chunks(MOST_IN_ONE) {
-        plan.push(Step::Commit {
-            site: layout.site.clone(),
-            commit: Commit::Set {
-                epoch: epoch.take(),
-                sets: chunk.to_vec(),
-                sealed: Vec::new(),
-                adopt: false,
-            },
-        });
+        plan.push(Step::commit(
+            &observed.inventory,
+            Commit::set(epoch.take(), chunk.to_vec()),
+        ));
         plan.end(diff.configured.keys());
     }
     for (name, quota) in &diff.quotas {
