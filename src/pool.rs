@@ -4,6 +4,7 @@
 //! pool's history; a command that commits, which writes there anyway, looks by a program. Nothing is
 //! decided here.
 
+mod encode;
 mod health;
 mod look;
 mod mounts;
@@ -15,14 +16,14 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use ezz_zfs::nvlist::{NvMap, Value};
-use ezz_zfs::program::{self, Kernel, Reply};
+use ezz_zfs::program::{Kernel, Reply};
 use rayon::prelude::*;
 
 use crate::crash;
 use crate::exec::{Exec, ExecError};
 use crate::model::{Changed, HOLD_TAG, Mount};
 use crate::name::{DatasetName, SnapshotName};
-use crate::plan::{Commit, Expect, MountAs, NewClone};
+use crate::plan::{Commit, MountAs, NewClone};
 use crate::ports::{Capabilities, Check, PortError, Query, Row, Zfs};
 
 use rows::{only_missing, parse_get};
@@ -326,149 +327,16 @@ fn get(query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
 /// # Errors
 /// As [`Zfs::commit`].
 pub fn run(kernel: &dyn Kernel, site: &DatasetName, commit: &Commit) -> Result<(), PortError> {
-    let site_text = site.to_string();
-    let (name, expected, reply) = match commit {
-        Commit::Init { id } => {
-            let program = program::Init {
-                site: site_text,
-                id: id.clone(),
-            };
-            ("init", 0, program.run(kernel))
-        }
-        Commit::Stage { epoch, seq } => {
-            let program = program::Stage {
-                site: site_text,
-                epoch: *epoch,
-                seq: u64::from(*seq),
-            };
-            ("stage", *epoch, program.run(kernel))
-        }
-        Commit::Seal {
-            epoch,
-            generation,
-            world,
-            sealed,
-            track,
-        } => {
-            let program = program::Seal {
-                site: site_text,
-                epoch: *epoch,
-                number: u64::from(generation.0),
-                world: world.clone(),
-                sealed: sealed.clone(),
-                track: track.as_ref().and_then(track_update),
-            };
-            ("seal", *epoch, program.run(kernel))
-        }
-        Commit::Create {
-            epoch,
-            jails,
-            intents,
-            snapshot,
-        } => {
-            let jails = jails
-                .iter()
-                .map(|jail| program::NewJail {
-                    name: jail.name.to_string(),
-                    origin: jail.origin.to_string(),
-                    jail: jail.config.clone(),
-                    props: BTreeMap::new(),
-                })
-                .collect();
-            let program = program::Create {
-                site: site_text,
-                epoch: *epoch,
-                jails,
-                intents: intents.clone(),
-                snapshot: snapshot.as_ref().map(ToString::to_string),
-            };
-            ("create", *epoch, program.run(kernel))
-        }
-        Commit::Set {
-            epoch,
-            sets,
-            sealed,
-            adopt,
-        } => {
-            let changes = sets
-                .iter()
-                .map(|set| program::Change {
-                    dataset: set.dataset.clone(),
-                    property: set.property.clone(),
-                    expect: match &set.expect {
-                        Expect::Any => program::Expect::Any,
-                        Expect::Absent => program::Expect::Absent,
-                        Expect::Value(value) => program::Expect::Is(value.clone()),
-                    },
-                    value: set.value.clone(),
-                })
-                .collect();
-            let program = program::Commit {
-                site: site_text,
-                epoch: *epoch,
-                adopt: *adopt,
-                sealed: sealed.iter().map(ToString::to_string).collect(),
-                changes,
-            };
-            ("commit", *epoch, program.run(kernel))
-        }
-        Commit::Destroy {
-            epoch,
-            doomed,
-            intents,
-        } => {
-            let datasets = doomed
-                .iter()
-                .map(|doomed| program::Doomed {
-                    name: doomed.name.clone(),
-                    guid: doomed.guid,
-                })
-                .collect();
-            let program = program::Destroy {
-                site: site_text,
-                epoch: *epoch,
-                datasets,
-                intents: intents.clone(),
-            };
-            ("destroy", *epoch, program.run(kernel))
-        }
-        Commit::Prune {
-            epoch,
-            dataset,
-            guid,
-            generation,
-            heir,
-        } => {
-            let program = program::Prune {
-                site: site_text,
-                epoch: *epoch,
-                dataset: dataset.to_string(),
-                guid: *guid,
-                number: generation.0.into(),
-                heir: heir.as_ref().map(ToString::to_string),
-            };
-            ("prune", *epoch, program.run(kernel))
-        }
-    };
-    let reply = reply.map_err(|source| PortError::Program {
-        program: name,
-        site: site.clone(),
-        source,
-    })?;
-    answer(name, site, expected, reply)
-}
-
-fn track_update(set: &crate::plan::Set) -> Option<program::TrackUpdate> {
-    let expect = match &set.expect {
-        Expect::Value(value) => Some(value.clone()),
-        Expect::Absent | Expect::Any => None,
-    };
-    let value = set.value.clone()?;
-    Some(program::TrackUpdate {
-        property: set.property.clone(),
-        expect,
-        value,
-    })
+    let (program, args) = encode::program(site, commit);
+    let name = program.name();
+    let reply = program
+        .run(kernel, &args)
+        .map_err(|source| PortError::Program {
+            program: name,
+            site: site.clone(),
+            source,
+        })?;
+    answer(name, site, commit.epoch().unwrap_or_default(), reply)
 }
 
 fn answer(

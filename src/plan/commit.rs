@@ -129,8 +129,6 @@ pub enum Commit {
         dataset: DatasetName,
         /// Its guid: another dataset of that name is left alone.
         guid: u64,
-        /// Which generation.
-        generation: GenerationId,
         /// The newest base that is a clone of it, which takes its place for others.
         heir: Option<DatasetName>,
     },
@@ -140,6 +138,20 @@ impl Commit {
     /// Sets properties.
     pub fn set(epoch: u64, sets: Vec<Set>) -> Self {
         Commit::set_if_sealed(epoch, sets, Vec::new())
+    }
+
+    /// The epoch of the site that the plan was made from, which the program compares. [`Commit::Init`] makes
+    /// a site and compares none.
+    pub fn epoch(&self) -> Option<u64> {
+        match self {
+            Commit::Init { .. } => None,
+            Commit::Stage { epoch, .. }
+            | Commit::Seal { epoch, .. }
+            | Commit::Create { epoch, .. }
+            | Commit::Set { epoch, .. }
+            | Commit::Destroy { epoch, .. }
+            | Commit::Prune { epoch, .. } => Some(*epoch),
+        }
     }
 
     /// Sets properties if these snapshots have their seals.

@@ -266,7 +266,6 @@ fn drop_half(
             epoch: epoch.take(),
             dataset: half.dataset.clone(),
             guid: half.guid,
-            generation: generation.id,
             heir: heir.map(|heir| layout.base(heir)).transpose()?,
         },
     });

@@ -14,7 +14,7 @@ use ezz::plan::new::Choice;
 use ezz::ports::Zfs as _;
 use ezz::session::{Scope, Session};
 use ezz_zfs::nvlist::NvMap;
-use ezz_zfs::program::{Change, Commit, Expect};
+use ezz_zfs::program::{Args, Program};
 use rayon::prelude::*;
 
 use crate::guest::{ORIGIN, PEER, SITE, run, sh, timed, timed_sh};
@@ -95,20 +95,14 @@ fn raw(count: usize) -> Result<Option<f64>, Failure> {
                 .with_max_len(1)
                 .try_for_each(|name| zfs.clone(name, ORIGIN, &none))
         })?;
-        let changes = names.iter().map(|name| Change {
-            dataset: name.clone(),
-            property: "ezz:jail".to_owned(),
-            expect: Expect::Absent,
-            value: Some(JAIL.to_owned()),
-        });
-        Commit {
-            site: PEER.to_owned(),
-            epoch: 1,
-            adopt: false,
-            sealed: Vec::new(),
-            changes: changes.collect(),
-        }
-        .run(&zfs)?;
+        let args = Args::at_epoch(PEER, 1)
+            .bool("adopt", false)
+            .texts("sealed", [""; 0])
+            .texts("ds", &names)
+            .texts("p", names.iter().map(|_| "ezz:jail"))
+            .texts("x", names.iter().map(|_| "-"))
+            .texts("v", names.iter().map(|_| format!("={JAIL}")));
+        Program::Commit.run(&zfs, &args)?;
         Ok(())
     })?;
     Ok(Some(took))

@@ -99,6 +99,7 @@ const ONLY: &[(&str, &[&str], &str)] = &[
         &[
             "ports/error.rs",
             "pool.rs",
+            "pool/encode.rs",
             "pool/look.rs",
             "pool/mounts.rs",
             "host/",

@@ -322,17 +322,9 @@ pub fn told(plan: &Plan) -> Vec<String> {
             lines.push(part.to_string());
             continue;
         };
-        let epoch = match commit {
-            Commit::Init { .. } => {
-                lines.push(format!("commit: {commit}"));
-                continue;
-            }
-            Commit::Stage { epoch, .. }
-            | Commit::Seal { epoch, .. }
-            | Commit::Create { epoch, .. }
-            | Commit::Set { epoch, .. }
-            | Commit::Destroy { epoch, .. }
-            | Commit::Prune { epoch, .. } => *epoch,
+        let Some(epoch) = commit.epoch() else {
+            lines.push(format!("commit: {commit}"));
+            continue;
         };
         assert_eq!(
             epoch, next,

@@ -1,17 +1,13 @@
--- Compares and sets many user properties. x: "=VALUE" as it must be, "-" absent, "*" any;
--- v: "=VALUE" to set, "-" to inherit.
+-- Compares and sets many user properties: p of ds must be as x says, and becomes what v says.
 local r = stale()
 if r then return r end
 local n = #a.ds
 for i = 1, n do
-  local d, p, x = a.ds[i], a.p[i], a.x[i]
+  local d, p = a.ds[i], a.p[i]
   if not zfs.exists(d) then return no("absent", d) end
-  if x ~= "*" then
-    local v = own(d, p)
-    if x == "-" and v or x ~= "-" and v ~= string.sub(x, 2) then return no("differs", d, nil, p) end
-  end
+  if differs(d, p, a.x[i]) then return no("differs", d, nil, p) end
 end
-for _, s in ipairs(a.sealed or {}) do
+for _, s in ipairs(a.sealed) do
   if not zfs.exists(s) then return no("absent", s) end
   if not own(s, "ezz:sealed") then return no("unsealed", s) end
 end
@@ -20,9 +16,7 @@ if n > 16 and zfs.get_prop(string.match(S, "^[^/]+"), "available") < n * 2 * 983
   return no("space", S, ENOSPC)
 end
 local function set(i)
-  local v = a.v[i]
-  if v == "-" then v = nil else v = string.sub(v, 2) end
-  return put(a.ds[i], a.p[i], v)
+  return change(a.ds[i], a.p[i], a.v[i])
 end
 -- Of an adoption the last change comes after the epoch: it is the one that makes a site of a replica.
 local m = a.adopt and n - 1 or n

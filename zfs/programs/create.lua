@@ -14,7 +14,8 @@ for _, o in ipairs(a.origins) do
   end
 end
 if a.snap then
-  if not zfs.exists(a.source) then return no("absent", a.source) end
+  local source = string.match(a.snap, "^[^@]+")
+  if not zfs.exists(source) then return no("absent", source) end
   if zfs.exists(a.snap) then return no("present", a.snap) end
 end
 for _, n in ipairs(a.names) do
@@ -36,10 +37,6 @@ for i, n in ipairs(a.names) do
   later(zfs.sync.destroy, d)
   e = zfs.sync.set_prop(d, "ezz:jail", a.jails[i])
   if e ~= 0 then return back("set", d, e, "ezz:jail") end
-  for p, v in pairs(a.sets and a.sets[tostring(a.s[i])] or {}) do
-    e = zfs.sync.set_prop(d, p, v)
-    if e ~= 0 then return back("set", d, e, p) end
-  end
 end
 if a.snap then
   local e = zfs.sync.destroy({a.snap, defer = true})

@@ -35,9 +35,9 @@ end
 -- signal stops the program that the rest is to go too; without the first of them they say nothing.
 r = raise()
 if r then return r end
-local J, ip = S .. "/jails", a.ip or {}
-for i = #ip, 1, -1 do
-  r = put(J, ip[i], a.iv[i])
+local J = S .. "/jails"
+for i = #a.ip, 1, -1 do
+  r = put(J, a.ip[i], a.iv[i])
   if r then return r end
 end
 for i, d in ipairs(a.ds) do
@@ -47,5 +47,5 @@ for i, d in ipairs(a.ds) do
     return {status = "failed", why = "destroy", ds = d, errno = e, done = i - 1, epoch = E}
   end
 end
-for _, p in ipairs(ip) do zfs.sync.inherit(J, p) end
+for _, p in ipairs(a.ip) do zfs.sync.inherit(J, p) end
 return ok()

@@ -10,6 +10,14 @@ local function own(ds, p)
   if s == ds or a.adopt and s == "$recvd" then return v end
 end
 
+-- Whether a property is not as expected: "=VALUE" exactly that, "-" not set, "*" anything.
+local function differs(ds, p, x)
+  if x == "*" then return false end
+  local v = own(ds, p)
+  if x == "-" then return v ~= nil end
+  return v ~= string.sub(x, 2)
+end
+
 local function no(why, ds, e, p)
   return {status = "refused", why = why, ds = ds, errno = e, prop = p}
 end
@@ -46,6 +54,12 @@ local function put(ds, p, v)
   if v then e = zfs.sync.set_prop(ds, p, v) else e = zfs.sync.inherit(ds, p) end
   if e ~= 0 then return back("set", ds, e, p) end
   if o then later(zfs.sync.set_prop, ds, p, o) else later(zfs.sync.inherit, ds, p) end
+end
+
+-- Sets a user property to "=VALUE"; "-" inherits it.
+local function change(ds, p, v)
+  if v == "-" then return put(ds, p) end
+  return put(ds, p, string.sub(v, 2))
 end
 
 local function raise()

@@ -16,7 +16,7 @@ for s in zfs.list.snapshots(d) do
 end
 if h then
   if not zfs.exists(h) then return no("absent", h) end
-  if zfs.get_prop(h, "origin") ~= d .. "@" .. a.number then return no("differs", h, nil, "origin") end
+  if zfs.get_prop(h, "origin") ~= d .. "@" .. string.match(d, "[^/]+$") then return no("differs", h, nil, "origin") end
 end
 local e = busy(d)
 if e == EBUSY then return no("busy", d, e) end

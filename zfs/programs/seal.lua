@@ -15,7 +15,7 @@ for _, d in ipairs({b, k}) do
   if e == EBUSY then return no("busy", d, e) end
 end
 if zfs.get_prop(B, "readonly") ~= "on" then return no("writable", B) end
-if a.track and own(B, a.track) ~= a.expect then return no("differs", B, nil, a.track) end
+if a.track and differs(B, a.track, a.x) then return no("differs", B, nil, a.track) end
 
 local function snap(s)
   local e = zfs.sync.snapshot(s)
@@ -34,5 +34,5 @@ end
 
 -- The seal of the base comes after all that a sealed generation has: cut short, it tells.
 return snap(bs) or snap(ks) or put(b, "ezz:world", a.world) or put(ks, "ezz:sealed", a.sealed)
-  or put(bs, "ezz:sealed", a.sealed) or a.track and put(B, a.track, a.value)
+  or put(bs, "ezz:sealed", a.sealed) or a.track and change(B, a.track, a.v)
   or raise() or freeze() or ok()

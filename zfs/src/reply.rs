@@ -13,7 +13,7 @@ pub enum Reply {
     Ok {
         /// The site's epoch from now on.
         epoch: u64,
-        /// The generation's number, from [`Stage`](crate::program::Stage) only.
+        /// The generation's number, from [`Program::Stage`](crate::program::Program::Stage) only.
         number: Option<u64>,
     },
     /// The site has moved on since the plan was made. Nothing changed.
@@ -53,7 +53,7 @@ pub struct Failure {
     pub errno: Option<Errno>,
     /// Steps that could not be taken back: what, and why. Usually empty.
     pub undo: Vec<(String, Errno)>,
-    /// How many of the datasets of [`Destroy`](crate::program::Destroy) are gone for good.
+    /// How many of the datasets of [`Program::Destroy`](crate::program::Program::Destroy) are gone for good.
     pub destroyed: u64,
     /// The site's epoch where it was raised nevertheless, because something is gone.
     pub epoch: Option<u64>,

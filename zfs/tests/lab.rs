@@ -6,6 +6,8 @@
 )]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "lab/call.rs"]
+mod call;
 #[path = "lab/pool.rs"]
 mod pool;
 

@@ -1,10 +1,9 @@
 //! create: many jails or none.
 
-use std::collections::BTreeMap;
-
-use ezz_zfs::program::{Create, Destroy, Doomed, NewJail, Refusal, Reply, Why};
+use ezz_zfs::program::{Refusal, Reply, Why};
 use ezz_zfs::{Errno, Limits, ProgramError};
 
+use crate::call::{NewJail, create, destroy};
 use crate::pool::{Pool, column, local, run};
 
 fn jails(site: &str, names: impl IntoIterator<Item = String>) -> Vec<NewJail> {
@@ -14,21 +13,8 @@ fn jails(site: &str, names: impl IntoIterator<Item = String>) -> Vec<NewJail> {
             jail: format!("{{\"track\":\"main\",\"n\":\"{name}\"}}"),
             name,
             origin: format!("{site}/newjail/1@1"),
-            props: BTreeMap::new(),
         })
         .collect()
-}
-
-fn create(site: &str, epoch: u64, jails: Vec<NewJail>) -> Create {
-    Create {
-        site: site.into(),
-        epoch,
-        jails,
-        intents: [("ezz:intent:3:0", "{}"), ("ezz:intent:3:1", "[]")]
-            .map(|(name, text)| (name.to_owned(), text.to_owned()))
-            .into(),
-        snapshot: None,
-    }
 }
 
 fn names(count: usize) -> impl Iterator<Item = String> {
@@ -51,7 +37,7 @@ fn cannot_clone(pool: &Pool, site: &str) -> bool {
         return false;
     }
     let before = pool.state();
-    let reply = create(site, 3, jails(site, names(1)))
+    let reply = create(site, 3, &jails(site, names(1)))
         .run(&pool.zfs)
         .unwrap();
     let Reply::Refused(refusal) = reply else {
@@ -71,8 +57,7 @@ fn jails_are_clones_with_their_properties() {
     }
     let mut list = jails(&site, ["thin".to_owned(), "thick".to_owned()]);
     list[1].origin = format!("{site}/basejail/1@1");
-    list[1].props.insert("ezz:note".into(), "big".into());
-    let reply = create(&site, 3, list).run(&pool.zfs).unwrap();
+    let reply = create(&site, 3, &list).run(&pool.zfs).unwrap();
     assert_eq!(
         reply,
         Reply::Ok {
@@ -92,8 +77,10 @@ fn jails_are_clones_with_their_properties() {
         local(&thin, "ezz:jail").as_deref(),
         Some("{\"track\":\"main\",\"n\":\"thin\"}")
     );
-    assert_eq!(local(&thin, "ezz:note"), None);
-    assert_eq!(local(&thick, "ezz:note").as_deref(), Some("big"));
+    assert_eq!(
+        local(&thick, "ezz:jail").as_deref(),
+        Some("{\"track\":\"main\",\"n\":\"thick\"}")
+    );
     assert_eq!(local(&site, "ezz:epoch").as_deref(), Some("4"));
     let parent = format!("{site}/jails");
     assert_eq!(local(&parent, "ezz:intent:3:0"), None);
@@ -110,9 +97,9 @@ fn create_refuses_as_a_whole() {
     pool.create("ezz/jails/web2");
     let unsealed = format!("{site}/newjail/1@mine");
     run("zfs", &["snapshot", &unsealed]);
-    let unchanged = |jails, epoch, reply| {
+    let unchanged = |jails: Vec<NewJail>, epoch, reply| {
         let before = pool.state();
-        assert_eq!(create(&site, epoch, jails).run(&pool.zfs).unwrap(), reply);
+        assert_eq!(create(&site, epoch, &jails).run(&pool.zfs).unwrap(), reply);
         assert_eq!(pool.state(), before);
     };
     unchanged(jails(&site, names(1)), 2, Reply::Stale { epoch: 3 });
@@ -140,7 +127,7 @@ fn clones_of_a_jail() {
         epoch,
         number: None,
     };
-    let source = create(&site, 3, jails(&site, names(1)));
+    let source = create(&site, 3, &jails(&site, names(1)));
     assert_eq!(source.run(&pool.zfs).unwrap(), done(4));
     let snapshot = format!("{site}/jails/web1@ezz-clone-4");
     let clones = |names: &[&str]| {
@@ -148,10 +135,7 @@ fn clones_of_a_jail() {
         for jail in &mut jails {
             jail.origin.clone_from(&snapshot);
         }
-        Create {
-            snapshot: Some(snapshot.clone()),
-            ..create(&site, 4, jails)
-        }
+        create(&site, 4, &jails).with("snap", &snapshot)
     };
     // One that fails leaves neither clones nor the snapshot.
     let before = pool.state();
@@ -180,8 +164,8 @@ fn create_that_fails_in_the_middle_leaves_nothing() {
         return;
     }
     let before = pool.state();
-    let failure = |jails| {
-        let Reply::Failed(failure) = create(&site, 3, jails).run(&pool.zfs).unwrap() else {
+    let failure = |jails: Vec<NewJail>| {
+        let Reply::Failed(failure) = create(&site, 3, &jails).run(&pool.zfs).unwrap() else {
             panic!("did not fail")
         };
         assert_eq!(failure.undo, []);
@@ -210,7 +194,7 @@ fn a_thousand_jails_are_one_program() {
     if cannot_clone(&pool, &site) {
         return;
     }
-    let reply = create(&site, 3, jails(&site, names(1000)))
+    let reply = create(&site, 3, &jails(&site, names(1000)))
         .run(&pool.zfs)
         .unwrap();
     assert_eq!(
@@ -236,7 +220,7 @@ fn a_thousand_jails_in_too_small_a_pool_are_none() {
         return;
     }
     let before = pool.state();
-    let reply = create(&site, 3, jails(&site, names(1000)))
+    let reply = create(&site, 3, &jails(&site, names(1000)))
         .run(&pool.zfs)
         .unwrap();
     let Reply::Failed(failure) = reply else {
@@ -254,7 +238,7 @@ fn a_create_that_is_cut_short_leaves_debris_that_can_be_told_and_removed() {
     if cannot_clone(&pool, &site) {
         return;
     }
-    let program = create(&site, 3, jails(&site, names(100)));
+    let program = create(&site, 3, &jails(&site, names(100)));
     let limits = Limits {
         instructions: 4_000,
         ..Limits::default()
@@ -282,32 +266,19 @@ fn a_create_that_is_cut_short_leaves_debris_that_can_be_told_and_removed() {
     assert_eq!(local(&parent, "ezz:intent:3:1").as_deref(), Some("[]"));
 
     // Recovery: what was made is destroyed, then the same command runs as if it were the first.
-    let datasets = made
+    let doomed: Vec<_> = made
         .into_iter()
-        .map(|(name, guid)| Doomed {
-            name,
-            guid: guid.parse().unwrap(),
-        })
+        .map(|(name, guid)| (name, guid.parse().unwrap()))
         .collect();
-    let remove = Destroy {
-        intents: Default::default(),
-        site: site.clone(),
-        epoch: 3,
-        datasets,
-    };
     assert_eq!(
-        remove.run(&pool.zfs).unwrap(),
+        destroy(&site, 3, &doomed).run(&pool.zfs).unwrap(),
         Reply::Ok {
             epoch: 4,
             number: None
         }
     );
-    let again = Create {
-        epoch: 4,
-        ..program
-    };
     assert_eq!(
-        again.run(&pool.zfs).unwrap(),
+        program.with("epoch", "4").run(&pool.zfs).unwrap(),
         Reply::Ok {
             epoch: 5,
             number: None

@@ -1,24 +1,18 @@
 //! destroy: everything is checked before anything goes.
 
-use ezz_zfs::program::{Destroy, Doomed, Refusal, Reply, Why};
+use ezz_zfs::program::{Refusal, Reply, Why};
 use ezz_zfs::{Errno, Limits, MountFlags, NvMap, ProgramError};
 
+use crate::call::{self, Call};
 use crate::pool::{Pool, column, guid, local};
 
-fn destroy(site: &str, epoch: u64, names: &[&str]) -> Destroy {
-    let datasets = names
-        .iter()
-        .map(|name| Doomed {
-            name: (*name).to_owned(),
-            guid: guid(name),
-        })
-        .collect();
-    Destroy {
-        intents: Default::default(),
-        site: site.into(),
-        epoch,
-        datasets,
-    }
+fn with_guid(name: &str) -> (String, u64) {
+    (name.to_owned(), guid(name))
+}
+
+fn destroy(site: &str, epoch: u64, names: &[&str]) -> Call {
+    let doomed: Vec<_> = names.iter().map(|name| with_guid(name)).collect();
+    call::destroy(site, epoch, &doomed)
 }
 
 fn refused(why: Why, dataset: &str, errno: i32) -> Reply {
@@ -131,8 +125,8 @@ fn a_mounted_one_stops_everything_with_and_without_snapshots() {
 fn another_dataset_of_that_name_is_left_alone() {
     let pool = Pool::new();
     let (site, [.., b]) = family(&pool);
-    let mut program = destroy(&site, 3, &[&b]);
-    program.datasets[0].guid ^= 1;
+    let (name, guid) = with_guid(&b);
+    let program = call::destroy(&site, 3, &[(name, guid ^ 1)]);
     let before = pool.state();
     let reply = program.run(&pool.zfs).unwrap();
     let expected = Reply::Refused(Refusal {
@@ -142,10 +136,7 @@ fn another_dataset_of_that_name_is_left_alone() {
         errno: None,
     });
     assert_eq!(reply, expected);
-    program.datasets[0] = Doomed {
-        name: format!("{site}/jails/none"),
-        guid: 1,
-    };
+    let program = call::destroy(&site, 3, &[(format!("{site}/jails/none"), 1)]);
     let Reply::Refused(refusal) = program.run(&pool.zfs).unwrap() else {
         panic!("not refused")
     };
@@ -187,24 +178,16 @@ fn a_destroy_that_is_cut_short_has_raised_the_epoch_and_goes_on() {
         let (name, origin) = (format!("{site}/jails/n{n}"), format!("{site}/newjail/1@1"));
         pool.zfs.clone(&name, &origin, &NvMap::new()).unwrap();
     }
-    let doomed = || -> Vec<Doomed> {
+    let doomed = || -> Vec<(String, u64)> {
         let parent = format!("{site}/jails");
         let mut found = column(&parent, "guid", "none");
         found.remove(&parent);
         found
             .into_iter()
-            .map(|(name, guid)| Doomed {
-                name,
-                guid: guid.parse().unwrap(),
-            })
+            .map(|(name, guid)| (name, guid.parse().unwrap()))
             .collect()
     };
-    let plan = |epoch| Destroy {
-        intents: Default::default(),
-        site: site.clone(),
-        epoch,
-        datasets: doomed(),
-    };
+    let plan = |epoch| call::destroy(&site, epoch, &doomed());
     let mut epoch = 3;
     let mut program = plan(epoch);
     for instructions in (900..).step_by(300) {

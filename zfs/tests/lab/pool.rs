@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ezz_zfs::program::{Init, Reply, Seal, Stage};
+use ezz_zfs::program::Reply;
 use ezz_zfs::{NvMap, Zfs};
+
+use crate::call;
 
 /// Each pool has its own name: tests of one process may run at the same time.
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -99,12 +101,8 @@ impl Pool {
         );
         self.create("ezz/newjail");
         self.create("ezz/jails");
-        let init = Init {
-            site: site.clone(),
-            id: "0c5f".into(),
-        };
         assert_eq!(
-            init.run(&self.zfs).unwrap(),
+            call::init(&site, "0c5f").run(&self.zfs).unwrap(),
             Reply::Ok {
                 epoch: 1,
                 number: None
@@ -116,13 +114,8 @@ impl Pool {
     /// A site with the staged generation 1, epoch 2.
     pub fn staged(&self) -> String {
         let site = self.site();
-        let stage = Stage {
-            site: site.clone(),
-            epoch: 1,
-            seq: 0,
-        };
         assert_eq!(
-            stage.run(&self.zfs).unwrap(),
+            call::stage(&site, 1, 0).run(&self.zfs).unwrap(),
             Reply::Ok {
                 epoch: 2,
                 number: Some(1)
@@ -145,16 +138,8 @@ impl Pool {
     /// A site with the sealed generation 1, epoch 3.
     pub fn sealed(&self) -> String {
         let site = self.staged();
-        let seal = Seal {
-            site: site.clone(),
-            epoch: 2,
-            number: 1,
-            world: r#"{"label":"x-1"}"#.into(),
-            sealed: r#"{"manifest":"ab"}"#.into(),
-            track: None,
-        };
         assert_eq!(
-            seal.run(&self.zfs).unwrap(),
+            call::seal(&site, 2).run(&self.zfs).unwrap(),
             Reply::Ok {
                 epoch: 3,
                 number: None

@@ -1,10 +1,9 @@
 //! init, stage, seal, commit: golden replies, refusals and failures that change nothing.
 
-use ezz_zfs::program::{
-    Change, Commit, Expect, Init, Refusal, Reply, Seal, Stage, TrackUpdate, Why,
-};
+use ezz_zfs::program::{Refusal, Reply, Why};
 use ezz_zfs::{Errno, Limits, NvMap, ProgramError};
 
+use crate::call::{Call, Change, commit, commit_if_sealed, init, seal, stage};
 use crate::pool::{Pool, local, run};
 
 const OK: fn(u64) -> Reply = |epoch| Reply::Ok {
@@ -38,34 +37,31 @@ fn unchanged(pool: &Pool, run: impl FnOnce() -> Reply, expected: &Reply) {
     assert_eq!(pool.state(), before);
 }
 
-fn seal(site: &str, epoch: u64) -> Seal {
-    Seal {
-        site: site.into(),
-        epoch,
-        number: 1,
-        world: "{\"label\":\"x\"}".into(),
-        sealed: "{\"manifest\":\"ab\"}".into(),
-        track: None,
-    }
+/// What a property must be now.
+enum Expect<'a> {
+    Any,
+    Absent,
+    Is(&'a str),
 }
 
-fn change(dataset: &str, property: &str, expect: Expect, value: Option<&str>) -> Change {
+fn change(dataset: &str, property: &str, expect: Expect<'_>, value: Option<&str>) -> Change {
     Change {
         dataset: dataset.into(),
         property: property.into(),
-        expect,
+        expect: match expect {
+            Expect::Any => "*".into(),
+            Expect::Absent => "-".into(),
+            Expect::Is(text) => format!("={text}"),
+        },
         value: value.map(str::to_owned),
     }
 }
 
-fn commit(site: &str, epoch: u64, changes: Vec<Change>) -> Commit {
-    Commit {
-        site: site.into(),
-        epoch,
-        adopt: false,
-        sealed: Vec::new(),
-        changes,
-    }
+/// A seal that changes a track too.
+fn with_track(seal: Call, expect: &str, value: &str) -> Call {
+    seal.with("track", "ezz:track:main")
+        .with("x", expect)
+        .with("v", value)
 }
 
 #[test]
@@ -80,29 +76,20 @@ fn init_makes_a_site_once() {
     ] {
         assert_eq!(local(&site, property).as_deref(), Some(value), "{property}");
     }
-    let again = Init {
-        site: site.clone(),
-        id: "ffff".into(),
-    };
+    let again = init(&site, "ffff");
     unchanged(
         &pool,
         || again.run(&pool.zfs).unwrap(),
         &refused(Why::Present, &site),
     );
     // A site inside a site: the outer one is named.
-    let inside = Init {
-        site: format!("{site}/jails"),
-        id: "ffff".into(),
-    };
+    let inside = init(&format!("{site}/jails"), "ffff");
     unchanged(
         &pool,
         || inside.run(&pool.zfs).unwrap(),
         &refused(Why::Present, &site),
     );
-    let nowhere = Init {
-        site: pool.ds("none"),
-        id: "ffff".into(),
-    };
+    let nowhere = init(&pool.ds("none"), "ffff");
     let reply = refused(Why::NoSite, &pool.ds("none"));
     unchanged(&pool, || nowhere.run(&pool.zfs).unwrap(), &reply);
 }
@@ -112,11 +99,8 @@ fn init_that_fails_leaves_no_site() {
     let pool = Pool::new();
     pool.create("ezz");
     let before = pool.state();
-    let init = Init {
-        site: pool.ds("ezz"),
-        id: "x".repeat(8192),
-    };
-    let Reply::Failed(failure) = init.run(&pool.zfs).unwrap() else {
+    let long = init(&pool.ds("ezz"), &"x".repeat(8192));
+    let Reply::Failed(failure) = long.run(&pool.zfs).unwrap() else {
         panic!("did not fail")
     };
     assert_eq!(
@@ -132,15 +116,7 @@ fn init_that_fails_leaves_no_site() {
 fn stage_takes_the_next_number() {
     let pool = Pool::new();
     let site = pool.site();
-    let stage = |epoch, seq| {
-        Stage {
-            site: site.clone(),
-            epoch,
-            seq,
-        }
-        .run(&pool.zfs)
-        .unwrap()
-    };
+    let stage = |epoch, seq| stage(&site, epoch, seq).run(&pool.zfs).unwrap();
     assert_eq!(
         stage(1, 0),
         Reply::Ok {
@@ -165,17 +141,9 @@ fn stage_takes_the_next_number() {
 fn seal_makes_both_snapshots_and_moves_the_track() {
     let pool = Pool::new();
     let site = pool.staged();
-    let track = TrackUpdate {
-        property: "ezz:track:main".into(),
-        expect: None,
-        value: "{\"current\":1}".into(),
-    };
     let halves = ["basejail/1", "newjail/1"].map(|half| format!("{site}/{half}"));
     run("zfs", &["set", "sync=disabled", &halves[0], &halves[1]]);
-    let program = Seal {
-        track: Some(track),
-        ..seal(&site, 2)
-    };
+    let program = with_track(seal(&site, 2), "-", "={\"current\":1}");
     assert_eq!(program.run(&pool.zfs).unwrap(), OK(3));
     let (base, skeleton) = (format!("{site}/basejail/1"), format!("{site}/newjail/1"));
     for snapshot in [format!("{base}@1"), format!("{skeleton}@1")] {
@@ -216,22 +184,11 @@ fn seal_refuses_and_nothing_changes() {
         &Reply::Stale { epoch: 2 },
     );
 
-    let other = Seal {
-        number: 7,
-        ..seal(&site, 2)
-    };
+    let other = seal(&site, 2).with("number", "7");
     let reply = refused(Why::Absent, &format!("{site}/basejail/7"));
     unchanged(&pool, || other.run(zfs).unwrap(), &reply);
 
-    let track = TrackUpdate {
-        property: "ezz:track:main".into(),
-        expect: Some("{}".into()),
-        value: "x".into(),
-    };
-    let tracked = Seal {
-        track: Some(track),
-        ..seal(&site, 2)
-    };
+    let tracked = with_track(seal(&site, 2), "={}", "=x");
     let reply = differs(&format!("{site}/basejail"), "ezz:track:main");
     unchanged(&pool, || tracked.run(zfs).unwrap(), &reply);
 
@@ -267,10 +224,7 @@ fn seal_that_fails_in_the_middle_takes_its_snapshots_back() {
     let pool = Pool::new();
     let site = pool.staged();
     let before = pool.state();
-    let program = Seal {
-        world: "x".repeat(8192),
-        ..seal(&site, 2)
-    };
+    let program = seal(&site, 2).with("world", &"x".repeat(8192));
     let Reply::Failed(failure) = program.run(&pool.zfs).unwrap() else {
         panic!("did not fail")
     };
@@ -284,7 +238,7 @@ fn commit_sets_inherits_and_compares() {
     let pool = Pool::new();
     let site = pool.sealed();
     let (base, snapshot) = (format!("{site}/basejail"), format!("{site}/basejail/1@1"));
-    let is = |text: &str| Expect::Is(text.into());
+    let is = Expect::Is;
     let first = vec![
         change(
             &base,
@@ -321,14 +275,14 @@ fn commit_refuses_as_a_whole() {
     let jails = format!("{site}/jails");
     let good = || change(&jails, "ezz:a", Expect::Absent, Some("1"));
     let run = |epoch, changes| commit(&site, epoch, changes).run(&pool.zfs).unwrap();
-    let wrong = change(&jails, "ezz:b", Expect::Is("x".into()), Some("1"));
+    let wrong = change(&jails, "ezz:b", Expect::Is("x"), Some("1"));
     unchanged(
         &pool,
         || run(3, vec![good(), wrong]),
         &differs(&jails, "ezz:b"),
     );
     // What is inherited is not there.
-    let inherited = change(&jails, "ezz:id", Expect::Is("0c5f".into()), None);
+    let inherited = change(&jails, "ezz:id", Expect::Is("0c5f"), None);
     unchanged(
         &pool,
         || run(3, vec![good(), inherited]),
@@ -350,18 +304,10 @@ fn commit_refuses_as_a_whole() {
 fn commit_asks_for_the_seals_it_was_given() {
     let pool = Pool::new();
     let site = pool.staged();
-    let track = |sealed: &[String], epoch| Commit {
-        sealed: sealed.to_vec(),
-        ..commit(
-            &site,
-            epoch,
-            vec![change(
-                &format!("{site}/basejail"),
-                "ezz:track:x",
-                Expect::Absent,
-                Some("{}"),
-            )],
-        )
+    let track = |sealed: &[String], epoch| {
+        let base = format!("{site}/basejail");
+        let track = change(&base, "ezz:track:x", Expect::Absent, Some("{}"));
+        commit_if_sealed(&site, epoch, vec![track], sealed)
     };
     let halves = ["basejail", "newjail"].map(|half| format!("{site}/{half}/1@1"));
     let absent = refused(Why::Absent, &halves[0]);
@@ -454,20 +400,15 @@ fn a_replica_is_refused_until_it_is_adopted() {
     let write = |adopt| {
         let received = ["ezz:format", "ezz:id", "ezz:seq"].map(|property| {
             let value = row(property).split('\t').next().unwrap().to_owned();
-            change(&copy, property, Expect::Is(value.clone()), Some(&value))
+            change(&copy, property, Expect::Is(&value), Some(&value))
         });
-        Commit {
-            adopt,
-            ..commit(&copy, 3, received.to_vec())
-        }
-        .run(&pool.zfs)
-        .unwrap()
+        let Call(program, args) = commit(&copy, 3, received.to_vec());
+        Call(program, args.bool("adopt", adopt))
+            .run(&pool.zfs)
+            .unwrap()
     };
     unchanged(&pool, || write(false), &refused(Why::NoEpoch, &copy));
-    let again = Init {
-        site: copy.clone(),
-        id: "ffff".into(),
-    };
+    let again = init(&copy, "ffff");
     unchanged(
         &pool,
         || again.run(&pool.zfs).unwrap(),
