@@ -15,7 +15,7 @@ use crate::lock::{Held, LockError, Locks};
 use crate::model::{Inventory, JailState};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 use crate::observe::{self, ObserveError, Reading, Top};
-use crate::plan::{Commit, Observed, Plan, PlanError};
+use crate::plan::{Observed, Plan, PlanError, fallback};
 use crate::ports::{Host, HostError, Zfs};
 
 /// How often a command observes and plans before it gives up against others. The site lock makes a
@@ -433,15 +433,9 @@ impl Session {
         }
     }
 
-    /// Whether a plan has a program that the kernel is known to refuse. It is asked only where its
-    /// refusal would be too late: for a dry run, which runs no program, and for a plan that has
-    /// destroyed something by then, such as an unfinished jail that is made again.
+    /// Whether a plan has a program that the kernel refuses, where that would be noticed too late.
     fn cannot(&self, plan: &Plan) -> Result<bool, SessionError> {
-        let mut commits = plan.programs();
-        let Some(at) = commits.position(|commit| matches!(commit, Commit::Create { .. })) else {
-            return Ok(false);
-        };
-        if at == 0 && !self.dry_run {
+        if !fallback::refused_too_late(plan, self.dry_run) {
             return Ok(false);
         }
         let found = self.zfs.capabilities(&self.site);

@@ -1,5 +1,12 @@
-//! How jails are made on an OpenZFS whose programs cannot clone (before 2.4): an intent, clones one by one, and
-//! a program that makes jails of them.
+//! How jails are made on an OpenZFS whose programs cannot clone, which is before 2.4: one program
+//! sets the intent, the clones are made one by one, and a last program, the commit point, sets every
+//! `ezz:jail` and removes the intent.
+//!
+//! To end the support of these versions, remove this file and what the compiler then finds unused or
+//! missing: `Observed::sync_clone` and the branch on it in `new::make`; in the session `no_sync_clone` and
+//! `cannot`; `PortError::unsupported`; `Step::HandOver` with `Zfs::hand_over`. `Zfs::clone_all` then clones one dataset,
+//! the base of an update, so its threads go. What stays are the intents (`intent.rs`): a signal can stop the one program,
+//! too. The tests are `plans::intent`, `bare::fallback` in the lab, and those of `machine(false)` in `ground`.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +14,11 @@ use crate::model::{Inventory, JailConfig, property};
 use crate::name::{JailName, SnapshotName};
 use crate::plan::{Commit, Epoch, Expect, NewClone, NewJail, Plan, PlanError, Set, Step, intent};
 
-/// Adds the steps that make jails without a program that clones.
+/// Adds the steps that make jails without a program that clones: an intent, the clones, one commit.
 ///
 /// # Errors
 /// [`PlanError::Model`] if an intent cannot be written; [`PlanError::Name`].
-pub fn make(
+pub fn make_jails(
     plan: &mut Plan,
     inventory: &Inventory,
     epoch: &mut Epoch,
@@ -70,4 +77,14 @@ pub fn make(
     );
     plan.push(Step::commit(inventory, Commit::set(epoch.take(), sets)));
     Ok(())
+}
+
+/// Whether the refusal of a program that clones would come too late, so that the kernel has to be asked first:
+/// for a dry run, which runs no program, and for a plan that has destroyed something by then, such as an
+/// unfinished jail that is made again.
+pub fn refused_too_late(plan: &Plan, dry_run: bool) -> bool {
+    let clones = plan
+        .programs()
+        .position(|commit| matches!(commit, Commit::Create { .. }));
+    clones.is_some_and(|at| at > 0 || dry_run)
 }

@@ -1,11 +1,8 @@
-//! The intent of a `create`: which clones are being made and are no jails yet; how jails are made
-//! on an OpenZFS whose programs cannot clone (before 2.4); and how the clones are cleared away that
-//! never became jails.
+//! The intent of a `create`: which clones are being made and are no jails yet; and how the clones
+//! are cleared away that never became jails.
 //!
-//! Where programs can clone, one sets the intent, makes the jails and removes it. Where not, one
-//! program sets the intent, the clones are made one by one, and a last program, the commit point,
-//! sets every `ezz:jail` and removes the intent. A clone
-//! that an intent names is debris, also with an `ezz:jail`: a signal can stop a program in its
+//! One program sets the intent, makes the jails and removes it; where programs cannot clone it is two,
+//! see `fallback.rs`. A clone that an intent names is debris, also with an `ezz:jail`: a signal can stop a program in its
 //! middle, and what it had set stays (zcp.c, `zcp_eval_sig`). So the first part of an intent is
 //! the mark: while it is there nothing of the batch counts, once it is gone everything does. Who
 //! plans this holds the site lock, as its maker did from intent to commit, so the intent is dead;
@@ -209,6 +206,7 @@ pub(super) fn forget(
     }
 }
 
+/// The removal of an intent.
 pub(super) fn gone(layout: &Layout, name: &str, text: &str) -> Set {
     Set {
         dataset: layout.jails.to_string(),

@@ -12,7 +12,7 @@ pub mod deletion;
 mod destroy;
 pub mod due;
 mod error;
-mod fallback;
+pub mod fallback;
 pub mod finding;
 pub mod generation;
 pub mod intent;

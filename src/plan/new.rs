@@ -73,7 +73,7 @@ pub fn make(
             },
         });
     } else {
-        fallback::make(plan, inventory, epoch, jails, new, source)?;
+        fallback::make_jails(plan, inventory, epoch, jails, new, source)?;
     }
     steps::finish_new(plan, inventory, epoch, jails)
 }
