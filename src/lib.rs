@@ -22,4 +22,5 @@ pub mod release;
 pub mod report;
 pub mod session;
 pub mod syslog;
+pub mod text;
 pub mod world;

@@ -22,6 +22,7 @@ use crate::plan::behind::behind;
 use crate::plan::converge::{converge, needs_merge};
 use crate::report::Exit;
 use crate::session::{Outcome, Scope, Session};
+use crate::text::first_few;
 
 /// Restart jails that do not run what their track has: those that are named, or all
 #[derive(Debug, Args)]
@@ -137,18 +138,10 @@ fn named(jail: &Jail) -> JailName {
 
 /// Reports thick jails, which no converge reaches.
 fn unreached(context: &Context<'_>, thick: &[JailName]) {
-    let thick: Vec<&str> = thick.iter().map(JailName::as_str).collect();
-    if let Some(few) = thick
-        .get(..thick.len().min(5))
-        .filter(|few| !few.is_empty())
-    {
-        let more = match thick.len() - few.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
+    if !thick.is_empty() {
         context.report.note(format!(
-            "{}{more}: thick: a thick jail has its own copy of the base, and no update reaches it",
-            few.join(", ")
+            "{}: thick: a thick jail has its own copy of the base, and no update reaches it",
+            first_few(thick, 5, ", ")
         ));
     }
 }

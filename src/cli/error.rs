@@ -17,6 +17,7 @@ use crate::ports::{HostError, PortError};
 use crate::release::ReleaseError;
 use crate::report::Exit;
 use crate::session::SessionError;
+use crate::text::first_few;
 use crate::world::WorldError;
 use crate::world::merge::Obstacle;
 
@@ -353,11 +354,7 @@ fn texts(errors: &[NameError]) -> Vec<String> {
 
 /// The first few of a list.
 fn some(list: &[String]) -> String {
-    let few = &list[..list.len().min(3)];
-    match list.len() - few.len() {
-        0 => few.join("; "),
-        more => format!("{}; and {more} more", few.join("; ")),
-    }
+    first_few(list, 3, "; ")
 }
 
 /// An error and its causes on one line.

@@ -14,6 +14,7 @@ use crate::name::GenerationId;
 use crate::plan::world as plan;
 use crate::profile::{Numbering, Profile};
 use crate::session::{Scope, Session};
+use crate::text::first_few;
 use crate::world::numbers::{self, Accounts, Assigned, Ledger, Limits, Renumbered};
 use crate::world::{Context as Work, WorldError};
 
@@ -171,12 +172,8 @@ fn tell(context: &Context<'_>, found: &Assigned) {
     }
     let shown =
         |it: &Renumbered| format!("{} {} ({} becomes {})", it.kind, it.name, it.from, it.to);
-    let mut list: Vec<String> = all.iter().take(SHOWN).map(shown).collect();
-    if all.len() > SHOWN {
-        list.push(format!("{} more", all.len() - SHOWN));
-    }
     context.report.note(format!(
         "accounts get the numbers that this site has for them: {}",
-        list.join(", ")
+        first_few(all.iter().map(shown), SHOWN, ", ")
     ));
 }

@@ -22,6 +22,7 @@ use crate::plan::due::{Due, Way as Needs, way};
 use crate::plan::{Observed, Plan, PlanError, Step, lookup, run, writable};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
+use crate::text::first_few;
 
 /// What becomes of a jail with conflicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -355,8 +356,5 @@ pub(super) fn up(observed: &Observed, jail: &JailName) -> bool {
 
 /// The first of many.
 pub(super) fn few(list: &[String]) -> String {
-    match list {
-        [a, b, c, _, ..] => format!("{a}, {b}, {c} and {} more", list.len() - 3),
-        list => list.join(", "),
-    }
+    first_few(list, 3, ", ")
 }

@@ -8,7 +8,7 @@ use super::merging::clear_left;
 use super::release::Unmergeable;
 use super::{CliError, Context, DryRun, verify};
 use crate::model::{Generation, Inventory, deceptive};
-use crate::name::{GenerationId, JailName, TrackName};
+use crate::name::{GenerationId, TrackName};
 use crate::plan::due::{Way, way};
 use crate::plan::generation::ensure_native;
 use crate::plan::lookup::followers;
@@ -17,6 +17,7 @@ use crate::plan::track::{Request, To, target};
 use crate::plan::{Observed, PlanError};
 use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
+use crate::text::first_few;
 
 /// Point a track back to the generation before, or to any other; twice returns to where it was
 #[derive(Debug, Args)]
@@ -202,14 +203,9 @@ pub(super) fn follow(
     let observed = session.observe(&Scope::all())?;
     let merges = merges(&observed, track);
     if !late.is_empty() {
-        let few: Vec<&str> = late.iter().take(5).map(JailName::as_str).collect();
-        let more = match late.len() - few.len() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
         context.report.note(format!(
-            "{}{more}: on another basejail until restarted (`ezz converge` does it)",
-            few.join(", ")
+            "{}: on another basejail until restarted (`ezz converge` does it)",
+            first_few(&late, 5, ", ")
         ));
     }
     if merges > 0 {

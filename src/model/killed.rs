@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::name::JailName;
+use crate::text::first_few;
 
 /// A process that had to be killed, since it did not end when it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -29,22 +30,13 @@ impl Killed {
 
     /// That they were killed after so long, in words.
     pub fn told(jail: &JailName, killed: &[Killed], seconds: u64) -> String {
-        let names = killed.iter().take(NAMED);
-        let names: Vec<String> = names
-            .map(|it| format!("{} ({})", it.name, it.pid))
-            .collect();
-        let more = match killed.len().saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
+        let names = killed.iter().map(|it| format!("{} ({})", it.name, it.pid));
+        let names = first_few(names, NAMED, ", ");
         let (many, were) = match killed.len() {
             1 => ("1 process".to_owned(), "was"),
             n => (format!("{n} processes"), "were"),
         };
-        let names = names.join(", ");
-        format!(
-            "jail {jail}: {many} did not end within {seconds} s and {were} killed: {names}{more}"
-        )
+        format!("jail {jail}: {many} did not end within {seconds} s and {were} killed: {names}")
     }
 }
 

@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::fleet::FleetError;
 use crate::model::{GenerationError, ModelError, Os};
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName, NameError, TrackName};
+use crate::text::first_few;
 
 /// Why there is no plan. Nothing has been done.
 #[derive(Debug, Error)]
@@ -152,7 +153,7 @@ pub enum PlanError {
         most: usize,
     },
     /// Several names are taken.
-    #[error("{} jails exist already: {}", .0.len(), few(.0))]
+    #[error("{} jails exist already: {}", .0.len(), first_few(.0, 10, ", "))]
     JailsExist(Vec<JailName>),
     /// No such track.
     #[error("there is no track {0}")]
@@ -164,7 +165,7 @@ pub enum PlanError {
     #[error("the track {0} exists already, at another generation")]
     TrackExists(TrackName),
     /// A track that is needed.
-    #[error("the track {track} is followed by {}", few(.jails))]
+    #[error("the track {track} is followed by {}", first_few(.jails, 10, ", "))]
     TrackFollowed {
         /// Which track.
         track: TrackName,
@@ -201,7 +202,7 @@ pub enum PlanError {
     #[error("there is no generation {0}")]
     NoGeneration(GenerationId),
     /// Something needs a generation that was to be deleted.
-    #[error("generation {generation} is needed: {}", some(reasons))]
+    #[error("generation {generation} is needed: {}", first_few(reasons, 10, "; "))]
     GenerationKept {
         /// Which generation.
         generation: String,
@@ -345,30 +346,7 @@ fn held(list: &[String]) -> String {
 
 /// A host that takes snapshots by a timer has hundreds.
 fn three(list: &[String]) -> String {
-    let shown = &list[..list.len().min(3)];
-    match list.len() - shown.len() {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
-fn few(names: &[JailName]) -> String {
-    let names: Vec<&str> = names.iter().map(JailName::as_str).collect();
-    first_of(&names, ", ")
-}
-
-fn some(reasons: &[String]) -> String {
-    let reasons: Vec<&str> = reasons.iter().map(String::as_str).collect();
-    first_of(&reasons, "; ")
-}
-
-/// The first ten, and how many more there are.
-fn first_of(all: &[&str], between: &str) -> String {
-    let shown = &all[..all.len().min(10)];
-    match all.len() - shown.len() {
-        0 => shown.join(between),
-        more => format!("{} and {more} more", shown.join(between)),
-    }
+    first_few(list, 3, ", ")
 }
 
 /// Why there is no specification of a jail.

@@ -17,6 +17,7 @@ use crate::model::{
 };
 use crate::name::{GenerationId, JailName, NameError, SnapshotName};
 use crate::plan::{Commit, Doomed, Epoch, Expect, Plan, PlanError, Set, Step, destroy};
+use crate::text::first_few;
 
 /// What an intent's JSON has beside its names, generously.
 const FRAME: usize = 100;
@@ -167,19 +168,10 @@ pub(super) fn clearable<'a>(
 
 /// Says what is cleared away; of many only the first few.
 pub(super) fn note(plan: &mut Plan, jails: &[&Jail]) {
-    let few: Vec<&str> = jails
-        .iter()
-        .take(3)
-        .map(|jail| jail.name.as_str())
-        .collect();
-    let more = match jails.len() - few.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    if !few.is_empty() {
+    if !jails.is_empty() {
+        let few = first_few(jails.iter().map(|jail| &jail.name), 3, ", ");
         plan.note(format!(
-            "{}{more}: what an interrupted command left is cleared away",
-            few.join(", ")
+            "{few}: what an interrupted command left is cleared away"
         ));
     }
 }

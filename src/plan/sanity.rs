@@ -14,6 +14,7 @@ use crate::model::{
 use crate::name::JailName;
 use crate::plan::finding::{Finding, Severity, What};
 use crate::plan::{Commit, JailStep, Observed, Plan};
+use crate::text::first_few;
 
 /// How many of a list are shown.
 const SHOWN: usize = 5;
@@ -354,9 +355,5 @@ impl<'a> Group<'a> {
 fn few<T: Display>(items: &BTreeSet<T>) -> String {
     let mut all: Vec<String> = items.iter().map(T::to_string).collect();
     all.dedup();
-    let shown = all[..all.len().min(SHOWN)].join(", ");
-    match all.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
+    first_few(all, SHOWN, ", ")
 }

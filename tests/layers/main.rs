@@ -20,12 +20,13 @@ use graph::Graph;
 /// From the ground up. `main` is the binary, `lib` the list of modules.
 const LAYERS: &[(&str, &[&str])] = &[
     ("name", &[]),
+    ("text", &[]),
     // Points where a debug build can be made to die; used wherever something is done.
     ("crash", &[]),
     ("profile", &[]),
-    ("model", &["name", "profile"]),
+    ("model", &["name", "profile", "text"]),
     ("fleet", &["model", "name"]),
-    ("plan", &["fleet", "model", "name", "profile"]),
+    ("plan", &["fleet", "model", "name", "profile", "text"]),
     ("exec", &[]),
     ("confine", &[]),
     ("lock", &["name"]),
@@ -57,7 +58,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "apply", "config", "confine", "crash", "exec", "fleet", "host", "lock", "model",
             "name", "observe", "plan", "pool", "ports", "profile", "release", "report", "session",
-            "syslog", "world",
+            "syslog", "text", "world",
         ],
     ),
     ("main", &["cli", "report"]),

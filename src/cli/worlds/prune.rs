@@ -17,6 +17,7 @@ use crate::plan::{Commit, Doomed, Observed, Plan, PlanError, Step, ways};
 use crate::ports::{PortError, Query, Row};
 use crate::report::{Exit, bytes, Kind as Json};
 use crate::session::{Around, Scope, Session, SessionError};
+use crate::text::first_few;
 
 /// Destroy generations that nothing needs: no track, no jail
 #[derive(Debug, Args)]
@@ -358,12 +359,7 @@ fn told(fate: &str, reasons: &[String]) -> String {
     if fate != "kept" || reasons.is_empty() {
         return fate.to_owned();
     }
-    let few = &reasons[..reasons.len().min(3)];
-    let more = match reasons.len() - few.len() {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    format!("{fate} ({}{more})", few.join("; "))
+    format!("{fate} ({})", first_few(reasons, 3, "; "))
 }
 
 /// Bytes that the site has: what is freed is what they become less, and not what was estimated.
