@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::crash;
+use crate::hint::{self, Hint};
 use crate::lock::Locks;
 use crate::model::{Changed, track_link, update_cache};
 use crate::name::{DatasetName, GenerationId, JailName};
@@ -56,6 +57,21 @@ pub enum ApplyError {
         /// Why not.
         source: std::io::Error,
     },
+}
+
+impl Hint for ApplyError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            ApplyError::Zfs(inner) => inner.hint(),
+            ApplyError::Host(inner) => inner.hint(),
+            ApplyError::Spec(inner) => inner.hint(),
+            ApplyError::World(inner) => inner.hint(),
+            ApplyError::StartEnded { jail, .. } | ApplyError::Interrupted(jail) => {
+                Some(format!("`ezz start {jail}` starts it again"))
+            }
+            ApplyError::File { path, source, .. } => hint::file_failed(path, source),
+        }
+    }
 }
 
 impl ApplyError {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::Spanned;
 
+use crate::hint::Hint;
 use crate::model::{Defaults, OrNone, memory, size};
 use crate::name::DatasetName;
 
@@ -68,6 +69,20 @@ pub enum ConfigError {
         /// Whether that is in the table of defaults.
         defaults: bool,
     },
+}
+
+impl Hint for ConfigError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            ConfigError::Parse { defaults: true, .. } => {
+                "for example: defaults = { memory = \"2G\", processes = 2000, quota = \"none\" }"
+            }
+            ConfigError::Parse { .. } | ConfigError::Read { .. } => {
+                "for example: site = \"tank/ezz\"; the file may also have a table [defaults], and without the file the only site is meant"
+            }
+        };
+        Some(hint.to_owned())
+    }
 }
 
 /// Reads the configuration of this host.

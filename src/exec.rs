@@ -20,6 +20,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use signals::Caught;
+
+use crate::hint::{self, Hint};
+use crate::profile::Os;
 pub use wait::{Ended, GONE, Watch, Watched, gone};
 
 /// Where programs are looked for, in this order.
@@ -100,6 +103,31 @@ pub enum ExecError {
         /// Program and arguments.
         command: Shown,
     },
+}
+
+impl Hint for ExecError {
+    fn hint(&self) -> Option<String> {
+        match self {
+        ExecError::NotFound(program) => Some(hint::missing_program(
+            Os::THIS,
+            &format!("install the package that has {program}"),
+        )),
+        ExecError::TimedOut {
+            left: Some(pid), ..
+        } => Some(format!(
+            "`ps -o pid,stat,wchan,args -p {pid}` shows what it waits for; run the command again when it has ended"
+        )),
+        ExecError::TimedOut { left: None, .. } => Some(
+            "run the command again; if that does not help, `ezz doctor` checks what the host has"
+                .to_owned(),
+        ),
+        ExecError::Failed { .. }
+        | ExecError::Start { .. }
+        | ExecError::Flooded { .. }
+        | ExecError::Stopped { .. }
+        | ExecError::Open { .. } => None,
+        }
+    }
 }
 
 impl ExecError {

@@ -9,6 +9,7 @@ pub mod confine;
 pub mod crash;
 pub mod exec;
 pub mod fleet;
+pub mod hint;
 pub mod host;
 pub mod lock;
 pub mod model;

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{Flock, FlockArg};
 use thiserror::Error;
 
+use crate::hint::{self, Hint};
 use crate::name::{GenerationId, JailName, TrackName};
 
 pub use holder::Holder;
@@ -69,6 +70,21 @@ pub enum LockError {
         /// Why not.
         source: io::Error,
     },
+}
+
+impl Hint for LockError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            LockError::Held { holder, .. } => Some(match holder {
+                Some(Holder { pid, .. }) => format!(
+                    "`ps -o pid,etime,args -p {pid}` shows what it does; --wait SECONDS waits longer"
+                ),
+                None => "try again, or wait longer with --wait SECONDS".to_owned(),
+            }),
+            LockError::File { path, source, .. } => hint::file_failed(path, source),
+            LockError::Interrupted { .. } => None,
+        }
+    }
 }
 
 fn named(holder: Option<&Holder>) -> String {

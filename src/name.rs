@@ -10,6 +10,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::hint::Hint;
+
 pub use simple::{FlavourName, FleetName};
 
 /// Longest dataset or snapshot path in bytes (ZFS_MAX_DATASET_NAME_LEN less its NUL,
@@ -54,10 +56,9 @@ pub enum NameError {
     Range(String, &'static str),
 }
 
-impl NameError {
-    /// What the user can do about it.
-    pub fn hint(&self) -> &'static str {
-        match self {
+impl Hint for NameError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
             NameError::Jail(..) => {
                 "a jail's name is a to z, 0 to 9 and '-', begins with a letter, does not end with '-', and has at most 63 characters"
             }
@@ -71,7 +72,8 @@ impl NameError {
             NameError::Snapshot(..) => "a snapshot is DATASET@NAME",
             NameError::Generation(_) => "`ezz worlds list` shows the generations",
             NameError::Range(..) => "a range is NAME{01..20}",
-        }
+        };
+        Some(hint.to_owned())
     }
 }
 

@@ -17,6 +17,8 @@ use thiserror::Error;
 
 pub use directories::{directories, flavours};
 
+use crate::hint::Hint;
+use crate::model::Os;
 use crate::model::{
     Flags, Inventory, Layout, ModelError, Site, SwapLog, Track, UnderWay, decode, property,
 };
@@ -100,6 +102,34 @@ pub enum ObserveError {
     /// A name does not fit.
     #[error(transparent)]
     Name(#[from] NameError),
+}
+
+impl Hint for ObserveError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            ObserveError::NoDataset(_) | ObserveError::NotASite(_) | ObserveError::NoSite => Some(
+                "`ezz init POOL/NAME` makes a site; --site names one; is its pool imported?"
+                    .to_owned(),
+            ),
+            ObserveError::SeveralSites(_) => {
+                Some("name one with --site, EZZ_SITE or in the configuration".to_owned())
+            }
+            ObserveError::BadId { site, .. } => {
+                let new = match Os::THIS {
+                    Os::Linux => "cat /proc/sys/kernel/random/uuid",
+                    Os::FreeBsd => "uuidgen",
+                };
+                Some(format!(
+                    "set the one that it had; if no jail of it runs, a new one will do: `zfs set ezz:id=$({new}) {site}`"
+                ))
+            }
+            ObserveError::Model { .. } => {
+                Some("`zfs get all` shows it; was it edited by hand?".to_owned())
+            }
+            ObserveError::Zfs { source, .. } => source.hint(),
+            ObserveError::Name(inner) => inner.hint(),
+        }
+    }
 }
 
 /// What has to be known of a site before it is locked and observed.

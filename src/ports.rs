@@ -4,6 +4,7 @@
 
 mod check;
 mod error;
+mod hints;
 mod ran;
 mod stopping;
 

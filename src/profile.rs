@@ -63,6 +63,13 @@ pub enum Os {
 }
 
 impl Os {
+    /// The system that this program was built for.
+    pub const THIS: Os = if cfg!(target_os = "linux") {
+        Os::Linux
+    } else {
+        Os::FreeBsd
+    };
+
     /// The name used in profiles and properties.
     pub fn as_str(self) -> &'static str {
         match self {

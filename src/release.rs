@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::hint::Hint;
+use crate::profile::Os;
 use crate::world::{Context, Digest, WorldError};
 
 pub use fetch::{Client, Patience};
@@ -266,6 +268,41 @@ pub enum ReleaseError {
     /// It was interrupted.
     #[error("interrupted")]
     Interrupted,
+}
+
+impl Hint for ReleaseError {
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+        ReleaseError::NotThere { .. } => {
+            "is there such a release for this architecture? Old ones are kept elsewhere: --mirror"
+                .to_owned()
+        }
+        ReleaseError::Fetch { .. } => {
+            "try again, which goes on where it broke off, or another --mirror".to_owned()
+        }
+        ReleaseError::NoSet { .. } => "name one that is there with --set".to_owned(),
+        ReleaseError::Unvouched { .. } => unvouched(Os::THIS).to_owned(),
+        ReleaseError::Manifest { .. } => {
+            "is it the directory of releases? try another --mirror".to_owned()
+        }
+        ReleaseError::Disagree { .. } | ReleaseError::Digest { .. } => {
+            "do not trust this mirror: use another, or fetch the file again".to_owned()
+        }
+        ReleaseError::File { .. } | ReleaseError::Interrupted => {
+            "what has been fetched is kept for the next try".to_owned()
+        }
+        })
+    }
+}
+
+/// Who else may vouch for a release; the port is FreeBSD's.
+fn unvouched(os: Os) -> &'static str {
+    match os {
+        Os::Linux => "use an https mirror, or give --sha256",
+        Os::FreeBsd => {
+            "use an https mirror, install misc/freebsd-release-manifests, or give --sha256"
+        }
+    }
 }
 
 impl From<WorldError> for ReleaseError {

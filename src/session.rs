@@ -11,6 +11,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::apply::{Applied, Apply, ApplyError};
+use crate::hint::Hint;
 use crate::lock::{Held, LockError, Locks};
 use crate::model::{Inventory, JailState};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
@@ -64,6 +65,21 @@ pub enum SessionError {
     /// A step failed.
     #[error(transparent)]
     Apply(#[from] ApplyError),
+}
+
+impl Hint for SessionError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            SessionError::Lock(inner) => inner.hint(),
+            SessionError::Interrupted { changed, .. } => {
+                changed.then(|| "the same command does the rest".to_owned())
+            }
+            SessionError::Observe(inner) => inner.hint(),
+            SessionError::Host(inner) => inner.hint(),
+            SessionError::Plan(inner) => inner.hint(),
+            SessionError::Apply(inner) => inner.hint(),
+        }
+    }
 }
 
 /// Which jails a command is about.

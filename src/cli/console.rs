@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::error::one_line;
-use super::{CliError, Context, DryRun, quoted, uid};
+use super::{CliError, Context, DryRun, uid};
 use crate::name::JailName;
 use crate::plan::spec;
 use crate::ports::{ExecRequest, HostError};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
+use crate::text::quoted;
 
 /// Open a shell in a running jail
 #[derive(Debug, Args)]

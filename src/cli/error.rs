@@ -1,4 +1,4 @@
-//! Errors of commands: their exit codes and hints, in one place.
+//! Errors of commands: their exit codes and hints.
 
 use std::error::Error;
 
@@ -8,6 +8,7 @@ use crate::apply::ApplyError;
 use crate::cli::JailFailure;
 use crate::config::ConfigError;
 use crate::fleet::FleetError;
+use crate::hint::Hint;
 use crate::lock::LockError;
 use crate::model::{AddressError, GenerationError, Os};
 use crate::name::{JailName, NameError};
@@ -340,10 +341,92 @@ impl CliError {
             _ => &[],
         }
     }
+}
 
-    /// What to do about it.
-    pub fn hints(&self) -> Vec<String> {
-        super::hints::hints_of(self)
+impl Hint for CliError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            CliError::NotRoot => Some("run it with sudo or doas".to_owned()),
+            CliError::Usage { hint, .. } => Some(hint.clone()),
+            CliError::NotConfirmed { command, .. } => command
+                .as_ref()
+                .map(|command| format!("`{command} --yes` does it; --dry-run shows what it would do")),
+            CliError::Secrets { .. } => Some(
+                "remove them from the world, or install with --allow-secrets if every jail may have them".to_owned(),
+            ),
+            CliError::Fleet { .. } => {
+                Some("`ezz help apply` describes fleet files".to_owned())
+            }
+            CliError::FleetFile { source, .. } => {
+                use std::io::ErrorKind;
+                let kind = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+                Some(match kind {
+                    Some(ErrorKind::NotFound) => {
+                        "give the path of a fleet file, or - for standard input; `ezz list --fleet NAME > NAME.toml` writes one of the jails that are there".to_owned()
+                    }
+                    Some(ErrorKind::IsADirectory) => "give a file of it".to_owned(),
+                    Some(ErrorKind::InvalidData) => "a fleet file is TOML, in UTF-8".to_owned(),
+                    _ => "`ezz help apply` describes fleet files".to_owned(),
+                })
+            }
+            CliError::Address(inner) => inner.hint(),
+            CliError::Release { source, .. } => source.hint(),
+            CliError::Name(inner) => inner.hint(),
+            CliError::BadNames(all) => all.first().and_then(Hint::hint),
+            CliError::NoneSuch(_) => Some("`ezz list` shows them all".to_owned()),
+            CliError::Config(inner) => inner.hint(),
+            CliError::Observe(inner) => inner.hint(),
+            CliError::Session(inner) => inner.hint(),
+            CliError::Apply(inner) => inner.hint(),
+            CliError::Plan(inner) => inner.hint(),
+            CliError::Zfs(inner) => inner.hint(),
+            CliError::Host(inner) => inner.hint(),
+            CliError::Jail { source, .. } => source.hint.clone(),
+            CliError::Lock(inner) => inner.hint(),
+            CliError::Generation(inner) => inner.hint(),
+            CliError::Tampered { generation, .. } => Some(format!(
+                "`ezz worlds verify --repair {generation}` rolls its base back to its snapshot"
+            )),
+            CliError::Updater { log, .. } => Some(format!("all that it printed is in {log}")),
+            CliError::RolloutInterrupted(track) => PlanError::RolloutUnderWay(track.clone()).hint(),
+            CliError::Kept { .. } => {
+                Some("the same command goes on; another one clears them away".to_owned())
+            }
+            CliError::Damaged { .. } => Some("send it again from where it is whole".to_owned()),
+            CliError::Foreign { host, .. } => Some(format!(
+                "install a world of {host}; --foreign takes this one for a pool that moves to another host"
+            )),
+            CliError::OtherProfile { .. } => Some(
+                "`ezz install SOURCE --track NAME` takes it for a track of its own".to_owned(),
+            ),
+            CliError::Undo { .. } => Some("`ezz doctor --repair` clears it away".to_owned()),
+            CliError::RolledBack { jail, .. } => Some(format!("`ezz merge {jail}` brings them on again")),
+            CliError::Obstacles { jail, obstacles } => obstacles.first().map(|first| obstacle_hint(jail, first)),
+            CliError::World { source, .. }
+            | CliError::Verify { source, .. }
+            | CliError::Merge { source, .. } => source.hint(),
+            CliError::Conflicts { .. }
+            | CliError::Write { .. }
+            | CliError::Output(_)
+            | CliError::Interrupted => None,
+            CliError::Read { .. } => Some(
+                "the file has one name a line, or names separated by NUL; - is standard input".to_owned(),
+            ),
+        }
+    }
+}
+
+fn obstacle_hint(jail: &JailName, obstacle: &Obstacle) -> String {
+    match obstacle {
+        Obstacle::Immutable(_) => {
+            "`lsattr` and `chattr -ia` (Linux), `ls -lo` and `chflags` (FreeBSD) show and clear such flags"
+                .to_owned()
+        }
+        Obstacle::Mount(_) => "unmount it for the time of the merge".to_owned(),
+        Obstacle::ReadOnly => format!("`zfs get readonly` of the dataset of {jail}"),
+        Obstacle::Room { .. } => {
+            format!("`zfs get quota,refquota,available` of the dataset of {jail}; remove files or raise the quota")
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use super::merging::{Conflicts, Differences, clear_left, merge};
 use super::release::few;
 use super::select::Jails;
 use super::{CliError, Context, DryRun};
+use crate::hint::Hint as _;
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::due::Due;
 use crate::plan::merge::due_now;
@@ -89,7 +90,7 @@ impl Merge {
                 // The others do not depend on it. Errors but the last are printed here.
                 Err(error) => {
                     if let Some(earlier) = failed.replace(error) {
-                        context.report.error(&earlier, &earlier.hints());
+                        context.report.error(&earlier, earlier.hint().as_slice());
                     }
                 }
             }
@@ -99,7 +100,7 @@ impl Merge {
             None => Ok(Exit::Done),
             Some(error) if done == 0 => Err(error),
             Some(error) => {
-                context.report.error(&error, &error.hints());
+                context.report.error(&error, error.hint().as_slice());
                 Ok(Exit::Partly)
             }
         }

@@ -195,12 +195,13 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use crate::hint::Hint as _;
 
     fn told(line: &[&str]) -> Result<String, String> {
         let words = std::iter::once("ezz").chain(line.iter().copied());
         let error = Cli::try_parse_from(words).expect_err("a mistake");
         match explained(error, line.first().copied()) {
-            Ok(meant) => Ok(meant.hints().join("")),
+            Ok(meant) => Ok(meant.hint().unwrap_or_default()),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -12,7 +12,6 @@ mod delete;
 mod docs;
 mod doctor;
 mod error;
-mod hints;
 mod init;
 mod input;
 mod install;
@@ -61,6 +60,7 @@ pub use error::CliError;
 pub use machine::{Machine, ThisMachine};
 
 use self::told::Told;
+use crate::hint::Hint;
 use crate::lock::{Locks, Manners};
 use crate::model::Defaults;
 use crate::name::{DatasetName, JailName};
@@ -69,6 +69,7 @@ use crate::plan::{Observed, Plan};
 use crate::ports::Zfs;
 use crate::report::{Exit, Kind as Json, Report, wants_color};
 use crate::session::{Around, Outcome, Scope, Session, SessionError};
+use crate::text::quoted;
 
 /// Jails on ZFS: one sealed basejail, cloned skeletons, atomic world updates.
 #[derive(Debug, Parser)]
@@ -196,7 +197,7 @@ fn misread(error: clap::Error, given: &[OsString]) -> Exit {
                 width: None,
                 sink: ThisMachine.sink(),
             };
-            report.error(&meant, &meant.hints());
+            report.error(&meant, meant.hint().as_slice());
             return meant.exit();
         }
         Err(error) => error,
@@ -233,15 +234,6 @@ fn words(arguments: impl IntoIterator<Item = OsString>) -> String {
     let words = arguments.map(|word| quoted(&word.to_string_lossy()));
     let program = std::iter::once("ezz".to_owned());
     program.chain(words).collect::<Vec<_>>().join(" ")
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=,+%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn context(machine: &dyn Machine, global: Global, words: String) -> Context<'_> {
@@ -322,8 +314,8 @@ impl Context<'_> {
     }
 
     fn failed(&self, error: &CliError) -> Exit {
-        let (hints, said) = (error.hints(), error.said());
-        self.report.error_of_program(error, &hints, said);
+        let (hint, said) = (error.hint(), error.said());
+        self.report.error_of_program(error, hint.as_slice(), said);
         error.exit()
     }
 
@@ -493,7 +485,7 @@ impl Context<'_> {
                     jail: jail.clone(),
                     source: JailFailure::from_ref(error),
                 },
-                &hints::hints_of(error),
+                error.hint().as_slice(),
             );
         }
         if failed.is_empty() {
@@ -528,13 +520,20 @@ pub struct JailFailure {
 }
 
 impl JailFailure {
-    fn from_ref(error: &(dyn std::error::Error + 'static)) -> Self {
+    fn from_ref(error: &(impl std::error::Error + Hint)) -> Self {
+        JailFailure {
+            hint: error.hint(),
+            ..JailFailure::words_of(error)
+        }
+    }
+
+    fn words_of(error: &dyn std::error::Error) -> Self {
         JailFailure {
             text: error.to_string(),
-            hint: hints::hints_of(error).into_iter().next(),
+            hint: None,
             source: error
                 .source()
-                .map(|inner| Box::new(JailFailure::from_ref(inner))),
+                .map(|cause| Box::new(JailFailure::words_of(cause))),
         }
     }
 }

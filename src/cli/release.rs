@@ -14,7 +14,8 @@ use super::converge::Failure;
 use super::merge::tell;
 use super::merging::{Conflicts, Differences, conflicting, look, merge};
 use super::moving::Moving;
-use super::{CliError, Context, error, hints, record};
+use super::{CliError, Context, error, record};
+use crate::hint::Hint as _;
 use crate::model::JailState;
 use crate::name::JailName;
 use crate::plan::converge::stay;
@@ -86,7 +87,7 @@ pub(super) fn bring_all(
     let observed = &*now;
     for name in names {
         if let Err(error) = record::check(observed, name) {
-            context.report.error(&error, &error.hints());
+            context.report.error(&error, error.hint().as_slice());
             brought.failed.insert(name.clone());
             continue;
         }
@@ -228,7 +229,7 @@ pub(super) fn bring(
             }
             Err(error) if error.interrupted() => return Err(error),
             Err(error) => {
-                context.report.error(&error, &hints::hints_of(&error));
+                context.report.error(&error, error.hint().as_slice());
                 return refused(Why::Error(error::one_line(&error)));
             }
         }
@@ -258,7 +259,7 @@ pub(super) fn bring(
             Why::Obstacles(obstacles.iter().map(ToString::to_string).collect())
         }
         Err(error) => {
-            context.report.error(&error, &hints::hints_of(&error));
+            context.report.error(&error, error.hint().as_slice());
             let why = error::one_line(&error);
             if matches!(error, CliError::Undo { .. }) {
                 // It has the mark still, and does not start; the others of its batch must.
@@ -325,7 +326,7 @@ fn stays(
             jail: name.clone(),
             generation: due.from,
         });
-        context.report.error(&error, &hints::hints_of(&error));
+        context.report.error(&error, error.hint().as_slice());
         let why = format!("it is not brought to {to}: {why}");
         context.report.warning(format!("{name}: {why}; {way}"));
         return Ok(Way::Failed(Failure::Files(why)));

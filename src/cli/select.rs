@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::{CliError, input, quoted};
+use super::{CliError, input};
 use crate::model::{Label, hostname};
 use crate::name::{JailName, NameError, expand};
 use crate::session::{Scope, Session};
+use crate::text::quoted;
 
 /// More names than this are taken for a slip, unless it is said that they are none.
 const MANY: usize = 10_000;
@@ -281,12 +282,13 @@ fn glob(pattern: &str) -> Result<GlobMatcher, CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hint::Hint as _;
 
     #[test]
     fn what_was_meant_is_said() {
         let of = |line: &[&str]| {
             let words: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
-            meant("ezz create", &words).map_err(|error| error.hints().join(""))
+            meant("ezz create", &words).map_err(|error| error.hint().unwrap_or_default())
         };
         for (line, hint) in [
             (

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use super::build::Stage;
 use super::releases::Release;
-use super::{CliError, Context, quoted};
+use super::{CliError, Context};
 use crate::model::Generation;
 use crate::name::GenerationId;
 use crate::plan::PlanError;
 use crate::ports::{Place, WorldRequest, few_logs};
 use crate::profile::Profile;
 use crate::session::Session;
+use crate::text::quoted;
 
 /// How the files come into the stage.
 #[derive(Debug)]
@@ -314,12 +315,14 @@ pub(super) fn own_words(words: &[String]) -> Result<(), CliError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hint::Hint as _;
 
     #[test]
     fn a_command_does_not_swallow_options_of_ezz() {
         let of = |line: &[&str]| {
             let words: Vec<String> = line.iter().map(|word| (*word).to_owned()).collect();
-            own_words(&words).map_err(|error| (error.exit().code(), error.hints().join("")))
+            own_words(&words)
+                .map_err(|error| (error.exit().code(), error.hint().unwrap_or_default()))
         };
         for good in [
             &["true"][..],

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::converge::{Failure, Moved, Pace, did, runs};
 use super::moving::Moving;
-use super::{CliError, Context, JailFailure, error, hints};
+use super::{CliError, Context, JailFailure, error};
+use crate::hint::Hint as _;
 use crate::model::Inventory;
 use crate::name::JailName;
 use crate::plan::converge::needs_merge;
@@ -76,7 +77,7 @@ impl Asks<'_> {
         }
         self.moving.remove(jail)?;
         if let Err(why) = well {
-            self.context.report.error(&why, &hints::hints_of(&why));
+            self.context.report.error(&why, why.hint().as_slice());
             let words = std::error::Error::source(&why).map(error::one_line);
             let why = Failure::Unwell(words.unwrap_or_default());
             moved.failed.push((jail.clone(), why));
@@ -96,13 +97,14 @@ impl Asks<'_> {
     /// # Errors
     /// [`CliError::Jail`] if it is not healthy or cannot be asked; [`CliError::Interrupted`].
     fn well(&self, inventory: &Inventory, jail: &JailName) -> Result<(), CliError> {
-        let unwell = |source: &(dyn std::error::Error + 'static)| CliError::Jail {
+        let unwell = |source: JailFailure| CliError::Jail {
             verb: "vouch for",
             jail: jail.clone(),
-            source: JailFailure::from_ref(source),
+            source,
         };
         let Asks { session, pace, .. } = self;
-        let spec = spec::observed(inventory, jail).map_err(|error| unwell(&error))?;
+        let spec = spec::observed(inventory, jail)
+            .map_err(|error| unwell(JailFailure::from_ref(&error)))?;
         let Some(health) = pace.health.as_ref().or(spec.config.health.as_ref()) else {
             return Ok(());
         };
@@ -120,7 +122,7 @@ impl Asks<'_> {
                 Err(HostError::Unwell { .. }) if begun.elapsed() + AGAIN < limit => {
                     self.context.pause(AGAIN)?;
                 }
-                Err(error) => return Err(unwell(&error)),
+                Err(error) => return Err(unwell(JailFailure::from_ref(&error))),
             }
         }
     }

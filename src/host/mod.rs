@@ -11,15 +11,6 @@ pub mod linux;
 use std::path::Path;
 
 use crate::ports::Host;
-use crate::profile::Os;
-
-/// The system that this program was built for.
-#[cfg(target_os = "linux")]
-pub const THIS: Os = Os::Linux;
-
-/// The system that this program was built for.
-#[cfg(not(target_os = "linux"))]
-pub const THIS: Os = Os::FreeBsd;
 
 /// The host that this program was built for.
 #[cfg(target_os = "linux")]

@@ -10,6 +10,7 @@ use super::{
     Base, Flags, JailConfig, Layout, Merging, Populated, Rejected, Rollout, Seal, Served, Swap,
     Track, World,
 };
+use crate::hint::Hint;
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 
 /// One half of a generation as observed.
@@ -383,4 +384,10 @@ pub enum GenerationError {
     /// More than one has that label.
     #[error("{0:?} is the label of several generations: {list}", list = .1.join(", "))]
     Ambiguous(String, Vec<String>),
+}
+
+impl Hint for GenerationError {
+    fn hint(&self) -> Option<String> {
+        Some("`ezz worlds list` shows the generations".to_owned())
+    }
 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 
 use super::{Labels, Limits, Params};
+use crate::hint::Hint;
 use crate::name::{DatasetName, FlavourName, FleetName, GenerationId, JailName, TrackName};
 use crate::profile::Os;
 
@@ -254,6 +255,12 @@ pub struct Address {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("bad address {0:?}: {1}")]
 pub struct AddressError(pub String, pub &'static str);
+
+impl Hint for AddressError {
+    fn hint(&self) -> Option<String> {
+        Some("for example 192.0.2.7/24 or em0|2001:db8::7/64".to_owned())
+    }
+}
 
 impl std::str::FromStr for Address {
     type Err = AddressError;

@@ -15,6 +15,7 @@ mod error;
 pub mod fallback;
 pub mod finding;
 pub mod generation;
+mod hints;
 pub mod intent;
 pub mod lookup;
 mod mount;

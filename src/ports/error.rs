@@ -1,4 +1,4 @@
-//! What hosts and ZFS could not do, in words. Must not be here: hints, which are the verbs' to give.
+//! What hosts and ZFS could not do, in words. What to do about it is in `hints.rs`.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

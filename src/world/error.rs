@@ -3,10 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use rustix::io::Errno;
-
 use super::look::{CONTAINER_IMAGE, PACKAGES};
 use super::numbers::Kind;
+use crate::hint::{self, Hint};
 use crate::profile::{Os, RelPath, RelPathError};
 
 /// Where an archive is cut that ends between two entries, without an end mark.
@@ -369,8 +368,20 @@ impl WorldError {
         }
     }
 
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
+    /// What a reader wrapped in an [`io::Error`] comes out again; everything else is `otherwise`.
+    pub(super) fn unwrap_io(
+        error: io::Error,
+        otherwise: impl FnOnce(io::Error) -> WorldError,
+    ) -> WorldError {
+        match error.downcast::<WorldError>() {
+            Ok(inner) => inner,
+            Err(error) => otherwise(error),
+        }
+    }
+}
+
+impl Hint for WorldError {
+    fn hint(&self) -> Option<String> {
         let hint = match self {
             WorldError::Interrupted => "nothing was published; run the command again".to_owned(),
             WorldError::Io { source, .. } => return io_hint(source),
@@ -453,35 +464,10 @@ impl WorldError {
         };
         Some(hint)
     }
-
-    /// What a reader wrapped in an [`io::Error`] comes out again; everything else is `otherwise`.
-    pub(super) fn unwrap_io(
-        error: io::Error,
-        otherwise: impl FnOnce(io::Error) -> WorldError,
-    ) -> WorldError {
-        match error.downcast::<WorldError>() {
-            Ok(inner) => inner,
-            Err(error) => otherwise(error),
-        }
-    }
-}
-
-/// What OpenZFS answers if the checksum of a block is wrong and a directory or the like cannot be read (`ECKSUM`): EBADE
-/// on Linux, shown as *Invalid exchange*, and EINTEGRITY on FreeBSD.
-const CHECKSUM: i32 = if cfg!(target_os = "linux") { 52 } else { 97 };
-
-/// What to do about files that cannot be read because they, or what leads to them, are damaged.
-pub fn damage_hint(source: &io::Error) -> Option<String> {
-    let damaged =
-        Errno::from_io_error(source) == Some(Errno::IO) || source.raw_os_error() == Some(CHECKSUM);
-    damaged.then(|| {
-        "`zpool status -v` shows whether the pool has damaged files: bring them back from a backup or a snapshot"
-            .to_owned()
-    })
 }
 
 fn io_hint(source: &io::Error) -> Option<String> {
-    if let Some(hint) = damage_hint(source) {
+    if let Some(hint) = hint::damaged(source) {
         return Some(hint);
     }
     match source.kind() {

@@ -33,7 +33,7 @@ mod walk;
 mod writer;
 
 pub use copy::lay_over;
-pub use error::{EntryError, Resemblance, WorldError, damage_hint};
+pub use error::{EntryError, Resemblance, WorldError};
 pub use extract::{Bounds, ExtractReport, Opened, SO_FAR, extract, open};
 pub use identity::clear_identity;
 pub use input::{Digest, DigestError, Source};

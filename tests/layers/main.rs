@@ -19,26 +19,34 @@ use graph::Graph;
 
 /// From the ground up. `main` is the binary, `lib` the list of modules.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("name", &[]),
     ("text", &[]),
     // Points where a debug build can be made to die; used wherever something is done.
     ("crash", &[]),
     ("profile", &[]),
-    ("model", &["name", "profile", "text"]),
+    // What to do about an error: a trait of every error, and what several share.
+    ("hint", &["profile"]),
+    ("name", &["hint"]),
+    ("model", &["hint", "name", "profile", "text"]),
     ("fleet", &["model", "name"]),
-    ("plan", &["fleet", "model", "name", "profile", "text"]),
-    ("exec", &[]),
+    (
+        "plan",
+        &["fleet", "hint", "model", "name", "profile", "text"],
+    ),
+    ("exec", &["hint", "profile"]),
     ("confine", &[]),
-    ("lock", &["name"]),
-    ("config", &["model", "name"]),
+    ("lock", &["hint", "name"]),
+    ("config", &["hint", "model", "name"]),
     ("syslog", &["model"]),
     ("report", &["model"]),
     // Worlds are files in directories: no plan, no ZFS, no host.
-    ("world", &["profile"]),
+    ("world", &["hint", "profile"]),
     // Fetches and checks what may become one; the network is here and nowhere else.
-    ("release", &["world"]),
-    ("ports", &["exec", "model", "name", "plan", "profile"]),
-    ("observe", &["model", "name", "plan", "ports"]),
+    ("release", &["hint", "profile", "world"]),
+    (
+        "ports",
+        &["exec", "hint", "model", "name", "plan", "profile", "text"],
+    ),
+    ("observe", &["hint", "model", "name", "plan", "ports"]),
     ("pool", &["crash", "exec", "model", "name", "plan", "ports"]),
     // A host knows how a jail is run, never why: no plan, no world.
     (
@@ -47,18 +55,22 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     (
         "apply",
-        &["crash", "lock", "model", "name", "plan", "ports", "world"],
+        &[
+            "crash", "hint", "lock", "model", "name", "plan", "ports", "world",
+        ],
     ),
     (
         "session",
-        &["apply", "lock", "model", "name", "observe", "plan", "ports"],
+        &[
+            "apply", "hint", "lock", "model", "name", "observe", "plan", "ports",
+        ],
     ),
     (
         "cli",
         &[
-            "apply", "config", "confine", "crash", "exec", "fleet", "host", "lock", "model",
-            "name", "observe", "plan", "pool", "ports", "profile", "release", "report", "session",
-            "syslog", "text", "world",
+            "apply", "config", "confine", "crash", "exec", "fleet", "hint", "host", "lock",
+            "model", "name", "observe", "plan", "pool", "ports", "profile", "release", "report",
+            "session", "syslog", "text", "world",
         ],
     ),
     ("main", &["cli", "report"]),
@@ -80,7 +92,7 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     ("stderr().write_all", &["report.rs"], "one place prints"),
     (
         "fuser ",
-        &["cli/hints.rs"],
+        &["hint.rs"],
         "a hint names what the host has: beside it is what FreeBSD has",
     ),
     (
@@ -99,12 +111,12 @@ const ONLY: &[(&str, &[&str], &str)] = &[
         "ezz_zfs",
         &[
             "ports/error.rs",
+            "ports/hints.rs",
             "pool.rs",
             "pool/encode.rs",
             "pool/look.rs",
             "pool/mounts.rs",
             "host/",
-            "cli/hints.rs",
         ],
         "what decides knows no system call",
     ),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 
+use ezz::hint::Hint as _;
 use ezz::world::{
     Bounds, Context, Digest, ExtractReport, SO_FAR, Source, WorldError, extract, open,
 };

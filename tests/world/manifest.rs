@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use ezz::hint::Hint as _;
 use ezz::world::manifest::{self, Change, Difference};
 use ezz::world::{Context, Digest, WorldError};
 

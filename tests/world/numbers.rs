@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 
+use ezz::hint::Hint as _;
 use ezz::profile::Profile;
 use ezz::world::merge::{Difference, Examined, Patches, What, carry_out, examine};
 use ezz::world::numbers::{Accounts, Ledger, Limits, Moves, assign, of_base, renumber, write};

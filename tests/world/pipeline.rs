@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use ezz::hint::Hint as _;
 use ezz::profile::{Os, Profile, RelPath};
 use ezz::world::{
     Context, FindingKind, WorldError, detect, find_secrets, label, make_skeleton, manifest, scrub,

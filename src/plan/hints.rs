@@ -1,0 +1,196 @@
+//! What users can do where a plan was refused.
+
+use super::{PlanError, SpecError};
+use crate::hint::Hint;
+use crate::model::Os;
+use crate::name::JailName;
+
+impl Hint for PlanError {
+    fn hint(&self) -> Option<String> {
+        let text = match self {
+            PlanError::Replica(_) => {
+                "`ezz doctor --adopt` checks it and makes it a site of its own"
+            }
+            PlanError::Format { .. } => "use a newer ezz",
+            PlanError::ReadOnly(site) => {
+                return Some(format!(
+                    "`zpool export {0} && zpool import {0}` imports it writable; `zfs get readonly {site}` shows whether the property makes it read-only",
+                    site.pool()
+                ));
+            }
+            PlanError::JailExists(name) => {
+                return Some(format!(
+                    "`ezz show {name}` shows it, `ezz delete {name}` removes it"
+                ));
+            }
+            PlanError::NoJail(_) => "`ezz list` shows the jails",
+            PlanError::Interrupted(name) => {
+                return Some(format!(
+                    "`ezz create {name}` makes it again, `ezz delete {name}` clears it away"
+                ));
+            }
+            PlanError::Fleet(_) => "`ezz help apply` describes fleet files",
+            PlanError::NoFlavour(name) => {
+                return Some(format!(
+                    "a flavour is the directory flavours/{name} of the site: the files that new jails get"
+                ));
+            }
+            PlanError::Twice(_) => "name it once",
+            PlanError::OnlyOne(_) => "create the jails one by one, or leave it out",
+            PlanError::NoWorld(_) => match Os::THIS {
+                Os::FreeBsd => "install a world first: `ezz install 14.3-RELEASE`",
+                Os::Linux => {
+                    "install a world first: `mmdebstrap --variant=minbase trixie debian-13.tar`, then `ezz install debian-13.tar`"
+                }
+            },
+            PlanError::NoTrack(name) => {
+                return Some(format!(
+                    "`ezz track list` shows the tracks; `ezz install` or `ezz track create {name}` makes one"
+                ));
+            }
+            PlanError::TrackFollowed { .. } => {
+                "`ezz merge JAIL --follow TRACK` moves a jail to another track"
+            }
+            PlanError::EmptyTrack(_) => "`ezz install` brings a world in",
+            PlanError::Stranger { .. } => {
+                "`ezz doctor` says what is there; use another name, or move it away with `zfs rename`"
+            }
+            PlanError::NotEmpty { dataset, .. } => {
+                return Some(format!(
+                    "`ezz init {dataset}/ezz` makes a site of its own in it"
+                ));
+            }
+            PlanError::Directory { .. } => {
+                "move what is there out of the way, or choose another name"
+            }
+            PlanError::NoBase { jail, .. } => return Some(no_base(jail)),
+            PlanError::Spec(inner) => return inner.hint(),
+            PlanError::NotSealed(_) => "`ezz worlds list` shows the generations",
+            PlanError::OtherSystem { .. } => {
+                "install a world of this host's system, and name its track or generation"
+            }
+            PlanError::Merging(name) => {
+                return Some(format!("`ezz merge {name}` takes it back and begins anew"));
+            }
+            PlanError::MergeRunning(name) => {
+                return Some(format!("`ezz stop {name}`, then `ezz merge {name}`"));
+            }
+            PlanError::Elsewhere { dataset, .. } => {
+                return Some(format!("`zfs inherit mountpoint {dataset}`"));
+            }
+            PlanError::MergedBefore { first, count, .. } => {
+                return Some(match count {
+                    1 => format!(
+                        "it has half-merged files. If you do not need it: `zfs destroy {first}`"
+                    ),
+                    _ => format!(
+                        "they have half-merged files. If you do not need them: `zfs destroy {first}`, and so on"
+                    ),
+                });
+            }
+            PlanError::NoMerge { .. } => "`ezz worlds list` shows the generations",
+            PlanError::RolloutUnderWay(name) => {
+                return Some(format!(
+                    "`ezz update --track {name} --continue` goes on with it, --abort goes back"
+                ));
+            }
+            PlanError::NoRollout(_) => "`ezz track list` shows those that are",
+            PlanError::BadRollout { .. } => {
+                "`zfs get all` of the site's basejail shows it; was it edited by hand?"
+            }
+            PlanError::Canary { .. } => "name running thin jails that follow the track",
+            PlanError::InUse { jail, .. } => return Some(format!("`ezz stop {jail}`")),
+            PlanError::TrackMoved { track, made, .. } => {
+                return Some(format!(
+                    "update again, from where it is now; `ezz update --track {track} --swap {made}` takes what was made nevertheless"
+                ));
+            }
+            PlanError::NoPrevious(name) => {
+                return Some(format!(
+                    "`ezz rollback --track {name} --to GENERATION` names one; `ezz worlds list` shows them"
+                ));
+            }
+            PlanError::Rejected { .. } => "`ezz rollback --to GENERATION` takes it nevertheless",
+            PlanError::Replaced { .. } => {
+                "`ezz rollback --to GENERATION` takes what is there; `ezz worlds verify` compares it with its seal"
+            }
+            PlanError::Space { .. } => "free space in the pool, or create fewer jails at once",
+            PlanError::Foreign { .. } => "--foreign-snapshots deletes them too",
+            PlanError::Dependents { dataset, list } => {
+                // A jail that was promoted with zfs(8) is the origin of its own skeleton.
+                let site = dataset.as_str().rsplitn(3, '/').nth(2).unwrap_or_default();
+                let halves = [format!("{site}/newjail/"), format!("{site}/basejail/")];
+                // Later generations may be clones of what it has, too; the snapshot is the first one's.
+                let number = |clone: &String| {
+                    let number = halves.iter().find_map(|half| clone.strip_prefix(half))?;
+                    number.parse::<u32>().ok()
+                };
+                let numbered = list
+                    .iter()
+                    .filter_map(|clone| Some((number(clone)?, clone)));
+                if let Some((_, half)) = numbered.min() {
+                    return Some(format!(
+                        "`zfs promote {half}` takes the promotion of the jail back"
+                    ));
+                }
+                // Clones that are jails of the same site can go with it.
+                let jails = dataset.parent().map(|jails| format!("{jails}/"));
+                let jail = |clone: &String| {
+                    let name = clone.strip_prefix(jails.as_deref()?)?;
+                    (!name.contains('/')).then(|| name.to_owned())
+                };
+                let others: Option<Vec<String>> = list.iter().map(jail).collect();
+                return Some(match others {
+                    Some(others) => format!(
+                        "`ezz delete {} {}` deletes them together",
+                        dataset.leaf(),
+                        others.join(" ")
+                    ),
+                    None => "`zfs list -o name,origin` shows them; destroy or promote them first"
+                        .to_owned(),
+                });
+            }
+            PlanError::Held { .. } => {
+                "`zfs holds` shows the tag, `zfs release TAG SNAPSHOT` lets it go"
+            }
+            PlanError::AddressTaken { .. } => "choose another address",
+            PlanError::SiteDataset { .. } => "give a dataset beside the site",
+            PlanError::DatasetTaken { .. } => "`ezz show` has the datasets of a jail; give another",
+            PlanError::UnknownLimits { .. } => {
+                "a newer ezz can start it; `ezz show` has its limits"
+            }
+            PlanError::PoolTooSmall { .. } => "give a larger network, or make fewer jails",
+            PlanError::NotAtomic { .. } => "without --atomic every thousand of them is all or none",
+            PlanError::JailsExist(_) => "`ezz list` shows them; leave them out",
+            PlanError::JailIsTrack(_) | PlanError::JailIsWord(_) | PlanError::TrackIsJail(_) => {
+                "choose another name"
+            }
+            PlanError::TrackExists(_) => "`ezz track list` shows it",
+            PlanError::Generation(_) | PlanError::NoGeneration(_) => {
+                "`ezz worlds list` shows the generations"
+            }
+            PlanError::GenerationKept { .. } => {
+                "`ezz worlds show GENERATION` shows what keeps one; `ezz worlds prune --dry-run` shows which could go"
+            }
+            PlanError::Name(inner) => return inner.hint(),
+            PlanError::Model(_) => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+impl Hint for SpecError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            SpecError::NoBase { jail, .. } => Some(no_base(jail)),
+            SpecError::Profile { .. } => Some("a newer ezz may know it".to_owned()),
+            SpecError::Name(inner) => inner.hint(),
+        }
+    }
+}
+
+fn no_base(jail: &JailName) -> String {
+    format!(
+        "`ezz worlds list` shows the generations, and `ezz merge {jail} --follow TRACK` brings {jail} to another"
+    )
+}
