@@ -16,10 +16,10 @@ use serde::Serialize;
 
 use crate::model::deceptive;
 
-pub use json::{Kind, SCHEMA};
-pub use label::wants_color;
 use json::Envelope;
+pub use json::{Kind, SCHEMA};
 use label::Label;
+pub use label::wants_color;
 
 /// Width of a table where there is no terminal to ask, or it does not know.
 const WIDTH: u16 = 80;

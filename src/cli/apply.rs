@@ -333,7 +333,9 @@ fn of_gone(
 fn show(context: &Context<'_>, diff: &Diff) {
     for (jail, change) in &diff.changes {
         let changed = !change.does.is_empty();
-        context.report.result(Json::Change, changed, &Line { jail, change });
+        context
+            .report
+            .result(Json::Change, changed, &Line { jail, change });
     }
     for line in shown(diff).lines() {
         context.report.line(line);

@@ -11,7 +11,7 @@ use super::taking::{Taking, extract, opened, there};
 use super::{CliError, Context, DryRun, packages};
 use crate::name::{GenerationId, TrackName};
 use crate::plan::world as plan;
-use crate::report::{Exit, bytes, Kind as Json};
+use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::Scope;
 use crate::world::{Digest, ExtractReport};
 
@@ -141,19 +141,23 @@ impl Install {
         built: &Built,
         current: bool,
     ) {
-        context.report.result(Json::Install, true, &Installed {
-            generation: id,
-            label: &built.world.label,
-            track: &self.track,
-            current,
-            files: extracted.files,
-            bytes: extracted.bytes,
-            source: built.world.source.as_deref(),
-            manifest: &built.seal.manifest,
-            skeleton_files: built.skeleton_files,
-            skeleton_bytes: built.skeleton_bytes,
-            renumbered: built.numbers.borrow().count,
-        });
+        context.report.result(
+            Json::Install,
+            true,
+            &Installed {
+                generation: id,
+                label: &built.world.label,
+                track: &self.track,
+                current,
+                files: extracted.files,
+                bytes: extracted.bytes,
+                source: built.world.source.as_deref(),
+                manifest: &built.seal.manifest,
+                skeleton_files: built.skeleton_files,
+                skeleton_bytes: built.skeleton_bytes,
+                renumbered: built.numbers.borrow().count,
+            },
+        );
         let base = format!("{} in {} files", bytes(extracted.bytes), extracted.files);
         sealed(context, id, built, &base);
         let track = &self.track;

@@ -15,7 +15,7 @@ use crate::observe;
 use crate::plan::Observed;
 use crate::plan::behind::late;
 use crate::plan::lookup::{self, generation_of};
-use crate::report::{Exit, bytes, Kind as Json};
+use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::Scope;
 
 /// List jails: those that are named, or all

@@ -120,11 +120,15 @@ impl Merge {
         else {
             context.report.note(format!("{name} is merged already"));
             let jail = Some(name);
-            context.report.result(Json::Merge, false, &Told {
-                jail,
-                did: "already",
-                ..Told::default()
-            });
+            context.report.result(
+                Json::Merge,
+                false,
+                &Told {
+                    jail,
+                    did: "already",
+                    ..Told::default()
+                },
+            );
             return Ok(false);
         };
         let conflicts = tell(context, session.dry_run, &due, &examined);
@@ -172,7 +176,9 @@ pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, examined: &E
             .collect(),
         obstacles: examined.obstacles.iter().map(ToString::to_string).collect(),
     };
-    context.report.result(Json::Merge, examined.obstacles.is_empty(), &told);
+    context
+        .report
+        .result(Json::Merge, examined.obstacles.is_empty(), &told);
     for change in changes {
         if dry_run {
             context.report.line(format!("{}: {change}", due.jail));

@@ -10,10 +10,10 @@ use super::progress::Shown;
 use super::taking::extract as extract_one;
 use super::{CliError, Context, packages};
 use crate::model::CACHE;
-use crate::report::Kind as Json;
 use crate::release::{
     self, Arch, Client, Fetched, MIRROR, Packaged, ReleaseError, SetName, Version, Wanted,
 };
+use crate::report::Kind as Json;
 use crate::session::{Scope, Session};
 use crate::world::{self, Bounds, Digest, ExtractReport, Source};
 
@@ -203,11 +203,14 @@ pub(super) fn fetch(
         ..
     } in &fetched
     {
-        context.report.object(Json::Download, &Told {
-            set: set.to_string(),
-            sha256: sha256.to_string(),
-            vouched,
-        });
+        context.report.object(
+            Json::Download,
+            &Told {
+                set: set.to_string(),
+                sha256: sha256.to_string(),
+                vouched,
+            },
+        );
         let by = vouched.join(" and ");
         context
             .report

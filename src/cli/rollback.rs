@@ -105,12 +105,16 @@ pub(super) fn swap_checked(
     } else {
         "already"
     };
-    context.report.result(Json::SwapResult, did == "swapped", &Swapped {
-        track: &request.track,
-        from,
-        to: target.id,
-        did,
-    });
+    context.report.result(
+        Json::SwapResult,
+        did == "swapped",
+        &Swapped {
+            track: &request.track,
+            from,
+            to: target.id,
+            did,
+        },
+    );
     if did == "swapped" {
         let from = from.and_then(|id| inventory.generations.get(&id));
         let from = from.map_or_else(|| "nothing".to_owned(), |from| from.display());
@@ -125,12 +129,16 @@ pub(super) fn swap_checked(
 
 /// Tells that an updater has found nothing new.
 pub(super) fn unchanged(context: &Context<'_>, track: &TrackName, current: &Generation) {
-    context.report.result(Json::SwapResult, false, &Swapped {
-        track,
-        from: Some(current.id),
-        to: current.id,
-        did: "unchanged",
-    });
+    context.report.result(
+        Json::SwapResult,
+        false,
+        &Swapped {
+            track,
+            from: Some(current.id),
+            to: current.id,
+            did: "unchanged",
+        },
+    );
     context.report.said(format!(
         "nothing new: track {track} stays at {}",
         current.display()

@@ -264,13 +264,17 @@ fn tell(context: &Context<'_>, inventory: &Inventory, track: &TrackName, rollout
     let back = rollout.phase == Phase::Back;
     let why = rollout.failed.as_ref();
     let why = why.map_or("aborted", |failed| failed.why.as_str());
-    context.report.result(Json::Rollout, true, &Ended {
-        track,
-        from: rollout.from,
-        to: rollout.to,
-        did: if back { "went back" } else { "rolled out" },
-        why: back.then_some(why),
-    });
+    context.report.result(
+        Json::Rollout,
+        true,
+        &Ended {
+            track,
+            from: rollout.from,
+            to: rollout.to,
+            did: if back { "went back" } else { "rolled out" },
+            why: back.then_some(why),
+        },
+    );
     context.report.said(if back {
         format!("track {track}: back at {}: {why}", shown(rollout.from))
     } else {

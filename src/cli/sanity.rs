@@ -14,5 +14,6 @@ pub(super) fn warn(session: &Session, observed: &Observed, plan: &mut Plan) {
     }
     let named: Vec<(&JailName, &JailConfig)> = jails.iter().collect();
     let around = session.host.surroundings(&named);
-    plan.warnings.extend(sanity::notes(observed, &jails, &around));
+    plan.warnings
+        .extend(sanity::notes(observed, &jails, &around));
 }

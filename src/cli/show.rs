@@ -10,14 +10,12 @@ use super::{CliError, Context, DryRun};
 use crate::model::{Kind, Limits, Params};
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName};
 use crate::plan::{Observed, PlanError};
-use crate::report::{Exit, bytes, Kind as Json};
+use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::Scope;
 
 /// Show one jail, or the site
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  ezz show www\n\nJSON: a `jail`; without a name a `site`"
-)]
+#[command(after_help = "Example:\n  ezz show www\n\nJSON: a `jail`; without a name a `site`")]
 pub struct Show {
     /// The jail; without it, the site
     name: Option<JailName>,
@@ -265,17 +263,20 @@ fn listed<T: ToString>(names: &[T]) -> String {
 fn site(context: &Context<'_>, observed: &Observed) {
     let inventory = &observed.inventory;
     let found = &inventory.site;
-    context.report.object(Json::Site, &Site {
-        site: &found.layout.site,
-        id: &found.id,
-        format: found.format,
-        epoch: found.epoch,
-        directory: &found.directory,
-        replica: found.replica,
-        available: found.available,
-        generations: inventory.generations.len(),
-        tracks: inventory.tracks.len(),
-    });
+    context.report.object(
+        Json::Site,
+        &Site {
+            site: &found.layout.site,
+            id: &found.id,
+            format: found.format,
+            epoch: found.epoch,
+            directory: &found.directory,
+            replica: found.replica,
+            available: found.available,
+            generations: inventory.generations.len(),
+            tracks: inventory.tracks.len(),
+        },
+    );
     let rows = [
         ("site", found.layout.site.to_string()),
         ("id", found.id.clone()),

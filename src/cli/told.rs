@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::model::Killed;
 use crate::name::JailName;
 use crate::ports::Host;
-use crate::report::{Report, Kind as Json};
+use crate::report::{Kind as Json, Report};
 use crate::session::Session;
 
 /// Reports what was done to jails: each jail once, as soon as it is done.
@@ -37,7 +37,8 @@ impl<'a> Told<'a> {
     pub(super) fn already(&self, jail: &JailName) {
         if self.told.borrow_mut().insert(jail.clone()) {
             let (did, killed) = ("already", Vec::new());
-            self.report.result(Json::JailResult, false, &Did { jail, did, killed });
+            self.report
+                .result(Json::JailResult, false, &Did { jail, did, killed });
         }
     }
 }

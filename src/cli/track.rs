@@ -32,9 +32,7 @@ pub struct Log {
 
 /// List the tracks
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  ezz track list\n\nJSON: a `track` for each"
-)]
+#[command(after_help = "Example:\n  ezz track list\n\nJSON: a `track` for each")]
 pub struct List {}
 
 /// Create a track, at a generation or empty
@@ -101,13 +99,16 @@ fn list(context: &Context<'_>) -> Result<Exit, CliError> {
         let followers = lookup::followers(&inventory, name).filter(thin).count();
         let under_way = inventory.rollouts.get(name);
         let rollout = under_way.and_then(|found| found.rollout.as_ref().ok());
-        context.report.object(Json::Track, &Row {
-            track: name,
-            current: track.current,
-            previous: track.previous,
-            followers,
-            rollout: rollout.map(|rollout| rollout.phase),
-        });
+        context.report.object(
+            Json::Track,
+            &Row {
+                track: name,
+                current: track.current,
+                previous: track.previous,
+                followers,
+                rollout: rollout.map(|rollout| rollout.phase),
+            },
+        );
         if under_way.is_some() {
             context.report.warning(format!(
                 "a roll-out of {name} is under way: `ezz doctor` tells more"
@@ -184,7 +185,9 @@ fn tell(context: &Context<'_>, session: &Session, track: &TrackName, did: &str) 
         return;
     }
     let changed = did != "already";
-    context.report.result(Json::TrackResult, changed, &Did { track, did });
+    context
+        .report
+        .result(Json::TrackResult, changed, &Did { track, did });
     if did != "already" {
         context.report.said(format!("track {track}: {did}"));
     }

@@ -409,14 +409,18 @@ fn same_files(
 }
 
 fn tell(context: &Context<'_>, stage: &Stage, built: &Built, resumed: bool) {
-    context.report.result(Json::Update, true, &Updated {
-        generation: stage.id,
-        label: &built.world.label,
-        parent: built.world.parent,
-        manifest: &built.seal.manifest,
-        resumed,
-        renumbered: built.numbers.borrow().count,
-    });
+    context.report.result(
+        Json::Update,
+        true,
+        &Updated {
+            generation: stage.id,
+            label: &built.world.label,
+            parent: built.world.parent,
+            manifest: &built.seal.manifest,
+            resumed,
+            renumbered: built.numbers.borrow().count,
+        },
+    );
     let base = format!("{} files", built.files);
     sealed(context, stage.id, built, &base);
 }

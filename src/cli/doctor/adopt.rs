@@ -64,10 +64,14 @@ impl Doctor {
             return Ok(exit);
         }
         let adopted = !outcome.plan.steps.is_empty();
-        context.report.result(Json::Adoption, adopted, &Adopted {
-            site: &session.site,
-            did: if adopted { "adopted" } else { "already" },
-        });
+        context.report.result(
+            Json::Adoption,
+            adopted,
+            &Adopted {
+                site: &session.site,
+                did: if adopted { "adopted" } else { "already" },
+            },
+        );
         if adopted {
             context.report.said(format!(
                 "{} is a site of its own; `ezz doctor --repair` restores what is derived",

@@ -256,14 +256,18 @@ fn tell(
     };
     let mut checks = session.host.checks();
     checks.extend(session.zfs.health(&session.site));
-    report.result(Json::Diagnosis, repaired > 0, &Told {
-        site: &session.site,
-        capabilities: capabilities.as_ref(),
-        checks: &checks,
-        findings: &diagnosis.findings,
-        mended,
-        repaired,
-    });
+    report.result(
+        Json::Diagnosis,
+        repaired > 0,
+        &Told {
+            site: &session.site,
+            capabilities: capabilities.as_ref(),
+            checks: &checks,
+            findings: &diagnosis.findings,
+            mended,
+            repaired,
+        },
+    );
     report.line(match &capabilities {
         Some(found) => {
             let clone = if found.sync_clone {

@@ -4,7 +4,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::cli::{CliError, Context, verify};
-use crate::report::{Exit, bytes, Kind as Json};
+use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::{Scope, Session};
 use crate::world::manifest::{self, Step};
 
@@ -72,14 +72,17 @@ fn tell(context: &Context<'_>, steps: &[Step]) {
         more += i128::from(after.unwrap_or(0)) - i128::from(before.unwrap_or(0));
         let kind = step.after.as_ref().or(step.before.as_ref());
         let path = step.path.to_string();
-        context.report.object(Json::Difference, &Line {
-            did,
-            r#type: kind.map_or("", |(kind, _)| kind.as_str()),
-            before,
-            after,
-            keywords: &step.keywords,
-            path: path.clone(),
-        });
+        context.report.object(
+            Json::Difference,
+            &Line {
+                did,
+                r#type: kind.map_or("", |(kind, _)| kind.as_str()),
+                before,
+                after,
+                keywords: &step.keywords,
+                path: path.clone(),
+            },
+        );
         let what = if step.keywords.is_empty() {
             bytes(after.or(before).unwrap_or(0))
         } else {

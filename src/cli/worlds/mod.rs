@@ -17,7 +17,7 @@ use crate::name::{GenerationId, TrackName};
 use crate::plan::Observed;
 use crate::plan::prune::{Request, kept};
 use crate::plan::world::repair;
-use crate::report::{Exit, bytes, Kind as Json};
+use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::{Scope, Session};
 
 /// Generations: the worlds of a site
@@ -34,9 +34,7 @@ pub enum Worlds {
 
 /// List generations
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  ezz worlds list\n\nJSON: a `world` for each"
-)]
+#[command(after_help = "Example:\n  ezz worlds list\n\nJSON: a `world` for each")]
 pub struct List {}
 
 /// Show one generation
@@ -339,12 +337,15 @@ impl Verify {
         };
         let ok = differences.is_empty();
         let quick = self.quick;
-        context.report.object(Json::Verification, &Verified {
-            generation: generation.id,
-            ok,
-            quick,
-            differences: differences.clone(),
-        });
+        context.report.object(
+            Json::Verification,
+            &Verified {
+                generation: generation.id,
+                ok,
+                quick,
+                differences: differences.clone(),
+            },
+        );
         for difference in &differences {
             context
                 .report

@@ -15,7 +15,7 @@ use crate::plan::prune::{Kept, Reason, Request, kept, moved, prune};
 use crate::plan::world::restore;
 use crate::plan::{Commit, Doomed, Observed, Plan, PlanError, Step, ways};
 use crate::ports::{PortError, Query, Row};
-use crate::report::{Exit, bytes, Kind as Json};
+use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::{Around, Scope, Session, SessionError};
 use crate::text::first_few;
 
@@ -181,7 +181,9 @@ pub(super) fn take(
     }
     if !session.dry_run {
         let freed = before.saturating_sub(used(session)?);
-        context.report.result(Json::Freed, !pruned.is_empty(), &Freed { freed });
+        context
+            .report
+            .result(Json::Freed, !pruned.is_empty(), &Freed { freed });
         context.report.line(format!("freed: {}", bytes(freed)));
     }
     Ok(exit)

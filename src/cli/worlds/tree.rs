@@ -8,14 +8,12 @@ use serde::Serialize;
 use crate::cli::{CliError, Context};
 use crate::model::Inventory;
 use crate::name::GenerationId;
-use crate::report::{Exit, bytes, Kind as Json};
+use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::{Scope, Session};
 
 /// Show which generation was made from which, and what each changed
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  ezz worlds tree\n\nJSON: a `lineage` for each generation"
-)]
+#[command(after_help = "Example:\n  ezz worlds tree\n\nJSON: a `lineage` for each generation")]
 pub struct Tree {}
 
 #[derive(Debug, Serialize)]
@@ -61,13 +59,16 @@ fn draw(
         .map(|(name, _)| name.to_string())
         .collect();
     let delta = generation.base.as_ref().map_or(0, |half| half.used);
-    context.report.object(Json::Lineage, &Line {
-        generation: id,
-        label: generation.world.as_ref().map(|world| world.label.as_str()),
-        parent: generation.world.as_ref().and_then(|world| world.parent),
-        tracks: tracks.clone(),
-        delta,
-    });
+    context.report.object(
+        Json::Lineage,
+        &Line {
+            generation: id,
+            label: generation.world.as_ref().map(|world| world.label.as_str()),
+            parent: generation.world.as_ref().and_then(|world| world.parent),
+            tracks: tracks.clone(),
+            delta,
+        },
+    );
     let mut words = format!("{own}{}  {}", generation.display(), bytes(delta));
     if !tracks.is_empty() {
         words += &format!("  [{}]", tracks.join(", "));

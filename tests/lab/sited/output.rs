@@ -125,9 +125,7 @@ fn json_has_the_documented_keys() {
     printed.of(&["doctor"], adopted);
 
     // What only a merge, a roll-out, a release or a deaf jail has is looked at in their own tests.
-    let elsewhere = |kind: &str, key: &str| {
-        matches!((kind, key), ("jail-result", "killed"))
-    };
+    let elsewhere = |kind: &str, key: &str| matches!((kind, key), ("jail-result", "killed"));
     for (kind, keys) in &printed.0 {
         let documented = json::keys(kind);
         let lacking = documented.iter().find(|key| !keys.contains(**key));
@@ -135,8 +133,25 @@ fn json_has_the_documented_keys() {
         assert_eq!(lacking, None, "{kind}: {keys:?}");
     }
     let kinds = [
-        "adoption", "change", "diagnosis", "difference", "freed", "install", "jail", "jail-result", "lineage", "plan",
-        "prune-result", "site", "site-result", "swap", "swap-result", "track", "track-result", "verification", "world",
+        "adoption",
+        "change",
+        "diagnosis",
+        "difference",
+        "freed",
+        "install",
+        "jail",
+        "jail-result",
+        "lineage",
+        "plan",
+        "prune-result",
+        "site",
+        "site-result",
+        "swap",
+        "swap-result",
+        "track",
+        "track-result",
+        "verification",
+        "world",
     ];
     assert_eq!(printed.0.keys().collect::<Vec<_>>(), kinds);
 }
