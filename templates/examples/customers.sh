@@ -6,7 +6,7 @@ list=${1:?usage: customers.sh LIST NETWORK} network=${2:?usage: customers.sh LIS
 there=$(mktemp)
 trap 'rm -f "$there"' EXIT
 # One object a line, whose first field is the name.
-ezz list --json | sed -n 's/^{"jail":"\([^"]*\)".*/\1/p' >"$there"
+ezz list --only-names >"$there"
 
 for tier in $(awk '!/^#/ && NF == 2 { print $2 }' "$list" | sort -u); do
     new=$(awk -v tier="$tier" '!/^#/ && NF == 2 && $2 == tier { print $1 }' "$list" | grep -Fxv -f "$there" || true)

@@ -52,7 +52,7 @@ fn jails_are_named_in_many_ways() {
         }
     }
     let labels = &ezz(&["list", "z1", "--json"]).ok().json()[0]["labels"];
-    assert_eq!(labels.to_string(), r#"["tier=front","x=1"]"#);
+    assert_eq!(labels.to_string(), r#"{"tier":"front","x":"1"}"#);
     // Deleted in the same ways.
     ezz(&["delete", "--yes", "n*", "--label", "none=1"]).refused(1, "no jail has the label none=1");
     let planned = ezz(&["delete", "--yes", "--label", "tier=back", "--dry-run"]).ok();

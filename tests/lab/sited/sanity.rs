@@ -132,9 +132,9 @@ fn what_listens_on_the_host_or_in_another_jail() {
     let planned = ezz(&["create", "b", "--address", "192.0.2.7", "-n"]);
     planned.refused(1, "is the jail a's");
     let planned = ezz(&["restart", "a", "-n", "--json"]).ok().json();
-    let notes = planned[0]["notes"].as_array().expect("notes");
+    let warnings = planned[0]["warnings"].as_array().expect("warnings");
     assert!(
-        notes
+        warnings
             .iter()
             .any(|it| it.as_str().is_some_and(|it| it.contains("tcp 2224"))),
         "{planned:#?}"
