@@ -5,7 +5,6 @@ set -eu
 list=${1:?usage: customers.sh LIST NETWORK} network=${2:?usage: customers.sh LIST NETWORK}
 there=$(mktemp)
 trap 'rm -f "$there"' EXIT
-# One object a line, whose first field is the name.
 ezz list --only-names >"$there"
 
 for tier in $(awk '!/^#/ && NF == 2 { print $2 }' "$list" | sort -u); do
