@@ -162,12 +162,12 @@ fn commands_and_their_options_are_there() {
             continue;
         }
         for command in commands(page) {
-            let mut words = command.split_whitespace().skip(1);
+            let words = command.split_whitespace().skip(1);
             let mut options = Vec::new();
             let mut verb = Vec::new();
             let plain = |word: &str| word.bytes().all(|b| b.is_ascii_lowercase());
             let mut own = false;
-            while let Some(word) = words.next() {
+            for word in words {
                 // What follows is another program's, or a remark.
                 if word == "--" || word.starts_with(['#', '>', '<', '…']) {
                     break;
