@@ -70,7 +70,7 @@ impl Hint for NameError {
             }
             NameError::Dataset(..) => "a dataset is POOL/NAME, for example tank/ezz",
             NameError::Snapshot(..) => "a snapshot is DATASET@NAME",
-            NameError::Generation(_) => "`ezz worlds list` shows the generations",
+            NameError::Generation(_) => "`ezz world list` shows the generations",
             NameError::Range(..) => "a range is NAME{01..20}",
         };
         Some(hint.to_owned())

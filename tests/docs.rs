@@ -180,7 +180,7 @@ fn commands_and_their_options_are_there() {
                     }
                 } else if verb.is_empty() && !word.starts_with('-') {
                     verb.push(word);
-                    own = ["worlds", "world", "track"].contains(&word);
+                    own = ["world", "track"].contains(&word);
                 } else if own && verb.len() == 1 && plain(word) {
                     verb.push(word);
                 }

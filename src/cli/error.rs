@@ -385,7 +385,7 @@ impl Hint for CliError {
             CliError::Lock(inner) => inner.hint(),
             CliError::Generation(inner) => inner.hint(),
             CliError::Tampered { generation, .. } => Some(format!(
-                "`ezz worlds verify --repair {generation}` rolls its base back to its snapshot"
+                "`ezz world verify --repair {generation}` rolls its base back to its snapshot"
             )),
             CliError::Updater { log, .. } => Some(format!("all that it printed is in {log}")),
             CliError::RolloutInterrupted(track) => PlanError::RolloutUnderWay(track.clone()).hint(),

@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 use super::{Cli, CliError};
 
 /// Words of other programs, and the verb that does it here.
-const SAME: [(&str, &str); 13] = [
+const SAME: [(&str, &str); 14] = [
     ("add", "create"),
     ("destroy", "delete"),
     ("remove", "delete"),
@@ -21,6 +21,7 @@ const SAME: [(&str, &str); 13] = [
     ("shell", "console"),
     ("run", "exec"),
     ("upgrade", "update"),
+    ("worlds", "world"),
 ];
 
 /// What ezz cannot do yet, and what does it until then.
@@ -86,8 +87,8 @@ const NOT_YET: [(&[&str], &str); 14] = [
         "`ezz create --health COMMAND` sets a command, which `ezz converge` and roll-outs run",
     ),
     (
-        &["world", "flavour", "profile", "unlock", "recreate"],
-        "`ezz worlds` has what there is for worlds; flavours are directories of the site",
+        &["flavour", "profile", "unlock", "recreate"],
+        "flavours are directories of the site, and profiles come with ezz: see docs/jails.md and docs/worlds.md",
     ),
 ];
 

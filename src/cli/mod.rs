@@ -44,7 +44,7 @@ mod undoing;
 mod update;
 mod verify;
 mod vouch;
-mod worlds;
+mod world;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -137,7 +137,7 @@ enum Verb {
     Exec(console::Exec),
     Delete(delete::Delete),
     #[command(subcommand)]
-    Worlds(worlds::Worlds),
+    World(world::WorldVerb),
     #[command(subcommand)]
     Track(track::Track),
     Doctor(doctor::Doctor),
@@ -287,7 +287,7 @@ fn verb(context: &Context<'_>, verb: Verb) -> Result<Exit, CliError> {
         Verb::Console(args) => args.run(context),
         Verb::Exec(args) => args.run(context),
         Verb::Delete(args) => args.run(context),
-        Verb::Worlds(args) => args.run(context),
+        Verb::World(args) => args.run(context),
         Verb::Track(args) => args.run(context),
         Verb::Doctor(args) => args.run(context),
         Verb::Completions(args) => args.run(context),

@@ -50,7 +50,7 @@ pub struct Create {
     dry_run: DryRun,
 }
 
-/// Delete a track that no jail follows; its generations stay until `ezz worlds prune`
+/// Delete a track that no jail follows; its generations stay until `ezz world prune`
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ezz track delete 14\n\nJSON: a `track-result`")]
 pub struct Delete {

@@ -388,6 +388,6 @@ pub enum GenerationError {
 
 impl Hint for GenerationError {
     fn hint(&self) -> Option<String> {
-        Some("`ezz worlds list` shows the generations".to_owned())
+        Some("`ezz world list` shows the generations".to_owned())
     }
 }

@@ -65,7 +65,7 @@ impl Hint for PlanError {
             }
             PlanError::NoBase { jail, .. } => return Some(no_base(jail)),
             PlanError::Spec(inner) => return inner.hint(),
-            PlanError::NotSealed(_) => "`ezz worlds list` shows the generations",
+            PlanError::NotSealed(_) => "`ezz world list` shows the generations",
             PlanError::OtherSystem { .. } => {
                 "install a world of this host's system, and name its track or generation"
             }
@@ -88,7 +88,7 @@ impl Hint for PlanError {
                     ),
                 });
             }
-            PlanError::NoMerge { .. } => "`ezz worlds list` shows the generations",
+            PlanError::NoMerge { .. } => "`ezz world list` shows the generations",
             PlanError::RolloutUnderWay(name) => {
                 return Some(format!(
                     "`ezz update --track {name} --continue` goes on with it, --abort goes back"
@@ -107,12 +107,12 @@ impl Hint for PlanError {
             }
             PlanError::NoPrevious(name) => {
                 return Some(format!(
-                    "`ezz rollback --track {name} --to GENERATION` names one; `ezz worlds list` shows them"
+                    "`ezz rollback --track {name} --to GENERATION` names one; `ezz world list` shows them"
                 ));
             }
             PlanError::Rejected { .. } => "`ezz rollback --to GENERATION` takes it nevertheless",
             PlanError::Replaced { .. } => {
-                "`ezz rollback --to GENERATION` takes what is there; `ezz worlds verify` compares it with its seal"
+                "`ezz rollback --to GENERATION` takes what is there; `ezz world verify` compares it with its seal"
             }
             PlanError::Space { .. } => "free space in the pool, or create fewer jails at once",
             PlanError::Foreign { .. } => "--foreign-snapshots deletes them too",
@@ -167,10 +167,10 @@ impl Hint for PlanError {
             }
             PlanError::TrackExists(_) => "`ezz track list` shows it",
             PlanError::Generation(_) | PlanError::NoGeneration(_) => {
-                "`ezz worlds list` shows the generations"
+                "`ezz world list` shows the generations"
             }
             PlanError::GenerationKept { .. } => {
-                "`ezz worlds show GENERATION` shows what keeps one; `ezz worlds prune --dry-run` shows which could go"
+                "`ezz world show GENERATION` shows what keeps one; `ezz world prune --dry-run` shows which could go"
             }
             PlanError::Name(inner) => return inner.hint(),
             PlanError::Model(_) => return None,
@@ -191,6 +191,6 @@ impl Hint for SpecError {
 
 fn no_base(jail: &JailName) -> String {
     format!(
-        "`ezz worlds list` shows the generations, and `ezz merge {jail} --follow TRACK` brings {jail} to another"
+        "`ezz world list` shows the generations, and `ezz merge {jail} --follow TRACK` brings {jail} to another"
     )
 }

@@ -1,4 +1,4 @@
-//! The plans of `worlds prune` and `worlds delete`: generations that nothing needs go, bases and skeletons
+//! The plans of `world prune` and `world delete`: generations that nothing needs go, bases and skeletons
 //! by themselves.
 //!
 //! A base may be a clone of another one, and it may be the origin of others: those are not in the way,

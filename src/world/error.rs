@@ -450,7 +450,7 @@ impl Hint for WorldError {
                 "make {path} a directory in the world: a jail has something mounted there"
             ),
             WorldError::Manifest { .. } | WorldError::Ledger { .. } => {
-                "`ezz worlds verify` shows which generation is damaged; with --repair it rolls it back".to_owned()
+                "`ezz world verify` shows which generation is damaged; with --repair it rolls it back".to_owned()
             }
             WorldError::Meanwhile { .. } => "run the command again".to_owned(),
             WorldError::NumbersUsedUp { .. } => {

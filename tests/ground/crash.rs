@@ -584,7 +584,7 @@ fn rollout() {
         let m = with_two(clone);
         if !clone {
             // Own files that are right as they are: the other way is long.
-            m.ezz(&["worlds", "delete", "2", "--yes"]).ok();
+            m.ezz(&["world", "delete", "2", "--yes"]).ok();
             m.ezz(&["update", "--stage-only", "--run", "new"]).ok();
         }
         let swap = if clone { "2" } else { "3" };
@@ -615,6 +615,6 @@ fn prune() {
             m.ezz(&["update", "--run", words]).ok();
         }
         m.ezz(&["converge"]).ok();
-        survives(&m, &["worlds", "prune", "--yes"]);
+        survives(&m, &["world", "prune", "--yes"]);
     });
 }

@@ -174,7 +174,7 @@ impl Command {
             }
             Command::Converge => word("converge"),
             Command::Prune => {
-                word("worlds");
+                word("world");
                 word("prune");
                 word("--yes");
             }
@@ -247,7 +247,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => Just(Command::Converge),
         2 => Just(Command::Prune),
         2 => Just(Command::Repair),
-        1 => proptest::sample::select(vec!["list", "doctor", "worlds list", "worlds verify --all", "track list"])
+        1 => proptest::sample::select(vec!["list", "doctor", "world list", "world verify --all", "track list"])
             .prop_map(Command::Look),
     ]
 }

@@ -96,7 +96,7 @@ impl Host {
     }
 
     fn generations(&self) -> Vec<u64> {
-        let lines = self.machine.ezz(&["worlds", "list", "--json"]).ok().json();
+        let lines = self.machine.ezz(&["world", "list", "--json"]).ok().json();
         let number = |line: &serde_json::Value| line["generation"].as_u64().expect("a number");
         lines.iter().map(number).collect()
     }

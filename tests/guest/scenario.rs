@@ -411,7 +411,7 @@ pub const ALL: &[Scenario] = &[
             $EZZ -q merge j01"
         ),
         boot: "true",
-        command: "worlds prune --yes",
+        command: "world prune --yes",
         already: "",
         codes: &[0],
         durable: true,

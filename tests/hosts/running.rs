@@ -200,13 +200,13 @@ pub fn prune(bench: &dyn Bench) -> Result<(), Why> {
     for _ in 0..2 {
         bench.ezz(&["update", "--from", &bench.world()]).ok();
     }
-    bench.ezz(&["worlds", "prune", "--yes"]).ok();
+    bench.ezz(&["world", "prune", "--yes"]).ok();
     runs(bench, "a");
     assert_eq!(bench.base("a"), Some(first));
     let base = |generation| bench.directory().join("basejail").join(generation);
     assert!(base(first.to_string()).exists());
     bench.ezz(&["restart", "a"]).ok();
-    bench.ezz(&["worlds", "prune", "--yes"]).ok();
+    bench.ezz(&["world", "prune", "--yes"]).ok();
     runs(bench, "a");
     assert!(
         !base(first.to_string()).exists(),

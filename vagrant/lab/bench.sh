@@ -35,7 +35,7 @@ most=$(($(bytes used tank/ezz/newjail/2) + manifest + $(bytes referenced "$base/
 printf '%-58s %s of %s KiB\n' 'staging an unchanged world (skeleton, manifest, 1 % of base)' \
     $((spent / 1024)) $((most / 1024))
 hash_all() { (cd "$at" && find . -xdev -type f -not -path './.ezz/*' -print0 | xargs -0 -P "$(nproc)" -n 200 sha256sum); }
-verify() { "$binary" worlds verify --quiet 2; }
+verify() { "$binary" world verify --quiet 2; }
 for _ in $(seq "$rounds"); do
     times[sha256sum]+="$(took hash_all) "
     times[verify]+="$(took verify) "

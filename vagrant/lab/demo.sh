@@ -49,7 +49,7 @@ mib() { awk -v bytes="$1" 'BEGIN { printf "%.1f MiB", bytes / 1048576 }'; }
 say 'A site, and a world in it: unpacked, scrubbed, sealed'
 run ezz init "$site" ${EZZ_DEMO_DIRECTORY:+--directory "$EZZ_DEMO_DIRECTORY"}
 run ezz install "$world" --sha256 "$(sha256sum "$world" | cut -d' ' -f1)"
-run ezz worlds list
+run ezz world list
 
 say 'Three thin jails and a thick one'
 run ezz create "${jails[@]}" --start
@@ -111,7 +111,7 @@ status=0
 run ezz update --restart --canary "${jails[0]}" --health hello --health-limit 2 --run dpkg --purge hello || status=$?
 [ "$status" -eq 1 ] || fail 'the bad update should have failed'
 for jail in "${jails[@]}"; do ezz exec "$jail" -- hello >/dev/null || fail "$jail has lost hello"; done
-run ezz worlds tree
+run ezz world tree
 
 say 'And back by hand: one transaction; twice returns'
 run ezz rollback --restart
@@ -120,10 +120,10 @@ run ezz rollback --restart
 run ezz exec "${jails[1]}" -- hello
 
 say 'Prune destroys what no track and no jail needs'
-run ezz worlds prune --yes
+run ezz world prune --yes
 
 say 'Nothing has changed the worlds that they share'
-run ezz worlds verify --all
+run ezz world verify --all
 
 say 'And away again'
 run ezz stop "${jails[@]}" "$thick"

@@ -34,7 +34,7 @@ pub struct Facts {
     pub snapshots: BTreeMap<String, Snapshot>,
     /// The mount table of the host, in its order.
     pub mounts: Vec<Mount>,
-    /// Places where a `worlds verify` or `merge` that was killed had mounted a base or a skeleton, to
+    /// Places where a `world verify` or `merge` that was killed had mounted a base or a skeleton, to
     /// read it.
     pub verify: Vec<(GenerationId, PathBuf)>,
     /// Places where a merge that was killed while it undid another had mounted a snapshot of a jail.

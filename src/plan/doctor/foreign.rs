@@ -14,7 +14,7 @@ const EACH: usize = 3;
 /// So many names are in the text of a finding.
 const SHOWN: usize = 3;
 
-const WORLDS: &str = "they keep it from `ezz worlds prune`, unless that is given --foreign-snapshots; com.sun:auto-snapshot is false there, and for sanoid, zrepl and `zfs snapshot -r` the README tells how to leave it out";
+const WORLDS: &str = "they keep it from `ezz world prune`, unless that is given --foreign-snapshots; com.sun:auto-snapshot is false there, and for sanoid, zrepl and `zfs snapshot -r` the README tells how to leave it out";
 const JAILS: &str = "`ezz delete` takes them with the jail only with --foreign-snapshots";
 
 /// What others have put on one dataset.

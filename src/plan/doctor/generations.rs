@@ -147,7 +147,7 @@ fn staged(
                     name,
                     "its base is gone, and no jail needs its skeleton",
                 )
-                .hint("`ezz worlds prune` destroys it"),
+                .hint("`ezz world prune` destroys it"),
             );
         }
     } else if generation.base.is_none() {
@@ -243,7 +243,7 @@ fn base(inventory: &Inventory, name: &str, base: &Half, found: &mut Diagnosis) {
         );
         found.add(
             Finding::new(What::Written, Severity::Broken, name, what)
-                .hint("`ezz worlds verify` tells which files differ"),
+                .hint("`ezz world verify` tells which files differ"),
         );
     }
     if base.mounted {

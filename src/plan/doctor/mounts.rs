@@ -162,7 +162,7 @@ fn verify(
     .made_by(if of_merge {
         "a `merge` that was killed"
     } else {
-        "a `worlds verify` that was killed"
+        "a `world verify` that was killed"
     });
     let at = at.to_owned();
     let unmount = there.map(|_| Step::unmount(dataset.clone(), at.clone()));

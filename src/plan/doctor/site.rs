@@ -85,7 +85,7 @@ fn tracks(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
                 let what = format!("it names generation {id}, which is not there or not sealed");
                 found.add(
                     Finding::new(What::TrackBroken, Severity::Broken, &object, what).hint(
-                        "`ezz worlds list` shows the generations; `ezz track` has what sets it",
+                        "`ezz world list` shows the generations; `ezz track` has what sets it",
                     ),
                 );
             }

@@ -157,7 +157,7 @@ fn after_a_release_and_back_own_files_are_as_they_were() {
     }
     let pair = "tank/ezz/jails/plain@ezz-merge-1-2 tank/ezz/jails/plain@ezz-merged-1-2";
     assert_eq!(snapshots_of_merges("plain"), pair);
-    ezz(&["worlds", "prune", "--yes"]).ok();
+    ezz(&["world", "prune", "--yes"]).ok();
     assert_eq!(snapshots_of_merges("plain"), pair);
     ezz(&[
         "update",
@@ -167,8 +167,8 @@ fn after_a_release_and_back_own_files_are_as_they_were() {
         "echo 3 > /etc/debian_version",
     ])
     .ok();
-    let dry = ezz(&["worlds", "prune", "--dry-run"]).ok();
+    let dry = ezz(&["world", "prune", "--dry-run"]).ok();
     assert!(dry.stdout.contains("@ezz-merged-1-2"), "{dry:#?}");
-    ezz(&["worlds", "prune", "--yes"]).ok();
+    ezz(&["world", "prune", "--yes"]).ok();
     assert_eq!(snapshots_of_merges("plain"), "");
 }

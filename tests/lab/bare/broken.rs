@@ -60,13 +60,13 @@ fn a_generation_that_lost_its_snapshot_is_not_cleared_away() {
     told("broken generation debian-12.1.1: it was sealed, and its snapshot is gone");
     told("broken track main: it names generation 1");
     told("broken jail a: the generation 1 that it was merged to is not there");
-    let listed = ezz(&["worlds", "list", "--json"]).ok().json();
+    let listed = ezz(&["world", "list", "--json"]).ok().json();
     assert_eq!(listed.len(), 2);
     let before = everything();
     for refused in [
         &["start", "b"][..],
         &["create", "new"],
-        &["worlds", "verify", "1"],
+        &["world", "verify", "1"],
     ] {
         ezz(refused).refused(1, "1");
         assert_eq!(everything(), before, "{refused:?}");

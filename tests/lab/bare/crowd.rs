@@ -179,7 +179,7 @@ fn sixteen_that_do_everything_at_once_lose_nothing() {
     epochs_are_consecutive(&history);
     nothing_was_lost(&entries, &history, false);
     let installed = counts.get(&("install", 0)).copied().unwrap_or(0) + 1;
-    let generations = ezz(&["worlds", "list", "--json"]).ok().json();
+    let generations = ezz(&["world", "list", "--json"]).ok().json();
     assert_eq!(generations.len(), installed);
     whole();
     // Each jail is what it says: it starts, or runs.

@@ -150,7 +150,7 @@ fn files_that_cannot_be_read_are_named_and_nothing_is_lost() {
     for verb in [
         &["merge", "a"][..],
         &["merge", "a", "--dry-run"],
-        &["worlds", "verify", "1"],
+        &["world", "verify", "1"],
     ] {
         faulty(verb).refused(1, says);
         assert_eq!(everything(), before, "{verb:?}");
@@ -335,7 +335,7 @@ fn a_suspended_pool_is_named_at_once_and_nothing_is_lost() {
         "install /tmp/faulty.tar",
         "update --swap 1",
         "rollback",
-        "worlds prune",
+        "world prune",
         "clone a y",
     ] {
         let begun = Instant::now();

@@ -173,9 +173,9 @@ fn an_install_without_room_leaves_nothing_wherever_it_fails() {
         failures.iter().any(|told| in_skeleton(told)),
         "not in the skeleton: {failures:#?}"
     );
-    let sealed = tiny(&["worlds", "list", "--json"]).ok().json();
+    let sealed = tiny(&["world", "list", "--json"]).ok().json();
     assert_eq!(sealed.len(), 1, "{sealed:?}");
-    tiny(&["worlds", "verify", &sealed[0]["generation"].to_string()]).ok();
+    tiny(&["world", "verify", &sealed[0]["generation"].to_string()]).ok();
     empty();
     tiny(&["create", "a"]).ok();
     tiny(&["doctor"]).ok();
@@ -263,7 +263,7 @@ fn below_what_is_kept_for_administration_nothing_changes() {
     }
     tiny(&["doctor", "--repair"]).refused(1, "No space left on device");
     assert_eq!(everything_of("tiny"), before);
-    for look in [&["list"][..], &["show", "d1"], &["worlds", "verify", "1"]] {
+    for look in [&["list"][..], &["show", "d1"], &["world", "verify", "1"]] {
         tiny(look).ok();
     }
     assert_eq!(tiny(&["doctor"]).code, 1, "the hold is missing");
@@ -398,8 +398,8 @@ fn an_update_and_a_merge_without_room_leave_nothing_wherever_they_fail() {
     assert!(by("nothing was changed"), "not in its command: {failed:#?}");
     let in_copy = failed.iter().any(|told| in_skeleton(told));
     assert!(in_copy, "not in the skeleton: {failed:#?}");
-    tiny(&["worlds", "verify", "--all"]).ok();
-    let list = tiny(&["worlds", "list", "--json"]).ok().json();
+    tiny(&["world", "verify", "--all"]).ok();
+    let list = tiny(&["world", "list", "--json"]).ok().json();
     assert_eq!(list.len(), 2, "{list:?}");
     // Full again, with the new generation there.
     write("y", 64 << 10);

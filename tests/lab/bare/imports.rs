@@ -18,8 +18,8 @@ fn a_pool_that_is_read_only_is_read_and_not_changed() {
     for look in [
         &["list"][..],
         &["show", "a"],
-        &["worlds", "list"],
-        &["worlds", "verify", "1"],
+        &["world", "list"],
+        &["world", "verify", "1"],
         &["track", "list"],
         &["doctor"],
         &["stop", "a"],

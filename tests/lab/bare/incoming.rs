@@ -440,7 +440,7 @@ fn odd_account_files_keep_nobody_from_a_jail() {
         ezz(&["delete", name, "--yes"]).ok();
         // The numbers of accounts are continuous in a site: the next case begins with none.
         ezz(&["track", "delete", &format!("t{name}")]).ok();
-        ezz(&["worlds", "delete", &seq(), "--yes"]).ok();
+        ezz(&["world", "delete", &seq(), "--yes"]).ok();
     }
     assert_eq!(inspect::site(SITE), [""; 0]);
 }

@@ -186,7 +186,7 @@ fn without_a_site_every_verb_says_how_to_make_one() {
         &["list"][..],
         &["create", "a"],
         &["doctor"],
-        &["worlds", "list"],
+        &["world", "list"],
         &["track", "list"],
     ] {
         ezz(verb).refused(1, "no pool of this host has a site");

@@ -123,14 +123,14 @@ fn every_source_and_format_works() {
     for n in 3..=6 {
         assert_eq!(manifest(n), manifest(2), "generation {n}");
     }
-    let shown = ezz(&["worlds", "list", "--json"]).ok().json();
+    let shown = ezz(&["world", "list", "--json"]).ok().json();
     assert_eq!(shown.len(), 6);
     assert_eq!(
         json_property("tank/ezz/basejail", "ezz:track:main")["current"],
         1
     );
-    ezz(&["worlds", "show", "debian-12.1"]).refused(1, "several generations");
-    ezz(&["worlds", "show", "debian-12.1.4"]).ok();
+    ezz(&["world", "show", "debian-12.1"]).refused(1, "several generations");
+    ezz(&["world", "show", "debian-12.1.4"]).ok();
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn a_second_one_at_the_same_time_gets_its_own_generation() {
         "{EZZ} install /tmp/small.tar & a=$!; {EZZ} install /tmp/small.tar & b=$!; wait $a && wait $b"
     ))
     .ok();
-    let shown = ezz(&["worlds", "list", "--json"]).ok().json();
+    let shown = ezz(&["world", "list", "--json"]).ok().json();
     assert_eq!(shown.len(), 2);
     assert!(
         shown.iter().all(|line| line["sealed"].is_string()),

@@ -289,8 +289,8 @@ fn bad_values_change_nothing() {
         &["converge", "--batch", "0", "a"],
         &["converge", "A!"],
         &["merge", "--follow", "No!", "a"],
-        &["worlds", "prune", "--keep", "-1"],
-        &["worlds", "diff"],
+        &["world", "prune", "--keep", "-1"],
+        &["world", "diff"],
     ] {
         ezz(args).exits(2);
         assert_eq!(everything(), before, "{args:?}");
@@ -318,15 +318,15 @@ fn bad_values_change_nothing() {
             &["merge", "a", "--follow", "none"],
             "there is no track none",
         ),
-        (&["worlds", "show", "9"], "no sealed generation"),
-        (&["worlds", "verify", "9"], "no sealed generation"),
-        (&["worlds", "diff", "1", "9"], "no sealed generation"),
+        (&["world", "show", "9"], "no sealed generation"),
+        (&["world", "verify", "9"], "no sealed generation"),
+        (&["world", "diff", "1", "9"], "no sealed generation"),
         (&["track", "log", "none"], "there is no track none"),
     ] {
         ezz(args).refused(1, words);
         assert_eq!(everything(), before, "{args:?}");
     }
-    ezz(&["worlds", "diff", "1"]).refused(2, "was not made from another generation");
+    ezz(&["world", "diff", "1"]).refused(2, "was not made from another generation");
     assert_eq!(everything(), before);
     // A digest that is another is found out when all is read: nothing of it stays.
     let digest = "0".repeat(64);

@@ -341,7 +341,7 @@ fn undone_at_last(own: &[String]) {
         "{mounts:#?}"
     );
     // A kill after the last commit leaves snapshots, which the next prune clears.
-    ezz(&["worlds", "prune", "--yes"]).ok();
+    ezz(&["world", "prune", "--yes"]).ok();
     assert_eq!(snapshots_of_merges("j"), "");
 }
 

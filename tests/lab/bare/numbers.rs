@@ -59,7 +59,7 @@ fn number(file: &str, name: &str) -> u32 {
 #[track_caller]
 fn whole() {
     assert_eq!(inspect::site(SITE), Vec::<String>::new());
-    ezz(&["worlds", "verify", "--all"]).ok();
+    ezz(&["world", "verify", "--all"]).ok();
 }
 
 /// Generation 1 has db as 102, and jails a and k run on it.
@@ -243,7 +243,7 @@ fn numbers_of_accounts_that_went_are_not_given_again() {
         "echo more >/usr/share/more",
     ])
     .ok();
-    ezz(&["worlds", "prune", "--keep", "0", "--yes"]).ok();
+    ezz(&["world", "prune", "--keep", "0", "--yes"]).ok();
     assert!(!exists("tank/ezz/basejail/2"));
     let more =
         "echo ftp:x:999:999::/:/bin/sh >>/etc/passwd; echo www:x:500:500::/:/bin/sh >>/etc/passwd";
@@ -261,6 +261,6 @@ fn numbers_of_accounts_that_went_are_not_given_again() {
     fs::write("/tmp/rw/.ezz/accounts", "# ezz accounts 9\n").expect("written");
     let refused = ezz(&["update", "--run", "/bin/sh", "-c", "echo x >/usr/share/x"]);
     refused.refused(1, "version 9");
-    let told = ezz(&["worlds", "verify", &made.to_string()]).exits(1);
+    let told = ezz(&["world", "verify", &made.to_string()]).exits(1);
     assert!(told.stdout.contains(".ezz/accounts"), "{told:#?}");
 }

@@ -71,7 +71,7 @@ fn snapshots_holds_bookmarks_and_clones_are_named_and_stay() {
     for verb in [
         &["list"][..],
         &["show", "b"],
-        &["worlds", "verify", "1"],
+        &["world", "verify", "1"],
         &["restart", "a", "b", "c"],
         &["create", "e", "--start"],
         &["create", "t", "--thick", "--start"],

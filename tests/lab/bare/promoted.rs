@@ -52,17 +52,17 @@ fn a_promoted_thick_jail_keeps_what_it_needs_and_is_told_with_the_way_back() {
         assert!(has["what"].to_string().contains(&words), "{has:#}");
     }
     // Nothing goes of what one of them or a later generation is a clone of.
-    for prune in [&["worlds", "prune", "--yes"][..], &["doctor", "--repair"]] {
+    for prune in [&["world", "prune", "--yes"][..], &["doctor", "--repair"]] {
         ezz(prune);
         assert_eq!(everything(), promoted, "{prune:?}");
     }
-    let lines = ezz(&["worlds", "prune", "--yes", "--json"]).ok().json();
+    let lines = ezz(&["world", "prune", "--yes", "--json"]).ok().json();
     for (index, jail) in ["first", "second"].into_iter().enumerate() {
         let why = lines[index]["base_kept_by"].to_string();
         let words = format!("{jail} was promoted and has its snapshot");
         assert!(why.contains(&words), "{why}");
     }
-    ezz(&["worlds", "delete", "1", "--yes", "--foreign-snapshots"])
+    ezz(&["world", "delete", "1", "--yes", "--foreign-snapshots"])
         .refused(1, "first was promoted and has its snapshot");
     for (jail, half) in [("first", "1"), ("second", "2")] {
         let refused = ezz(&["delete", "--yes", jail]).refused(1, "made from it as clones");
@@ -83,7 +83,7 @@ fn a_promoted_thick_jail_keeps_what_it_needs_and_is_told_with_the_way_back() {
     let told = ezz(&["doctor", "--json"]).ok().json();
     assert_eq!(told[0]["findings"].to_string(), "[]");
     ezz(&["delete", "--yes", "first", "second"]).ok();
-    ezz(&["worlds", "prune", "--yes"]).ok();
+    ezz(&["world", "prune", "--yes"]).ok();
     assert_eq!(halves(), "b3 b4 n3 n4");
     whole();
 }

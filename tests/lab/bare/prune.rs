@@ -1,4 +1,4 @@
-//! `ezz worlds diff`, `tree` and `prune`.
+//! `ezz world diff`, `tree` and `prune`.
 
 use crate::support::*;
 use crate::worlds::runnable_world;
@@ -53,7 +53,7 @@ fn snapshots() -> Vec<String> {
 
 #[track_caller]
 pub(super) fn whole() {
-    ezz(&["worlds", "verify", "--all"]).ok();
+    ezz(&["world", "verify", "--all"]).ok();
     let told = ezz(&["doctor", "--json"]).ok().json();
     let findings = told[0]["findings"].as_array().cloned().unwrap_or_default();
     let behind = |finding: &serde_json::Value| finding["kind"] == "behind";
@@ -65,7 +65,7 @@ fn a_line_of_updates_is_cut_down_to_what_is_needed() {
     runnable();
     ezz(&["create", "old", "--start"]).ok();
     updates(3);
-    let differs = ezz(&["worlds", "diff", "4", "--json"]).ok().json();
+    let differs = ezz(&["world", "diff", "4", "--json"]).ok().json();
     let told: Vec<String> = differs
         .iter()
         .map(|line| format!("{} {}", line["did"], line["path"]))
@@ -77,12 +77,12 @@ fn a_line_of_updates_is_cut_down_to_what_is_needed() {
             r#""changed" "usr/share/version""#
         ]
     );
-    let back = ezz(&["worlds", "diff", "4", "1"]).ok().stdout;
+    let back = ezz(&["world", "diff", "4", "1"]).ok().stdout;
     assert!(
         back.ends_with("0 added, 4 removed, 0 changed: -8B\n"),
         "{back}"
     );
-    let tree = ezz(&["worlds", "tree"]).ok().stdout;
+    let tree = ezz(&["world", "tree"]).ok().stdout;
     let lines: Vec<&str> = tree
         .lines()
         .map(|line| line.split("  ").next().unwrap_or_default())
@@ -93,20 +93,20 @@ fn a_line_of_updates_is_cut_down_to_what_is_needed() {
         "{tree}"
     );
     assert!(tree.contains("[main]"), "{tree}");
-    let listed = ezz(&["worlds", "list", "--json"]).ok().json();
+    let listed = ezz(&["world", "list", "--json"]).ok().json();
     assert_eq!(listed[1]["kept_by"].to_string(), "[]");
     assert_eq!(listed[3]["parent"], 3);
     assert!(listed[3]["delta"].as_u64() < Some(200_000), "{listed:#?}");
     // What runs keeps its base, though it is not due.
     let before = everything();
-    let planned = ezz(&["worlds", "prune", "--dry-run"]).ok();
+    let planned = ezz(&["world", "prune", "--dry-run"]).ok();
     assert!(
         planned.stdout.contains("destroy tank/ezz/basejail/2"),
         "{planned:#?}"
     );
     assert!(planned.stdout.contains("old runs on it"), "{planned:#?}");
     assert_eq!(everything(), before);
-    let lines = ezz(&["worlds", "prune", "--yes", "--json"]).ok().json();
+    let lines = ezz(&["world", "prune", "--yes", "--json"]).ok().json();
     assert_eq!(
         (&lines[1]["base"], &lines[1]["skeleton"]),
         (&"pruned".into(), &"pruned".into())
@@ -120,7 +120,7 @@ fn a_line_of_updates_is_cut_down_to_what_is_needed() {
     whole();
     // Restarted, a jail of three generations ago keeps its skeleton alone.
     ezz(&["converge"]).ok();
-    let lines = ezz(&["worlds", "prune", "--yes", "--json"]).ok().json();
+    let lines = ezz(&["world", "prune", "--yes", "--json"]).ok().json();
     assert!(
         lines
             .last()
@@ -135,7 +135,7 @@ fn a_line_of_updates_is_cut_down_to_what_is_needed() {
     whole();
     // And again there is nothing to do.
     let before = everything();
-    let again = ezz(&["worlds", "prune", "--yes"]).ok();
+    let again = ezz(&["world", "prune", "--yes"]).ok();
     assert!(again.stderr.contains("nothing can go"), "{again:#?}");
     assert_eq!(everything(), before);
     // The jail lives on, and the way back too.
@@ -158,7 +158,7 @@ fn what_is_needed_stays_and_is_told() {
     ezz(&["rollback", "--to", "5"]).ok();
     let foreign = "tank/ezz/newjail/3@mine";
     zfs(&["snapshot", foreign]).ok();
-    let lines = ezz(&["worlds", "prune", "--yes", "--json"]).ok().json();
+    let lines = ezz(&["world", "prune", "--yes", "--json"]).ok().json();
     let why = |index: usize, half: &str| lines[index][half].to_string();
     assert_eq!(
         why(0, "base_kept_by"),
@@ -176,17 +176,17 @@ fn what_is_needed_stays_and_is_told() {
     // More are kept where it is asked for.
     zfs(&["destroy", foreign]).ok();
     ezz(&["delete", "--yes", "pinned"]).ok();
-    ezz(&["worlds", "prune", "--keep", "4", "--yes"]).ok();
+    ezz(&["world", "prune", "--keep", "4", "--yes"]).ok();
     assert_eq!(halves(), "b1 b2 b4 b5 n1 n2 n4 n5");
     ezz(&["delete", "--yes", "thick"]).ok();
-    ezz(&["worlds", "prune", "--yes"]).ok();
+    ezz(&["world", "prune", "--yes"]).ok();
     assert_eq!(halves(), "b4 b5 n4 n5");
     whole();
 }
 
 #[track_caller]
 fn whole_but_foreign(foreign: &str) {
-    ezz(&["worlds", "verify", "--all"]).ok();
+    ezz(&["world", "verify", "--all"]).ok();
     let told = ezz(&["doctor", "--json"]).json();
     let findings = told[0]["findings"].as_array().cloned().unwrap_or_default();
     assert!(
@@ -204,19 +204,19 @@ fn one_that_somebody_uses_is_put_back() {
     updates(3);
     // A process of the host works in the base that is to go.
     let mut user = spawn("/srv/jails/basejail/2", "exec sleep 100");
-    let refused = ezz(&["worlds", "prune", "--yes"]).exits(1);
+    let refused = ezz(&["world", "prune", "--yes"]).exits(1);
     assert!(refused.stderr.contains("busy"), "{refused:#?}");
     user.kill().expect("it runs");
     user.wait().expect("it ends");
     whole();
     // Somebody else's clone of a base, and a hold on another.
     zfs(&["clone", "tank/ezz/basejail/2@2", "tank/other"]).ok();
-    let lines = ezz(&["worlds", "prune", "--yes", "--json"]).exits(0).json();
+    let lines = ezz(&["world", "prune", "--yes", "--json"]).exits(0).json();
     assert_eq!(halves(), "b3 b4 n3 n4");
     assert_eq!(lines.len(), 5, "{lines:#?}");
     assert_eq!(property("tank/other", "origin"), "tank/ezz/basejail/3@2");
     zfs(&["destroy", "tank/other"]).ok();
-    ezz(&["worlds", "prune", "--yes"]).ok();
+    ezz(&["world", "prune", "--yes"]).ok();
     assert_eq!(
         snapshots(),
         ["tank/ezz/basejail/3@3", "tank/ezz/basejail/4@4"]
@@ -241,7 +241,7 @@ fn snapshots_of_others_keep_what_they_are_of_until_it_is_told() {
     ] {
         zfs(&["snapshot", &format!("tank/ezz/{name}")]).ok();
     }
-    let told = ezz(&["worlds", "prune", "--yes"]).ok();
+    let told = ezz(&["world", "prune", "--yes"]).ok();
     let why = "tank/ezz/basejail/1@daily and 1 more snapshots are not ezz's";
     assert!(told.stdout.contains(why), "{told:#?}");
     let way = "generation 1 stays for nothing but snapshots of others";
@@ -253,16 +253,16 @@ fn snapshots_of_others_keep_what_they_are_of_until_it_is_told() {
     // One that somebody holds stays, with all.
     zfs(&["hold", "mine", "tank/ezz/newjail/1@daily"]).ok();
     let refused =
-        ezz(&["worlds", "prune", "--foreign-snapshots", "--yes"]).refused(1, "newjail/1@daily");
+        ezz(&["world", "prune", "--foreign-snapshots", "--yes"]).refused(1, "newjail/1@daily");
     assert!(refused.stderr.contains("held"), "{refused:#?}");
     assert_eq!(halves(), "b1 b2 b3 n1 n2 n3");
     assert!(exists("tank/ezz/basejail/1@daily"));
     zfs(&["release", "mine", "tank/ezz/newjail/1@daily"]).ok();
-    let planned = ezz(&["worlds", "prune", "--foreign-snapshots", "--dry-run"]).ok();
+    let planned = ezz(&["world", "prune", "--foreign-snapshots", "--dry-run"]).ok();
     for name in ["basejail/1@daily", "basejail/1@hourly", "newjail/1@daily"] {
         assert!(planned.stdout.contains(name), "{planned:#?}");
     }
-    ezz(&["worlds", "prune", "--foreign-snapshots", "--yes"]).ok();
+    ezz(&["world", "prune", "--foreign-snapshots", "--yes"]).ok();
     assert_eq!(halves(), "b2 b3 n2 n3");
     // Of what stays, they stay.
     assert!(exists("tank/ezz/basejail/2@daily"));
@@ -304,7 +304,7 @@ fn many_snapshots_are_few_lines() {
     }
     let refused = ezz(&["delete", "--yes", "s1"]).refused(1, "@auto_08 and 7 more");
     assert!(refused.stderr.len() < 400, "{refused:#?}");
-    let pruned = ezz(&["worlds", "prune", "--yes"]).ok();
+    let pruned = ezz(&["world", "prune", "--yes"]).ok();
     assert!(
         pruned
             .stdout
@@ -366,7 +366,7 @@ fn a_staged_world_stays_until_it_is_named_and_the_question_names_what_goes() {
     let stage = ["update", "--stage-only", "--run", "/bin/sh", "-c"];
     ezz(&[&stage[..], &["echo staged > /usr/share/staged"]].concat()).ok();
     // Nothing can go: then there is nothing to ask.
-    let told = ezz(&["worlds", "prune"]).ok();
+    let told = ezz(&["world", "prune"]).ok();
     assert!(told.stderr.contains("nothing can go"), "{told:#?}");
     assert!(
         told.stdout
@@ -374,14 +374,14 @@ fn a_staged_world_stays_until_it_is_named_and_the_question_names_what_goes() {
         "{told:#?}"
     );
     for (generation, why) in [("1", "previous of main"), ("2", "current of main")] {
-        ezz(&["worlds", "delete", generation, "--yes"]).refused(1, why);
+        ezz(&["world", "delete", generation, "--yes"]).refused(1, why);
     }
     ezz(&["create", "pinned", "--pin", "3"]).ok();
-    ezz(&["worlds", "delete", "3", "--yes"]).refused(1, "pinned is pinned to it");
+    ezz(&["world", "delete", "3", "--yes"]).refused(1, "pinned is pinned to it");
     ezz(&["delete", "pinned", "--yes"]).ok();
-    ezz(&["worlds", "delete", "9", "--yes"]).refused(1, "there is no sealed generation");
+    ezz(&["world", "delete", "9", "--yes"]).refused(1, "there is no sealed generation");
     assert_eq!(halves(), "b1 b2 b3 n1 n2 n3");
-    ezz(&["worlds", "prune", "--older", "1", "--yes"]).ok();
+    ezz(&["world", "prune", "--older", "1", "--yes"]).ok();
     assert_eq!(halves(), "b1 b2 b3 n1 n2 n3");
     // What a track has left is marked, and the log may forget it.
     ezz(&["update", "--swap", "3"]).ok();
@@ -392,13 +392,13 @@ fn a_staged_world_stays_until_it_is_named_and_the_question_names_what_goes() {
     zfs(&["inherit", "ezz:swaps:main", "tank/ezz/basejail"]).ok();
     // Neither a mark nor a log, as of a site that an older ezz has made: it is in doubt, and stays.
     install_small();
-    let refused = ezz(&["worlds", "prune"]).refused(1, "there is no terminal to ask on");
+    let refused = ezz(&["world", "prune"]).refused(1, "there is no terminal to ask on");
     assert!(
-        refused.stderr.contains("`ezz worlds prune --yes`"),
+        refused.stderr.contains("`ezz world prune --yes`"),
         "{refused:#?}"
     );
     let before = everything();
-    let asked = answered("n", "worlds prune").exits(1);
+    let asked = answered("n", "world prune").exits(1);
     assert!(
         asked
             .stdout
@@ -407,22 +407,22 @@ fn a_staged_world_stays_until_it_is_named_and_the_question_names_what_goes() {
     );
     assert!(!asked.stdout.contains("12.1.4"), "{asked:#?}");
     assert_eq!(everything(), before);
-    answered("y", "worlds prune").exits(0);
+    answered("y", "world prune").exits(0);
     assert_eq!(halves(), "b2 b3 b4 n2 n3 n4");
     // Without a mark, a log or an heir it is in doubt; a name on the command line decides.
-    ezz(&["worlds", "prune", "--yes"]).ok();
+    ezz(&["world", "prune", "--yes"]).ok();
     assert_eq!(halves(), "b2 b3 b4 n2 n3 n4");
-    let planned = ezz(&["worlds", "delete", "4", "--dry-run"]).ok();
+    let planned = ezz(&["world", "delete", "4", "--dry-run"]).ok();
     assert!(
         planned.stdout.contains("destroy tank/ezz/basejail/4"),
         "{planned:#?}"
     );
-    answered("y", "worlds delete 4").exits(0);
+    answered("y", "world delete 4").exits(0);
     assert_eq!(halves(), "b2 b3 n2 n3");
     install_small();
-    ezz(&["worlds", "prune", "--older", "0", "--yes"]).ok();
+    ezz(&["world", "prune", "--older", "0", "--yes"]).ok();
     assert_eq!(halves(), "b2 b3 n2 n3");
-    ezz(&["worlds", "prune", "2", "--yes"]).ok();
+    ezz(&["world", "prune", "2", "--yes"]).ok();
     assert_eq!(halves(), "b2 b3 n2 n3", "it is the previous one");
     whole();
 }

@@ -152,7 +152,7 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     // One that was down is marked, keeps the base that it would start on, and is brought on when it starts.
     let listed = ezz(&["list", "down", "--json"]).ok().json();
     assert_eq!(listed[0]["behind"], true);
-    ezz(&["worlds", "prune", "--keep", "0", "--yes"]);
+    ezz(&["world", "prune", "--keep", "0", "--yes"]);
     zfs(&["list", "tank/ezz/basejail/1"]).ok();
     let told = ezz(&["start", "down"]).ok();
     assert!(

@@ -85,7 +85,7 @@ fn asked() -> Vec<String> {
 }
 
 fn generations() -> usize {
-    ezz(&["worlds", "list", "--json"]).ok().json().len()
+    ezz(&["world", "list", "--json"]).ok().json().len()
 }
 
 const GOOD: &str = "https://localhost:8443/releases";

@@ -107,10 +107,10 @@ fn a_track_that_nobody_follows_can_go() {
     );
     // Its name is anybody's, and its generation that of the pinned jail.
     ezz(&["create", "next"]).ok();
-    ezz(&["worlds", "prune", "--yes"]).ok();
+    ezz(&["world", "prune", "--yes"]).ok();
     assert!(exists("tank/ezz/basejail/2"));
     ezz(&["delete", "pinned", "--yes"]).ok();
-    ezz(&["worlds", "prune", "--yes"]).ok();
+    ezz(&["world", "prune", "--yes"]).ok();
     assert!(!exists("tank/ezz/basejail/2"));
     // Jails of a track that is gone are none.
     ezz(&["delete", "next", "follows", "--yes"]).ok();

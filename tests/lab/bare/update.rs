@@ -168,7 +168,7 @@ fn what_must_not_be_swapped_to_is_refused() {
     )
     .ok();
     unchanged(&["rollback"], 1, "is not what was sealed");
-    ezz(&["worlds", "verify", "1", "--repair"]).ok();
+    ezz(&["world", "verify", "1", "--repair"]).ok();
     assert_eq!(property("tank/ezz/basejail/1", "written@1"), "0");
     ezz(&["rollback"]).ok();
     assert_eq!(track("main"), (1, Some(2)));
@@ -202,7 +202,7 @@ fn jails_see_the_old_one_until_they_are_restarted() {
         source("tank/ezz/basejail/2", "readonly"),
         "inherited from tank/ezz/basejail"
     );
-    ezz(&["worlds", "verify", "--all"]).ok();
+    ezz(&["world", "verify", "--all"]).ok();
     for jail in ["a", "b", "late", "pinned"] {
         assert_eq!(seen(jail), "one", "{jail}");
     }
@@ -441,7 +441,7 @@ fn one_that_is_killed_is_begun_again_or_gone_on_with() {
     assert_eq!(previous, Some(3));
     let runs = fs::read_to_string(format!("/srv/jails/basejail/{current}/usr/share/runs"));
     assert_eq!(runs.expect("it was written"), "run\n");
-    ezz(&["worlds", "verify"]).ok();
+    ezz(&["world", "verify"]).ok();
     ezz(&["create", "a", "--start"]).ok();
     assert_eq!(seen("a"), "three");
     let told = ezz(&["doctor", "--json"]).ok().json();
@@ -585,7 +585,7 @@ fn a_roll_out_is_gone_on_with_or_back_from_wherever_it_was_killed() {
             ezz(&["update", "--run", "true"]).refused(1, "is under way");
             let told = ezz(&["doctor"]).stdout;
             assert!(told.contains("roll-out"), "{told}");
-            let kept = ezz(&["worlds", "prune", "--dry-run"]).ok().stdout;
+            let kept = ezz(&["world", "prune", "--dry-run"]).ok().stdout;
             assert!(!kept.contains("destroy"), "{kept}");
             // One goes on, the next goes back.
             let way = if phases.len() % 2 == 0 {

@@ -144,7 +144,7 @@ fn a_signal_ends_every_wait_and_nothing_happens_afterwards() {
         // A jail of that name would be in the way.
         (&["track", "create", "t"], those),
         (&["track", "delete", "other"], site),
-        (&["worlds", "prune", "--yes"], site),
+        (&["world", "prune", "--yes"], site),
         (&["doctor", "--repair"], site),
         (&["start", "b", "--dry-run"], those),
     ];

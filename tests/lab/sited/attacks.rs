@@ -244,7 +244,7 @@ fn a_hostile_jail_leaves_nothing_on_the_host() {
     ezz(&["exec", "good", "--", "true"]).ok();
     nested::attack("evil");
     soon(&["delete", "evil", "--yes"]).ok();
-    ezz(&["worlds", "prune", "--dry-run"]).ok();
+    ezz(&["world", "prune", "--dry-run"]).ok();
     ezz(&["doctor"]).ok();
     Host::look().same_as(&before);
 }

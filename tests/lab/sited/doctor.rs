@@ -247,7 +247,7 @@ fn what_others_made_is_named_and_stays() {
     );
     let before = everything();
     ezz(&["doctor", "--repair"]).ok();
-    ezz(&["worlds", "verify"]).ok();
+    ezz(&["world", "verify"]).ok();
     assert_eq!(everything(), before);
 }
 

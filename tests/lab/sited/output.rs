@@ -54,16 +54,16 @@ fn json_has_the_documented_keys() {
     sh("zfs umount tank/more/site; zfs destroy -r tank/more").ok();
     printed.by(&["track", "create"], &["old", "--generation", "1"]);
     printed.by(&["track", "list"], &[]);
-    printed.by(&["worlds", "list"], &[]);
-    printed.by(&["worlds", "verify"], &["--quick"]);
-    printed.by(&["worlds", "diff"], &["1", "2"]);
-    printed.by(&["worlds", "tree"], &[]);
+    printed.by(&["world", "list"], &[]);
+    printed.by(&["world", "verify"], &["--quick"]);
+    printed.by(&["world", "diff"], &["1", "2"]);
+    printed.by(&["world", "tree"], &[]);
     printed.by(&["rollback"], &["--to", "2"]);
     printed.by(&["track", "log"], &[]);
     printed.by(&["track", "delete"], &["old"]);
     ezz(&["rollback"]).ok();
-    printed.by(&["worlds", "prune"], &["--yes"]);
-    printed.by(&["worlds", "show"], &["1"]);
+    printed.by(&["world", "prune"], &["--yes"]);
+    printed.by(&["world", "show"], &["1"]);
 
     let planned = ezz(&["create", "a", "-n", "--json"]).ok().json();
     assert_eq!(planned[0]["kind"], "plan");
@@ -241,7 +241,7 @@ fn a_dry_run_of_every_verb_names_its_steps_and_changes_nothing() {
             "link the track main to generation 1",
         ),
         (&["converge"], "nothing to do"),
-        (&["worlds", "prune"], "nothing can go"),
+        (&["world", "prune"], "nothing can go"),
         (
             &["doctor", "--repair"],
             "mount tank/ezz/jails/b at /srv/jails/b",
@@ -292,7 +292,7 @@ fn a_list_is_readable_at_eighty_columns() {
         );
         sh(&script).ok().stdout.replace('\r', "")
     };
-    for verb in ["list", "worlds list"] {
+    for verb in ["list", "world list"] {
         for (before, most) in [("", 80), ("COLUMNS=60 ", 60)] {
             let text = on_terminal(verb, before);
             let widest = text.lines().map(|line| line.chars().count()).max();
@@ -365,13 +365,13 @@ fn quiet_is_quiet_and_a_closed_pipe_is_no_failure() {
         "list --fleet x",
         "show",
         "show j01",
-        "worlds list",
-        "worlds show 1 --json",
+        "world list",
+        "world show 1 --json",
         "track list",
         "doctor",
         "create last --json",
         "start last",
-        "worlds prune --dry-run",
+        "world prune --dry-run",
         "delete last --yes",
     ] {
         let full = sh(&format!("{EZZ} {verb} >/dev/full")).exits(1);
@@ -426,7 +426,7 @@ fn a_list_has_what_was_asked_for() {
         shown.contains("follows      no track") && shown.contains("made from    1"),
         "{shown}"
     );
-    let worlds = ezz(&["worlds", "list", "--json"]).ok().json();
+    let worlds = ezz(&["world", "list", "--json"]).ok().json();
     assert_eq!(
         (&worlds[0]["following"], &worlds[0]["running"]),
         (&4.into(), &1.into())
@@ -502,7 +502,7 @@ fn what_is_in_the_pool_does_not_deceive() {
     let world = property("tank/ezz/basejail/1", "ezz:world");
     let forged = world.replace("debian-12.15", "debian\\n12\u{202e}15");
     zfs(&["set", &format!("ezz:world={forged}"), "tank/ezz/basejail/1"]).ok();
-    let listed = ezz(&["worlds", "list"]).ok().stdout;
+    let listed = ezz(&["world", "list"]).ok().stdout;
     assert!(
         listed.lines().count() == 2 && listed.contains("\\n12\\u{202e}15"),
         "{listed}"
@@ -655,15 +655,15 @@ fn sixty_four_descriptors_are_enough() {
         "install /tmp/small.tar",
         "update -q --stage-only --from /tmp/small.tar",
         "update --swap 3",
-        "worlds verify",
-        "worlds list",
+        "world verify",
+        "world list",
         "rollback",
         "converge",
         "doctor --repair",
         "stop 'j0*'",
         "merge 'j0*' twin",
         "delete twin 'j*' --yes",
-        "worlds prune --yes",
+        "world prune --yes",
     ] {
         run(verb).ok();
     }
@@ -687,7 +687,7 @@ const VERBS: &[&str] = &[
     "clone",
     "converge",
     "merge",
-    "worlds",
+    "world",
     "track",
     "doctor",
     "completions",
@@ -735,7 +735,7 @@ fn every_verb_has_a_page_an_example_and_completions() {
         );
         let page = std::fs::read_to_string(format!("/tmp/man/ezz-{verb}.8")).expect("readable");
         assert!(page.contains(&format!("ezz\\-{verb}")), "{verb}: {page}");
-        if !["worlds", "track"].contains(verb) {
+        if !["world", "track"].contains(verb) {
             let help = ezz(&[verb, "--help"]).ok().stdout;
             assert!(help.contains("Example"), "no example in {help}");
             assert!(page.contains("Example"), "no example in the page of {verb}");

@@ -41,11 +41,11 @@ fn a_replica_is_read_and_not_changed() {
     let shown = there(&["show", "a", "--json"]).ok().json();
     assert_eq!(shown[0]["origin"], "back/ezz/newjail/1@1");
     assert_eq!(
-        there(&["worlds", "list", "--json"]).ok().json()[0]["label"],
+        there(&["world", "list", "--json"]).ok().json()[0]["label"],
         "debian-12.15"
     );
-    there(&["worlds", "verify"]).ok();
-    there(&["worlds", "verify", "--quick"]).ok();
+    there(&["world", "verify"]).ok();
+    there(&["world", "verify", "--quick"]).ok();
     there(&["track", "list"]).ok();
     let told = there(&["doctor"]);
     assert!(

@@ -1,4 +1,4 @@
-//! `ezz worlds`: a base that somebody wrote to behind ezz's back.
+//! `ezz world`: a base that somebody wrote to behind ezz's back.
 
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ fn rolled_back(generation: u32) {
 
 #[track_caller]
 fn verified(args: &[&str], code: i32) -> Vec<Value> {
-    let all = [&["worlds", "verify", "--json"], args].concat();
+    let all = [&["world", "verify", "--json"], args].concat();
     ezz(&all).exits(code).json()
 }
 
@@ -154,7 +154,7 @@ fn another_manifest_is_not_the_sealed_one() {
         rolled_back(2);
         writable();
         sh(&format!("cd /tmp/rw && {script} && cd / && umount /tmp/rw")).ok();
-        let ended = ezz(&["worlds", "verify", "2"]).exits(1);
+        let ended = ezz(&["world", "verify", "2"]).exits(1);
         assert!(
             ended.stderr.contains("cannot verify debian-12.1.2"),
             "{ended:#?}"
@@ -205,7 +205,7 @@ fn one_byte_of_a_real_base_is_found_where_it_is_mounted() {
     );
     // To repair this is not doctor's to decide.
     ezz(&["doctor", "--repair"]).exits(1);
-    let text = ezz(&["worlds", "verify", "--quick"]).exits(1).stdout;
+    let text = ezz(&["world", "verify", "--quick"]).exits(1).stdout;
     assert!(
         text.contains("debian-12.15.1: DIFFERS from what was sealed"),
         "{text}"
@@ -248,7 +248,7 @@ fn list_and_show_say_what_the_pool_says() {
     install_small();
     ezz(&["create", "a", "b"]).ok();
     ezz(&["create", "c", "--pin", "2"]).ok();
-    let listed = ezz(&["worlds", "list", "--json"]).ok().json();
+    let listed = ezz(&["world", "list", "--json"]).ok().json();
     for (line, id) in listed.iter().zip([1, 2]) {
         let base = format!("tank/ezz/basejail/{id}");
         let world = json_property(&base, "ezz:world");
@@ -268,7 +268,7 @@ fn list_and_show_say_what_the_pool_says() {
         };
         let both = size(&base) + size(&format!("tank/ezz/newjail/{id}"));
         assert_eq!(line["size"], both);
-        let shown = ezz(&["worlds", "show", &id.to_string(), "--json"])
+        let shown = ezz(&["world", "show", &id.to_string(), "--json"])
             .ok()
             .json();
         assert_eq!(&shown[0], line);
@@ -282,12 +282,12 @@ fn list_and_show_say_what_the_pool_says() {
     );
     // What is being built is there too, and is not sealed.
     sh("zfs create -u tank/ezz/basejail/3").ok();
-    let listed = ezz(&["worlds", "list", "--json"]).ok().json();
+    let listed = ezz(&["world", "list", "--json"]).ok().json();
     assert_eq!(
         (&listed[2]["generation"], &listed[2]["sealed"]),
         (&json!(3), &Value::Null)
     );
-    ezz(&["worlds", "show", "3"]).refused(1, "no sealed generation");
-    ezz(&["worlds", "verify", "3"]).refused(1, "no sealed generation");
-    assert!(ezz(&["worlds", "list"]).ok().stdout.contains("staged"));
+    ezz(&["world", "show", "3"]).refused(1, "no sealed generation");
+    ezz(&["world", "verify", "3"]).refused(1, "no sealed generation");
+    assert!(ezz(&["world", "list"]).ok().stdout.contains("staged"));
 }

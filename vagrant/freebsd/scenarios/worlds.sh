@@ -29,7 +29,7 @@ site() {
 	rm -f /tmp/world.tar
 	# Without a world everything else would fail, and say nothing.
 	[ "$failed" -eq 0 ] || finish
-	ok 'verify' "$ezz" worlds verify 1
+	ok 'verify' "$ezz" world verify 1
 	# As much of a Debian as its profile looks at.
 	rm -rf /tmp/ezz-linux
 	mkdir -p /tmp/ezz-linux/etc /tmp/ezz-linux/usr/bin /tmp/ezz-linux/var/lib/dpkg
@@ -64,7 +64,7 @@ updates() {
 	not 'the file is gone' in_jail web /bin/cat /usr/share/misc/ezz-new
 	refused 'a bad update is not swapped in' 1 'ended with 9' "$ezz" update --run /bin/sh -c 'exit 9'
 	is 'no jail of it is left' 'db web ' jail_names
-	ok 'prune' "$ezz" worlds prune --yes
+	ok 'prune' "$ezz" world prune --yes
 }
 
 # Own files of a jail are merged, and the databases that are made from them.

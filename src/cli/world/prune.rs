@@ -1,4 +1,4 @@
-//! `ezz worlds prune`: generations that nothing needs any more go. What `ezz worlds delete` has in common
+//! `ezz world prune`: generations that nothing needs any more go. What `ezz world delete` has in common
 //! with it is here, too.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use crate::text::first_few;
 /// Destroy generations that nothing needs: no track, no jail
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz worlds prune --dry-run\n  ezz worlds prune --older 30 --yes\n\nA world that was staged and that no track has been swapped to yet stays, unless you name it or --older covers it. Bases and skeletons go by themselves: a jail keeps the skeleton that it was made from, some megabytes, and not the base of that time. What keeps each is printed. Snapshots that ezz did not make keep a generation, unless you give --foreign-snapshots.\n\nJSON: a `prune-result` for each generation, then `freed`"
+    after_help = "Examples:\n  ezz world prune --dry-run\n  ezz world prune --older 30 --yes\n\nA world that was staged and that no track has been swapped to yet stays, unless you name it or --older covers it. Bases and skeletons go by themselves: a jail keeps the skeleton that it was made from, some megabytes, and not the base of that time. What keeps each is printed. Snapshots that ezz did not make keep a generation, unless you give --foreign-snapshots.\n\nJSON: a `prune-result` for each generation, then `freed`"
 )]
 pub struct Prune {
     /// Only these: number, LABEL.N or label; also such as no track has been swapped to yet
@@ -39,7 +39,7 @@ pub struct Prune {
     how: How,
 }
 
-/// How generations are destroyed: options of `worlds prune` and `worlds delete`.
+/// How generations are destroyed: options of `world prune` and `world delete`.
 #[derive(Debug, Args)]
 pub(super) struct How {
     /// Snapshots that ezz did not make go with what they are of; else they keep it
@@ -80,7 +80,7 @@ impl Prune {
             asked: None,
         };
         let plan = |observed: &Observed, request: &Request| prune(observed, request);
-        take(context, session, "worlds prune", &self.how, ask, &plan)
+        take(context, session, "world prune", &self.how, ask, &plan)
     }
 }
 

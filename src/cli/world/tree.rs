@@ -1,4 +1,4 @@
-//! `ezz worlds tree`: which generation was made from which.
+//! `ezz world tree`: which generation was made from which.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::session::{Scope, Session};
 
 /// Show which generation was made from which, and what each changed
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ezz worlds tree\n\nJSON: a `lineage` for each generation")]
+#[command(after_help = "Example:\n  ezz world tree\n\nJSON: a `lineage` for each generation")]
 pub struct Tree {}
 
 #[derive(Debug, Serialize)]

@@ -1,4 +1,4 @@
-//! `ezz worlds delete`: one generation goes, if nothing needs it.
+//! `ezz world delete`: one generation goes, if nothing needs it.
 
 use clap::Args;
 
@@ -12,7 +12,7 @@ use crate::session::{Scope, Session};
 /// Destroy one generation, also one that no track has been swapped to yet
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz worlds delete 7 --dry-run\n  ezz worlds delete debian-12.15.7 --yes\n\nIt is refused, with the reasons, as long as a track is at the generation or goes back to it, a jail is pinned to it or runs on it, or a roll-out needs it. Its skeleton stays as long as jails need that.\n\nJSON: a `prune-result` for each generation, then `freed`"
+    after_help = "Examples:\n  ezz world delete 7 --dry-run\n  ezz world delete debian-12.15.7 --yes\n\nIt is refused, with the reasons, as long as a track is at the generation or goes back to it, a jail is pinned to it or runs on it, or a roll-out needs it. Its skeleton stays as long as jails need that.\n\nJSON: a `prune-result` for each generation, then `freed`"
 )]
 pub struct Delete {
     /// Number, LABEL.N or label
@@ -35,6 +35,6 @@ impl Delete {
             ..Ask::default()
         };
         let plan = |observed: &Observed, request: &Request| delete(observed, id, request);
-        take(context, session, "worlds delete", &self.how, ask, &plan)
+        take(context, session, "world delete", &self.how, ask, &plan)
     }
 }

@@ -1,4 +1,4 @@
-//! `ezz worlds diff`: what one generation has and another has not, by their manifests.
+//! `ezz world diff`: what one generation has and another has not, by their manifests.
 
 use clap::Args;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::world::manifest::{self, Step};
 /// Show how the files of two generations differ
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz worlds diff 6 7\n  ezz worlds diff 7\n\nTimes of files alone are no difference.\n\nJSON: a `difference` for each file"
+    after_help = "Examples:\n  ezz world diff 6 7\n  ezz world diff 7\n\nTimes of files alone are no difference.\n\nJSON: a `difference` for each file"
 )]
 pub struct Diff {
     /// Number, LABEL.N or label; alone, it is compared with the one it was made from
@@ -41,7 +41,7 @@ impl Diff {
                 let parent = parent.and_then(|id| inventory.sealed(id));
                 let parent = parent.ok_or_else(|| CliError::Usage {
                     what: format!("{} was not made from another generation", first.display()),
-                    hint: "name two of those that `ezz worlds list` shows".to_owned(),
+                    hint: "name two of those that `ezz world list` shows".to_owned(),
                 })?;
                 (parent, first)
             }

@@ -1,4 +1,4 @@
-//! `ezz worlds`: the generations of a site. Listing and verifying them is here.
+//! `ezz world`: the generations of a site. Listing and verifying them is here.
 
 mod delete;
 mod diff;
@@ -22,7 +22,7 @@ use crate::session::{Scope, Session};
 
 /// Generations: the worlds of a site
 #[derive(Debug, Subcommand)]
-pub enum Worlds {
+pub enum WorldVerb {
     List(List),
     Show(Show),
     Verify(Verify),
@@ -34,12 +34,12 @@ pub enum Worlds {
 
 /// List generations
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ezz worlds list\n\nJSON: a `world` for each")]
+#[command(after_help = "Example:\n  ezz world list\n\nJSON: a `world` for each")]
 pub struct List {}
 
 /// Show one generation
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  ezz worlds show 7\n\nJSON: a `world`")]
+#[command(after_help = "Example:\n  ezz world show 7\n\nJSON: a `world`")]
 pub struct Show {
     /// Number, LABEL.N or label
     generation: String,
@@ -48,7 +48,7 @@ pub struct Show {
 /// Compare generations with their seals and manifests
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz worlds verify --all\n  ezz worlds verify 7 --repair\n\nThe exit code is 1 if something differs, and is not repaired.\n\nJSON: a `verification` for each generation, and another after its repair"
+    after_help = "Example:\n  ezz world verify --all\n  ezz world verify 7 --repair\n\nThe exit code is 1 if something differs, and is not repaired.\n\nJSON: a `verification` for each generation, and another after its repair"
 )]
 pub struct Verify {
     /// Number, LABEL.N or label; without it, the current ones of all tracks
@@ -96,24 +96,24 @@ struct Verified {
     differences: Vec<String>,
 }
 
-impl Worlds {
+impl WorldVerb {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let dry_run = match &self {
-            Worlds::Prune(args) => args.dry_run(),
-            Worlds::Delete(args) => args.dry_run(),
-            Worlds::Verify(args) => args.dry_run,
-            Worlds::List(_) | Worlds::Show(_) | Worlds::Diff(_) | Worlds::Tree(_) => {
+            WorldVerb::Prune(args) => args.dry_run(),
+            WorldVerb::Delete(args) => args.dry_run(),
+            WorldVerb::Verify(args) => args.dry_run,
+            WorldVerb::List(_) | WorldVerb::Show(_) | WorldVerb::Diff(_) | WorldVerb::Tree(_) => {
                 DryRun::default()
             }
         };
         let session = context.session(dry_run)?;
         match self {
-            Worlds::Diff(args) => args.run(context, &session),
-            Worlds::Tree(args) => args.run(context, &session),
-            Worlds::Prune(args) => args.run(context, &session),
-            Worlds::Delete(args) => args.run(context, &session),
-            Worlds::List(_) => list(context, &session.observe(&Scope::all())?),
-            Worlds::Show(args) => {
+            WorldVerb::Diff(args) => args.run(context, &session),
+            WorldVerb::Tree(args) => args.run(context, &session),
+            WorldVerb::Prune(args) => args.run(context, &session),
+            WorldVerb::Delete(args) => args.run(context, &session),
+            WorldVerb::List(_) => list(context, &session.observe(&Scope::all())?),
+            WorldVerb::Show(args) => {
                 let observed = session.observe(&Scope::all())?;
                 let id = observed.inventory.find_generation(&args.generation)?.id;
                 show(
@@ -123,7 +123,7 @@ impl Worlds {
                 );
                 Ok(Exit::Done)
             }
-            Worlds::Verify(args) => args.run(context, &session),
+            WorldVerb::Verify(args) => args.run(context, &session),
         }
     }
 }
@@ -265,7 +265,7 @@ fn show(context: &Context<'_>, line: &Line, generation: &Generation) {
         (
             "kept by",
             if line.kept_by.is_empty() {
-                "nothing: `ezz worlds prune` takes it".to_owned()
+                "nothing: `ezz world prune` takes it".to_owned()
             } else {
                 line.kept_by.join("; ")
             },
@@ -366,7 +366,7 @@ impl Verify {
 /// Rolls the halves of a generation back to their sealed snapshots.
 fn roll_back(context: &Context<'_>, session: &Session, id: GenerationId) -> Result<(), CliError> {
     let scope = Scope::all();
-    context.transact(session, "worlds verify --repair", &scope, |observed| {
+    context.transact(session, "world verify --repair", &scope, |observed| {
         Ok(repair(observed, id)?)
     })?;
     Ok(())
