@@ -30,7 +30,7 @@ impl Apply<'_> {
             .filter(|lane| !applied.has_failed(&lane.jail))
             .collect();
         let files = |lane: &&&Lane| lane.steps.iter().all(is_of_files);
-        let (files, others): (Vec<&Lane>, Vec<&Lane>) = lanes.iter().partition(|lane| files(&lane));
+        let (files, others): (Vec<&Lane>, Vec<&Lane>) = lanes.iter().partition(|lane| files(lane));
         let stop = self.locks.stop();
         let work = |lane: &&Lane| change_files(lane, stop);
         let done: Vec<Outcome> = files.par_iter().map(work).collect();
