@@ -41,7 +41,7 @@ fn run(words: &[&str]) -> Result<Vec<String>, Failure> {
     match words {
         ["inspect", site] => Ok(inspect::site(site)),
         ["list"] => {
-            for scenario in scenario::ALL {
+            for scenario in scenario::all() {
                 say(scenario.name);
             }
             Ok(Vec::new())
@@ -67,7 +67,7 @@ fn run(words: &[&str]) -> Result<Vec<String>, Failure> {
 }
 
 fn named(name: &str) -> Result<&'static Scenario, Failure> {
-    let mut all = scenario::ALL.iter();
+    let mut all = scenario::all();
     all.find(|scenario| scenario.name == name)
         .ok_or_else(|| Failure(format!("there is no scenario {name}")))
 }

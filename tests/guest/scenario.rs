@@ -1,10 +1,10 @@
 //! The scenarios: what is there before, which command is interrupted, and what has to be true
 //! afterwards. What is true of every site is the inspector's business, not theirs.
 
-use std::collections::BTreeMap;
 use std::fs;
 
-use crate::sys::{Failure, sh};
+use crate::sys::sh;
+use checks::{all_or_none, datasets_are, jails_are, running_are, sealed_are};
 
 /// A command and what is around it.
 pub struct Scenario {
@@ -53,9 +53,12 @@ macro_rules! site_and {
     };
 }
 
+mod checks;
+mod worlds;
+
 const NOTHING: fn() -> Vec<String> = Vec::new;
 
-pub const ALL: &[Scenario] = &[
+const BASIC: &[Scenario] = &[
     Scenario {
         name: "init",
         setup: "true",
@@ -347,150 +350,12 @@ pub const ALL: &[Scenario] = &[
         end: |_| [jails_are(0, None), running_are(&[])].concat(),
         reset: "[ -e /srv/jails/j01 ] || $EZZ -q create j01",
     },
-    Scenario {
-        name: "converge",
-        setup: "__GOLDEN__ $EZZ -q create a b c
-            $EZZ -q update --stage-only --on-host --run /bin/sh -c 'echo new >$EZZ_ROOT/usr/share/new'",
-        boot: "$EZZ -q start a b c; $EZZ -q update --swap 2; touch /run/started",
-        command: "converge --batch 2 --health test^-e^/usr/share/new",
-        already: "",
-        codes: &[0],
-        durable: false,
-        atomic: track_is_whole,
-        // A boot starts none of them.
-        end: |_| {
-            let up: &[&str] = match fs::exists("/run/started") {
-                Ok(true) => &["a", "b", "c"],
-                Ok(false) | Err(_) => &[],
-            };
-            [rolled_out(2), running_are(up)].concat()
-        },
-        reset: "$EZZ -q rollback --to 1; $EZZ -q converge; $EZZ -q start a b c",
-    },
-    Scenario {
-        name: "update",
-        setup: site_and!("$EZZ -q create j01"),
-        boot: "true",
-        command: "update --on-host --run /bin/sh -c date^+%N^>$EZZ_ROOT/usr/share/new",
-        already: "",
-        codes: &[0],
-        durable: true,
-        atomic: track_is_whole,
-        end: |times| newest_is_current(1 + times),
-        reset: "true",
-    },
-    Scenario {
-        name: "swap",
-        setup: site_and!("$EZZ -q install $OUT/world.tar"),
-        boot: "true",
-        command: "update --swap 2",
-        already: "",
-        codes: &[0],
-        durable: true,
-        atomic: track_is_whole,
-        end: |_| current_is(2),
-        reset: "$EZZ -q rollback --to 1",
-    },
-    Scenario {
-        name: "rollback",
-        setup: site_and!("$EZZ -q install $OUT/world.tar; $EZZ -q update --swap 2"),
-        boot: "true",
-        command: "rollback --to 1",
-        already: "",
-        codes: &[0],
-        durable: true,
-        atomic: track_is_whole,
-        end: |_| current_is(1),
-        reset: "$EZZ -q update --swap 2",
-    },
-    Scenario {
-        name: "prune",
-        setup: site_and!(
-            "$EZZ -q create j01
-            for n in 1 2 3 4; do $EZZ -q update --on-host --run /bin/sh -c 'date +%N >$EZZ_ROOT/usr/share/new'; done
-            $EZZ -q merge j01"
-        ),
-        boot: "true",
-        command: "world prune --yes",
-        already: "",
-        codes: &[0],
-        durable: true,
-        atomic: track_is_whole,
-        end: |_| two_are_left(),
-        reset: "for n in 1 2; do $EZZ -q update --on-host --run /bin/sh -c 'date +%N >$EZZ_ROOT/usr/share/new'; done; $EZZ -q merge j01",
-    },
-    Scenario {
-        name: "merge",
-        setup: site_and!(
-            "$EZZ -q create j01; echo mine >/srv/jails/j01/etc/2/b
-            mkdir $OUT/v; tar -xf $OUT/world.tar -C $OUT/v; for d in 1 2 3 4 5 6; do echo new >$OUT/v/etc/$d/a; rm $OUT/v/etc/$d/l; done
-            tar -cf $OUT/world2.tar -C $OUT/v .; rm -r $OUT/v; $EZZ -q update --from $OUT/world2.tar"
-        ),
-        boot: "true",
-        command: "merge j01",
-        codes: &[0],
-        already: "",
-        durable: true,
-        atomic: NOTHING,
-        end: |_| match sh("zfs get -Hpo value ezz:jail tank/ezz/jails/j01 | grep -o '\"skel\":[0-9]*'
-                cd /srv/jails/j01/etc; cat 1/a 6/a 2/b; ls 1/l 6/l 2>/dev/null || true").as_deref() {
-            Ok("\"skel\":2\nnew\nnew\nmine\n") => Vec::new(),
-            other => vec![format!("it is not merged: {other:?}")],
-        },
-        reset: "$EZZ -q delete j01 --yes; $EZZ -q rollback --to 1; $EZZ -q create j01; echo mine >/srv/jails/j01/etc/2/b; $EZZ -q rollback --to 2",
-    },
-    Scenario {
-        name: "merge-back",
-        setup: site_and!(
-            "$EZZ -q create j01; echo mine >/srv/jails/j01/etc/2/b
-            mkdir $OUT/v; tar -xf $OUT/world.tar -C $OUT/v; for d in 1 2 3 4 5 6; do echo new >$OUT/v/etc/$d/a; rm $OUT/v/etc/$d/l; done
-            tar -cf $OUT/world2.tar -C $OUT/v .; rm -r $OUT/v; $EZZ -q update --from $OUT/world2.tar
-            $EZZ -q merge j01; $EZZ -q rollback --to 1"
-        ),
-        boot: "true",
-        command: "merge j01",
-        codes: &[0],
-        already: "",
-        durable: true,
-        atomic: NOTHING,
-        end: |_| match sh("zfs get -Hpo value ezz:jail tank/ezz/jails/j01 | grep -o '\"skel\":[0-9]*'
-                cd /srv/jails/j01/etc; grep -l new [1-6]/a || true; cat 2/b; ls 1/l 6/l").as_deref() {
-            Ok("\"skel\":1\nmine\n1/l\n6/l\n") => Vec::new(),
-            other => vec![format!("it is not back: {other:?}")],
-        },
-        reset: "$EZZ -q rollback --to 2; $EZZ -q merge j01; $EZZ -q rollback --to 1",
-    },
-    Scenario {
-        name: "rollout",
-        setup: "__GOLDEN__ $EZZ -q create a b c
-            $EZZ -q update --stage-only --on-host --run /bin/sh -c 'echo new >$EZZ_ROOT/usr/share/new'",
-        boot: "$EZZ -q start a b c",
-        command: "update --swap 2 --restart --canary a --batch 1 --health test^-e^/usr/share/new",
-        already: "",
-        codes: &[0],
-        durable: true,
-        atomic: track_is_whole,
-        end: |_| rolled_out(2),
-        reset: "$EZZ -q rollback --to 1 --restart; $EZZ -q start a b c",
-    },
-    Scenario {
-        name: "rollout-back",
-        setup: "__GOLDEN__ $EZZ -q create a b c
-            $EZZ -q update --stage-only --on-host --run /bin/sh -c 'echo new >$EZZ_ROOT/usr/share/new'",
-        boot: "$EZZ -q start a b c",
-        command: "update --swap 2 --restart --batch 2 --health-limit 1 --health test^!^-e^/usr/share/new",
-        already: "was rejected",
-        codes: &[1, 0],
-        durable: true,
-        atomic: track_is_whole,
-        // After a reboot nothing runs, hence nothing fails: it goes on then.
-        end: |_| {
-            let back = rolled_out(1);
-            if rolled_out(2).is_empty() { Vec::new() } else { back }
-        },
-        reset: "zfs inherit ezz:rejected tank/ezz/basejail/2; $EZZ -q rollback --to 1 --restart; $EZZ -q start a b c",
-    },
 ];
+
+/// All of them.
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    BASIC.iter().chain(worlds::ALL)
+}
 
 impl Scenario {
     /// The script that prepares the pool. What needs a real world starts on the golden image.
@@ -510,228 +375,4 @@ impl Scenario {
         let world = std::env::var("EZZ_LAB_WORLD").unwrap_or_default();
         self.command.replace("$WORLD", &world)
     }
-}
-
-fn complain(so: bool, what: String) -> Vec<String> {
-    if so { Vec::new() } else { vec![what] }
-}
-
-fn lines(script: &str) -> Result<Vec<String>, Failure> {
-    Ok(sh(script)?.lines().map(str::to_owned).collect())
-}
-
-fn datasets_are(below: &[&str]) -> Vec<String> {
-    let mut wanted: Vec<String> = below.iter().map(|name| format!("tank/ezz{name}")).collect();
-    wanted.sort();
-    let found = lines("zfs list -Hr -o name tank/ezz | sort").unwrap_or_default();
-    complain(
-        found == wanted,
-        format!("there are {found:?}, not {wanted:?}"),
-    )
-}
-
-/// So many sealed generations, and the track on the first.
-fn sealed_are(times: u64) -> Vec<String> {
-    let script = "zfs get -Hrpo name -t snapshot -s local ezz:sealed tank/ezz/basejail | sort";
-    let sealed = match lines(script) {
-        Ok(sealed) => sealed,
-        Err(Failure(why)) => return vec![why],
-    };
-    let mut wrong = complain(
-        sealed.len() as u64 == times,
-        format!("{times} were to be sealed, and there are {sealed:?}"),
-    );
-    let track = sh("zfs get -Hpo value ezz:track:main tank/ezz/basejail").unwrap_or_default();
-    let first = sealed.first().and_then(|name| name.rsplit_once('@'));
-    let current = first.is_some_and(|(_, n)| track.contains(&format!("\"current\":{n},")));
-    if !current {
-        wrong.push(format!("the track is {track}, and sealed are {sealed:?}"));
-    }
-    wrong
-}
-
-/// The jails of the command: name, `ezz:jail`, quota.
-fn jails() -> Result<BTreeMap<String, (String, String)>, Failure> {
-    let rows = lines("zfs get -Hrp -d1 -o name,property,value ezz:jail,quota tank/ezz/jails")?;
-    let mut jails: BTreeMap<String, (String, String)> = BTreeMap::new();
-    for row in &rows {
-        let mut columns = row.splitn(3, '\t');
-        let (name, property) = (columns.next().unwrap_or_default(), columns.next());
-        let value = columns.next().unwrap_or_default().to_owned();
-        let Some(name) = name.strip_prefix("tank/ezz/jails/j") else {
-            continue;
-        };
-        let jail = jails.entry(format!("j{name}")).or_default();
-        match property {
-            Some("quota") => jail.1 = value,
-            _ => jail.0 = value,
-        }
-    }
-    Ok(jails)
-}
-
-/// All jails of the command, or none; all with something left to do, or none. While its intent is
-/// there a batch does not count, and what there is of it is debris.
-fn all_or_none(count: usize) -> Vec<String> {
-    let intents = "zfs get -Hpo property all tank/ezz/jails | grep -c ^ezz:intent: || true";
-    let (jails, intents) = match (jails(), sh(intents)) {
-        (Ok(jails), Ok(intents)) => (jails, intents),
-        (Err(Failure(why)), _) | (_, Err(Failure(why))) => return vec![why],
-    };
-    if intents != "0\n" {
-        return Vec::new();
-    }
-    let found = jails.len();
-    let unfinished = jails
-        .values()
-        .filter(|(config, _)| config.contains("\"todo\""))
-        .count();
-    let mut wrong = complain(
-        found == 0 || found == count,
-        format!("not atomic: {found} of {count} jails are there"),
-    );
-    if unfinished != 0 && unfinished != found {
-        wrong.push(format!(
-            "not atomic: {unfinished} of {found} jails have something to do"
-        ));
-    }
-    wrong
-}
-
-fn jails_are(count: usize, quota: Option<&str>) -> Vec<String> {
-    match jails() {
-        Ok(jails) => {
-            let without = jails
-                .values()
-                .filter(|(_, is)| quota.is_some_and(|quota| is != quota))
-                .count();
-            let so = jails.len() == count && without == 0;
-            complain(
-                so,
-                format!("{} of {count} jails, {without} without quota", jails.len()),
-            )
-        }
-        Err(Failure(why)) => vec![why],
-    }
-}
-
-/// Which jails run, by the processes in their cgroups.
-fn running_are(wanted: &[&str]) -> Vec<String> {
-    let script = "for f in /sys/fs/cgroup/ezz/*/*/cgroup.procs /sys/fs/cgroup/ezz/*/*/*/cgroup.procs; do
-        [ ! -e $f ] || [ -z \"$(cat $f 2>/dev/null)\" ] || echo $f; done | cut -d/ -f7 | grep -v ^_ | sort -u || true";
-    match lines(script) {
-        Ok(found) => complain(found == wanted, format!("{found:?} run, not {wanted:?}")),
-        Err(Failure(why)) => vec![why],
-    }
-}
-
-/// `ezz:track:main`: its current and previous generation, 0 for none.
-fn track() -> Result<(u64, u64), Failure> {
-    let text = sh("zfs get -Hpo value ezz:track:main tank/ezz/basejail")?;
-    let number = |key: &str| {
-        let rest = text.split_once(&format!("\"{key}\":"));
-        let digits = rest.map_or("", |(_, rest)| {
-            let end = rest.find(|c: char| !c.is_ascii_digit());
-            &rest[..end.unwrap_or(rest.len())]
-        });
-        digits.parse().unwrap_or(0)
-    };
-    Ok((number("current"), number("previous")))
-}
-
-/// The track and the last entry of its log changed together.
-fn track_is_whole() -> Vec<String> {
-    let log = "zfs get -Hpo value -s local ezz:swaps:main tank/ezz/basejail";
-    match (track(), sh(log)) {
-        (Ok((current, _)), Ok(log)) if !log.is_empty() => {
-            let last = log.rsplit("\"to\":").next().unwrap_or_default();
-            let so = last.starts_with(&format!("{current},"));
-            complain(so, format!("the track is at {current}, its log says {log}"))
-        }
-        // No swap yet: where the first world has put it.
-        (Ok((current, _)), Ok(_)) => complain(
-            current == 1,
-            format!("the track is at {current}, without a log"),
-        ),
-        (Err(Failure(why)), _) | (_, Err(Failure(why))) => vec![why],
-    }
-}
-
-fn current_is(wanted: u64) -> Vec<String> {
-    let link = fs::read_link("/srv/jails/basejail/tracks/main").ok();
-    let right = link.as_deref() == Some(format!("../{wanted}").as_ref());
-    match track() {
-        Ok((current, _)) => complain(
-            current == wanted && right,
-            format!("the track is at {current}, its link is {link:?}"),
-        ),
-        Err(Failure(why)) => vec![why],
-    }
-}
-
-/// At least so many sealed generations, and the track at the last of them.
-fn newest_is_current(least: u64) -> Vec<String> {
-    let script = "zfs get -Hrpo name -t snapshot -s local ezz:sealed tank/ezz/basejail | sed 's/.*@//' | sort -n";
-    match lines(script) {
-        Ok(sealed) => {
-            let newest = sealed.last().and_then(|n| n.parse().ok()).unwrap_or(0);
-            let mut wrong = current_is(newest);
-            wrong.extend(complain(
-                sealed.len() as u64 >= least,
-                format!("{least} were to be sealed, and there are {sealed:?}"),
-            ));
-            wrong
-        }
-        Err(Failure(why)) => vec![why],
-    }
-}
-
-/// Of the bases those of the track, of the skeletons those and the one that a jail is a clone of.
-fn two_are_left() -> Vec<String> {
-    let below = |half: &str| {
-        lines(&format!(
-            "zfs list -Hd1 -o name tank/ezz/{half} | sed -n 's,tank/ezz/{half}/,,p' | sort -n"
-        ))
-    };
-    match (track(), below("basejail"), below("newjail")) {
-        (Ok((current, previous)), Ok(bases), Ok(skeletons)) => {
-            let mut wanted = vec![previous, current];
-            wanted.sort_unstable();
-            let mut with_first = vec![1];
-            with_first.extend(wanted.iter().filter(|n| **n != 1));
-            let text = |numbers: &[u64]| numbers.iter().map(u64::to_string).collect::<Vec<_>>();
-            let so = bases == text(&wanted) && skeletons == text(&with_first);
-            complain(
-                so,
-                format!("bases {bases:?}, skeletons {skeletons:?}, not {wanted:?}"),
-            )
-        }
-        (Err(Failure(why)), ..) | (_, Err(Failure(why)), _) | (.., Err(Failure(why))) => vec![why],
-    }
-}
-
-/// The track is there, nothing is under way, and no jail has anything else.
-fn rolled_out(wanted: u64) -> Vec<String> {
-    let mut wrong = current_is(wanted);
-    let left = sh(
-        "zfs get -Hpo property -s local all tank/ezz/basejail | grep ezz:rollout: || true
-        zfs get -Hpo value -t filesystem -d1 ezz:jail tank/ezz/jails | grep '\"pin\"' || true",
-    );
-    match left {
-        Ok(left) => wrong.extend(complain(
-            left.is_empty(),
-            format!("under way still: {left}"),
-        )),
-        Err(Failure(why)) => wrong.push(why),
-    }
-    let others = format!("for f in /run/ezz/*/jails/*/pid; do [ -e $f ] || continue
-        grep -h ' /basejail ' /proc/$(cat $f)/mountinfo | grep -v 'tank/ezz/basejail/{wanted} ' || true; done");
-    match sh(&others) {
-        Ok(others) => wrong.extend(complain(
-            others.is_empty(),
-            format!("some run on: {others}"),
-        )),
-        Err(Failure(why)) => wrong.push(why),
-    }
-    wrong
 }
