@@ -41,7 +41,7 @@ GOLDEN = world="$$($(LAB) world)" && cargo nextest run --cargo-quiet --no-run $(
 # How often lab-repeat runs them, and how many cuts lab-soak makes on each series, over all its scenarios. A cut
 # has its record below SOAKED and is not made again: to begin anew, remove that directory.
 REPEAT ?= 10
-CUTS ?= 810
+CUTS ?= 840
 SOAKED := $(abspath $(TARGET))/soak
 SOAK_ONES := binary(lab) & test(/^outside::(cut|world|moved)::|::kills::|::hostile::/)
 
@@ -96,11 +96,11 @@ lab: ## the tests on real OpenZFS kernels: all on 2.4, on 2.3 those that may dif
 	vagrant/lab/suite '$(LAB_SERIES)' '$(LAB_ONES)' '$(if $(T),$(LAB_ONES),$(SERIES_ONES))' $(BUILT) $(T)
 
 .PHONY: lab-soak
-lab-soak: ## CUTS power cuts (810: 30 for each scenario) on each series of OpenZFS, kills at each step, long races, and a report; goes on where it was stopped
+lab-soak: ## CUTS power cuts (840: 30 for each scenario) on each series of OpenZFS, kills at each step, long races, and a report; goes on where it was stopped
 	@vagrant/setup test
 	@vagrant/setup lab
 	@mkdir -p $(SOAKED)
-	@EZZ_SOAK="$(SOAKED)" EZZ_CUT_SEED=1 EZZ_CUTS=$$((($(CUTS) + 26) / 27)) EZZ_KILL_EVERY=1 EZZ_ROUNDS=11 EZZ_RACE=60 EZZ_LAB_TIMEOUT=1800 \
+	@EZZ_SOAK="$(SOAKED)" EZZ_CUT_SEED=1 EZZ_CUTS=$$((($(CUTS) + 27) / 28)) EZZ_KILL_EVERY=1 EZZ_ROUNDS=11 EZZ_RACE=60 EZZ_LAB_TIMEOUT=1800 \
 		vagrant/lab/suite '$(LAB_SERIES)' '$(SOAK_ONES)' '$(SOAK_ONES)' $(BUILT) $(T) || \
 		echo 'lab-soak: not all has passed'
 	@vagrant/lab/soak-report "$(SOAKED)"

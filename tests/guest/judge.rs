@@ -49,6 +49,7 @@ pub fn measure(scenario: &Scenario) -> Result<Vec<String>, Failure> {
     }
     fs::write(out().join("took"), ended.took.as_millis().to_string())?;
     let mut wrong = (scenario.end)(1);
+    wrong.extend(scenario.are_up());
     wrong.extend(inspect::site(SITE));
     Ok(wrong)
 }
@@ -58,7 +59,8 @@ pub fn run_until_cut(scenario: &Scenario) -> Result<Vec<String>, Failure> {
     sh(scenario.boot)?;
     fs::write(out().join("begun"), "")?;
     let ended = run_ezz(&scenario.line())?;
-    fs::write(out().join("ended"), format!("{:?}", ended.code))?;
+    let done = ended.code == scenario.codes.first().copied();
+    fs::write(out().join("ended"), if done { "done" } else { "failed" })?;
     say(&format!("{}: {ended:?}", scenario.command));
     std::thread::sleep(Duration::from_secs(120));
     Err(Failure("the power was not cut".to_owned()))
@@ -100,8 +102,16 @@ pub fn judge(scenario: &Scenario, was: &Before) -> Result<Vec<String>, Failure> 
         // A refusal restores nothing; an adoption leaves the mounts to the repair, and says so.
         repair(&mut wrong)?;
     }
+    if was.how == How::Cut && !scenario.after_boot.is_empty() {
+        let started = run_ezz(scenario.after_boot)?;
+        // One that a conflict keeps where it is makes it 3.
+        if !matches!(started.code, Some(0 | 3)) {
+            wrong.push(format!("{}: {started:?}", scenario.after_boot));
+        }
+    }
     let times = if finished.is_empty() { 2 } else { 1 };
     wrong.extend((scenario.end)(times));
+    wrong.extend(scenario.are_up());
     // Foreign snapshots and the like are told, and are nothing to mend.
     if was.how == How::Cut && !run_ezz("doctor")?.ok() {
         wrong.push(format!("doctor: {}", said().trim_end()));

@@ -46,6 +46,7 @@ fn run(words: &[&str]) -> Result<Vec<String>, Failure> {
             }
             Ok(Vec::new())
         }
+        ["own", jails @ ..] => scenario::own::record(jails),
         ["setup", name] => judge::set_up(named(name)?),
         ["measure", name] => judge::measure(named(name)?),
         ["run", name] => judge::run_until_cut(named(name)?),

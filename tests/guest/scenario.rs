@@ -27,12 +27,32 @@ pub struct Scenario {
     pub end: fn(times: u64) -> Vec<String>,
     /// Back to what `setup` made, for many kills in one boot.
     pub reset: &'static str,
+    /// The words after `ezz` that start the jails after a power cut: a boot of the lab starts none.
+    pub after_boot: &'static str,
+    /// Jails that run when all is done.
+    pub up: &'static [&'static str],
 }
 
-/// A site with a made-up world as generation 1.
-const SITE: &str = r#"
+/// What most scenarios have.
+const PLAIN: Scenario = Scenario {
+    name: "",
+    setup: "",
+    boot: "true",
+    command: "",
+    already: "",
+    codes: &[0],
+    durable: true,
+    atomic: NOTHING,
+    end: |_| Vec::new(),
+    reset: "true",
+    after_boot: "",
+    up: &[],
+};
+
+/// A site without a world, and the files of one in the current directory.
+const MADE: &str = r#"
 $EZZ -q init tank/ezz
-mkdir -p $OUT/w; cd $OUT/w
+mkdir -p /tmp/w; cd /tmp/w
 mkdir -p usr/bin usr/sbin usr/lib usr/lib64 usr/share etc var/lib/dpkg var/lib/apt root home tmp dev proc sys run opt srv mnt media boot var/log var/cache var/tmp
 ln -s usr/bin bin; ln -s usr/sbin sbin; ln -s usr/lib lib; ln -s usr/lib64 lib64
 cp /bin/dash usr/bin/dash; cp /bin/dash usr/bin/su; chmod 4755 usr/bin/su; ln usr/bin/dash usr/bin/sh; cp /bin/true usr/bin/dpkg
@@ -44,7 +64,11 @@ echo 'root:*:19000:0:99999:7:::' >etc/shadow; chmod 640 etc/shadow
 : >var/lib/dpkg/status; chmod 1777 tmp var/tmp
 for d in 1 2 3 4 5 6; do mkdir usr/share/$d etc/$d; for f in a b c d e f g h i j k l; do echo $d$f >usr/share/$d/$f; echo $d$f >etc/$d/$f; done; done
 head -c 3000000 /dev/urandom >usr/share/large
-tar -cf $OUT/world.tar .; rm -rf $OUT/w; cd /
+"#;
+
+/// The same, and the world as an archive.
+const SITE: &str = r#"__MADE__
+tar -cf $OUT/world.tar .; cd /; rm -r /tmp/w
 "#;
 
 macro_rules! site_and {
@@ -54,6 +78,7 @@ macro_rules! site_and {
 }
 
 mod checks;
+pub mod own;
 mod worlds;
 
 const NOTHING: fn() -> Vec<String> = Vec::new;
@@ -77,6 +102,7 @@ const BASIC: &[Scenario] = &[
         },
         end: |_| datasets_are(&["", "/basejail", "/newjail", "/jails"]),
         reset: "if zfs list tank/ezz >/dev/null 2>&1; then zfs destroy -r tank/ezz; fi; rm -rf /run/ezz",
+        ..PLAIN
     },
     Scenario {
         name: "install",
@@ -92,6 +118,7 @@ const BASIC: &[Scenario] = &[
             umount /srv/jails/basejail/$n 2>/dev/null || true; for h in basejail newjail; do
             zfs release ezz tank/ezz/$h/$n@$n 2>/dev/null || true; zfs destroy -r tank/ezz/$h/$n; rmdir /srv/jails/$h/$n 2>/dev/null || true; done; done
             zfs inherit ezz:track:main tank/ezz/basejail; rm -f /srv/jails/basejail/tracks/main",
+        ..PLAIN
     },
     Scenario {
         name: "install-debian",
@@ -104,6 +131,7 @@ const BASIC: &[Scenario] = &[
         atomic: NOTHING,
         end: |times| sealed_are(times),
         reset: "false",
+        ..PLAIN
     },
     Scenario {
         name: "create-one",
@@ -116,6 +144,7 @@ const BASIC: &[Scenario] = &[
         atomic: || all_or_none(1),
         end: |_| jails_are(1, None),
         reset: "[ ! -e /srv/jails/j01 ] || $EZZ -q delete j01 --yes",
+        ..PLAIN
     },
     Scenario {
         name: "create-fifty",
@@ -128,6 +157,7 @@ const BASIC: &[Scenario] = &[
         atomic: || all_or_none(50),
         end: |_| jails_are(50, None),
         reset: "[ ! -e /srv/jails/j01 ] || $EZZ -q delete j{01..50} --yes",
+        ..PLAIN
     },
     Scenario {
         name: "create-quota",
@@ -140,6 +170,7 @@ const BASIC: &[Scenario] = &[
         atomic: || all_or_none(50),
         end: |_| jails_are(50, Some("1073741824")),
         reset: "[ ! -e /srv/jails/j01 ] || $EZZ -q delete j{01..50} --yes",
+        ..PLAIN
     },
     Scenario {
         name: "create-thick",
@@ -152,6 +183,7 @@ const BASIC: &[Scenario] = &[
         atomic: || all_or_none(5),
         end: |_| jails_are(5, Some("1073741824")),
         reset: "[ ! -e /srv/jails/j01 ] || $EZZ -q delete j{01..05} --yes",
+        ..PLAIN
     },
     Scenario {
         name: "create-thousand",
@@ -164,6 +196,7 @@ const BASIC: &[Scenario] = &[
         atomic: || all_or_none(1000),
         end: |_| jails_are(1000, None),
         reset: "[ ! -e /srv/jails/j0001 ] || $EZZ -q delete 'j*' --yes",
+        ..PLAIN
     },
     Scenario {
         name: "clone-twenty",
@@ -183,6 +216,7 @@ const BASIC: &[Scenario] = &[
             wrong
         },
         reset: "[ ! -e /srv/jails/j01 ] || $EZZ -q delete j{01..20} --yes",
+        ..PLAIN
     },
     Scenario {
         name: "delete-thousand",
@@ -195,6 +229,7 @@ const BASIC: &[Scenario] = &[
         atomic: || all_or_none(1000),
         end: |_| jails_are(0, None),
         reset: "[ -e /srv/jails/j0001 ] || $EZZ -q create j{0001..1000}",
+        ..PLAIN
     },
     Scenario {
         name: "delete-one",
@@ -207,6 +242,7 @@ const BASIC: &[Scenario] = &[
         atomic: || all_or_none(1),
         end: |_| jails_are(0, None),
         reset: "[ -e /srv/jails/j01 ] || $EZZ -q create j01",
+        ..PLAIN
     },
     Scenario {
         name: "delete-fifty",
@@ -219,6 +255,7 @@ const BASIC: &[Scenario] = &[
         atomic: || all_or_none(50),
         end: |_| jails_are(0, None),
         reset: "[ -e /srv/jails/j01 ] || $EZZ -q create j{01..50}",
+        ..PLAIN
     },
     Scenario {
         name: "track",
@@ -235,6 +272,7 @@ const BASIC: &[Scenario] = &[
             if right { Vec::new() } else { vec![format!("the link of blue is {link:?}")] }
         },
         reset: "zfs inherit ezz:track:blue tank/ezz/basejail; rm -f /srv/jails/basejail/tracks/blue",
+        ..PLAIN
     },
     Scenario {
         name: "track-delete",
@@ -258,6 +296,7 @@ const BASIC: &[Scenario] = &[
             }
         },
         reset: "$EZZ -q track create blue --generation 1; mkdir -p /srv/jails/.cache/updates/blue/lists",
+        ..PLAIN
     },
     Scenario {
         name: "adopt",
@@ -290,6 +329,7 @@ const BASIC: &[Scenario] = &[
         reset: "for m in a b big basejail/1; do umount /srv/jails/$m 2>/dev/null || true; done
             for h in basejail newjail; do zfs release ezz tank/ezz/$h/1@1 2>/dev/null || true; done
             zfs destroy -r tank/ezz; rmdir /srv/jails 2>/dev/null || true; zfs receive -u tank/ezz <$OUT/stream",
+        ..PLAIN
     },
     Scenario {
         name: "repair",
@@ -312,6 +352,7 @@ const BASIC: &[Scenario] = &[
             other => vec![format!("the quota of half is {other:?}")],
         },
         reset: "$EZZ -q delete a half --yes",
+        ..PLAIN
     },
     Scenario {
         name: "start",
@@ -324,6 +365,7 @@ const BASIC: &[Scenario] = &[
         atomic: NOTHING,
         end: |_| running_are(&["a", "b"]),
         reset: "$EZZ -q stop a b",
+        ..PLAIN
     },
     Scenario {
         name: "stop",
@@ -337,6 +379,7 @@ const BASIC: &[Scenario] = &[
         atomic: NOTHING,
         end: |_| running_are(&[]),
         reset: "true",
+        ..PLAIN
     },
     Scenario {
         name: "delete-running",
@@ -349,6 +392,7 @@ const BASIC: &[Scenario] = &[
         atomic: || all_or_none(1),
         end: |_| [jails_are(0, None), running_are(&[])].concat(),
         reset: "[ -e /srv/jails/j01 ] || $EZZ -q create j01",
+        ..PLAIN
     },
 ];
 
@@ -360,9 +404,23 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
 impl Scenario {
     /// The script that prepares the pool. What needs a real world starts on the golden image.
     pub fn prepares(&self) -> String {
-        self.setup
+        let setup = worlds::SCRIPTS
+            .iter()
+            .fold(self.setup.to_owned(), |text, (name, script)| {
+                text.replace(name, script)
+            });
+        setup
             .replace("__SITE__", SITE)
+            .replace("__MADE__", MADE)
             .replace("__GOLDEN__", "")
+    }
+
+    /// Whether the jails run that are to.
+    pub fn are_up(&self) -> Vec<String> {
+        if self.up.is_empty() {
+            return Vec::new();
+        }
+        running_are(self.up)
     }
 
     /// Whether it may end with this code.

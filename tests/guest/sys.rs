@@ -46,14 +46,16 @@ pub fn sh(script: &str) -> Result<String, Failure> {
         .args(["-euc", script])
         .env("OUT", out())
         .env("EZZ", ezz_path())
+        .env("GUEST", std::env::current_exe()?)
         .stdin(Stdio::null())
         .output()?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(Failure(format!(
-        "{script}: {}: {}",
+        "{script}: {}: {}{}",
         output.status,
+        String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )))
 }

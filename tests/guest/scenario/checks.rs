@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
+use super::own::{When, as_recorded, stands};
 use crate::sys::{Failure, sh};
 
 fn complain(so: bool, what: String) -> Vec<String> {
@@ -119,7 +120,7 @@ pub(super) fn running_are(wanted: &[&str]) -> Vec<String> {
 }
 
 /// `ezz:track:main`: its current and previous generation, 0 for none.
-fn track() -> Result<(u64, u64), Failure> {
+pub(super) fn track() -> Result<(u64, u64), Failure> {
     let text = sh("zfs get -Hpo value ezz:track:main tank/ezz/basejail")?;
     let number = |key: &str| {
         let rest = text.split_once(&format!("\"{key}\":"));
@@ -179,13 +180,15 @@ pub(super) fn newest_is_current(least: u64) -> Vec<String> {
     }
 }
 
-/// Of the bases those of the track, of the skeletons those and the one that a jail is a clone of.
+/// Of the bases those of the track, of the skeletons those and the one that a jail is a clone of; of merges nothing, as
+/// no track goes back to where they came from.
 pub(super) fn two_are_left() -> Vec<String> {
     let below = |half: &str| {
         lines(&format!(
             "zfs list -Hd1 -o name tank/ezz/{half} | sed -n 's,tank/ezz/{half}/,,p' | sort -n"
         ))
     };
+    let merges = "zfs list -Ho name -t snapshot -r tank/ezz/jails | grep @ezz-merge || true";
     match (track(), below("basejail"), below("newjail")) {
         (Ok((current, previous)), Ok(bases), Ok(skeletons)) => {
             let mut wanted = vec![previous, current];
@@ -193,38 +196,40 @@ pub(super) fn two_are_left() -> Vec<String> {
             let mut with_first = vec![1];
             with_first.extend(wanted.iter().filter(|n| **n != 1));
             let text = |numbers: &[u64]| numbers.iter().map(u64::to_string).collect::<Vec<_>>();
-            let so = bases == text(&wanted) && skeletons == text(&with_first);
+            let merges = sh(merges).unwrap_or_else(|Failure(why)| why);
+            let so = bases == text(&wanted) && skeletons == text(&with_first) && merges.is_empty();
             complain(
                 so,
-                format!("bases {bases:?}, skeletons {skeletons:?}, not {wanted:?}"),
+                format!("bases {bases:?}, skeletons {skeletons:?}, not {wanted:?}; {merges}"),
             )
         }
         (Err(Failure(why)), ..) | (_, Err(Failure(why)), _) | (.., Err(Failure(why))) => vec![why],
     }
 }
 
-/// The track is there, nothing is under way, and no jail has anything else.
-pub(super) fn rolled_out(wanted: u64) -> Vec<String> {
+/// The track is there and nothing is under way. Jails a and b follow it with the own files of its generation; c is in
+/// conflict with the second one, and stays at the first.
+pub(super) fn moved_to(wanted: u64) -> Vec<String> {
     let mut wrong = current_is(wanted);
-    let left = sh(
-        "zfs get -Hpo property -s local all tank/ezz/basejail | grep ezz:rollout: || true
-        zfs get -Hpo value -t filesystem -d1 ezz:jail tank/ezz/jails | grep '\"pin\"' || true",
-    );
-    match left {
+    match sh("zfs get -Hpo property -s local all tank/ezz/basejail | grep ezz:rollout: || true") {
         Ok(left) => wrong.extend(complain(
             left.is_empty(),
             format!("under way still: {left}"),
         )),
         Err(Failure(why)) => wrong.push(why),
     }
-    let others = format!("for f in /run/ezz/*/jails/*/pid; do [ -e $f ] || continue
-        grep -h ' /basejail ' /proc/$(cat $f)/mountinfo | grep -v 'tank/ezz/basejail/{wanted} ' || true; done");
-    match sh(&others) {
-        Ok(others) => wrong.extend(complain(
-            others.is_empty(),
-            format!("some run on: {others}"),
-        )),
-        Err(Failure(why)) => wrong.push(why),
+    let held = match wanted {
+        2 => r#"{"pin":1} 1"#.to_owned(),
+        _ => r#"{"track":"main"} 1"#.to_owned(),
+    };
+    let follows = format!(r#"{{"track":"main"}} {wanted}"#);
+    for (jail, right) in [("a", &follows), ("b", &follows), ("c", &held)] {
+        let is = stands(jail);
+        wrong.extend(complain(
+            is == *right,
+            format!("{jail} is at {is}, not {right}"),
+        ));
     }
+    wrong.extend(as_recorded(&["a", "b", "c"], When::Settled));
     wrong
 }

@@ -1,5 +1,7 @@
 //! The inspector itself: it finds each thing that is not right.
 
+use std::path::Path;
+
 use crate::inspect;
 use crate::support::*;
 
@@ -112,13 +114,61 @@ fn each_thing_that_is_not_right_is_found() {
     install_small();
     install_small();
     ezz(&["create", "a"]).ok();
-    for (damage, told, back) in BROKEN {
+    each_is_found(BROKEN);
+}
+
+#[track_caller]
+fn each_is_found(broken: &[(&str, &str, &str)]) {
+    for (damage, told, back) in broken {
         sh(&format!("set -e; {damage}")).ok();
         finds(told);
-        let path = std::path::Path::new(EZZ).parent().expect("a directory");
+        let path = Path::new(EZZ).parent().expect("a directory");
         sh(&format!("PATH={}:$PATH; {back}", path.display())).ok();
         assert_eq!(inspect::site(SITE), [""; 0], "after {back}");
     }
+}
+
+/// The same of a jail whose own files a merge has brought to another generation.
+const BROKEN_FILES: &[(&str, &str, &str)] = &[
+    (
+        "echo 1 >/srv/jails/a/basejail/.ezz-generation",
+        "a was merged to 2, and its files are of \"1\\n\"",
+        "echo 2 >/srv/jails/a/basejail/.ezz-generation",
+    ),
+    (
+        "zfs get -Hpo value ezz:jail tank/ezz/jails/a >/tmp/was; zfs set ezz:jail=\"$(sed s/skel.:2/skel\\\":1/ /tmp/was)\" tank/ezz/jails/a",
+        "a was merged to 2, and its own files are at 1",
+        "zfs set ezz:jail=\"$(cat /tmp/was)\" tank/ezz/jails/a",
+    ),
+    (
+        "zfs set ezz:merging='{\"from\":1,\"to\":2}' tank/ezz/jails/a",
+        "tank/ezz/jails/a: its merge was interrupted",
+        "zfs inherit ezz:merging tank/ezz/jails/a",
+    ),
+    (
+        "chown 33 /srv/jails/a/var/lib/svc/data",
+        "a: var/lib/svc/data belongs to the user 33",
+        "chown 990 /srv/jails/a/var/lib/svc/data",
+    ),
+    (
+        "sed -i s/990/991/ /srv/jails/a/etc/group",
+        "a: var/lib/svc belongs to the group 990",
+        "sed -i s/991/990/ /srv/jails/a/etc/group",
+    ),
+];
+
+#[test]
+fn own_files_of_another_generation_or_account_are_found() {
+    init();
+    install_small();
+    ezz(&["create", "a"]).ok();
+    sh("set -e; cd /tmp/small; mkdir var/lib/svc; echo x >var/lib/svc/data; chown -R 990:990 var/lib/svc
+        echo svc:x:990:990::/:/bin/sh >>etc/passwd; echo svc:x:990: >>etc/group; tar -cf /tmp/small.tar .")
+    .ok();
+    ezz(&["update", "--from", "/tmp/small.tar"]).ok();
+    ezz(&["merge", "a"]).ok();
+    assert_eq!(inspect::site(SITE), [""; 0]);
+    each_is_found(BROKEN_FILES);
 }
 
 /// A process in a jail's cgroup, and what the host keeps, without a jail.

@@ -2,7 +2,8 @@
 //!
 //! The scenarios are those of the power cuts (tests/guest/scenario.rs); `lab-guest` plays them, a
 //! round each: reset, the command, the kill, the same judgement as after a cut. To repeat what
-//! failed at a moment: `EZZ_CUT_SEED` with the seed that was printed. Jails that run: `sited::kills`.
+//! failed at a moment: `EZZ_CUT_SEED` with the seed that was printed. Start, stop and delete of jails that run:
+//! `sited::kills`, on a real world.
 
 use crate::support::*;
 
@@ -119,4 +120,31 @@ fn prune_at_each_step() {
 #[test]
 fn merge_at_each_step() {
     play(&["steps", "merge"]);
+}
+
+#[test]
+fn merge_back_at_each_step() {
+    play(&["steps", "merge-back"]);
+}
+
+// Those with running jails have two hundred steps, and each judgement takes seconds.
+
+#[test]
+fn converge_at_each_step() {
+    play_every("61", &["steps", "converge"]);
+}
+
+#[test]
+fn rollback_at_each_step() {
+    play_every("61", &["steps", "rollback"]);
+}
+
+#[test]
+fn rollout_at_each_step() {
+    play_every("97", &["steps", "rollout"]);
+}
+
+#[test]
+fn a_rollout_that_fails_at_each_step() {
+    play_every("97", &["steps", "rollout-back"]);
 }

@@ -16,7 +16,7 @@ const SETTLES: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct Mount {
     pub(super) target: PathBuf,
-    source: String,
+    pub(super) source: String,
     fstype: String,
     options: Vec<String>,
 }
@@ -35,7 +35,7 @@ fn unescape(text: &str) -> String {
     plain
 }
 
-fn mounts_of(process: &str) -> Vec<Mount> {
+pub(super) fn mounts_of(process: &str) -> Vec<Mount> {
     let table = fs::read_to_string(format!("/proc/{process}/mountinfo")).unwrap_or_default();
     let parse = |line: &str| {
         let (before, after) = line.split_once(" - ")?;

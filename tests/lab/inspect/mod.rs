@@ -6,10 +6,11 @@
 //! expects, and any repair.
 
 mod host;
+mod own;
 mod pool;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -66,6 +67,7 @@ fn look(site: &str) -> Found {
         Ok(rows) => {
             let seen = pool::check(&rows, &mut found);
             host::check(&seen, &mut found);
+            own::check(&seen, &mut found);
             tree::check(&seen, &mut found);
         }
     }
@@ -87,6 +89,10 @@ struct Seen {
     contents: BTreeMap<u32, String>,
     /// The generation that the own files of each thin jail are at.
     files: BTreeMap<String, u32>,
+    /// The generation that each jail was merged to last, as its configuration says it.
+    records: BTreeMap<String, u32>,
+    /// Jails with the mark of a merge.
+    merging: BTreeSet<String>,
     /// Tracks with what they have as current.
     tracks: Vec<(String, Option<u32>)>,
     jails: Vec<String>,

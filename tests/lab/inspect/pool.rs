@@ -122,6 +122,8 @@ pub(super) fn check(rows: &Rows, found: &mut Found) -> Seen {
         numbers: Vec::new(),
         contents: BTreeMap::new(),
         files: BTreeMap::new(),
+        records: BTreeMap::new(),
+        merging: BTreeSet::new(),
         tracks: Vec::new(),
         jails: Vec::new(),
     };
@@ -421,6 +423,13 @@ fn jails(rows: &Rows, seen: &mut Seen, found: &mut Found) {
         let thin = config.get("kind").and_then(Value::as_str) == Some("thin");
         let skel = skel.and_then(|n| u32::try_from(n).ok()).filter(|_| thin);
         seen.files.extend(skel.map(|n| (name.to_owned(), n)));
+        let record = config.get("record").and_then(Value::as_u64);
+        let record = record.and_then(|n| u32::try_from(n).ok());
+        seen.records.extend(record.map(|n| (name.to_owned(), n)));
+        if local(row, "ezz:merging").is_some() {
+            seen.merging.insert(name.to_owned());
+            found.settled(format!("{dataset}: its merge was interrupted"));
+        }
         if let Err(why) = jail(rows, seen, dataset, row, &config) {
             found.always(format!("{dataset}: {why}: {text_of}"));
         }

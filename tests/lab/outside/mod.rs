@@ -3,7 +3,7 @@
 //! But for `machine` a test is one scenario of tests/guest/scenario.rs: its pool is prepared once on a disk image;
 //! the command is measured once; then each cut has a copy of that image, a moment from a seed, and
 //! a second boot in which `lab-guest` judges what is left. `EZZ_CUTS` is how many cuts a scenario
-//! gets (1, of those in `world` 2), `EZZ_CUT_SEED` the seed of the first, the next ones count up. `EZZ_SOAK` names a
+//! gets (1, of those in `world` and `moved` 3), `EZZ_CUT_SEED` the seed of the first, the next ones count up. `EZZ_SOAK` names a
 //! directory for a record of each cut; a cut that has one is not made again.
 
 mod harness;
@@ -41,22 +41,22 @@ scenarios! {
         repair: "repair",
         start: "start",
         stop: "stop",
+        delete_running: "delete-running",
     }
     // Worlds that change under jails.
-    world, WORLD, 2 {
+    world, WORLD, 3 {
         update: "update",
         swap: "swap",
-        rollback: "rollback",
         prune: "prune",
         merge: "merge",
         merge_back: "merge-back",
     }
     // The same with jails that run: each costs ten seconds.
-    moved, MOVED, 1 {
+    moved, MOVED, 3 {
         rollout: "rollout",
         rollout_back: "rollout-back",
+        rollback: "rollback",
         converge: "converge",
-        delete_running: "delete-running",
     }
 }
 
