@@ -28,7 +28,7 @@ pub(super) fn merge(base: &str, ours: &str, theirs: &str, numbered: bool) -> Opt
         let versions = (was.line(key), own.line(key), new.line(key));
         result.insert(*key, line(versions, numbered)?);
     }
-    if numbered && clash(&was, &result) {
+    if numbered && clash(&was, [&own, &new], &result) {
         return None;
     }
     let mut text = String::new();
@@ -109,20 +109,36 @@ fn number(text: &str) -> Result<u64, &str> {
     text.parse().map_err(|_| text)
 }
 
-/// Whether a name that is new has the number of another.
-fn clash(was: &List<'_>, result: &BTreeMap<Key<'_>, Option<String>>) -> bool {
-    let mut owners: BTreeMap<Result<u64, &str>, (usize, bool)> = BTreeMap::new();
+/// Whether the two sides have made one account of two names that are not one on either side.
+fn clash(
+    was: &List<'_>,
+    sides: [&List<'_>; 2],
+    result: &BTreeMap<Key<'_>, Option<String>>,
+) -> bool {
+    let mut owners: BTreeMap<Result<u64, &str>, (Vec<Key<'_>>, bool)> = BTreeMap::new();
     for (key, line) in result {
-        let third = line.as_deref().and_then(|line| line.split(':').nth(NUMBER));
-        let Some(number) = third.map(number).filter(|number| *number != Err("")) else {
+        let Some(third) = line.as_deref().and_then(account) else {
             continue;
         };
-        let (names, new) = owners.entry(number).or_default();
-        *names += 1;
-        // root and toor are one on purpose: what was so before may stay.
+        let (names, new) = owners.entry(third).or_default();
+        names.push(*key);
         *new |= !was.lines.contains_key(key);
     }
-    owners.into_values().any(|(names, new)| names > 1 && new)
+    // root and toor are one on purpose, also where one side has just made toor.
+    let together = |list: &List<'_>, third: &Result<u64, &str>, names: &[Key<'_>]| {
+        let mut names = names.iter();
+        names.all(|key| list.line(key).and_then(account).as_ref() == Some(third))
+    };
+    owners.into_iter().any(|(third, (names, new))| {
+        let one = || sides.iter().any(|list| together(list, &third, &names));
+        names.len() > 1 && new && !one()
+    })
+}
+
+/// The number of an account in its line, if it has one.
+fn account(line: &str) -> Option<Result<u64, &str>> {
+    let third = line.split(':').nth(NUMBER).map(number);
+    third.filter(|third| *third != Err(""))
 }
 
 /// The jail's order; what the release has added follows what it follows there.
@@ -272,6 +288,23 @@ mod tests {
         assert_eq!(merge(BASE, &ours, &theirs, true), None);
         // In shadow the third field is a date.
         assert!(merge(BASE, &ours, &theirs, false).is_some());
+    }
+
+    #[test]
+    fn names_that_one_side_has_under_one_number_are_no_conflict() {
+        let base = "root:x:0:0::/root:/bin/sh\ndb:x:102:102::/:\n";
+        let both = format!("{base}toor:x:0:0::/root:\nbackup:x:102:102::/:\n");
+        let theirs = base.replace("db:x:102:102::", "db:x:102:102:new:");
+        let merged = both.replace("db:x:102:102::", "db:x:102:102:new:");
+        // The jail has them, or the release brings them.
+        assert_eq!(merge(base, &both, &theirs, true), Some(merged.clone()));
+        assert_eq!(merge(base, &theirs, &both, true), Some(merged));
+        // One from each side are two accounts still.
+        let (ours, theirs) = (
+            format!("{base}a:x:0:0::/:\n"),
+            format!("{base}b:x:0:0::/:\n"),
+        );
+        assert_eq!(merge(base, &ours, &theirs, true), None);
     }
 
     #[test]
