@@ -32,8 +32,6 @@ pub(super) enum Unmergeable {
     Stays,
     /// It fails.
     Fails,
-    /// Both versions of its files are kept: who goes back must arrive.
-    KeepsBoth,
 }
 
 /// Where a jail is then.
@@ -205,7 +203,7 @@ pub(super) fn bring(
     let name = &due.jail;
     let refused = |why: Why| match unmergeable {
         // On the way back too: one that cannot arrive must not keep the others from it.
-        Unmergeable::Stays | Unmergeable::KeepsBoth => stays(context, session, observed, due, &why),
+        Unmergeable::Stays => stays(context, session, observed, due, &why),
         Unmergeable::Fails => {
             context.report.warning(format!("{name}: {why}"));
             Ok(Way::Failed(Failure::Files(why.to_string())))
@@ -223,7 +221,7 @@ pub(super) fn bring(
                     let list = examined.obstacles.iter().map(ToString::to_string);
                     return refused(Why::Obstacles(list.collect()));
                 }
-                if !conflicts.is_empty() && unmergeable != Unmergeable::KeepsBoth {
+                if !conflicts.is_empty() {
                     return refused(Why::Conflicts(conflicts));
                 }
             }
@@ -243,11 +241,8 @@ pub(super) fn bring(
             return Ok(Way::Failed(Failure::Unwell(error::one_line(why))));
         }
     }
-    let conflicts = match unmergeable {
-        Unmergeable::KeepsBoth => Conflicts::KeepBoth,
-        Unmergeable::Stays | Unmergeable::Fails => Conflicts::Refuse,
-    };
-    let why = match merge(context, session, name, None, conflicts, differences) {
+    let refuse = Conflicts::Refuse;
+    let why = match merge(context, session, name, None, refuse, differences) {
         Ok(Some((due, examined))) => {
             tell(context, false, &due, &examined);
             return Ok(Way::Merged);

@@ -154,8 +154,8 @@ fn phases(context: &Context<'_>, session: &Session, track: &TrackName) -> Result
         };
         let unmergeable = match rollout.phase {
             Phase::Canaries => Unmergeable::Fails,
-            Phase::Swapped => Unmergeable::Stays,
-            Phase::Back => Unmergeable::KeepsBoth,
+            // On the way back there are no conflicts, but for a jail that had one with the former generation before.
+            Phase::Swapped | Phase::Back => Unmergeable::Stays,
         };
         let moved = batches(context, session, &late.jails, &pace, unmergeable)?;
         match rollout.phase {
