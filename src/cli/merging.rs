@@ -42,6 +42,8 @@ pub(super) struct Differences<'a> {
     context: &'a Context<'a>,
     session: &'a Session,
     mounted: RefCell<BTreeMap<GenerationId, DatasetName>>,
+    /// Bases that a dry run has mounted to read them.
+    bases: RefCell<Vec<(DatasetName, PathBuf)>>,
     found: RefCell<BTreeMap<(GenerationId, GenerationId), Rc<Difference>>>,
 }
 
@@ -52,6 +54,7 @@ impl<'a> Differences<'a> {
             context,
             session,
             mounted: RefCell::default(),
+            bases: RefCell::default(),
             found: RefCell::default(),
         }
     }
@@ -79,32 +82,32 @@ impl<'a> Differences<'a> {
         let base = self.base(to)?;
         let found = Difference::between(&old, &new, profile, &work);
         let found = found.map_err(|source| failed(due, source))?;
-        let found = Rc::new(match base {
-            Some(base) => found.with_base(base),
-            None => found,
-        });
+        let found = Rc::new(found.with_base(base));
         self.found.borrow_mut().insert(pair, Rc::clone(&found));
         Ok(found)
     }
 
-    /// Where the base of a generation is mounted; a jail that is brought to it is started on it next. A dry run mounts
-    /// nothing that stays, and does without one that is not mounted.
-    fn base(&self, generation: &Generation) -> Result<Option<PathBuf>, CliError> {
+    /// Where the base of a generation is mounted; a jail that is brought to it is started on it next. For a dry run one
+    /// that is not mounted is mounted to be read, as `world verify` does it.
+    fn base(&self, generation: &Generation) -> Result<PathBuf, CliError> {
         let base = generation.base.as_ref();
         let base = base.ok_or(PlanError::NotSealed(generation.id))?;
-        if self.session.dry_run {
-            return Ok(base.mounted.then(|| base.mountpoint.clone()));
+        let dataset = base.dataset.clone();
+        let dry_run = self.session.dry_run;
+        let mut at = base.mountpoint.clone();
+        if dry_run && !base.mounted {
+            let machine = &self.context.machine;
+            let name = format!("verify-{}-{}", machine.process_id(), generation.id);
+            at = machine.run_directory().join(name);
+            let found = (dataset.clone(), at.clone());
+            self.bases.borrow_mut().push(found);
         }
         let mut plan = Plan::default();
-        if MountAs::Base.wanted(base.mounted, base.flags) {
-            plan.push(Step::mount(
-                base.dataset.clone(),
-                base.mountpoint.clone(),
-                MountAs::Base,
-            ));
+        if !base.mounted || !dry_run && MountAs::Base.wanted(base.mounted, base.flags) {
+            plan.push(Step::mount(dataset, at.clone(), MountAs::Base));
         }
         self.session.run_always(&plan)?;
-        Ok(Some(base.mountpoint.clone()))
+        Ok(at)
     }
 
     /// Where a skeleton is mounted to be read.
@@ -138,8 +141,9 @@ impl<'a> Differences<'a> {
     pub(super) fn close(&self) -> Result<(), CliError> {
         self.found.borrow_mut().clear();
         let mut plan = Plan::default();
-        for (id, dataset) in self.mounted.take() {
-            let at = self.at(id);
+        let skeletons = self.mounted.take().into_iter();
+        let skeletons = skeletons.map(|(id, dataset)| (dataset, self.at(id)));
+        for (dataset, at) in skeletons.chain(self.bases.take()) {
             plan.push(Step::unmount(dataset, at.clone()));
             plan.push(Step::RemoveDirectory { at });
         }
@@ -406,10 +410,12 @@ fn left_mounted(
     let mounts = session.zfs.mounts()?;
     let mut plan = Plan::default();
     for (id, at) in left_by_readers(context.machine.run_directory()) {
-        let dataset = inventory.site.layout.skeleton(id)?;
-        // Another site of this host has generations of the same numbers.
+        let layout = &inventory.site.layout;
         let there = mounts.iter().rfind(|mount| mount.target == at);
-        if there.is_some_and(|mount| mount.source == dataset.as_str()) {
+        // Another site of this host has generations of the same numbers.
+        let own = [layout.skeleton(id)?, layout.base(id)?].into_iter();
+        let mut own = own.filter(|it| there.is_some_and(|mount| mount.source == it.as_str()));
+        if let Some(dataset) = own.next() {
             let from = at.clone();
             plan.push(Step::unmount(dataset, from));
             plan.push(Step::RemoveDirectory { at });
