@@ -17,7 +17,7 @@ use crate::plan::due::Due;
 use crate::plan::merge::{begin, due_now, finish, forget, undo};
 use crate::plan::undo::taken;
 use crate::plan::ways::{self, Snapshots, Way};
-use crate::plan::{Doomed, MountAs, Plan, PlanError, Step, spec};
+use crate::plan::{Doomed, MountAs, Observed, Plan, PlanError, Step, lookup, spec};
 use crate::ports::{PortError, Query, Row, Zfs};
 use crate::session::{Scope, Session};
 use crate::world::merge::{
@@ -205,6 +205,9 @@ pub(super) fn merge(
         back(session, name)?;
         observed = session.observe(&scope)?;
     }
+    if mounted(session, &observed, name, follow)? {
+        observed = session.observe(&scope)?;
+    }
     if let Some(files) = record::accept(session, &mut observed, name)? {
         context.report.warning(format!(
             "the files of {name} were rolled back with zfs(8): they are those of generation {files}"
@@ -297,6 +300,33 @@ pub(super) fn merge(
         false => first,
     })?;
     Ok(Some((due, examined)))
+}
+
+/// Mounts the own files of a jail that an import without mounts has left out, since the directory in their place has
+/// none; whether it did.
+///
+/// # Errors
+/// [`PlanError::NotMounted`]: in a dry run, or if they belong elsewhere.
+fn mounted(
+    session: &Session,
+    observed: &Observed,
+    name: &JailName,
+    follow: Option<&TrackName>,
+) -> Result<bool, CliError> {
+    let jail = lookup::known(&observed.inventory, name)?;
+    let due = due_now(observed, name, follow)?;
+    let looked_at = due.is_some_and(|due| due.from != due.to) || !session.dry_run;
+    if jail.mounted || !looked_at {
+        return Ok(false);
+    }
+    let at = observed.inventory.site.directory.join(name.as_str());
+    if session.dry_run || jail.mountpoint != at {
+        return Err(PlanError::NotMounted(name.clone()).into());
+    }
+    let mut plan = Plan::on(&observed.inventory);
+    plan.push(Step::mount(jail.dataset.clone(), at, MountAs::Jail));
+    session.run(&plan)?;
+    Ok(true)
 }
 
 /// What a merge of a jail would be, which may run meanwhile; nothing of it is changed.

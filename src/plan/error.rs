@@ -223,6 +223,9 @@ pub enum PlanError {
         /// Why not.
         why: String,
     },
+    /// Its files cannot be seen.
+    #[error("the own files of {0} are not mounted, and cannot be compared")]
+    NotMounted(JailName),
     /// Its files are merged while it is down.
     #[error("{0} cannot be merged while it runs")]
     MergeRunning(JailName),

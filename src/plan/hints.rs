@@ -24,6 +24,7 @@ impl Hint for PlanError {
                 ));
             }
             PlanError::NoJail(_) => "`ezz list` shows the jails",
+            PlanError::NotMounted(_) => "`ezz doctor --repair` mounts what is to be mounted",
             PlanError::Interrupted(name) => {
                 return Some(format!(
                     "`ezz create {name}` makes it again, `ezz delete {name}` clears it away"
