@@ -305,7 +305,8 @@ fn existing(
             // One that a conflict keeps from its track follows it.
             let same = match &base {
                 Base::Track(track) => found.follows() == Some(track),
-                Base::Pin(_) => base == found.base,
+                // A pin of a conflict is not one that was asked for.
+                Base::Pin(_) => base == found.base && found.held().is_none(),
             };
             if !same {
                 may_move(observed, name, wanted, found, &base)?;
@@ -388,9 +389,10 @@ const INSIDE: [&str; 8] = [
 
 /// What is different between two configurations.
 fn fields(from: &JailConfig, to: &JailConfig) -> Vec<Field> {
-    let base = |config: &JailConfig| match &config.base {
-        Base::Track(track) => format!("track {track}"),
-        Base::Pin(id) => format!("generation {id}"),
+    let base = |config: &JailConfig| match (&config.base, config.held()) {
+        (Base::Track(track), _) => format!("track {track}"),
+        (Base::Pin(id), None) => format!("generation {id}"),
+        (Base::Pin(id), Some(held)) => format!("track {}, held at generation {id}", held.track),
     };
     let fleet = |config: &JailConfig| config.fleet.as_ref().map(ToString::to_string);
     type Shown<'a> = &'a dyn Fn(&JailConfig) -> String;
