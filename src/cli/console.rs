@@ -109,6 +109,7 @@ fn execute(
     match done {
         Ok(code) => {
             audit.write(&format!("exit {code}"));
+            context.host_notes(&session);
             Ok(Exit::Code(
                 u8::try_from(code.rem_euclid(256)).unwrap_or(255),
             ))

@@ -313,7 +313,7 @@ fn mounted(
     name: &JailName,
     follow: Option<&TrackName>,
 ) -> Result<bool, CliError> {
-    let jail = lookup::known(&observed.inventory, name)?;
+    let jail = lookup::jail(&observed.inventory, name)?;
     let due = due_now(observed, name, follow)?;
     let looked_at = due.is_some_and(|due| due.from != due.to) || !session.dry_run;
     if jail.mounted || !looked_at {

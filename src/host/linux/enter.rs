@@ -27,10 +27,10 @@ use super::lookup::{self, NoCommand};
 use super::paths::Paths;
 use super::relay::Console;
 use super::users::{Account, AccountError, Wanted};
-use super::{crun, file, process, program, runtime, state};
+use super::{crun, file, ping, process, program, runtime, state};
 use crate::exec::signals::Caught;
 use crate::exec::{Exec, ExecError, Watch, Watched, code};
-use crate::model::{JailState, printable};
+use crate::model::{JailState, Network, printable};
 use crate::name::JailName;
 use crate::ports::{ExecRequest, HostError, JailSpec};
 
@@ -92,6 +92,11 @@ pub(super) fn exec(
     })?;
     if let (false, Some(why)) = (status.success(), why) {
         return Err(failed(paths, request, name, &why)?);
+    }
+    if !status.success() && spec.config.network == Network::Host {
+        let pid = || state::init(paths, name).ok().flatten().map(|init| init.pid);
+        let note = ping::closed(&request.command, pid);
+        note.into_iter().for_each(|note| paths.note(note));
     }
     Ok(code(status))
 }

@@ -22,6 +22,7 @@ pub mod jail_id;
 mod lookup;
 mod names;
 mod paths;
+mod ping;
 pub mod process;
 mod relay;
 mod runtime;

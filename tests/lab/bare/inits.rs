@@ -147,7 +147,17 @@ fn ping(look: &dyn Fn(&str) -> Ended) {
     let answer = look("ping -c1 127.0.0.1").ok();
     assert!(answer.stdout.contains("1 received"), "{answer:#?}");
     groups("1 0").expect("written");
-    assert_ne!(look("ping -c1 127.0.0.1").code, 0);
+    let closed = ezz(&["exec", "systemd", "--", "ping", "-c1", "127.0.0.1"]);
+    assert!(![0, 126, 127].contains(&closed.code), "{closed:#?}");
+    let hint = "`sysctl net.ipv4.ping_group_range='0 2147483647'` opens it";
+    assert!(closed.stderr.contains(hint), "{closed:#?}");
+    // Another command that fails has no such note, nor has a ping that has another reason.
+    let other = look("ping -c1 127.0.0.1; exit 5").exits(5);
+    assert!(!other.stderr.contains("sysctl"), "{other:#?}");
+    groups("0 2147483647").expect("written");
+    let nowhere = ezz(&["exec", "systemd", "--", "ping", "-c1", "192.0.2.1"]);
+    assert_ne!(nowhere.code, 0, "{nowhere:#?}");
+    assert!(!nowhere.stderr.contains("sysctl"), "{nowhere:#?}");
     let own = jail("systemd", "usr/local/bin/ping");
     fs::copy(Path::new(DIRECTORY).join("basejail/1/usr/bin/ping"), &own).expect("copied");
     sh(&format!("setcap cap_net_raw=ep {}", own.display())).ok();
