@@ -128,6 +128,8 @@ fn immutable(dirs: &mut Dirs, path: &RelPath, _stat: &Stat) -> Result<bool, Worl
         Ok(found) => Ok(found
             .stx_attributes
             .intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND)),
+        // A jail that runs has just removed it.
+        Err(rustix::io::Errno::NOENT) => Ok(false),
         Err(e) => Err(WorldError::io("look at", host, e)),
     }
 }

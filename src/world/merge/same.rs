@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::Stat;
 
-use super::super::dirs::{Dirs, wide};
+use super::super::dirs::{DirError, Dirs, wide};
 use super::super::error::WorldError;
 use super::super::progress::Cancel;
 use super::state::{State, one};
@@ -25,7 +25,12 @@ impl There {
             Some(State::Blocked(_)) | None => return Ok(None),
             Some(state) => state,
         };
-        let stat = Dirs::open(root)?.stat(path).map_err(|e| e.in_tree(root))?;
+        let stat = match Dirs::open(root)?.stat(path) {
+            Ok(stat) => stat,
+            // A jail that runs has just changed it.
+            Err(DirError::Missing(_) | DirError::Link(_) | DirError::File(_)) => None,
+            Err(DirError::Sys(error)) => return Err(error),
+        };
         Ok(stat.map(|stat| There(stat, state)))
     }
 

@@ -155,7 +155,10 @@ pub(super) fn first_own(
     let device = rustix::fs::fstat(fd).map_err(failed)?.st_dev;
     // Not sorted: what has more entries than the skeleton ends at the first that is not in it.
     for entry in Dir::read_from(fd).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
+        let entry = match entry {
+            Err(Errno::NOENT) => return Ok(Some(dir.clone())),
+            entry => entry.map_err(failed)?,
+        };
         let name = entry.file_name().to_bytes();
         if matches!(name, b"." | b"..") {
             continue;
@@ -167,10 +170,11 @@ pub(super) fn first_own(
             return Ok(Some(path));
         };
         let stays = matches!(difference.own(&path).class, Class::Seeded | Class::Kept);
-        let stat = Dirs::open(jail)?.stat(&path);
-        let elsewhere = stat
-            .map_err(|e| e.in_tree(jail))?
-            .is_none_or(|stat| stat.st_dev != device);
+        let elsewhere = match Dirs::open(jail)?.stat(&path) {
+            Ok(Some(stat)) => stat.st_dev != device,
+            Ok(None) | Err(DirError::Missing(_) | DirError::Link(_) | DirError::File(_)) => true,
+            Err(DirError::Sys(error)) => return Err(error),
+        };
         if stays
             || elsewhere
             || one(jail, &path, [Some(state), None], cancel)?.as_ref() != Some(state)
@@ -201,7 +205,11 @@ pub(super) fn first_left(
     };
     // Not sorted: a jail can put a million files there.
     for entry in Dir::read_from(fd).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
+        let entry = match entry {
+            // A jail that runs has just removed it.
+            Err(Errno::NOENT) => return Ok(None),
+            entry => entry.map_err(failed)?,
+        };
         let name = entry.file_name().to_bytes();
         if matches!(name, b"." | b"..") {
             continue;
