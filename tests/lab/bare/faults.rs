@@ -322,8 +322,21 @@ fn a_suspended_pool_is_named_at_once_and_nothing_is_lost() {
     let code = ends(&mut stop, "stop");
     assert_eq!(code, 0, "{}", sh("cat /tmp/ends-stops").stdout);
     assert_eq!(processes("--name stops "), Vec::<u32>::new());
+    // One that begins now is refused at once, and touches nothing: not because somebody waits with the lock.
+    let runs = processes("--name runs ");
+    for verb in ["stop runs", "stop --all", "restart runs", "converge runs"] {
+        let told = sh(&format!(
+            "timeout -s KILL 60 {EZZ} --wait 1 --site faulty/ezz {verb} </dev/null"
+        ));
+        let told = told.refused(1, "suspended");
+        assert!(
+            told.stderr.contains("zpool clear faulty"),
+            "{verb}: {told:#?}"
+        );
+        assert!(!told.stdout.contains("stopped"), "{verb}: {told:#?}");
+        assert_eq!(processes("--name runs "), runs, "{verb}");
+    }
     for verb in [
-        "stop runs",
         "delete --yes runs",
         "list",
         "create y",
@@ -366,7 +379,9 @@ fn a_suspended_pool_is_named_at_once_and_nothing_is_lost() {
     );
     faulty(&["delete", "--yes", "z"]).ok();
     assert_eq!(everything(), before);
+    // It has not noticed anything.
     faulty(&["exec", "runs", "--", "sh", "-c", "true"]).ok();
+    assert_eq!(processes("--name runs "), runs);
     // The same while a jail is deleted: it is stopped, and the rest of it is done once the pool goes on.
     let (mut delete, goes) = begin_to_end("goes", "delete --yes goes");
     sh(&format!("cat /dev/zero >{PLACE}/fill 2>/dev/null; true")).ok();
