@@ -82,5 +82,25 @@ mod tests {
         write(at, 4).expect("written");
         let other = std::fs::read_to_string(at.join("other")).expect("readable");
         assert_eq!(other, "3\n");
+        // Nor is a fifo waited for, or a file without end read.
+        std::fs::remove_file(&file).expect("it is there");
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &file, mode).expect("a fifo");
+        assert!(matches!(read(at), Ok(None)));
+        write(at, 5).expect("written");
+        assert!(matches!(read(at), Ok(Some(5))));
+        let long = File::create(&file).expect("writable");
+        long.set_len(1 << 40).expect("sparse");
+        assert!(matches!(read(at), Ok(None)));
+        // What cannot be replaced is named.
+        for odd in ["basejail/.ezz-generation/mine", "basejail"] {
+            let root = tempfile::tempdir().expect("a directory");
+            let at = root.path().join(odd);
+            std::fs::create_dir_all(at.parent().expect("it has one")).expect("made");
+            std::fs::write(&at, "mine\n").expect("written");
+            assert!(matches!(read(root.path()), Ok(None)), "{odd}");
+            let refused = write(root.path(), 6).expect_err("it is in the way");
+            assert!(refused.to_string().contains("basejail"), "{refused}");
+        }
     }
 }

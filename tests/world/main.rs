@@ -9,6 +9,7 @@ mod manifest;
 mod merge;
 mod numbers;
 mod own_files;
+mod own_odd;
 mod own_plants;
 mod pipeline;
 mod undo;

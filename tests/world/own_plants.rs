@@ -11,10 +11,10 @@ use crate::Fail;
 use crate::own_files::{By, CLASSES, Trees, lines, shown, text};
 
 /// Puts something somewhere.
-type Plant = Box<dyn Fn() -> Result<(), Fail>>;
+pub type Plant = Box<dyn Fn() -> Result<(), Fail>>;
 
 /// What a jail can put somewhere, with its name.
-fn plants(at: &Path, outside: &Path) -> Vec<(&'static str, Plant)> {
+pub fn plants(at: &Path, outside: &Path) -> Vec<(&'static str, Plant)> {
     let (here, there) = (at.to_path_buf(), outside.to_path_buf());
     let to = |target: PathBuf| {
         let here = here.clone();

@@ -81,10 +81,10 @@ fn shown(root: &Path, at: &str) -> Vec<String> {
 }
 
 /// Two skeletons, and a jail of the first.
-struct Trees(tempfile::TempDir);
+pub struct Trees(tempfile::TempDir);
 
 /// What both have, what only the first has, what only the second has: texts, or `> target`.
-const OLD: &[(&str, &str)] = &[
+pub const OLD: &[(&str, &str)] = &[
     ("etc/changed", "old\n"),
     ("etc/lines", "a\nb\nc\nd\ne\nf\ng\n"),
     ("etc/both", "old\n"),
@@ -103,7 +103,7 @@ const OLD: &[(&str, &str)] = &[
     ("etc/group", "root:x:0:\nold:x:50:\n"),
     ("etc/shadow", "root:*:1::::::\nold:!:1::::::\n"),
 ];
-const NEW: &[(&str, &str)] = &[
+pub const NEW: &[(&str, &str)] = &[
     ("etc/changed", "new\n"),
     ("etc/lines", "A\nb\nc\nd\ne\nf\ng\n"),
     ("etc/both", "new\n"),
@@ -122,7 +122,7 @@ const NEW: &[(&str, &str)] = &[
     ("etc/shadow", "root:*:1::::::\nnew:!:1::::::\n"),
 ];
 
-fn make(root: &Path, files: &[(&str, &str)]) -> Result<(), Fail> {
+pub fn make(root: &Path, files: &[(&str, &str)]) -> Result<(), Fail> {
     for (name, text) in files {
         let path = root.join(name);
         fs::create_dir_all(path.parent().expect("it has one"))?;
@@ -136,7 +136,7 @@ fn make(root: &Path, files: &[(&str, &str)]) -> Result<(), Fail> {
 
 impl Trees {
     /// With what the administrator did before the merge, and merged.
-    fn merged(before: impl Fn(&Path) -> Result<(), Fail>) -> Result<Self, Fail> {
+    pub fn merged(before: impl Fn(&Path) -> Result<(), Fail>) -> Result<Self, Fail> {
         let trees = Trees(tempfile::tempdir()?);
         make(&trees.at("old"), OLD)?;
         make(&trees.at("new"), NEW)?;
@@ -154,12 +154,16 @@ impl Trees {
         Ok(trees)
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub fn at(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
+    pub fn root(&self) -> &Path {
+        self.0.path()
+    }
+
     /// From the old skeleton to the new one.
-    fn difference(&self) -> Result<Difference, Fail> {
+    pub fn difference(&self) -> Result<Difference, Fail> {
         let (old, new) = (self.at("old"), self.at("new"));
         let context = Context::quiet();
         Ok(Difference::between(&old, &new, profile(), &context)?)
@@ -169,7 +173,7 @@ impl Trees {
         self.at("jail/etc").join(name)
     }
 
-    fn examine(&self) -> Result<Examined, Fail> {
+    pub fn examine(&self) -> Result<Examined, Fail> {
         let trees = Undo {
             merged: &self.difference()?,
             before: &self.at("before"),
@@ -216,7 +220,7 @@ impl Trees {
 }
 
 /// What the administrator did before the merge: edits that merge, and such that are in conflict.
-fn edited(jail: &Path) -> Result<(), Fail> {
+pub fn edited(jail: &Path) -> Result<(), Fail> {
     let etc = jail.join("etc");
     fs::write(etc.join("lines"), "a\nb\nc\nd\ne\nf\nmine\n")?;
     fs::write(etc.join("both"), "mine\n")?;
