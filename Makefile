@@ -151,7 +151,7 @@ bench: release ## what jails, worlds and updates cost against the ways without e
 		export EZZ_LAB_ZFS=$(series); $(GOLDEN) >/dev/null && mkdir -p $(BENCHED)/$(series) && \
 		EZZ_BIN="$(abspath $(RELEASE))" EZZ_LAB_OUT="$(BENCHED)/$(series)" $(LAB) run --golden site --mem $(BENCH_MEM) \
 			--timeout 7200 -- "$(abspath $(TARGET))/release/ezz-bench" guest "$${world%.zst}.xz" $(BENCH_ROUNDS) $(BENCH_JAILS) && \
-		$(LAB) run --golden site --mem 3072M --timeout 1800 -- /bin/bash vagrant/lab/bench.sh "$(abspath $(RELEASE))" && ) true
+		$(LAB) run --golden site --mem 3072M --timeout 3600 -- /bin/bash vagrant/lab/bench.sh "$(abspath $(RELEASE))" && ) true
 	@$(TARGET)/release/ezz-bench report $(BENCHED) $(foreach series,$(LAB_SERIES),$(BENCHED)/$(series)/bench.json)
 
 .PHONY: shell

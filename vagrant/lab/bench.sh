@@ -57,3 +57,23 @@ for verb in swap back; do
     printf '%-58s %s / %s ms = %s (goal: at most 1.5)\n' "$verb with 2000 jails / with 10" \
         "$(middle "$verb-2000")" "$(middle "$verb-10")" "$(ratio "$(middle "$verb-2000")" "$(middle "$verb-10")")"
 done
+
+# Running jails are brought to a generation whose skeleton differs in 300 files from theirs, and to one whose skeleton
+# does not differ; then back, where the merges are undone. One round: each restarts a hundred jails.
+of_many() { "$binary" update --quiet "$@" --on-host --run sh -c "$change"; }
+change='mkdir "$EZZ_ROOT/etc/many"; for n in $(seq 300); do echo "old $n" >"$EZZ_ROOT/etc/many/$n"; done'
+of_many
+change='echo new >"$EZZ_ROOT/usr/share/bench"' && of_many --stage-only
+change='for n in $(seq 300); do echo "new $n" >"$EZZ_ROOT/etc/many/$n"; done' && of_many --stage-only
+"$binary" create --quiet 'm{1..100}'
+"$binary" start --quiet 'm*'
+for way in same:4 differ:5; do
+    "$binary" update --quiet --swap "${way#*:}"
+    times[${way%:*}]=$(took "$binary" converge --quiet --batch 100)
+    "$binary" rollback --quiet --to 3
+    times[${way%:*}-back]=$(took "$binary" converge --quiet --batch 100)
+done
+for back in '' -back; do
+    printf '%-58s %s / %s ms = %s\n' "converge$back, 100 jails, 300 files differ / none" \
+        "${times[differ$back]}" "${times[same$back]}" "$(ratio "${times[differ$back]}" "${times[same$back]}")"
+done
