@@ -137,7 +137,7 @@ pub(super) const ALL: &[Scenario] = &[
             for n in 1 2 3 4; do $EZZ -q update --on-host --run /bin/sh -c 'date +%N >$EZZ_ROOT/usr/share/new; date +%N >$EZZ_ROOT/etc/1/a'; done
             $EZZ -q merge j01"
         ),
-        command: "worlds prune --yes",
+        command: "world prune --yes",
         atomic: track_is_whole,
         end: |_| two_are_left(),
         reset: "for n in 1 2; do $EZZ -q update --on-host --run /bin/sh -c 'date +%N >$EZZ_ROOT/usr/share/new; date +%N >$EZZ_ROOT/etc/1/a'; done; $EZZ -q merge j01",
