@@ -101,9 +101,10 @@ impl Moved {
 
 impl Converge {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        let selected = self.jails.parse()?;
         let session = context.session(self.dry_run)?;
         clear_left(context, &session)?;
-        let mut wanted = self.jails.select(&session)?;
+        let mut wanted = selected.of(&session)?;
         let thick;
         if self.jails.is_empty() {
             let late = late(context, &session, None)?;

@@ -216,6 +216,7 @@ fn make(
     network: Option<Network>,
     dry_run: DryRun,
 ) -> Result<Exit, CliError> {
+    request.check()?;
     let session = context.session_to_commit(dry_run)?;
     session
         .host

@@ -39,8 +39,10 @@ pub struct Delete {
 impl Delete {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         self.jails.some("--label")?;
+        let selected = self.jails.parse()?;
+        selected.each_once()?;
         let session = context.session(self.dry_run)?;
-        let names = self.jails.select(&session)?;
+        let names = selected.of(&session)?;
         let scope = Scope::of(names.iter().cloned()).ending_starts();
         let moving = Moving::of(context, &session);
         let request = |inventory: &Inventory| -> Result<Request, SessionError> {

@@ -289,6 +289,7 @@ impl CliError {
             | CliError::BadNames(_)
             | CliError::Address(_)
             | CliError::Host(HostError::Account { asked: true, .. }) => Exit::Usage,
+            CliError::Plan(error) if error.is_usage() => Exit::Usage,
             // As a shell has it.
             CliError::Host(HostError::NoCommand { missing, .. }) => {
                 Exit::Code(if *missing { 127 } else { 126 })

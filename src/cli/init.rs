@@ -164,7 +164,11 @@ fn outside_of_sites(zfs: &dyn Zfs, directory: &Path, site: &DatasetName) -> Resu
     }
 }
 
-fn absolute(directory: &Path) -> Result<(), CliError> {
+/// Whether it is a path that a site directory can have.
+///
+/// # Errors
+/// [`CliError::Usage`].
+pub(super) fn absolute(directory: &Path) -> Result<(), CliError> {
     // `zfs get` prints it among tabs, a line each.
     let plain = |text: &str| !text.contains(char::is_control);
     let text = directory.to_str().is_some_and(plain);

@@ -58,14 +58,14 @@ struct Installed<'a> {
 
 impl Install {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        let session = context.session(self.dry_run)?;
         let release = self.from.of(&self.source, self.sha256)?;
-        match &release {
-            Some(release) => {
-                releases::ready(&session, release)?;
-                self.taking.takes_release(session.host.os())?;
-            }
-            None => there(&self.source)?,
+        if release.is_none() {
+            there(&self.source)?;
+        }
+        let session = context.session(self.dry_run)?;
+        if let Some(release) = &release {
+            releases::ready(&session, release)?;
+            self.taking.takes_release(session.host.os())?;
         }
         let inventory = session.inventory(&Scope::none())?;
         crate::plan::writable(&inventory)?;

@@ -188,6 +188,7 @@ pub(super) struct Line {
 
 impl List {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        let selected = self.jails.parse()?;
         let session = context.session(DryRun::default())?;
         let plain = self.jails.is_empty() && self.state.is_empty() && self.sort == Column::Name;
         if self.only_names && plain {
@@ -196,7 +197,7 @@ impl List {
             }
             return Ok(Exit::Done);
         }
-        let wanted = self.jails.select(&session)?;
+        let wanted = selected.of(&session)?;
         let scope = if self.jails.is_empty() {
             Scope::all()
         } else {

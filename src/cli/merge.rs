@@ -56,9 +56,10 @@ struct Told<'a> {
 
 impl Merge {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
+        let selected = self.jails.parse()?;
         let session = context.session(self.dry_run)?;
         clear_left(context, &session)?;
-        let mut wanted = self.jails.select(&session)?;
+        let mut wanted = selected.of(&session)?;
         if self.jails.is_empty() {
             let observed = session.observe(&Scope::all())?;
             let needs = |name: &&JailName| matches!(due_now(&observed, name, None), Ok(Some(_)));

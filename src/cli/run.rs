@@ -130,11 +130,12 @@ impl Which {
         if !self.all {
             self.jails.some("--label or --all")?;
         }
+        let selected = self.jails.parse()?;
         let session = context.session(self.dry_run)?;
         if verb != Verb::Stop {
             clear_left(context, &session)?;
         }
-        let mut names = self.jails.select(&session)?;
+        let mut names = selected.of(&session)?;
         let mut seen_all = None;
         if self.all {
             let observed = session.observe(&Scope::all())?;

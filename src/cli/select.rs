@@ -10,6 +10,7 @@ use globset::{GlobBuilder, GlobMatcher};
 use super::{CliError, input};
 use crate::model::{Label, hostname};
 use crate::name::{JailName, NameError, expand};
+use crate::plan::PlanError;
 use crate::session::{Scope, Session};
 use crate::text::quoted;
 
@@ -72,25 +73,59 @@ impl Jails {
         Ok(())
     }
 
-    /// Those that are told; `is_empty` or not, what has neither a pattern nor a label costs no look at
-    /// the site.
+    /// What was given, checked without a look at the site.
     ///
     /// # Errors
-    /// [`CliError`]: bad names, all of them; a pattern or a label that no jail has.
-    pub(super) fn select(&self, session: &Session) -> Result<Vec<JailName>, CliError> {
+    /// [`CliError`]: bad names, all of them; a bad pattern.
+    pub(super) fn parse(&self) -> Result<Selection, CliError> {
         let words = words(&self.names, self.names_from.as_deref())?;
         let is_pattern = |word: &&String| word.contains(['*', '?', '[']);
-        let patterns: Vec<&String> = words.iter().filter(is_pattern).collect();
-        let mut found = parse(words.iter().filter(|word| !is_pattern(word)))?;
-        if patterns.is_empty() && self.labels.is_empty() {
+        let patterns = words.iter().filter(is_pattern);
+        Ok(Selection {
+            names: parse(words.iter().filter(|word| !is_pattern(word)))?,
+            patterns: patterns
+                .map(|pattern| Ok((pattern.clone(), glob(pattern)?)))
+                .collect::<Result<_, CliError>>()?,
+            labels: self.labels.clone(),
+        })
+    }
+}
+
+/// Jails that are there already, by valid names, patterns and labels.
+#[derive(Debug, Clone)]
+pub(super) struct Selection {
+    names: Vec<JailName>,
+    patterns: Vec<(String, GlobMatcher)>,
+    labels: Vec<Label>,
+}
+
+impl Selection {
+    /// Refuses names that are given twice.
+    ///
+    /// # Errors
+    /// [`PlanError::Twice`].
+    pub(super) fn each_once(&self) -> Result<(), CliError> {
+        let mut seen = BTreeSet::new();
+        match self.names.iter().find(|name| !seen.insert(*name)) {
+            Some(twice) => Err(PlanError::Twice(twice.clone()).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// The jails; without a pattern or label the site is not read.
+    ///
+    /// # Errors
+    /// [`CliError`]: a pattern or a label that no jail has.
+    pub(super) fn of(&self, session: &Session) -> Result<Vec<JailName>, CliError> {
+        let mut found = self.names.clone();
+        if self.patterns.is_empty() && self.labels.is_empty() {
             return Ok(found);
         }
         let inventory = session.inventory(&Scope::all())?;
         let there = inventory.jails.values().filter(|jail| jail.config.is_ok());
         let there: Vec<_> = there.collect();
         let mut seen: BTreeSet<JailName> = found.iter().cloned().collect();
-        for pattern in patterns {
-            let matcher = glob(pattern)?;
+        for (pattern, matcher) in &self.patterns {
             let mut any = false;
             for jail in &there {
                 if matcher.is_match(jail.name.as_str()) {
@@ -112,7 +147,7 @@ impl Jails {
             config.is_ok_and(|config| self.labels.iter().all(|label| config.labels.has(label)))
         });
         let labelled: BTreeSet<JailName> = labelled.map(|jail| jail.name.clone()).collect();
-        if words.is_empty() {
+        if self.names.is_empty() && self.patterns.is_empty() {
             found = labelled.into_iter().collect();
         } else {
             // One that is named and not there is told by who looks for it.

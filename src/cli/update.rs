@@ -99,9 +99,7 @@ struct Updated<'a> {
 
 impl Update {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
-        if self.from.is_none() {
-            self.release.unused()?;
-        }
+        let release = self.check()?;
         let session = context.session(self.dry_run)?;
         let inventory = session.inventory(&Scope::none())?;
         crate::plan::writable(&inventory)?;
@@ -119,12 +117,6 @@ impl Update {
             why: self.why.clone(),
         };
         if self.resume || self.abort {
-            if session.dry_run {
-                return Err(CliError::Usage {
-                    what: "what a roll-out does next depends on how the jails are".to_owned(),
-                    hint: "`ezz track list` shows how far it is".to_owned(),
-                });
-            }
             return rollout::resume(context, &session, &self.track, self.abort);
         }
         if self.swap.is_none() {
@@ -132,7 +124,7 @@ impl Update {
         }
         let id = match &self.swap {
             Some(text) => inventory.find_generation(text)?.id,
-            None => match self.build(context, &session, &inventory)? {
+            None => match self.build(context, &session, &inventory, release)? {
                 Some(id) if !self.stage_only => id,
                 Some(_) | None => return Ok(Exit::Done),
             },
@@ -155,12 +147,36 @@ impl Update {
         follow(context, &session, &self.track, None)
     }
 
+    /// Refuses what no site could do, and finds the release that `--from` means.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`].
+    fn check(&self) -> Result<Option<Release>, CliError> {
+        own_words(&self.run)?;
+        if (self.resume || self.abort) && self.dry_run.dry_run {
+            return Err(CliError::Usage {
+                what: "what a roll-out does next depends on how the jails are".to_owned(),
+                hint: "`ezz track list` shows how far it is".to_owned(),
+            });
+        }
+        let Some(from) = &self.from else {
+            self.release.unused()?;
+            return Ok(None);
+        };
+        let release = self.release.of(from, self.sha256)?;
+        if release.is_none() {
+            there(from)?;
+        }
+        Ok(release)
+    }
+
     /// Builds and seals the new generation; of a dry run only the plan is printed.
     fn build(
         &self,
         context: &Context<'_>,
         session: &Session,
         inventory: &Inventory,
+        release: Option<Release>,
     ) -> Result<Option<GenerationId>, CliError> {
         let track = lookup::track(inventory, &self.track)?;
         let current = track
@@ -170,7 +186,7 @@ impl Update {
             .sealed(current)
             .ok_or(PlanError::NotSealed(current))?;
         updates(&self.taking, session, current)?;
-        let source = self.source(session, inventory, current)?;
+        let source = self.source(session, inventory, current, release)?;
         if !session.dry_run {
             return self.work(context, session, current, &source);
         }
@@ -191,17 +207,16 @@ impl Update {
         session: &Session,
         inventory: &Inventory,
         current: &Generation,
+        release: Option<Release>,
     ) -> Result<Source, CliError> {
+        if let Some(release) = release {
+            releases::ready(session, &release)?;
+            self.taking.takes_release(session.host.os())?;
+            return Ok(Source::Release(release));
+        }
         if let Some(from) = &self.from {
-            if let Some(release) = self.release.of(from, self.sha256)? {
-                releases::ready(session, &release)?;
-                self.taking.takes_release(session.host.os())?;
-                return Ok(Source::Release(release));
-            }
-            there(from)?;
             return Ok(Source::From(from.clone()));
         }
-        own_words(&self.run)?;
         let told = (!self.run.is_empty()).then(|| Updater {
             command: self.run.clone(),
             environment: Vec::new(),

@@ -13,12 +13,9 @@ use crate::plan::{
 };
 
 use addresses::{addressed, free_addresses};
-pub use request::{Of, Request};
+pub use request::{MOST_ATOMIC, Of, Request};
 use request::{is_same, template, with_name};
 use steps::{From, MOST_IN_ONE, ToStart};
-
-/// Most jails that can be all or none.
-pub const MOST_ATOMIC: usize = 2000;
 
 /// Plans the creation of jails.
 ///
@@ -28,38 +25,18 @@ pub const MOST_ATOMIC: usize = 2000;
 pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError> {
     let inventory = &observed.inventory;
     writable(inventory)?;
-    if request.names.len() > 1 {
-        if request.hostname.is_some() {
-            return Err(PlanError::OnlyOne("a host name"));
-        }
-        if !request.addresses.is_empty() {
-            return Err(PlanError::OnlyOne("an address"));
-        }
-        if !request.datasets.is_empty() {
-            return Err(PlanError::OnlyOne("a dataset"));
-        }
-    }
+    request.check()?;
     let config = template(observed, request)?;
     free_addresses(inventory, request)?;
     for dataset in &request.datasets {
         delegated::may_have(inventory, request.names.first(), dataset, |_| None)?;
     }
-    if request.atomic && request.names.len() > MOST_ATOMIC {
-        return Err(PlanError::NotAtomic {
-            jails: request.names.len(),
-            most: MOST_ATOMIC,
-        });
-    }
     let mut plan = Plan::on(inventory);
     let mut epoch = Epoch::of(inventory);
-    let mut seen = BTreeSet::new();
     let mut debris = Vec::new();
     let mut made = BTreeSet::new();
     let mut taken = Vec::new();
     for name in &request.names {
-        if !seen.insert(name) {
-            return Err(PlanError::Twice(name.clone()));
-        }
         new::no_track(inventory, name)?;
         match inventory.jails.get(name) {
             Some(jail) => match &jail.config {

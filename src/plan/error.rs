@@ -347,6 +347,16 @@ fn held(list: &[String]) -> String {
     format!("{} {are}", three(list))
 }
 
+impl PlanError {
+    /// Whether it is a mistake in the arguments alone, on every site.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            PlanError::Twice(_) | PlanError::OnlyOne(_) | PlanError::NotAtomic { .. }
+        )
+    }
+}
+
 /// A host that takes snapshots by a timer has hundreds.
 fn three(list: &[String]) -> String {
     first_few(list, 3, ", ")

@@ -22,3 +22,4 @@ mod machine;
 mod names;
 mod packages;
 mod rules;
+mod usage;

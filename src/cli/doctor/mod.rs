@@ -57,6 +57,9 @@ struct Told<'a> {
 
 impl Doctor {
     pub(super) fn run(self, context: &Context) -> Result<Exit, CliError> {
+        if let Some(directory) = &self.directory {
+            init::absolute(directory)?;
+        }
         let session = context.session(self.dry_run)?;
         if self.adopt {
             return self.adopt(context, &session);

@@ -1,5 +1,7 @@
 //! What `create` and `clone` are asked, and the configuration that it means.
 
+use std::collections::BTreeSet;
+
 use crate::model::{
     Address, AddressPool, AskedLimits, Defaults, Inventory, Jail, JailConfig, Kind, Labels,
     Network, OrNone, Params, Todo,
@@ -7,6 +9,9 @@ use crate::model::{
 use crate::name::{DatasetName, FlavourName, JailName};
 use crate::plan::new::{Choice, choose, with_flavour};
 use crate::plan::{Observed, PlanError, source};
+
+/// Most jails that can be all or none.
+pub const MOST_ATOMIC: usize = 2000;
 
 /// What new jails are made of.
 #[derive(Debug, Clone)]
@@ -71,6 +76,37 @@ pub struct Request {
     pub start: bool,
     /// Whether all of them are to be one program, however many.
     pub atomic: bool,
+}
+
+impl Request {
+    /// Refuses what no site could do.
+    ///
+    /// # Errors
+    /// [`PlanError::Twice`]; [`PlanError::OnlyOne`]; [`PlanError::NotAtomic`].
+    pub fn check(&self) -> Result<(), PlanError> {
+        if self.names.len() > 1 {
+            if self.hostname.is_some() {
+                return Err(PlanError::OnlyOne("a host name"));
+            }
+            if !self.addresses.is_empty() {
+                return Err(PlanError::OnlyOne("an address"));
+            }
+            if !self.datasets.is_empty() {
+                return Err(PlanError::OnlyOne("a dataset"));
+            }
+        }
+        if self.atomic && self.names.len() > MOST_ATOMIC {
+            return Err(PlanError::NotAtomic {
+                jails: self.names.len(),
+                most: MOST_ATOMIC,
+            });
+        }
+        let mut seen = BTreeSet::new();
+        match self.names.iter().find(|name| !seen.insert(*name)) {
+            Some(twice) => Err(PlanError::Twice(twice.clone())),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The configuration that all of them have, but for what is each one's own.

@@ -167,8 +167,8 @@ fn what_cannot_be_cloned_is_refused_and_nothing_is_left() {
         1,
         "the jail there exists already",
     );
-    unchanged(&["clone", "a", "b", "b"], 1, "named twice");
-    unchanged(&["clone", "a", "b{1..2001}", "--atomic"], 1, "all or none");
+    unchanged(&["clone", "a", "b", "b"], 2, "named twice");
+    unchanged(&["clone", "a", "b{1..2001}", "--atomic"], 2, "all or none");
     unchanged(&["clone", "a", "b", "Bad"], 2, "Bad");
     unchanged(
         &["clone", "a", "b", "--address", "10.0.0.1/24"],

@@ -52,8 +52,8 @@ fn all_or_nothing() {
     ezz(&["create", "b"]).ok();
     let before = everything();
     ezz(&["create", "a", "b", "c"]).refused(1, "the jail b exists already");
-    ezz(&["create", "x", "x"]).refused(1, "named twice");
-    ezz(&["create", "p", "q", "--hostname", "one"]).refused(1, "one jail at a time");
+    ezz(&["create", "x", "x"]).refused(2, "named twice");
+    ezz(&["create", "p", "q", "--hostname", "one"]).refused(2, "one jail at a time");
     ezz(&["create", "p", "--pin", "9"]).refused(1, "no sealed generation");
     ezz(&["create", "p", "--track", "none"]).refused(1, "there is no track none");
     ezz(&["create", "main"]).refused(1, "the name of a track");
