@@ -189,7 +189,6 @@ pub struct Exec {
     environment: Vec<(OsString, OsString)>,
     limit: Duration,
     most: usize,
-    group: bool,
 }
 
 /// What a program that succeeded printed.
@@ -215,7 +214,6 @@ impl Exec {
             environment: Vec::new(),
             limit: LIMIT,
             most: MOST,
-            group: false,
         }
     }
 
@@ -230,14 +228,6 @@ impl Exec {
     #[must_use]
     pub fn at_most(mut self, bytes: usize) -> Self {
         self.most = bytes;
-        self
-    }
-
-    /// Gives it a process group of its own: Ctrl-C at the terminal is for ezz, which finishes or
-    /// undoes what it began, and all processes of the group are killed if it exceeds its limits.
-    #[must_use]
-    pub fn own_group(mut self) -> Self {
-        self.group = true;
         self
     }
 
@@ -275,12 +265,19 @@ impl Exec {
     }
 
     /// The prepared command, for callers that need its pipes or descriptors. They have to wait for
-    /// it with a limit of their own: by [`Watch::over`] or [`gone`].
+    /// it with a limit of their own: by [`Watch::over`] or [`gone`]. It has a process group of its own: Ctrl-C at the
+    /// terminal is for ezz, which finishes or undoes what it began.
+    pub fn command(&self) -> Command {
+        let mut command = self.prepared();
+        command.process_group(0);
+        command
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "this module is the only one that may"
     )]
-    pub fn command(&self) -> Command {
+    fn prepared(&self) -> Command {
         let mut command = Command::new(&self.words[0]);
         command
             .args(&self.words[1..])
@@ -289,9 +286,6 @@ impl Exec {
             .env("LC_ALL", "C")
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/");
-        if self.group {
-            command.process_group(0);
-        }
         // The loader's path is kept: it is how a private OpenZFS userland is brought in.
         for name in ["LD_LIBRARY_PATH"] {
             if let Some(value) = std::env::var_os(name) {
@@ -310,7 +304,7 @@ impl Exec {
     pub fn interactive(&self) -> Result<ExitStatus, ExecError> {
         let run = || -> io::Result<ExitStatus> {
             let caught = Caught::new(io::stdin().is_terminal())?;
-            caught.until_ended(&mut self.command().spawn()?)
+            caught.until_ended(&mut self.prepared().spawn()?)
         };
         run().map_err(|source| ExecError::Start {
             command: self.shown(),
@@ -341,6 +335,16 @@ mod tests {
         assert!(text.contains("/sh -c \"echo"), "{text}");
         assert!(text.contains("exit status: 3"), "{text}");
         assert!(text.ends_with("no such thing"), "{text}");
+    }
+
+    /// A terminal sends Ctrl-C to all of its foreground group: to ezz, and not to what ezz has begun.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_program_has_a_process_group_of_its_own() {
+        let script = "read -r pid _ _ _ group _ </proc/$$/stat; echo $((pid - group))";
+        let shell = Exec::new("sh").expect("every host has sh");
+        let output = shell.args(["-c", script]).run().expect("it succeeds");
+        assert_eq!(output.stdout, b"0\n");
     }
 
     #[test]

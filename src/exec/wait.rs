@@ -116,7 +116,7 @@ impl Exec {
             Ok(Err(fault)) => Ok(fault),
             Err(error) => Err(error),
         };
-        self.kill(Pid::from_child(&child));
+        Self::kill(Pid::from_child(&child));
         let left = gone(&mut child, GONE).map_err(failed)?.is_none();
         let left = left.then(|| child.id());
         Err(match fault.map_err(failed)? {
@@ -160,7 +160,7 @@ impl Exec {
                 .stderr(Stdio::piped())
                 .spawn()?;
             let id = Pid::from_child(&child);
-            watch.over(&mut child, || self.kill(id))
+            watch.over(&mut child, || Self::kill(id))
         };
         run().map_err(|source| ExecError::Start {
             command: self.shown(),
@@ -168,12 +168,10 @@ impl Exec {
         })
     }
 
-    /// Kills the program, which has not been waited for, with its process group if it has its own.
-    fn kill(&self, id: Pid) {
+    /// Kills the program, which has not been waited for, with its process group.
+    fn kill(id: Pid) {
         // Either may fail because it has ended just now.
-        if self.group {
-            let _ = kill_process_group(id, Signal::KILL);
-        }
+        let _ = kill_process_group(id, Signal::KILL);
         let _ = kill_process(id, Signal::KILL);
     }
 

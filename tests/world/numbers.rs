@@ -304,3 +304,73 @@ fn a_number_that_shared_files_carry_is_a_conflict_where_it_is_anothers() -> Resu
     assert_eq!(text, untouched);
     Ok(())
 }
+
+/// A way back without snapshots, or a release without an account that the last one had: its number must not become
+/// free while files of the jail carry it.
+#[test]
+fn an_account_that_the_release_removes_stays_while_files_carry_its_number() -> Result<(), Fail> {
+    if !is_root("an_account_that_the_release_removes_stays_while_files_carry_its_number") {
+        return Ok(());
+    }
+    let both = "root:x:0:0::/root:/bin/sh\nnewy:x:997:997::/:/bin/sh\n";
+    let one = "root:x:0:0::/root:/bin/sh\n";
+    for (owner, stays) in [(Some(999), true), (None, false)] {
+        let trees = tempfile::tempdir()?;
+        let at = |tree: &str| trees.path().join(tree).join("etc");
+        let lists = |tree: &str, passwd: &str, group: &str, shadow: &str| -> std::io::Result<()> {
+            fs::create_dir_all(at(tree))?;
+            fs::write(at(tree).join("passwd"), passwd)?;
+            fs::write(at(tree).join("group"), group)?;
+            fs::write(at(tree).join("shadow"), shadow)
+        };
+        let shadow = "root:*:1::::::\n";
+        lists(
+            "old",
+            both,
+            "root:x:0:\nnewy:x:997:\n",
+            "root:*:1::::::\nnewy:!:1::::::\n",
+        )?;
+        lists("new", one, "root:x:0:\n", shadow)?;
+        // In the jail, newy got 999: 997 is the user mine of the jail.
+        lists(
+            "jail",
+            "root:x:0:0::/root:/bin/sh\nmine:x:997:997::/:/bin/sh\nnewy:x:999:999::/:/bin/sh\n",
+            "root:x:0:\nmine:x:997:\nnewy:x:999:\n",
+            "root:*:1::::::\nnewy:!:1::::::\n",
+        )?;
+        let jail = trees.path().join("jail");
+        fs::create_dir_all(jail.join("var/lib/newy"))?;
+        fs::write(jail.join("var/lib/newy/row"), "row")?;
+        if let Some(owner) = owner {
+            chown(jail.join("var/lib/newy/row"), Some(owner), Some(owner))?;
+        }
+        let context = Context::quiet();
+        let difference = Difference::between(
+            &trees.path().join("old"),
+            &trees.path().join("new"),
+            profile("debian")?,
+            &context,
+        )?;
+        let examined = examine(&difference, &jail, &mut InProcess, Patches::Left, &context)?;
+        carry_out(&examined, difference.newer(), &jail, &context)?;
+        for (file, line) in [
+            ("passwd", "newy:x:999:999::/:/bin/sh\n"),
+            ("group", "newy:x:999:\n"),
+            ("shadow", "newy:!:1::::::\n"),
+        ] {
+            let text = fs::read_to_string(jail.join("etc").join(file))?;
+            assert_eq!(text.contains(line), stays, "{file}: {text}");
+        }
+        let notes: Vec<String> = examined.kept.iter().map(ToString::to_string).collect();
+        let wanted: &[&str] = if stays {
+            &[
+                "etc/group stays: these still own files: newy",
+                "etc/passwd stays: these still own files: newy",
+            ]
+        } else {
+            &[]
+        };
+        assert_eq!(notes, wanted);
+    }
+    Ok(())
+}

@@ -64,9 +64,7 @@ fn a_program_is_ended_when_no_more_of_it_is_wanted() {
         asked.get() > 3
     };
     let begun = Instant::now();
-    let error = sh("trap '' TERM; sleep 100")
-        .own_group()
-        .ended_unless(&stop);
+    let error = sh("trap '' TERM; sleep 100").ended_unless(&stop);
     let error = error.expect_err("it was to end");
     assert!(
         matches!(error, ExecError::Stopped { left: None, .. }),
@@ -106,7 +104,6 @@ fn the_whole_group_is_killed_where_it_has_its_own() {
     let file = directory.path().join("pid");
     let script = format!("sleep 1000 & echo $! >{}; wait", file.display());
     let error = sh(&script)
-        .own_group()
         .limit(Duration::from_secs(2))
         .run()
         .expect_err("it does not end");
@@ -130,7 +127,6 @@ fn a_flood_of_output_is_cut_off() {
     for script in ["exec yes", "exec yes >&2", "yes | cat"] {
         let begun = Instant::now();
         let error = sh(script)
-            .own_group()
             .at_most(1 << 20)
             .run()
             .expect_err("it never ends");

@@ -312,7 +312,7 @@ pub(super) fn outcome(exec: Exec) -> Result<Outcome, ExecError> {
 
 /// The same, of a program that is ended as soon as `stop` says so.
 pub(super) fn outcome_unless(exec: Exec, stop: &dyn Fn() -> bool) -> Result<Outcome, ExecError> {
-    match exec.own_group().ended_unless(stop) {
+    match exec.ended_unless(stop) {
         Ok(ended) => {
             let stderr = String::from_utf8_lossy(&ended.stderr);
             Ok(Outcome {

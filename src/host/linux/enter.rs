@@ -75,7 +75,7 @@ pub(super) fn exec(
         .iter()
         .flat_map(|console| [OsStr::new("--console-socket"), console.path().as_os_str()]);
     look_up(paths, spec, request)?;
-    let call = Call::new(paths, spec, request, options)?.own_group();
+    let call = Call::new(paths, spec, request, options)?;
     let run = |console: Option<&Console>| -> io::Result<(ExitStatus, Option<String>)> {
         let (command, log) = call.command()?;
         let status = match console {
@@ -284,14 +284,6 @@ impl Call {
             exec,
             specification,
         })
-    }
-
-    /// Keeps it out of the terminal's process group: Ctrl-C goes to ezz, which passes it on, and not to both.
-    fn own_group(self) -> Self {
-        Call {
-            exec: self.exec.own_group(),
-            ..self
-        }
     }
 
     /// The command with its descriptors, and the file that it logs into.

@@ -65,7 +65,7 @@ pub(super) fn crun(paths: &Paths) -> Result<Exec, ExecError> {
 
 /// One of its commands on a container, which finishes also if somebody presses Ctrl-C meanwhile.
 fn crun_on(paths: &Paths, name: &JailName, command: &[&str]) -> Result<Exec, ExecError> {
-    let exec = crun(paths)?.own_group().args(command);
+    let exec = crun(paths)?.args(command);
     Ok(exec.arg(paths.container(name)))
 }
 

@@ -1,4 +1,5 @@
-//! Lists of accounts on the way back of a merge: entry by entry, and none goes that owns files.
+//! Lists of accounts, in a merge and on its way back: an account that owns files of the jail is never removed. On the
+//! way back, lists are merged entry by entry.
 //! Must not be here: any other file.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,12 +78,13 @@ impl Lists {
         self.0.iter()
     }
 
-    /// Which of the accounts that would go own files of the jail, other than those that go themselves. The jail is
-    /// looked through only if an account would go. Where that cannot be ended, all of them count.
+    /// Which of the accounts that would be removed own files of the jail, other than those that are removed
+    /// themselves. The jail is walked only if an account would be removed. Where the walk cannot be completed, all of
+    /// them count.
     pub(super) fn owners(
         &self,
         jail: &Path,
-        goes: &BTreeSet<&RelPath>,
+        goes: &dyn Fn(&RelPath) -> bool,
         cancel: &Cancel,
     ) -> Result<Owners, WorldError> {
         let (mut users, mut groups) = (BTreeMap::new(), BTreeMap::new());
@@ -106,7 +108,7 @@ impl Lists {
         let of_groups: BTreeSet<u32> = groups.values().copied().collect();
         let (mut uids, mut gids) = (BTreeSet::new(), BTreeSet::new());
         let walked = walk(jail, cancel, &mut |node| {
-            if !goes.contains(node.path) {
+            if !goes(node.path) {
                 uids.extend(of_users.get(&node.stat.st_uid));
                 gids.extend(of_groups.get(&node.stat.st_gid));
             }
@@ -133,6 +135,42 @@ impl Lists {
     }
 }
 
+impl List {
+    /// The entries that would be removed, of accounts that own files.
+    fn staying(&self, owners: &Owners) -> Vec<(&str, &str)> {
+        let (ours, theirs) = (entries(&self.ours), entries(&self.theirs));
+        let stays = |(name, line): &(&str, &str)| {
+            let of = if is_group(line) {
+                &owners.groups
+            } else {
+                &owners.users
+            };
+            of.contains(*name) && !theirs.contains_key(name) && ours.contains_key(name)
+        };
+        entries(&self.base).into_iter().filter(stays).collect()
+    }
+
+    /// The new version of the list with the entries of accounts that own files, and the names of these. None if there
+    /// are no such accounts.
+    pub(super) fn with_staying(&self, owners: &Owners) -> Option<(String, Vec<String>)> {
+        let staying = self.staying(owners);
+        if staying.is_empty() {
+            return None;
+        }
+        let mut text = self.theirs.clone();
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        let mut names = Vec::new();
+        for (name, line) in staying {
+            text.push_str(line);
+            text.push('\n');
+            names.push(name.to_owned());
+        }
+        Some((text, names))
+    }
+}
+
 /// Three versions of a list as one, in which what the jail has changed since stays, and what owns files.
 ///
 /// # Errors
@@ -142,16 +180,9 @@ pub(super) fn back(list: &List, owners: &Owners, ask: &mut Ask<'_>) -> Result<Me
     let mut theirs: Vec<&str> = list.theirs.lines().collect();
     let (base, ours) = (entries(&list.base), entries(&list.ours));
     let before = entries(&list.theirs);
-    for (name, line) in &base {
-        let of = if is_group(line) {
-            &owners.groups
-        } else {
-            &owners.users
-        };
-        if of.contains(*name) && !before.contains_key(name) && ours.contains_key(name) {
-            theirs.push(line);
-            merged.own.push((*name).to_owned());
-        }
+    for (name, line) in list.staying(owners) {
+        theirs.push(line);
+        merged.own.push(name.to_owned());
     }
     let by = if list.numbered { By::Account } else { By::Name };
     let mut merge = |base: &str, ours: &str, theirs: &str| {

@@ -1,7 +1,7 @@
 //! What has to happen to the files of one jail. Changes nothing.
 //! Must not be here: the files of skeletons; that is the difference.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use rustix::fs::Dev;
@@ -11,7 +11,9 @@ use super::super::error::WorldError;
 use super::super::numbers::{Owners, Side, Taken};
 use super::super::progress::{Cancel, Context, Phase};
 use super::super::text::{Answer, By, Request, TEXT_MAX, Texts};
+use super::accounts::Lists;
 use super::difference::Difference;
+use super::kept::{Kept, Why};
 use super::obstacle;
 use super::state::{State, first_left, first_own, one};
 use super::{Change, Examined, Patches, Reason, What};
@@ -60,8 +62,11 @@ pub fn examine(
         context,
         ask: &mut |request| texts.answer(&request, &context.cancel),
         decided: None,
+        staying: BTreeMap::new(),
         changes: Vec::new(),
+        kept: Vec::new(),
     };
+    work.find_staying_accounts()?;
     // A jail may have a million files: only those that the release has changed are looked at.
     for path in difference.paths() {
         context.cancel.check()?;
@@ -70,6 +75,7 @@ pub fn examine(
     }
     work.keep_directories()?;
     work.add_parents()?;
+    let kept = work.kept;
     let mut changes = work.changes;
     changes.sort_by(|a, b| a.path.cmp(&b.path));
     let databases = &difference.profile().database;
@@ -81,6 +87,7 @@ pub fn examine(
         renewed,
         obstacles,
         owners,
+        kept,
         ..Examined::default()
     })
 }
@@ -99,7 +106,11 @@ struct Work<'a> {
     ask: &'a mut Ask<'a>,
     /// A directory that decides for all that is in it: whether that is taken.
     decided: Option<(RelPath, bool)>,
+    /// Lists of accounts as the release has them, with the entries of accounts that it removes and that own files of
+    /// the jail.
+    staying: BTreeMap<RelPath, String>,
     changes: Vec<Change>,
+    kept: Vec<Kept>,
 }
 
 /// What upstream had, what it has, and what the jail has.
@@ -111,6 +122,48 @@ struct Versions<'a> {
 }
 
 impl Work<'_> {
+    /// An account that the release removes stays in all lists if files of the jail carry its number: they would belong
+    /// to the next account that gets the number.
+    fn find_staying_accounts(&mut self) -> Result<(), WorldError> {
+        let (difference, jail) = (self.difference, self.jail);
+        let mut lists = Lists::default();
+        for path in difference.paths() {
+            let Some(by) = difference.own(path).by else {
+                continue;
+            };
+            if let (Some(base), Some(ours), Some(theirs)) = (
+                text_of(difference.older(), path)?,
+                text_of(jail, path)?,
+                text_of(difference.newer(), path)?,
+            ) {
+                let base = self.owners.text_in_jail(Side::Old, path, base);
+                let theirs = self.owners.text_in_jail(Side::New, path, theirs);
+                lists.add(path.clone(), by == MergedBy::Number, base, ours, theirs);
+            }
+        }
+        let cancel = &self.context.cancel;
+        // Untouched files that the release has removed go with the account. Directories may stay for what is in them.
+        let goes = |path: &RelPath| {
+            let (was, is) = (difference.before(path), difference.after(path));
+            let removed = is.is_none() && was.is_some_and(|was| !was.is_directory());
+            let class = difference.own(path).class;
+            removed
+                && !matches!(class, Class::Seeded | Class::Kept)
+                && one(jail, path, [was, None], cancel).is_ok_and(|mine| mine.as_ref() == was)
+        };
+        let owners = lists.owners(jail, &goes, cancel)?;
+        for (path, list) in lists.each() {
+            if let Some((text, names)) = list.with_staying(&owners) {
+                if list.numbered {
+                    let (path, why) = (path.clone(), Why::Own(names));
+                    self.kept.push(Kept { path, why });
+                }
+                self.staying.insert(path.clone(), text);
+            }
+        }
+        Ok(())
+    }
+
     fn look_at(&mut self, path: &RelPath, patches: Patches) -> Result<(), WorldError> {
         let (difference, jail) = (self.difference, self.jail);
         let decided = self.decided.take().filter(|(top, _)| path.is_within(top));
@@ -142,7 +195,8 @@ impl Work<'_> {
         // Taken as it is, it would give the jail's accounts other numbers.
         let by_number = own.by == Some(MergedBy::Number);
         let renumbered = by_number && mine.is_some() && !self.owners.agree();
-        let untouched = (versions.mine == was || taken == Some(true)) && !renumbered;
+        let stays = self.staying.contains_key(path);
+        let untouched = (versions.mine == was || taken == Some(true)) && !renumbered && !stays;
         let directory = |state: Option<&State>| state.is_some_and(State::is_directory);
         let number = self.numbers.iter().find(|taken| taken.is_in(path));
         let what = match number {
@@ -271,7 +325,10 @@ impl Work<'_> {
             return conflict(Reason::BothChanged);
         };
         let base = self.owners.text_in_jail(Side::Old, path, base);
-        let theirs = self.owners.text_in_jail(Side::New, path, theirs);
+        let theirs = match self.staying.get(path) {
+            Some(text) => text.clone(),
+            None => self.owners.text_in_jail(Side::New, path, theirs),
+        };
         let by = match by {
             Some(MergedBy::Number) => By::Account,
             Some(MergedBy::Name) => By::Name,

@@ -358,7 +358,7 @@ impl Work<'_> {
             }
         }
         let goes: BTreeSet<&RelPath> = self.changes.iter().map(|change| &change.path).collect();
-        let owners = lists.owners(jail, &goes, self.cancel)?;
+        let owners = lists.owners(jail, &|path| goes.contains(path), self.cancel)?;
         for (path, list) in lists.each() {
             let (now, was) = (
                 There::at(jail, path, self.cancel)?,
