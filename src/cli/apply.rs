@@ -60,7 +60,7 @@ Examples:
 
 JSON: a `jail-result` for each jail; with --dry-run a `change` for each jail, then the `plan`"#;
 
-/// Make the jails of a site what a fleet file says
+/// Create, change and delete jails to match a fleet file
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct Apply {

@@ -45,8 +45,7 @@ pub struct Create {
     /// reaches every service of the host, also one on 127.0.0.1.
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     network: Option<Network>,
-    /// A command for a shell in it, which ends with 0 if it is well: asked when it gets another
-    /// basejail
+    /// Shell command that checks the jail's health after its base changes; exit status 0 means healthy
     #[arg(long, value_name = "COMMAND")]
     health: Option<String>,
     #[command(flatten)]
@@ -95,19 +94,19 @@ struct Own {
     /// Lay a flavour over it: the files below flavours/FLAVOUR of the site directory; may be given again
     #[arg(long, value_name = "FLAVOUR")]
     flavour: Vec<FlavourName>,
-    /// Most bytes that its own files may take, e.g. 10G, or none; a clone has the quota of its source
+    /// Disk quota, e.g. 10G, or none [default for clones: that of the source]
     #[arg(long, value_name = "SIZE", value_parser = |text: &str| OrNone::parse(text, size))]
     quota: Option<OrNone<u64>>,
-    /// Most memory that it may use, e.g. 512M, or none; a clone has the limits of its source
+    /// Memory limit, e.g. 512M, or none [default for clones: that of the source]
     #[arg(long, value_name = "SIZE", value_parser = |text: &str| OrNone::parse(text, memory))]
     memory: Option<OrNone<u64>>,
-    /// Time of how many processors it may use, e.g. 1.5, or none
+    /// CPU limit in processors, e.g. 1.5, or none [default for clones: that of the source]
     #[arg(long, value_name = "NUMBER")]
     cpus: Option<OrNone<Cpus>>,
-    /// Most processes that it may have, or none
+    /// Limit on the number of processes, e.g. 500, or none [default for clones: that of the source]
     #[arg(long, value_name = "NUMBER", value_parser = |text: &str| OrNone::parse(text, processes))]
     processes: Option<OrNone<u32>>,
-    /// The processors that it runs on, e.g. 0-3,6, or none
+    /// Processors that the jail may run on, e.g. 0-3,6, or none [default for clones: those of the source]
     #[arg(long, value_name = "LIST")]
     cpuset: Option<OrNone<Cpuset>>,
     /// A parameter of FreeBSD's jail(8), KEY=VALUE, or KEY for a flag; may be given again

@@ -20,7 +20,7 @@ use crate::world::{self, Bounds, Digest, ExtractReport, Source};
 /// How a release is fetched.
 #[derive(Debug, Args)]
 pub(super) struct FromRelease {
-    /// Of a release: a set of it; may be given again [default: base; of packages: base-jail]
+    /// Distribution set of a release to install; repeatable [default: base; with --packages: base-jail]
     #[arg(long = "set", value_name = "SET", value_parser = SetName::parse)]
     sets: Vec<SetName>,
     /// Of a release: the architecture, if it is not this host's

@@ -19,7 +19,7 @@ use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 use crate::text::first_few;
 
-/// Point a track back to the generation before, or to any other; twice returns to where it was
+/// Point a track back to its previous generation, or to any other; running it twice undoes it
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ezz rollback\n  ezz rollback --track 14 --to 14.3-RELEASE.7 --restart\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. Both undo the merge that brought a jail's own files to the generation that the track leaves: a file that is still what the merge wrote becomes what it was before; a file that the jail has changed since stays, with a note. A conflict keeps no jail from coming back. One whose file system is read-only or full stays, pinned; the exit code is 3 then. A jail that a conflict had kept from its track follows it again.\n\nJSON: a `swap-result`; with --restart a `jail-result` for each jail"

@@ -48,7 +48,7 @@ pub(super) struct NewJails {
     /// What the names of --count begin with
     #[arg(long, requires = "count")]
     prefix: Option<String>,
-    /// More than 10000 are no slip
+    /// Allow creating more than 10,000 jails
     #[arg(long)]
     force_count: bool,
 }
@@ -180,7 +180,7 @@ impl NewJails {
         if names.len() > MANY && !self.force_count {
             return Err(CliError::Usage {
                 what: format!("these are {} jails", names.len()),
-                hint: "--force-count says that this is no slip".to_owned(),
+                hint: "--force-count allows more than 10,000".to_owned(),
             });
         }
         Ok(names)

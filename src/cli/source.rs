@@ -233,7 +233,7 @@ pub(super) fn carry_out(
     cancel.check().map_err(|_| CliError::Interrupted)?;
     let how = match ran.code {
         Some(0) => return Ok(()),
-        Some(code) => format!("ended with {code}"),
+        Some(code) => format!("exited with status {code}"),
         None => format!("did not end within {} s", limit.as_secs()),
     };
     Err(CliError::Updater {

@@ -260,7 +260,7 @@ impl Update {
         let mut sealed = inventory.generations.values().rev();
         if let Some(found) = sealed.find(|g| complete(g) && track::untried(&inventory, g)) {
             context.report.note(format!(
-                "{} was sealed by the last try: it is gone on with",
+                "resuming with {}, sealed by the previous attempt",
                 found.display()
             ));
             return Ok(Some(found.id));
@@ -272,7 +272,7 @@ impl Update {
         let (stage, digest) = match half_way {
             Some(found) => {
                 context.report.note(format!(
-                    "the files of generation {} are complete since the last try: it is gone on with",
+                    "resuming with generation {}, whose files the previous attempt completed",
                     found.id
                 ));
                 let digest = found.populated.as_ref().and_then(|p| p.source.clone());

@@ -98,7 +98,7 @@ impl Asks<'_> {
     /// [`CliError::Jail`] if it is not healthy or cannot be asked; [`CliError::Interrupted`].
     fn well(&self, inventory: &Inventory, jail: &JailName) -> Result<(), CliError> {
         let unwell = |source: JailFailure| CliError::Jail {
-            verb: "vouch for",
+            verb: "converge",
             jail: jail.clone(),
             source,
         };

@@ -103,7 +103,7 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
         new::make(&mut plan, observed, &mut epoch, chunk, request.of.source())?;
     }
     for name in &made {
-        plan.note(format!("{name} exists already: what it lacks is done"));
+        plan.note(format!("{name} already exists; completing its setup"));
         let jail = &inventory.jails[*name];
         let found = jail.config.as_ref().unwrap_or(&config);
         steps::derive(&mut plan, inventory, name, found);

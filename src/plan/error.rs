@@ -316,7 +316,7 @@ pub enum PlanError {
         has: String,
     },
     /// Others are clones of it.
-    #[error("{dataset} cannot go without {}, made from it as clones", three(list))]
+    #[error("cannot destroy {dataset}: {} were cloned from it", three(list))]
     Dependents {
         /// Which dataset.
         dataset: DatasetName,
@@ -324,7 +324,7 @@ pub enum PlanError {
         list: Vec<String>,
     },
     /// Somebody holds its snapshots.
-    #[error("{dataset} cannot go: {} held by somebody else", held(list))]
+    #[error("cannot destroy {dataset}: {} held by another program", held(list))]
     Held {
         /// Which dataset.
         dataset: DatasetName,

@@ -261,12 +261,14 @@ fn listening(subjects: &[Subject<'_>], around: &Surroundings, found: &mut Vec<Fi
     }
     if everywhere.first.is_some() {
         let services = few(&services);
-        let what = format!("on all addresses of this host, theirs too, listen {services}");
+        let what = format!(
+            "services listen on every address of this host, including those of the jails: {services}"
+        );
         let finding = everywhere.finding(What::ServiceListens, what);
         found.push(finding.hint("let them listen on addresses of their own"));
     }
     for (ip, (group, services)) in at {
-        let what = format!("on {ip} listen {}", few(&services));
+        let what = format!("services listen on {ip}: {}", few(&services));
         found.push(group.finding(What::ServiceListens, what));
     }
 }

@@ -132,7 +132,7 @@ pub enum HostError {
         hint: String,
     },
     /// Its health command says that it is not well.
-    #[error("{jail} is not well: {command:?} {why}")]
+    #[error("{jail} failed its health check: {command:?} {why}")]
     Unwell {
         /// Which jail.
         jail: JailName,

@@ -506,7 +506,7 @@ fn the_jail_of_an_update_is_gone_with_its_command() {
     let failed = machine
         .ezz(&["update", "--run", "sh", "-c", "exit 9"])
         .exits(1);
-    assert!(failed.err.contains("ended with 9"), "{failed:#?}");
+    assert!(failed.err.contains("exited with status 9"), "{failed:#?}");
     assert_eq!(machine.running().len(), 1, "{:?}", machine.running());
     assert!(start_of(&machine, "a").is_some());
 }

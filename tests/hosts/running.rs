@@ -169,8 +169,8 @@ pub fn health(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["update", "--from", &bench.world()]).ok();
     let ill = bench.ezz(&["converge", "--health", "exit 3", "--health-limit", "2"]);
     assert_ne!(ill.code, 0, "{ill:#?}");
-    assert!(ill.err.contains("a is not well"), "{ill:#?}");
-    assert!(ill.err.contains("ended with 3"), "{ill:#?}");
+    assert!(ill.err.contains("a failed its health check"), "{ill:#?}");
+    assert!(ill.err.contains("exited with status 3"), "{ill:#?}");
     bench.ezz(&["converge", "--health", "exit 0"]).ok();
     runs(bench, "a");
     let (_, has, due) = listed(bench, "a");

@@ -198,7 +198,7 @@ fn what_a_killed_create_made_is_finished_by_the_same_command() {
             "mount tank/ezz/jails/b at /srv/jails/b",
         ]
     );
-    assert_eq!(plan.notes[0], "a exists already: what it lacks is done");
+    assert_eq!(plan.notes[0], "a already exists; completing its setup");
     let plan = planned(&made.clone().running("a"), &start);
     assert_eq!(told(&plan).last().map(String::as_str), Some("start b"));
     // Nothing is missing, or it is another jail.

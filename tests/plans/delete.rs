@@ -107,7 +107,7 @@ fn a_held_snapshot_stops_it_before_anything_is_stopped() {
     let why = delete(&site.0, &request).expect_err("held");
     assert_eq!(
         why.to_string(),
-        "tank/ezz/jails/a cannot go: tank/ezz/jails/a@s is held by somebody else"
+        "cannot destroy tank/ezz/jails/a: tank/ezz/jails/a@s is held by another program"
     );
 }
 

@@ -189,9 +189,10 @@ fn who_listens_there() {
     assert_eq!(
         told_of(&installed(), &of, &around),
         [
-            "jails a, b: on all addresses of this host, theirs too, listen tcp 22 (sshd), tcp 25, \
+            "jails a, b: services listen on every address of this host, including those of the jails: \
+             tcp 22 (sshd), tcp 25, \
              tcp 80 (jail b) (let them listen on addresses of their own)",
-            "jail a: on 192.0.2.7 listen tcp 53",
+            "jail a: services listen on 192.0.2.7: tcp 53",
         ]
     );
     let v6 = [addressed(&["2001:db8::8"], Network::Host)];

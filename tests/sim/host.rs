@@ -345,7 +345,7 @@ impl Host for SimHost {
         let code = command.last().and_then(|word| word.strip_prefix("exit "));
         match code {
             Some(code) if code != "0" => {
-                let how = format!("ended with {code}");
+                let how = format!("exited with status {code}");
                 Err(HostError::unwell(&spec.name, command, &how, ""))
             }
             Some(_) | None => Ok(()),

@@ -419,7 +419,7 @@ impl Host for FreeBsd {
         let exec::Watched { status, said } = exec.watched(watch).map_err(&failed)?;
         let how = match status {
             Some(status) if status.success() => return Ok(()),
-            Some(status) => format!("ended with {}", code(status)),
+            Some(status) => format!("exited with status {}", code(status)),
             None => format!("did not end within {} s", limit.as_secs()),
         };
         Err(HostError::unwell(&spec.name, command, &how, &said))

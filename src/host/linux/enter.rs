@@ -224,7 +224,7 @@ pub(super) fn probe(
         Some(status) if status.success() => return Ok(()),
         Some(status) => match why {
             Some(why) => return Err(refused(paths, name, &why)?),
-            None => format!("ended with {}", code(status)),
+            None => format!("exited with status {}", code(status)),
         },
         None => format!("did not end within {} s", limit.as_secs()),
     };

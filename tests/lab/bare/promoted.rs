@@ -65,7 +65,7 @@ fn a_promoted_thick_jail_keeps_what_it_needs_and_is_told_with_the_way_back() {
     ezz(&["world", "delete", "1", "--yes", "--foreign-snapshots"])
         .refused(1, "first was promoted and has its snapshot");
     for (jail, half) in [("first", "1"), ("second", "2")] {
-        let refused = ezz(&["delete", "--yes", jail]).refused(1, "made from it as clones");
+        let refused = ezz(&["delete", "--yes", jail]).refused(1, "were cloned from it");
         let way = format!("`zfs promote tank/ezz/basejail/{half}`");
         assert!(refused.stderr.contains(&way), "{refused:#?}");
     }

@@ -342,7 +342,7 @@ fn a_promoted_jail_is_told_with_the_way_back() {
     );
     let way = format!("zfs promote {half}");
     assert!(told[0]["hint"].to_string().contains(&way), "{told:#}");
-    let refused = ezz(&["delete", "--yes", jail]).refused(1, "made from it as clones");
+    let refused = ezz(&["delete", "--yes", jail]).refused(1, "were cloned from it");
     assert!(refused.stderr.contains(&way), "{refused:#?}");
     ezz(&["doctor", "--repair"]).exits(1);
     sh(&way).ok();

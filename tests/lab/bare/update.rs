@@ -260,8 +260,14 @@ fn a_batch_that_is_not_well_ends_it() {
         "--json",
     ]);
     let ended = ended.exits(1);
-    assert!(ended.stderr.contains("a is not well"), "{ended:#?}");
-    assert!(ended.stderr.contains("b is not well"), "{ended:#?}");
+    assert!(
+        ended.stderr.contains("a failed its health check"),
+        "{ended:#?}"
+    );
+    assert!(
+        ended.stderr.contains("b failed its health check"),
+        "{ended:#?}"
+    );
     let left: Vec<String> = ended
         .json()
         .iter()
@@ -271,7 +277,10 @@ fn a_batch_that_is_not_well_ends_it() {
     assert_eq!((seen("b"), seen("c")), ("bad".to_owned(), "one".to_owned()));
     // A jail's own command is asked without being named.
     let own = ezz(&["converge", "own", "--health-limit", "1"]).exits(1);
-    assert!(own.stderr.contains("own is not well"), "{own:#?}");
+    assert!(
+        own.stderr.contains("own failed its health check"),
+        "{own:#?}"
+    );
     // One that never ends is killed, with what it says.
     let slow = [
         "converge",
@@ -340,7 +349,10 @@ fn an_updater_that_fails_leaves_nothing() {
         &[],
         "echo half > /usr/share/version; echo no luck >&2; exit 3",
     );
-    let failed = failed.refused(1, "ended with 3; nothing was changed\n  | no luck\nhint: ");
+    let failed = failed.refused(
+        1,
+        "exited with status 3; nothing was changed\n  | no luck\nhint: ",
+    );
     let log = failed.log();
     assert_eq!(log, "no luck\n");
     // The last lines, each on its own; and as JSON.
@@ -519,7 +531,7 @@ fn a_roll_out_proves_canaries_and_goes_back_by_itself() {
     assert!(
         rejected["why"]
             .as_str()
-            .is_some_and(|why| why.contains("c is not well")),
+            .is_some_and(|why| why.contains("c failed its health check")),
         "{rejected}"
     );
     ezz(&["update", "--swap", "2", "--restart"]).refused(1, "was rejected");

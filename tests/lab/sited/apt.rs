@@ -176,17 +176,20 @@ fn apt_brings_a_world_up_to_date() {
     // A package that cannot be configured ends it; what was fetched is there for the next try.
     repository.publish("2", "echo the postinst says no >&2; exit 7");
     let failed = ezz(&["update"]).refused(1, "nothing was changed");
-    assert!(failed.stderr.contains("ended with 100"), "{failed:#?}");
+    assert!(
+        failed.stderr.contains("exited with status 100"),
+        "{failed:#?}"
+    );
     let log = failed.log();
     assert!(log.contains("the postinst says no"), "{log}");
     assert_eq!((current(), repository.fetched()), (2, 1));
-    ezz(&["update"]).refused(1, "ended with 100");
+    ezz(&["update"]).refused(1, "exited with status 100");
     assert_eq!((current(), repository.fetched()), (2, 0), "it was kept");
     assert_eq!(seen(), "1\n");
 
     // A repository that is away is no reason to publish what was there before.
     repository.vanish();
-    ezz(&["update"]).refused(1, "ended with 100");
+    ezz(&["update"]).refused(1, "exited with status 100");
     assert_eq!(current(), 2);
 
     repository.publish("3", "");

@@ -117,9 +117,9 @@ fn what_listens_on_the_host_or_in_another_jail() {
     .ok();
     note(
         &made,
-        "jail a: on all addresses of this host, theirs too, listen tcp 2222",
+        "jail a: services listen on every address of this host, including those of the jails: tcp 2222",
     );
-    note(&made, "jail a: on 192.0.2.7 listen udp 514");
+    note(&made, "jail a: services listen on 192.0.2.7: udp 514");
     assert!(!made.stderr.contains("2223"), "{made:#?}");
     assert_eq!(made.stdout, "a: created and started\n");
     let listens = found("service-listens");
@@ -140,7 +140,7 @@ fn what_listens_on_the_host_or_in_another_jail() {
         "{planned:#?}"
     );
     let restarted = ezz(&["restart", "a", "--json"]).ok();
-    note(&restarted, "listen tcp 2224");
+    note(&restarted, "tcp 2224");
     assert_eq!(restarted.json().len(), 1);
     assert_eq!(ezz(&["restart", "a", "--quiet"]).ok().stderr, "");
     // Jails without an address have all of the host's.
@@ -181,7 +181,7 @@ fn a_fleet_is_told_of_in_few_words() {
         &made,
         "jails web01, web02, web03, web04, web05 and 15 more: no interface of this host has 10.9.0.1, ",
     );
-    note(&made, "listen tcp 2222");
+    note(&made, "those of the jails: tcp 2222");
     note(&made, "new jails share this host's network");
     assert_eq!(made.stderr.lines().count(), 3, "{made:#?}");
     assert_eq!(

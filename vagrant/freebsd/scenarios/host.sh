@@ -57,8 +57,8 @@ surroundings() {
 		nc -l -k 127.7.0.1 7778 >/dev/null 2>&1 &
 		there=$!
 		sleep 2
-		says 'what listens everywhere' 'on all addresses of this host, theirs too, listen .*tcp 7777 (nc)' "$ezz" create heard --address 127.7.0.1
-		says 'what listens there' 'on 127.7.0.1 listen .*tcp 7778 (nc)' "$ezz" start heard
+		says 'what listens everywhere' 'services listen on every address of this host, including those of the jails: .*tcp 7777 (nc)' "$ezz" create heard --address 127.7.0.1
+		says 'what listens there' 'services listen on 127.7.0.1: .*tcp 7778 (nc)' "$ezz" start heard
 		kill "$everywhere" "$there"
 		ok 'stop' "$ezz" stop heard
 	else

@@ -62,7 +62,7 @@ updates() {
 	ok 'rollback' "$ezz" rollback --restart
 	is 'all are back' 'running 1' listed web
 	not 'the file is gone' in_jail web /bin/cat /usr/share/misc/ezz-new
-	refused 'a bad update is not swapped in' 1 'ended with 9' "$ezz" update --run /bin/sh -c 'exit 9'
+	refused 'a bad update is not swapped in' 1 'exited with status 9' "$ezz" update --run /bin/sh -c 'exit 9'
 	is 'no jail of it is left' 'db web ' jail_names
 	ok 'prune' "$ezz" world prune --yes
 }
