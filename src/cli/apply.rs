@@ -26,33 +26,34 @@ use crate::ports::HostError;
 use crate::report::{Exit, Kind as Json};
 use crate::session::{Around, Scope, Session, SessionError};
 
-const HELP: &str = r#"A fleet file is TOML. What an entry leaves out is as [defaults] has it. What these leave out too, a
-new jail has as `ezz create` has it, also from the host's configuration file, and an existing jail keeps. To take something away, say so: quota =
-"none", health = "", labels = {}, limits = {}, addresses = [], params = [], depends = []. What is said counts
-as a whole: with limits = { memory = "1G" } a jail has no other limit, also none of the configuration file.
+const HELP: &str = r#"A fleet file is TOML. A key that an entry omits has its value from [defaults]. If [defaults] omits it too, a
+new jail gets what `ezz create` would give it, including the defaults of the host's configuration file, and an
+existing jail keeps its value. To remove something, say so: quota = "none", health = "", labels = {},
+limits = {}, addresses = [], params = [], depends = []. A value replaces the old one completely: with
+limits = { memory = "1G" } a jail has no other limit, not even one from the configuration file.
 
-  fleet = "shop"                      # jails belong to one fleet at most
-  [defaults]                          # all keys of a jail but name, names and addresses
+  fleet = "shop"                      # a jail belongs to at most one fleet
+  [defaults]                          # all keys of a jail except name, names and addresses
   track = "main"
   [[jail]]
   name = "web{01..20}"                # or names = ["a", "b{1..3}"]
-  state = "running"                   # running, stopped or absent; without it that stays as it is
+  state = "running"                   # running, stopped or absent; default: unchanged
   track = "main"                      # or pin = "GENERATION", or clone = "JAIL" for new jails
   thick = false
   hostname = "{name}.example.org"
-  addresses = ["em0|192.0.2.7/24"]    # of one jail
-  ip_pools = ["em0|10.0.0.0/22"]      # an address of each for each jail
-  network = "host"                    # or none; a new jail without this key gets host, and ezz warns of it
+  addresses = ["em0|192.0.2.7/24"]    # for a single jail
+  ip_pools = ["em0|10.0.0.0/22"]      # each jail gets a free address from each
+  network = "host"                    # or none; a new jail without this key gets host, with a warning
   labels = { tier = "front" }
   flavours = ["web"]                  # laid over new jails
   quota = "10G"                       # or none
-  datasets = ["tank/data/web"]        # of one jail, which administers them itself (FreeBSD)
+  datasets = ["tank/data/web"]        # for a single jail, which administers them itself (FreeBSD)
   params = ["allow.raw_sockets", "children.max=5"]   # of FreeBSD's jail(8)
   limits = { memory = "512M", cpus = 1.5, processes = 500, cpuset = "0-3" }
   health = "COMMAND"
-  depends = ["db1"]                   # started before it; it is stopped first
-  order = 0                           # else the lower first
-  nested_userns = false               # whether its processes may make user namespaces (Linux)
+  depends = ["db1"]                   # started before this jail, and stopped after it
+  order = 0                           # lower numbers start first
+  nested_userns = false               # allow user namespaces (Linux)
 
 Examples:
   ezz apply shop.toml --dry-run
@@ -64,16 +65,16 @@ JSON: a `jail-result` for each jail; with --dry-run a `change` for each jail, th
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct Apply {
-    /// The fleet file; - is standard input
+    /// Fleet file; - for standard input
     #[arg(value_name = "FLEET")]
     file: PathBuf,
-    /// Delete jails that belong to the fleet and that the file does not name
+    /// Delete jails of the fleet that the file does not name
     #[arg(long)]
     prune: bool,
-    /// Restart running jails that run with something else than they are configured to have
+    /// Restart running jails whose configuration has changed since they started
     #[arg(long)]
     restart: bool,
-    /// Do not ask before jails are deleted
+    /// Do not ask before deleting jails
     #[arg(long, short)]
     yes: bool,
     #[command(flatten)]

@@ -18,9 +18,9 @@ use crate::text::quoted;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ezz console www\n\nThe exit code is the shell's.")]
 pub struct Console {
-    /// The jail
+    /// Name of the running jail
     name: JailName,
-    /// The user in the jail, by name or number; on Linux also USER:GROUP; else root
+    /// User in the jail: a name or number, on Linux also USER:GROUP [default: root]
     #[arg(long, short)]
     user: Option<String>,
 }
@@ -28,24 +28,24 @@ pub struct Console {
 /// Run a command in a running jail
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz exec www -- tail -n 3 /var/log/messages\n\nThe exit code is the command's, or 128 and the number of the signal that ended it; 127 if the jail has no such command, 126 if that cannot be executed.\n\nSIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2 and SIGWINCH are passed on to the command. If ezz itself is killed, the command gets SIGTERM (on FreeBSD it goes on)."
+    after_help = "Example:\n  ezz exec www -- tail -n 3 /var/log/messages\n\nThe exit code is that of the command, or 128 plus the number of the signal that killed it; 127 if the jail has no such command, 126 if it cannot be executed.\n\nezz passes SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2 and SIGWINCH on to the command. If ezz itself is killed, the command gets SIGTERM (on FreeBSD it keeps running)."
 )]
 pub struct Exec {
-    /// The jail
+    /// Name of the running jail
     name: JailName,
-    /// The user in the jail, by name or number; on Linux also USER:GROUP; else root
+    /// User in the jail: a name or number, on Linux also USER:GROUP [default: root]
     #[arg(long, short)]
     user: Option<String>,
-    /// The directory in the jail
+    /// Working directory in the jail
     #[arg(long, short)]
     directory: Option<PathBuf>,
-    /// A variable, NAME=VALUE; may be given again
+    /// Environment variable, NAME=VALUE; repeatable
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<String>,
-    /// Give it a terminal of its own
+    /// Give the command a terminal of its own
     #[arg(long, short)]
     tty: bool,
-    /// The command and its arguments
+    /// Command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
 }

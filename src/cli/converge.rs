@@ -24,10 +24,10 @@ use crate::report::Exit;
 use crate::session::{Outcome, Scope, Session};
 use crate::text::first_few;
 
-/// Restart jails that do not run what their track has: those that are named, or all
+/// Restart jails that do not run the generation of their track: the named ones, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nA batch that fails ends it: the jails after it go on as they are.\n\nThe own files of a jail are merged while it is down, as `ezz merge` does it, where the two generations differ in them. One with conflicts, or whose merge is not possible, stays on what it has, pinned, until its track has another generation; the exit code is 3 then.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
+    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nThe first batch that fails ends the command; ezz leaves the remaining jails as they are.\n\nIf the skeletons of the two generations differ, ezz merges the jail's own files while the jail is stopped, as `ezz merge` does. A jail with conflicts, or whose merge fails, stays pinned to its generation until its track has another one; the exit code is then 3.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
 )]
 pub struct Converge {
     #[command(flatten)]
@@ -41,17 +41,17 @@ pub struct Converge {
 /// How jails are restarted.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Pace {
-    /// How many jails are restarted before it is asked whether they are well
+    /// Number of jails to restart before their health is checked
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) batch: u32,
-    /// Seconds between a batch and the next
+    /// Seconds to pause between batches
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(super) pause: u64,
-    /// A command for a shell in each restarted jail: it is well if that ends with 0; tried again
-    /// until it does
+    /// Shell command that checks the health of each restarted jail; exit status 0 means healthy, and
+    /// ezz repeats it until then or until --health-limit
     #[arg(long, value_name = "COMMAND")]
     pub(super) health: Option<String>,
-    /// Seconds until a jail must be well
+    /// Seconds within which a jail must be healthy
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) health_limit: u64,
 }

@@ -24,25 +24,25 @@ use crate::session::{Around, Scope, Session, SessionError};
 /// Create jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500 --cpuset 0-3\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nezz warns on standard error of what the jails will meet on this host, such as an address that no interface has, or a service that listens on it. A warning stops nothing; `ezz doctor` repeats it.\n\nWithout --memory, --processes or --quota a jail has what the table [defaults] of the configuration file (/etc/ezz.toml, on FreeBSD /usr/local/etc/ezz.toml) says. `none` switches a limit off. On Linux a jail without a limit of its own may use the host's memory less one eighth, and 16384 processes.\n\nJSON: a `jail-result` for each jail"
+    after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500 --cpuset 0-3\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nezz warns on standard error about conflicts with the host, such as an address that no interface has, or a service that listens on the jail's address. Warnings never block; `ezz doctor` repeats them.\n\nWithout --memory, --processes or --quota, the table [defaults] of the configuration file (/etc/ezz.toml, on FreeBSD /usr/local/etc/ezz.toml) sets the limits. `none` removes a limit. On Linux a jail without a limit of its own may use seven eighths of the host's memory, and 16384 processes.\n\nJSON: a `jail-result` for each jail"
 )]
 pub struct Create {
     #[command(flatten)]
     jails: NewJails,
-    /// Follow this track
+    /// Track to follow
     #[arg(long, default_value = "main", conflicts_with = "pin")]
     track: TrackName,
-    /// Stay on this generation: its number, LABEL.N, or its label
+    /// Generation to stay on: a number, LABEL.N or a label
     #[arg(long, value_name = "GENERATION")]
     pin: Option<String>,
-    /// Give it all files of the world as its own, writable
+    /// Give the jail a writable copy of the whole world
     #[arg(long)]
     thick: bool,
-    /// What network it has: host (the default), none, or on FreeBSD vnet, one of its own, where --address
-    /// 'BRIDGE|ADDRESS' puts it on a bridge of the host
+    /// Network of the jail: host, none, or on FreeBSD vnet [default: host]
     ///
     /// With host, a jail shares the host's network. On Linux, and on FreeBSD without --address, it
-    /// reaches every service of the host, also one on 127.0.0.1.
+    /// reaches every service of the host, including those on 127.0.0.1. With vnet, a jail has a
+    /// network of its own, and --address 'BRIDGE|ADDRESS' connects it to a bridge of the host.
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     network: Option<Network>,
     /// Shell command that checks the jail's health after its base changes; exit status 0 means healthy
@@ -56,15 +56,16 @@ pub struct Create {
 
 /// Clone a jail, stopped or running
 ///
-/// The clones have its files as they are at this moment, all of the same (of more than a thousand, each
-/// thousand), and its configuration, but for host name and addresses. What tells one machine from
-/// another, such as host keys and the machine-id, is cleared away and made again at their first start.
+/// The clones get the files of the jail as they are at this moment, and its configuration except for
+/// host name and addresses. All clones are made from one snapshot, or from one snapshot per thousand
+/// clones. ezz removes what identifies a machine, such as host keys and the machine-id; each clone
+/// makes its own when it first starts.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  ezz clone www www-test --start\n  ezz clone golden 'job{001..200}' --ip-pool 10.0.0.0/22 --label run=7\n\nJSON: a `jail-result` for each jail"
 )]
 pub struct Clone {
-    /// The jail that they are to be clones of
+    /// Jail to clone
     #[arg(value_name = "SOURCE")]
     source: JailName,
     #[command(flatten)]
@@ -78,20 +79,20 @@ pub struct Clone {
 /// What new jails get, whatever they are made of.
 #[derive(Debug, Args)]
 struct Own {
-    /// Host name, of one jail; else the jail's name
+    /// Host name, for a single jail [default: the jail's name]
     #[arg(long, value_parser = hostname)]
     hostname: Option<String>,
-    /// An address, of one jail: [INTERFACE|]ADDRESS[/PREFIX]; may be given again
+    /// Address for a single jail: [INTERFACE|]ADDRESS[/PREFIX], e.g. 192.0.2.7/24; repeatable
     #[arg(long, alias = "ip", value_name = "ADDRESS")]
     address: Vec<Address>,
-    /// Give each jail an address of this network that no other jail has: [INTERFACE|]NETWORK/PREFIX; may
-    /// be given again
+    /// Address pool that each jail gets a free address from: [INTERFACE|]NETWORK/PREFIX, e.g.
+    /// 10.0.0.0/22; repeatable
     #[arg(long, value_name = "POOL")]
     ip_pool: Vec<AddressPool>,
-    /// A label, KEY=VALUE, by which other commands find it; may be given again
+    /// Label by which other commands select the jails, e.g. tier=front; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<Label>,
-    /// Lay a flavour over it: the files below flavours/FLAVOUR of the site directory; may be given again
+    /// Flavour to lay over the jails: the files in flavours/FLAVOUR of the site directory; repeatable
     #[arg(long, value_name = "FLAVOUR")]
     flavour: Vec<FlavourName>,
     /// Disk quota, e.g. 10G, or none [default for clones: that of the source]
@@ -109,26 +110,26 @@ struct Own {
     /// Processors that the jail may run on, e.g. 0-3,6, or none [default for clones: those of the source]
     #[arg(long, value_name = "LIST")]
     cpuset: Option<OrNone<Cpuset>>,
-    /// A parameter of FreeBSD's jail(8), KEY=VALUE, or KEY for a flag; may be given again
+    /// Parameter of FreeBSD's jail(8): KEY=VALUE, or KEY for a flag; repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     param: Vec<Param>,
-    /// A dataset outside of the site that the jail administers itself (FreeBSD); may be given again
+    /// Dataset outside of the site that the jail administers itself (FreeBSD); repeatable
     #[arg(long, value_name = "DATASET")]
     dataset: Vec<DatasetName>,
-    /// Whether the start of the host, and `start --all`, start it: on or off; a clone is as its source is
+    /// Start the jail at boot and with `start --all` [default for clones: as for the source]
     #[arg(long, value_name = "on|off", value_parser = on_or_off)]
     boot: Option<bool>,
-    /// Whether its processes may make user namespaces, on or off; Linux only
+    /// Allow user namespaces in the jail (Linux) [default: off; for clones: as for the source]
     ///
-    /// Rootless podman, bubblewrap and the sandboxes of browsers need them. They also give root of a jail
-    /// parts of the kernel that are closed to it otherwise: mounts, netfilter, packet sockets. A new jail has
-    /// them off; a clone is as its source is.
+    /// Rootless podman, bubblewrap and the sandboxes of browsers need user namespaces. They also open
+    /// parts of the kernel to root of the jail that are closed otherwise: mounts, netfilter, packet
+    /// sockets.
     #[arg(long, value_name = "on|off", value_parser = on_or_off)]
     nested_userns: Option<bool>,
-    /// Start them
+    /// Start the jails
     #[arg(long)]
     start: bool,
-    /// All of them or none, also above 1000: up to 2000 in one transaction
+    /// Create all jails or none, in one transaction of at most 2000 jails
     #[arg(long)]
     atomic: bool,
 }

@@ -26,10 +26,10 @@ use crate::session::{Around, Scope, Session, SessionError};
 pub struct Delete {
     #[command(flatten)]
     jails: Jails,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
-    /// Delete snapshots and datasets below them too that ezz did not make
+    /// Also destroy snapshots and datasets below the jails that ezz did not create
     #[arg(long)]
     foreign_snapshots: bool,
     #[command(flatten)]

@@ -8,11 +8,11 @@ use clap::{Args, CommandFactory};
 use super::{Cli, CliError, Context};
 use crate::report::Exit;
 
-/// Print the completions for a shell
+/// Print the completions of a shell
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ezz completions bash > /etc/bash_completion.d/ezz")]
 pub struct Completions {
-    /// Which shell
+    /// Name of the shell
     shell: clap_complete::Shell,
 }
 
@@ -20,7 +20,7 @@ pub struct Completions {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ezz man /usr/local/share/man/man8")]
 pub struct Man {
-    /// Where to
+    /// Directory for the pages
     directory: PathBuf,
 }
 

@@ -18,15 +18,15 @@ use crate::plan::{PlanError, Step, is_open, site};
 use crate::ports::{PortError, Query, Source, Zfs};
 use crate::report::{Exit, Kind as Json};
 
-/// Make a site: the datasets that hold the basejails and the jails
+/// Create a site: the datasets that hold the worlds and the jails
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz init tank/ezz\n\nezz asks before it takes a whole pool; without a terminal, give --yes. The way back, which destroys all jails and worlds of the site: `ezz stop --all`, then `zfs list -Hrt snapshot -o name tank/ezz/basejail tank/ezz/newjail | xargs -n 1 zfs release ezz`, then `zfs destroy -r tank/ezz`.\n\nJSON: a `site-result`"
+    after_help = "Example:\n  ezz init tank/ezz\n\nezz asks before it takes a whole pool; without a terminal, give --yes. To remove a site with all its jails and worlds: `ezz stop --all`, then `zfs list -Hrt snapshot -o name tank/ezz/basejail tank/ezz/newjail | xargs -n 1 zfs release ezz`, then `zfs destroy -r tank/ezz`.\n\nJSON: a `site-result`"
 )]
 pub struct Init {
-    /// The dataset, which is made if it is missing
+    /// Dataset of the site, created if it does not exist
     dataset: DatasetName,
-    /// The site directory, where jails are mounted
+    /// Site directory, where jails are mounted
     #[arg(long, value_name = "DIR", default_value = default_directory())]
     directory: PathBuf,
     /// Do not ask before a whole pool becomes the site

@@ -15,24 +15,24 @@ use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::Scope;
 use crate::world::{Digest, ExtractReport};
 
-/// Bring a world in: an archive, a directory or standard input becomes a sealed generation
+/// Install a world: an archive, a directory, standard input or a FreeBSD release
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c...\n  ezz install 14.3-RELEASE --set base --set lib32\n  ezz install 15.0-RELEASE --packages\n  xz -dc base.txz | ezz install - --track 14\n\nOf a release the sets are fetched from a mirror over TLS. Each must have the SHA-256 that the mirror's MANIFEST says, and, where there are any, that of a manifest of misc/freebsd-release-manifests or of --sha256. Fetched sets are kept below .cache of the site directory.\n\nOf a release from 15.0 on a FreeBSD host can have its base packages instead (--packages): pkg(8) installs the set base-jail, or those of --set, and checks their signatures by the host's keys of that release, or by those of --keys. `ezz update` brings such a world up to date by pkg(8), too.\n\nJSON: an `install`; for a FreeBSD release, before it, a `download` for each set"
+    after_help = "Examples:\n  ezz install debian-12.tar.zst --sha256 4f1c...\n  ezz install 14.3-RELEASE --set base --set lib32\n  ezz install 15.0-RELEASE --packages\n  xz -dc base.txz | ezz install - --track 14\n\nFor a release, ezz fetches the distribution sets from a mirror over TLS. Each must match its SHA-256 in the mirror's MANIFEST and, if you have them, in a manifest of misc/freebsd-release-manifests and in --sha256. Fetched sets stay in .cache of the site directory.\n\nFrom 15.0 on, a FreeBSD host can install base packages instead (--packages): pkg(8) installs the set base-jail, or those of --set, and checks their signatures with the host's keys for that release, or with those of --keys. `ezz update` updates such a world with pkg(8), too.\n\nJSON: an `install`; for a FreeBSD release, before it, a `download` for each set"
 )]
 pub struct Install {
-    /// A tar archive (plain, gzip, xz or zstd), a directory, - for standard input, or a release of FreeBSD such as
-    /// 14.3-RELEASE
+    /// Source of the world: a tar archive (plain, gzip, xz or zstd), a directory, - for standard input,
+    /// or a FreeBSD release, e.g. 14.3-RELEASE
     source: PathBuf,
     #[command(flatten)]
     from: FromRelease,
-    /// The SHA-256 that the archive must have
+    /// Expected SHA-256 of the archive
     #[arg(long, value_name = "HEX")]
     sha256: Option<Digest>,
-    /// The track that gets it if it has no generation yet
+    /// Track that is set to the new generation if it has none yet
     #[arg(long, default_value = "main")]
     track: TrackName,
-    /// The profile; else the one whose files the world has
+    /// Profile of the world [default: recognized by its files]
     #[arg(long, value_parser = profile)]
     profile: Option<String>,
     #[command(flatten)]

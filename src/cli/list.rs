@@ -18,31 +18,30 @@ use crate::plan::lookup::{self, generation_of};
 use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::Scope;
 
-/// List jails: those that are named, or all
+/// List jails: the named ones, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz list\n  ezz list --state running --sort used\n  ezz list -o name,address --no-header 'web*'\n  ezz list --only-names --label tier=front\n  ezz list --fleet shop 'web*' > shop.toml\n\nOn a terminal the table fits its width (or COLUMNS); elsewhere each jail is one line, and nothing is cut. A generation with `> N` is that of a jail that is not at what its track has: it is brought to N before it starts next, or by `ezz converge`. The base `held (TRACK N)` is that of a jail whose own files could not be brought to N. A thick jail follows no track: it has a copy of its base, and changes it itself.\n\nJSON: a `jail` for each. Its generation is what a running jail has mounted, skeleton what its own files are at, due what they are brought to before it starts next, and behind says that it is not there yet"
+    after_help = "Examples:\n  ezz list\n  ezz list --state running --sort used\n  ezz list -o name,address --no-header 'web*'\n  ezz list --only-names --label tier=front\n  ezz list --fleet shop 'web*' > shop.toml\n\nOn a terminal the table fits its width (or COLUMNS); elsewhere each jail takes one line, and nothing is cut. `> N` after a generation means that the jail is behind its track: ezz brings it to N before it starts next, or with `ezz converge`. The base `held (TRACK N)` means that the jail's own files could not be merged to N. A thick jail follows no track: it has a writable copy of its base.\n\nJSON: a `jail` for each. generation is the one that a running jail has mounted, skeleton the one that its own files are at, and due the one that it is brought to before it starts next; behind is true if it is not at due yet"
 )]
 pub struct List {
     #[command(flatten)]
     jails: Jails,
-    /// Only jails in one of these states
+    /// States of the jails to list, e.g. running,stopped
     #[arg(long, value_name = "STATE", value_delimiter = ',')]
     state: Vec<State>,
-    /// Sort by this column
+    /// Column to sort by
     #[arg(long, value_name = "COLUMN", default_value = "name")]
     sort: Column,
-    /// The columns of the table, in this order
+    /// Columns of the table, in this order, e.g. name,address
     #[arg(long, short = 'o', value_name = "COLUMN", value_delimiter = ',')]
     columns: Vec<Column>,
-    /// Leave the names of the columns out
+    /// Omit the header line
     #[arg(long)]
     no_header: bool,
-    /// Print only the names, one a line
+    /// Print only the names, one per line
     #[arg(long, conflicts_with_all = ["fleet", "columns"])]
     only_names: bool,
-    /// Print a fleet file for `ezz apply` instead, of the jails that are named, or else of those that belong
-    /// to this fleet
+    /// Fleet to print as a fleet file for `ezz apply`: the named jails, else those that belong to the fleet
     #[arg(long, value_name = "FLEET", conflicts_with_all = ["state", "columns", "no_header"])]
     fleet: Option<FleetName>,
 }

@@ -84,18 +84,18 @@ pub struct Cli {
 
 /// Options of every verb.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Options of every verb")]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The site, e.g. tank/ezz; without it the one in the configuration, else the only one
+    /// Site, e.g. tank/ezz [default: the one in the configuration file, else the only one]
     #[arg(long, global = true, env = "EZZ_SITE", value_name = "DATASET")]
     site: Option<DatasetName>,
-    /// Print results as JSON, one object a line
+    /// Print results as JSON, one object per line
     #[arg(long, global = true)]
     json: bool,
     /// Print results and errors only
     #[arg(long, short, global = true)]
     quiet: bool,
-    /// How wide tables are on a terminal
+    /// Width of tables on a terminal
     #[arg(
         long,
         global = true,
@@ -104,7 +104,7 @@ pub struct Global {
         value_name = "COLUMNS"
     )]
     width: Option<String>,
-    /// Seconds to wait for another ezz
+    /// Seconds to wait for another ezz to finish
     #[arg(long, global = true, default_value_t = 30, value_name = "SECONDS")]
     wait: u64,
 }

@@ -23,16 +23,16 @@ pub(super) struct FromRelease {
     /// Distribution set of a release to install; repeatable [default: base; with --packages: base-jail]
     #[arg(long = "set", value_name = "SET", value_parser = SetName::parse)]
     sets: Vec<SetName>,
-    /// Of a release: the architecture, if it is not this host's
+    /// Architecture of a release [default: that of this host]
     #[arg(long, value_parser = Arch::parse)]
     arch: Option<Arch>,
-    /// Of a release: the URL of another mirror's directory of releases, or of base repositories
+    /// URL of another mirror's directory of releases, or of base repositories
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
-    /// Of a release, on a FreeBSD host: install its base packages by pkg(8) instead of its sets
+    /// Install the base packages of a release with pkg(8) instead of its sets (FreeBSD hosts)
     #[arg(long)]
     packages: bool,
-    /// Of packages: the directory of the keys that count, as the host's /usr/share/keys/pkgbase-15
+    /// Directory of the keys to trust for packages [default: the host's, e.g. /usr/share/keys/pkgbase-15]
     #[arg(long, value_name = "DIR", requires = "packages")]
     keys: Option<PathBuf>,
 }

@@ -22,19 +22,19 @@ use crate::text::first_few;
 /// Point a track back to its previous generation, or to any other; running it twice undoes it
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz rollback\n  ezz rollback --track 14 --to 14.3-RELEASE.7 --restart\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. Both undo the merge that brought a jail's own files to the generation that the track leaves: a file that is still what the merge wrote becomes what it was before; a file that the jail has changed since stays, with a note. A conflict keeps no jail from coming back. One whose file system is read-only or full stays, pinned; the exit code is 3 then. A jail that a conflict had kept from its track follows it again.\n\nJSON: a `swap-result`; with --restart a `jail-result` for each jail"
+    after_help = "Examples:\n  ezz rollback\n  ezz rollback --track 14 --to 14.3-RELEASE.7 --restart\n\nRunning jails keep their generation until they are restarted: by `ezz converge`, or at once with --restart. Both undo the merge that brought a jail's own files to the generation that the track leaves. A file that has not changed since the merge gets its old contents back; a file that the jail has changed since stays, with a note. A conflict never blocks the way back. A jail whose file system is read-only or full stays where it is, pinned; the exit code is then 3. A jail that was held by a conflict follows its track again.\n\nJSON: a `swap-result`; with --restart a `jail-result` for each jail"
 )]
 pub struct Rollback {
-    /// Which track
+    /// Name of the track
     #[arg(long, default_value = "main")]
     track: TrackName,
-    /// To this generation: number, LABEL.N or label; also to one that was rejected
+    /// Generation to go back to, even a rejected one: a number, LABEL.N or a label [default: the previous one]
     #[arg(long, value_name = "GENERATION")]
     to: Option<String>,
-    /// Why, for the track's log
+    /// Reason, for the track's log
     #[arg(long, value_name = "TEXT", default_value = "rollback", value_parser = why)]
     why: String,
-    /// Restart the jails that have something else then
+    /// Restart the jails that then run another generation
     #[arg(long)]
     restart: bool,
     #[command(flatten)]

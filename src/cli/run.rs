@@ -30,7 +30,7 @@ struct Which {
 /// How long a stop may take.
 #[derive(Debug, Default, Args)]
 struct Time {
-    /// Kill what has not ended after this time, 0 for at once
+    /// Seconds before ezz kills the processes that are left, 0 for at once
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=LONGEST))]
     timeout: Option<u32>,
 }
@@ -38,20 +38,20 @@ struct Time {
 /// The longest time that a stop may take: a day.
 const LONGEST: i64 = 86_400;
 
-/// Start jails, each on the generation that its own files are at
+/// Start jails, each on the generation that is due
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz start www\n\nA thin jail is brought to what its track has first: its own files are merged as `ezz merge` does it. One with conflicts, or whose merge is not possible, starts on what it has, pinned; the exit code is 3 then. `ezz list` marks it, and the pin goes when the track has another generation. A jail that runs already is left as it is.\n\nezz warns on standard error of what they will meet on this host, such as an address that no interface has. A warning stops nothing.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
+    after_help = "Example:\n  ezz start www\n\nezz first brings a thin jail to the generation of its track: it merges the jail's own files as `ezz merge` does. A jail with conflicts, or whose merge fails, is pinned to its generation and starts on that; the exit code is then 3. `ezz list` marks it, and ezz removes the pin when the track has another generation. A jail that is already running is left as it is.\n\nezz warns on standard error about conflicts with the host, such as an address that no interface has. Warnings never block.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
 )]
 pub struct Start {
     #[command(flatten)]
     which: Which,
 }
 
-/// Stop jails: by their own shutdown, then by signals
+/// Stop jails: shut them down, then kill what is left
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz stop www\n  ezz stop www --timeout 5\n  ezz stop --all\n\nA jail whose world has an init of its own is shut down by that. In any other jail every process gets SIGTERM. ezz kills what has not ended when its time is over, and names it on standard error and in the log: on Linux after 30 seconds, or 100 with an init; on FreeBSD 30 seconds after /etc/rc.shutdown, unless the jail has another stop.timeout. --timeout sets another time for this stop.\n\nA start of the jail that has been at work for 10 seconds is ended first.\n\nJSON: a `jail-result` for each jail"
+    after_help = "Examples:\n  ezz stop www\n  ezz stop www --timeout 5\n  ezz stop --all\n\nIf the world of a jail has an init, that shuts the jail down. In any other jail every process gets SIGTERM. ezz kills the processes that exceed the time limit, and names them on standard error and in the log: on Linux after 30 seconds, or 100 with an init; on FreeBSD 30 seconds after /etc/rc.shutdown, unless the jail has another stop.timeout. --timeout sets another limit for this stop.\n\nIf a start of the jail has been running for 10 seconds, ezz ends it first.\n\nJSON: a `jail-result` for each jail"
 )]
 pub struct Stop {
     #[command(flatten)]
@@ -60,10 +60,10 @@ pub struct Stop {
     time: Time,
 }
 
-/// Stop jails and start them again, each before the next
+/// Stop jails and start them again, one after another
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz restart www\n\nBetween the two a thin jail is brought to what its track has, as by `ezz start`. Whether its own files can be merged is found out before it is stopped.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
+    after_help = "Example:\n  ezz restart www\n\nWhile a thin jail is stopped, ezz brings it to the generation of its track, as `ezz start` does. ezz checks whether its own files can be merged before it stops the jail.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
 )]
 pub struct Restart {
     #[command(flatten)]

@@ -25,10 +25,10 @@ pub(super) struct Jails {
     /// Names, ranges such as web{01..20}, or patterns such as 'web*'
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Names from a file, or from standard input with -: one a line, or separated by NUL
+    /// File with names, one per line or separated by NUL; - for standard input
     #[arg(long, value_name = "FILE")]
     names_from: Option<PathBuf>,
-    /// Those with this label; given again, those with all of them
+    /// Label that selects jails, e.g. tier=front; repeated, jails must have all of them
     #[arg(long = "label", value_name = "KEY=VALUE")]
     labels: Vec<Label>,
 }
@@ -39,13 +39,13 @@ pub(super) struct NewJails {
     /// Names, or ranges such as web{01..20}
     #[arg(value_name = "NAME", required_unless_present_any = ["count", "names_from"])]
     names: Vec<String>,
-    /// Names from a file, or from standard input with -: one a line, or separated by NUL
+    /// File with names, one per line or separated by NUL; - for standard input
     #[arg(long, value_name = "FILE")]
     names_from: Option<PathBuf>,
-    /// So many jails, named by --prefix and a number from 1
+    /// Number of jails, named by --prefix and a number from 1
     #[arg(long, value_name = "N", requires = "prefix", value_parser = clap::value_parser!(u32).range(1..=99_999))]
     count: Option<u32>,
-    /// What the names of --count begin with
+    /// Beginning of the names that --count makes
     #[arg(long, requires = "count")]
     prefix: Option<String>,
     /// Allow creating more than 10,000 jails

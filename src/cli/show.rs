@@ -17,7 +17,7 @@ use crate::session::Scope;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ezz show www\n\nJSON: a `jail`; without a name a `site`")]
 pub struct Show {
-    /// The jail; without it, the site
+    /// Jail to show [default: the site]
     name: Option<JailName>,
 }
 

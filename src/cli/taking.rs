@@ -26,14 +26,13 @@ const LEAST: u64 = 1 << 30;
 /// What of a new world is taken.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Taking {
-    /// Go on although the world has what looks like a secret: every jail will have it. What was allowed stays
-    /// allowed at later updates for as long as it is the same
+    /// Accept secrets in the world, which every jail will share; later updates accept the same ones
     #[arg(long)]
     pub(super) allow_secrets: bool,
-    /// Most bytes that the world may unpack to, e.g. 200G [default: twice what the pool has free, from 1G to 64G]
+    /// Size limit of the unpacked world, e.g. 200G [default: twice the pool's free space, from 1G to 64G]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
-    /// Take a world that this host cannot run, such as FreeBSD on Linux: for a pool that moves to another host
+    /// Accept a world that this host cannot run, e.g. FreeBSD on Linux, for a pool that moves to another host
     #[arg(long)]
     pub(super) foreign: bool,
 }

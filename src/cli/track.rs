@@ -10,7 +10,7 @@ use crate::plan::{lookup, site, track};
 use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 
-/// Lines of generations that jails follow
+/// Manage tracks, the lines of generations that jails follow
 #[derive(Debug, Subcommand)]
 pub enum Track {
     List(List),
@@ -25,7 +25,7 @@ pub enum Track {
     after_help = "Example:\n  ezz track log\n\nJSON: a `swap` for each, oldest first; the pool keeps the last twenty"
 )]
 pub struct Log {
-    /// Which track
+    /// Name of the track
     #[arg(default_value = "main")]
     track: TrackName,
 }
@@ -35,15 +35,15 @@ pub struct Log {
 #[command(after_help = "Example:\n  ezz track list\n\nJSON: a `track` for each")]
 pub struct List {}
 
-/// Create a track, at a generation or empty
+/// Create a track, empty or at a generation
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  ezz track create 15 --generation 15.0-RELEASE.9\n\nJSON: a `track-result`"
 )]
 pub struct Create {
-    /// Its name
+    /// Name of the track
     name: TrackName,
-    /// Its current generation: number, LABEL.N or label
+    /// Current generation of the track: a number, LABEL.N or a label [default: none]
     #[arg(long)]
     generation: Option<String>,
     #[command(flatten)]
@@ -54,7 +54,7 @@ pub struct Create {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ezz track delete 14\n\nJSON: a `track-result`")]
 pub struct Delete {
-    /// Which track
+    /// Name of the track
     name: TrackName,
     #[command(flatten)]
     dry_run: DryRun,

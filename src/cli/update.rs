@@ -26,59 +26,58 @@ use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 use crate::world::{Bounds, Digest, Opened, manifest};
 
-/// Update the world that jails run on: a new generation is built beside the current one, sealed, and
-/// swapped in at once
+/// Update the world that jails run on: build a new generation, seal it, and swap the track to it
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz update\n  ezz update --track web --run apt-get install -y nginx\n  ezz update --from debian-12.15.tar.zst --stage-only\n  ezz update --from 14.4-RELEASE --restart\n  ezz update --swap 7\n\nRunning jails keep what they have until they are restarted: by `ezz converge`, or at once with --restart. `ezz rollback` is the way back.\n\nAccounts keep the numbers that the site knows them by: a world whose accounts have others is renumbered while it is staged, and renumbered in JSON counts them.\n\nIf a command changes no file (times apart), nothing is sealed, and the track stays where it is. Options of ezz come before --run.\n\nJSON: an `update`, then a `swap-result`; with --restart a `jail-result` for each jail; for a FreeBSD release, before them, a `download` for each set"
+    after_help = "Examples:\n  ezz update\n  ezz update --track web --run apt-get install -y nginx\n  ezz update --from debian-12.15.tar.zst --stage-only\n  ezz update --from 14.4-RELEASE --restart\n  ezz update --swap 7\n\nRunning jails keep their generation until they are restarted: by `ezz converge`, or at once with --restart. `ezz rollback` reverts the swap.\n\nAn account keeps its number in all generations of a site. If a new world has other numbers, ezz renumbers its files while it is staged; renumbered in JSON counts them.\n\nIf a command changes no file (except for times), ezz seals nothing, and the track stays where it is. Options of ezz come before --run.\n\nJSON: an `update`, then a `swap-result`; with --restart a `jail-result` for each jail; for a FreeBSD release, before them, a `download` for each set"
 )]
 pub struct Update {
-    /// Which track
+    /// Name of the track
     #[arg(long, default_value = "main")]
     track: TrackName,
-    /// A whole new world instead of an update of the current one: a tar archive, a directory, - for
-    /// standard input, or a release of FreeBSD such as 14.4-RELEASE
+    /// New world that replaces the current one: a tar archive, a directory, - for standard input, or a
+    /// FreeBSD release, e.g. 14.4-RELEASE
     #[arg(long, value_name = "SOURCE", conflicts_with_all = ["run", "swap", "resume", "abort"])]
     from: Option<PathBuf>,
     #[command(flatten)]
     release: FromRelease,
-    /// The SHA-256 that the archive must have
+    /// Expected SHA-256 of the archive
     #[arg(long, value_name = "HEX", requires = "from")]
     sha256: Option<Digest>,
-    /// Change the world by this command, in a container that has it as its root; it takes the rest
+    /// Command that changes the world, run in a container with the world as its root; takes the rest
     /// of the line
     #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["swap", "resume", "abort"])]
     run: Vec<String>,
-    /// Run it on this host: EZZ_ROOT says where the world is
+    /// Run the command on this host; EZZ_ROOT is the path of the world
     #[arg(long, requires = "run")]
     on_host: bool,
-    /// Seconds that the command may take
+    /// Time limit of the command, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
-    /// The profile of a new world; else the one whose files it has
+    /// Profile of the new world [default: recognized by its files]
     #[arg(long, value_parser = profile, requires = "from")]
     profile: Option<String>,
     #[command(flatten)]
     taking: Taking,
-    /// Seal the new generation, and leave the track where it is
+    /// Seal the new generation, but do not swap the track
     #[arg(long, conflicts_with_all = ["swap", "restart"])]
     stage_only: bool,
-    /// Build nothing: swap to this sealed generation
+    /// Sealed generation to swap to; nothing is built
     #[arg(long, value_name = "GENERATION")]
     swap: Option<String>,
-    /// Why, for the track's log
+    /// Reason, for the track's log
     #[arg(long, value_name = "TEXT", default_value = "update", value_parser = why)]
     why: String,
-    /// Restart the jails that follow the track, batch by batch; if one is not well then, go back
+    /// Restart the jails that follow the track, batch by batch; roll back if one is not healthy
     #[arg(long)]
     restart: bool,
-    /// A jail that goes first: the track is swapped only when it is well on the new generation
+    /// Jail to restart first; the track is swapped only if it is healthy on the new generation; repeatable
     #[arg(long, value_name = "NAME", requires = "restart")]
     canary: Vec<JailName>,
-    /// Go on with the roll-out that was interrupted
+    /// Continue an interrupted roll-out
     #[arg(long = "continue", conflicts_with_all = ["swap", "restart", "stage_only", "abort"])]
     resume: bool,
-    /// Go back from the roll-out that was interrupted
+    /// Roll back an interrupted roll-out
     #[arg(long, conflicts_with_all = ["swap", "restart", "stage_only"])]
     abort: bool,
     #[command(flatten)]

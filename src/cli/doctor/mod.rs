@@ -22,22 +22,22 @@ use crate::report::{Exit, Kind as Json};
 use crate::session::{Around, Scope, Session, SessionError};
 use facts::{Idle, facts};
 
-/// Check the host and the site; mend what is derived or left over
+/// Diagnose the host and the site; repair derived files and clear debris
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz doctor --repair\n\nNothing is changed without --repair, and with it only what is derived (mounts, links, files of the host) or left over of an interrupted command. It reports what is broken and what others made, and leaves that alone. Of generations it looks at the seal and at what was written since; `ezz world verify` compares every file. Of the host it looks at what jails need, and at what they run into: addresses that no interface has or several jails have, services that listen on them, host names that are taken, features that are missing. You get the same as a warning when you create or start such jails.\n\nThe exit code is 1 if something is broken or left over afterwards, or the host cannot run jails.\n\nJSON: a `diagnosis`; with --adopt an `adoption`. The kinds of findings keep their names. What is in mended was found before --repair and is no longer there."
+    after_help = "Example:\n  ezz doctor --repair\n\nWithout --repair, `ezz doctor` changes nothing. With it, ezz restores what is derived (mounts, links, files of the host), and clears what interrupted commands left. Broken invariants and objects that ezz did not create are reported, never changed. For generations, it checks the seal and whether anything was written since; `ezz world verify` compares every file. For the host, it checks the features that jails need, and conflicts: addresses that no interface has or that several jails have, services that listen on them, host names that are taken. `ezz create` and `ezz start` warn about the same conflicts.\n\nThe exit code is 1 if something is still broken or left over, or if the host cannot run jails.\n\nJSON: a `diagnosis`; with --adopt an `adoption`. The kinds of findings keep their names. mended lists the findings that --repair has resolved."
 )]
 pub struct Doctor {
-    /// Mend what is derived, and clear away what interrupted commands left
+    /// Restore what is derived, and clear what interrupted commands left
     #[arg(long)]
     repair: bool,
-    /// With --repair: only what is derived, as at boot
+    /// With --repair, restore only what is derived, as at boot
     #[arg(long, requires = "repair")]
     derived: bool,
-    /// Make a replica that came by zfs receive a site of its own
+    /// Make a replica that arrived by zfs receive a site of its own
     #[arg(long, conflicts_with = "repair")]
     adopt: bool,
-    /// With --adopt: the site directory from now on
+    /// New site directory, with --adopt
     #[arg(long, requires = "adopt", value_name = "DIR")]
     directory: Option<PathBuf>,
     #[command(flatten)]

@@ -9,13 +9,13 @@ use crate::plan::prune::{Request, delete};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
 
-/// Destroy one generation, also one that no track has been swapped to yet
+/// Destroy one generation, even if no track has been swapped to it yet
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz world delete 7 --dry-run\n  ezz world delete debian-12.15.7 --yes\n\nIt is refused, with the reasons, as long as a track is at the generation or goes back to it, a jail is pinned to it or runs on it, or a roll-out needs it. Its skeleton stays as long as jails need that.\n\nJSON: a `prune-result` for each generation, then `freed`"
+    after_help = "Examples:\n  ezz world delete 7 --dry-run\n  ezz world delete debian-12.15.7 --yes\n\nezz refuses, with the reasons, while the generation is the current or previous one of a track, while a jail is pinned to it or runs on it, or while a roll-out needs it. Its skeleton stays as long as jails need it.\n\nJSON: a `prune-result` for each generation, then `freed`"
 )]
 pub struct Delete {
-    /// Number, LABEL.N or label
+    /// Generation: a number, LABEL.N or a label
     generation: String,
     #[command(flatten)]
     how: How,

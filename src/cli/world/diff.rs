@@ -11,12 +11,12 @@ use crate::world::manifest::{self, Step};
 /// Show how the files of two generations differ
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz world diff 6 7\n  ezz world diff 7\n\nTimes of files alone are no difference.\n\nJSON: a `difference` for each file"
+    after_help = "Examples:\n  ezz world diff 6 7\n  ezz world diff 7\n\nA difference in times alone does not count.\n\nJSON: a `difference` for each file"
 )]
 pub struct Diff {
-    /// Number, LABEL.N or label; alone, it is compared with the one it was made from
+    /// Generation: a number, LABEL.N or a label; alone, it is compared with its parent
     first: String,
-    /// The one to compare with
+    /// Generation to compare with
     second: Option<String>,
 }
 

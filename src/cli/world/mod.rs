@@ -20,7 +20,7 @@ use crate::plan::world::repair;
 use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::{Scope, Session};
 
-/// Generations: the worlds of a site
+/// Manage generations, the worlds of a site
 #[derive(Debug, Subcommand)]
 pub enum WorldVerb {
     List(List),
@@ -41,26 +41,26 @@ pub struct List {}
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ezz world show 7\n\nJSON: a `world`")]
 pub struct Show {
-    /// Number, LABEL.N or label
+    /// Generation: a number, LABEL.N or a label
     generation: String,
 }
 
 /// Compare generations with their seals and manifests
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz world verify --all\n  ezz world verify 7 --repair\n\nThe exit code is 1 if something differs, and is not repaired.\n\nJSON: a `verification` for each generation, and another after its repair"
+    after_help = "Example:\n  ezz world verify --all\n  ezz world verify 7 --repair\n\nThe exit code is 1 if something differs and is not repaired.\n\nJSON: a `verification` for each generation, and another after its repair"
 )]
 pub struct Verify {
-    /// Number, LABEL.N or label; without it, the current ones of all tracks
+    /// Generation: a number, LABEL.N or a label [default: the current ones of all tracks]
     #[arg(conflicts_with = "all")]
     generation: Option<String>,
-    /// All sealed generations
+    /// Verify all sealed generations
     #[arg(long)]
     all: bool,
-    /// Only ask ZFS whether something was written since the seal
+    /// Only check whether anything was written since the seal
     #[arg(long)]
     quick: bool,
-    /// Roll a base that differs back to its snapshot; no jail may run on it
+    /// Roll back a base that differs to its snapshot; no jail may run on it
     #[arg(long)]
     repair: bool,
     #[command(flatten)]

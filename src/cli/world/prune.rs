@@ -19,20 +19,19 @@ use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::{Around, Scope, Session, SessionError};
 use crate::text::first_few;
 
-/// Destroy generations that nothing needs: no track, no jail
+/// Destroy generations that no track or jail uses
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz world prune --dry-run\n  ezz world prune --older 30 --yes\n\nA world that was staged and that no track has been swapped to yet stays, unless you name it or --older covers it. Bases and skeletons go by themselves: a jail keeps the skeleton that it was made from, some megabytes, and not the base of that time. What keeps each is printed. Snapshots that ezz did not make keep a generation, unless you give --foreign-snapshots.\n\nJSON: a `prune-result` for each generation, then `freed`"
+    after_help = "Examples:\n  ezz world prune --dry-run\n  ezz world prune --older 30 --yes\n\nA generation that no track has been swapped to yet stays, unless you name it or --older covers it. Bases and skeletons are destroyed separately: a jail keeps the skeleton that it was made from, some megabytes, but not the base of that time. ezz prints the reason why each one stays. Snapshots that ezz did not create keep a generation, unless you give --foreign-snapshots.\n\nJSON: a `prune-result` for each generation, then `freed`"
 )]
 pub struct Prune {
-    /// Only these: number, LABEL.N or label; also such as no track has been swapped to yet
+    /// Generations to destroy, even if no track has been swapped to them yet: number, LABEL.N or label
     #[arg(value_name = "GENERATION")]
     generations: Vec<String>,
-    /// Take generations that no track has been swapped to, too, if they were sealed more than this many days
-    /// ago
+    /// Days since their seal after which generations that no track has been swapped to are destroyed, too
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(..=36_500))]
     older: Option<u32>,
-    /// Keep this many of the newest generations besides
+    /// Number of the newest generations to keep in any case
     #[arg(long, value_name = "N", default_value_t = 0)]
     keep: usize,
     #[command(flatten)]
@@ -42,10 +41,10 @@ pub struct Prune {
 /// How generations are destroyed: options of `world prune` and `world delete`.
 #[derive(Debug, Args)]
 pub(super) struct How {
-    /// Snapshots that ezz did not make go with what they are of; else they keep it
+    /// Also destroy snapshots that ezz did not create; without this they keep their dataset
     #[arg(long)]
     pub(super) foreign_snapshots: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
     #[command(flatten)]

@@ -11,7 +11,7 @@ use crate::name::GenerationId;
 use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::{Scope, Session};
 
-/// Show which generation was made from which, and what each changed
+/// Show the lineage of the generations, and how much each one changed
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  ezz world tree\n\nJSON: a `lineage` for each generation")]
 pub struct Tree {}

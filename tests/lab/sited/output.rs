@@ -699,13 +699,13 @@ fn every_verb_has_a_page_an_example_and_completions() {
     let root = ezz(&["--help"]).ok().stdout;
     sh(&format!("mkdir /tmp/man && {EZZ} man /tmp/man")).ok();
     let nested = [
-        "worlds-list",
-        "worlds-show",
-        "worlds-verify",
-        "worlds-delete",
-        "worlds-diff",
-        "worlds-tree",
-        "worlds-prune",
+        "world-list",
+        "world-show",
+        "world-verify",
+        "world-delete",
+        "world-diff",
+        "world-tree",
+        "world-prune",
         "track-list",
         "track-create",
         "track-delete",
