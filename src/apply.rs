@@ -37,7 +37,7 @@ pub enum ApplyError {
     #[error(transparent)]
     World(#[from] WorldError),
     /// Another command, such as a stop or a delete of the jail, ended this start.
-    #[error("the start of {jail} was ended by {by}; nothing of it is left")]
+    #[error("the start of {jail} was interrupted by {by} and undone")]
     StartEnded {
         /// Which jail.
         jail: JailName,

@@ -80,7 +80,7 @@ pub enum ExecError {
         left: Option<u32>,
     },
     /// It was killed, since whoever had started it wanted no more of it.
-    #[error("{command} was ended before it was done{}", .left.map(|pid| format!(", but its process {pid} is still there")).unwrap_or_default())]
+    #[error("{command} was interrupted before it finished{}", .left.map(|pid| format!(", but its process {pid} is still running")).unwrap_or_default())]
     Stopped {
         /// Program and arguments.
         command: Shown,
@@ -98,7 +98,7 @@ pub enum ExecError {
         left: Option<u32>,
     },
     /// It succeeded, and whether all of its output has come cannot be told.
-    #[error("{command} has ended, and something that it started keeps its output open")]
+    #[error("{command} has exited, but a process that it started keeps its output open")]
     Open {
         /// Program and arguments.
         command: Shown,
@@ -115,7 +115,7 @@ impl Hint for ExecError {
         ExecError::TimedOut {
             left: Some(pid), ..
         } => Some(format!(
-            "`ps -o pid,stat,wchan,args -p {pid}` shows what it waits for; run the command again when it has ended"
+            "`ps -o pid,stat,wchan,args -p {pid}` shows what it waits for; run the command again when it has exited"
         )),
         ExecError::TimedOut { left: None, .. } => Some(
             "run the command again; if that does not help, `ezz doctor` checks what the host has"
@@ -140,7 +140,7 @@ impl ExecError {
 fn killed(left: Option<u32>) -> String {
     match left {
         None => " and was killed".to_owned(),
-        Some(pid) => format!(" and was killed, but its process {pid} is still there"),
+        Some(pid) => format!(" and was killed, but its process {pid} is still running"),
     }
 }
 

@@ -52,7 +52,7 @@ pub fn damaged(source: &io::Error) -> Option<String> {
     let is_damage =
         Errno::from_io_error(source) == Some(Errno::IO) || source.raw_os_error() == Some(CHECKSUM);
     is_damage.then(|| {
-        "`zpool status -v` shows whether the pool has damaged files: bring them back from a backup or a snapshot"
+        "`zpool status -v` shows whether the pool has damaged files: restore them from a backup or a snapshot"
             .to_owned()
     })
 }
@@ -61,11 +61,11 @@ pub fn damaged(source: &io::Error) -> Option<String> {
 pub fn errno(name: &str) -> Option<String> {
     let hint = match name {
         "ENOSPC" => {
-            "the pool is full: `zfs list -o space` tells of what; `zfs destroy` of a snapshot gives space back where removing files is refused"
+            "the pool is full: `zfs list -o space` shows what uses it; if files cannot be removed, `zfs destroy` a snapshot"
         }
-        "EDQUOT" => "a quota is used up: `zfs get -r quota,refquota` tells which",
-        "EEXIST" | "EBUSY" => "`ezz doctor` tells what is there now",
-        "EROFS" => "it is read-only: `zpool get readonly` and `zfs get readonly` tell why",
+        "EDQUOT" => "a quota is exceeded: `zfs get -r quota,refquota` shows which one",
+        "EEXIST" | "EBUSY" => "`ezz doctor` shows the current state",
+        "EROFS" => "it is read-only: `zpool get readonly` and `zfs get readonly` show why",
         _ => return None,
     };
     Some(hint.to_owned())
@@ -75,7 +75,7 @@ pub fn errno(name: &str) -> Option<String> {
 pub fn pool_suspended(dataset: &str) -> String {
     let pool = dataset.split(['/', '@']).next().unwrap_or(dataset);
     format!(
-        "`zpool status {pool}` shows which device failed; bring it back, then `zpool clear {pool}`: commands that wait for the pool go on"
+        "`zpool status {pool}` shows which device failed; reattach it, then `zpool clear {pool}`; commands that wait for the pool resume"
     )
 }
 

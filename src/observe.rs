@@ -75,10 +75,10 @@ pub enum ObserveError {
     #[error("there is no dataset {0}")]
     NoDataset(DatasetName),
     /// A dataset without `ezz:format`.
-    #[error("{0} is not a site of ezz: it has no ezz:format of its own")]
+    #[error("{0} is not a site of ezz: it has no local ezz:format")]
     NotASite(DatasetName),
     /// Its `ezz:id` is not what ezz writes.
-    #[error("the ezz:id of {site} is {id:?}, which is no UUID")]
+    #[error("the ezz:id of {site} is {id:?}, which is not a UUID")]
     BadId {
         /// Which site.
         site: DatasetName,
@@ -108,7 +108,7 @@ impl Hint for ObserveError {
     fn hint(&self) -> Option<String> {
         match self {
             ObserveError::NoDataset(_) | ObserveError::NotASite(_) | ObserveError::NoSite => Some(
-                "`ezz init POOL/NAME` makes a site; --site names one; is its pool imported?"
+                "`ezz init POOL/NAME` creates a site, --site names one; is its pool imported?"
                     .to_owned(),
             ),
             ObserveError::SeveralSites(_) => {
@@ -120,7 +120,7 @@ impl Hint for ObserveError {
                     Os::FreeBsd => "uuidgen",
                 };
                 Some(format!(
-                    "set the one that it had; if no jail of it runs, a new one will do: `zfs set ezz:id=$({new}) {site}`"
+                    "restore the old one; if none of its jails is running, set a new one: `zfs set ezz:id=$({new}) {site}`"
                 ))
             }
             ObserveError::Model { .. } => {

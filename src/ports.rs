@@ -165,7 +165,7 @@ pub trait Host: Sync + fmt::Debug {
     fn takes_user_namespaces(&self) -> Result<(), HostError> {
         Err(HostError::Missing {
             what: "user namespaces: only Linux has them".to_owned(),
-            hint: "leave --nested-userns out".to_owned(),
+            hint: "omit --nested-userns".to_owned(),
         })
     }
 
@@ -195,7 +195,7 @@ pub trait Host: Sync + fmt::Debug {
     fn takes_packages(&self) -> Result<(), HostError> {
         Err(HostError::Missing {
             what: "pkg(8), which installs base packages on FreeBSD".to_owned(),
-            hint: "leave --packages out: the sets of a release can be installed on every host"
+            hint: "omit --packages: the sets of a release can be installed on every host"
                 .to_owned(),
         })
     }

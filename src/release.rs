@@ -204,7 +204,7 @@ pub enum ReleaseError {
         why: String,
     },
     /// A manifest is none.
-    #[error("{origin} is no manifest of a release")]
+    #[error("{origin} is not the manifest of a release")]
     Manifest {
         /// Which.
         origin: String,
@@ -222,7 +222,7 @@ pub enum ReleaseError {
         there: String,
     },
     /// Those who vouch for a set do not agree.
-    #[error("{set}: {first} and {second} have different digests for it")]
+    #[error("{set}: {first} and {second} have different digests")]
     Disagree {
         /// Which set.
         set: String,
@@ -232,9 +232,7 @@ pub enum ReleaseError {
         second: String,
     },
     /// Nobody whom one can believe vouches for a set.
-    #[error(
-        "nobody vouches for {set}: {mirror} is not reached over TLS, and there is no manifest on this host"
-    )]
+    #[error("cannot verify {set}: {mirror} does not use TLS, and this host has no manifest")]
     Unvouched {
         /// Which set.
         set: String,
@@ -242,9 +240,7 @@ pub enum ReleaseError {
         mirror: String,
     },
     /// What came is not what it should be.
-    #[error(
-        "{url} is not what it should be: its SHA-256 is {found}, and {expected} is that of {vouched}"
-    )]
+    #[error("the SHA-256 of {url} is {found}, but {vouched} says {expected}")]
     Digest {
         /// What was fetched.
         url: String,

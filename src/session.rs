@@ -46,7 +46,7 @@ pub enum SessionError {
     #[error(transparent)]
     Lock(LockError),
     /// A signal asked the command to stop while it waited, or before it began.
-    #[error("{how}; {}", if *.changed { "what was finished before is kept" } else { "nothing was changed" })]
+    #[error("{how}; {}", if *.changed { "finished changes are kept" } else { "nothing was changed" })]
     Interrupted {
         /// That, and what it waited for.
         how: String,
@@ -57,7 +57,7 @@ pub enum SessionError {
     #[error(transparent)]
     Observe(#[from] ObserveError),
     /// The host cannot be asked.
-    #[error("cannot ask the host what runs")]
+    #[error("cannot find out which jails are running")]
     Host(#[from] HostError),
     /// There is no plan.
     #[error(transparent)]

@@ -311,9 +311,9 @@ pub(super) fn reap(
         if generation.base.is_none() || keep(generation) {
             continue;
         }
-        context.report.note(format!(
-            "generation {id} was never sealed: it is cleared away"
-        ));
+        context
+            .report
+            .note(format!("generation {id} was never sealed; destroying it"));
         session.run(&generation::reap(generation))?;
         context.host_notes(session);
     }

@@ -16,11 +16,11 @@ pub(super) fn confirm(
 ) -> Result<(), CliError> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(CliError::NotConfirmed {
-            what: "there is no terminal to ask on, and --yes was not given",
+            what: "cannot ask for confirmation without a terminal",
             command: Some(context.words.clone()),
         });
     }
-    context.report.note(format!("this will be done on {on}:"));
+    context.report.note(format!("changes to {on}:"));
     context.report.ask(about, question);
     let answer = input::line().inspect_err(|_| context.report.unanswered())?;
     match answer.trim() {

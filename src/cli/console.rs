@@ -75,7 +75,7 @@ impl Exec {
         if self.tty && !stdin().is_terminal() {
             return Err(CliError::Usage {
                 what: "--tty needs a terminal".to_owned(),
-                hint: "leave it out where standard input is none".to_owned(),
+                hint: "omit --tty if standard input is not a terminal".to_owned(),
             });
         }
         let request = ExecRequest {

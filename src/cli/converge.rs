@@ -110,9 +110,7 @@ impl Converge {
             let late = late(context, &session, None)?;
             (wanted, thick) = (late.jails, late.thick);
             if wanted.is_empty() {
-                context
-                    .report
-                    .note("all running thin jails have what they should");
+                context.report.note("all running thin jails are up to date");
             }
         } else {
             let observed = session.observe(&Scope::of(wanted.iter().cloned()))?;
@@ -141,7 +139,7 @@ fn named(jail: &Jail) -> JailName {
 fn unreached(context: &Context<'_>, thick: &[JailName]) {
     if !thick.is_empty() {
         context.report.note(format!(
-            "{}: thick: a thick jail has its own copy of the base, and no update reaches it",
+            "{}: a thick jail has its own copy of the base; updates do not affect it",
             first_few(thick, 5, ", ")
         ));
     }
@@ -163,9 +161,9 @@ impl Late {
             0 => {}
             1 => context
                 .report
-                .note("1 running thick jail keeps its own base: no update reaches it"),
+                .note("1 running thick jail has its own base; updates do not affect it"),
             many => context.report.note(format!(
-                "{many} running thick jails keep their own bases: no update reaches them"
+                "{many} running thick jails have their own bases; updates do not affect them"
             )),
         }
     }
@@ -413,7 +411,7 @@ fn leave(
     for jail in jails.iter().filter(|jail| marks.contains(*jail)) {
         if !states.get(jail).is_some_and(JailState::running) {
             context.report.warning(format!(
-                "{jail} is down; `ezz converge {jail}` finishes the move"
+                "{jail} is stopped; `ezz converge {jail}` finishes the move"
             ));
         } else if !marked.contains(jail) {
             moving.remove(jail)?;

@@ -118,7 +118,7 @@ pub enum CliError {
         source: WorldError,
     },
     /// A world of another system.
-    #[error("it is a world of {profile}, which needs {needs}, and this host runs {host}")]
+    #[error("it is a world of {profile}, which needs {needs}, but this host runs {host}")]
     Foreign {
         /// Its profile.
         profile: String,
@@ -128,7 +128,7 @@ pub enum CliError {
         host: Os,
     },
     /// A world that cannot follow another.
-    #[error("{generation} is a world of {profile}, and the new world is one of {found}")]
+    #[error("{generation} is a world of {profile}, but the new world is one of {found}")]
     OtherProfile {
         /// The generation.
         generation: String,
@@ -162,7 +162,7 @@ pub enum CliError {
         source: WorldError,
     },
     /// A jail's own files cannot be merged without losing one side.
-    #[error("{jail}: in conflict with the release: {}", some(list))]
+    #[error("{jail}: conflicts with the release: {}", some(list))]
     Conflicts {
         /// Which jail.
         jail: JailName,
@@ -171,7 +171,7 @@ pub enum CliError {
     },
     /// An administrator has rolled back a jail's own files.
     #[error(
-        "the files of {jail} were rolled back with zfs(8): they are those of generation {files}, and {jail} is not configured so"
+        "the files of {jail} were rolled back with zfs(8) to generation {files}, which does not match its configuration"
     )]
     RolledBack {
         /// Which jail.
@@ -188,7 +188,7 @@ pub enum CliError {
         obstacles: Vec<Obstacle>,
     },
     /// A generation is not what was sealed.
-    #[error("{generation} is not what was sealed: {}", some(list))]
+    #[error("{generation} differs from its seal: {}", some(list))]
     Tampered {
         /// Which generation.
         generation: String,
@@ -196,7 +196,7 @@ pub enum CliError {
         list: Vec<String>,
     },
     /// The world has what must not be in every jail.
-    #[error("the world has what looks like a secret: {}", list.join("; "))]
+    #[error("the world contains files that look like secrets: {}", list.join("; "))]
     Secrets {
         /// Each with its path.
         list: Vec<String>,
@@ -210,7 +210,7 @@ pub enum CliError {
         list: Vec<String>,
     },
     /// A failure, and what could not be cleared away after it.
-    #[error("{}; what it left could not be cleared away: {undo}", first.before_undo())]
+    #[error("{}; the cleanup failed: {undo}", first.before_undo())]
     Undo {
         /// What failed. Not its source: that says of some that nothing was left.
         first: Box<CliError>,
@@ -251,7 +251,7 @@ pub enum CliError {
         log: String,
     },
     /// A signal asked to stop, when only ezz's own work was left.
-    #[error("interrupted; the files of generation {generation} are complete, and kept")]
+    #[error("interrupted; the files of generation {generation} are complete and kept")]
     Kept {
         /// Which generation.
         generation: crate::name::GenerationId,
@@ -349,23 +349,24 @@ impl Hint for CliError {
         match self {
             CliError::NotRoot => Some("run it with sudo or doas".to_owned()),
             CliError::Usage { hint, .. } => Some(hint.clone()),
-            CliError::NotConfirmed { command, .. } => command
-                .as_ref()
-                .map(|command| format!("`{command} --yes` does it; --dry-run shows what it would do")),
+            CliError::NotConfirmed { command, .. } => command.as_ref().map(|command| {
+                format!("`{command} --yes` does it without asking; --dry-run shows the plan")
+            }),
             CliError::Secrets { .. } => Some(
-                "remove them from the world, or install with --allow-secrets if every jail may have them".to_owned(),
+                "remove them from the world, or use --allow-secrets if every jail may share them"
+                    .to_owned(),
             ),
-            CliError::Fleet { .. } => {
-                Some("`ezz help apply` describes fleet files".to_owned())
-            }
+            CliError::Fleet { .. } => Some("`ezz help apply` describes fleet files".to_owned()),
             CliError::FleetFile { source, .. } => {
                 use std::io::ErrorKind;
-                let kind = source.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+                let kind = source
+                    .downcast_ref::<std::io::Error>()
+                    .map(std::io::Error::kind);
                 Some(match kind {
                     Some(ErrorKind::NotFound) => {
-                        "give the path of a fleet file, or - for standard input; `ezz list --fleet NAME > NAME.toml` writes one of the jails that are there".to_owned()
+                        "give the path of a fleet file, or - for standard input; `ezz list --fleet NAME > NAME.toml` writes one for existing jails".to_owned()
                     }
-                    Some(ErrorKind::IsADirectory) => "give a file of it".to_owned(),
+                    Some(ErrorKind::IsADirectory) => "give a file in it".to_owned(),
                     Some(ErrorKind::InvalidData) => "a fleet file is TOML, in UTF-8".to_owned(),
                     _ => "`ezz help apply` describes fleet files".to_owned(),
                 })
@@ -388,21 +389,25 @@ impl Hint for CliError {
             CliError::Tampered { generation, .. } => Some(format!(
                 "`ezz world verify --repair {generation}` rolls its base back to its snapshot"
             )),
-            CliError::Updater { log, .. } => Some(format!("all that it printed is in {log}")),
+            CliError::Updater { log, .. } => Some(format!("its complete output is in {log}")),
             CliError::RolloutInterrupted(track) => PlanError::RolloutUnderWay(track.clone()).hint(),
-            CliError::Kept { .. } => {
-                Some("the same command goes on; another one clears them away".to_owned())
-            }
-            CliError::Damaged { .. } => Some("send it again from where it is whole".to_owned()),
+            CliError::Kept { .. } => Some(
+                "run the same command again to resume; any other command removes them".to_owned(),
+            ),
+            CliError::Damaged { .. } => Some("get an intact copy, and try again".to_owned()),
             CliError::Foreign { host, .. } => Some(format!(
-                "install a world of {host}; --foreign takes this one for a pool that moves to another host"
+                "install a world of {host}; --foreign accepts this one for a pool that moves to another host"
             )),
             CliError::OtherProfile { .. } => Some(
-                "`ezz install SOURCE --track NAME` takes it for a track of its own".to_owned(),
+                "`ezz install SOURCE --track NAME` installs it on a track of its own".to_owned(),
             ),
-            CliError::Undo { .. } => Some("`ezz doctor --repair` clears it away".to_owned()),
-            CliError::RolledBack { jail, .. } => Some(format!("`ezz merge {jail}` brings them on again")),
-            CliError::Obstacles { jail, obstacles } => obstacles.first().map(|first| obstacle_hint(jail, first)),
+            CliError::Undo { .. } => Some("`ezz doctor --repair` cleans up".to_owned()),
+            CliError::RolledBack { jail, .. } => {
+                Some(format!("`ezz merge {jail}` merges them again"))
+            }
+            CliError::Obstacles { jail, obstacles } => {
+                obstacles.first().map(|first| obstacle_hint(jail, first))
+            }
             CliError::World { source, .. }
             | CliError::Verify { source, .. }
             | CliError::Merge { source, .. } => source.hint(),
@@ -411,7 +416,8 @@ impl Hint for CliError {
             | CliError::Output(_)
             | CliError::Interrupted => None,
             CliError::Read { .. } => Some(
-                "the file has one name a line, or names separated by NUL; - is standard input".to_owned(),
+                "the file has one name per line, or names separated by NUL; - is standard input"
+                    .to_owned(),
             ),
         }
     }
@@ -423,7 +429,7 @@ fn obstacle_hint(jail: &JailName, obstacle: &Obstacle) -> String {
             "`lsattr` and `chattr -ia` (Linux), `ls -lo` and `chflags` (FreeBSD) show and clear such flags"
                 .to_owned()
         }
-        Obstacle::Mount(_) => "unmount it for the time of the merge".to_owned(),
+        Obstacle::Mount(_) => "unmount it during the merge".to_owned(),
         Obstacle::ReadOnly => format!("`zfs get readonly` of the dataset of {jail}"),
         Obstacle::Room { .. } => {
             format!("`zfs get quota,refquota,available` of the dataset of {jail}; remove files or raise the quota")
@@ -464,11 +470,11 @@ mod tests {
         };
         assert_eq!(
             undo(CliError::Interrupted).to_string(),
-            "interrupted; what it left could not be cleared away: busy"
+            "interrupted; the cleanup failed: busy"
         );
         assert_eq!(
             undo(CliError::Output("full".to_owned())).to_string(),
-            "cannot write to standard output: full; what it left could not be cleared away: busy"
+            "cannot write to standard output: full; the cleanup failed: busy"
         );
     }
 }

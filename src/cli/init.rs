@@ -176,7 +176,7 @@ pub(super) fn absolute(directory: &Path) -> Result<(), CliError> {
         return Ok(());
     }
     Err(CliError::Usage {
-        what: format!("the site directory {directory:?} will not do"),
+        what: format!("the site directory {directory:?} is not valid"),
         hint: "give an absolute path of its own with --directory, such as /srv/jails".to_owned(),
     })
 }

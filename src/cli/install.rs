@@ -163,7 +163,7 @@ impl Install {
         let track = &self.track;
         if !current && built.foreign {
             context.report.note(format!(
-                "no track points to it, since this host cannot run it: `ezz track create NAME {id}` makes one for the host that it is for"
+                "no track points to it, since this host cannot run it: `ezz track create NAME {id}` creates one for a host that can"
             ));
         } else if !current {
             context.report.note(format!(

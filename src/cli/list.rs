@@ -245,7 +245,10 @@ impl List {
         if let Some(first) = strangers.first() {
             let more = match strangers.len() {
                 1 => String::new(),
-                n => format!("; {} more are not ezz's: `ezz doctor` shows them", n - 1),
+                n => format!(
+                    "; {} more were not created by ezz; `ezz doctor` shows them",
+                    n - 1
+                ),
             };
             let note = format!("{}: {}{more}", first.dataset, first.why);
             context.report.warning(note);
@@ -280,7 +283,7 @@ impl List {
         }
         if file.is_empty() {
             context.report.note(format!(
-                "no jail belongs to the fleet {fleet}: name those that are to, as `ezz list --fleet {fleet} 'web*'`"
+                "no jail belongs to the fleet {fleet}; name the jails that should, e.g. `ezz list --fleet {fleet} 'web*'`"
             ));
         }
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| CliError::FleetFile {
@@ -340,7 +343,7 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
             if observed.inventory.debris.contains_key(&jail.name) {
                 line.state = "unfinished";
                 // Nobody is waited for to show a list.
-                line.problem = Some(format!("{why}, or has not ended yet"));
+                line.problem = Some(format!("{why}, or is still at work"));
             }
         }
         Ok(config) => {

@@ -118,7 +118,7 @@ impl Merge {
         let both = Conflicts::KeepBoth;
         let Some((due, examined)) = merge(context, session, name, follow, both, differences)?
         else {
-            context.report.note(format!("{name} is merged already"));
+            context.report.note(format!("{name} is already merged"));
             let jail = Some(name);
             context.report.result(
                 Json::Merge,

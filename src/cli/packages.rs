@@ -61,8 +61,8 @@ fn rules() -> Result<&'static Packages, CliError> {
     let mut all = Profile::builtin().iter();
     let found = all.find_map(|profile| profile.packages.as_ref());
     found.ok_or_else(|| CliError::Usage {
-        what: "no profile has worlds of packages".to_owned(),
-        hint: "leave --packages out".to_owned(),
+        what: "no profile supports base packages".to_owned(),
+        hint: "omit --packages".to_owned(),
     })
 }
 

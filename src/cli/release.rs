@@ -152,7 +152,7 @@ pub(super) fn foresee(
         };
         if !lookup::jail(&observed.inventory, name)?.mounted {
             context.report.note(format!(
-                "{name} is not mounted: its own files are compared when it starts"
+                "{name} is not mounted; its own files are compared when it starts"
             ));
             continue;
         }
@@ -164,7 +164,7 @@ pub(super) fn foresee(
         if conflicts || !examined.obstacles.is_empty() {
             context
                 .report
-                .warning(format!("{name} would stay on what it has, pinned"));
+                .warning(format!("{name} would stay pinned to its generation"));
             stays.insert(name.clone());
         } else {
             merged.push(due);
@@ -322,13 +322,13 @@ fn stays(
             generation: due.from,
         });
         context.report.error(&error, error.hint().as_slice());
-        let why = format!("it is not brought to {to}: {why}");
+        let why = format!("it cannot be merged to {to}: {why}");
         context.report.warning(format!("{name}: {why}; {way}"));
         return Ok(Way::Failed(Failure::Files(why)));
     }
     if matches!(why, Why::Error(_)) {
         context.report.warning(format!(
-            "{name} stays on {at}, and is not brought to {to}: {why}; its next start tries it again"
+            "{name} stays on {at} and is not merged to {to}: {why}; its next start tries again"
         ));
         return Ok(Way::Stays);
     }
@@ -337,7 +337,7 @@ fn stays(
         Ok(stay(&observed.inventory, name, due.to)?)
     })?;
     context.report.warning(format!(
-        "{name} stays on {at}, pinned, and is not brought to {to}: {why}; {way}"
+        "{name} stays pinned to {at} and is not merged to {to}: {why}; {way}"
     ));
     Ok(Way::Stays)
 }

@@ -157,7 +157,7 @@ impl FromRelease {
             return Ok(());
         }
         Err(CliError::Usage {
-            what: format!("{source} is no release"),
+            what: format!("{source} is not a release"),
             hint: "--set, --arch, --mirror and --packages are for releases, such as 14.3-RELEASE"
                 .to_owned(),
         })

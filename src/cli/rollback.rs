@@ -140,7 +140,7 @@ pub(super) fn unchanged(context: &Context<'_>, track: &TrackName, current: &Gene
         },
     );
     context.report.said(format!(
-        "nothing new: track {track} stays at {}",
+        "nothing to do: track {track} stays at {}",
         current.display()
     ));
 }
@@ -212,7 +212,7 @@ pub(super) fn follow(
     let merges = merges(&observed, track);
     if !late.is_empty() {
         context.report.note(format!(
-            "{}: on another basejail until restarted (`ezz converge` does it)",
+            "{}: on another basejail until restarted (`ezz converge` restarts it)",
             first_few(&late, 5, ", ")
         ));
     }

@@ -323,7 +323,7 @@ fn all(context: &Context<'_>, observed: &Observed, verb: Verb) -> Vec<JailName> 
     if off > 0 {
         let (verb, _) = verb.words();
         context.report.note(format!(
-            "left out: {off} with boot off (`ezz list -o name,boot` shows them, and `ezz {verb} NAME` starts one)"
+            "skipped: {off} with boot off (`ezz list -o name,boot` shows them, and `ezz {verb} NAME` starts one)"
         ));
     }
     names

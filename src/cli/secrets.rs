@@ -53,9 +53,9 @@ pub(super) fn allowed(
         }
     }
     if length > KEPT {
-        context.report.warning(
-            "these are too many to be kept: the next update asks for --allow-secrets again",
-        );
+        context
+            .report
+            .warning("these are too many to remember: the next update needs --allow-secrets again");
     }
     Ok(kept)
 }

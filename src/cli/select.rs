@@ -66,7 +66,7 @@ impl Jails {
     pub(super) fn some(&self, or: &str) -> Result<(), CliError> {
         if self.is_empty() {
             return Err(CliError::Usage {
-                what: "which jails?".to_owned(),
+                what: "no jails were named".to_owned(),
                 hint: format!("give names, --names-from, {or}"),
             });
         }

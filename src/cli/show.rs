@@ -134,7 +134,7 @@ fn jail(
     };
     let due = match line.behind {
         true => format!(
-            "{}: it is brought there before it starts next",
+            "{}: ezz brings it there before it starts next",
             number(line.due)
         ),
         false => number(line.due),
@@ -227,7 +227,7 @@ fn jail(
 fn held(held: &Held) -> String {
     let (of, track) = (held.generation, &held.track);
     format!(
-        "its own files could not be brought to generation {of} of the track {track}, which it follows again when that has another"
+        "its own files could not be merged to generation {of} of the track {track}; it follows the track again from the next generation on"
     )
 }
 

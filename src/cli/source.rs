@@ -69,7 +69,7 @@ pub(super) fn usual(current: &Generation) -> Result<Updater, CliError> {
     let update = profile_of(current)?.update.clone();
     let update = update.ok_or_else(|| CliError::Usage {
         what: format!("ezz has no updater for {}", current.display()),
-        hint: "bring a new world in with --from, or change it with --run".to_owned(),
+        hint: "install a new world with --from, or change it with --run".to_owned(),
     })?;
     Ok(Updater {
         command: update.command,
@@ -226,9 +226,10 @@ pub(super) fn carry_out(
     if let Err(error) = few_logs(&ran.log) {
         // They are in nobody's way.
         let at = ran.log.parent().unwrap_or(&ran.log);
-        context
-            .report
-            .warning(format!("old logs in {} stay: {error}", at.display()));
+        context.report.warning(format!(
+            "cannot remove old logs in {}: {error}",
+            at.display()
+        ));
     }
     cancel.check().map_err(|_| CliError::Interrupted)?;
     let how = match ran.code {

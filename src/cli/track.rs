@@ -111,7 +111,7 @@ fn list(context: &Context<'_>) -> Result<Exit, CliError> {
         );
         if under_way.is_some() {
             context.report.warning(format!(
-                "a roll-out of {name} is under way: `ezz doctor` tells more"
+                "a roll-out of {name} is under way; `ezz doctor` reports more"
             ));
         }
         rows.push(vec![

@@ -41,7 +41,7 @@ pub(super) fn quick(session: &Session, generation: &Generation) -> Result<Vec<St
                     "{count} bytes of {half} were written after the seal"
                 ));
             }
-            Err(_) => differences.push(format!("{half} has lost its snapshot")),
+            Err(_) => differences.push(format!("{half} has no snapshot")),
         }
     }
     Ok(differences)

@@ -69,7 +69,7 @@ impl Asks<'_> {
             if why.interrupted() {
                 // With its mark the next `converge` asks the jail again.
                 self.context.report.warning(format!(
-                    "{jail}: {word}, but its health is not known yet; `ezz converge` asks it again"
+                    "{jail}: {word}, but its health was not checked; `ezz converge` checks it"
                 ));
                 self.moving.add(jail)?;
                 return Ok(false);

@@ -178,7 +178,7 @@ impl Locks {
                 break;
             };
             (self.manners.tell)(&format!(
-                "{who} does not end the start of {name}: {word} was sent to it"
+                "{who} does not end the start of {name}; ezz sent it {word}"
             ));
             if self.start_ends(name, first, time)? {
                 return Ok(true);

@@ -36,7 +36,7 @@ pub(super) fn intents(
             }
             Err(error) => strangers.push(Stranger {
                 dataset: layout.jails.to_string(),
-                why: format!("{error}: what it names is left alone"),
+                why: format!("{error}; ezz leaves the objects that it names alone"),
             }),
         }
     }

@@ -33,11 +33,11 @@ pub(super) fn jails(
             continue;
         }
         let (Ok(dataset), Ok(jail)) = (DatasetName::parse(name), JailName::parse(below)) else {
-            note("its name cannot be a jail's");
+            note("its name is not a valid name of a jail");
             continue;
         };
         if text(row, property::DELEGATED) == "on" {
-            note("it is delegated to a jail, so its properties are not to be trusted");
+            note("it is delegated to a jail, so its properties cannot be trusted");
             continue;
         }
         let config = config(name, row, site.replica);

@@ -88,15 +88,15 @@ pub fn converge(
                 due.from, due.to
             ));
         } else if let Some(config) = follows_again(observed, jail)? {
-            notes.push(format!("{name} runs what it should already"));
+            notes.push(format!("{name} is already up to date"));
             follow.insert(name.clone(), config);
         } else if behind(observed, jail).is_some() || !runs && down.contains(name) {
             late.push(name.clone());
         } else if runs {
-            notes.push(format!("{name} runs what it should already"));
+            notes.push(format!("{name} is already up to date"));
         } else {
             notes.push(format!(
-                "{name} is stopped: it is brought on when it starts"
+                "{name} is stopped; ezz brings it up to date when it starts"
             ));
         }
     }

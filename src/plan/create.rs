@@ -82,7 +82,7 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     if !debris.is_empty() {
         for jail in &debris {
             plan.note(format!(
-                "{} was never finished: it is made again",
+                "{} was never finished; creating it again",
                 jail.name
             ));
         }

@@ -53,9 +53,7 @@ pub(super) fn add(
             .or_else(|| debris.map(|debris| &debris.jail));
         let Some(jail) = jail else {
             if inventory.deleting.contains(name) {
-                plan.note(format!(
-                    "{name} was deleted by a command that was interrupted"
-                ));
+                plan.note(format!("{name} was deleted by an interrupted command"));
                 continue;
             }
             return Err(PlanError::NoJail(name.clone()));

@@ -20,7 +20,7 @@ pub enum PlanError {
     #[error("{0} is read-only")]
     ReadOnly(DatasetName),
     /// A newer ezz wrote it.
-    #[error("{site} has format {found}, and this ezz knows {known}")]
+    #[error("{site} has format {found}, but this ezz supports {known}")]
     Format {
         /// Which site.
         site: DatasetName,
@@ -33,11 +33,11 @@ pub enum PlanError {
     #[error(transparent)]
     Spec(#[from] SpecError),
     /// A jail that must not exist.
-    #[error("the jail {0} exists already")]
+    #[error("the jail {0} already exists")]
     JailExists(JailName),
     /// An interrupted merge cannot be taken back, since a rollback would destroy snapshots of others.
     #[error(
-        "the interrupted merge of {jail} cannot be taken back: {count} snapshots were made after it, the first is {first}"
+        "cannot undo the interrupted merge of {jail}: {count} newer snapshots exist, the first is {first}"
     )]
     MergedBefore {
         /// Which jail.
@@ -61,13 +61,13 @@ pub enum PlanError {
     #[error("there is no jail {0}")]
     NoJail(JailName),
     /// The name of a track.
-    #[error("{0} is the name of a track, and cannot be a jail's")]
+    #[error("{0} is the name of a track, and cannot be the name of a jail")]
     JailIsTrack(JailName),
     /// What it is called would be taken for something else on a command line.
-    #[error("{0} is a word of ezz's own command line, and cannot be a new jail's name")]
+    #[error("{0} is a word of ezz's command line, and cannot be the name of a new jail")]
     JailIsWord(JailName),
     /// The name of a jail.
-    #[error("{0} is the name of a jail, and cannot be a track's")]
+    #[error("{0} is the name of a jail, and cannot be the name of a track")]
     TrackIsJail(TrackName),
     /// A fleet file asks for what cannot be.
     #[error(transparent)]
@@ -100,10 +100,10 @@ pub enum PlanError {
         why: &'static str,
     },
     /// One host name or address for several jails.
-    #[error("{0} can be given to one jail at a time")]
+    #[error("{0} is only possible for a single jail")]
     OnlyOne(&'static str),
     /// The address is another jail's.
-    #[error("the address {address} is the jail {owner}'s")]
+    #[error("the address {address} belongs to the jail {owner}")]
     AddressTaken {
         /// Which address.
         address: String,
@@ -119,7 +119,7 @@ pub enum PlanError {
         limits: String,
     },
     /// A jail would administer the site, or a part of it.
-    #[error("{dataset} cannot be a jail's: it is a part of the site {site}, or has it below it")]
+    #[error("cannot give {dataset} to a jail: it is part of the site {site}, or contains it")]
     SiteDataset {
         /// Which dataset.
         dataset: DatasetName,
@@ -127,7 +127,7 @@ pub enum PlanError {
         site: DatasetName,
     },
     /// Another jail administers the dataset, or a part of it.
-    #[error("the dataset {dataset} is the jail {owner}'s, or has a part that is")]
+    #[error("the dataset {dataset} belongs to the jail {owner}, at least in part")]
     DatasetTaken {
         /// Which dataset.
         dataset: DatasetName,
@@ -135,7 +135,7 @@ pub enum PlanError {
         owner: JailName,
     },
     /// A network has too few addresses that no jail has.
-    #[error("{pool} has {free} free addresses, and {wanted} jails want one each")]
+    #[error("{pool} has {free} free addresses, but {wanted} jails need one each")]
     PoolTooSmall {
         /// Which network.
         pool: String,
@@ -145,7 +145,7 @@ pub enum PlanError {
         free: usize,
     },
     /// More jails than one program takes.
-    #[error("{jails} jails cannot be made all or none: {most} at most")]
+    #[error("cannot create {jails} jails in one transaction: the maximum is {most}")]
     NotAtomic {
         /// How many are wanted.
         jails: usize,
@@ -153,7 +153,7 @@ pub enum PlanError {
         most: usize,
     },
     /// Several names are taken.
-    #[error("{} jails exist already: {}", .0.len(), first_few(.0, 10, ", "))]
+    #[error("{} jails already exist: {}", .0.len(), first_few(.0, 10, ", "))]
     JailsExist(Vec<JailName>),
     /// No such track.
     #[error("there is no track {0}")]
@@ -162,7 +162,7 @@ pub enum PlanError {
     #[error("{0} has no world yet")]
     NoWorld(DatasetName),
     /// A track that must not exist.
-    #[error("the track {0} exists already, at another generation")]
+    #[error("the track {0} already exists, at another generation")]
     TrackExists(TrackName),
     /// A track that is needed.
     #[error("the track {track} is followed by {}", first_few(.jails, 10, ", "))]
@@ -188,7 +188,7 @@ pub enum PlanError {
         made: GenerationId,
     },
     /// There is nothing to go back to.
-    #[error("the track {0} has no generation before its current one")]
+    #[error("the track {0} has no previous generation")]
     NoPrevious(TrackName),
     /// A roll-out of it failed.
     #[error("generation {generation} was rejected: {why}")]
@@ -202,7 +202,7 @@ pub enum PlanError {
     #[error("there is no generation {0}")]
     NoGeneration(GenerationId),
     /// Something needs a generation that was to be deleted.
-    #[error("generation {generation} is needed: {}", first_few(reasons, 10, "; "))]
+    #[error("generation {generation} is in use: {}", first_few(reasons, 10, "; "))]
     GenerationKept {
         /// Which generation.
         generation: String,
@@ -210,13 +210,13 @@ pub enum PlanError {
         reasons: Vec<String>,
     },
     /// A track's generation is gone or not sealed.
-    #[error("generation {0} is not there or not sealed")]
+    #[error("generation {0} does not exist or is not sealed")]
     NotSealed(GenerationId),
     /// A merge of it is under way, or was interrupted.
-    #[error("{0} is being merged, or was when that was interrupted")]
+    #[error("a merge of {0} is under way, or was interrupted")]
     Merging(JailName),
     /// What a merge needs is gone.
-    #[error("{jail} cannot be merged: {why}")]
+    #[error("cannot merge {jail}: {why}")]
     NoMerge {
         /// Which jail.
         jail: JailName,
@@ -227,7 +227,7 @@ pub enum PlanError {
     #[error("the own files of {0} are not mounted, and cannot be compared")]
     NotMounted(JailName),
     /// Its files are merged while it is down.
-    #[error("{0} cannot be merged while it runs")]
+    #[error("cannot merge {0} while it is running")]
     MergeRunning(JailName),
     /// Jails are just being moved.
     #[error("a roll-out of the track {0} is under way")]
@@ -261,7 +261,7 @@ pub enum PlanError {
     },
     /// Under the number of the previous generation is another one.
     #[error(
-        "generation {generation} is not the one that the track {track} left: its snapshot is another"
+        "generation {generation} is not the one that the track {track} left: it has another snapshot"
     )]
     Replaced {
         /// Which generation.
@@ -270,7 +270,7 @@ pub enum PlanError {
         track: TrackName,
     },
     /// A world of another system, which no jail of this host can run.
-    #[error("{generation} needs {needs}, and this host runs {host}")]
+    #[error("{generation} needs {needs}, but this host runs {host}")]
     OtherSystem {
         /// Which generation.
         generation: String,
@@ -280,7 +280,9 @@ pub enum PlanError {
         host: Os,
     },
     /// A jail's base is gone or not sealed.
-    #[error("the generation {generation} that the jail {jail} needs is not there or not sealed")]
+    #[error(
+        "the generation {generation} that the jail {jail} needs does not exist or is not sealed"
+    )]
     NoBase {
         /// Which jail.
         jail: JailName,
@@ -289,7 +291,7 @@ pub enum PlanError {
     },
     /// Too much for one program or the pool.
     #[error(
-        "{what} needs {need} bytes of the pool's free space by ZFS's own estimate, and it has {have}"
+        "{what} needs {need} bytes of free space in the pool by ZFS's estimate, but only {have} are free"
     )]
     Space {
         /// What was asked.
@@ -300,7 +302,7 @@ pub enum PlanError {
         have: u64,
     },
     /// It has things that ezz did not make.
-    #[error("{dataset} has what ezz did not make: {}", three(list))]
+    #[error("{dataset} contains objects that ezz did not create: {}", three(list))]
     Foreign {
         /// Which dataset.
         dataset: DatasetName,
@@ -367,7 +369,9 @@ fn three(list: &[String]) -> String {
 #[serde(tag = "why", rename_all = "kebab-case")]
 pub enum SpecError {
     /// Its base is not there.
-    #[error("the generation {generation} that the jail {jail} needs is not there or not sealed")]
+    #[error(
+        "the generation {generation} that the jail {jail} needs does not exist or is not sealed"
+    )]
     NoBase {
         /// The jail.
         jail: JailName,
@@ -375,7 +379,9 @@ pub enum SpecError {
         generation: GenerationId,
     },
     /// No profile of that name is known.
-    #[error("{generation} was installed by the profile {profile:?}, which this ezz does not know")]
+    #[error(
+        "{generation} was installed with the profile {profile:?}, which this ezz does not know"
+    )]
     Profile {
         /// Whose world.
         generation: String,

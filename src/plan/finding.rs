@@ -44,7 +44,7 @@ pub enum What {
     DirectoryLeft,
     /// A file or directory of the site directory that ezz does not know.
     DirectoryForeign,
-    /// A track names a generation that is not there or not sealed.
+    /// A track names a generation that does not exist or is not sealed.
     TrackBroken,
     /// The link of a track is missing or points elsewhere.
     LinkWrong,

@@ -27,7 +27,7 @@ impl Hint for PlanError {
             PlanError::NotMounted(_) => "`ezz doctor --repair` mounts what is to be mounted",
             PlanError::Interrupted(name) => {
                 return Some(format!(
-                    "`ezz create {name}` makes it again, `ezz delete {name}` clears it away"
+                    "`ezz create {name}` creates it again, `ezz delete {name}` removes it"
                 ));
             }
             PlanError::Fleet(_) => "`ezz help apply` describes fleet files",
@@ -37,7 +37,7 @@ impl Hint for PlanError {
                 ));
             }
             PlanError::Twice(_) => "name it once",
-            PlanError::OnlyOne(_) => "create the jails one by one, or leave it out",
+            PlanError::OnlyOne(_) => "create the jails one by one, or omit the option",
             PlanError::NoWorld(_) => match Os::THIS {
                 Os::FreeBsd => "install a world first: `ezz install 14.3-RELEASE`",
                 Os::Linux => {
@@ -52,18 +52,16 @@ impl Hint for PlanError {
             PlanError::TrackFollowed { .. } => {
                 "`ezz merge JAIL --follow TRACK` moves a jail to another track"
             }
-            PlanError::EmptyTrack(_) => "`ezz install` brings a world in",
+            PlanError::EmptyTrack(_) => "`ezz install` installs a world",
             PlanError::Stranger { .. } => {
-                "`ezz doctor` says what is there; use another name, or move it away with `zfs rename`"
+                "`ezz doctor` shows what it is; use another name, or move it away with `zfs rename`"
             }
             PlanError::NotEmpty { dataset, .. } => {
                 return Some(format!(
                     "`ezz init {dataset}/ezz` makes a site of its own in it"
                 ));
             }
-            PlanError::Directory { .. } => {
-                "move what is there out of the way, or choose another name"
-            }
+            PlanError::Directory { .. } => "move it away, or choose another name",
             PlanError::NoBase { jail, .. } => return Some(no_base(jail)),
             PlanError::Spec(inner) => return inner.hint(),
             PlanError::NotSealed(_) => "`ezz world list` shows the generations",
@@ -71,7 +69,7 @@ impl Hint for PlanError {
                 "install a world of this host's system, and name its track or generation"
             }
             PlanError::Merging(name) => {
-                return Some(format!("`ezz merge {name}` takes it back and begins anew"));
+                return Some(format!("`ezz merge {name}` undoes it and starts over"));
             }
             PlanError::MergeRunning(name) => {
                 return Some(format!("`ezz stop {name}`, then `ezz merge {name}`"));
@@ -82,20 +80,20 @@ impl Hint for PlanError {
             PlanError::MergedBefore { first, count, .. } => {
                 return Some(match count {
                     1 => format!(
-                        "it has half-merged files. If you do not need it: `zfs destroy {first}`"
+                        "it contains half-merged files. If you do not need it: `zfs destroy {first}`"
                     ),
                     _ => format!(
-                        "they have half-merged files. If you do not need them: `zfs destroy {first}`, and so on"
+                        "they contain half-merged files. If you do not need them: `zfs destroy {first}`, and so on"
                     ),
                 });
             }
             PlanError::NoMerge { .. } => "`ezz world list` shows the generations",
             PlanError::RolloutUnderWay(name) => {
                 return Some(format!(
-                    "`ezz update --track {name} --continue` goes on with it, --abort goes back"
+                    "`ezz update --track {name} --continue` resumes it, --abort rolls it back"
                 ));
             }
-            PlanError::NoRollout(_) => "`ezz track list` shows those that are",
+            PlanError::NoRollout(_) => "`ezz track list` shows the roll-outs that are under way",
             PlanError::BadRollout { .. } => {
                 "`zfs get all` of the site's basejail shows it; was it edited by hand?"
             }
@@ -103,20 +101,20 @@ impl Hint for PlanError {
             PlanError::InUse { jail, .. } => return Some(format!("`ezz stop {jail}`")),
             PlanError::TrackMoved { track, made, .. } => {
                 return Some(format!(
-                    "update again, from where it is now; `ezz update --track {track} --swap {made}` takes what was made nevertheless"
+                    "run the update again; `ezz update --track {track} --swap {made}` uses the new generation anyway"
                 ));
             }
             PlanError::NoPrevious(name) => {
                 return Some(format!(
-                    "`ezz rollback --track {name} --to GENERATION` names one; `ezz world list` shows them"
+                    "`ezz rollback --track {name} --to GENERATION` goes to one that you name; `ezz world list` shows them"
                 ));
             }
-            PlanError::Rejected { .. } => "`ezz rollback --to GENERATION` takes it nevertheless",
+            PlanError::Rejected { .. } => "`ezz rollback --to GENERATION` swaps to it anyway",
             PlanError::Replaced { .. } => {
-                "`ezz rollback --to GENERATION` takes what is there; `ezz world verify` compares it with its seal"
+                "`ezz rollback --to GENERATION` swaps to it anyway; `ezz world verify` compares it with its seal"
             }
             PlanError::Space { .. } => "free space in the pool, or create fewer jails at once",
-            PlanError::Foreign { .. } => "--foreign-snapshots deletes them too",
+            PlanError::Foreign { .. } => "--foreign-snapshots destroys them, too",
             PlanError::Dependents { dataset, list } => {
                 // A jail that was promoted with zfs(8) is the origin of its own skeleton.
                 let site = dataset.as_str().rsplitn(3, '/').nth(2).unwrap_or_default();
@@ -131,7 +129,7 @@ impl Hint for PlanError {
                     .filter_map(|clone| Some((number(clone)?, clone)));
                 if let Some((_, half)) = numbered.min() {
                     return Some(format!(
-                        "`zfs promote {half}` takes the promotion of the jail back"
+                        "`zfs promote {half}` reverts the promotion of the jail"
                     ));
                 }
                 // Clones that are jails of the same site can go with it.
@@ -152,17 +150,21 @@ impl Hint for PlanError {
                 });
             }
             PlanError::Held { .. } => {
-                "`zfs holds` shows the tag, `zfs release TAG SNAPSHOT` lets it go"
+                "`zfs holds` shows the tag, `zfs release TAG SNAPSHOT` releases it"
             }
             PlanError::AddressTaken { .. } => "choose another address",
-            PlanError::SiteDataset { .. } => "give a dataset beside the site",
-            PlanError::DatasetTaken { .. } => "`ezz show` has the datasets of a jail; give another",
-            PlanError::UnknownLimits { .. } => {
-                "a newer ezz can start it; `ezz show` has its limits"
+            PlanError::SiteDataset { .. } => "give a dataset outside of the site",
+            PlanError::DatasetTaken { .. } => {
+                "`ezz show` lists the datasets of a jail; give another"
             }
-            PlanError::PoolTooSmall { .. } => "give a larger network, or make fewer jails",
-            PlanError::NotAtomic { .. } => "without --atomic every thousand of them is all or none",
-            PlanError::JailsExist(_) => "`ezz list` shows them; leave them out",
+            PlanError::UnknownLimits { .. } => {
+                "a newer ezz can start it; `ezz show` lists its limits"
+            }
+            PlanError::PoolTooSmall { .. } => "give a larger network, or create fewer jails",
+            PlanError::NotAtomic { .. } => {
+                "without --atomic, ezz creates them in transactions of a thousand"
+            }
+            PlanError::JailsExist(_) => "`ezz list` shows them; omit them",
             PlanError::JailIsTrack(_) | PlanError::JailIsWord(_) | PlanError::TrackIsJail(_) => {
                 "choose another name"
             }
@@ -171,7 +173,7 @@ impl Hint for PlanError {
                 "`ezz world list` shows the generations"
             }
             PlanError::GenerationKept { .. } => {
-                "`ezz world show GENERATION` shows what keeps one; `ezz world prune --dry-run` shows which could go"
+                "`ezz world show GENERATION` shows what uses one; `ezz world prune --dry-run` shows which can be destroyed"
             }
             PlanError::Name(inner) => return inner.hint(),
             PlanError::Model(_) => return None,
@@ -192,6 +194,6 @@ impl Hint for SpecError {
 
 fn no_base(jail: &JailName) -> String {
     format!(
-        "`ezz world list` shows the generations, and `ezz merge {jail} --follow TRACK` brings {jail} to another"
+        "`ezz world list` shows the generations, and `ezz merge {jail} --follow TRACK` moves {jail} to another"
     )
 }

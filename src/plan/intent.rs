@@ -170,9 +170,7 @@ pub(super) fn clearable<'a>(
 pub(super) fn note(plan: &mut Plan, jails: &[&Jail]) {
     if !jails.is_empty() {
         let few = first_few(jails.iter().map(|jail| &jail.name), 3, ", ");
-        plan.note(format!(
-            "{few}: what an interrupted command left is cleared away"
-        ));
+        plan.note(format!("{few}: cleaning up after an interrupted command"));
     }
 }
 

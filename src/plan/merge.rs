@@ -50,7 +50,7 @@ pub fn due(
     for id in [from, to] {
         if inventory.skeleton(id).is_none() {
             return Err(cannot(format!(
-                "the skeleton of generation {id} is not there"
+                "the skeleton of generation {id} does not exist"
             )));
         }
     }

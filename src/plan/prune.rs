@@ -158,11 +158,11 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
         .iter()
         .all(|step| !matches!(step, Step::Commit { .. }))
     {
-        plan.note("nothing can go");
+        plan.note("nothing to destroy");
     }
     if let Some((id, reason)) = only_snapshots(&kept) {
         plan.note(format!(
-            "generation {id} stays for nothing but snapshots of others: {reason}; --foreign-snapshots destroys them with it"
+            "generation {id} stays only because of snapshots that ezz did not create: {reason}; --foreign-snapshots destroys them, too"
         ));
     }
     Ok(plan)

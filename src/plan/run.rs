@@ -25,7 +25,7 @@ pub fn start(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError>
     for name in order::start_order(names, |name| lookup::config(inventory, name).ok()) {
         let found = lookup::config(inventory, &name)?;
         if runs(&&name) {
-            plan.note(format!("{name} is running already"));
+            plan.note(format!("{name} is already running"));
             continue;
         }
         jails.push(ToStart {
@@ -49,7 +49,7 @@ pub fn stop(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> 
         lookup::jail(&observed.inventory, name)?;
         match observed.state(name) {
             JailState::Stopped { .. } => {
-                plan.note(format!("{name} is stopped already"));
+                plan.note(format!("{name} is already stopped"));
                 // One that died, or whose stop was killed, may have left its mounts.
                 if observed.known_to_host(name) {
                     plan.push_for(name, steps::stop(inventory, name));

@@ -176,7 +176,7 @@ fn addresses(subjects: &[Subject<'_>], around: &Surroundings, found: &mut Vec<Fi
     if taken_away.first.is_some() {
         let ips = few(&taken_away.ips);
         let what = format!(
-            "this host has {ips} already, and loses it when the jail stops: jail(8) removes what it adds"
+            "this host already has {ips}, and loses it when the jail stops: jail(8) removes the addresses that it adds"
         );
         let finding = taken_away.finding(What::AddressOfHost, what);
         found.push(finding.hint("give the address without its interface"));
@@ -221,7 +221,7 @@ fn shared(
         }
     }
     for (ip, owners) in owners.iter().filter(|(_, owners)| owners.len() > 1) {
-        let what = format!("it is the address of several: {}", few(owners));
+        let what = format!("several have this address: {}", few(owners));
         let object = format!("address {ip}");
         found.push(Finding::new(
             What::AddressShared,
@@ -287,7 +287,7 @@ fn hostnames(
         let theirs = subject.config.hostname.as_str();
         let object = format!("jail {}", subject.name);
         if let Err(expected) = hostname(theirs) {
-            let what = format!("its host name is none that this host can set: {expected}");
+            let what = format!("this host cannot set its host name: {expected}");
             found.push(Finding::new(
                 What::HostnameBad,
                 Severity::Info,
@@ -295,7 +295,7 @@ fn hostnames(
                 what,
             ));
         } else if own == theirs {
-            let what = format!("its host name {theirs} is that of this host");
+            let what = format!("its host name {theirs} is also that of this host");
             found.push(Finding::new(
                 What::HostnameShared,
                 Severity::Info,

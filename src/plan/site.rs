@@ -40,7 +40,7 @@ pub fn init(request: &Init) -> Plan {
     } = request;
     let mut plan = Plan::default();
     if request.initialised {
-        plan.note(format!("{} is a site already", layout.site));
+        plan.note(format!("{} is already a site", layout.site));
         plan.extend(
             request
                 .unready
@@ -140,7 +140,7 @@ pub fn track_create(
         if current.is_some() && track.current != current {
             return Err(PlanError::TrackExists(name.clone()));
         }
-        plan.note(format!("the track {name} exists already"));
+        plan.note(format!("the track {name} already exists"));
         // It may be missing since the command was killed.
         plan.extend(track.current.map(|generation| Step::Link {
             track: name.clone(),
@@ -228,7 +228,7 @@ pub fn adopt(inventory: &Inventory, request: &Adopt) -> Plan {
     let layout = &site.layout;
     let mut plan = Plan::default();
     if !site.replica {
-        plan.note(format!("{} is no replica", layout.site));
+        plan.note(format!("{} is not a replica", layout.site));
         return plan;
     }
     // The commit comes last: cut short before it, it is a replica still, and is adopted again.

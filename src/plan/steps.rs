@@ -52,7 +52,7 @@ pub(super) fn start(
         .collect();
     if !unfinished.is_empty() {
         for (name, _) in &unfinished {
-            plan.note(format!("{name} was never finished: it is finished now"));
+            plan.note(format!("{name} was never finished; finishing it"));
         }
         finish_new(plan, inventory, epoch, &unfinished)?;
     }
@@ -195,7 +195,7 @@ pub(super) fn bring(
                 moved.insert((*name).clone(), *config);
             }
             Way::Files(due) => plan.note(format!(
-                "{name} starts on generation {}: its own files are not brought to {} yet; `ezz converge {name}` does it",
+                "{name} starts on generation {}: its own files are not merged to {} yet; `ezz converge {name}` merges them",
                 due.from, due.to
             )),
         }

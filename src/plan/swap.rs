@@ -20,7 +20,7 @@ pub fn swap(inventory: &Inventory, request: &Request) -> Result<Plan, PlanError>
     generation::add_missing(&mut plan, inventory, target);
     if lookup::track(inventory, name)?.current == Some(id) {
         plan.note(format!(
-            "the track {name} is at {} already",
+            "the track {name} is already at {}",
             target.display()
         ));
     } else {

@@ -27,7 +27,7 @@ fn parse(pool: &str, text: &str) -> Option<Check> {
     let hint = match whole {
         true => format!("`zpool status {pool}` names the device that failed"),
         false => format!(
-            "`zpool scrub {pool}` reads all data again, and then `zpool status -v {pool}` names the files that are damaged: bring them back from a backup or a snapshot"
+            "`zpool scrub {pool}` reads all data again, and then `zpool status -v {pool}` names the files that are damaged: restore them from a backup or a snapshot"
         ),
     };
     Some(Check {

@@ -67,7 +67,7 @@ pub enum HostError {
         seconds: u64,
     },
     /// Something else on this host has its name.
-    #[error("the name {jail} is taken on this host: {by}")]
+    #[error("the name {jail} is in use on this host: {by}")]
     Taken {
         /// Which jail.
         jail: JailName,
@@ -77,10 +77,10 @@ pub enum HostError {
         hint: String,
     },
     /// Its start was ended before it was done: whoever asked for that knows why.
-    #[error("the start of {0} was ended; nothing of it is left")]
+    #[error("the start of {0} was interrupted and undone")]
     Ended(JailName),
     /// Its world is of another system.
-    #[error("{jail} cannot start: its world {world} needs {needs}, and this host runs {host}")]
+    #[error("{jail} cannot start: its world {world} needs {needs}, but this host runs {host}")]
     Foreign {
         /// Which jail.
         jail: JailName,
@@ -244,7 +244,7 @@ pub enum PortError {
         source: ezz_zfs::mount::MountError,
     },
     /// Something uses the dataset.
-    #[error("{dataset} is busy: something on this host uses {}", at.display())]
+    #[error("{dataset} is busy: a process on this host uses {}", at.display())]
     Busy {
         /// Which dataset.
         dataset: String,
@@ -262,7 +262,7 @@ pub enum PortError {
         by: String,
     },
     /// Somebody else's mount hides what should be used, or lies below what should be unmounted.
-    #[error("{dataset} is out of reach: {by} is mounted at {}", at.display())]
+    #[error("{dataset} is hidden: {by} is mounted at {}", at.display())]
     Covered {
         /// Which dataset.
         dataset: String,

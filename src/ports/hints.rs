@@ -14,12 +14,12 @@ impl Hint for HostError {
         | HostError::Taken { hint, .. } => Some(hint.clone()),
         HostError::NoCommand { jail, command, .. } if command.contains(char::is_whitespace) => {
             Some(format!(
-                "`ezz exec {jail} -- {command}`: the command and its arguments are words of their own; for a line of a shell, `ezz exec {jail} -- sh -c {}`",
+                "`ezz exec {jail} -- {command}`: the command and its arguments are separate words; for a shell command line, `ezz exec {jail} -- sh -c {}`",
                 quoted(command)
             ))
         }
         HostError::NoCommand { command, why, .. } if why.contains("capabilities") => Some(format!(
-            "`ezz update --run sh -c 'setcap -r \"$(command -v {command})\"'` takes them from a file of the basejail"
+            "`ezz update --run sh -c 'setcap -r \"$(command -v {command})\"'` removes them from a file of the basejail"
         )),
         HostError::NoCommand { .. } => None,
         HostError::Foreign { needs, .. } => Some(format!(
@@ -62,19 +62,19 @@ impl Hint for PortError {
             at.display()
         )),
         PortError::Covered { at, .. } => Some(format!("`umount {}` first", at.display())),
-        PortError::Stale { .. } => Some("other commands are at work: run it again".to_owned()),
+        PortError::Stale { .. } => Some("other commands have changed the site; run the command again".to_owned()),
         PortError::Refused { reason, .. } => match reason {
             Why::Space => Some("free space in the pool".to_owned()),
             Why::Busy => {
-                Some("something on this host uses it; unmount it, or stop what uses it".to_owned())
+                Some("a process on this host uses it; unmount it, or stop that process".to_owned())
             }
-            _ => Some("`ezz doctor` tells more".to_owned()),
+            _ => Some("`ezz doctor` reports more".to_owned()),
         },
         PortError::Failed { why, .. } => ["ENOSPC", "EDQUOT"]
             .into_iter()
             .find(|name| why.contains(name))
             .and_then(hint::errno)
-            .or_else(|| Some("`ezz doctor` tells what is there now".to_owned())),
+            .or_else(|| Some("`ezz doctor` shows the current state".to_owned())),
         PortError::Program {
             source: ezz_zfs::ProgramError::Suspended { pool },
             ..
@@ -103,7 +103,7 @@ impl Hint for PortError {
         PortError::Call(error) => error.errno.name().and_then(hint::errno),
         PortError::Directory { path, source } => hint::file_failed(path, source),
         PortError::Parse { .. } => {
-            Some("`zfs get -r -s local all` shows it, and `zfs inherit` takes it away".to_owned())
+            Some("`zfs get -r -s local all` shows it, and `zfs inherit` removes it".to_owned())
         }
         PortError::Mount { .. } | PortError::Property { .. } => None,
     }

@@ -285,10 +285,10 @@ impl Client {
                 Err(RecvTimeoutError::Timeout) if last.elapsed() < self.patience.stalled => {}
                 Err(RecvTimeoutError::Timeout) => {
                     let seconds = self.patience.stalled.as_secs();
-                    return Err(Failed::Again(format!("nothing came for {seconds} s")));
+                    return Err(Failed::Again(format!("no data arrived for {seconds} s")));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(Failed::Again("it broke off".to_owned()));
+                    return Err(Failed::Again("the connection was lost".to_owned()));
                 }
             }
         }
@@ -321,7 +321,7 @@ fn in_thread<T: Send + 'static>(
             Ok(done) => return Ok(done),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(Failed::Again("it broke off".to_owned()));
+                return Err(Failed::Again("the connection was lost".to_owned()));
             }
         }
     }

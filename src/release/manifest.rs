@@ -20,16 +20,16 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ManifestError {
     /// Nothing is in it.
-    #[error("it has no line")]
+    #[error("it is empty")]
     Empty,
     /// Not text.
-    #[error("it is no text")]
+    #[error("it is not text")]
     Text,
     /// Not of that form.
     #[error("line {0}: expected a file and its SHA-256, separated by a tab")]
     Line(usize),
     /// One file has two lines.
-    #[error("line {0}: {1} is there twice")]
+    #[error("line {0}: {1} occurs twice")]
     Twice(usize, String),
 }
 

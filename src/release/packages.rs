@@ -37,7 +37,7 @@ pub struct Packaged {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackagedError {
     /// The release is older than they are.
-    #[error("{0} has no base packages: they are there from {FIRST}.0 on")]
+    #[error("{0} has no base packages: they exist from {FIRST}.0 on")]
     TooOld(Version),
     /// What pkg(8) would read as something else than a URL.
     #[error("bad mirror {0:?}")]

@@ -54,7 +54,7 @@ pub enum WorldError {
         within: &'static str,
     },
     /// There is something behind the end of the archive.
-    #[error("{origin} has something behind its end, at byte {offset} of the {layer}")]
+    #[error("{origin} has data after its end, at byte {offset} of the {layer}")]
     Trailing {
         /// The source.
         origin: String,
@@ -87,7 +87,7 @@ pub enum WorldError {
         problem: String,
     },
     /// The archive has an entry that is not taken.
-    #[error("cannot take the entry {name} (at byte {offset} of the archive)")]
+    #[error("cannot unpack the entry {name} (at byte {offset} of the archive)")]
     Entry {
         /// Its name, odd bytes escaped.
         name: String,
@@ -114,7 +114,7 @@ pub enum WorldError {
         path: PathBuf,
     },
     /// No profile knows it.
-    #[error("it is no world of a known profile ({known}){}", found.as_ref().map(|it| format!(": {it}")).unwrap_or_default())]
+    #[error("it is not a world of a known profile ({known}){}", found.as_ref().map(|it| format!(": {it}")).unwrap_or_default())]
     Unknown {
         /// The profiles that were tried.
         known: String,
@@ -122,7 +122,7 @@ pub enum WorldError {
         found: Option<Resemblance>,
     },
     /// No profile knows what has come of it so far.
-    #[error("{origin} has no world of a known profile ({known}) in its first {looked}")]
+    #[error("{origin} does not contain a world of a known profile ({known}) in its first {looked}")]
     NotSoFar {
         /// The source.
         origin: String,
@@ -150,7 +150,7 @@ pub enum WorldError {
         os: Os,
     },
     /// Files that belong to ids that no jail has.
-    #[error("{count} files have owners above {most}, which no jail has: {}", list.join(", "))]
+    #[error("{count} files have owners above {most}, which do not exist in jails: {}", list.join(", "))]
     Owners {
         /// How many.
         count: u64,
@@ -212,7 +212,7 @@ pub enum WorldError {
     },
     /// Another world was sealed while this one was staged.
     #[error(
-        "{generation} was sealed meanwhile, and it has the {kind} {name} or its number otherwise than this world"
+        "{generation} was sealed in the meantime, and its {kind} {name} or that number differs from this world"
     )]
     Meanwhile {
         /// The other.
@@ -223,7 +223,7 @@ pub enum WorldError {
         name: String,
     },
     /// There are more accounts than numbers.
-    #[error("no number is free for a new {kind}: worlds of this site have used all up to 65533")]
+    #[error("no number is free for a new {kind}: the worlds of this site use all up to 65533")]
     NumbersUsedUp {
         /// A user or a group.
         kind: Kind,
@@ -255,10 +255,10 @@ pub enum WorldError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// Its name is absolute, leads out, or is no name.
-    #[error("its name is not one below the root: {0}")]
+    #[error("its name is not a path below the root: {0}")]
     Name(RelPathError),
     /// The target of a hard link is absolute, leads out, or is no name.
-    #[error("it is a hard link to {target}, which is not a name below the root: {problem}")]
+    #[error("it is a hard link to {target}, which is not a path below the root: {problem}")]
     HardLinkName {
         /// The target.
         target: String,
@@ -278,7 +278,7 @@ pub enum EntryError {
     #[error("it would replace the root")]
     ReplacesRoot,
     /// The target of a hard link is not there.
-    #[error("it is a hard link to {0}, which is not in the archive before it")]
+    #[error("it is a hard link to {0}, which does not precede it in the archive")]
     MissingTarget(RelPath),
     /// The target of a hard link is a directory.
     #[error("it is a hard link to {0}, which is a directory")]
@@ -296,7 +296,7 @@ pub enum EntryError {
     #[error("it is of the unknown type {0}")]
     UnknownType(String),
     /// It has a name without a number, which the world's account files do not know.
-    #[error("its access control list names {0}, which is no account of the world")]
+    #[error("its access control list names {0}, which is not an account of the world")]
     AclName(String),
     /// An owner that no file can have: chown(2) takes the last number for "leave it as it is", so that the file
     /// would be root's.
@@ -329,7 +329,7 @@ pub enum Resemblance {
         profile: String,
     },
     /// Another system.
-    #[error("by its os-release it is {0}")]
+    #[error("its os-release says that it is {0}")]
     Other(String),
 }
 

@@ -124,7 +124,7 @@ pub fn label(root: &Path, profile: &Profile) -> Result<WorldLabel, WorldError> {
     }
     let (label, release) = label.ok_or_else(|| problem(missing.join("; ")))?;
     let arch = arch(&mut dirs, &profile.arch)?;
-    let arch = arch.ok_or_else(|| problem("no executable tells its architecture".to_owned()))?;
+    let arch = arch.ok_or_else(|| problem("no executable shows its architecture".to_owned()))?;
     Ok(WorldLabel {
         label,
         release,

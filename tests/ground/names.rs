@@ -54,7 +54,7 @@ fn a_replica_beside_its_original_knows_whose_the_names_are() {
     assert!(!repaired.err.contains("cannot replace"), "{repaired:#?}");
     let refused = machine
         .ezz(&["--site", "tank/copy", "start", "s1"])
-        .refused(1, "the name s1 is taken on this host");
+        .refused(1, "the name s1 is in use on this host");
     assert!(
         refused.err.contains("zfs rename tank/copy/jails/s1"),
         "{refused:#?}"
@@ -134,10 +134,7 @@ fn what_a_killed_create_made_is_in_no_list_of_jails() {
         left += 1;
         assert_eq!(line["state"], "unfinished", "{line}");
         let problem = line["problem"].as_str().expect("it says why");
-        assert_eq!(
-            problem,
-            "its creation was interrupted, or has not ended yet"
-        );
+        assert_eq!(problem, "its creation was interrupted, or is still at work");
     }
     assert!(left > 0, "{listed:#?}");
     m.ezz(&["start", "--all"]).ok();

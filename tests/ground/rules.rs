@@ -295,7 +295,7 @@ fn a_start_that_hangs_is_ended_by_who_wants_the_jail_down() {
         let said = format!("{}\n{}", said.take(), start.err);
         for words in [
             &format!("ending the start of {jail} by pid "),
-            &format!("the start of {jail} was ended by pid "),
+            &format!("the start of {jail} was interrupted by pid "),
             &format!("(ezz --wait 0 {}, since ", words.join(" ")),
         ] {
             assert!(said.contains(words), "no {words:?} in {said}");
@@ -518,7 +518,7 @@ fn a_world_of_linux_is_for_another_host() {
     let linux = machine.machine.world("12.1").display().to_string();
     machine.ezz(&["install", &linux]).refused(
         1,
-        "a world of debian, which needs Linux, and this host runs FreeBSD",
+        "a world of debian, which needs Linux, but this host runs FreeBSD",
     );
     machine
         .ezz(&["install", &linux, "--foreign", "--track", "linux"])
@@ -528,7 +528,7 @@ fn a_world_of_linux_is_for_another_host() {
         .refused(1, "there is no track linux");
     machine
         .ezz(&["create", "l", "--pin", "debian-12.1"])
-        .refused(1, "needs Linux, and this host runs FreeBSD");
+        .refused(1, "needs Linux, but this host runs FreeBSD");
     machine
         .ezz(&["update", "--swap", "debian-12.1"])
         .refused(1, "needs Linux");

@@ -18,7 +18,7 @@ pub fn start_twice(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["create", "a", "--start"]).ok();
     let (before, mounts) = (start_of(bench, "a"), bench.mounts("a"));
     let again = bench.ezz(&["start", "a"]).ok();
-    assert!(again.err.contains("a is running already"), "{again:#?}");
+    assert!(again.err.contains("a is already running"), "{again:#?}");
     assert_eq!(start_of(bench, "a"), before);
     assert_eq!(bench.mounts("a"), mounts);
     Ok(())
@@ -39,7 +39,7 @@ pub fn stop_twice(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["create", "a", "--start"]).ok();
     bench.ezz(&["stop", "a"]).ok();
     let again = bench.ezz(&["stop", "a"]).ok();
-    assert!(again.err.contains("a is stopped already"), "{again:#?}");
+    assert!(again.err.contains("a is already stopped"), "{again:#?}");
     is_stopped(bench, "a");
     Ok(())
 }

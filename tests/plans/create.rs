@@ -173,7 +173,7 @@ fn debris_of_the_same_name_is_destroyed_first() {
             "epoch 6: clone a from tank/ezz/newjail/1@1 b from tank/ezz/newjail/1@1",
         ]
     );
-    assert_eq!(plan.notes, ["b was never finished: it is made again"]);
+    assert_eq!(plan.notes, ["b was never finished; creating it again"]);
 }
 
 /// The same command, cut off after its program: it is finished and not refused.
@@ -253,11 +253,11 @@ fn programs_have_a_thousand_jails_at_most() {
 fn what_is_in_the_way_is_refused() {
     let site = installed().thin("old").stranger("odd").track("empty", None);
     let one = |list: &[&str]| refused(&site, &request(list)).to_string();
-    assert_eq!(one(&["a", "old"]), "the jail old exists already");
+    assert_eq!(one(&["a", "old"]), "the jail old already exists");
     assert_eq!(one(&["a", "a"]), "the jail a is named twice");
     assert_eq!(
         one(&["empty"]),
-        "empty is the name of a track, and cannot be a jail's"
+        "empty is the name of a track, and cannot be the name of a jail"
     );
     assert!(one(&["odd"]).ends_with("it is odd"));
     let mut given = installed();
@@ -323,7 +323,7 @@ fn one_of_a_kind_is_given_to_one_jail() {
         ..two
     };
     let why = refused(&site, &taken).to_string();
-    assert_eq!(why, "the address 192.0.2.7/24 is the jail old's");
+    assert_eq!(why, "the address 192.0.2.7/24 belongs to the jail old");
 }
 
 #[test]
@@ -396,7 +396,7 @@ fn a_pool_gives_what_no_jail_of_the_site_has() {
     let error = create(&site.0, &many).expect_err("five are free");
     assert_eq!(
         error.to_string(),
-        "10.0.0.0/29 has 5 free addresses, and 6 jails want one each"
+        "10.0.0.0/29 has 5 free addresses, but 6 jails need one each"
     );
 }
 
@@ -405,7 +405,7 @@ fn all_names_that_are_taken_are_told() {
     let site = installed().jail("a", config(Kind::Thin, 1));
     let site = site.jail("b", config(Kind::Thin, 1));
     let error = create(&site.0, &request(&["b", "new", "a"])).expect_err("two are taken");
-    assert_eq!(error.to_string(), "2 jails exist already: a, b");
+    assert_eq!(error.to_string(), "2 jails already exist: a, b");
 }
 
 #[test]
@@ -432,7 +432,7 @@ fn atomic_is_one_program_or_none() {
     let error = of(2001, true).expect_err("too many");
     assert_eq!(
         error.to_string(),
-        "2001 jails cannot be made all or none: 2000 at most"
+        "cannot create 2001 jails in one transaction: the maximum is 2000"
     );
 }
 

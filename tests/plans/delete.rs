@@ -64,7 +64,7 @@ fn what_ezz_did_not_make_is_named_and_goes_only_when_told() {
     let why = delete(&site.0, &request(&["a"], false, below)).expect_err("foreign");
     assert_eq!(
         why.to_string(),
-        "tank/ezz/jails/a has what ezz did not make: tank/ezz/jails/a/sub@s, \
+        "tank/ezz/jails/a contains objects that ezz did not create: tank/ezz/jails/a/sub@s, \
          tank/ezz/jails/a/sub, tank/ezz/jails/a@backup"
     );
     // Another jail whose name begins alike has none of it.

@@ -185,7 +185,7 @@ fn what_is_broken_is_told_and_not_touched() {
     assert_eq!(
         findings(&diagnosis),
         [
-            "Broken track old: it names generation 9, which is not there or not sealed",
+            "Broken track old: it names generation 9, which does not exist or is not sealed",
             "Broken generation debian-12.1.1: 4096 bytes were written to its base after the seal",
             "Broken tank/ezz/newjail/1@1: the snapshot is missing",
             "Broken generation 3: it has its snapshot and no seal on it",

@@ -60,7 +60,7 @@ const CLEARED: [&str; 6] = [
     "epoch 6: ezz:intent:3:0 of tank/ezz/jails to nothing",
 ];
 
-const NOTE: &str = "x, y: what an interrupted command left is cleared away";
+const NOTE: &str = "x, y: cleaning up after an interrupted command";
 
 #[test]
 fn an_intent_then_clones_then_one_commit() {

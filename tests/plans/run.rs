@@ -94,10 +94,10 @@ fn a_second_time_says_so() {
     let site = installed().thin("a").thin("b").running("a");
     let plan = start(&site.0, &names(&["a"])).expect("a plan");
     assert!(plan.steps.is_empty());
-    assert_eq!(plan.notes, ["a is running already"]);
+    assert_eq!(plan.notes, ["a is already running"]);
     let plan = stop(&site.0, &names(&["a", "b"])).expect("a plan");
     assert_eq!(told(&plan), ["stop a"]);
-    assert_eq!(plan.notes, ["b is stopped already"]);
+    assert_eq!(plan.notes, ["b is already stopped"]);
 }
 
 #[test]

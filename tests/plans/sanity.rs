@@ -115,8 +115,8 @@ fn an_address_that_the_host_would_lose_or_has_itself() {
     assert_eq!(
         told,
         [
-            "jail a: this host has 192.0.2.1 already, and loses it when the jail stops: \
-             jail(8) removes what it adds (give the address without its interface)"
+            "jail a: this host already has 192.0.2.1, and loses it when the jail stops: \
+             jail(8) removes the addresses that it adds (give the address without its interface)"
         ]
     );
     // A jail that runs has put it there.
@@ -154,8 +154,8 @@ fn an_address_of_several() {
     assert_eq!(
         told_of(&site, &of, &around),
         [
-            "address 192.0.2.7: it is the address of several: jail a, jail old",
-            "address 192.0.2.8: it is the address of several: jail a, jail x of another site",
+            "address 192.0.2.7: several have this address: jail a, jail old",
+            "address 192.0.2.8: several have this address: jail a, jail x of another site",
         ]
     );
     around.taken.clear();
@@ -217,18 +217,20 @@ fn host_names_and_what_the_host_lacks() {
         what: "jail_enable is not set".to_owned(),
         hint: "sysrc jail_enable=YES".to_owned(),
     });
-    around.unread.push("what listens cannot be told".to_owned());
+    around
+        .unread
+        .push("cannot list the listening services".to_owned());
     let site = installed().jail("old", named("twin"));
     let expected = hostname("a_b").expect_err("not RFC 1123");
     let of = [named("host"), named("twin"), named("a_b"), named("own")];
     assert_eq!(
         told_of(&site, &of, &around),
         [
-            "jail a: its host name host is that of this host".to_owned(),
-            format!("jail c: its host name is none that this host can set: {expected}"),
+            "jail a: its host name host is also that of this host".to_owned(),
+            format!("jail c: this host cannot set its host name: {expected}"),
             "jails b, old: they all have the host name twin".to_owned(),
             "this host: no racct (reboot)".to_owned(),
-            "this host: what listens cannot be told".to_owned(),
+            "this host: cannot list the listening services".to_owned(),
             "this host: jail_enable is not set (sysrc jail_enable=YES)".to_owned(),
         ]
     );

@@ -71,7 +71,7 @@ fn what_an_interrupted_init_made_is_kept_and_gets_its_properties() {
         ..initial()
     });
     assert!(done.steps.is_empty());
-    assert_eq!(done.notes, ["tank/a/ezz is a site already"]);
+    assert_eq!(done.notes, ["tank/a/ezz is already a site"]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_track_that_exists_stays_as_it_is() {
         let plan = create("main", generation).expect("a plan");
         // The link of one that was killed may be missing.
         assert_eq!(told(&plan), ["link the track main to generation 1"]);
-        assert_eq!(plan.notes, ["the track main exists already"]);
+        assert_eq!(plan.notes, ["the track main already exists"]);
     }
     assert!(matches!(
         create("main", Some("2")),
@@ -239,5 +239,5 @@ fn what_is_no_replica_is_not_adopted_nor_moved() {
         },
     );
     assert!(plan.steps.is_empty());
-    assert_eq!(plan.notes, ["tank/ezz is no replica"]);
+    assert_eq!(plan.notes, ["tank/ezz is not a replica"]);
 }

@@ -390,7 +390,7 @@ fn unknown_and_unusable_worlds() -> Result<(), Fail> {
         ),
         (
             base(other)?,
-            "by its os-release it is Alpine Linux v3.20",
+            "its os-release says that it is Alpine Linux v3.20",
             "mmdebstrap",
         ),
     ] {
@@ -471,7 +471,7 @@ fn owners_that_no_jail_has_are_named() -> Result<(), Fail> {
     let report = scrub(base.path(), profile, &Context::quiet())?;
     match report.owners_known(profile) {
         Err(error @ WorldError::Owners { count: 2, .. }) => {
-            let words = "above 65535, which no jail has: etc/owner (65536:0), usr/share/group (0:4294967294)";
+            let words = "above 65535, which do not exist in jails: etc/owner (65536:0), usr/share/group (0:4294967294)";
             assert!(error.to_string().ends_with(words), "{error}");
             assert!(error.hint().is_some());
         }

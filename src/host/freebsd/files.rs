@@ -76,7 +76,7 @@ pub fn file_error(action: &'static str, path: &Path, source: io::Error) -> HostE
 fn ours(path: &Path, site_id: &str, text: &[u8]) -> Result<(), HostError> {
     let why = match conf::owner(text) {
         Some(owner) if owner == site_id => return Ok(()),
-        Some(owner) => format!("it is of the site {owner}"),
+        Some(owner) => format!("it belongs to the site {owner}"),
         None => "ezz did not make it".to_owned(),
     };
     let source = io::Error::new(io::ErrorKind::AlreadyExists, why);

@@ -53,7 +53,7 @@ impl FreeBsd {
         };
         if let Some(root) = view.stranger(name) {
             return Err(refused(format!(
-                "a jail of that name runs in {} and is not of this site",
+                "a jail of that name runs in {} and does not belong to this site",
                 root.display()
             )));
         }

@@ -51,13 +51,13 @@ pub(super) fn look(
             }
             Err(why) => around
                 .unread
-                .push(format!("the interfaces cannot be told: {why}")),
+                .push(format!("cannot list the interfaces: {why}")),
         }
         match run(system, "jls", &JLS) {
             Ok(text) => around.taken = taken(&text, site),
-            Err(why) => around.unread.push(format!(
-                "the addresses of running jails cannot be told: {why}"
-            )),
+            Err(why) => around
+                .unread
+                .push(format!("cannot list the addresses of running jails: {why}")),
         }
     }
     if host {
@@ -65,7 +65,7 @@ pub(super) fn look(
             Ok(text) => around.listeners = listeners(&text),
             Err(why) => around
                 .unread
-                .push(format!("what listens cannot be told: {why}")),
+                .push(format!("cannot list the listening services: {why}")),
         }
     }
     around

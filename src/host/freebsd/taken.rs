@@ -64,7 +64,7 @@ impl FreeBsd {
         if let Some(root) = self.look()?.stranger(name) {
             return Ok(Some(Taken {
                 by: format!(
-                    "a jail of that name runs in {} and is not of this site",
+                    "a jail of that name runs in {} and does not belong to this site",
                     root.display()
                 ),
                 hint: format!("choose another name, or end that jail: `jail -r {name}`"),

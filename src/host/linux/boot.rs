@@ -109,7 +109,7 @@ fn import(root: &Path, pool: &str, cachefile: Option<String>) -> Check {
         ),
         _ => {
             let hint = format!("`zpool set cachefile=/{CACHE} {pool}`");
-            let found = format!("{pool} is not in /{CACHE}: nobody imports it");
+            let found = format!("{pool} is not in /{CACHE}: it is not imported at boot");
             check(what, Level::Warning, found, Some(hint))
         }
     }

@@ -140,7 +140,7 @@ fn no_room(run: &Path) -> Option<Check> {
     let hint = format!(
         "`df -h {at}` shows which file system it is, `df -i {at}` whether it has no inodes left"
     );
-    let found = format!("{at} is full: no jail starts");
+    let found = format!("{at} is full: jails cannot start");
     Some(check("run directory", Level::Bad, found, Some(hint)))
 }
 

@@ -269,7 +269,7 @@ fn read_line(mut pipe: File, stop: &dyn Fn() -> bool) -> io::Result<Vec<u8>> {
             if left > ASK {
                 continue;
             }
-            let why = format!("no answer within {} s", CREATE.as_secs());
+            let why = format!("no response within {} s", CREATE.as_secs());
             return Err(io::Error::new(io::ErrorKind::TimedOut, why));
         }
         let count = pipe.read(&mut buffer)?;

@@ -46,12 +46,12 @@ pub(super) fn look(paths: &Paths, jails: &[(&JailName, &JailConfig)]) -> Surroun
         Ok(found) => around.listeners = found,
         Err(error) => around
             .unread
-            .push(format!("what listens cannot be told: {error}")),
+            .push(format!("cannot list the listening services: {error}")),
     }
     match taken(paths, &wanted) {
         Ok(found) => around.taken = found,
         Err(error) => around.unread.push(format!(
-            "the addresses of running jails cannot be told: {error}"
+            "cannot list the addresses of running jails: {error}"
         )),
     }
     around

@@ -507,7 +507,7 @@ fn settle(paths: &Paths, spec: &JailSpec) -> Result<(), HostError> {
     let colon = if said.is_empty() { "" } else { ": " };
     Err(HostError::Start {
         jail: spec.name.clone(),
-        why: format!("its first process ended at once{status}{colon}{said}"),
+        why: format!("its first process exited at once{status}{colon}{said}"),
     })
 }
 

@@ -57,7 +57,7 @@ pub enum AccountError {
     #[error("it has no group {0:?}")]
     NoGroup(String),
     /// One of the files gives a number that the jail does not have.
-    #[error("its {file} gives {whose} the {kind} id {number}, and the ids of this jail are {ids}")]
+    #[error("its {file} gives {whose} the {kind} id {number}, but the ids of this jail are {ids}")]
     Outside {
         /// Which file.
         file: &'static str,

@@ -98,7 +98,7 @@ pub(super) fn foreign(generation: &Generation, os: Os, found: &mut Diagnosis) {
     };
     let name = format!("generation {}", generation.display());
     let what = format!(
-        "its world needs {}, and this host runs {os}: no jail starts on it here",
+        "its world needs {}, but this host runs {os}: no jail starts on it here",
         world.system()
     );
     found.add(

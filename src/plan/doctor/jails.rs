@@ -311,7 +311,7 @@ fn rolled_back(name: &JailName, files: GenerationId, object: &str, found: &mut D
     found.add(
         Finding::new(What::RolledBack, Severity::Broken, object, what)
             .made_by("a rollback with zfs(8) to a snapshot from before a merge")
-            .hint(format!("`ezz merge {name}` brings them on again")),
+            .hint(format!("`ezz merge {name}` merges them again")),
     );
 }
 
@@ -378,7 +378,7 @@ fn unlimited(
 ) {
     if observed.state(name).running() && facts.without_limits.contains(name) {
         let what = "it runs without the limits on its cgroups: an older ezz has started it";
-        let hint = format!("`ezz restart {name}` when it suits");
+        let hint = format!("`ezz restart {name}` at a convenient time");
         found.add(Finding::new(What::LimitsMissing, Severity::Info, object, what).hint(hint));
     }
 }
@@ -396,7 +396,7 @@ fn differing(
             "it runs with other parameters than its configuration says: {}",
             list.join(", ")
         );
-        let hint = format!("`ezz restart {name}` when it suits");
+        let hint = format!("`ezz restart {name}` at a convenient time");
         found.add(Finding::new(What::ParametersDiffer, Severity::Info, object, what).hint(hint));
     }
 }
@@ -404,7 +404,7 @@ fn differing(
 /// It cannot start, and no file of it can be made.
 fn taken(jail: &Jail, facts: &Facts, object: &str, found: &mut Diagnosis) {
     if let Some(taken) = facts.taken.get(&jail.name) {
-        let what = format!("its name is taken on this host: {}", taken.by);
+        let what = format!("its name is in use on this host: {}", taken.by);
         let finding = Finding::new(What::NameTaken, Severity::Broken, object, what);
         found.add(finding.hint(taken.hint_for(&jail.dataset)));
     }

@@ -98,7 +98,7 @@ pub fn diagnose(
         let what = "it is read-only: only mounts can be mended";
         found.add(
             Finding::new(What::ReadOnly, Severity::Info, site, what)
-                .hint("`zpool get readonly` and `zfs get readonly` tell why"),
+                .hint("`zpool get readonly` and `zfs get readonly` show why"),
         );
         (found.plan.steps).retain(|step| matches!(step, Step::Mount { .. }));
         found.plan.ends.clear();

@@ -23,7 +23,7 @@ pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis)
     if site.read_only {
         let what = "it is read-only: only mounts can be mended";
         let finding = Finding::new(What::ReadOnly, Severity::Info, name, what);
-        found.add(finding.hint("`zpool get readonly` and `zfs get readonly` tell why"));
+        found.add(finding.hint("`zpool get readonly` and `zfs get readonly` show why"));
     }
     if site.format != FORMAT {
         let what = format!("its format {} is not known", site.format);
@@ -82,7 +82,8 @@ fn tracks(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
         let object = format!("track {name}");
         for id in [track.current, track.previous].into_iter().flatten() {
             if inventory.sealed(id).is_none() {
-                let what = format!("it names generation {id}, which is not there or not sealed");
+                let what =
+                    format!("it names generation {id}, which does not exist or is not sealed");
                 found.add(
                     Finding::new(What::TrackBroken, Severity::Broken, &object, what).hint(
                         "`ezz world list` shows the generations; `ezz track` has what sets it",

@@ -32,7 +32,7 @@ pub(super) fn assign(
     for (name, jail) in wanted {
         for At { value, place } in jail.addresses.iter().flatten() {
             if let Some(owner) = owners.insert(value.ip, name) {
-                let what = format!("the address {} is {owner}'s already", value.ip);
+                let what = format!("the address {} already belongs to {owner}", value.ip);
                 return Err(FleetError::new(*place, what));
             }
         }

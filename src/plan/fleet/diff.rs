@@ -40,7 +40,7 @@ pub fn diff(observed: &Observed, request: &Request, seen: &Seen) -> Result<Diff,
             Some(jail) => match &jail.config {
                 Ok(config) => Some((jail, config)),
                 Err(why) => {
-                    let what = format!("{} is no jail that ezz can use: {why}", jail.dataset);
+                    let what = format!("{} is not a jail that ezz can use: {why}", jail.dataset);
                     return Err(FleetError::new(wanted.place, what).into());
                 }
             },
@@ -99,7 +99,7 @@ fn there(
             None => observed.inventory.jails.contains_key(value) && !gone.contains(value),
         };
         if !there {
-            let what = format!("there is to be no jail {value}");
+            let what = format!("the jail {value} is to be absent");
             return Err(FleetError::new(*place, what));
         }
     }
@@ -317,7 +317,7 @@ fn existing(
     let flavours: Vec<_> = wanted.flavours.iter().map(|at| &at.value).collect();
     if !flavours.is_empty() && flavours != found.flavours.iter().collect::<Vec<_>>() {
         diff.notes.push(format!(
-            "{name} was made with other flavours, and keeps what it has: only new jails get them"
+            "{name} was created with other flavours and keeps them: only new jails get flavours"
         ));
     }
     let mut fields = fields(found, &config);
@@ -341,7 +341,7 @@ fn existing(
         does.push(Does::Restart);
     } else if needs && stays {
         diff.notes.push(format!(
-            "{name} runs with what it had: `ezz restart {name}` when it suits, or --restart"
+            "{name} still runs with its old configuration: `ezz restart {name}` at a convenient time, or --restart"
         ));
     }
     does.extend(moves);
@@ -364,7 +364,7 @@ fn may_move(
     base: &Base,
 ) -> Result<(), PlanError> {
     if found.kind == Kind::Thick {
-        let what = format!("the jail {name} is thick, and stays what it was made from");
+        let what = format!("the jail {name} is thick, and keeps its base");
         return Err(FleetError::new(wanted.place, what).into());
     }
     lookup::generation_of_base(&observed.inventory, base)?;

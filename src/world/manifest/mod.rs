@@ -119,7 +119,7 @@ pub fn read(root: &Path) -> Result<(String, Digest), WorldError> {
     let sha256 = Digest::of(&text);
     let text = String::from_utf8(text).map_err(|e| WorldError::Manifest {
         line: text::line_of(e.as_bytes(), e.utf8_error().valid_up_to()),
-        problem: "it is no text".to_owned(),
+        problem: "it is not text".to_owned(),
     })?;
     Ok((text, sha256))
 }

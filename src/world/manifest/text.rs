@@ -137,7 +137,7 @@ fn parse_line(row: &str) -> Result<Line, String> {
     let name = words.next().unwrap_or_default();
     let path = match name.strip_prefix("./") {
         Some(name) => {
-            let raw = unescape(name).ok_or_else(|| format!("{name} is not escaped well"))?;
+            let raw = unescape(name).ok_or_else(|| format!("{name} is not escaped correctly"))?;
             let path = RelPath::parse(&raw).map_err(|e| format!("{name}: {e}"))?;
             if path.as_bytes() != raw || path.is_root() {
                 return Err(format!("{name} is not in its normal form"));
@@ -151,12 +151,12 @@ fn parse_line(row: &str) -> Result<Line, String> {
     for word in words {
         let (keyword, value) = word
             .split_once('=')
-            .ok_or_else(|| format!("{word} is no keyword with a value"))?;
+            .ok_or_else(|| format!("{word} is not a keyword with a value"))?;
         if !KEYWORDS.contains(&keyword) && !keyword.starts_with("xattr.") {
             return Err(format!("{keyword} is an unknown keyword"));
         }
         if found.insert(keyword.to_owned(), value.to_owned()).is_some() {
-            return Err(format!("{keyword} is there twice"));
+            return Err(format!("{keyword} occurs twice"));
         }
     }
     let kind = found
@@ -167,7 +167,7 @@ fn parse_line(row: &str) -> Result<Line, String> {
     let size = match found.get("size") {
         Some(text) => match text.parse::<u64>() {
             Ok(size) if size.to_string() == *text => size,
-            _ => return Err(format!("{text} is no size")),
+            _ => return Err(format!("{text} is not a size")),
         },
         None => 0,
     };

@@ -100,9 +100,9 @@ impl Ledger {
             if word == USED {
                 table.used.insert(number);
             } else if name(word.as_bytes()).is_none() {
-                return Err(bad(at, format!("{word:?} is no name of an account")));
+                return Err(bad(at, format!("{word:?} is not the name of an account")));
             } else if table.by_name.contains_key(word) {
-                return Err(bad(at, format!("the {kind} {word} is there twice")));
+                return Err(bad(at, format!("the {kind} {word} occurs twice")));
             } else {
                 table.insert(word, number);
             }
@@ -233,7 +233,7 @@ pub fn of_base(root: &Path) -> Result<Ledger, WorldError> {
     if bytes.len() as u64 > SIZE_MAX {
         return Err(damaged("it is larger than 16 MiB"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| damaged("it is no text"))?;
+    let text = String::from_utf8(bytes).map_err(|_| damaged("it is not text"))?;
     Ledger::parse(&text)
 }
 

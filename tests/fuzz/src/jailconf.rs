@@ -55,7 +55,7 @@ pub fn check(data: &[u8]) {
             .iter()
             .filter(|(it, _)| it == name.as_bytes())
             .collect();
-        assert!(found.len() <= 1, "{name} is there twice");
+        assert!(found.len() <= 1, "{name} occurs twice");
         found.first().map(|(_, values)| values.clone())
     };
     assert_eq!(

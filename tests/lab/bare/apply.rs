@@ -110,7 +110,7 @@ fn a_fleet_is_made_changed_and_pruned_and_twice_is_nothing() {
     ] {
         assert!(planned.stdout.contains(words), "{words}: {planned:#?}");
     }
-    ezz(&["apply", FILE, "--prune"]).refused(1, "there is no terminal to ask on");
+    ezz(&["apply", FILE, "--prune"]).refused(1, "cannot ask for confirmation");
     let at = epoch();
     write(&changed.replace("[defaults]", "[defaults]\nnetwork = \"host\""));
     let told = ezz(&["apply", FILE, "--json"]).ok();
@@ -267,12 +267,12 @@ fn what_a_site_cannot_have_is_told_with_its_place_and_nothing_is_changed() {
         (
             "name = \"a\"\ndepends = [\"b\"]",
             "line 4, column 12",
-            "there is to be no jail b",
+            "the jail b is to be absent",
         ),
         (
             "name = \"a\"\ndepends = [\"there\"]\n[[jail]]\nname=\"there\"\nstate=\"absent\"",
             "line 4, column 12",
-            "there is to be no jail there",
+            "the jail there is to be absent",
         ),
         (
             "name = \"a\"\naddresses = [\"10.0.0.9\"]",
@@ -282,7 +282,7 @@ fn what_a_site_cannot_have_is_told_with_its_place_and_nothing_is_changed() {
         (
             "name = \"a{1..3}\"\nip_pools = [\"10.0.0.8/30\"]",
             "line 4, column 13",
-            "1 free addresses, and 3 jails",
+            "1 free addresses, but 3 jails",
         ),
         (
             "name = \"there\"\nthick = true",

@@ -98,7 +98,7 @@ fn bad_names_are_told_all_at_once_and_nothing_is_made() {
     unchanged(
         &["create", "new", "there", "too"],
         1,
-        "2 jails exist already: there, too",
+        "2 jails already exist: there, too",
     );
     unchanged(&["create", "new", "new"], 1, "new");
     unchanged(&["create", "n{9..1}"], 2, "FIRST is larger than LAST");
@@ -130,14 +130,14 @@ fn bad_names_are_told_all_at_once_and_nothing_is_made() {
         &["create", "n", "--ip-pool", "10.0.0.1/24"],
         "bits below the prefix are set",
     );
-    unchanged(&["delete", "--yes"], 2, "which jails?");
+    unchanged(&["delete", "--yes"], 2, "no jails were named");
     unchanged(
         &["delete", "--yes", "nothing*"],
         1,
         "no jail matches nothing*",
     );
     unchanged(&["delete", "--yes", "the[re"], 2, "bad pattern");
-    unchanged(&["start"], 2, "which jails?");
+    unchanged(&["start"], 2, "no jails were named");
     typo(&["start", "--all", "there"], "cannot be used with");
     sh(r"printf '\377\n' > /tmp/names").ok();
     unchanged(
@@ -194,7 +194,7 @@ fn two_hundred_with_distinct_addresses() {
     let small = ["create", "s{1..7}", "--ip-pool", "192.0.2.0/29"];
     ezz(&small).refused(
         1,
-        "192.0.2.0/29 has 6 free addresses, and 7 jails want one each",
+        "192.0.2.0/29 has 6 free addresses, but 7 jails need one each",
     );
 }
 

@@ -125,7 +125,7 @@ fn clones_have_the_files_and_the_configuration_and_an_identity_of_their_own() {
     );
     // A clone of a clone, and again.
     ezz(&["clone", "c1", "d"]).ok();
-    ezz(&["clone", "a", "b"]).refused(1, "the jail b exists already");
+    ezz(&["clone", "a", "b"]).refused(1, "the jail b already exists");
     assert_eq!(snapshots().len(), 2);
     // What has clones stays, unless they go with it; the snapshots go with the last of them.
     let told = ezz(&["delete", "a", "--yes"]).refused(1, "tank/ezz/jails/b");
@@ -161,11 +161,11 @@ fn what_cannot_be_cloned_is_refused_and_nothing_is_left() {
         assert_eq!(everything(), before, "{args:?}");
     };
     unchanged(&["clone", "none", "b"], 1, "there is no jail none");
-    unchanged(&["clone", "a", "a"], 1, "the jail a exists already");
+    unchanged(&["clone", "a", "a"], 1, "the jail a already exists");
     unchanged(
         &["clone", "a", "b", "there"],
         1,
-        "the jail there exists already",
+        "the jail there already exists",
     );
     unchanged(&["clone", "a", "b", "b"], 2, "named twice");
     unchanged(&["clone", "a", "b{1..2001}", "--atomic"], 2, "all or none");

@@ -162,7 +162,7 @@ fn sixteen_that_do_everything_at_once_lose_nothing() {
         *counts.entry((entry.verb, entry.ended.code)).or_default() += 1;
         let expected = match (entry.verb, entry.ended.code) {
             (_, 0) => true,
-            ("create", 1) => entry.ended.stderr.contains("exists already"),
+            ("create", 1) => entry.ended.stderr.contains("already exists"),
             ("delete" | "start" | "stop" | "show", 1) => {
                 entry.ended.stderr.contains("there is no jail")
             }

@@ -62,7 +62,7 @@ fn without_room_in_run_nothing_is_lost() {
         // What runs is seen, and goes on.
         assert_eq!(state("b"), "running", "{shown}");
         let found = ezz(&["doctor"]).exits(1);
-        let words = "bad     run directory: /run/ezz is full: no jail starts";
+        let words = "bad     run directory: /run/ezz is full: jails cannot start";
         assert!(found.stdout.contains(words), "{found:#?}");
         assert!(found.stdout.contains("`df -i /run/ezz`"), "{found:#?}");
         let refused = ezz(&["start", "a"]).refused(1, "No space left on device");

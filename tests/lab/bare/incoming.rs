@@ -39,7 +39,7 @@ fn a_world_of_another_system_is_for_another_host() {
     let before = everything();
     let foreign = freebsd();
     // Of a directory it is told before a number is taken.
-    ezz(&["install", "/tmp/fbsd"]).refused(1, "needs FreeBSD, and this host runs Linux");
+    ezz(&["install", "/tmp/fbsd"]).refused(1, "needs FreeBSD, but this host runs Linux");
     assert_eq!(everything(), before);
     let refused = ezz(&["install", foreign]).refused(1, "a world of freebsd, which needs FreeBSD");
     assert!(refused.stderr.contains("--foreign"), "{refused:#?}");
@@ -68,7 +68,7 @@ fn a_world_of_another_system_is_for_another_host() {
     ezz(&["update", "--from", foreign]).refused(1, "needs FreeBSD");
     ezz(&["update", "--from", foreign, "--foreign"]).refused(
         1,
-        "debian-12.1.3 is a world of debian, and the new world is one of freebsd",
+        "debian-12.1.3 is a world of debian, but the new world is one of freebsd",
     );
     assert_eq!(
         json_property("tank/ezz/basejail", "ezz:track:main")["current"],
@@ -81,7 +81,7 @@ fn a_world_of_another_system_is_for_another_host() {
     zfs(&["set", &format!("ezz:world={moved}"), "tank/ezz/basejail/3"]).ok();
     ezz(&["start", "web"]).refused(
         1,
-        "web cannot start: its world debian-12.1 needs FreeBSD, and this host runs Linux",
+        "web cannot start: its world debian-12.1 needs FreeBSD, but this host runs Linux",
     );
     let told = ezz(&["doctor", "--json"]).exits(1).json();
     let findings = told[0]["findings"].as_array().expect("a list");
@@ -127,7 +127,7 @@ fn what_is_no_world_takes_no_number() {
         (
             "/tmp/alpine",
             1,
-            "by its os-release it is Alpine Linux v3.20",
+            "its os-release says that it is Alpine Linux v3.20",
         ),
         ("/tmp/bundle", 1, "install its directory rootfs"),
     ] {

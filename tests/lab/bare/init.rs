@@ -42,7 +42,7 @@ fn twice_is_once_and_says_so() {
     init();
     let before = everything();
     let again = ezz(&["init", SITE]).ok();
-    assert!(again.stderr.contains("is a site already"), "{again:#?}");
+    assert!(again.stderr.contains("is already a site"), "{again:#?}");
     assert_eq!(everything(), before);
     // As a power cut before its last step leaves it.
     sh(&format!("chmod 0755 {DIRECTORY}")).ok();
@@ -97,9 +97,9 @@ fn bad_input_is_refused_and_leaves_nothing() {
     let before = everything();
     ezz(&["init", "nopool/ezz"]).refused(1, "there is no dataset nopool");
     ezz(&["init", "tank/used"]).refused(1, "it has tank/used/mine");
-    ezz(&["init", "tank/ezz", "--directory", "relative"]).refused(2, "will not do");
+    ezz(&["init", "tank/ezz", "--directory", "relative"]).refused(2, "is not valid");
     for control in ["/srv/a\tb", "/srv/a\nb"] {
-        ezz(&["init", "tank/ezz", "--directory", control]).refused(2, "will not do");
+        ezz(&["init", "tank/ezz", "--directory", control]).refused(2, "is not valid");
     }
     ezz(&["init", "tank/ezz", "--directory", "/srv/full"]).refused(2, "is not empty");
     ezz(&["init", "tank/../x"]).exits(2);
@@ -112,7 +112,7 @@ fn bad_input_is_refused_and_leaves_nothing() {
 #[test]
 fn a_whole_pool_is_taken_when_told_and_given_back_as_documented() {
     let before = everything();
-    let refused = ezz(&["init", "tank"]).refused(1, "there is no terminal to ask on");
+    let refused = ezz(&["init", "tank"]).refused(1, "cannot ask for confirmation");
     assert!(
         refused.stderr.contains("`ezz init tank --yes`"),
         "{refused:#?}"

@@ -308,7 +308,7 @@ fn bad_values_change_nothing() {
         ),
         (&["update", "--continue"], "no roll-out"),
         (&["update", "--abort"], "no roll-out"),
-        (&["rollback"], "no generation before"),
+        (&["rollback"], "no previous generation"),
         (&["rollback", "--track", "none"], "there is no track none"),
         (&["rollback", "--to", "debian"], "no sealed generation"),
         (&["converge", "nobody"], "no jail nobody"),

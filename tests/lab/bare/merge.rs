@@ -236,7 +236,7 @@ fn what_both_have_changed_is_merged_and_nothing_is_lost() {
     assert!(exists("tank/ezz/jails/j@ezz-merge-1-2"), "{old:?}");
     assert!(exists("tank/ezz/jails/j@ezz-merged-1-2"));
     let again = ezz(&["merge", "j"]).ok();
-    assert!(again.stderr.contains("j is merged already"), "{again:#?}");
+    assert!(again.stderr.contains("j is already merged"), "{again:#?}");
     let findings = ezz(&["doctor", "--json"]).ok().json();
     assert_eq!(findings[0]["findings"].to_string(), "[]");
     sh("umount /srv/jails/j/.zfs/snapshot/* 2>/dev/null; true").ok();
@@ -278,7 +278,7 @@ fn one_that_is_interrupted_is_taken_back_and_begun_anew() {
         let ended = sh(&format!("EZZ_DIE_BEFORE_STEP={step} {EZZ} merge j"));
         if ended.code != 137 {
             // The last that was killed may have been done but for its end.
-            let done = ended.stderr.contains("j is merged already");
+            let done = ended.stderr.contains("j is already merged");
             assert_eq!(ended.code, if done { 0 } else { 3 }, "{ended:#?}");
             break;
         }
@@ -290,7 +290,7 @@ fn one_that_is_interrupted_is_taken_back_and_begun_anew() {
             refused += 1;
             assert_eq!(source("tank/ezz/jails/j", "ezz:merging"), "local");
             // A start would take it back, and merge again.
-            ezz(&["clone", "j", "k"]).refused(1, "is being merged, or was");
+            ezz(&["clone", "j", "k"]).refused(1, "is under way, or was interrupted");
             let told = ezz(&["doctor"]).stdout;
             assert!(told.contains("merge"), "{told}");
         }
@@ -442,7 +442,7 @@ fn what_cannot_be_merged_is_refused() {
     ezz(&["merge", "thick"]).refused(1, "it is thick");
     ezz(&["merge", "nobody"]).refused(1, "no jail nobody");
     let already = ezz(&["merge", "new"]).ok();
-    assert!(already.stderr.contains("merged already"), "{already:#?}");
+    assert!(already.stderr.contains("already merged"), "{already:#?}");
     assert_eq!(everything(), before);
     // What keeps it from being carried out is known before anything is changed, and named.
     ezz(&["create", "other"]).ok();

@@ -15,7 +15,7 @@ fn swaps_say_how_many_thick_jails_they_leave_alone() {
         &["rollback"],
     ] {
         let told = ezz(swap).ok();
-        let words = "1 running thick jail keeps its own base: no update reaches it\n";
+        let words = "1 running thick jail has its own base; updates do not affect it\n";
         assert_eq!(told.stderr.matches(words).count(), 1, "{swap:?}: {told:#?}");
     }
     let told = ezz(&["converge"]).ok();

@@ -197,10 +197,7 @@ fn a_mirror_that_lies_or_lacks_leaves_nothing() {
     let told = install(GOOD, "").refused(1, "base.txz is not what it should be");
     assert!(told.stderr.contains(&digest("base")) && told.stderr.contains(&digest("lib32")));
     unchanged();
-    for (text, words) in [
-        ("", "it has no line"),
-        ("<html>\n", "line 1: expected a file"),
-    ] {
+    for (text, words) in [("", "it is empty"), ("<html>\n", "line 1: expected a file")] {
         fs::write(&at, text).expect("written");
         install(GOOD, "").refused(1, words);
         unchanged();
@@ -224,7 +221,7 @@ fn a_mirror_that_lies_or_lacks_leaves_nothing() {
     unchanged();
     // Without TLS its word is nobody's.
     let plain = "http://localhost:8080/releases";
-    install(plain, "").refused(1, "nobody vouches for base");
+    install(plain, "").refused(1, "cannot verify base");
     unchanged();
     install(plain, &format!("--sha256 {}", digest("base"))).ok();
     // Of this system there is no such thing, which is told before anything is fetched.
@@ -237,7 +234,7 @@ fn a_mirror_that_lies_or_lacks_leaves_nothing() {
         "--mirror",
         GOOD,
     ];
-    ezz(&native).refused(1, "needs FreeBSD, and this host runs Linux");
+    ezz(&native).refused(1, "needs FreeBSD, but this host runs Linux");
     assert_eq!(asked(), [""; 0]);
     // What is asked wrongly.
     for (args, words) in [
@@ -247,8 +244,8 @@ fn a_mirror_that_lies_or_lacks_leaves_nothing() {
             "install 14.3-RELEASE --set base --set src --sha256 0000000000000000000000000000000000000000000000000000000000000000",
             "is of one file",
         ),
-        ("install 14.3-STABLE --set base", "is no release"),
-        ("install /tmp/w --set base", "is no release"),
+        ("install 14.3-STABLE --set base", "is not a release"),
+        ("install /tmp/w --set base", "is not a release"),
         (
             "install 14.3-STABLE",
             "there is no file or directory 14.3-STABLE",

@@ -54,10 +54,10 @@ fn twice_is_once_and_another_generation_is_refused() {
     let again = ezz(&["track", "create", "x", "--generation", "1", "--json"]).ok();
     assert_eq!(again.json()[0]["did"], "already");
     assert!(
-        again.stderr.contains("the track x exists already"),
+        again.stderr.contains("the track x already exists"),
         "{again:#?}"
     );
-    ezz(&["track", "create", "x", "--generation", "2"]).refused(1, "exists already, at another");
+    ezz(&["track", "create", "x", "--generation", "2"]).refused(1, "already exists, at another");
     ezz(&["track", "create", "y", "--generation", "9"]).refused(1, "no sealed generation");
     ezz(&["track", "create", "y", "--generation", "debian-12.1"]).refused(1, "several");
     for bad in ["Upper", "a.b", "-x", "x-", "a b", "", &"t".repeat(64)] {

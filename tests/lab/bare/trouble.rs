@@ -263,7 +263,7 @@ fn of_two_that_create_the_same_jail_one_wins() {
             codes.is_some_and(|codes| ["0 1", "1 0"].contains(&codes)),
             "{ended:#?}"
         );
-        assert!(ended.stderr.contains("exists already"), "{ended:#?}");
+        assert!(ended.stderr.contains("already exists"), "{ended:#?}");
         assert!(mounted_at(&format!("/srv/jails/w{round}")).is_some());
     }
     assert_eq!(findings(), [""; 0]);

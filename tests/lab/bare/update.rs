@@ -71,7 +71,7 @@ fn a_swap_is_one_commit_and_twice_returns() {
     assert!(planned.stdout.contains("ezz:track:main"), "{planned:#?}");
     assert_eq!((track("main"), epoch()), ((1, None), before));
     // Nothing is before the first.
-    ezz(&["rollback"]).refused(1, "no generation before");
+    ezz(&["rollback"]).refused(1, "no previous generation");
     let swapped = ezz(&["update", "--swap", "2", "--why", "for a test", "--json"]).ok();
     let told = &swapped.json()[0];
     assert_eq!(
@@ -175,7 +175,11 @@ fn what_must_not_be_swapped_to_is_refused() {
     // One that is gone.
     sh("umount /srv/jails/basejail/2; zfs release ezz tank/ezz/basejail/2@2 && zfs destroy -r tank/ezz/basejail/2")
         .ok();
-    unchanged(&["rollback"], 1, "generation 2 is not there or not sealed");
+    unchanged(
+        &["rollback"],
+        1,
+        "generation 2 does not exist or is not sealed",
+    );
 }
 
 #[test]
@@ -229,7 +233,7 @@ fn jails_see_the_old_one_until_they_are_restarted() {
     let none = ezz(&["converge"]).ok();
     assert!(
         none.stderr
-            .contains("all running thin jails have what they should"),
+            .contains("all running thin jails are up to date"),
         "{none:#?}"
     );
     // The way back, with the jails.

@@ -314,7 +314,8 @@ fn a_signal_ends_the_wait_for_an_answer_or_a_jail() {
     );
     let none = ezz(&["converge"]).ok();
     assert!(
-        none.stderr.contains("all running thin jails have"),
+        none.stderr
+            .contains("all running thin jails are up to date"),
         "{none:#?}"
     );
     // The pause between two batches.

@@ -164,7 +164,7 @@ fn apt_brings_a_world_up_to_date() {
     );
     let shown = ezz(&["update"]).ok();
     assert!(
-        shown.stdout.contains("nothing new: track main stays at"),
+        shown.stdout.contains("nothing to do: track main stays at"),
         "{shown:#?}"
     );
     assert_eq!(current(), 2);

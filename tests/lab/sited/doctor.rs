@@ -243,7 +243,7 @@ fn what_others_made_is_named_and_stays() {
     );
     has(
         &found,
-        "info tank/ezz/jails/Upper: its name cannot be a jail's",
+        "info tank/ezz/jails/Upper: its name is not a valid name of a jail",
     );
     let before = everything();
     ezz(&["doctor", "--repair"]).ok();

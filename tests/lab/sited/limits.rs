@@ -73,7 +73,7 @@ fn the_kernel_has_the_limits_of_a_jail_and_keeps_them() {
     assert_eq!(kernel("m", "memory.max"), "134217728");
     // Asked again after it was cut off before its start: the same are the same.
     ezz(&["stop", "m"]).ok();
-    ezz(&["clone", "l", "m", "--start"]).refused(1, "the jail m exists already");
+    ezz(&["clone", "l", "m", "--start"]).refused(1, "the jail m already exists");
     ezz(&["clone", "l", "m", "--memory", "128M", "--start"]).ok();
     ezz(&["restart", "l"]).ok();
     assert_eq!(kernel("l", "memory.max"), "67108864");
@@ -153,7 +153,11 @@ fn a_fleet_changes_limits_at_the_next_start() {
     let denied = ezz(&unshare).exits(1);
     assert!(denied.stderr.contains("not permitted"), "{denied:#?}");
     let told = ezz(&["apply", FILE]).ok();
-    assert!(told.stderr.contains("runs with what it had"), "{told:#?}");
+    assert!(
+        told.stderr
+            .contains("still runs with its old configuration"),
+        "{told:#?}"
+    );
     assert_eq!(kernel("a", "memory.max"), "67108864");
     let told = ezz(&["apply", FILE, "--restart"]).ok();
     assert_eq!(told.stdout, "a: restarted\n");

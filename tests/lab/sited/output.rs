@@ -170,7 +170,7 @@ fn errors_are_json_too_and_results_stay_clean() {
     ezz(&["create", "a"]).ok();
     let again = ezz(&["stop", "a", "--json"]).ok();
     assert_eq!(again.json()[0]["did"], "already");
-    assert!(again.stderr.contains("stopped already"));
+    assert!(again.stderr.contains("already stopped"));
 }
 
 #[test]
@@ -241,12 +241,12 @@ fn a_dry_run_of_every_verb_names_its_steps_and_changes_nothing() {
             "link the track main to generation 1",
         ),
         (&["converge"], "nothing to do"),
-        (&["world", "prune"], "nothing can go"),
+        (&["world", "prune"], "nothing to destroy"),
         (
             &["doctor", "--repair"],
             "mount tank/ezz/jails/b at /srv/jails/b",
         ),
-        (&["doctor", "--adopt"], "is no replica"),
+        (&["doctor", "--adopt"], "is not a replica"),
     ];
     for (verb, step) in cases {
         let plan = ezz(&[verb, &["--dry-run"][..]].concat()).ok();
@@ -438,7 +438,7 @@ fn a_list_has_what_was_asked_for() {
     // One that is kept from starting with the host.
     let told = ezz(&["start", "--all"]).ok();
     assert!(
-        told.stderr.contains("left out: 1 with boot off"),
+        told.stderr.contains("skipped: 1 with boot off"),
         "{told:#?}"
     );
     assert_eq!(listed(&["--only-names", "--state", "stopped"]), "off\n");
@@ -524,7 +524,7 @@ fn what_is_in_the_pool_does_not_deceive() {
             &["init", "tank/ezz"],
             &["--site", "tank/ezz", "create", "c"],
         ] {
-            ezz(verb).refused(1, "which is no UUID");
+            ezz(verb).refused(1, "which is not a UUID");
         }
     }
     zfs(&["set", &format!("ezz:id={id}"), "tank/ezz"]).ok();

@@ -66,7 +66,7 @@ fn a_jail_starts_and_stops_and_nothing_is_left() {
         assert_eq!(line["generation"], 1);
     }
     let again = ezz(&["start", "a"]).ok();
-    assert!(again.stderr.contains("running already"), "{again:#?}");
+    assert!(again.stderr.contains("already running"), "{again:#?}");
     let before = init_of("a");
     ezz(&["restart", "a"]).ok();
     assert_ne!(init_of("a"), before);
@@ -74,7 +74,7 @@ fn a_jail_starts_and_stops_and_nothing_is_left() {
     nothing_runs("a");
     nothing_runs("b");
     let again = ezz(&["stop", "a"]).ok();
-    assert!(again.stderr.contains("stopped already"), "{again:#?}");
+    assert!(again.stderr.contains("already stopped"), "{again:#?}");
     ezz(&["doctor"]).ok();
     ezz(&["start", "--all"]).ok();
     assert_eq!(ezz(&["list", "--json"]).ok().json()[1]["state"], "running");

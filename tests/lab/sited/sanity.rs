@@ -73,13 +73,13 @@ fn addresses_that_the_host_has_not_or_that_are_somebodys() {
     let started = ezz(&["start", "c"]).ok();
     note(
         &started,
-        "address 192.0.2.7: it is the address of several: jail a, jail c",
+        "address 192.0.2.7: several have this address: jail a, jail c",
     );
     assert_eq!(
         found("address-shared"),
         [(
             "address 192.0.2.7".to_owned(),
-            "it is the address of several: jail a, jail c".to_owned()
+            "several have this address: jail a, jail c".to_owned()
         )]
     );
     // Also one that runs with an address that it is not configured to have any more.
@@ -92,7 +92,7 @@ fn addresses_that_the_host_has_not_or_that_are_somebodys() {
     .ok();
     note(
         &ezz(&["start", "c"]).ok(),
-        "192.0.2.7: it is the address of several: jail a, jail c",
+        "192.0.2.7: several have this address: jail a, jail c",
     );
 }
 
@@ -130,7 +130,7 @@ fn what_listens_on_the_host_or_in_another_jail() {
     // A plan has it too, and --quiet and --json have their say.
     let _again = TcpListener::bind(("::", 2224)).expect("it is free");
     let planned = ezz(&["create", "b", "--address", "192.0.2.7", "-n"]);
-    planned.refused(1, "is the jail a's");
+    planned.refused(1, "belongs to the jail a");
     let planned = ezz(&["restart", "a", "-n", "--json"]).ok().json();
     let warnings = planned[0]["warnings"].as_array().expect("warnings");
     assert!(
@@ -191,6 +191,9 @@ fn a_fleet_is_told_of_in_few_words() {
     );
     sh("hostname host-1").ok();
     let made = ezz(&["create", "h", "--hostname", "host-1"]).ok();
-    note(&made, "jail h: its host name host-1 is that of this host");
+    note(
+        &made,
+        "jail h: its host name host-1 is also that of this host",
+    );
     assert_eq!(found("hostname-shared").len(), 1);
 }

@@ -89,7 +89,7 @@ fn an_adopted_replica_is_a_site_whose_jails_start() {
     let before = everything_of("back");
     // Where it was is where the other one is.
     there(&["doctor", "--adopt"]).refused(2, "tank/ezz is mounted at the site directory");
-    there(&["doctor", "--adopt", "--directory", "none"]).refused(2, "will not do");
+    there(&["doctor", "--adopt", "--directory", "none"]).refused(2, "is not valid");
     let plan = there(&[
         "doctor",
         "--adopt",
@@ -133,7 +133,7 @@ fn an_adopted_replica_is_a_site_whose_jails_start() {
         (epoch + 1).to_string()
     });
     let again = there(&["doctor", "--adopt"]).ok();
-    assert!(again.stderr.contains("is no replica"), "{again:#?}");
+    assert!(again.stderr.contains("is not a replica"), "{again:#?}");
 
     there(&["doctor", "--repair"]).ok();
     let second = there(&["doctor", "--repair", "--json"]).ok().json();
@@ -234,5 +234,8 @@ fn a_damaged_replica_is_not_adopted() {
         "--directory",
         "/srv/part",
     ]);
-    damaged.refused(1, "it names generation 1, which is not there or not sealed");
+    damaged.refused(
+        1,
+        "it names generation 1, which does not exist or is not sealed",
+    );
 }

@@ -49,7 +49,7 @@ surroundings() {
 	says 'an address that no interface has' 'no interface of this host has 127.7.0.9' "$ezz" create lost --address 127.7.0.9
 	says 'an interface that is not there' 'no interface none0' "$ezz" create none --address 'none0|127.7.0.8/32'
 	says 'an address that the host has already' 'loses it when the jail stops' "$ezz" create twin --address 'lo0|127.7.0.1/32'
-	refused 'an address that another jail has' 1 "is the jail twin's" "$ezz" create second --address 127.7.0.1
+	refused 'an address that another jail has' 1 "belongs to the jail twin" "$ezz" create second --address 127.7.0.1
 	ok 'delete all of them' "$ezz" delete lost none twin --yes
 	if command -v nc >/dev/null && command -v sockstat >/dev/null; then
 		nc -l -k 7777 >/dev/null 2>&1 &
@@ -66,7 +66,7 @@ surroundings() {
 		ok 'a jail with an address' "$ezz" create heard --address 127.7.0.1
 	fi
 	jail -c name=stranger path=/ ip4.addr=127.7.0.1 persist
-	says 'the address of a jail that is not of this site' 'address of several: .*stranger' "$ezz" start heard
+	says 'the address of a jail that is not of this site' 'several have this address: .*stranger' "$ezz" start heard
 	jail -r stranger
 	ok 'delete' "$ezz" delete heard --yes
 	ifconfig lo0 inet 127.7.0.1 -alias

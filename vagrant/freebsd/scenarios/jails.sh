@@ -112,7 +112,7 @@ bad_luck() {
 	wait "$start"
 	not 'nothing runs' runs slow
 	is 'and nothing is mounted' '' mounted_below "$jails/slow"
-	ok 'it says who has ended it' grep -q 'the start of slow was ended by pid ' /tmp/slow.said
+	ok 'it says who has ended it' grep -q 'the start of slow was interrupted by pid ' /tmp/slow.said
 	ok 'and can be deleted' "$ezz" delete slow --yes
 	"$ezz" create taken >/dev/null 2>&1
 	jail -c name=taken path=/ persist

@@ -36,7 +36,7 @@ site() {
 	for path in etc/debian_version usr/bin/dpkg var/lib/dpkg/status; do
 		: >"/tmp/ezz-linux/$path"
 	done
-	refused 'a world of Linux' 1 'needs Linux, and this host runs FreeBSD' "$ezz" install /tmp/ezz-linux
+	refused 'a world of Linux' 1 'needs Linux, but this host runs FreeBSD' "$ezz" install /tmp/ezz-linux
 	rm -rf /tmp/ezz-linux
 	is 'the base is read-only' on zfs get -Ho value readonly tank/ezz/basejail/1
 }

@@ -134,7 +134,7 @@ fn each_parameter_is_there_once() {
             let known = seen.contains(&name) || seen.contains(&format!("{node}.no{last}"));
             let positive = last.strip_prefix("no").map(|last| format!("{node}.{last}"));
             let contrary = positive.is_some_and(|name| seen.contains(name.trim_start_matches('.')));
-            assert!(!known && !contrary, "{name} is there twice");
+            assert!(!known && !contrary, "{name} occurs twice");
             seen.insert(name);
         }
     }

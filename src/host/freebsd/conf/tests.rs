@@ -28,7 +28,7 @@ fn values(conf: &[u8], name: &str) -> Option<Vec<String>> {
         .into_iter()
         .filter(|(parameter, _)| parameter == name.as_bytes());
     let (_, values) = found.next()?;
-    assert!(found.next().is_none(), "{name} is there twice");
+    assert!(found.next().is_none(), "{name} occurs twice");
     Some(
         values
             .into_iter()
