@@ -42,7 +42,7 @@ pub(super) fn generations(
             if let Some(snapshot) = snapshot {
                 let number = GenerationId::from_component(snapshot);
                 if number.is_none() || *parent == layout.newjail && number != Some(id) {
-                    note(name, "a snapshot that ezz did not make");
+                    note(name, "a snapshot that ezz did not create");
                 }
                 continue;
             }

@@ -123,7 +123,7 @@ fn a_running_jail_that_lacks_what_jail_conf_says_is_named() {
     assert_eq!(
         findings(&machine, "parameters-differ"),
         [
-            "\"jail a\": \"it runs with other parameters than its configuration says: allow.raw_sockets is off, \
+            "\"jail a\": \"its running parameters differ from its configuration: allow.raw_sockets is off, \
              not on, securelevel is -1, not 2\""
         ]
     );

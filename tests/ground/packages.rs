@@ -246,7 +246,7 @@ fn what_cannot_be_installed_leaves_nothing() {
         .ezz(&host.install(&twice))
         .refused(2, "named twice");
     let archive = ["install", "/dev/null", "--packages"];
-    host.machine.ezz(&archive).refused(2, "no release");
+    host.machine.ezz(&archive).refused(2, "is not a release");
     // pkg(7) alone would fetch the real one unasked.
     host.put("fails", "status");
     host.machine.ezz(&host.install(&[])).refused(1, "pkg(8)");

@@ -428,7 +428,10 @@ fn hints_are_of_this_system() {
     }
     let told = machine.ezz(&["doctor"]);
     let text = format!("{}{}", told.out, told.err);
-    assert!(text.contains("it runs, and has no dataset"), "{told:#?}");
+    assert!(
+        text.contains("it is running, but has no dataset"),
+        "{told:#?}"
+    );
     assert!(text.contains("`jail -R a` ends it"), "{told:#?}");
     assert!(!text.contains("cgroup"), "{told:#?}");
     machine.programs.run("jail", &["-R", "a"]);

@@ -142,8 +142,7 @@ fn repair(wrong: &mut Vec<String>) -> Result<(), Failure> {
             .iter()
             .any(|word| line.starts_with(word))
     });
-    let named =
-        ended.code == Some(1) && bad.all(|line| line.contains("it was to be started again"));
+    let named = ended.code == Some(1) && bad.all(|line| line.contains("it was not started again"));
     if !ended.ok() && !named {
         wrong.push(format!("doctor --repair: {ended:?}: {}", said.trim_end()));
     }

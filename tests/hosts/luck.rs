@@ -9,13 +9,13 @@ pub fn lost_conf(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["stop", "a"]).ok();
     is_stopped(bench, "a");
     bench.ezz(&["start", "a"]).ok();
-    assert!(conf.exists(), "creating it again");
+    assert!(conf.exists(), "it is made again");
     runs(bench, "a");
     // Of a jail that has ended meanwhile, too.
     bench.ezz(&["stop", "a"]).ok();
     std::fs::remove_file(&conf).expect("it is there");
     bench.ezz(&["doctor", "--repair"]).ok();
-    assert!(conf.exists(), "creating it again");
+    assert!(conf.exists(), "it is made again");
     Ok(())
 }
 

@@ -90,11 +90,11 @@ fn a_repair_goes_from_the_site_to_the_jails() {
             "Debris track main: its link does not point to its generation, mended",
             "Debris generation debian-12.1.1: its base is not mounted, mended",
             "Debris tank/ezz/newjail/1@1: ezz's hold is missing, mended",
-            "Debris generation 2: it was never sealed, and nobody is building it, mended",
+            "Debris generation 2: it was never sealed, and no command is building it, mended",
             "Debris jail a: it is not mounted, mended",
             "Debris jail a: derived files are missing or differ: /etc/a.conf, mended",
-            "Debris jail b: it was never finished: what it lacks is done, mended",
-            "Debris jail gone: the host keeps files of a jail that is not there, mended",
+            "Debris jail b: it was never finished, mended",
+            "Debris jail gone: the host keeps files of a jail that does not exist, mended",
         ]
     );
     let told = told(&diagnosis.plan);
@@ -147,7 +147,7 @@ fn unfinished_jails_are_finished_together() {
         jail.config.as_mut().expect("valid").skel = GenerationId(9);
     });
     let diagnosis = diagnosed(&site, &healthy(&site));
-    let broken = "Broken jail c: it was never finished, and generation 9 is not there";
+    let broken = "Broken jail c: it was never finished, and generation 9 does not exist";
     assert_eq!(findings(&diagnosis)[2], broken);
     let told = told(&diagnosis.plan);
     let last = told.last().expect("a step");
@@ -188,11 +188,11 @@ fn what_is_broken_is_told_and_not_touched() {
             "Broken track old: it names generation 9, which does not exist or is not sealed",
             "Broken generation debian-12.1.1: 4096 bytes were written to its base after the seal",
             "Broken tank/ezz/newjail/1@1: the snapshot is missing",
-            "Broken generation 3: it has its snapshot and no seal on it",
+            "Broken generation 3: it has its snapshot, but no seal on it",
             "Broken jail odd: it is odd",
-            "Broken jail p: the generation 7 that it was merged to is not there",
-            "Broken jail p: it is pinned to 8, which is not there",
-            "Broken jail ghost: it runs, and has no dataset",
+            "Broken jail p: the generation 7 that it was merged to does not exist",
+            "Broken jail p: it is pinned to 8, which does not exist",
+            "Broken jail ghost: it is running, but has no dataset",
         ]
     );
     assert!(diagnosis.plan.steps.is_empty(), "{}", diagnosis.plan);
@@ -203,7 +203,7 @@ fn what_is_not_ezzs_is_named_and_left_alone() {
     let mut site = installed().staged(2).thin("a");
     site.0.inventory.strangers.push(Stranger {
         dataset: "tank/ezz/basejail/1@theirs".to_owned(),
-        why: "a snapshot that ezz did not make".to_owned(),
+        why: "a snapshot that ezz did not create".to_owned(),
     });
     let mut facts = healthy(&site);
     let both = vec!["ezz".to_owned(), "zrepl".to_owned()];

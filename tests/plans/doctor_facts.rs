@@ -453,8 +453,8 @@ fn snapshots_of_others_are_told_once_a_jail() {
     assert_eq!(
         findings(&diagnosis),
         [
-            "Info tank/ezz/newjail/1@theirs: a snapshot that ezz did not make",
-            "Info jail a: 5 snapshots and bookmarks that ezz did not make, 1 of them held: #b, @1, @2 …",
+            "Info tank/ezz/newjail/1@theirs: a snapshot that ezz did not create",
+            "Info jail a: 5 snapshots and bookmarks that ezz did not create, 1 of them held: #b, @1, @2 …",
         ]
     );
     assert!(diagnosis.plan.steps.is_empty());
@@ -484,7 +484,7 @@ fn many_snapshots_of_others_are_few_findings() {
         // The observation has those of bases as well.
         site.0.inventory.strangers.push(Stranger {
             dataset: format!("tank/ezz/basejail/1@auto_{number:02}"),
-            why: "a snapshot that ezz did not make".to_owned(),
+            why: "a snapshot that ezz did not create".to_owned(),
         });
     }
     let diagnosis = diagnosed(&site, &facts);
@@ -500,9 +500,9 @@ fn many_snapshots_of_others_are_few_findings() {
     assert_eq!(
         whats,
         [
-            "tank/ezz/basejail/1: 100 snapshots and bookmarks that ezz did not make: @auto_00, @auto_01, @auto_02 …",
-            "tank/ezz/newjail/1: 100 snapshots and bookmarks that ezz did not make: @auto_00, @auto_01, @auto_02 …",
-            "tank/ezz/jails: 400 snapshots and bookmarks on 4 jails that ezz did not make, such as tank/ezz/jails/a@auto_00",
+            "tank/ezz/basejail/1: 100 snapshots and bookmarks that ezz did not create: @auto_00, @auto_01, @auto_02 …",
+            "tank/ezz/newjail/1: 100 snapshots and bookmarks that ezz did not create: @auto_00, @auto_01, @auto_02 …",
+            "tank/ezz/jails: 400 snapshots and bookmarks on 4 jails that ezz did not create, such as tank/ezz/jails/a@auto_00",
         ]
     );
     let counts: Vec<usize> = found.iter().map(|it| it.objects.len()).collect();
@@ -782,7 +782,7 @@ fn json_says_kind_cause_and_hint() {
             "kind": "unsealed",
             "severity": "debris",
             "object": "generation 2",
-            "what": "it was never sealed, and nobody is building it",
+            "what": "it was never sealed, and no command is building it",
             "repairable": false,
             "cause": "an install or update that was killed",
         })
@@ -833,7 +833,7 @@ fn a_jail_that_a_move_left_down_is_named_and_not_started() {
     let diagnosis = diagnosed(&site, &facts);
     assert_eq!(
         findings(&diagnosis),
-        ["Broken jail a: it is down: it was to be started again on another basejail, and was not"]
+        ["Broken jail a: it is stopped: it was not started again on another basejail"]
     );
     let hint = diagnosis.findings[0].hint.as_deref();
     assert_eq!(

@@ -319,7 +319,7 @@ fn tell(
         }
     }
     if mendable {
-        report.line("        hint: `ezz doctor --repair` mends what is debris");
+        report.line("        hint: `ezz doctor --repair` clears the debris");
     }
     if diagnosis.findings.is_empty() {
         report.line(format!("ok      {}: nothing to mend", session.site));

@@ -14,8 +14,8 @@ const EACH: usize = 3;
 /// So many names are in the text of a finding.
 const SHOWN: usize = 3;
 
-const WORLDS: &str = "they keep it from `ezz world prune`, unless that is given --foreign-snapshots; com.sun:auto-snapshot is false there, and for sanoid, zrepl and `zfs snapshot -r` the README tells how to leave it out";
-const JAILS: &str = "`ezz delete` takes them with the jail only with --foreign-snapshots";
+const WORLDS: &str = "`ezz world prune` keeps what they are of, unless you give --foreign-snapshots; com.sun:auto-snapshot is false there, and docs/recovery.md describes how sanoid, zrepl and `zfs snapshot -r` skip it";
+const JAILS: &str = "`ezz delete` destroys them with the jail only with --foreign-snapshots";
 
 /// What others have put on one dataset.
 struct Group<'a> {
@@ -116,7 +116,7 @@ fn tell(groups: Vec<Group<'_>>, parent: String, many: &str, hint: &str, found: &
                     } else {
                         "snapshot"
                     };
-                    let what = format!("a {kind} that ezz did not make{}", held(names.values()));
+                    let what = format!("a {kind} that ezz did not create{}", held(names.values()));
                     (one.to_owned(), what)
                 }
                 _ => {
@@ -124,7 +124,7 @@ fn tell(groups: Vec<Group<'_>>, parent: String, many: &str, hint: &str, found: &
                     let shown: Vec<&str> = shown.map(|it| &it[dataset.as_str().len()..]).collect();
                     let more = if all.len() > SHOWN { " …" } else { "" };
                     let what = format!(
-                        "{} that ezz did not make{}: {}{more}",
+                        "{} that ezz did not create{}: {}{more}",
                         count(all.len()),
                         held(names.values()),
                         shown.join(", ")
@@ -141,7 +141,7 @@ fn tell(groups: Vec<Group<'_>>, parent: String, many: &str, hint: &str, found: &
         .flat_map(|it| it.names.keys().copied())
         .collect();
     let what = format!(
-        "{} on {} {many} that ezz did not make{}, such as {}",
+        "{} on {} {many} that ezz did not create{}, such as {}",
         count(all.len()),
         groups.len(),
         held(groups.iter().flat_map(|it| it.names.values())),
@@ -213,9 +213,11 @@ fn datasets(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
             ["jails", ..] if ignored => {
                 "its ezz:jail is ignored: only direct children of the site's jails count"
             }
-            ["jails", ..] => "a dataset below a jail: it goes with the jail only when told",
+            ["jails", ..] => {
+                "a dataset below a jail: `ezz delete` destroys it only with --foreign-snapshots"
+            }
             ["basejail", _, _] => continue,
-            _ => "a dataset that ezz did not make",
+            _ => "a dataset that ezz did not create",
         };
         let kind = if ignored {
             What::JailIgnored

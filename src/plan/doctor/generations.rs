@@ -25,12 +25,13 @@ pub(super) fn check(
             continue;
         };
         let snapshot = half.origin.as_deref().unwrap_or_default();
-        let what =
-            format!("the jail {jail} has its snapshot, as {snapshot}: no jail can be made of it");
+        let what = format!(
+            "the jail {jail} owns its snapshot, as {snapshot}: no jail can be created from it"
+        );
         found.add(
             Finding::new(What::Promoted, Severity::Broken, &half.dataset, what)
-                .made_by("somebody promoted that jail with zfs")
-                .hint(format!("`zfs promote {}` takes it back", half.dataset)),
+                .made_by("that jail was promoted with zfs")
+                .hint(format!("`zfs promote {}` reverts that", half.dataset)),
         );
     }
     if promoted
@@ -62,7 +63,7 @@ pub(super) fn check(
                 &name,
                 "its ezz:world is missing or not valid",
             )
-            .hint("no jail starts on it; install the world again and move its jails there"),
+            .hint("no jail starts on it; install the world again and move its jails to that"),
         );
     }
     if generation.skeleton.is_none() {
@@ -73,8 +74,8 @@ pub(super) fn check(
                 &name,
                 "its skeleton is missing",
             )
-            .made_by("somebody destroyed it: no command of ezz leaves half of a generation")
-            .hint("no jail can be made of it; those that there are go on"),
+            .made_by("it was destroyed without ezz: no command of ezz leaves half a generation")
+            .hint("no jail can be created from it; existing jails keep working"),
         );
     }
     if let Some(base) = &generation.base {
@@ -98,7 +99,7 @@ pub(super) fn foreign(generation: &Generation, os: Os, found: &mut Diagnosis) {
     };
     let name = format!("generation {}", generation.display());
     let what = format!(
-        "its world needs {}, but this host runs {os}: no jail starts on it here",
+        "its world needs {}, but this host runs {os}: its jails cannot start here",
         world.system()
     );
     found.add(
@@ -145,7 +146,7 @@ fn staged(
                     What::SkeletonAlone,
                     Severity::Info,
                     name,
-                    "its base is gone, and no jail needs its skeleton",
+                    "its base does not exist, and no jail needs its skeleton",
                 )
                 .hint("`ezz world prune` destroys it"),
             );
@@ -158,33 +159,35 @@ fn staged(
         };
         found.add(
             Finding::new(What::Half, Severity::Broken, name, what)
-                .made_by("somebody destroyed it: no command of ezz leaves half of a generation")
-                .hint("thin jails of it cannot start; `ezz doctor` does not touch it"),
+                .made_by("it was destroyed without ezz: no command of ezz leaves half a generation")
+                .hint("its thin jails cannot start; ezz does not change it"),
         );
     } else if !of_base && generation.world.is_some() && !generation.staged() {
-        let what = "it was sealed, and its snapshot is gone";
+        let what = "it was sealed, but its snapshot is missing";
         found.add(
             Finding::new(What::SnapshotMissing, Severity::Broken, name, what)
-                .made_by("somebody released the hold and destroyed it: ezz:world is set by a seal")
-                .hint("jails of it cannot start; `ezz doctor` does not touch it"),
+                .made_by("the hold was released and the snapshot destroyed without ezz: only a seal sets ezz:world")
+                .hint("its jails cannot start; ezz does not change it"),
         );
     } else if (of_base || of_skeleton) && !generation.base.as_ref().is_some_and(|half| half.pruned)
     {
-        let what = "it has its snapshot and no seal on it";
+        let what = "it has its snapshot, but no seal on it";
         found.add(
             Finding::new(What::SealMissing, Severity::Broken, name, what)
-                .made_by("somebody made the snapshot or took the seal away: a seal is one program")
-                .hint("it is no generation; destroy it with zfs if nobody needs what is in it"),
+                .made_by("the snapshot was created, or the seal removed, without ezz: a seal is one transaction")
+                .hint("it is not a generation; destroy it with zfs if you do not need its contents"),
         );
     } else if !generation.staged() {
         let what = match &generation.base {
             None => "its base is missing",
-            Some(_) => "it was sealed, and its snapshot is gone",
+            Some(_) => "it was sealed, but its snapshot is missing",
         };
         found.add(
             Finding::new(What::Half, Severity::Broken, name, what)
-                .made_by("somebody destroyed it: no command of ezz leaves this")
-                .hint("it is left alone; destroy it with zfs if nobody needs what is in it"),
+                .made_by("it was destroyed without ezz: no command of ezz leaves this state")
+                .hint(
+                    "ezz does not change it; destroy it with zfs if you do not need its contents",
+                ),
         );
     } else if !facts.abandoned.contains(&generation.id) {
         found.add(Finding::new(
@@ -199,7 +202,7 @@ fn staged(
             ("its base is half destroyed", "a prune that was killed")
         } else {
             (
-                "it was never sealed, and nobody is building it",
+                "it was never sealed, and no command is building it",
                 "an install or update that was killed",
             )
         };
@@ -243,7 +246,7 @@ fn base(inventory: &Inventory, name: &str, base: &Half, found: &mut Diagnosis) {
         );
         found.add(
             Finding::new(What::Written, Severity::Broken, name, what)
-                .hint("`ezz world verify` tells which files differ"),
+                .hint("`ezz world verify` shows which files differ"),
         );
     }
     if base.mounted {
@@ -285,8 +288,8 @@ fn seal(snapshot: &SnapshotName, facts: &Facts, derived_only: bool, found: &mut 
                     snapshot,
                     "the snapshot is missing",
                 )
-                .made_by("somebody released its hold and destroyed it")
-                .hint("no jail can be made of this generation any more"),
+                .made_by("its hold was released and it was destroyed without ezz")
+                .hint("no jail can be created from this generation"),
             );
             return;
         }
@@ -299,10 +302,10 @@ fn seal(snapshot: &SnapshotName, facts: &Facts, derived_only: bool, found: &mut 
                 What::SealMissing,
                 Severity::Broken,
                 snapshot,
-                "the other half of its generation is sealed, and this one is not",
+                "the other half of its generation is sealed, but this one is not",
             )
-            .made_by("somebody made the snapshot or took the seal away: a seal is one program")
-            .hint("do not make jails of this generation"),
+            .made_by("the snapshot was created, or the seal removed, without ezz: a seal is one transaction")
+            .hint("do not create jails from this generation"),
         );
     }
     if !tags.iter().any(|tag| tag == HOLD_TAG) {
@@ -312,7 +315,7 @@ fn seal(snapshot: &SnapshotName, facts: &Facts, derived_only: bool, found: &mut 
             snapshot,
             "ezz's hold is missing",
         )
-        .made_by("an install or a prune that was killed, or somebody released it");
+        .made_by("an install or a prune that was killed, or a release without ezz");
         if derived_only {
             found.add(finding);
         } else {
@@ -322,10 +325,10 @@ fn seal(snapshot: &SnapshotName, facts: &Facts, derived_only: bool, found: &mut 
     }
     let foreign: Vec<&String> = tags.iter().filter(|tag| *tag != HOLD_TAG).collect();
     if !foreign.is_empty() {
-        let what = format!("holds that ezz did not make: {foreign:?}");
+        let what = format!("holds that ezz did not create: {foreign:?}");
         found.add(
             Finding::new(What::HoldForeign, Severity::Info, snapshot, what)
-                .hint("this generation cannot be destroyed while they are there"),
+                .hint("this generation cannot be destroyed while they exist"),
         );
     }
 }

@@ -27,8 +27,9 @@ pub(super) fn check(
             Ok(config) => config,
             Err(why) => {
                 found.add(
-                    Finding::new(What::JailInvalid, Severity::Broken, object, why.clone())
-                        .hint("no command touches it; mend ezz:jail with zfs set, or destroy it"),
+                    Finding::new(What::JailInvalid, Severity::Broken, object, why.clone()).hint(
+                        "no command changes it; correct ezz:jail with zfs set, or destroy it",
+                    ),
                 );
                 continue;
             }
@@ -81,14 +82,14 @@ fn merging(
     let object = format!("jail {}", jail.name);
     let way = format!("from generation {} to {}", merging.from, merging.to);
     let Some(snapshots) = interrupted else {
-        let what = format!("its files are being merged {way}: it does not start meanwhile");
+        let what = format!("its files are being merged {way}: it cannot start until then");
         found.add(Finding::new(What::Merging, Severity::Info, object, what));
         return Ok(());
     };
-    let what = format!("the merge of its files {way} was interrupted: it does not start");
+    let what = format!("the merge of its files {way} was interrupted: it cannot start");
     let finding = |severity, what: String| {
         Finding::new(What::Merging, severity, &object, what)
-            .made_by("a merge that was killed, or a power cut in it")
+            .made_by("a merge that was killed, or a power failure during it")
     };
     if derived_only {
         found.add(finding(Severity::Debris, what));
@@ -99,9 +100,9 @@ fn merging(
         Ok(()) => found.mend(finding(Severity::Debris, what), back.steps),
         Err(PlanError::MergedBefore { first, count, .. }) => {
             let why = format!(
-                "; it cannot be taken back, since that would destroy {count} snapshots that were made after it, such as {first}"
+                "; it cannot be undone, since that would destroy {count} newer snapshots, such as {first}"
             );
-            let hint = "destroy those with zfs, if nobody needs what is half-merged in them; then `ezz doctor --repair`";
+            let hint = "destroy them with zfs if you do not need their half-merged files; then `ezz doctor --repair`";
             found.add(finding(Severity::Broken, what + &why).hint(hint));
         }
         Err(error) => return Err(error),
@@ -128,15 +129,16 @@ fn uncommitted(
     for (name, debris) in &inventory.debris {
         let object = format!("jail {name}");
         let what = if debris.deleted {
-            "its deletion was interrupted, and it is no jail"
+            "its deletion was interrupted, and it is not a jail"
         } else {
-            "its creation was interrupted, and it is no jail"
+            "its creation was interrupted, and it is not a jail"
         };
         if debris.below.is_empty() {
             tell(finding(object, what.to_owned()));
         } else {
             let list = debris.below.join(", ");
-            let what = format!("{what}; it stays for what ezz did not make: {list}");
+            let what =
+                format!("{what}; it stays because of objects that ezz did not create: {list}");
             let hint = format!("`ezz delete {name} --foreign-snapshots`");
             kept.push(finding(object, what).hint(hint));
         }
@@ -144,7 +146,7 @@ fn uncommitted(
     for name in inventory.intents.keys() {
         let mut debris = inventory.debris.values();
         if debris.all(|debris| debris.intent != *name) {
-            let what = format!("{name} is left of an interrupted command");
+            let what = format!("{name} is left over from an interrupted command");
             tell(finding(inventory.site.layout.jails.to_string(), what));
         }
     }
@@ -172,7 +174,7 @@ fn unfinished_jails(
         };
         if !merged_to(inventory, config) {
             let what = format!(
-                "it was never finished, and generation {} is not there",
+                "it was never finished, and generation {} does not exist",
                 config.skel
             );
             let hint = format!("`ezz delete {}`", jail.name);
@@ -183,7 +185,7 @@ fn unfinished_jails(
                 "it was never finished".to_owned(),
             ));
         } else {
-            let what = "it was never finished: what it lacks is done".to_owned();
+            let what = "it was never finished".to_owned();
             found.mend(finding(Severity::Debris, what), []);
             finished.push((jail.name.clone(), (*config).clone()));
         }
@@ -209,15 +211,15 @@ fn needs(inventory: &Inventory, config: &JailConfig, object: &str, found: &mut D
     };
     if !merged_to(inventory, config) {
         let what = format!(
-            "the generation {} that it was merged to is not there",
+            "the generation {} that it was merged to does not exist",
             config.skel
         );
-        missing(what, "its next change of release cannot be merged");
+        missing(what, "its next merge will fail");
     }
-    let start = "it cannot start: give it another base in its ezz:jail, or delete it";
+    let start = "it cannot start: set another base in its ezz:jail, or delete it";
     if let Base::Pin(id) = &config.base {
         if inventory.sealed(*id).is_none() {
-            missing(format!("it is pinned to {id}, which is not there"), start);
+            missing(format!("it is pinned to {id}, which does not exist"), start);
         }
     } else if config.kind == Kind::Thin {
         // A track that names what is not there is a finding of the track.
@@ -238,10 +240,10 @@ fn foreign_world(observed: &Observed, config: &JailConfig, object: &str, found: 
     let generation = inventory.sealed(starts_on);
     let foreign = generation.map(|generation| generation::ensure_native(generation, observed.os));
     if let Some(Err(error)) = foreign {
-        let what = format!("it does not start: {error}");
+        let what = format!("it cannot start: {error}");
         found.add(
             Finding::new(What::WorldForeign, Severity::Broken, object, what)
-                .hint("it starts on a host of that system, which the pool can be moved to"),
+                .hint("it can start on a host of that system if you move the pool there"),
         );
     }
 }
@@ -250,7 +252,7 @@ fn foreign_world(observed: &Observed, config: &JailConfig, object: &str, found: 
 fn datasets(config: &JailConfig, facts: &Facts, object: &str, found: &mut Diagnosis) {
     let lacking = config.datasets.iter();
     for lack in lacking.filter_map(|it| facts.lacking.get(it)) {
-        let what = format!("it does not start: this host lacks {}", lack.what);
+        let what = format!("it cannot start: this host lacks {}", lack.what);
         let finding = Finding::new(What::OwnDatasetLacking, Severity::Broken, object, what);
         found.add(finding.hint(&*lack.hint));
     }
@@ -260,13 +262,11 @@ fn limits(config: &JailConfig, object: &str, found: &mut Diagnosis) {
     let unknown = config.limits.unknown();
     if !unknown.is_empty() {
         let list = unknown.join(", ");
-        let what = format!(
-            "it has limits that this ezz does not know, and does not start with it: {list}"
-        );
+        let what = format!("it cannot start: this ezz does not know its limits {list}");
         found.add(
             Finding::new(What::LimitsUnknown, Severity::Broken, object, what)
                 .made_by("a newer ezz")
-                .hint("a newer ezz can start it; its limits are kept"),
+                .hint("a newer ezz can start it; ezz keeps its limits"),
         );
     }
 }
@@ -293,7 +293,7 @@ fn mounted(inventory: &Inventory, jail: &Jail, object: &str, found: &mut Diagnos
     let mut halves = halves.flat_map(|it| [&it.base, &it.skeleton].into_iter().flatten());
     let promoted = halves.any(|half| inventory.promoted(half) == Some(jail.name.as_str()));
     if jail.origin.is_none() && !promoted {
-        let what = "it is a clone of nothing: it was promoted or received";
+        let what = "it is not a clone: it was promoted or received";
         found.add(Finding::new(
             What::OriginMissing,
             Severity::Info,
@@ -306,7 +306,7 @@ fn mounted(inventory: &Inventory, jail: &Jail, object: &str, found: &mut Diagnos
 /// It does not start: its configuration speaks of a merge that its files have lost.
 fn rolled_back(name: &JailName, files: GenerationId, object: &str, found: &mut Diagnosis) {
     let what = format!(
-        "its files were rolled back to those of generation {files}, and it is not configured so: it does not start"
+        "its files were rolled back to generation {files}, which does not match its configuration: it cannot start"
     );
     found.add(
         Finding::new(What::RolledBack, Severity::Broken, object, what)
@@ -342,18 +342,18 @@ fn behind(
         };
         let gone = match observed.inventory.sealed(files) {
             Some(_) => "",
-            None => ", whose base is gone",
+            None => ", whose base does not exist",
         };
         let files = format!("its own files are at generation {files}{gone}");
         match runs {
             Some(runs) => add(
                 What::Behind,
-                format!("it runs on {runs}, and is due to run on generation {target}: {files}"),
-                format!("`ezz converge {name}` when it suits"),
+                format!("it runs on {runs}, but generation {target} is due: {files}"),
+                format!("`ezz converge {name}` at a convenient time"),
             ),
             None => add(
                 What::Behind,
-                format!("{files}: they are brought to generation {target} when it starts"),
+                format!("{files}: ezz merges them to generation {target} when it starts"),
                 format!("`ezz merge {name}` does it now"),
             ),
         }
@@ -362,9 +362,9 @@ fn behind(
         add(
             What::Held,
             format!(
-                "its own files could not be brought to generation {of} of the track {track}: it is pinned to {at}, until the track has another generation"
+                "its own files could not be merged to generation {of} of the track {track}: it is pinned to {at} until the track has another generation"
             ),
-            format!("`ezz merge {name} --follow {track} --dry-run` shows why, when it is stopped"),
+            format!("`ezz merge {name} --follow {track} --dry-run` shows why, while it is stopped"),
         );
     }
 }
@@ -377,7 +377,7 @@ fn unlimited(
     found: &mut Diagnosis,
 ) {
     if observed.state(name).running() && facts.without_limits.contains(name) {
-        let what = "it runs without the limits on its cgroups: an older ezz has started it";
+        let what = "its cgroups have no limits: an older ezz started it";
         let hint = format!("`ezz restart {name}` at a convenient time");
         found.add(Finding::new(What::LimitsMissing, Severity::Info, object, what).hint(hint));
     }
@@ -393,7 +393,7 @@ fn differing(
 ) {
     if let (true, Some(list)) = (observed.state(name).running(), facts.differing.get(name)) {
         let what = format!(
-            "it runs with other parameters than its configuration says: {}",
+            "its running parameters differ from its configuration: {}",
             list.join(", ")
         );
         let hint = format!("`ezz restart {name}` at a convenient time");
@@ -419,9 +419,9 @@ fn left(
     found: &mut Diagnosis,
 ) {
     if facts.left.contains(name) {
-        let what = "it does not run, and mounts or files of its run are left";
+        let what = "it is not running, but mounts or files of its last run are left";
         let finding = Finding::new(What::HostLeft, Severity::Debris, object, what)
-            .made_by("its end without a stop, or a command that was killed");
+            .made_by("a jail that ended by itself, or a command that was killed");
         let stop = steps::stop(inventory, name);
         found.mend(finding, [Step::lane(name.clone(), stop)]);
     }
@@ -436,7 +436,7 @@ fn left_down(
     found: &mut Diagnosis,
 ) {
     if facts.moving.contains(name) && matches!(observed.state(name), JailState::Stopped { .. }) {
-        let what = "it is down: it was to be started again on another basejail, and was not";
+        let what = "it is stopped: it was not started again on another basejail";
         let hint = format!("`ezz converge {name}` starts it, `ezz stop {name}` leaves it stopped");
         found.add(
             Finding::new(What::LeftDown, Severity::Broken, object, what)
@@ -485,7 +485,7 @@ fn derived(
 /// How an administrator ends a jail that ezz does not know any more.
 fn ends(name: &JailName, freebsd: bool) -> String {
     if freebsd {
-        format!("`jail -R {name}` ends it; `ezz doctor --repair` then clears away what it leaves")
+        format!("`jail -R {name}` ends it; `ezz doctor --repair` then clears what it leaves")
     } else {
         format!("`ezz stop` does not know it; its processes are in the cgroups below ezz/…/{name}")
     }
@@ -502,9 +502,9 @@ fn host(observed: &Observed, facts: &Facts, found: &mut Diagnosis) {
                     What::RunsWithoutDataset,
                     Severity::Broken,
                     format!("jail {name}"),
-                    "it runs, and has no dataset",
+                    "it is running, but has no dataset",
                 )
-                .made_by("somebody destroyed or renamed the dataset with zfs")
+                .made_by("the dataset was destroyed or renamed with zfs")
                 .hint(hint),
             );
         }
@@ -515,9 +515,9 @@ fn host(observed: &Observed, facts: &Facts, found: &mut Diagnosis) {
                 What::HostLeft,
                 Severity::Debris,
                 format!("jail {name}"),
-                "the host keeps files of a jail that is not there",
+                "the host keeps files of a jail that does not exist",
             )
-            .made_by("a delete that was interrupted, or a zfs destroy by hand");
+            .made_by("an interrupted delete, or a zfs destroy by hand");
             let forget = JailStep::Forget { jail: name.clone() };
             found.mend(finding, [Step::lane(name.clone(), forget)]);
         }

@@ -63,16 +63,14 @@ pub fn diagnose(
     };
     if let Some(why) = &facts.unreadable {
         let what =
-            format!("what is below it was not looked at, and nothing of the pool is mended: {why}");
+            format!("the datasets below it were not examined, and the pool is not repaired: {why}");
         let site = &inventory.site.layout.site;
         found.add(
             Finding::new(What::PropertyUnreadable, Severity::Broken, site, what)
                 .made_by(
                     "who may set properties of a dataset below it, such as a jail that has one",
                 )
-                .hint(
-                    "find it with `zfs get -r -s local all`, and take it away with `zfs inherit`",
-                ),
+                .hint("find it with `zfs get -r -s local all`, and remove it with `zfs inherit`"),
         );
     }
     let derived_only = derived_only || facts.unreadable.is_some();
@@ -95,7 +93,7 @@ pub fn diagnose(
     foreign::check(inventory, facts, &mut found);
     if inventory.site.read_only {
         let site = &inventory.site.layout.site;
-        let what = "it is read-only: only mounts can be mended";
+        let what = "it is read-only: only mounts can be repaired";
         found.add(
             Finding::new(What::ReadOnly, Severity::Info, site, what)
                 .hint("`zpool get readonly` and `zfs get readonly` show why"),

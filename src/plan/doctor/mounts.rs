@@ -52,7 +52,7 @@ pub(super) fn check(
         let Some(steps) = ways::left(inventory, &facts.mounts, at) else {
             continue;
         };
-        let what = "a snapshot of a jail was mounted there to be read".to_owned();
+        let what = "a snapshot of a jail is still mounted there".to_owned();
         let finding = Finding::new(What::HostLeft, Severity::Debris, at.display(), what);
         found.mend(finding.made_by("a `merge` that was killed"), steps);
     }
@@ -111,7 +111,7 @@ fn flags(dataset: &DatasetName, at: &Path, how: MountAs, facts: &Facts, found: &
         }
         (Flags { nodev: true, .. }, true) => "users of the host can use device nodes in it",
         (Flags { nosuid: true, .. } | Flags { nodev: true, .. }, false) => {
-            "only the mode of the site directory keeps users of the host from what is in it"
+            "only the mode of the site directory protects its contents from users of the host"
         }
         _ => "reading its files writes to the pool",
     };
@@ -157,7 +157,7 @@ fn verify(
         What::HostLeft,
         Severity::Debris,
         at.display(),
-        format!("generation {id} was mounted there to be read"),
+        format!("generation {id} is still mounted there"),
     )
     .made_by(if of_merge {
         "a `merge` that was killed"

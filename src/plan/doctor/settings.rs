@@ -39,10 +39,18 @@ const ALL: &[Rule] = &[
     dangerous(
         "devices",
         "off",
-        "a mount by zfs would let root of a jail make devices of the host",
+        "after a mount by zfs, root of a jail could create device nodes of the host",
     ),
-    dangerous("sharenfs", "off", "others than root reach files of jails"),
-    dangerous("sharesmb", "off", "others than root reach files of jails"),
+    dangerous(
+        "sharenfs",
+        "off",
+        "users other than root can reach files of jails",
+    ),
+    dangerous(
+        "sharesmb",
+        "off",
+        "users other than root can reach files of jails",
+    ),
 ];
 
 const BASE: &[Rule] = &[
@@ -51,7 +59,7 @@ const BASE: &[Rule] = &[
     odd(
         "sync",
         "standard",
-        "it was to be so only while the generation was built",
+        "this was meant only for building the generation",
     ),
 ];
 
@@ -60,18 +68,22 @@ const SKELETON: &[Rule] = &[
     odd(
         "sync",
         "standard",
-        "it was to be so only while the generation was built",
+        "this was meant only for building the generation",
     ),
 ];
 
 const JAIL: &[Rule] = &[
     odd("canmount", "on", "it is not mounted at boot without ezz"),
     odd("readonly", "off", "the jail cannot write its own files"),
-    odd("exec", "on", "a mount by zfs would run nothing of the jail"),
+    odd(
+        "exec",
+        "on",
+        "after a mount by zfs, no program of the jail could run",
+    ),
     odd(
         "setuid",
         "on",
-        "a mount by zfs would take su and its like from the jail",
+        "after a mount by zfs, su and similar programs would not work in the jail",
     ),
 ];
 
@@ -115,7 +127,7 @@ pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis)
         };
         if wanted != std::path::Path::new(value) {
             let what = format!(
-                "mountpoint is {value}, not {}: outside of the site directory others may reach it",
+                "mountpoint is {value}, not {}: other users may reach it outside of the site directory",
                 wanted.display()
             );
             let hint = format!("`zfs inherit mountpoint {name}`");

@@ -21,12 +21,12 @@ pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis)
         found.add(finding.hint("`ezz doctor --adopt` makes it a site of its own"));
     }
     if site.read_only {
-        let what = "it is read-only: only mounts can be mended";
+        let what = "it is read-only: only mounts can be repaired";
         let finding = Finding::new(What::ReadOnly, Severity::Info, name, what);
         found.add(finding.hint("`zpool get readonly` and `zfs get readonly` show why"));
     }
     if site.format != FORMAT {
-        let what = format!("its format {} is not known", site.format);
+        let what = format!("its format {} is unknown", site.format);
         let finding = Finding::new(What::FormatUnknown, Severity::Broken, name, what);
         found.add(finding.hint("use the ezz that made it, or a later one"));
     }
@@ -34,7 +34,7 @@ pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis)
     let last = sealed.next_back().map(|one| one.id);
     if let Some(last) = last.filter(|last| last.0 > site.seq) {
         let what = format!(
-            "{} is {}, and generation {last} is there: the next install would take a number twice",
+            "{} is {}, but generation {last} exists: the next install would use a number twice",
             property::SEQ,
             site.seq
         );
@@ -45,10 +45,10 @@ pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis)
         let layout = &site.layout;
         for part in [&layout.basejail, &layout.newjail, &layout.jails] {
             if !facts.datasets.contains_key(part.as_str()) {
-                let what = "it is not there";
+                let what = "it does not exist";
                 found.add(
                     Finding::new(What::DatasetMissing, Severity::Broken, part, what)
-                        .hint("`zfs create` makes an empty one, if nothing was in it"),
+                        .hint("`zfs create` creates an empty one, if it had no contents"),
                 );
             }
         }
@@ -86,7 +86,7 @@ fn tracks(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
                     format!("it names generation {id}, which does not exist or is not sealed");
                 found.add(
                     Finding::new(What::TrackBroken, Severity::Broken, &object, what).hint(
-                        "`ezz world list` shows the generations; `ezz track` has what sets it",
+                        "`ezz world list` shows the generations; `ezz help track` describes the commands that set it",
                     ),
                 );
             }
@@ -115,16 +115,16 @@ fn tracks(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
         found.add(match &under_way.rollout {
             Ok(rollout) => {
                 let how_far = match rollout.phase {
-                    Phase::Canaries => "canaries are proven",
-                    Phase::Swapped => "jails follow",
-                    Phase::Back => "jails go back",
+                    Phase::Canaries => "canaries are being checked",
+                    Phase::Swapped => "jails are being restarted",
+                    Phase::Back => "jails are being rolled back",
                 };
                 let what = format!(
                     "a roll-out from generation {} to {} is under way: {how_far}",
                     rollout.from, rollout.to
                 );
                 Finding::new(What::Rollout, Severity::Info, object, what).hint(format!(
-                    "`ezz update --track {name} --continue` goes on with one that was interrupted, --abort goes back"
+                    "`ezz update --track {name} --continue` resumes an interrupted one, --abort rolls it back"
                 ))
             }
             Err(why) => {
@@ -141,9 +141,9 @@ fn tracks(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
                 What::LinkLeft,
                 Severity::Debris,
                 format!("track {name}"),
-                "there is a link for it, and it has no generation or is not there",
+                "it has a link, but no generation, or it does not exist",
             )
-            .made_by("the deletion of a track that was interrupted");
+            .made_by("an interrupted deletion of a track");
             let step = Step::Unlink {
                 track: name.clone(),
                 directory: inventory.site.directory.clone(),
@@ -168,10 +168,10 @@ fn directories(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
                 .path
                 .starts_with(site.directory.join("basejail/tracks"))
         {
-            let what = "the beginning of a link; the next one of its track replaces it";
+            let what = "an unfinished link; the next one of its track replaces it";
             found.add(
                 Finding::new(What::LinkLeft, Severity::Info, object, what)
-                    .made_by("a change of a track that was interrupted"),
+                    .made_by("an interrupted change of a track"),
             );
             continue;
         }
@@ -184,20 +184,20 @@ fn directories(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
                     object,
                     "an empty directory without a dataset",
                 )
-                .made_by("a create, delete or install that was interrupted");
+                .made_by("an interrupted create, delete or install");
                 let at = entry.path.clone();
                 found.mend(finding, [Step::RemoveDirectory { at }]);
                 continue;
             }
-            EntryKind::Empty => "a directory that ezz did not make",
+            EntryKind::Empty => "a directory that ezz did not create",
             EntryKind::Full => {
-                "a directory without a dataset, and something is in it: it stays, and no jail can have its name"
+                "a directory without a dataset that is not empty: it stays, and no jail can have its name"
             }
-            EntryKind::Other => "no directory, and not ezz's: it stays",
+            EntryKind::Other => "not a directory, and not created by ezz: it stays",
         };
         found.add(
             Finding::new(What::DirectoryForeign, Severity::Info, object, what)
-                .hint("move it away if nobody needs it there"),
+                .hint("move it away if you do not need it there"),
         );
     }
 }

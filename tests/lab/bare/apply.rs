@@ -277,7 +277,7 @@ fn what_a_site_cannot_have_is_told_with_its_place_and_nothing_is_changed() {
         (
             "name = \"a\"\naddresses = [\"10.0.0.9\"]",
             "line 4, column 14",
-            "is there's already",
+            "already belongs to there",
         ),
         (
             "name = \"a{1..3}\"\nip_pools = [\"10.0.0.8/30\"]",

@@ -31,7 +31,7 @@ fn a_jail_without_its_dataset_is_forgotten() {
     ezz(&["create", "a", "b", "c", "--start"]).ok();
     ezz(&["stop", "b"]).ok();
     sh("umount /srv/jails/b && zfs destroy tank/ezz/jails/b").ok();
-    told("jail b: the host keeps files of a jail that is not there");
+    told("jail b: the host keeps files of a jail that does not exist");
     let before = everything();
     for verb in ["start", "stop", "show", "restart"] {
         ezz(&[verb, "b"]).refused(1, "there is no jail b");
@@ -57,9 +57,9 @@ fn a_generation_that_lost_its_snapshot_is_not_cleared_away() {
     ezz(&["install", "/tmp/runnable.tar"]).ok();
     ezz(&["create", "other", "--pin", "2", "--start"]).ok();
     sh("zfs release ezz tank/ezz/basejail/1@1 && zfs destroy tank/ezz/basejail/1@1").ok();
-    told("broken generation debian-12.1.1: it was sealed, and its snapshot is gone");
+    told("broken generation debian-12.1.1: it was sealed, but its snapshot is missing");
     told("broken track main: it names generation 1");
-    told("broken jail a: the generation 1 that it was merged to is not there");
+    told("broken jail a: the generation 1 that it was merged to does not exist");
     let listed = ezz(&["world", "list", "--json"]).ok().json();
     assert_eq!(listed.len(), 2);
     let before = everything();
@@ -96,7 +96,7 @@ fn halves_of_generations_that_are_gone_are_told() {
     ezz(&["create", "a", "--start"]).ok();
     sh("set -e; umount /srv/jails/basejail/2; for h in basejail newjail; do zfs release ezz tank/ezz/$h/2@2; zfs release ezz tank/ezz/$h/3@3; done
         zfs destroy -r tank/ezz/basejail/2; zfs destroy -r tank/ezz/newjail/3").ok();
-    told("generation 2: its base is gone, and no jail needs its skeleton");
+    told("generation 2: its base does not exist, and no jail needs its skeleton");
     told("broken generation debian-12.1.3: its skeleton is missing");
     let before = everything();
     assert_eq!(ezz(&["doctor", "--repair"]).code, 1);

@@ -190,7 +190,7 @@ fn two_hundred_with_distinct_addresses() {
     ezz(&again).ok();
     assert_eq!(addresses(), before);
     // The same again is refused, and takes nothing.
-    ezz(&again).refused(1, "11 jails exist already");
+    ezz(&again).refused(1, "11 jails already exist");
     let small = ["create", "s{1..7}", "--ip-pool", "192.0.2.0/29"];
     ezz(&small).refused(
         1,

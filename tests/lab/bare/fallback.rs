@@ -65,13 +65,13 @@ fn an_interrupted_create_is_shown_and_cleared_by_the_next() {
     ezz(&["show", "z"]).refused(1, "there is no jail z");
     let told = ezz(&["start", "x"]).refused(1, "the creation or deletion of x was interrupted");
     assert!(
-        told.stderr.contains("`ezz create x` makes it again"),
+        told.stderr.contains("`ezz create x` creates it again"),
         "{told:#?}"
     );
     let told = ezz(&["create", "other"]).ok();
     assert!(
         told.stderr
-            .contains("x, y: what an interrupted command left"),
+            .contains("x, y: cleaning up after an interrupted command"),
         "{told:#?}"
     );
     cleared();

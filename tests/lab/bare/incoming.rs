@@ -52,7 +52,7 @@ fn a_world_of_another_system_is_for_another_host() {
     ezz(&["create", "web"]).refused(1, "there is no track main");
     let told = ezz(&["doctor"]).ok();
     assert!(
-        told.stdout.contains("no jail starts on it here"),
+        told.stdout.contains("its jails cannot start here"),
         "{told:#?}"
     );
     install_small();

@@ -19,7 +19,7 @@ fn swaps_say_how_many_thick_jails_they_leave_alone() {
         assert_eq!(told.stderr.matches(words).count(), 1, "{swap:?}: {told:#?}");
     }
     let told = ezz(&["converge"]).ok();
-    assert!(told.stderr.contains("second: thick"), "{told:#?}");
+    assert!(told.stderr.contains("second: a thick jail"), "{told:#?}");
 }
 
 /// Two thick jails have taken the seals of a line of generations, and with them the origin of the base that jails
@@ -43,7 +43,7 @@ fn a_promoted_thick_jail_keeps_what_it_needs_and_is_told_with_the_way_back() {
         .collect();
     let expected = ["1", "2"].map(|number| {
         let half = format!("tank/ezz/basejail/{number}");
-        let hint = format!("`zfs promote {half}` takes it back");
+        let hint = format!("`zfs promote {half}` reverts that");
         ("promoted".into(), half.into(), hint.into())
     });
     assert_eq!(of, expected, "{found:#?}");

@@ -244,7 +244,7 @@ fn snapshots_of_others_keep_what_they_are_of_until_it_is_told() {
     let told = ezz(&["world", "prune", "--yes"]).ok();
     let why = "tank/ezz/basejail/1@daily and 1 more snapshots are not ezz's";
     assert!(told.stdout.contains(why), "{told:#?}");
-    let way = "generation 1 stays for nothing but snapshots of others";
+    let way = "generation 1 stays only because of snapshots that ezz did not create";
     assert!(
         told.stderr.contains(way) && told.stderr.contains("--foreign-snapshots"),
         "{told:#?}"
@@ -281,7 +281,7 @@ fn many_snapshots_are_few_lines() {
     let lines = looked
         .stdout
         .lines()
-        .filter(|line| line.contains("ezz did not make"));
+        .filter(|line| line.contains("ezz did not create"));
     let lines: Vec<&str> = lines.collect();
     assert!(
         lines.len() <= 2 && looked.stdout.lines().count() < 30,

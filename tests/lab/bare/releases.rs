@@ -332,7 +332,7 @@ fn base_packages_are_refused_here() {
         ezz(&[verb, &asked].concat()).refused(1, "pkg(8)");
         ezz(&[verb, &asked, &["--dry-run"]].concat()).refused(1, "pkg(8)");
     }
-    ezz(&["install", world, "--packages"]).refused(2, "no release");
+    ezz(&["install", world, "--packages"]).refused(2, "is not a release");
     ezz(&["install", "15.0-RELEASE", "--keys", "/tmp"]).exits(2);
     assert_eq!(everything(), before);
 }

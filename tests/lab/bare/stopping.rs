@@ -139,7 +139,7 @@ fn every_process_is_asked_to_end() {
         processes("--name b ").is_empty()
     });
     let found = ezz(&["doctor"]).exits(1);
-    let words = "debris  jail b: it does not run, and mounts or files of its run are left";
+    let words = "debris  jail b: it is not running, but mounts or files of its last run are left";
     assert!(found.stdout.contains(words), "{found:#?}");
     assert_ne!(kept("b"), "");
     ezz(&["doctor", "--repair"]).ok();
@@ -161,7 +161,7 @@ fn every_process_is_asked_to_end() {
         ezz(&["rollback", "--to", from]).ok();
         cut_down("c");
         let found = ezz(&["doctor"]).exits(1);
-        let words = "broken  jail c: it is down: it was to be started again";
+        let words = "broken  jail c: it is stopped: it was not started again";
         assert!(found.stdout.contains(words), "{found:#?}");
         assert!(
             found.stdout.contains("`ezz converge c` starts it"),

@@ -88,7 +88,7 @@ fn a_swap_is_one_commit_and_twice_returns() {
     // A second time says so, and changes nothing.
     let again = ezz(&["update", "--swap", "2"]).ok();
     assert!(
-        again.stderr.contains("is at debian-12.1.2 already"),
+        again.stderr.contains("is already at debian-12.1.2"),
         "{again:#?}"
     );
     assert_eq!(epoch(), before + 3);
@@ -380,7 +380,7 @@ fn an_updater_that_fails_leaves_nothing() {
     ezz(&["update", "--run", "/no/such/program"]).refused(1, "no/such/program");
     // What it makes of the world is looked at as what an install brings.
     let key = "echo '-----BEGIN OPENSSH PRIVATE KEY-----' > /etc/key";
-    run(&[], key).refused(1, "looks like a secret");
+    run(&[], key).refused(1, "look like secrets");
     ezz(&["update", "--from", "/nowhere"]).exits(2);
     let after = everything().replace(
         &format!("ezz:seq\t{}", property(SITE, "ezz:seq")),

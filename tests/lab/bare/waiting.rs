@@ -299,7 +299,7 @@ fn a_signal_ends_the_wait_for_an_answer_or_a_jail() {
     assert!(
         ended
             .stderr
-            .contains("a: restarted, but its health is not known yet")
+            .contains("a: restarted, but its health was not checked")
             && ended.stderr.contains("interrupted"),
         "{ended:#?}"
     );

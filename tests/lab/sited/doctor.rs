@@ -61,7 +61,7 @@ const BROKEN: &[&str] = &[
     "debris generation 7: it was never sealed",
     "debris jail a: it is not mounted",
     "debris jail half: it was never finished",
-    "debris jail gone: the host keeps files of a jail that is not there",
+    "debris jail gone: the host keeps files of a jail that does not exist",
 ];
 
 /// Mounts, links and files of the host; with `everything` all that a repair may change.
@@ -231,11 +231,11 @@ fn what_others_made_is_named_and_stays() {
     let found = findings(0);
     has(
         &found,
-        "info tank/ezz/basejail/1@theirs: a snapshot that ezz did not make",
+        "info tank/ezz/basejail/1@theirs: a snapshot that ezz did not create",
     );
     has(
         &found,
-        r#"info tank/ezz/basejail/1@1: holds that ezz did not make: ["theirs"]"#,
+        r#"info tank/ezz/basejail/1@1: holds that ezz did not create: ["theirs"]"#,
     );
     has(
         &found,
@@ -274,7 +274,7 @@ fn what_is_broken_is_told_and_the_rest_goes_on() {
     has(&found, "broken jail lost: there is no track nosuch");
     has(
         &found,
-        "broken jail pinned: it is pinned to 9, which is not there",
+        "broken jail pinned: it is pinned to 9, which does not exist",
     );
     let listed = ezz(&["list", "--json"]).ok().json();
     assert_eq!(listed.len(), 4);

@@ -62,7 +62,7 @@ fn what_endangers_the_host_is_told_and_no_property_or_mount_is_touched() {
     for words in [
         "devices is on, not off",
         "none is mounted over it, at /srv/jails/b",
-        "2 snapshots and bookmarks that ezz did not make, 1 of them held: #mark, @theirs",
+        "2 snapshots and bookmarks that ezz did not create, 1 of them held: #mark, @theirs",
         "hint: `umount /srv/jails/b`",
         "hint: `zfs inherit readonly tank/ezz/basejail/1`",
     ] {

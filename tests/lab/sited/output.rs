@@ -432,7 +432,7 @@ fn a_list_has_what_was_asked_for() {
         (&4.into(), &1.into())
     );
     let told = ezz(&["converge"]).ok();
-    assert!(told.stderr.contains("big: thick"), "{told:#?}");
+    assert!(told.stderr.contains("big: a thick jail"), "{told:#?}");
     let told = ezz(&["converge", "big"]).ok();
     assert!(told.stderr.contains("no update reaches"), "{told:#?}");
     // One that is kept from starting with the host.

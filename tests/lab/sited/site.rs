@@ -197,12 +197,12 @@ fn a_damaged_replica_is_not_adopted() {
     for (damage, words, mend) in [
         (
             "zfs inherit ezz:sealed back/ezz/basejail/1@1",
-            "it has its snapshot and no seal on it",
+            "it has its snapshot, but no seal on it",
             "zfs inherit -S ezz:sealed back/ezz/basejail/1@1",
         ),
         (
             "zfs inherit ezz:sealed back/ezz/newjail/1@1",
-            "back/ezz/newjail/1@1: the other half of its generation is sealed, and this one is not",
+            "back/ezz/newjail/1@1: the other half of its generation is sealed, but this one is not",
             "zfs inherit -S ezz:sealed back/ezz/newjail/1@1",
         ),
         (

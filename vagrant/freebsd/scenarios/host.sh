@@ -119,7 +119,7 @@ hardening() {
 		* { securelevel = 2; exec.poststart = "touch /tmp/ezz-poststart-$name"; }
 		.include "/etc/jail.conf.d/*.conf";
 	END
-	ok 'doctor compares what runs' doctor_says 'jail hard: it runs with other parameters .*securelevel is -1, not 2'
+	ok 'doctor compares what runs' doctor_says 'jail hard: its running parameters differ .*securelevel is -1, not 2'
 	ok 'stop' "$ezz" stop hard
 	service jail onestart hard >/dev/null
 	by_service=$(hardened hard)
