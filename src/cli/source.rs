@@ -274,6 +274,9 @@ const OWN: [&str; 16] = [
     "--dry-run",
 ];
 
+/// Options of ezz that many commands have too: at the end of the line they are most likely meant for ezz.
+const LAST: [&str; 5] = ["-n", "--dry-run", "--json", "-q", "--quiet"];
+
 /// Refuses a command that has swallowed options of ezz, or is a line of a shell in one word.
 pub(super) fn own_words(words: &[String]) -> Result<(), CliError> {
     let Some(program) = words.first() else {
@@ -288,18 +291,31 @@ pub(super) fn own_words(words: &[String]) -> Result<(), CliError> {
         let name = word.split_once('=').map_or(word.as_str(), |(name, _)| name);
         OWN.contains(&name)
     };
-    if let Some(found) = words.iter().find(own) {
-        let at = words.iter().position(|word| word == found).unwrap_or(0);
+    let swallowed = |at: usize| {
         let (command, options) = words.split_at(at);
-        return Err(CliError::Usage {
+        let found = options.first().map_or("", String::as_str);
+        let command = match command {
+            [] => "COMMAND".to_owned(),
+            command => line(command),
+        };
+        CliError::Usage {
             what: format!("{found} comes after --run, which takes the rest of the line"),
             hint: format!(
-                "`ezz update {} --run {}`; if it is an option of the command: --run sh -c {}",
+                "`ezz update {} --run {command}`; if it is an option of the command: `--run sh -c {}`",
                 line(options),
-                line(command),
                 whole(words)
             ),
-        });
+        }
+    };
+    if let Some(found) = words.iter().find(own) {
+        let at = words.iter().position(|word| word == found).unwrap_or(0);
+        return Err(swallowed(at));
+    }
+    let last = words.iter().rev();
+    let options = last.take_while(|word| LAST.contains(&word.as_str()));
+    match options.count() {
+        0 => {}
+        count => return Err(swallowed(words.len() - count)),
     }
     if words.len() == 1 && program.contains(char::is_whitespace) {
         return Err(CliError::Usage {
@@ -342,5 +358,17 @@ mod tests {
         assert!(hint.contains("`--run apt-get install -y nginx`"), "{hint}");
         assert!(hint.contains("sh -c 'apt-get install -y nginx'"), "{hint}");
         assert!(of(&["x", "--dry-run"]).is_err());
+        for last in [
+            &["true", "-n"][..],
+            &["true", "--quiet"],
+            &["apt-get", "-y", "-q", "--json"],
+        ] {
+            let (code, hint) = of(last).expect_err("refused");
+            assert_eq!(code, 2, "{last:?}");
+            assert!(hint.contains("--run sh -c"), "{hint}");
+        }
+        let (_, hint) = of(&["true", "-n", "-q"]).expect_err("refused");
+        assert!(hint.contains("`ezz update -n -q --run true`"), "{hint}");
+        assert!(of(&["sh", "-c", "exit 0", "-n", "x"]).is_ok());
     }
 }
