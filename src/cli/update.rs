@@ -100,7 +100,7 @@ impl Update {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         let release = self.check()?;
         let session = context.session(self.dry_run)?;
-        let inventory = session.inventory(&Scope::none())?;
+        let inventory = session.inventory(&Scope::of(self.canary.iter().cloned()))?;
         crate::plan::writable(&inventory)?;
         // What is built from where the track was must not take back what another update has brought.
         let from = match &self.swap {
@@ -120,6 +120,8 @@ impl Update {
         }
         if self.swap.is_none() {
             lookup::ensure_no_rollout(&inventory, &self.track)?;
+            // Found before a world is built and not after.
+            crate::plan::rollout::ensure_canaries(&inventory, &self.track, &self.canary)?;
         }
         let id = match &self.swap {
             Some(text) => inventory.find_generation(text)?.id,
@@ -154,8 +156,8 @@ impl Update {
         own_words(&self.run)?;
         if (self.resume || self.abort) && self.dry_run.dry_run {
             return Err(CliError::Usage {
-                what: "what a roll-out does next depends on how the jails are".to_owned(),
-                hint: "`ezz track list` shows how far it is".to_owned(),
+                what: "the next steps of a roll-out depend on the state of its jails".to_owned(),
+                hint: "`ezz track list` shows its progress".to_owned(),
             });
         }
         let Some(from) = &self.from else {

@@ -43,7 +43,20 @@ pub fn begin(
         ..request(track, rollout, rollout.to, &rollout.why)
     };
     track::target(inventory, &request)?;
-    for name in &rollout.canaries {
+    ensure_canaries(inventory, track, &rollout.canaries)?;
+    enter(inventory, track, rollout)
+}
+
+/// Ensures that jails can go first in a roll-out of a track.
+///
+/// # Errors
+/// [`PlanError::NoJail`], [`PlanError::Canary`].
+pub fn ensure_canaries(
+    inventory: &Inventory,
+    track: &TrackName,
+    canaries: &[JailName],
+) -> Result<(), PlanError> {
+    for name in canaries {
         let config = lookup::config(inventory, name)?;
         let cannot = |why| PlanError::Canary {
             jail: name.clone(),
@@ -56,7 +69,7 @@ pub fn begin(
             return Err(cannot("it does not follow the track"));
         }
     }
-    enter(inventory, track, rollout)
+    Ok(())
 }
 
 /// Plans that all is as the phase of a roll-out promises: nothing if it is so already. The phase comes

@@ -23,3 +23,4 @@ mod names;
 mod packages;
 mod rules;
 mod usage;
+mod words;

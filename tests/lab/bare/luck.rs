@@ -306,6 +306,10 @@ fn bad_values_change_nothing() {
             &["update", "--swap", "2", "--restart", "--canary", "nobody"],
             "no jail nobody",
         ),
+        (
+            &["update", "--restart", "--canary", "nobody", "--run", "true"],
+            "no jail nobody",
+        ),
         (&["update", "--continue"], "no roll-out"),
         (&["update", "--abort"], "no roll-out"),
         (&["rollback"], "no previous generation"),

@@ -1,0 +1,44 @@
+//! What commands refuse before they begin, and in which words they report what they found: the real command line on a
+//! simulated machine.
+
+use serde_json::Value;
+
+use crate::sim::{Ended, SimMachine};
+
+fn generations(m: &SimMachine) -> Vec<Value> {
+    let ended = m.ezz(&["world", "list", "--json"]).ok();
+    json(&ended)
+}
+
+fn json(ended: &Ended) -> Vec<Value> {
+    let lines = ended.out.iter();
+    lines
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect()
+}
+
+#[track_caller]
+fn says(ended: &Ended, words: &str) {
+    let all = [ended.out.join("\n"), ended.err.join("\n")].join("\n");
+    assert!(all.contains(words), "{words:?}: {ended:#?}");
+}
+
+/// A world takes minutes to build: a wrong name of a canary is found before.
+#[test]
+fn canaries_are_checked_before_a_world_is_built() {
+    let m = SimMachine::installed(true);
+    m.ezz(&["track", "create", "other", "1"]).ok();
+    m.ezz(&["create", "a", "--track", "other"]).ok();
+    for (canary, words) in [
+        ("a9", "there is no jail a9"),
+        ("a", "a cannot be a canary: it does not follow the track"),
+    ] {
+        for dry_run in [&[][..], &["-n"]] {
+            let line = ["update", "--restart", "--canary", canary, "--run", "new"];
+            let ended = m.ezz(&[dry_run, &line[..]].concat());
+            assert_ne!(ended.code, Some(0), "{ended:#?}");
+            says(&ended, words);
+        }
+        assert_eq!(generations(&m).len(), 1);
+    }
+}
