@@ -88,6 +88,12 @@ impl Generation {
         self.base.as_ref().is_some_and(bare)
     }
 
+    /// Whether a prune has destroyed its base, and has left its skeleton to jails that were made from it.
+    pub fn pruned(&self) -> bool {
+        let skeleton = self.skeleton.as_ref();
+        self.base.is_none() && skeleton.is_some_and(|half| !half.pruned)
+    }
+
     /// The seal of its base.
     pub fn seal(&self) -> Option<&Seal> {
         self.base.as_ref().and_then(|half| half.seal.as_ref())

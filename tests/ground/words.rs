@@ -42,3 +42,26 @@ fn canaries_are_checked_before_a_world_is_built() {
         assert_eq!(generations(&m).len(), 1);
     }
 }
+
+/// A base that a prune destroyed, and whose skeleton a jail needs still, is not broken.
+#[test]
+fn a_pruned_generation_is_shown_as_such() {
+    let m = SimMachine::installed(true);
+    m.ezz(&["create", "a", "--start"]).ok();
+    for words in ["one", "two", "three"] {
+        m.ezz(&["update", "--run", words]).ok();
+    }
+    m.ezz(&["converge"]).ok();
+    m.ezz(&["world", "prune", "--yes"]).ok();
+    let first = &generations(&m)[0];
+    assert_eq!(first["generation"], 1, "{first}");
+    assert_eq!(first["state"], "pruned", "{first}");
+    assert_ne!(first["kept_by"], serde_json::json!([]), "{first}");
+    let shown = m.ezz(&["world", "show", "1"]).ok();
+    says(&shown, "pruned: its base is gone");
+    says(&m.ezz(&["world", "list"]).ok(), "pruned");
+    // Nothing else can be done with it.
+    let refused = m.ezz(&["world", "verify", "1"]);
+    assert_ne!(refused.code, Some(0), "{refused:#?}");
+    says(&refused, "no sealed generation");
+}

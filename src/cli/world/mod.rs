@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::list::line;
 use super::{CliError, Context, DryRun, verify};
-use crate::model::{Base, Generation, Half, JailState, Kind};
+use crate::model::{Base, Generation, Half, Inventory, JailState, Kind};
 use crate::name::{GenerationId, TrackName};
 use crate::plan::Observed;
 use crate::plan::prune::{Request, kept};
@@ -67,9 +67,49 @@ pub struct Verify {
     dry_run: DryRun,
 }
 
+/// How far a generation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Staged,
+    Sealed,
+    /// Sealed, and a roll-out has rejected it.
+    Rejected,
+    /// Its skeleton is all that is left.
+    Pruned,
+    Broken,
+}
+
+impl State {
+    fn of(generation: &Generation) -> State {
+        if generation.rejected.is_some() {
+            State::Rejected
+        } else if generation.sealed() {
+            State::Sealed
+        } else if generation.staged() {
+            State::Staged
+        } else if generation.pruned() {
+            State::Pruned
+        } else {
+            State::Broken
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            State::Staged => "staged",
+            State::Sealed => "sealed",
+            State::Rejected => "rejected",
+            State::Pruned => "pruned",
+            State::Broken => "broken",
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Line {
     generation: GenerationId,
+    state: State,
     label: Option<String>,
     profile: Option<String>,
     os: Option<String>,
@@ -115,7 +155,7 @@ impl WorldVerb {
             WorldVerb::List(_) => list(context, &session.observe(&Scope::all())?),
             WorldVerb::Show(args) => {
                 let observed = session.observe(&Scope::all())?;
-                let id = observed.inventory.find_generation(&args.generation)?.id;
+                let id = shown(&observed.inventory, &args.generation)?;
                 show(
                     context,
                     &lines(&observed)[&id],
@@ -125,6 +165,15 @@ impl WorldVerb {
             }
             WorldVerb::Verify(args) => args.run(context, &session),
         }
+    }
+}
+
+/// The generation that is meant: by its number also one that is not sealed.
+fn shown(inventory: &Inventory, text: &str) -> Result<GenerationId, CliError> {
+    let by_id = GenerationId::from_component(text);
+    match by_id.filter(|id| inventory.generations.contains_key(id)) {
+        Some(id) => Ok(id),
+        None => Ok(inventory.find_generation(text)?.id),
     }
 }
 
@@ -160,6 +209,7 @@ fn lines(observed: &Observed) -> BTreeMap<GenerationId, Line> {
         let size = |half: &Option<Half>| half.as_ref().map_or(0, |half| half.referenced);
         Line {
             generation: id,
+            state: State::of(generation),
             label: world.map(|world| world.label.clone()),
             profile: world.map(|world| world.profile.clone()),
             os: world.map(|world| world.os.clone()),
@@ -173,7 +223,12 @@ fn lines(observed: &Observed) -> BTreeMap<GenerationId, Line> {
             parent: world.and_then(|world| world.parent),
             rejected: generation.rejected.as_ref().map(|found| found.why.clone()),
             kept_by: kept.get(&id).map_or_else(Vec::new, |kept| {
-                kept.base.iter().map(ToString::to_string).collect()
+                let reasons = if generation.pruned() {
+                    &kept.skeleton
+                } else {
+                    &kept.base
+                };
+                reasons.iter().map(ToString::to_string).collect()
             }),
             source: world.and_then(|world| world.source.clone()),
             manifest: generation.seal().map(|seal| seal.manifest.clone()),
@@ -195,16 +250,7 @@ fn list(context: &Context<'_>, observed: &Observed) -> Result<Exit, CliError> {
         let tracks: Vec<&str> = line.tracks.iter().map(TrackName::as_str).collect();
         rows.push(vec![
             observed.inventory.generations[&line.generation].display(),
-            if line.rejected.is_some() {
-                "rejected"
-            } else if line.sealed.is_some() {
-                "sealed"
-            } else if observed.inventory.generations[&line.generation].staged() {
-                "staged"
-            } else {
-                "broken"
-            }
-            .to_owned(),
+            line.state.word().to_owned(),
             if tracks.is_empty() {
                 "-".to_owned()
             } else {
@@ -239,6 +285,13 @@ fn show(context: &Context<'_>, line: &Line, generation: &Generation) {
     let tracks: Vec<&str> = line.tracks.iter().map(TrackName::as_str).collect();
     let mut rows = vec![
         ("generation", generation.display()),
+        (
+            "state",
+            match line.state {
+                State::Pruned => "pruned: its base is gone, jails need its skeleton".to_owned(),
+                state => state.word().to_owned(),
+            },
+        ),
         ("profile", text(&line.profile)),
         ("os", text(&line.os)),
         ("arch", text(&line.arch)),
