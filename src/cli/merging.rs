@@ -21,8 +21,7 @@ use crate::plan::{Doomed, MountAs, Observed, Plan, PlanError, Step, lookup, spec
 use crate::ports::{PortError, Query, Row, Zfs};
 use crate::session::{Scope, Session};
 use crate::world::merge::{
-    Difference, Examined, Patches, Reason, Undo, carry_out, examine, examine_undo,
-    without_conflicts,
+    Difference, Examined, Patches, Undo, carry_out, examine, examine_undo, without_conflicts,
 };
 use crate::world::{self, WorldError};
 
@@ -345,14 +344,11 @@ pub(super) fn look(
     })
 }
 
-/// The files that are in conflict, each with the reason where it is not that both have changed it.
+/// The files that are in conflict, each with the reason.
 pub(super) fn conflicting(examined: &Examined) -> Vec<String> {
     let all = examined.changes.iter();
-    all.filter_map(|change| match change.conflict()? {
-        Reason::BothChanged => Some(change.path.to_string()),
-        reason => Some(format!("{} ({reason})", change.path)),
-    })
-    .collect()
+    all.filter_map(|change| Some(format!("{} ({})", change.path, change.conflict()?)))
+        .collect()
 }
 
 /// Compares the files, and changes them if `carry` says so.

@@ -195,6 +195,39 @@ fn what_the_jail_has_touched_stays_and_the_releases_is_beside_it() -> Result<(),
 }
 
 #[test]
+fn a_conflict_says_who_did_what() -> Result<(), Fail> {
+    type Touch = fn(&Path) -> std::io::Result<()>;
+    let cases: [(Is, Touch, &str); 4] = [
+        (Is::File, |x| fs::write(x, "mine"), "both have changed it"),
+        (
+            Is::File,
+            |x| {
+                fs::remove_file(x)?;
+                fs::create_dir(x)
+            },
+            "the release changed it, and you have made it a directory",
+        ),
+        (
+            Is::File,
+            |x| fs::remove_file(x),
+            "the release changed it, and you have deleted it",
+        ),
+        (
+            Is::Nothing,
+            |x| fs::write(x, "mine"),
+            "the release added it, and you have one of your own",
+        ),
+    ];
+    for (old, touch, why) in cases {
+        let trees = Trees::new(old, Is::File)?;
+        touch(&trees.jail("etc/x"))?;
+        let changes = trees.merge()?;
+        assert_eq!(conflicts(&changes), [format!("CONFLICT etc/x ({why})")]);
+    }
+    Ok(())
+}
+
+#[test]
 fn a_directory_of_the_jails_own_is_found_wherever_it_differs() -> Result<(), Fail> {
     type Touch = fn(&Path) -> std::io::Result<()>;
     let differ: [(&str, Touch); 5] = [

@@ -308,11 +308,8 @@ impl Work<'_> {
         let (Some(State::File(..)), State::File(..), Some(State::File(_, size, _))) =
             (was, is, mine)
         else {
-            return conflict(match mine {
-                Some(State::Blocked(by)) => Reason::InTheWay(by.clone()),
-                Some(mine) if mine.kind() != is.kind() => Reason::Became(is.kind()),
-                Some(_) | None => Reason::BothChanged,
-            });
+            let is = Some(is);
+            return conflict(left(Versions { was, is, mine }));
         };
         if *size > TEXT_MAX {
             return conflict(Reason::TooDifferent);

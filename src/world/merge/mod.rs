@@ -173,7 +173,6 @@ impl fmt::Display for Change {
         write!(f, "{word} {}", self.path)?;
         match self.reason() {
             None => Ok(()),
-            Some(Reason::BothChanged) if self.conflict().is_some() => Ok(()),
             Some(reason) => write!(f, " ({reason})"),
         }
     }

@@ -201,7 +201,7 @@ fn what_both_have_changed_is_merged_and_nothing_is_lost() {
     for line in [
         "j: take etc/release",
         "j: remove etc/gone",
-        "j: CONFLICT etc/both",
+        "j: CONFLICT etc/both (both have changed it)",
         "    +A",
     ] {
         assert!(planned.stdout.contains(line), "no {line:?} in {planned:#?}");
