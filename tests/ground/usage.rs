@@ -40,7 +40,7 @@ const MISTAKES: [(&str, &str); 26] = [
     ("update --from 14.3-RELEASE --mirror ftp", "bad mirror"),
     (
         "update --continue --dry-run",
-        "depends on how the jails are",
+        "depend on the state of its jails",
     ),
     ("update --run true --restart", "comes after --run"),
     ("doctor --adopt --directory jails", "will not do"),
