@@ -79,8 +79,8 @@ fn files(directory: &Path) -> BTreeSet<String> {
 fn verbs() -> Vec<String> {
     let told = Command::new(EZZ).arg("--help").output().expect("ezz runs");
     let told = String::from_utf8(told.stdout).expect("text");
-    let listed = told.lines().skip_while(|line| *line != "Commands:").skip(1);
-    let verbs = listed.take_while(|line| !line.is_empty());
+    let listed = told.lines().skip_while(|line| *line != "Jails:");
+    let verbs = listed.take_while(|line| *line != "Options:");
     verbs
         // What is not indented by two goes on a line that was too long.
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))

@@ -27,29 +27,34 @@ use crate::session::{Around, Scope, Session, SessionError};
     after_help = "Examples:\n  ezz create www --address 192.0.2.7/24 --start\n  ezz create 'web{01..20}' --quota 10G --ip-pool 'em0|10.0.0.0/22' --label tier=front\n  ezz create ci --memory 512M --cpus 1.5 --processes 500 --cpuset 0-3\n  ezz create --count 500 --prefix j --atomic\n  generate-names | ezz create --names-from - --json\n\nezz warns on standard error about conflicts with the host, such as an address that no interface has, or a service that listens on the jail's address. Warnings never block; `ezz doctor` repeats them.\n\nWithout --memory, --processes or --quota, the table [defaults] of the configuration file (/etc/ezz.toml, on FreeBSD /usr/local/etc/ezz.toml) sets the limits. `none` removes a limit. On Linux a jail without a limit of its own may use seven eighths of the host's memory, and 16384 processes.\n\nJSON: a `jail-result` for each jail"
 )]
 pub struct Create {
-    #[command(flatten)]
-    jails: NewJails,
     /// Track to follow
-    #[arg(long, default_value = "main", conflicts_with = "pin")]
+    #[arg(
+        long,
+        help_heading = "Base and files",
+        default_value = "main",
+        conflicts_with = "pin"
+    )]
     track: TrackName,
     /// Generation to stay on: a number, LABEL.N or a label
-    #[arg(long, value_name = "GENERATION")]
+    #[arg(long, help_heading = "Base and files", value_name = "GENERATION")]
     pin: Option<String>,
     /// Give the jail a writable copy of the whole world
-    #[arg(long)]
+    #[arg(long, help_heading = "Base and files")]
     thick: bool,
     /// Network of the jail: host, none, or on FreeBSD vnet [default: host]
     ///
     /// With host, a jail shares the host's network. On Linux, and on FreeBSD without --address, it
     /// reaches every service of the host, including those on 127.0.0.1. With vnet, a jail has a
     /// network of its own, and --address 'BRIDGE|ADDRESS' connects it to a bridge of the host.
-    #[arg(long, value_name = "NETWORK", value_parser = network)]
+    #[arg(long, help_heading = "Network", value_name = "NETWORK", value_parser = network)]
     network: Option<Network>,
-    /// Shell command that checks the jail's health after its base changes; exit status 0 means healthy
-    #[arg(long, value_name = "COMMAND")]
-    health: Option<String>,
     #[command(flatten)]
     own: Own,
+    /// Shell command that checks the jail's health after its base changes; exit status 0 means healthy
+    #[arg(long, help_heading = "Start", value_name = "COMMAND")]
+    health: Option<String>,
+    #[command(flatten)]
+    jails: NewJails,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -69,9 +74,9 @@ pub struct Clone {
     #[arg(value_name = "SOURCE")]
     source: JailName,
     #[command(flatten)]
-    jails: NewJails,
-    #[command(flatten)]
     own: Own,
+    #[command(flatten)]
+    jails: NewJails,
     #[command(flatten)]
     dry_run: DryRun,
 }
@@ -79,58 +84,58 @@ pub struct Clone {
 /// What new jails get, whatever they are made of.
 #[derive(Debug, Args)]
 struct Own {
+    /// Flavour to lay over the jails: the files in flavours/FLAVOUR of the site directory; repeatable
+    #[arg(long, help_heading = "Base and files", value_name = "FLAVOUR")]
+    flavour: Vec<FlavourName>,
+    /// Dataset outside of the site that the jail administers itself (FreeBSD); repeatable
+    #[arg(long, help_heading = "Base and files", value_name = "DATASET")]
+    dataset: Vec<DatasetName>,
     /// Host name, for a single jail [default: the jail's name]
-    #[arg(long, value_parser = hostname)]
+    #[arg(long, help_heading = "Network", value_parser = hostname)]
     hostname: Option<String>,
     /// Address for a single jail: [INTERFACE|]ADDRESS[/PREFIX], e.g. 192.0.2.7/24; repeatable
-    #[arg(long, alias = "ip", value_name = "ADDRESS")]
+    #[arg(long, help_heading = "Network", alias = "ip", value_name = "ADDRESS")]
     address: Vec<Address>,
     /// Address pool that each jail gets a free address from: [INTERFACE|]NETWORK/PREFIX, e.g.
     /// 10.0.0.0/22; repeatable
-    #[arg(long, value_name = "POOL")]
+    #[arg(long, help_heading = "Network", value_name = "POOL")]
     ip_pool: Vec<AddressPool>,
-    /// Label by which other commands select the jails, e.g. tier=front; repeatable
-    #[arg(long, value_name = "KEY=VALUE")]
-    label: Vec<Label>,
-    /// Flavour to lay over the jails: the files in flavours/FLAVOUR of the site directory; repeatable
-    #[arg(long, value_name = "FLAVOUR")]
-    flavour: Vec<FlavourName>,
     /// Disk quota, e.g. 10G, or none [default for clones: that of the source]
-    #[arg(long, value_name = "SIZE", value_parser = |text: &str| OrNone::parse(text, size))]
+    #[arg(long, help_heading = "Limits", value_name = "SIZE", value_parser = |text: &str| OrNone::parse(text, size))]
     quota: Option<OrNone<u64>>,
     /// Memory limit, e.g. 512M, or none [default for clones: that of the source]
-    #[arg(long, value_name = "SIZE", value_parser = |text: &str| OrNone::parse(text, memory))]
+    #[arg(long, help_heading = "Limits", value_name = "SIZE", value_parser = |text: &str| OrNone::parse(text, memory))]
     memory: Option<OrNone<u64>>,
     /// CPU limit in processors, e.g. 1.5, or none [default for clones: that of the source]
-    #[arg(long, value_name = "NUMBER")]
+    #[arg(long, help_heading = "Limits", value_name = "NUMBER")]
     cpus: Option<OrNone<Cpus>>,
     /// Limit on the number of processes, e.g. 500, or none [default for clones: that of the source]
-    #[arg(long, value_name = "NUMBER", value_parser = |text: &str| OrNone::parse(text, processes))]
+    #[arg(long, help_heading = "Limits", value_name = "NUMBER", value_parser = |text: &str| OrNone::parse(text, processes))]
     processes: Option<OrNone<u32>>,
     /// Processors that the jail may run on, e.g. 0-3,6, or none [default for clones: those of the source]
-    #[arg(long, value_name = "LIST")]
+    #[arg(long, help_heading = "Limits", value_name = "LIST")]
     cpuset: Option<OrNone<Cpuset>>,
-    /// Parameter of FreeBSD's jail(8): KEY=VALUE, or KEY for a flag; repeatable
-    #[arg(long, value_name = "KEY=VALUE")]
-    param: Vec<Param>,
-    /// Dataset outside of the site that the jail administers itself (FreeBSD); repeatable
-    #[arg(long, value_name = "DATASET")]
-    dataset: Vec<DatasetName>,
+    /// Start the jails
+    #[arg(long, help_heading = "Start")]
+    start: bool,
     /// Start the jail at boot and with `start --all` [default for clones: as for the source]
-    #[arg(long, value_name = "on|off", value_parser = on_or_off)]
+    #[arg(long, help_heading = "Start", value_name = "on|off", value_parser = on_or_off)]
     boot: Option<bool>,
+    /// Label by which other commands select the jails, e.g. tier=front; repeatable
+    #[arg(long, help_heading = "More options", value_name = "KEY=VALUE")]
+    label: Vec<Label>,
+    /// Parameter of FreeBSD's jail(8): KEY=VALUE, or KEY for a flag; repeatable
+    #[arg(long, help_heading = "More options", value_name = "KEY=VALUE")]
+    param: Vec<Param>,
     /// Allow user namespaces in the jail (Linux) [default: off; for clones: as for the source]
     ///
     /// Rootless podman, bubblewrap and the sandboxes of browsers need user namespaces. They also open
     /// parts of the kernel to root of the jail that are closed otherwise: mounts, netfilter, packet
     /// sockets.
-    #[arg(long, value_name = "on|off", value_parser = on_or_off)]
+    #[arg(long, help_heading = "More options", value_name = "on|off", value_parser = on_or_off)]
     nested_userns: Option<bool>,
-    /// Start the jails
-    #[arg(long)]
-    start: bool,
     /// Create all jails or none, in one transaction of at most 2000 jails
-    #[arg(long)]
+    #[arg(long, help_heading = "More options")]
     atomic: bool,
 }
 

@@ -12,6 +12,7 @@ mod delete;
 mod docs;
 mod doctor;
 mod error;
+mod help;
 mod init;
 mod input;
 mod install;
@@ -75,6 +76,7 @@ use crate::text::quoted;
 #[derive(Debug, Parser)]
 #[command(name = "ezz", version, propagate_version = true, max_term_width = 100)]
 #[command(subcommand_required = true, arg_required_else_help = true)]
+#[command(help_template = help::template())]
 pub struct Cli {
     #[command(flatten)]
     global: Global,

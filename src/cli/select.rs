@@ -40,16 +40,16 @@ pub(super) struct NewJails {
     #[arg(value_name = "NAME", required_unless_present_any = ["count", "names_from"])]
     names: Vec<String>,
     /// File with names, one per line or separated by NUL; - for standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = "More options", value_name = "FILE")]
     names_from: Option<PathBuf>,
     /// Number of jails, named by --prefix and a number from 1
-    #[arg(long, value_name = "N", requires = "prefix", value_parser = clap::value_parser!(u32).range(1..=99_999))]
+    #[arg(long, help_heading = "More options", value_name = "N", requires = "prefix", value_parser = clap::value_parser!(u32).range(1..=99_999))]
     count: Option<u32>,
     /// Beginning of the names that --count makes
-    #[arg(long, requires = "count")]
+    #[arg(long, help_heading = "More options", requires = "count")]
     prefix: Option<String>,
     /// Allow creating more than 10,000 jails
-    #[arg(long)]
+    #[arg(long, help_heading = "More options")]
     force_count: bool,
 }
 
