@@ -193,6 +193,8 @@ pub enum PlanError {
     /// A roll-out of it failed.
     #[error("generation {generation} was rejected: {why}")]
     Rejected {
+        /// Which track was to go to it.
+        track: TrackName,
         /// Which generation.
         generation: String,
         /// What was noted then.

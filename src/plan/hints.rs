@@ -49,8 +49,11 @@ impl Hint for PlanError {
                     "`ezz track list` shows the tracks; `ezz install` or `ezz track create {name}` makes one"
                 ));
             }
-            PlanError::TrackFollowed { .. } => {
-                "`ezz merge JAIL --follow TRACK` moves a jail to another track"
+            PlanError::TrackFollowed { jails, .. } => {
+                let jail = jails.first().map_or("JAIL", JailName::as_str);
+                return Some(format!(
+                    "`ezz merge {jail} --follow TRACK` moves a stopped jail to another track"
+                ));
             }
             PlanError::EmptyTrack(_) => "`ezz install` installs a world",
             PlanError::Stranger { .. } => {
@@ -109,9 +112,19 @@ impl Hint for PlanError {
                     "`ezz rollback --track {name} --to GENERATION` goes to one that you name; `ezz world list` shows them"
                 ));
             }
-            PlanError::Rejected { .. } => "`ezz rollback --to GENERATION` swaps to it anyway",
-            PlanError::Replaced { .. } => {
-                "`ezz rollback --to GENERATION` swaps to it anyway; `ezz world verify` compares it with its seal"
+            PlanError::Rejected {
+                track, generation, ..
+            } => {
+                return Some(format!(
+                    "`ezz rollback --track {track} --to {generation}` swaps to it anyway"
+                ));
+            }
+            PlanError::Replaced {
+                track, generation, ..
+            } => {
+                return Some(format!(
+                    "`ezz rollback --track {track} --to {generation}` swaps to it anyway; `ezz world verify {generation}` compares it with its seal"
+                ));
             }
             PlanError::Space { .. } => "free space in the pool, or create fewer jails at once",
             PlanError::Foreign { .. } => "--foreign-snapshots destroys them, too",
@@ -172,8 +185,10 @@ impl Hint for PlanError {
             PlanError::Generation(_) | PlanError::NoGeneration(_) => {
                 "`ezz world list` shows the generations"
             }
-            PlanError::GenerationKept { .. } => {
-                "`ezz world show GENERATION` shows what uses one; `ezz world prune --dry-run` shows which can be destroyed"
+            PlanError::GenerationKept { generation, .. } => {
+                return Some(format!(
+                    "`ezz world show {generation}` shows what uses it; `ezz world prune --dry-run` shows which can be destroyed"
+                ));
             }
             PlanError::Name(inner) => return inner.hint(),
             PlanError::Model(_) => return None,

@@ -80,6 +80,7 @@ pub fn target<'a>(
     }
     match &found.rejected {
         Some(rejected) if !named => Err(PlanError::Rejected {
+            track: name.clone(),
             generation: found.display(),
             why: rejected.why.clone(),
         }),
