@@ -20,6 +20,7 @@ use crate::name::{JailName, TrackName};
 use crate::plan::Observed;
 use crate::plan::behind::behind;
 use crate::plan::converge::{converge, needs_merge};
+use crate::plan::lookup;
 use crate::report::Exit;
 use crate::session::{Outcome, Scope, Session};
 use crate::text::first_few;
@@ -105,19 +106,27 @@ impl Converge {
         let session = context.session(self.dry_run)?;
         clear_left(context, &session)?;
         let mut wanted = selected.of(&session)?;
-        let thick;
+        let (thick, held);
         if self.jails.is_empty() {
             let late = late(context, &session, None)?;
-            (wanted, thick) = (late.jails, late.thick);
-            if wanted.is_empty() {
-                context.report.note("all running thin jails are up to date");
+            (wanted, thick, held) = (late.jails, late.thick, late.held);
+            match (wanted.is_empty(), held.is_empty()) {
+                (false, _) => {}
+                (true, true) => context.report.note("all running thin jails are up to date"),
+                (true, false) => context
+                    .report
+                    .note("all other running thin jails are up to date"),
             }
         } else {
             let observed = session.observe(&Scope::of(wanted.iter().cloned()))?;
-            let all = observed.inventory.jails.values();
-            thick = all.filter(|jail| is_thick(jail)).map(named).collect();
+            let all = || observed.inventory.jails.values();
+            thick = all().filter(|jail| is_thick(jail)).map(named).collect();
+            held = all().filter_map(|jail| is_held(&observed, jail)).collect();
         }
         unreached(context, &thick);
+        for held in &held {
+            context.report.warning(held);
+        }
         if session.dry_run {
             return planned(context, &session, wanted);
         }
@@ -129,6 +138,13 @@ impl Converge {
 fn is_thick(jail: &Jail) -> bool {
     let config = jail.config.as_ref();
     config.is_ok_and(|config| config.kind == Kind::Thick)
+}
+
+/// That a conflict holds a running jail, and the way out.
+fn is_held(observed: &Observed, jail: &Jail) -> Option<String> {
+    runs(observed, &jail.name)
+        .then(|| lookup::held(&observed.inventory, &jail.name))
+        .flatten()
 }
 
 fn named(jail: &Jail) -> JailName {
@@ -152,6 +168,8 @@ pub(super) struct Late {
     pub(super) jails: Vec<JailName>,
     /// Thick ones, which have bases of their own.
     pub(super) thick: Vec<JailName>,
+    /// What is to be said of those that a conflict holds.
+    pub(super) held: Vec<String>,
 }
 
 impl Late {
@@ -233,6 +251,9 @@ pub(super) fn late(
     Ok(Late {
         jails: jails().filter(late).map(named).collect(),
         thick: jails().filter(thick).map(named).collect(),
+        held: jails()
+            .filter_map(|jail| is_held(&observed, jail))
+            .collect(),
     })
 }
 

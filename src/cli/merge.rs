@@ -12,7 +12,8 @@ use super::{CliError, Context, DryRun};
 use crate::hint::Hint as _;
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::due::Due;
-use crate::plan::merge::due_now;
+use crate::plan::lookup;
+use crate::plan::merge::{due, due_now};
 use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 use crate::world::merge::{Examined, What};
@@ -20,7 +21,7 @@ use crate::world::merge::{Examined, What};
 /// Merge a release's changes into the files of stopped jails: the named ones, or all that need it
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz merge web01 --dry-run\n  ezz merge 'web{01..20}'\n\nezz merge compares three versions of each file: the one that the jail began with, the one of the new release, and the jail's own. A file that you have not changed follows the release, even if it becomes a directory or a symbolic link. If both sides have changed a file, the class of its path decides:\n  merged    configuration (/etc): both changes become one text, line by line; accounts\n            name by name. If they cannot, that is a conflict: your file stays,\n            and ezz puts the release's beside it as NAME.ezz-new, a directory with\n            all its contents.\n  followed  files of packages (/opt, /usr/local): yours stays.\n  seeded    state (/var, /srv, /home): missing files are added; nothing that exists\n            is replaced or removed.\n  derived   caches and databases (/etc/ld.so.cache): yours stays, and is rebuilt at the\n            next start if the profile knows how.\n  kept      host keys, machine-id, host name: never touched.\nThe output names files that stay although the release has changed them; they do not hold the jail back. The snapshots ezz-merge-OLD-NEW and ezz-merged-OLD-NEW of the jail make the merge reversible: when the jail is due to run on OLD again, ezz undoes the merge. A file that has not changed since the merge gets its old contents back; a file that you have changed since stays, with a note.\n\nIf a merge fails for lack of space, or because of an immutable file or a mount, nothing in that jail changes.\n\nThe exit code is 3 if there are conflicts, or if some jails could be merged and others could not.\n\nJSON: a `merge` for each jail"
+    after_help = "Examples:\n  ezz merge web01 --dry-run\n  ezz merge 'web{01..20}'\n\nezz merge compares three versions of each file: the one that the jail began with, the one of the new release, and the jail's own. A file that you have not changed follows the release, even if it becomes a directory or a symbolic link. If both sides have changed a file, the class of its path decides:\n  merged    configuration (/etc): both changes become one text, line by line; accounts\n            name by name. If they cannot, that is a conflict: your file stays,\n            and ezz puts the release's beside it as NAME.ezz-new, a directory with\n            all its contents.\n  followed  files of packages (/opt, /usr/local): yours stays.\n  seeded    state (/var, /srv, /home): missing files are added; nothing that exists\n            is replaced or removed.\n  derived   caches and databases (/etc/ld.so.cache): yours stays, and is rebuilt at the\n            next start if the profile knows how.\n  kept      host keys, machine-id, host name: never touched.\nThe output names files that stay although the release has changed them; they do not hold the jail back. The snapshots ezz-merge-OLD-NEW and ezz-merged-OLD-NEW of the jail make the merge reversible: when the jail is due to run on OLD again, ezz undoes the merge. A file that has not changed since the merge gets its old contents back; a file that you have changed since stays, with a note.\n\nIf a merge fails for lack of space, or because of an immutable file or a mount, nothing in that jail changes.\n\n--dry-run also examines running jails.\n\nThe exit code is 3 if there are conflicts, if an earlier conflict holds a jail that --follow does not bring along, or if some jails could be merged and others could not.\n\nJSON: a `merge` for each jail"
 )]
 pub struct Merge {
     #[command(flatten)]
@@ -76,7 +77,11 @@ impl Merge {
         // All are looked at before any is touched.
         let observed = session.observe(&Scope::of(wanted.iter().cloned()))?;
         for name in &wanted {
-            due_now(&observed, name, self.follow.as_ref())?;
+            let follow = self.follow.as_ref();
+            match session.dry_run {
+                true => due(&observed.inventory, name, follow)?,
+                false => due_now(&observed, name, follow)?,
+            };
         }
         let (mut done, mut conflicts, mut failed) = (0_usize, false, None);
         let differences = Differences::new(context, &session);
@@ -106,7 +111,7 @@ impl Merge {
         }
     }
 
-    /// Merges one jail; whether there were conflicts.
+    /// Merges one jail; whether there were conflicts, or an earlier one holds it.
     fn one(
         &self,
         context: &Context<'_>,
@@ -118,18 +123,23 @@ impl Merge {
         let both = Conflicts::KeepBoth;
         let Some((due, examined)) = merge(context, session, name, follow, both, differences)?
         else {
-            context.report.note(format!("{name} is already merged"));
+            let inventory = session.inventory(&Scope::of([name.clone()]))?;
+            let held = lookup::held(&inventory, name);
+            match &held {
+                Some(held) => context.report.warning(held),
+                None => context.report.note(format!("{name} is already merged")),
+            }
             let jail = Some(name);
             context.report.result(
                 Json::Merge,
                 false,
                 &Told {
                     jail,
-                    did: "already",
+                    did: if held.is_some() { "held" } else { "already" },
                     ..Told::default()
                 },
             );
-            return Ok(false);
+            return Ok(held.is_some());
         };
         let conflicts = tell(context, session.dry_run, &due, &examined);
         match examined.obstacles {

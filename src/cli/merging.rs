@@ -14,7 +14,7 @@ use crate::crash;
 use crate::model::{Generation, Inventory};
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 use crate::plan::due::Due;
-use crate::plan::merge::{begin, due_now, finish, forget, undo};
+use crate::plan::merge::{begin, due, due_now, finish, forget, undo};
 use crate::plan::undo::taken;
 use crate::plan::ways::{self, Snapshots, Way};
 use crate::plan::{Doomed, MountAs, Observed, Plan, PlanError, Step, lookup, spec};
@@ -194,7 +194,12 @@ pub(super) fn merge(
     let scope = Scope::of([name.clone()]);
     let _lock = session.lock_jails(&scope.jails)?;
     let mut observed = session.observe(&scope)?;
-    due_now(&observed, name, follow)?;
+    let due_of = |observed: &Observed| match session.dry_run {
+        // What only looks does not mind that it runs.
+        true => due(&observed.inventory, name, follow),
+        false => due_now(observed, name, follow),
+    };
+    due_of(&observed)?;
     let jail = observed.inventory.jails.get(name);
     if !session.dry_run && jail.is_some_and(|jail| jail.merging.is_some()) {
         context.report.note(format!(
@@ -215,11 +220,16 @@ pub(super) fn merge(
             observed = session.observe(&scope)?;
         }
     }
-    let Some(due) = due_now(&observed, name, follow)? else {
+    let Some(due) = due_of(&observed)? else {
         return Ok(None);
     };
     let inventory = &observed.inventory;
     if session.dry_run {
+        if observed.state(name).running() && due.from != due.to {
+            context
+                .report
+                .note(format!("{name} runs: it has to be stopped to be merged"));
+        }
         let patches = Patches::Made;
         let examined = files(context, differences, inventory, &due, patches, &|_| {
             Ok(false)

@@ -92,6 +92,8 @@ pub fn converge(
             follow.insert(name.clone(), config);
         } else if behind(observed, jail).is_some() || !runs && down.contains(name) {
             late.push(name.clone());
+        } else if runs && lookup::held(inventory, name).is_some() {
+            // Who holds it, or finds it held, says so.
         } else if runs {
             notes.push(format!("{name} is already up to date"));
         } else {

@@ -53,6 +53,22 @@ pub fn target(
     Ok((generation_of_base(inventory, &config.base)?, None))
 }
 
+/// What a jail that a conflict holds on its generation is held by, and the way out; none of a jail that its
+/// track brings on again.
+pub fn held(inventory: &Inventory, name: &JailName) -> Option<String> {
+    let config = config(inventory, name).ok()?;
+    let held = config.held()?;
+    let (at, follows) = target(inventory, config).ok()?;
+    if follows.is_some() {
+        return None;
+    }
+    let track = &held.track;
+    Some(format!(
+        "{name} is held on generation {at}: its own files were not brought to generation {} of the track {track}; `ezz stop {name} && ezz merge {name} --follow {track}` does it",
+        held.of
+    ))
+}
+
 /// The generation that a jail with this base is to be brought to.
 ///
 /// # Errors

@@ -27,7 +27,8 @@ fn says(ended: &Ended, words: &str) {
 #[test]
 fn canaries_are_checked_before_a_world_is_built() {
     let m = SimMachine::installed(true);
-    m.ezz(&["track", "create", "other", "1"]).ok();
+    m.ezz(&["track", "create", "other", "--generation", "1"])
+        .ok();
     m.ezz(&["create", "a", "--track", "other"]).ok();
     for (canary, words) in [
         ("a9", "there is no jail a9"),
@@ -64,4 +65,60 @@ fn a_pruned_generation_is_shown_as_such() {
     let refused = m.ezz(&["world", "verify", "1"]);
     assert_ne!(refused.code, Some(0), "{refused:#?}");
     says(&refused, "no sealed generation");
+}
+
+#[test]
+fn a_rejected_generation_is_refused_with_the_command_that_takes_it() {
+    let m = SimMachine::installed(true);
+    m.ezz(&["create", "a", "--start"]).ok();
+    let health = ["--health", "exit 1", "--health-limit", "1"];
+    let line = [&["update", "--restart"][..], &health, &["--run", "new"]].concat();
+    assert_ne!(m.ezz(&line).code, Some(0));
+    let label = generations(&m)[1]["label"].clone();
+    let name = format!("{}.2", label.as_str().expect("a text"));
+    let refused = m.ezz(&["update", "--swap", "2"]).exits(1);
+    let command = format!("rollback --track main --to {name}");
+    says(&refused, &format!("`ezz {command}`"));
+    m.ezz(&command.split(' ').collect::<Vec<_>>()).ok();
+}
+
+/// Generation 2 is in conflict with the running jail a, which stays at 1.
+fn held() -> SimMachine {
+    let m = SimMachine::installed(true);
+    m.ezz(&["create", "a", "--start"]).ok();
+    let mine = m.directory().join("a/etc/changed");
+    std::fs::write(mine, "mine\n").expect("writable");
+    m.ezz(&["update", "--run", "files"]).ok();
+    m
+}
+
+#[test]
+fn a_jail_that_a_conflict_holds_is_named_with_the_way_out() {
+    let m = held();
+    let way = "`ezz stop a && ezz merge a --follow main`";
+    // A look does not need it stopped.
+    let looked = m.ezz(&["merge", "a", "--dry-run"]).exits(3);
+    says(&looked, "a: CONFLICT etc/changed (the release added it");
+    says(&looked, "a runs: it has to be stopped to be merged");
+    m.ezz(&["merge", "a"]).exits(1);
+    let stays = m.ezz(&["converge"]).exits(3);
+    says(&stays, "a stays on ");
+    let contradiction = "runs what it should";
+    assert!(!stays.err.join("\n").contains(contradiction), "{stays:#?}");
+    // Later commands do not pass over it.
+    for (line, code) in [
+        (&["converge"][..], 0),
+        (&["converge", "a"], 0),
+        (&["merge", "a"], 3),
+    ] {
+        let ended = m.ezz(line).exits(code);
+        says(&ended, "a is held on generation 1");
+        says(&ended, way);
+        let text = ended.err.join("\n");
+        assert!(!text.contains(contradiction), "{ended:#?}");
+        assert!(!text.contains("merged already"), "{ended:#?}");
+    }
+    m.ezz(&["stop", "a"]).ok();
+    m.ezz(&["merge", "a", "--follow", "main"]).exits(3);
+    says(&m.ezz(&["merge", "a"]).ok(), "a is merged already");
 }
