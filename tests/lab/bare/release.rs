@@ -147,7 +147,9 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     let again = ezz(&["converge"]).ok();
     assert!(
         again.stderr.contains("b is held on generation 2")
-            && again.stderr.contains("all other running thin jails are up to date"),
+            && again
+                .stderr
+                .contains("all other running thin jails are up to date"),
         "{again:#?}"
     );
     // One that was down is marked, keeps the base that it would start on, and is brought on when it starts.
