@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::error::Restarted;
 use super::merging::{Differences, clear_left};
 use super::moving::Moving;
 use super::release::{Unmergeable, Way, after, bring, foresee};
@@ -68,6 +69,8 @@ pub(super) struct Moved {
     pub(super) stayed: Vec<JailName>,
     /// They were not touched.
     pub(super) left: Vec<JailName>,
+    /// How many of all were restarted.
+    pub(super) restarted: usize,
 }
 
 /// Why a jail failed.
@@ -303,7 +306,14 @@ pub(super) fn batches(
     }
     moved.left.extend(batches.flatten().cloned());
     did(context, session, &moved.left, "left");
-    interrupted.map_or(Ok(moved), Err)
+    match interrupted {
+        None => Ok(moved),
+        Some(CliError::Interrupted) => Err(CliError::RestartsInterrupted(Restarted {
+            restarted: moved.restarted,
+            left: moved.left.len(),
+        })),
+        Some(error) => Err(error),
+    }
 }
 
 /// The result of the merges of a batch.

@@ -257,11 +257,43 @@ pub enum CliError {
         generation: crate::name::GenerationId,
     },
     /// A signal asked to stop a roll-out.
-    #[error("interrupted; the roll-out of the track {0} is under way")]
-    RolloutInterrupted(crate::name::TrackName),
+    #[error("interrupted; the roll-out of the track {track} is under way: {restarted}")]
+    RolloutInterrupted {
+        /// Which track.
+        track: crate::name::TrackName,
+        /// How far it is.
+        restarted: Restarted,
+    },
+    /// A signal asked to stop between restarts.
+    #[error("interrupted; {0}")]
+    RestartsInterrupted(Restarted),
     /// A signal asked to stop.
     #[error("interrupted; nothing was left behind")]
     Interrupted,
+}
+
+/// How many jails a command has restarted before it was interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restarted {
+    /// These it has.
+    pub restarted: usize,
+    /// These it has not.
+    pub left: usize,
+}
+
+impl std::fmt::Display for Restarted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.restarted {
+            0 => write!(f, "no jail was restarted")?,
+            1 => write!(f, "1 jail was restarted")?,
+            many => write!(f, "{many} jails were restarted")?,
+        }
+        match self.left {
+            0 => Ok(()),
+            1 => write!(f, ", 1 was not reached"),
+            many => write!(f, ", {many} were not reached"),
+        }
+    }
 }
 
 impl CliError {
@@ -269,7 +301,9 @@ impl CliError {
     pub fn interrupted(&self) -> bool {
         matches!(
             self,
-            CliError::Interrupted | CliError::Session(SessionError::Interrupted { .. })
+            CliError::Interrupted
+                | CliError::RestartsInterrupted(_)
+                | CliError::Session(SessionError::Interrupted { .. })
         )
     }
 
@@ -329,7 +363,8 @@ impl CliError {
             | CliError::NoneSuch(_)
             | CliError::Updater { .. }
             | CliError::Kept { .. }
-            | CliError::RolloutInterrupted(_)
+            | CliError::RolloutInterrupted { .. }
+            | CliError::RestartsInterrupted(_)
             | CliError::Interrupted => Exit::Failed,
         }
     }
@@ -390,7 +425,12 @@ impl Hint for CliError {
                 "`ezz world verify --repair {generation}` rolls its base back to its snapshot"
             )),
             CliError::Updater { log, .. } => Some(format!("its complete output is in {log}")),
-            CliError::RolloutInterrupted(track) => PlanError::RolloutUnderWay(track.clone()).hint(),
+            CliError::RestartsInterrupted(_) => Some(
+                "`ezz converge` does the rest, and leaves jails that are up to date alone".to_owned(),
+            ),
+            CliError::RolloutInterrupted { track, .. } => {
+                PlanError::RolloutUnderWay(track.clone()).hint()
+            }
             CliError::Kept { .. } => Some(
                 "run the same command again to resume; any other command removes them".to_owned(),
             ),
@@ -461,6 +501,44 @@ pub fn one_line(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interrupted_converge_says_how_far_it_is() {
+        for (restarted, left, told) in [
+            (1, 1, "interrupted; 1 jail was restarted, 1 was not reached"),
+            (
+                2,
+                3,
+                "interrupted; 2 jails were restarted, 3 were not reached",
+            ),
+            (
+                0,
+                2,
+                "interrupted; no jail was restarted, 2 were not reached",
+            ),
+            (4, 0, "interrupted; 4 jails were restarted"),
+        ] {
+            let error = CliError::RestartsInterrupted(Restarted { restarted, left });
+            assert_eq!(error.to_string(), told);
+            assert!(error.interrupted());
+            assert!(
+                error
+                    .hint()
+                    .is_some_and(|hint| hint.contains("`ezz converge`"))
+            );
+        }
+        let error = CliError::RolloutInterrupted {
+            track: crate::name::TrackName::parse("main").expect("a name"),
+            restarted: Restarted {
+                restarted: 1,
+                left: 1,
+            },
+        };
+        assert_eq!(
+            error.to_string(),
+            "interrupted; the roll-out of the track main is under way: 1 jail was restarted, 1 was not reached"
+        );
+    }
 
     #[test]
     fn an_interrupted_command_does_not_deny_what_it_left() {

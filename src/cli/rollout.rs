@@ -6,6 +6,7 @@
 use serde::Serialize;
 
 use super::converge::{Failure, Late, Moved, Pace, batches, late};
+use super::error::Restarted;
 use super::merging::clear_left;
 use super::moving::Moving;
 use super::release::Unmergeable;
@@ -127,13 +128,33 @@ pub(super) fn resume(
 
 /// Does what comes next, until nothing does.
 fn go(context: &Context<'_>, session: &Session, track: &TrackName) -> Result<Exit, CliError> {
-    phases(context, session, track).map_err(|error| match error {
-        error if error.interrupted() => CliError::RolloutInterrupted(track.clone()),
-        error => error,
+    let mut earlier = 0;
+    phases(context, session, track, &mut earlier).map_err(|error| {
+        let restarted = match error {
+            CliError::RestartsInterrupted(last) => Restarted {
+                restarted: earlier + last.restarted,
+                left: last.left,
+            },
+            error if error.interrupted() => Restarted {
+                restarted: earlier,
+                left: 0,
+            },
+            error => return error,
+        };
+        CliError::RolloutInterrupted {
+            track: track.clone(),
+            restarted,
+        }
     })
 }
 
-fn phases(context: &Context<'_>, session: &Session, track: &TrackName) -> Result<Exit, CliError> {
+/// Adds the jails that each phase has restarted to a sum, which an interruption reports.
+fn phases(
+    context: &Context<'_>,
+    session: &Session,
+    track: &TrackName,
+    restarted: &mut usize,
+) -> Result<Exit, CliError> {
     loop {
         let inventory = session.inventory(&Scope::none())?;
         let rollout = plan::under_way(&inventory, track)?.clone();
@@ -158,6 +179,7 @@ fn phases(context: &Context<'_>, session: &Session, track: &TrackName) -> Result
             Phase::Swapped | Phase::Back => Unmergeable::Stays,
         };
         let moved = batches(context, session, &late.jails, &pace, unmergeable)?;
+        *restarted += moved.restarted;
         match rollout.phase {
             Phase::Canaries | Phase::Swapped if !moved.failed.is_empty() => {
                 let failed = Rejected {

@@ -13,6 +13,7 @@ use crate::plan::converge::needs_merge;
 use crate::plan::{Observed, spec};
 use crate::ports::HostError;
 use crate::session::{Outcome, Session};
+use crate::text::quoted;
 
 /// The pause between two runs of a health command.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -52,6 +53,7 @@ impl Asks<'_> {
             return Ok(true);
         }
         let starts = outcome.plan.starts(jail);
+        moved.restarted += usize::from(starts);
         let up = runs(after, jail);
         let stays = self.stayed.contains(jail);
         let word = match (starts, up) {
@@ -67,9 +69,12 @@ impl Asks<'_> {
         };
         if let Err(why) = &well {
             if why.interrupted() {
-                // With its mark the next `converge` asks the jail again.
+                // With its mark the next `converge` asks the jail again; the command of this call is not kept.
+                let health = self.pace.health.as_ref();
+                let health = health.map(|health| format!(" --health {}", quoted(health)));
                 self.context.report.warning(format!(
-                    "{jail}: {word}, but its health was not checked; `ezz converge` checks it"
+                    "{jail}: {word}, but its health was not checked; `ezz converge {jail}{}` checks it",
+                    health.unwrap_or_default()
                 ));
                 self.moving.add(jail)?;
                 return Ok(false);
