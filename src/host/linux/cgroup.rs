@@ -106,22 +106,33 @@ impl Control {
     /// # Errors
     /// [`HostError::Missing`].
     pub(super) fn can(&self, limits: &Limits) -> Result<(), HostError> {
+        match self.missing_for(limits) {
+            None => Ok(()),
+            Some(name) => Err(HostError::Missing {
+                what: format!("the cgroup controller {name}, which a limit of the jail needs"),
+                hint: controller_hint(name),
+            }),
+        }
+    }
+
+    /// The controller that these limits need, and that is not there.
+    pub(super) fn missing_for(&self, limits: &Limits) -> Option<&'static str> {
         let needed = [
             ("memory", limits.memory.is_some()),
             ("cpu", limits.cpus.is_some()),
             ("pids", limits.processes.is_some()),
             ("cpuset", limits.cpuset.is_some()),
         ];
-        match needed.into_iter().find(|(name, is)| *is && !self.has(name)) {
-            None => Ok(()),
-            Some((name, _)) => Err(HostError::Missing {
-                what: format!("the cgroup controller {name}, for the limits of the jail"),
-                hint: format!(
-                    "see `ezz doctor`; Linux may need cgroup_enable={name} on its command line"
-                ),
-            }),
-        }
+        let mut missing = needed
+            .into_iter()
+            .filter(|(name, is)| *is && !self.has(name));
+        missing.next().map(|(name, _)| name)
     }
+}
+
+/// What brings a controller.
+pub(super) fn controller_hint(name: &str) -> String {
+    format!("Linux may need cgroup_enable={name} on its command line")
 }
 
 /// The bytes of memory in a text of /proc/meminfo.

@@ -4,18 +4,19 @@
 //! A jail on the host's network shares the host's ports, and ezz gives it no address: it has those that the
 //! host has. So what listens on all addresses is in its way, whoever it is, other jails too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 
-use super::cgroup::Control;
+use super::cgroup::{Control, controller_hint};
 use super::paths::{self, Paths};
 use super::{ids, process, state};
 use crate::model::{Address, Bound, JailConfig, Lack, Listener, Network, Owner, Surroundings};
 use crate::name::JailName;
 use crate::ports::HostError;
+use crate::text::first_few;
 
 /// Ports from here on are given to clients (ip_local_port_range of ip(7)); a UDP socket on one waits for
 /// answers, most likely.
@@ -57,24 +58,30 @@ pub(super) fn look(paths: &Paths, jails: &[(&JailName, &JailConfig)]) -> Surroun
     around
 }
 
-/// Limits that would be refused at the start, each kind once.
+/// Limits that would be refused at the start, each kind once, with the jails that have them.
 fn lacks(jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
-    let limited: Vec<_> = jails
-        .iter()
-        .map(|(_, config)| &config.limits)
-        .filter(|limits| !limits.is_empty())
-        .collect();
-    if limited.is_empty() {
-        return Vec::new();
+    let mut limited = jails.iter().filter(|(_, it)| !it.limits.is_empty());
+    match limited.next() {
+        None => Vec::new(),
+        Some(_) => lacks_of(&Control::of_host(), jails),
     }
-    let control = Control::of_host();
-    let refused = limited
-        .into_iter()
-        .filter_map(|limits| match control.can(limits) {
-            Err(HostError::Missing { what, hint }) => Some(Lack { what, hint }),
-            Ok(()) | Err(_) => None,
-        });
-    refused.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn lacks_of(control: &Control, jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
+    let mut refused: BTreeMap<&str, Vec<&JailName>> = BTreeMap::new();
+    for (name, config) in jails {
+        if let Some(controller) = control.missing_for(&config.limits) {
+            refused.entry(controller).or_default().push(name);
+        }
+    }
+    let lack = |(controller, jails): (&str, Vec<&JailName>)| Lack {
+        what: format!(
+            "the cgroup controller {controller} is missing: {} cannot start, because of a limit that needs it",
+            first_few(jails, 5, ", ")
+        ),
+        hint: controller_hint(controller),
+    };
+    refused.into_iter().map(lack).collect()
 }
 
 /// Whether a socket can have an address: also one of a range that is local as a whole, such as 127.0.0.0/8.
@@ -241,6 +248,39 @@ mod tests {
   502: 00000000:C001 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 15006 2 0 0
   503: 0100007F:0035 0100007F:0044 01 00000000:00000000 00:00000000 00000000     0        0 15006 2 0 0
 ";
+
+    #[test]
+    fn a_missing_controller_is_reported_with_the_jails_that_need_it() {
+        use crate::model::{Base, Kind, Limits};
+        use crate::name::GenerationId;
+        let control = Control {
+            controllers: vec!["memory".to_owned()],
+            swap: false,
+            memory: None,
+        };
+        let with = |limits| JailConfig {
+            limits,
+            ..JailConfig::new(Kind::Thin, Base::Pin(GenerationId(1)), GenerationId(1))
+        };
+        let pids = with(Limits {
+            processes: Some(9),
+            ..Limits::default()
+        });
+        let memory = with(Limits {
+            memory: Some(1 << 30),
+            ..Limits::default()
+        });
+        let names = ["a", "b", "c"].map(|name| JailName::parse(name).expect("a name"));
+        let jails = [(&names[0], &pids), (&names[1], &memory), (&names[2], &pids)];
+        let found = lacks_of(&control, &jails);
+        assert_eq!(
+            found,
+            [Lack {
+                what: "the cgroup controller pids is missing: a, c cannot start, because of a limit that needs it".to_owned(),
+                hint: "Linux may need cgroup_enable=pids on its command line".to_owned(),
+            }]
+        );
+    }
 
     #[test]
     #[cfg(target_endian = "little")]
