@@ -19,7 +19,6 @@ use super::{CliError, Context, DryRun, Told, delegated, sanity};
 use crate::fleet::{Fleet, FleetError, Wish};
 use crate::model::{Inventory, JailState};
 use crate::name::JailName;
-use crate::plan::behind::behind;
 use crate::plan::fleet::{Change, Diff, Does, Request, Seen, diff, merged_first, plan};
 use crate::plan::{Observed, Plan, PlanError, lookup, order, run, spec};
 use crate::ports::HostError;
@@ -32,28 +31,40 @@ existing jail keeps its value. To remove something, say so: quota = "none", heal
 limits = {}, addresses = [], params = [], depends = []. A value replaces the old one completely: with
 limits = { memory = "1G" } a jail has no other limit, not even one from the configuration file.
 
-  fleet = "shop"                      # a jail belongs to at most one fleet
-  [defaults]                          # all keys of a jail except name, names and addresses
+  fleet = "shop"                  # jails belong to one fleet at most
+  [defaults]                      # all keys of a jail but name, addresses
   track = "main"
   [[jail]]
-  name = "web{01..20}"                # or names = ["a", "b{1..3}"]
-  state = "running"                   # running, stopped or absent; default: unchanged
-  track = "main"                      # or pin = "GENERATION", or clone = "JAIL" for new jails
+  name = "web{01..20}"            # or names = ["a", "b{1..3}"]
+  state = "running"               # or stopped, absent; else as it is
+  boot = true                     # whether it starts with the host
+  track = "main"                  # or pin = "7"; or clone = "web0", if new
   thick = false
   hostname = "{name}.example.org"
-  addresses = ["em0|192.0.2.7/24"]    # for a single jail
-  ip_pools = ["em0|10.0.0.0/22"]      # each jail gets a free address from each
-  network = "host"                    # or none; a new jail without this key gets host, with a warning
+  ip_pools = ["em0|10.0.0.0/22"]  # an address of each for each jail
+  network = "host"                # or none; without it host, and a warning
   labels = { tier = "front" }
-  flavours = ["web"]                  # laid over new jails
-  quota = "10G"                       # or none
-  datasets = ["tank/data/web"]        # for a single jail, which administers them itself (FreeBSD)
-  params = ["allow.raw_sockets", "children.max=5"]   # of FreeBSD's jail(8)
-  limits = { memory = "512M", cpus = 1.5, processes = 500, cpuset = "0-3" }
-  health = "COMMAND"
-  depends = ["db1"]                   # started before this jail, and stopped after it
-  order = 0                           # lower numbers start first
-  nested_userns = false               # allow user namespaces (Linux)
+  flavours = ["web"]              # laid over new jails
+  quota = "10G"                   # or none
+  health = "true"                 # a shell command: ends with 0 if healthy
+  depends = ["db1"]               # started before it; it is stopped first
+  order = 0                       # else the lower first
+  nested_userns = false           # may it make user namespaces (Linux)
+  [jail.limits]
+  memory = "512M"
+  cpus = 1.5
+  processes = 500
+  cpuset = "0-3"
+  [[jail]]
+  name = "db1"
+  addresses = ["em0|192.0.2.7/24"]  # of one jail
+  ip_pools = []
+
+FreeBSD has two keys more. Datasets of one jail, which administers them
+itself, and parameters of jail(8):
+
+  datasets = ["tank/data/web"]
+  params = ["allow.raw_sockets", "children.max=5"]
 
 Examples:
   ezz apply shop.toml --dry-run
@@ -301,9 +312,9 @@ fn shares_network(session: &Session, request: &Request, diff: &Diff) -> bool {
 fn seen(session: &Session, observed: &Observed, request: &Request) -> Result<Seen, SessionError> {
     let mut old = BTreeSet::new();
     for name in request.fleet.jails.keys() {
-        let Some(jail) = observed.inventory.jails.get(name) else {
+        if !observed.inventory.jails.contains_key(name) {
             continue;
-        };
+        }
         if !matches!(observed.state(name), JailState::Running { .. }) {
             continue;
         }
@@ -312,7 +323,7 @@ fn seen(session: &Session, observed: &Observed, request: &Request) -> Result<See
             // It cannot be started: that is told by whoever is asked to.
             Err(_) => false,
         };
-        if outdated || behind(observed, jail).is_some() {
+        if outdated {
             old.insert(name.clone());
         }
     }
@@ -368,4 +379,21 @@ fn read(path: &Path) -> Result<String, CliError> {
         source: source.into(),
     };
     text_of(path, "split the fleet", failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A terminal of 80 columns does not wrap it, so that it can be pasted from there.
+    #[test]
+    fn the_example_of_the_help_is_a_fleet_file() {
+        let example = HELP.lines().skip_while(|line| !line.starts_with("  "));
+        let example: Vec<&str> = example.take_while(|line| !line.is_empty()).collect();
+        let wide = example.iter().find(|line| line.len() > 79);
+        assert_eq!(wide, None);
+        let fleet = Fleet::parse(&example.join("\n"));
+        let names = fleet.map(|fleet| fleet.jails.len());
+        assert!(matches!(names, Ok(21)), "{names:?}");
+    }
 }

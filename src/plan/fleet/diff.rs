@@ -6,6 +6,7 @@ use super::{Change, Diff, Does, Field, New, Request, Seen, addresses, movement};
 use crate::fleet::{At, Fleet, FleetError, Origin, Place, Wanted, Wish};
 use crate::model::{Address, Base, Jail, JailConfig, Kind, Limits, Todo, in_units};
 use crate::name::{DatasetName, JailName, TrackName};
+use crate::plan::behind::behind;
 use crate::plan::new::{self, Choice};
 use crate::plan::{Observed, PlanError, delegated, listed, lookup, source, writable};
 
@@ -335,7 +336,14 @@ fn existing(
     }
     let moves = movement(observed, seen, name, wanted.wish);
     let inside = INSIDE;
-    let needs = seen.old.contains(name) || fields.iter().any(|field| inside.contains(&field.field));
+    // One that is pinned to what it runs needs no restart for that.
+    let as_wanted = Jail {
+        config: Ok(config.clone()),
+        ..jail.clone()
+    };
+    let needs = seen.old.contains(name)
+        || behind(observed, &as_wanted).is_some()
+        || fields.iter().any(|field| inside.contains(&field.field));
     let stays = moves.is_none() && observed.state(name).running();
     if needs && stays && request.restart {
         does.push(Does::Restart);
@@ -376,7 +384,7 @@ fn field(field: &'static str, from: String, to: String) -> Field {
 }
 
 /// What a jail that runs has as it was at its start.
-const INSIDE: [&str; 8] = [
+const INSIDE: [&str; 7] = [
     "hostname",
     "addresses",
     "network",
@@ -384,7 +392,6 @@ const INSIDE: [&str; 8] = [
     "params",
     "datasets",
     "nested_userns",
-    "base",
 ];
 
 /// What is different between two configurations.

@@ -100,7 +100,7 @@ pub struct New {
 /// What the host tells of jails beside their state: what a command left that was killed.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    /// Running jails that run with something else than they are configured to have.
+    /// Running jails that were started with something else than they are configured to have, their basejail apart.
     pub old: BTreeSet<JailName>,
     /// Jails of which a start or stop has left something.
     pub left: BTreeSet<JailName>,
