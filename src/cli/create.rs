@@ -9,8 +9,8 @@ use super::select::NewJails;
 use super::shared_network::{self, Way};
 use super::{CliError, Context, DryRun, Told, delegated, error, sanity};
 use crate::model::{
-    Address, AddressPool, AskedLimits, Cpus, Cpuset, Defaults, Kind, Label, Network, OrNone, Param,
-    Params, hostname, memory, processes, size,
+    Address, AddressPool, AskedLimits, Cpus, Cpuset, Defaults, JailState, Kind, Label, Network,
+    OrNone, Param, Params, hostname, memory, processes, size,
 };
 use crate::name::{DatasetName, FlavourName, JailName, TrackName};
 use crate::plan::create::{Of, Request, create};
@@ -257,15 +257,24 @@ fn make(
         false => made.to_owned(),
     };
     let told = Told::new(&context.report, &session);
-    let plan = |observed: &Observed| Ok((create(observed, request)?, ()));
-    let before = |observed: &Observed, plan: &mut Plan, _: &()| {
+    let plan = |observed: &Observed| {
+        let running = |name: &&JailName| {
+            let known = observed.inventory.jails.contains_key(*name);
+            known && matches!(observed.state(name), JailState::Running { .. })
+        };
+        let running: BTreeSet<JailName> = request.names.iter().filter(running).cloned().collect();
+        Ok((create(observed, request)?, running))
+    };
+    let before = |observed: &Observed, plan: &mut Plan, _: &BTreeSet<JailName>| {
         sanity::warn(&session, observed, plan);
         if shares && !plan.steps.is_empty() {
             shared_network::warn(plan, Way::Option);
         }
     };
-    let done = |jail: &JailName, _: &()| {
-        if asked.contains(jail) {
+    let done = |jail: &JailName, running: &BTreeSet<JailName>| {
+        if running.contains(jail) {
+            told.already(jail);
+        } else if asked.contains(jail) {
             told.say(jail, &did);
         }
     };
@@ -273,7 +282,7 @@ fn make(
         before: &before,
         done: &done,
     };
-    let (outcome, exit, ()) = context
+    let (outcome, exit, _) = context
         .transact_around(&session, verb, &scope, plan, &around)
         .map_err(|first| undo(&session, &scope, first))?;
     if !session.dry_run {
