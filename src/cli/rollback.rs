@@ -8,7 +8,8 @@ use super::merging::clear_left;
 use super::release::Unmergeable;
 use super::{CliError, Context, DryRun, verify};
 use crate::model::{Generation, Inventory, deceptive};
-use crate::name::{GenerationId, TrackName};
+use crate::name::{GenerationId, JailName, TrackName};
+use crate::plan::behind::behind;
 use crate::plan::due::{Way, way};
 use crate::plan::generation::ensure_native;
 use crate::plan::lookup::followers;
@@ -210,10 +211,23 @@ pub(super) fn follow(
     }
     let observed = session.observe(&Scope::all())?;
     let merges = merges(&observed, track);
-    if !late.is_empty() {
+    // One that a conflict had held may run what its track has now.
+    let there = |name: &&JailName| {
+        let jail = observed.inventory.jails.get(*name);
+        let found = jail.and_then(|jail| behind(&observed, jail));
+        found.is_some_and(|it| it.runs == Some(it.target) && it.files == it.target)
+    };
+    let (there, elsewhere): (Vec<&JailName>, Vec<&JailName>) = late.iter().partition(there);
+    if !elsewhere.is_empty() {
         context.report.note(format!(
             "{}: on another basejail until restarted (`ezz converge` restarts it)",
-            first_few(&late, 5, ", ")
+            first_few(elsewhere, 5, ", ")
+        ));
+    }
+    if !there.is_empty() {
+        context.report.note(format!(
+            "{}: on this basejail already, without a restart; the next `ezz converge` or start notes that the track is followed again",
+            first_few(there, 5, ", ")
         ));
     }
     if merges > 0 {
