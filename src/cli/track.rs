@@ -111,7 +111,7 @@ fn list(context: &Context<'_>) -> Result<Exit, CliError> {
         );
         if under_way.is_some() {
             context.report.warning(format!(
-                "a roll-out of {name} is under way; `ezz doctor` reports more"
+                "a roll-out of {name} is under way: `ezz update --track {name} --continue` resumes it, --abort takes it back"
             ));
         }
         rows.push(vec![
@@ -119,11 +119,26 @@ fn list(context: &Context<'_>) -> Result<Exit, CliError> {
             shown(&inventory, track.current),
             shown(&inventory, track.previous),
             followers.to_string(),
+            match under_way.map(|found| &found.rollout) {
+                None => "-".to_owned(),
+                Some(Ok(rollout)) => {
+                    let phase = match rollout.phase {
+                        Phase::Canaries => "canaries",
+                        Phase::Swapped => "swapped",
+                        Phase::Back => "back",
+                    };
+                    format!("{phase}, {} to {}", rollout.from, rollout.to)
+                }
+                Some(Err(_)) => "unreadable".to_owned(),
+            },
         ]);
     }
-    context
-        .report
-        .table(&["TRACK", "CURRENT", "PREVIOUS", "JAILS"], rows);
+    let mut head = vec!["TRACK", "CURRENT", "PREVIOUS", "JAILS", "ROLLOUT"];
+    if inventory.rollouts.is_empty() {
+        head.pop();
+        rows.iter_mut().for_each(|row| row.truncate(head.len()));
+    }
+    context.report.table(&head, rows);
     Ok(Exit::Done)
 }
 
