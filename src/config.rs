@@ -75,10 +75,10 @@ impl Hint for ConfigError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             ConfigError::Parse { defaults: true, .. } => {
-                "for example: defaults = { memory = \"2G\", processes = 2000, quota = \"none\" }"
+                "the table [defaults] has the keys memory, processes and quota: memory = \"2G\", processes = 2000, quota = \"none\", a line for each"
             }
             ConfigError::Parse { .. } | ConfigError::Read { .. } => {
-                "for example: site = \"tank/ezz\"; the file may also have a table [defaults], and without the file the only site is meant"
+                "for example: site = \"tank/ezz\"; the other keys, memory, processes and quota, stand in the table [defaults], below a line that says so"
             }
         };
         Some(hint.to_owned())

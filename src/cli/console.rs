@@ -53,10 +53,14 @@ pub struct Exec {
 impl Console {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         if !stdin().is_terminal() || !stdout().is_terminal() {
+            // A jail that is not there needs none.
+            let session = context.session(DryRun::default())?;
+            let observed = session.observe(&Scope::of([self.name.clone()]))?;
+            spec::observed(&observed.inventory, &self.name)?;
             return Err(CliError::Usage {
                 what: "a console needs a terminal".to_owned(),
                 hint: format!(
-                    "ezz exec {} -- COMMAND runs a command without one",
+                    "`ezz exec {} -- COMMAND` runs a command without one",
                     self.name
                 ),
             });
