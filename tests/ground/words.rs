@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::sim::{Ended, SimMachine};
+use crate::sim::{Death, Ended, Fault, SimMachine, When};
 
 fn generations(m: &SimMachine) -> Vec<Value> {
     let ended = m.ezz(&["world", "list", "--json"]).ok();
@@ -121,4 +121,85 @@ fn a_jail_that_a_conflict_holds_is_named_with_the_way_out() {
     m.ezz(&["stop", "a"]).ok();
     m.ezz(&["merge", "a", "--follow", "main"]).exits(3);
     says(&m.ezz(&["merge", "a"]).ok(), "a is merged already");
+}
+
+/// The track comes back to what a held jail runs.
+#[test]
+fn a_rollback_to_what_a_jail_runs_asks_for_no_restart_of_it() {
+    let m = held();
+    m.ezz(&["create", "b"]).ok();
+    m.ezz(&["start", "b"]).ok();
+    m.ezz(&["converge", "a"]).exits(3);
+    let back = m.ezz(&["rollback", "--to", "1"]).ok();
+    says(&back, "a: on this basejail already");
+    says(&back, "b: on another basejail until restarted");
+    m.ezz(&["converge"]).ok();
+    says(&m.ezz(&["converge"]).ok(), "all running thin jails have");
+}
+
+#[test]
+fn a_track_shows_its_roll_out() {
+    let m = SimMachine::installed(true);
+    m.ezz(&["create", "a", "--start"]).ok();
+    m.ezz(&["update", "--stage-only", "--run", "new"]).ok();
+    let list = |m: &SimMachine| m.ezz(&["track", "list"]).ok();
+    assert!(!list(&m).out.join("").contains("ROLLOUT"));
+    let saved = m.save();
+    let found = (1..40).any(|call| {
+        m.restore(&saved);
+        let fault = Fault {
+            call,
+            when: When::After,
+            death: Death::Kill,
+        };
+        m.attempt(Some(fault), &["update", "--swap", "2", "--restart"]);
+        let shown = list(&m);
+        let text = shown.out.join("\n");
+        let under_way = text.contains("ROLLOUT") && text.contains("swapped, 1 to 2");
+        if under_way {
+            says(&shown, "`ezz update --track main --continue`");
+        }
+        under_way
+    });
+    assert!(found, "no kill leaves a roll-out");
+}
+
+#[test]
+fn a_create_that_is_repeated_reports_what_it_did() {
+    let m = SimMachine::installed(true);
+    let create = ["create", "a", "b", "--start", "--json"];
+    m.ezz(&create).ok();
+    m.ezz(&["stop", "b"]).ok();
+    let results = json(&m.ezz(&create).ok());
+    let of = |name: &str| {
+        let mut all = results.iter().filter(|it| it["jail"] == name);
+        let found = all.next().expect("a result").clone();
+        (found["did"].clone(), found["changed"].clone())
+    };
+    assert_eq!(of("a"), ("already".into(), false.into()), "{results:#?}");
+    assert_eq!(of("b").1, true, "{results:#?}");
+}
+
+#[test]
+fn a_pin_to_what_a_jail_runs_needs_no_restart() {
+    let m = SimMachine::installed(true);
+    m.ezz(&["create", "a", "--start"]).ok();
+    m.ezz(&["update", "--run", "new"]).ok();
+    let restart = "runs with what it had";
+    for (pin, needed) in [("1", false), ("2", true)] {
+        let file = m.directory().join("fleet.toml");
+        let text = format!("fleet = \"f\"\n[[jail]]\nname = \"a\"\npin = \"{pin}\"\n");
+        std::fs::write(&file, text).expect("writable");
+        let applied = m.ezz(&["apply", &file.display().to_string()]).ok();
+        let text = applied.err.join("\n");
+        assert_eq!(text.contains(restart), needed, "{applied:#?}");
+    }
+}
+
+#[test]
+fn a_console_of_a_jail_that_is_not_there_asks_for_no_terminal() {
+    let m = SimMachine::installed(true);
+    says(&m.ezz(&["console", "a9"]).exits(1), "there is no jail a9");
+    m.ezz(&["create", "a"]).ok();
+    says(&m.ezz(&["console", "a"]).exits(2), "needs a terminal");
 }
