@@ -426,7 +426,8 @@ impl Hint for CliError {
             )),
             CliError::Updater { log, .. } => Some(format!("its complete output is in {log}")),
             CliError::RestartsInterrupted(_) => Some(
-                "`ezz converge` does the rest, and leaves jails that are up to date alone".to_owned(),
+                "`ezz converge` does the rest, and leaves jails that are up to date alone"
+                    .to_owned(),
             ),
             CliError::RolloutInterrupted { track, .. } => {
                 PlanError::RolloutUnderWay(track.clone()).hint()
