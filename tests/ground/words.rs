@@ -35,8 +35,8 @@ fn canaries_are_checked_before_a_world_is_built() {
         ("a", "a cannot be a canary: it does not follow the track"),
     ] {
         for dry_run in [&[][..], &["-n"]] {
-            let line = ["update", "--restart", "--canary", canary, "--run", "new"];
-            let ended = m.ezz(&[dry_run, &line[..]].concat());
+            let line = ["--restart", "--canary", canary, "--run", "new"];
+            let ended = m.ezz(&[&["update"][..], dry_run, &line[..]].concat());
             assert_ne!(ended.code, Some(0), "{ended:#?}");
             says(&ended, words);
         }
