@@ -1,7 +1,7 @@
 //! `ezz --help`: the verbs in groups, which clap has not for subcommands.
 
 use clap::builder::styling::Styles;
-use clap::{Command, Subcommand};
+use clap::{Command as Arguments, Subcommand};
 
 use super::Verb;
 
@@ -34,7 +34,7 @@ const WIDTH: usize = 80;
 pub(super) fn template() -> String {
     let styles = Styles::styled();
     let (header, literal) = (styles.get_header(), styles.get_literal());
-    let command = Verb::augment_subcommands(Command::new("ezz"));
+    let command = Verb::augment_subcommands(Arguments::new("ezz"));
     let mut text = "{about-with-newline}\n{usage-heading} {usage}\n".to_owned();
     for (group, verbs) in GROUPS {
         text += &format!("\n{header}{group}:{header:#}\n");
@@ -48,7 +48,7 @@ pub(super) fn template() -> String {
 }
 
 /// The first line of the help of a verb.
-fn about(command: &Command, verb: &str) -> String {
+fn about(command: &Arguments, verb: &str) -> String {
     if verb == "help" {
         return "Print this message, or the help of a command".to_owned();
     }
@@ -87,7 +87,7 @@ mod tests {
         for verb in GROUPS.iter().flat_map(|(_, verbs)| *verbs) {
             *listed.entry((*verb).to_owned()).or_insert(0) += 1;
         }
-        let command = Verb::augment_subcommands(Command::new("ezz"));
+        let command = Verb::augment_subcommands(Arguments::new("ezz"));
         let verbs = command
             .get_subcommands()
             .map(|verb| verb.get_name().to_owned());

@@ -80,7 +80,10 @@ impl<'a> Differences<'a> {
         let work = build::work(self.context, &progress);
         let base = self.base(to)?;
         let found = Difference::between(&old, &new, profile, &work);
-        let found = found.map_err(|source| failed(due, source))?;
+        let mut found = found.map_err(|source| failed(due, source))?;
+        if let Some(from) = inventory.sealed(due.from) {
+            found = found.with_old_base(self.base(from)?);
+        }
         let found = Rc::new(found.with_base(base));
         self.found.borrow_mut().insert(pair, Rc::clone(&found));
         Ok(found)
@@ -323,7 +326,10 @@ fn mounted(
     follow: Option<&TrackName>,
 ) -> Result<bool, CliError> {
     let jail = lookup::jail(&observed.inventory, name)?;
-    let due = due_now(observed, name, follow)?;
+    let due = match session.dry_run {
+        true => due(&observed.inventory, name, follow),
+        false => due_now(observed, name, follow),
+    }?;
     let looked_at = due.is_some_and(|due| due.from != due.to) || !session.dry_run;
     if jail.mounted || !looked_at {
         return Ok(false);

@@ -62,7 +62,7 @@ fn a_replica_beside_its_original_knows_whose_the_names_are() {
     machine.ezz(&["--site", "tank/ezz", "create", "new"]).ok();
     machine
         .ezz(&["--site", "tank/copy", "create", "other", "new"])
-        .refused(1, "the name new is taken");
+        .refused(1, "the name new is in use on this host");
     assert!(!std::path::Path::new(at).join("other").exists());
     // The original goes on, and the copy's jails stay out of its files.
     machine.ezz(&["--site", "tank/ezz", "start", "s1"]).ok();
@@ -97,7 +97,7 @@ fn a_jail_of_the_administrator_keeps_its_name() {
         ("mail", "ezz did not make"),
         ("www", "defines a jail of that name"),
         ("old", "rc.d/jail starts a jail of that name by "),
-        ("busy", "is not of this site"),
+        ("busy", "does not belong to this site"),
     ] {
         machine.ezz(&["create", "free", name]).refused(1, by);
         assert!(!machine.directory().join("free").exists(), "{name}");

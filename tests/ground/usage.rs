@@ -15,7 +15,7 @@ const MISTAKES: [(&str, &str); 26] = [
     ("create web web", "named twice"),
     (
         "create a b --hostname one",
-        "a host name can be given to one jail",
+        "a host name is only possible for a single jail",
     ),
     (
         "create a b --address 10.0.0.1/24",

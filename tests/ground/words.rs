@@ -134,7 +134,10 @@ fn a_rollback_to_what_a_jail_runs_asks_for_no_restart_of_it() {
     says(&back, "a: on this basejail already");
     says(&back, "b: on another basejail until restarted");
     m.ezz(&["converge"]).ok();
-    says(&m.ezz(&["converge"]).ok(), "all running thin jails have");
+    says(
+        &m.ezz(&["converge"]).ok(),
+        "all running thin jails are up to date",
+    );
 }
 
 #[test]
@@ -185,13 +188,13 @@ fn a_pin_to_what_a_jail_runs_needs_no_restart() {
     let m = SimMachine::installed(true);
     m.ezz(&["create", "a", "--start"]).ok();
     m.ezz(&["update", "--run", "new"]).ok();
-    let restart = "runs with what it had";
+    let restart = "still runs with its old configuration";
     for (pin, needed) in [("1", false), ("2", true)] {
         let file = m.directory().join("fleet.toml");
         let text = format!("fleet = \"f\"\n[[jail]]\nname = \"a\"\npin = \"{pin}\"\n");
         std::fs::write(&file, text).expect("writable");
         let applied = m.ezz(&["apply", &file.display().to_string()]).ok();
-        let text = applied.err.join("\n");
+        let text = [applied.out.join("\n"), applied.err.join("\n")].concat();
         assert_eq!(text.contains(restart), needed, "{applied:#?}");
     }
 }

@@ -95,7 +95,10 @@ pub fn stranger(bench: &dyn Bench) -> Result<(), Why> {
     bench.stranger("a", true)?;
     assert_eq!(listed(bench, "a").0, "stopped", "it is not this one");
     let refused = bench.ezz(&["start", "a"]).exits(1);
-    assert!(refused.err.contains("is not of this site"), "{refused:#?}");
+    assert!(
+        refused.err.contains("does not belong to this site"),
+        "{refused:#?}"
+    );
     // Nor is it stopped, or run in.
     bench.ezz(&["stop", "a"]).ok();
     bench

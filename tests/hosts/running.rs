@@ -124,7 +124,7 @@ pub fn started_by_others(bench: &dyn Bench) -> Result<(), Why> {
     assert_eq!(has, first.map(u64::from));
     assert!(due > has, "{due:?}");
     let found = bench.ezz(&["doctor"]).out;
-    assert!(found.contains("due to run on"), "{found}");
+    assert!(found.contains(" is due: "), "{found}");
     bench.ezz(&["converge"]).ok();
     assert_eq!(bench.base("a").map(u64::from), due);
     bench.restarted(&["a"])?;

@@ -51,7 +51,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     // A host knows how a jail is run, never why: no plan, no world.
     (
         "host",
-        &["crash", "exec", "lock", "model", "name", "ports", "profile"],
+        &[
+            "crash", "exec", "lock", "model", "name", "ports", "profile", "text",
+        ],
     ),
     (
         "apply",

@@ -342,7 +342,7 @@ fn a_replica_and_another_format_are_left_alone() {
     let mut newer = installed();
     newer.0.inventory.site.format = 2;
     let why = refused(&newer, &request(&["a"])).to_string();
-    assert_eq!(why, "tank/ezz has format 2, and this ezz knows 1");
+    assert_eq!(why, "tank/ezz has format 2, but this ezz supports 1");
 }
 
 /// The configurations that a plan writes, by jail.

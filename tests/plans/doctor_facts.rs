@@ -541,7 +541,7 @@ fn a_promoted_jail_is_one_finding_with_the_way_back() {
         (What::Promoted, Severity::Broken, "tank/ezz/newjail/1")
     );
     let hint = diagnosis.findings[0].hint.as_deref();
-    assert_eq!(hint, Some("`zfs promote tank/ezz/newjail/1` takes it back"));
+    assert_eq!(hint, Some("`zfs promote tank/ezz/newjail/1` reverts that"));
     assert!(diagnosis.plan.steps.is_empty());
 }
 
@@ -732,7 +732,7 @@ fn a_running_jail_that_is_behind_is_told() {
     assert_eq!(only(&behind), (What::Behind, Severity::Info, "jail a"));
     assert!(
         findings(&behind)[0]
-            .ends_with("due to run on generation 2: its own files are at generation 1")
+            .ends_with("but generation 2 is due: its own files are at generation 1")
     );
     for (config, base) in [
         (config(Kind::Thin, 2), "2"),

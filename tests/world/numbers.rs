@@ -374,3 +374,162 @@ fn an_account_that_the_release_removes_stays_while_files_carry_its_number() -> R
     }
     Ok(())
 }
+
+/// A jail that knows an account by another name, or has given its number away.
+struct Renamed {
+    trees: tempfile::TempDir,
+}
+
+impl Renamed {
+    /// Skeletons with db as 102, and a jail in which dbadm has 102; both have a file of 102.
+    fn new() -> Result<Self, Fail> {
+        let renamed = Renamed {
+            trees: tempfile::tempdir()?,
+        };
+        for (tree, name) in [("old", "db"), ("new", "db"), ("jail", "dbadm")] {
+            let root = renamed.at(tree);
+            fs::create_dir_all(root.join("etc"))?;
+            fs::create_dir_all(root.join("opt/db"))?;
+            let passwd = format!("root:x:0:0::/root:/bin/sh\n{name}:x:102:102::/:/bin/sh\n");
+            fs::write(root.join("etc/passwd"), passwd)?;
+            fs::write(
+                root.join("etc/group"),
+                format!("root:x:0:\n{name}:x:102:\n"),
+            )?;
+            fs::write(root.join("opt/db/data"), "data")?;
+            chown(root.join("opt/db/data"), Some(102), Some(102))?;
+        }
+        Ok(renamed)
+    }
+
+    fn at(&self, tree: &str) -> std::path::PathBuf {
+        self.trees.path().join(tree)
+    }
+
+    fn merge(&self, bases: [Option<&str>; 2]) -> Result<Examined, Fail> {
+        let context = Context::quiet();
+        let (old, new, jail) = (self.at("old"), self.at("new"), self.at("jail"));
+        let mut found = Difference::between(&old, &new, profile("debian")?, &context)?;
+        if let Some(base) = bases[0] {
+            found = found.with_old_base(self.at(base));
+        }
+        if let Some(base) = bases[1] {
+            found = found.with_base(self.at(base));
+        }
+        let examined = examine(&found, &jail, &mut InProcess, Patches::Left, &context)?;
+        carry_out(&examined, found.newer(), &jail, &context)?;
+        Ok(examined)
+    }
+}
+
+fn conflicts(examined: &Examined) -> Vec<String> {
+    let all = examined.changes.iter();
+    all.filter(|change| change.conflict().is_some())
+        .map(|change| format!("{}", change.path))
+        .collect()
+}
+
+#[test]
+fn the_files_of_a_renamed_account_stay_its_own() -> Result<(), Fail> {
+    if !is_root("the_files_of_a_renamed_account_stay_its_own") {
+        return Ok(());
+    }
+    let trees = Renamed::new()?;
+    fs::write(trees.at("new/etc/motd"), "new")?;
+    let found = trees.merge([None, None])?;
+    assert_eq!(conflicts(&found), [""; 0]);
+    assert_eq!(found.changes.len(), 1, "{found:?}");
+    assert_eq!(is(&trees.at("jail"), "opt/db/data")?.0, 102);
+    // Whose a new file of db would be is for the administrator to say.
+    let trees = Renamed::new()?;
+    fs::write(trees.at("new/opt/db/more"), "more")?;
+    chown(trees.at("new/opt/db/more"), Some(102), Some(0))?;
+    let found = trees.merge([None, None])?;
+    assert_eq!(conflicts(&found), ["etc/passwd"]);
+    Ok(())
+}
+
+#[test]
+fn a_base_that_gives_files_to_anothers_number_is_a_conflict_also_where_lists_do_not_change()
+-> Result<(), Fail> {
+    if !is_root("a_base_that_gives_files_to_anothers_number_is_a_conflict") {
+        return Ok(());
+    }
+    let trees = Renamed::new()?;
+    fs::write(trees.at("new/etc/motd"), "new")?;
+    for base in ["base1", "base2"] {
+        let root = trees.at(base);
+        fs::create_dir_all(root.join("usr/bin"))?;
+        fs::create_dir_all(root.join("etc"))?;
+        fs::copy(trees.at("new/etc/passwd"), root.join("etc/passwd"))?;
+        fs::copy(trees.at("new/etc/group"), root.join("etc/group"))?;
+        fs::write(root.join("usr/bin/tool"), base)?;
+    }
+    let tool = trees.at("base2/usr/bin/tool");
+    chown(&tool, Some(0), Some(102))?;
+    fs::set_permissions(&tool, fs::Permissions::from_mode(0o2755))?;
+    for base in ["base1", "base2"] {
+        write(&trees.at(base), &Ledger::default())?;
+        manifest::write(&trees.at(base), &Context::quiet())?;
+    }
+    // Files of the base that have had the number before are nothing new.
+    assert_eq!(
+        conflicts(&trees.merge([Some("base2"), Some("base2")])?),
+        [""; 0]
+    );
+    let found = trees.merge([Some("base1"), Some("base2")])?;
+    assert_eq!(conflicts(&found), ["etc/group"]);
+    Ok(())
+}
+
+#[test]
+fn a_number_that_the_site_has_used_is_not_given_to_a_new_account_of_a_jail() -> Result<(), Fail> {
+    let directory = tempfile::tempdir()?;
+    let at = |name: &str| directory.path().join(name);
+    for (tree, passwd) in [
+        ("old", ""),
+        ("new", "web:x:500:500::/:/bin/sh\n"),
+        ("jail", "mine:x:500:500::/:/bin/sh\n"),
+        ("base", "web:x:500:500::/:/bin/sh\n"),
+    ] {
+        fs::create_dir_all(at(tree).join("etc"))?;
+        let text = format!("root:x:0:0::/root:/bin/sh\n{passwd}");
+        fs::write(at(tree).join("etc/passwd"), text)?;
+    }
+    // The site has had an account svc, which is gone.
+    write(
+        &at("base"),
+        &Ledger::parse("# ezz accounts 1\nuser svc 999\nuser web 500\n")?,
+    )?;
+    manifest::write(&at("base"), &Context::quiet())?;
+    let context = Context::quiet();
+    let found = Difference::between(&at("old"), &at("new"), profile("debian")?, &context)?;
+    let found = found.with_base(at("base"));
+    let examined = examine(&found, &at("jail"), &mut InProcess, Patches::Left, &context)?;
+    carry_out(&examined, found.newer(), &at("jail"), &context)?;
+    let text = fs::read_to_string(at("jail/etc/passwd"))?;
+    assert!(text.contains("web:x:998:"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn what_the_release_removes_goes_also_where_the_jail_has_another_number() -> Result<(), Fail> {
+    if !is_root("what_the_release_removes_goes_also_where_the_jail_has_another_number") {
+        return Ok(());
+    }
+    let trees = Renamed::new()?;
+    // In the jail db has 999.
+    let passwd = "root:x:0:0::/root:/bin/sh\ndb:x:999:999::/:/bin/sh\n";
+    fs::write(trees.at("jail/etc/passwd"), passwd)?;
+    fs::write(trees.at("jail/etc/group"), "root:x:0:\ndb:x:999:\n")?;
+    chown(trees.at("jail/opt/db/data"), Some(999), Some(999))?;
+    fs::write(trees.at("new/etc/passwd"), "root:x:0:0::/root:/bin/sh\n")?;
+    fs::write(trees.at("new/etc/group"), "root:x:0:\n")?;
+    fs::remove_file(trees.at("new/opt/db/data"))?;
+    let found = trees.merge([None, None])?;
+    assert_eq!(conflicts(&found), [""; 0]);
+    assert!(!trees.at("jail/opt/db/data").exists(), "{found:?}");
+    let text = fs::read_to_string(trees.at("jail/etc/passwd"))?;
+    assert!(!text.contains("db:"), "{text}");
+    Ok(())
+}

@@ -90,8 +90,21 @@ impl Lists {
         let (mut users, mut groups) = (BTreeMap::new(), BTreeMap::new());
         for list in self.0.values().filter(|list| list.numbered) {
             let (ours, theirs) = (entries(&list.ours), entries(&list.theirs));
-            for (name, line) in entries(&list.base) {
-                if theirs.contains_key(name) || !ours.contains_key(name) {
+            let base = entries(&list.base);
+            // Two names of one number, such as root and toor: the number stays an account's with either.
+            let shared: BTreeSet<u32> = theirs
+                .iter()
+                .filter_map(|(name, line)| {
+                    let was = number(base.get(name)?, NUMBER);
+                    was.filter(|was| number(line, NUMBER) == Some(*was))
+                })
+                .collect();
+            for (name, line) in base {
+                let its = number(line, NUMBER);
+                if theirs.contains_key(name)
+                    || !ours.contains_key(name)
+                    || its.is_some_and(|its| shared.contains(&its))
+                {
                     continue;
                 }
                 match (is_group(line), number(line, NUMBER)) {

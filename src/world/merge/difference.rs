@@ -26,6 +26,7 @@ pub struct Difference {
     after: Tree,
     changed: Vec<RelPath>,
     base: Option<PathBuf>,
+    old_base: Option<PathBuf>,
 }
 
 impl Difference {
@@ -50,6 +51,7 @@ impl Difference {
             before,
             after,
             base: None,
+            old_base: None,
         })
     }
 
@@ -58,6 +60,12 @@ impl Difference {
     pub fn with_base(self, base: PathBuf) -> Difference {
         let base = Some(base);
         Difference { base, ..self }
+    }
+
+    /// Adds where the base of the old generation is.
+    pub fn with_old_base(self, base: PathBuf) -> Difference {
+        let old_base = Some(base);
+        Difference { old_base, ..self }
     }
 
     /// What differs in a jail that knows accounts by other numbers.
@@ -77,6 +85,7 @@ impl Difference {
             before,
             after,
             base: self.base.clone(),
+            old_base: self.old_base.clone(),
         }
     }
 
@@ -98,6 +107,11 @@ impl Difference {
     /// Where the base of the new generation is, if that is known.
     pub(super) fn base(&self) -> Option<&Path> {
         self.base.as_deref()
+    }
+
+    /// Where the base of the old generation is, if that is known.
+    pub(super) fn old_base(&self) -> Option<&Path> {
+        self.old_base.as_deref()
     }
 
     /// Whose rules count: those of the new generation.

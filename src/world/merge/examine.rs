@@ -43,14 +43,27 @@ pub fn examine(
         difference.older(),
         difference.newer(),
         jail,
+        difference.base(),
         difference.profile(),
     )?;
-    let numbers = match difference.base() {
-        Some(base) => owners.taken_in(base, difference.profile())?,
+    let mut numbers = match difference.base() {
+        Some(base) => owners.taken_in(base, difference.old_base(), difference.profile())?,
         None => Vec::new(),
     };
     let translated = (!owners.agree()).then(|| difference.in_jail(&owners));
     let difference = translated.as_ref().unwrap_or(difference);
+    for path in difference.paths() {
+        let added = difference.before(path).is_none();
+        let meta = difference
+            .after(path)
+            .filter(|_| added)
+            .and_then(State::meta);
+        if let Some(renamed) = meta.and_then(|meta| owners.renamed_owner(meta)) {
+            if !numbers.contains(renamed) {
+                numbers.push(renamed.clone());
+            }
+        }
+    }
     let root = Dirs::open(jail)?.into_root();
     let root = rustix::fs::fstat(root).map_err(|e| WorldError::io("look at", jail, e))?;
     let mut work = Work {
@@ -73,6 +86,7 @@ pub fn examine(
         phase.advance(1);
         work.look_at(path, patches)?;
     }
+    work.add_conflicts_of_numbers();
     work.keep_directories()?;
     work.add_parents()?;
     let kept = work.kept;
@@ -247,6 +261,19 @@ impl Work<'_> {
         };
         self.add(path.clone(), what, beside, diff);
         Ok(())
+    }
+
+    /// Adds the conflicts about numbers in lists of accounts that the release has not changed.
+    fn add_conflicts_of_numbers(&mut self) {
+        for taken in self.numbers.clone() {
+            let Some(path) = taken.list() else {
+                continue;
+            };
+            if !self.changes.iter().any(|change| change.path == path) {
+                let what = What::Conflict(Reason::Taken(taken));
+                self.add(path, what, Vec::new(), None);
+            }
+        }
     }
 
     fn add(

@@ -104,6 +104,14 @@ impl State {
         }
     }
 
+    /// Owner and mode of a file or a directory.
+    pub(super) fn meta(&self) -> Option<&Meta> {
+        match self {
+            State::File(meta, ..) | State::Directory(meta) => Some(meta),
+            State::Link(_) | State::Other | State::Blocked(_) => None,
+        }
+    }
+
     pub(super) fn is_directory(&self) -> bool {
         matches!(self, State::Directory(_))
     }

@@ -54,6 +54,7 @@ pub fn examine_undo(
         merged.older(),
         merged.newer(),
         trees.before,
+        None,
         merged.profile(),
     )?;
     let translated = (!numbers.agree()).then(|| merged.in_jail(&numbers));

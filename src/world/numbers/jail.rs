@@ -13,7 +13,7 @@ use super::super::meta::Meta;
 use super::super::text::TEXT_MAX;
 use super::accounts::{TEXTS, rewritten};
 use super::assign::{Free, Limits};
-use super::{Accounts, Kind, Moves, is_fixed};
+use super::{Accounts, Kind, Moves, is_fixed, of_base};
 use crate::profile::{Profile, RelPath};
 
 /// The numbers of two skeletons in one jail.
@@ -25,6 +25,9 @@ pub(in crate::world) struct Owners {
     new: Moves,
     /// Accounts whose number the jail has given to another.
     taken: Vec<Taken>,
+    /// Those of them that the old skeleton has by the same number: the jail has renamed them, or given their number to
+    /// another, before this merge.
+    renamed: Vec<Taken>,
 }
 
 /// An account of a release that files of the base belong to by a number that is another account's in the jail.
@@ -43,8 +46,19 @@ pub struct Taken {
 impl Taken {
     /// Whether this is the text that lists the account.
     pub(in crate::world) fn is_in(&self, path: &RelPath) -> bool {
-        let text = TEXTS.iter().find(|(_, kind)| *kind == self.kind);
-        text.is_some_and(|(name, _)| name.as_bytes() == path.as_bytes())
+        path.as_bytes() == self.text().as_bytes()
+    }
+
+    /// The text that lists the account.
+    pub(in crate::world) fn list(&self) -> Option<RelPath> {
+        RelPath::parse(self.text().as_bytes()).ok()
+    }
+
+    fn text(&self) -> &'static str {
+        match self.kind {
+            Kind::User => "etc/passwd",
+            Kind::Group => "etc/group",
+        }
     }
 }
 
@@ -79,19 +93,32 @@ impl Owners {
         old: &Path,
         new: &Path,
         jail: &Path,
+        base: Option<&Path>,
         profile: &Profile,
     ) -> Result<Owners, WorldError> {
         let Some(own) = Accounts::read_up_to(jail, TEXT_MAX)? else {
             return Ok(Owners::default());
         };
         let limits = Limits { ids: profile.ids };
-        Owners::of(&Accounts::read(old)?, &Accounts::read(new)?, &own, limits)
+        let (old, new) = (Accounts::read(old)?, Accounts::read(new)?);
+        // Numbers of accounts that the site has removed may be those of files that they have left in the jail.
+        let used = match base {
+            Some(base) => {
+                let ledger = of_base(base)?;
+                Kind::both()
+                    .flat_map(|kind| ledger.numbers(kind).collect::<Vec<_>>())
+                    .collect()
+            }
+            None => Vec::new(),
+        };
+        Owners::of(&old, &new, &own, &used, limits)
     }
 
     fn of(
         old: &Accounts,
         new: &Accounts,
         own: &Accounts,
+        used: &[u32],
         limits: Limits,
     ) -> Result<Owners, WorldError> {
         let numbers = |accounts: &Accounts| -> Vec<u32> {
@@ -102,6 +129,7 @@ impl Owners {
         };
         let mut free = Free::new(numbers(own).into_iter(), new, limits);
         free.avoid(numbers(old).into_iter());
+        free.avoid(used.iter().copied());
         let mut owners = Owners::default();
         // Numbers that were found for users, which groups of the same names get too.
         let mut made: BTreeMap<&str, u32> = BTreeMap::new();
@@ -116,6 +144,12 @@ impl Owners {
                     owners.old.of(kind).entry(*number).or_insert(is);
                 }
             }
+            let before: BTreeMap<&str, u32> = old
+                .of(kind)
+                .iter()
+                .filter(|(_, n)| !is_fixed(*n))
+                .map(|(name, n)| (name.as_str(), *n))
+                .collect();
             let moves = owners.new.of(kind);
             let mut seen = BTreeSet::new();
             let mut strangers = Vec::new();
@@ -129,7 +163,19 @@ impl Owners {
                         owners.taken.extend(jail.taken(kind, name, *number));
                     }
                     Some(_) => {}
-                    None => strangers.push((name, *number)),
+                    // The jail has renamed or removed it, and what it has of the account carries the old number.
+                    None => match before.get(name.as_str()) {
+                        Some(was) if seen.insert(*number) => {
+                            if was == number {
+                                owners.renamed.extend(jail.taken(kind, name, *number));
+                            } else {
+                                moves.insert(*number, *was);
+                                owners.taken.extend(jail.taken(kind, name, *number));
+                            }
+                        }
+                        Some(_) => {}
+                        None => strangers.push((name, *number)),
+                    },
                 }
             }
             for (name, number) in strangers {
@@ -148,9 +194,9 @@ impl Owners {
         Ok(owners)
     }
 
-    /// Whether the jail knows all accounts of the new skeleton by the numbers that they have there.
+    /// Whether the jail knows all accounts of both skeletons by the numbers that they have there.
     pub(in crate::world) fn agree(&self) -> bool {
-        self.new.is_empty()
+        self.old.is_empty() && self.new.is_empty()
     }
 
     /// What a file of a skeleton has, with the owners that it has in the jail.
@@ -174,22 +220,45 @@ impl Owners {
         moved.unwrap_or(text)
     }
 
-    /// The accounts whose numbers the jail has given to others, and that shared files of the base belong to.
-    /// The base is read only if there are such accounts.
+    /// The accounts whose numbers the jail has given to others, and that shared files of the base belong to. Of those
+    /// that had the number before, only the ones that no shared file of the old base belongs to: for the others nothing
+    /// changes. The bases are read only if there are such accounts.
     pub(in crate::world) fn taken_in(
         &self,
         base: &Path,
+        old_base: Option<&Path>,
         profile: &Profile,
     ) -> Result<Vec<Taken>, WorldError> {
-        if self.taken.is_empty() {
+        if self.taken.is_empty() && self.renamed.is_empty() {
             return Ok(Vec::new());
         }
-        let (users, groups) = manifest::owners(base, |path| profile.is_shared(path))?;
+        let owners = |base: &Path| manifest::owners(base, |path| profile.is_shared(path));
+        let (users, groups) = owners(base)?;
         let carried = |taken: &&Taken| match taken.kind {
             Kind::User => users.contains(&taken.number),
             Kind::Group => groups.contains(&taken.number),
         };
-        Ok(self.taken.iter().filter(carried).cloned().collect())
+        let mut all: Vec<Taken> = self.taken.iter().filter(carried).cloned().collect();
+        let renamed: Vec<&Taken> = self.renamed.iter().filter(carried).collect();
+        if let (false, Some(old_base)) = (renamed.is_empty(), old_base) {
+            let (users, groups) = owners(old_base)?;
+            let as_before = |taken: &&Taken| match taken.kind {
+                Kind::User => users.contains(&taken.number),
+                Kind::Group => groups.contains(&taken.number),
+            };
+            let new = renamed.into_iter().filter(|taken| !as_before(taken));
+            all.extend(new.cloned());
+        }
+        Ok(all)
+    }
+
+    /// An account that the jail has renamed, or whose number it has given to another, if it is the owner of a file that
+    /// the release adds.
+    pub(in crate::world) fn renamed_owner(&self, meta: &Meta) -> Option<&Taken> {
+        self.renamed.iter().find(|taken| match taken.kind {
+            Kind::User => taken.number == meta.uid,
+            Kind::Group => taken.number == meta.gid,
+        })
     }
 
     fn moves(&self, side: Side) -> &Moves {
@@ -260,7 +329,7 @@ mod tests {
     }
 
     fn owners(old: &Accounts, new: &Accounts, jail: &Accounts) -> Owners {
-        Owners::of(old, new, jail, LINUX).expect("room")
+        Owners::of(old, new, jail, &[], LINUX).expect("room")
     }
 
     #[test]

@@ -293,8 +293,8 @@ mod tests {
             ("# ezz accounts 1\nuser a 0\n", 2, "no account"),
             ("# ezz accounts 1\nuser a -1\n", 2, "no account"),
             ("# ezz accounts 1\nuser a 4294967295\n", 2, "no account"),
-            ("# ezz accounts 1\nuser a\0\t 5\n", 2, "no name"),
-            ("# ezz accounts 1\nuser +a 5\n", 2, "no name"),
+            ("# ezz accounts 1\nuser a\0\t 5\n", 2, "not the name"),
+            ("# ezz accounts 1\nuser +a 5\n", 2, "not the name"),
         ] {
             let Err(WorldError::Ledger { line: at, problem }) = Ledger::parse(text) else {
                 panic!("{text:?} was taken");
