@@ -179,6 +179,7 @@ mod tests {
                 "etc/machine-id",
                 "var/lib/dbus/machine-id",
                 "etc/hostname",
+                "etc/hosts",
                 "etc/mailname",
                 "etc/ssh/ssh_host_ed25519_key.pub",
                 "etc/ssl/private/ssl-cert-snakeoil.key",
@@ -244,7 +245,7 @@ mod tests {
         assert_eq!(by("etc/passwd"), Some(MergedBy::Number));
         assert_eq!(by("etc/group"), Some(MergedBy::Number));
         assert_eq!(by("etc/shadow"), Some(MergedBy::Name));
-        assert_eq!(by("etc/hosts"), None);
+        assert_eq!(by("etc/services"), None);
     }
 
     #[test]
