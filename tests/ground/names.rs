@@ -107,7 +107,7 @@ fn a_jail_of_the_administrator_keeps_its_name() {
     let path = file.path().to_str().expect("a plain path");
     machine
         .ezz(&["apply", path])
-        .refused(1, "the name www is taken");
+        .refused(1, "the name www is in use on this host");
 }
 
 /// `kill -9` in the middle of a create: what it made is no jail, and no list says so.

@@ -19,22 +19,22 @@ const MISTAKES: [(&str, &str); 26] = [
     ),
     (
         "create a b --address 10.0.0.1/24",
-        "an address can be given to one jail",
+        "an address is only possible for a single jail",
     ),
     (
         "create a b --dataset tank/data",
-        "a dataset can be given to one jail",
+        "a dataset is only possible for a single jail",
     ),
-    ("create web{1..2001} --atomic", "all or none"),
+    ("create web{1..2001} --atomic", "in one transaction"),
     ("create --count 10001 --prefix web", "these are 10001 jails"),
     (
         "create web --param a.b --param a.b=1",
         "with and without a value",
     ),
     ("clone a b b", "named twice"),
-    ("clone a b c --address 10.0.0.1/24", "one jail"),
+    ("clone a b c --address 10.0.0.1/24", "a single jail"),
     ("install nowhere.tar", "there is no file"),
-    ("install nowhere.tar --arch amd64", "is no release"),
+    ("install nowhere.tar --arch amd64", "is not a release"),
     ("install 14.3-RELEASE --set base --set base", "named twice"),
     ("update --from nowhere.tar", "there is no file"),
     ("update --from 14.3-RELEASE --mirror ftp", "bad mirror"),
@@ -43,7 +43,7 @@ const MISTAKES: [(&str, &str); 26] = [
         "depend on the state of its jails",
     ),
     ("update --run true --restart", "comes after --run"),
-    ("doctor --adopt --directory jails", "will not do"),
+    ("doctor --adopt --directory jails", "is not valid"),
 ];
 
 #[test]

@@ -102,7 +102,7 @@ fn a_jail_that_a_conflict_holds_is_named_with_the_way_out() {
     says(&looked, "a runs: it has to be stopped to be merged");
     m.ezz(&["merge", "a"]).exits(1);
     let stays = m.ezz(&["converge"]).exits(3);
-    says(&stays, "a stays on ");
+    says(&stays, "a stays pinned to ");
     let contradiction = "runs what it should";
     assert!(!stays.err.join("\n").contains(contradiction), "{stays:#?}");
     // Later commands do not pass over it.
@@ -116,11 +116,11 @@ fn a_jail_that_a_conflict_holds_is_named_with_the_way_out() {
         says(&ended, way);
         let text = ended.err.join("\n");
         assert!(!text.contains(contradiction), "{ended:#?}");
-        assert!(!text.contains("merged already"), "{ended:#?}");
+        assert!(!text.contains("already merged"), "{ended:#?}");
     }
     m.ezz(&["stop", "a"]).ok();
     m.ezz(&["merge", "a", "--follow", "main"]).exits(3);
-    says(&m.ezz(&["merge", "a"]).ok(), "a is merged already");
+    says(&m.ezz(&["merge", "a"]).ok(), "a is already merged");
 }
 
 /// The track comes back to what a held jail runs.

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::super::error::WorldError;
+use super::super::numbers::is_fixed;
 use super::super::progress::Cancel;
 use super::super::text::{Answer, By, Request};
 use super::super::walk::{Visit, walk};
@@ -103,7 +104,7 @@ impl Lists {
                 let its = number(line, NUMBER);
                 if theirs.contains_key(name)
                     || !ours.contains_key(name)
-                    || its.is_some_and(|its| shared.contains(&its))
+                    || its.is_some_and(|its| is_fixed(its) || shared.contains(&its))
                 {
                     continue;
                 }

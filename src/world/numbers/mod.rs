@@ -35,7 +35,7 @@ const LAST: u32 = 65533;
 const FIRST_OF_PEOPLE: u32 = 1000;
 
 /// Whether a number means the same account everywhere, and stays what it is.
-const fn is_fixed(number: u32) -> bool {
+pub(in crate::world) const fn is_fixed(number: u32) -> bool {
     matches!(number, 0 | OVERFLOW)
 }
 

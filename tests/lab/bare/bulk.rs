@@ -100,7 +100,7 @@ fn bad_names_are_told_all_at_once_and_nothing_is_made() {
         1,
         "2 jails already exist: there, too",
     );
-    unchanged(&["create", "new", "new"], 1, "new");
+    unchanged(&["create", "new", "new"], 2, "new");
     unchanged(&["create", "n{9..1}"], 2, "FIRST is larger than LAST");
     unchanged(&["create", "n{1..10001}"], 2, "these are 10001 jails");
     unchanged(
@@ -110,8 +110,8 @@ fn bad_names_are_told_all_at_once_and_nothing_is_made() {
     );
     unchanged(
         &["create", "n{1..2001}", "--atomic"],
-        1,
-        "cannot be made all or none: 2000 at most",
+        2,
+        "in one transaction: the maximum is 2000",
     );
     typo(&["create", "--count", "3"], "--prefix");
     unchanged(

@@ -168,7 +168,11 @@ fn what_cannot_be_cloned_is_refused_and_nothing_is_left() {
         "the jail there already exists",
     );
     unchanged(&["clone", "a", "b", "b"], 2, "named twice");
-    unchanged(&["clone", "a", "b{1..2001}", "--atomic"], 2, "all or none");
+    unchanged(
+        &["clone", "a", "b{1..2001}", "--atomic"],
+        2,
+        "in one transaction",
+    );
     unchanged(&["clone", "a", "b", "Bad"], 2, "Bad");
     unchanged(
         &["clone", "a", "b", "--address", "10.0.0.1/24"],

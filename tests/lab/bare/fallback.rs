@@ -115,7 +115,7 @@ fn without_its_mark_an_intent_names_nothing() {
     assert_eq!(state("x"), "stopped");
     let told = ezz(&["doctor"]).exits(1);
     assert!(
-        told.stdout.contains("ezz:intent:2:1 is left of"),
+        told.stdout.contains("ezz:intent:2:1 is left over from"),
         "{told:#?}"
     );
     ezz(&["doctor", "--repair"]).ok();

@@ -96,7 +96,7 @@ fn of_five_hundred_jails_fifty_stay_and_all_come_back() {
     let named = told.stderr + &started.stderr;
     for n in (1..=JAILS).filter(|n| in_conflict(*n)) {
         let words = format!(
-            "{} stays on debian-12.1.1, pinned, and is not brought to debian-12.1.2",
+            "{} stays pinned to debian-12.1.1 and is not merged to debian-12.1.2",
             name(n)
         );
         assert!(named.contains(&words), "{words}: {named}");

@@ -48,7 +48,7 @@ fn a_promoted_thick_jail_keeps_what_it_needs_and_is_told_with_the_way_back() {
     });
     assert_eq!(of, expected, "{found:#?}");
     for (jail, has) in [("first", &found[0]), ("second", &found[1])] {
-        let words = format!("the jail {jail} has its snapshot");
+        let words = format!("the jail {jail} owns its snapshot");
         assert!(has["what"].to_string().contains(&words), "{has:#}");
     }
     // Nothing goes of what one of them or a later generation is a clone of.

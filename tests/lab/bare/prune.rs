@@ -337,7 +337,7 @@ fn a_promoted_jail_is_told_with_the_way_back() {
     );
     let words = told[0]["what"].to_string();
     assert!(
-        words.contains(&format!("the jail {jail} has its snapshot")),
+        words.contains(&format!("the jail {jail} owns its snapshot")),
         "{words}"
     );
     let way = format!("zfs promote {half}");

@@ -120,7 +120,9 @@ fn configured() {
     let before = everything();
     let refused = ezz(&["create", "bad"]).refused(1, "/etc/ezz.toml, line 3: ");
     assert!(
-        refused.stderr.contains("hint: for example: defaults = {"),
+        refused
+            .stderr
+            .contains("hint: the table [defaults] has the keys memory, processes and quota"),
         "{refused:#?}"
     );
     assert_eq!(everything(), before);
