@@ -69,7 +69,7 @@ pub fn stay(inventory: &Inventory, name: &JailName, of: GenerationId) -> Result<
 /// restart has left down. One that runs, and whose own files have to be merged, goes on as it is.
 ///
 /// # Errors
-/// As [`steps::restart`].
+/// [`PlanError`]: no such jail, or one that cannot be understood.
 pub fn converge(
     observed: &Observed,
     names: &[JailName],

@@ -121,7 +121,7 @@ pub fn accept(
 
 /// Plans what comes before the files are touched: the mark, the snapshot. Snapshots that would have the same
 /// names go before; what other snapshots of merges there are is returned: they go at the end, see
-/// [`forget`]. The jail has no mark of an earlier merge any more, see [`undo`].
+/// [`forget`]. The jail has no mark of an earlier merge any more, see [`undo()`].
 ///
 /// # Errors
 /// [`PlanError`].

@@ -61,6 +61,9 @@ fn cleared(at: &Path) -> Result<(), Fail> {
     Ok(())
 }
 
+/// What is odd, the files of the world, and its lists of accounts, if it has any.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<[&'a str; 2]>);
+
 /// A world whose account files are odd, what a jail with an account of its own makes of them, and of the way back.
 #[test]
 fn odd_account_files_of_a_world_are_merged_and_come_back() -> Result<(), Fail> {
@@ -73,7 +76,7 @@ fn odd_account_files_of_a_world_are_merged_and_come_back() -> Result<(), Fail> {
         ("etc/other", "old\n"),
     ];
     let own = ["alice:x:1001:1001::/:\n", "alice:x:1001:\n"];
-    let cases: [(&str, &[(&str, &str)], Option<[&str; 2]>); 4] = [
+    let cases: [Case<'_>; 4] = [
         (
             "two names with one number",
             &[

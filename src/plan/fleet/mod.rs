@@ -158,7 +158,7 @@ fn ways(observed: &Observed, diff: &Diff) -> Result<Vec<(JailName, Way)>, PlanEr
 /// Plans the way from what is to what is to be. `below` is what lies below the jails that go.
 ///
 /// # Errors
-/// [`PlanError`] as of [`delete::delete`] and [`create::create`].
+/// [`PlanError`], as the plans of a deletion and of a creation have them.
 pub fn plan(observed: &Observed, diff: &Diff, below: Vec<Below>) -> Result<Plan, PlanError> {
     let inventory = &observed.inventory;
     // Own files that are right as they are for another generation are noted with the rest.
