@@ -248,7 +248,7 @@ fn a_secret_stops_the_install_unless_allowed_and_stays_allowed() {
     ] {
         let run = format!("cd $EZZ_ROOT; {make}");
         let told = ezz(&["update", "--on-host", "--run", "sh", "-c", &run]).refused(1, words);
-        let list = told.stderr.split("secret: ").nth(1).expect("a list");
+        let list = told.stderr.split("secrets: ").nth(1).expect("a list");
         assert!(!list.contains("; "), "only what is new: {told:#?}");
     }
     // A world that no longer has it asks again when it is back.
