@@ -3,6 +3,7 @@
 # Run by `make bench`, in the lab's guest on the golden image `site`. Only the ratios mean something:
 # the guest's clock and its price for a process are not those of a machine (vagrant/lab/README.md).
 # usage: bench.sh EZZ
+# shellcheck disable=SC2016 # what stands in single quotes is for the shell that an update runs
 set -euo pipefail
 binary=$1
 rounds=${ROUNDS:-3}
