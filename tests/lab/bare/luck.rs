@@ -41,7 +41,7 @@ fn of_two_updates_at_once_one_wins_and_the_other_is_told() {
         told.contains("no longer at generation 1, which generation 2 was made from"),
         "{told}"
     );
-    assert!(told.contains("hint: update again"), "{told}");
+    assert!(told.contains("hint: run the update again"), "{told}");
     assert_eq!((track("main"), link()), ((3, Some(1)), "../3".to_owned()));
     // Each has its own log.
     let log = |generation| {
