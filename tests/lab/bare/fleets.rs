@@ -101,7 +101,7 @@ fn of_five_hundred_jails_fifty_stay_and_all_come_back() {
         );
         assert!(named.contains(&words), "{words}: {named}");
     }
-    assert_eq!(named.matches(" stays on ").count(), 50, "{named}");
+    assert_eq!(named.matches(" stays pinned to ").count(), 50, "{named}");
     // All others, by a third.
     let told = ezz(&["merge", "--json"]).ok().json();
     assert_eq!(told.len() as u32, (JAILS - RUN) * 9 / 10);

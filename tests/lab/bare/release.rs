@@ -119,8 +119,7 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     };
     assert_eq!((&*did("a"), &*did("b")), ("merged restarted", "kept"));
     assert!(
-        told.stderr.contains("b stays on debian-12.2.2, pinned")
-            && told.stderr.contains("etc/both"),
+        told.stderr.contains("b stays pinned to debian-12.2.2") && told.stderr.contains("etc/both"),
         "{told:#?}"
     );
     assert_eq!(seen("a"), "two Abcdefgmine theirs");
@@ -236,7 +235,7 @@ fn what_an_update_brings_reaches_the_jails_that_start() {
     // b has changed what the update changes: it alone stays, and it alone is told.
     let told = ezz(&["restart", "a", "b"]).exits(3);
     assert!(
-        told.stderr.contains("b stays on debian-12.1.1, pinned"),
+        told.stderr.contains("b stays pinned to debian-12.1.1"),
         "{told:#?}"
     );
     assert!(!told.stderr.contains("a stays"), "{told:#?}");
@@ -356,10 +355,10 @@ fn a_merge_that_cannot_be_done_leaves_no_jail_down() {
     }
     let told = ezz(&["converge"]).exits(3);
     for words in [
-        "fixed stays on",
-        "odd stays on",
-        "busy stays on",
-        "full stays on",
+        "fixed stays pinned to",
+        "odd stays pinned to",
+        "busy stays pinned to",
+        "full stays pinned to",
         "etc/both",
         "0 left",
     ] {

@@ -194,7 +194,7 @@ fn a_mirror_that_lies_or_lacks_leaves_nothing() {
     let at = format!("{MIRROR}/releases/amd64/amd64/14.3-RELEASE/MANIFEST");
     let good = fs::read_to_string(&at).expect("it is there");
     fs::write(&at, manifest(&digest("lib32"), &digest("lib32"))).expect("written");
-    let told = install(GOOD, "").refused(1, "base.txz is not what it should be");
+    let told = install(GOOD, "").refused(1, "the SHA-256 of https:");
     assert!(told.stderr.contains(&digest("base")) && told.stderr.contains(&digest("lib32")));
     unchanged();
     for (text, words) in [("", "it is empty"), ("<html>\n", "line 1: expected a file")] {
