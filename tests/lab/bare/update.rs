@@ -167,7 +167,7 @@ fn what_must_not_be_swapped_to_is_refused() {
         echo evil > /tmp/rw/usr/bin/dpkg; umount /tmp/rw; zfs inherit readonly tank/ezz/basejail/1",
     )
     .ok();
-    unchanged(&["rollback"], 1, "is not what was sealed");
+    unchanged(&["rollback"], 1, "differs from its seal");
     ezz(&["world", "verify", "1", "--repair"]).ok();
     assert_eq!(property("tank/ezz/basejail/1", "written@1"), "0");
     ezz(&["rollback"]).ok();
