@@ -164,7 +164,7 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     assert_eq!(seen("down"), "two Abcdefg theirs");
     assert_eq!(stands("down"), r#"{"track":"main"} 3"#);
     // The administrator takes b along.
-    ezz(&["merge", "b", "--follow", "main"]).refused(1, "it runs");
+    ezz(&["merge", "b", "--follow", "main"]).refused(1, "while it is running");
     ezz(&["merge", "--follow", "main"]).exits(2);
     ezz(&["stop", "b"]).ok();
     ezz(&["merge", "b", "--follow", "nothing"]).refused(1, "no track nothing");
