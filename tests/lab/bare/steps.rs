@@ -154,10 +154,11 @@ fn two_updates_before_a_restart_are_one_merge_and_come_back_in_one_or_two() {
     assert_eq!((version("a"), version("c")), ("two".into(), "one".into()));
     assert_eq!(listed("a"), "2 2 2 false null");
     assert_eq!(listed("c"), "1 1 1 false {generation:2,track:main}");
+    // The account three stays: files of it below /var are the jail's.
     let asked = ezz(&["exec", "a", "--", "sh", "-c", script]).ok();
     assert_eq!(
         asked.stdout,
-        "two\nA\nb\nc\nd\ne\nf\ng\nH mine\n/etc/turns\n/etc/two\nmine\nroot\ntwo\nalice\n"
+        "two\nA\nb\nc\nd\ne\nf\ng\nH mine\n/etc/turns\n/etc/two\nmine\nroot\ntwo\nthree\nalice\n"
     );
     // A second time returns to the third.
     ezz(&["rollback"]).ok();
