@@ -10,7 +10,6 @@ mod crowd;
 mod fallback;
 mod faults;
 mod flags;
-mod fleets;
 mod full;
 mod full_run;
 mod hosts;

@@ -434,7 +434,10 @@ fn a_list_has_what_was_asked_for() {
     let told = ezz(&["converge"]).ok();
     assert!(told.stderr.contains("big: a thick jail"), "{told:#?}");
     let told = ezz(&["converge", "big"]).ok();
-    assert!(told.stderr.contains("updates do not affect it"), "{told:#?}");
+    assert!(
+        told.stderr.contains("updates do not affect it"),
+        "{told:#?}"
+    );
     // One that is kept from starting with the host.
     let told = ezz(&["start", "--all"]).ok();
     assert!(
