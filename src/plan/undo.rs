@@ -15,40 +15,7 @@ pub fn taken(jail: &Jail, merging: &Merging) -> Result<SnapshotName, NameError> 
     ways::before(jail, merging.from, merging.to)
 }
 
-/// Adds what takes an interrupted merge back: its snapshot, if it came so far. A rollback reaches only the
-/// latest, so that the one after the merge goes before it.
-fn back(
-    plan: &mut Plan,
-    epoch: &mut Epoch,
-    inventory: &Inventory,
-    jail: &Jail,
-    snapshots: &Snapshots,
-) -> Result<(), PlanError> {
-    let Some(merging) = &jail.merging else {
-        return Ok(());
-    };
-    let made = taken(jail, merging)?;
-    let name = made.to_string();
-    if snapshots.of_merges.iter().any(|found| found.name == name) {
-        if let Some(first) = snapshots.newer.first() {
-            return Err(PlanError::MergedBefore {
-                jail: jail.name.clone(),
-                first: first.clone(),
-                count: snapshots.newer.len(),
-            });
-        }
-        let after = ways::after(jail, merging.from, merging.to)?.to_string();
-        let all = snapshots.of_merges.iter();
-        let after = all.filter(|it| it.name == after).cloned().collect();
-        destroy(plan, inventory, epoch, after);
-        plan.push(Step::unmount(jail.dataset.clone(), jail.mountpoint.clone()));
-        plan.push(Step::Rollback { snapshot: made });
-    }
-    plan.push(mount(jail));
-    Ok(())
-}
-
-/// Adds that snapshots of merges go.
+/// Adds the program that destroys snapshots of merges, if there are any.
 pub(super) fn destroy(
     plan: &mut Plan,
     inventory: &Inventory,
@@ -67,8 +34,8 @@ pub(super) fn destroy(
     }
 }
 
-/// Adds that a merge that failed or was interrupted is taken back, and leaves nothing. Its snapshot goes
-/// before its mark: who is killed in between is known by the mark, and has nothing to take back.
+/// Adds the steps that take back a merge that failed or was interrupted, and that leave nothing of it. Its snapshot is
+/// destroyed before its mark: after a kill in between, the mark is found and there is nothing to take back.
 ///
 /// # Errors
 /// [`PlanError::MergedBefore`]; [`PlanError::Name`].
@@ -88,12 +55,31 @@ pub fn undo(
         plan.push(commit(inventory, epoch, vec![unmark(jail)]));
         return Ok(());
     }
-    back(plan, epoch, inventory, jail, snapshots)?;
     if let Some(merging) = &jail.merging {
-        let own = taken(jail, merging)?.to_string();
-        let all = snapshots.of_merges.iter();
-        let own = all.filter(|it| it.name == own).cloned().collect();
-        destroy(plan, inventory, epoch, own);
+        let made = taken(jail, merging)?;
+        let called = |name: &SnapshotName| -> Vec<Doomed> {
+            let all = snapshots.of_merges.iter();
+            let name = name.to_string();
+            all.filter(|it| it.name == name).cloned().collect()
+        };
+        // None if the merge was interrupted before it was made: then nothing was written.
+        let before = called(&made);
+        if !before.is_empty() {
+            if let Some(first) = snapshots.newer.first() {
+                return Err(PlanError::MergedBefore {
+                    jail: jail.name.clone(),
+                    first: first.clone(),
+                    count: snapshots.newer.len(),
+                });
+            }
+            // A rollback reaches only the latest snapshot, so the one after the merge goes first.
+            let after = called(&ways::after(jail, merging.from, merging.to)?);
+            destroy(plan, inventory, epoch, after);
+            plan.push(Step::unmount(jail.dataset.clone(), jail.mountpoint.clone()));
+            plan.push(Step::Rollback { snapshot: made });
+        }
+        plan.push(mount(jail));
+        destroy(plan, inventory, epoch, before);
     }
     plan.push(commit(inventory, epoch, vec![unmark(jail)]));
     Ok(())
