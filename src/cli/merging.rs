@@ -98,6 +98,15 @@ impl<'a> Differences<'a> {
         let dry_run = self.session.dry_run;
         let mut at = base.mountpoint.clone();
         if dry_run && !base.mounted {
+            let read = self
+                .bases
+                .borrow()
+                .iter()
+                .find(|(it, _)| *it == dataset)
+                .cloned();
+            if let Some((_, at)) = read {
+                return Ok(at);
+            }
             let machine = &self.context.machine;
             let name = format!("verify-{}-{}", machine.process_id(), generation.id);
             at = machine.run_directory().join(name);

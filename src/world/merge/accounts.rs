@@ -6,12 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::super::error::WorldError;
-use super::super::numbers::is_fixed;
+use super::super::numbers::{Owners as Numbers, Side, is_fixed};
 use super::super::progress::Cancel;
 use super::super::text::{Answer, By, Request};
 use super::super::walk::{Visit, walk};
-use super::examine::Ask;
-use crate::profile::RelPath;
+use super::difference::Difference;
+use super::examine::{Ask, text_of};
+use super::kept::{Kept, Why};
+use super::state::one;
+use crate::profile::{Class, MergedBy, RelPath};
 
 /// How many fields group(5) and gshadow(5) have, and no list of users.
 const OF_GROUPS: usize = 4;
@@ -255,6 +258,66 @@ pub(super) fn back(list: &List, owners: &Owners, ask: &mut Ask<'_>) -> Result<Me
         merged.text = Some(text);
     }
     Ok(merged)
+}
+
+/// What a merge does about accounts that the release removes and that own files of the jail.
+pub(super) struct Staying {
+    /// Lists as the release has them, with the entries of these accounts.
+    pub(super) texts: BTreeMap<RelPath, String>,
+    /// The notes about them.
+    pub(super) kept: Vec<Kept>,
+}
+
+/// Finds the accounts that the release removes and whose numbers files of the jail carry. They stay in all lists: without
+/// them the files would belong to the next account that gets the number.
+///
+/// # Errors
+/// [`WorldError`]: a list cannot be read; interrupted.
+pub(super) fn staying(
+    difference: &Difference,
+    numbers: &Numbers,
+    jail: &Path,
+    cancel: &Cancel,
+) -> Result<Staying, WorldError> {
+    let mut lists = Lists::default();
+    for path in difference.paths() {
+        let Some(by) = difference.own(path).by else {
+            continue;
+        };
+        if let (Some(base), Some(ours), Some(theirs)) = (
+            text_of(difference.older(), path)?,
+            text_of(jail, path)?,
+            text_of(difference.newer(), path)?,
+        ) {
+            let base = numbers.text_in_jail(Side::Old, path, base);
+            let theirs = numbers.text_in_jail(Side::New, path, theirs);
+            lists.add(path.clone(), by == MergedBy::Number, base, ours, theirs);
+        }
+    }
+    // Untouched files that the release removes are removed with the account. A directory may stay for its contents.
+    let goes = |path: &RelPath| {
+        let (was, is) = (difference.before(path), difference.after(path));
+        let removed = is.is_none() && was.is_some_and(|was| !was.is_directory());
+        let class = difference.own(path).class;
+        removed
+            && !matches!(class, Class::Seeded | Class::Kept)
+            && one(jail, path, [was, None], cancel).is_ok_and(|mine| mine.as_ref() == was)
+    };
+    let owners = lists.owners(jail, &goes, cancel)?;
+    let mut staying = Staying {
+        texts: BTreeMap::new(),
+        kept: Vec::new(),
+    };
+    for (path, list) in lists.each() {
+        if let Some((text, names)) = list.with_staying(&owners) {
+            if list.numbered {
+                let (path, why) = (path.clone(), Why::Own(names));
+                staying.kept.push(Kept { path, why });
+            }
+            staying.texts.insert(path.clone(), text);
+        }
+    }
+    Ok(staying)
 }
 
 /// The lines of accounts by their names.

@@ -1,12 +1,13 @@
 //! What differs between two skeletons, found once for all jails that come from the one to the other.
 //! Must not be here: jails.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::super::error::WorldError;
 use super::super::manifest;
-use super::super::numbers::{Owners, Side};
+use super::super::numbers::{Owners, Side, Skeletons};
 use super::super::progress::{Context, Phase};
 use super::super::walk::{Visit, walk};
 use super::state::State;
@@ -27,6 +28,8 @@ pub struct Difference {
     changed: Vec<RelPath>,
     base: Option<PathBuf>,
     old_base: Option<PathBuf>,
+    /// Read when the first jail is examined.
+    accounts: OnceCell<Skeletons>,
 }
 
 impl Difference {
@@ -52,6 +55,7 @@ impl Difference {
             after,
             base: None,
             old_base: None,
+            accounts: OnceCell::new(),
         })
     }
 
@@ -86,12 +90,28 @@ impl Difference {
             after,
             base: self.base.clone(),
             old_base: self.old_base.clone(),
+            accounts: OnceCell::new(),
         }
     }
 
     /// The paths that differ, a directory before what is in it.
     pub fn paths(&self) -> &[RelPath] {
         &self.changed
+    }
+
+    /// By which numbers a jail knows the accounts of both skeletons.
+    ///
+    /// # Errors
+    /// [`WorldError`]: lists of accounts or the ledger of the base cannot be read.
+    pub(super) fn owners_in(&self, jail: &Path) -> Result<Owners, WorldError> {
+        let accounts = match self.accounts.get() {
+            Some(accounts) => accounts,
+            None => {
+                let read = Skeletons::read(&self.old, &self.new, self.base.as_deref())?;
+                self.accounts.get_or_init(|| read)
+            }
+        };
+        Owners::read(accounts, jail, &self.profile)
     }
 
     /// Where the old skeleton is.

@@ -11,9 +11,8 @@ use super::super::error::WorldError;
 use super::super::numbers::{Owners, Side, Taken};
 use super::super::progress::{Cancel, Context, Phase};
 use super::super::text::{Answer, By, Request, TEXT_MAX, Texts};
-use super::accounts::Lists;
+use super::accounts::staying;
 use super::difference::Difference;
-use super::kept::{Kept, Why};
 use super::obstacle;
 use super::state::{State, first_left, first_own, one};
 use super::{Change, Examined, Patches, Reason, What};
@@ -39,13 +38,7 @@ pub fn examine(
     context: &Context<'_>,
 ) -> Result<Examined, WorldError> {
     let phase = Phase::start(context, "compare", None);
-    let owners = Owners::read(
-        difference.older(),
-        difference.newer(),
-        jail,
-        difference.base(),
-        difference.profile(),
-    )?;
+    let owners = difference.owners_in(jail)?;
     let mut numbers = match difference.base() {
         Some(base) => owners.taken_in(base, difference.old_base(), difference.profile())?,
         None => Vec::new(),
@@ -66,6 +59,7 @@ pub fn examine(
     }
     let root = Dirs::open(jail)?.into_root();
     let root = rustix::fs::fstat(root).map_err(|e| WorldError::io("look at", jail, e))?;
+    let staying = staying(difference, &owners, jail, &context.cancel)?;
     let mut work = Work {
         difference,
         owners: &owners,
@@ -75,11 +69,9 @@ pub fn examine(
         context,
         ask: &mut |request| texts.answer(&request, &context.cancel),
         decided: None,
-        staying: BTreeMap::new(),
+        staying: staying.texts,
         changes: Vec::new(),
-        kept: Vec::new(),
     };
-    work.find_staying_accounts()?;
     // A jail may have a million files: only those that the release has changed are looked at.
     for path in difference.paths() {
         context.cancel.check()?;
@@ -89,7 +81,6 @@ pub fn examine(
     work.add_conflicts_of_numbers();
     work.keep_directories()?;
     work.add_parents()?;
-    let kept = work.kept;
     let mut changes = work.changes;
     changes.sort_by(|a, b| a.path.cmp(&b.path));
     let databases = &difference.profile().database;
@@ -101,7 +92,7 @@ pub fn examine(
         renewed,
         obstacles,
         owners,
-        kept,
+        kept: staying.kept,
         ..Examined::default()
     })
 }
@@ -124,7 +115,6 @@ struct Work<'a> {
     /// the jail.
     staying: BTreeMap<RelPath, String>,
     changes: Vec<Change>,
-    kept: Vec<Kept>,
 }
 
 /// What upstream had, what it has, and what the jail has.
@@ -136,48 +126,6 @@ struct Versions<'a> {
 }
 
 impl Work<'_> {
-    /// An account that the release removes stays in all lists if files of the jail carry its number: they would belong
-    /// to the next account that gets the number.
-    fn find_staying_accounts(&mut self) -> Result<(), WorldError> {
-        let (difference, jail) = (self.difference, self.jail);
-        let mut lists = Lists::default();
-        for path in difference.paths() {
-            let Some(by) = difference.own(path).by else {
-                continue;
-            };
-            if let (Some(base), Some(ours), Some(theirs)) = (
-                text_of(difference.older(), path)?,
-                text_of(jail, path)?,
-                text_of(difference.newer(), path)?,
-            ) {
-                let base = self.owners.text_in_jail(Side::Old, path, base);
-                let theirs = self.owners.text_in_jail(Side::New, path, theirs);
-                lists.add(path.clone(), by == MergedBy::Number, base, ours, theirs);
-            }
-        }
-        let cancel = &self.context.cancel;
-        // Untouched files that the release has removed go with the account. Directories may stay for what is in them.
-        let goes = |path: &RelPath| {
-            let (was, is) = (difference.before(path), difference.after(path));
-            let removed = is.is_none() && was.is_some_and(|was| !was.is_directory());
-            let class = difference.own(path).class;
-            removed
-                && !matches!(class, Class::Seeded | Class::Kept)
-                && one(jail, path, [was, None], cancel).is_ok_and(|mine| mine.as_ref() == was)
-        };
-        let owners = lists.owners(jail, &goes, cancel)?;
-        for (path, list) in lists.each() {
-            if let Some((text, names)) = list.with_staying(&owners) {
-                if list.numbered {
-                    let (path, why) = (path.clone(), Why::Own(names));
-                    self.kept.push(Kept { path, why });
-                }
-                self.staying.insert(path.clone(), text);
-            }
-        }
-        Ok(())
-    }
-
     fn look_at(&mut self, path: &RelPath, patches: Patches) -> Result<(), WorldError> {
         let (difference, jail) = (self.difference, self.jail);
         let decided = self.decided.take().filter(|(top, _)| path.is_within(top));

@@ -1,4 +1,4 @@
-//! What stays as the jail has it on the way back of a merge, and why.
+//! What stays as the jail has it in a merge or on its way back, and why.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use super::Reason;
 use super::state::Type;
 use crate::profile::RelPath;
 
-/// A file that stays as the jail has it, on the way back.
+/// A file that stays as the jail has it, in whole or in part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     /// Its path in the jail.

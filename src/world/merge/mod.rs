@@ -103,7 +103,7 @@ pub struct Examined {
     pub obstacles: Vec<Obstacle>,
     /// By which numbers the jail knows the accounts of the skeletons.
     owners: Owners,
-    /// On the way back, what stays as the jail has it.
+    /// What stays as the jail has it, most of it on the way back.
     pub kept: Vec<Kept>,
     /// Whether it undoes an earlier merge.
     pub undone: bool,

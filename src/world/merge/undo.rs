@@ -10,7 +10,6 @@ use std::path::Path;
 
 use super::super::dirs::{DirError, Dirs};
 use super::super::error::WorldError;
-use super::super::numbers::Owners as Numbers;
 use super::super::progress::{Cancel, Context, Phase};
 use super::super::text::{Request, Texts};
 use super::accounts::{self, Lists};
@@ -50,13 +49,7 @@ pub fn examine_undo(
 ) -> Result<Examined, WorldError> {
     let phase = Phase::start(context, "compare", None);
     let merged = trees.merged;
-    let numbers = Numbers::read(
-        merged.older(),
-        merged.newer(),
-        trees.before,
-        None,
-        merged.profile(),
-    )?;
+    let numbers = merged.owners_in(trees.before)?;
     let translated = (!numbers.agree()).then(|| merged.in_jail(&numbers));
     let merged = translated.as_ref().unwrap_or(merged);
     let mut work = Work {

@@ -86,32 +86,48 @@ pub(in crate::world) enum Side {
     New,
 }
 
-impl Owners {
-    /// Reads the accounts of both skeletons and of the jail. Where the jail's are too long to be read, nothing
-    /// is translated.
+/// The accounts of two skeletons, which are the same for all jails that go from one to the other.
+#[derive(Debug)]
+pub(in crate::world) struct Skeletons {
+    old: Accounts,
+    new: Accounts,
+    /// Numbers that the site has used for accounts. One that it has removed may have left files in a jail.
+    used: Vec<u32>,
+}
+
+impl Skeletons {
+    /// Reads the accounts of both, and the ledger of the base of the new generation, if that is known.
     pub(in crate::world) fn read(
         old: &Path,
         new: &Path,
-        jail: &Path,
         base: Option<&Path>,
+    ) -> Result<Skeletons, WorldError> {
+        let mut used = Vec::new();
+        if let Some(base) = base {
+            let ledger = of_base(base)?;
+            Kind::both().for_each(|kind| used.extend(ledger.numbers(kind)));
+        }
+        Ok(Skeletons {
+            old: Accounts::read(old)?,
+            new: Accounts::read(new)?,
+            used,
+        })
+    }
+}
+
+impl Owners {
+    /// Reads the accounts of a jail. Where they are too long to be read, nothing is translated.
+    pub(in crate::world) fn read(
+        skeletons: &Skeletons,
+        jail: &Path,
         profile: &Profile,
     ) -> Result<Owners, WorldError> {
         let Some(own) = Accounts::read_up_to(jail, TEXT_MAX)? else {
             return Ok(Owners::default());
         };
         let limits = Limits { ids: profile.ids };
-        let (old, new) = (Accounts::read(old)?, Accounts::read(new)?);
-        // Numbers of accounts that the site has removed may be those of files that they have left in the jail.
-        let used = match base {
-            Some(base) => {
-                let ledger = of_base(base)?;
-                Kind::both()
-                    .flat_map(|kind| ledger.numbers(kind).collect::<Vec<_>>())
-                    .collect()
-            }
-            None => Vec::new(),
-        };
-        Owners::of(&old, &new, &own, &used, limits)
+        let Skeletons { old, new, used } = skeletons;
+        Owners::of(old, new, &own, used, limits)
     }
 
     fn of(

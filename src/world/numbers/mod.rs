@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 pub use accounts::{Accounts, Kind, rewritten};
 pub use assign::{Assigned, Limits, Renumbered, assign, changed};
 pub use jail::Taken;
-pub(super) use jail::{Owners, Side};
+pub(super) use jail::{Owners, Side, Skeletons};
 pub(super) use ledger::FILE;
 pub use ledger::{Ledger, of_base, write};
 pub use walk::renumber;
