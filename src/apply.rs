@@ -292,7 +292,7 @@ impl Apply<'_> {
         }
     }
 
-    /// That files of the site are written to its own directory, and not to what somebody mounted over
+    /// Refuses to write into the site directory while another file system is mounted over
     /// it or what is below its mount.
     fn ensure_own(&self, directory: &Path) -> Result<(), ApplyError> {
         match self.seen_at(directory)? {

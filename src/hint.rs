@@ -26,7 +26,7 @@ pub fn file_failed(path: &Path, error: &io::Error) -> Option<String> {
             let mut hint = format!(
                 "the file system that holds {directory} is full: `df -h {directory}` shows which one, `df -i {directory}` whether it has no inodes left"
             );
-            // Of a pool df does not tell what takes the room, such as snapshots.
+            // df does not show what takes room in a pool, such as snapshots.
             if !["/run", "/var/run"]
                 .iter()
                 .any(|memory| path.starts_with(memory))

@@ -320,7 +320,7 @@ pub(super) fn reap(
     Ok(())
 }
 
-/// Staged generations that nobody is building.
+/// Staged generations that no process is building.
 pub(super) fn abandoned<'a>(
     session: &Session,
     inventory: &'a Inventory,

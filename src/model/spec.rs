@@ -10,7 +10,7 @@ use crate::profile::Profile;
 /// The basejail of a thin jail, mounted on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseMount {
-    /// Which generation it is.
+    /// The generation whose base it is.
     pub generation: GenerationId,
     /// Its dataset, as the mount table names it.
     pub dataset: DatasetName,

@@ -16,7 +16,7 @@ use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
 pub struct Set {
     /// The dataset or snapshot.
     pub dataset: String,
-    /// Which user property.
+    /// The name of the user property.
     pub property: String,
     /// What it must be before.
     pub expect: Expect,
@@ -92,7 +92,7 @@ pub enum Commit {
         /// The jails.
         jails: Vec<NewJail>,
         /// Properties of SITE/jails that announce them, with their text: the program sets them
-        /// first and removes them last, so that they tell if a signal stopped it in its middle.
+        /// first and removes them last, so that they are left if a signal stopped it in the middle.
         intents: BTreeMap<String, String>,
         /// A snapshot of a jail, made first and handed over to the clones of it: it goes with the last.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,7 +175,7 @@ impl Epoch {
         Epoch(inventory.site.epoch)
     }
 
-    /// The same, without taking it: what names the batch that the next commit begins.
+    /// The epoch without taking it. It names the batch that the next commit begins.
     pub fn batch(&self) -> u64 {
         self.0
     }

@@ -29,7 +29,7 @@ pub struct Below {
     pub guid: u64,
     /// Datasets that are clones of it and not below the same jail.
     pub clones: Vec<String>,
-    /// Whether a snapshot is held: nobody but who holds it lets it go.
+    /// Whether a hold keeps it; only the program that set a hold can release it.
     pub held: bool,
 }
 

@@ -6,7 +6,7 @@ use crate::model::{Inventory, Jail};
 use crate::plan::{Commit, Doomed, Epoch, Plan, Step};
 
 /// Adds the steps that destroy jails without snapshots or children: those never finished. Their
-/// directories go before them: of a dataset that is gone nobody knows any more where it was.
+/// directories are removed first, because a destroyed dataset no longer says where it was mounted.
 /// `after` goes after them.
 pub fn destroy_unfinished(
     plan: &mut Plan,

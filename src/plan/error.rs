@@ -193,7 +193,7 @@ pub enum PlanError {
     /// A roll-out of it failed.
     #[error("generation {generation} was rejected: {why}")]
     Rejected {
-        /// Which track was to go to it.
+        /// The track that was to be swapped to it.
         track: TrackName,
         /// Which generation.
         generation: String,

@@ -67,7 +67,7 @@ pub fn make_jails(
     let made = snapshot.clone();
     plan.extend(made.map(|snapshot| Step::Snapshot { snapshot }));
     plan.push(Step::Clone { clones });
-    // While the intent is there that tells of it.
+    // While the intent that names it exists.
     plan.extend(snapshot.map(|snapshot| Step::HandOver { snapshot }));
     // The mark is the first of them: ":0" sorts before the others.
     sets.extend(

@@ -115,6 +115,13 @@ pub fn followers<'a>(
     jails.filter(follows).map(|jail| &jail.name)
 }
 
+/// The tracks whose current generation this is.
+pub fn tracks_at(inventory: &Inventory, id: GenerationId) -> impl Iterator<Item = &TrackName> {
+    let all = inventory.tracks.iter();
+    all.filter(move |(_, track)| track.current == Some(id))
+        .map(|(name, _)| name)
+}
+
 /// That no roll-out of a track is under way, which alone may move it then.
 ///
 /// # Errors

@@ -188,7 +188,7 @@ pub(super) fn free(observed: &Observed, name: &JailName) -> Result<(), PlanError
     free_directory(observed, name)
 }
 
-/// Refuses a name that a dataset has which is no jail, and debris that stays because somebody made
+/// Refuses a name that a dataset has which is no jail, and debris that stays because others made
 /// something below it.
 fn not_in_use(inventory: &Inventory, name: &JailName) -> Result<(), PlanError> {
     let dataset = inventory.site.layout.jail(name)?;

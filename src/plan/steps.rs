@@ -259,7 +259,7 @@ fn mount_base(
     Ok(())
 }
 
-/// Refuses to start a jail with limits that nobody would hold it to; before anything is stopped for it.
+/// Refuses to start a jail with limits that the host would not enforce; before anything is stopped for it.
 fn ensure_limits_known(name: &JailName, config: &JailConfig) -> Result<(), PlanError> {
     let unknown = config.limits.unknown();
     if unknown.is_empty() {

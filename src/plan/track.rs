@@ -90,7 +90,7 @@ pub fn target<'a>(
 
 /// Whether a generation is sealed and nothing says that a track was ever at it: it was staged, and waits
 /// for its swap. A track that leaves a generation marks it. Of the time before there were such marks,
-/// the log of swaps and what was made from a generation tell of it; without either it counts as untried.
+/// the log of swaps and what was made from a generation show it; without either it counts as untried.
 pub fn untried(inventory: &Inventory, generation: &Generation) -> bool {
     let id = generation.id;
     let tracks = || inventory.tracks.values();

@@ -25,7 +25,7 @@ pub fn stage(
     let found = &inventory.site;
     let id = GenerationId(found.seq + 1);
     let mut plan = Plan::on(inventory);
-    // Locked before the number is committed, so that nobody takes what follows for abandoned.
+    // Locked before the number is committed, so that no other command takes what follows for abandoned.
     plan.stage = Some(id);
     plan.push(Step::Commit {
         site: found.layout.site.clone(),

@@ -14,9 +14,9 @@ use super::list::line;
 use super::{CliError, Context, DryRun, verify};
 use crate::model::{Base, Generation, Half, Inventory, JailState, Kind};
 use crate::name::{GenerationId, TrackName};
-use crate::plan::Observed;
 use crate::plan::prune::{Request, kept};
 use crate::plan::world::repair;
+use crate::plan::{Observed, lookup};
 use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::{Scope, Session};
 
@@ -199,12 +199,7 @@ fn lines(observed: &Observed) -> BTreeMap<GenerationId, Line> {
     let kept = kept(observed, &Request::default());
     let one = |generation: &Generation| {
         let id = generation.id;
-        let tracks: Vec<TrackName> = inventory
-            .tracks
-            .iter()
-            .filter(|(_, track)| track.current == Some(id))
-            .map(|(name, _)| name.clone())
-            .collect();
+        let tracks: Vec<TrackName> = lookup::tracks_at(inventory, id).cloned().collect();
         let world = generation.world.as_ref();
         let size = |half: &Option<Half>| half.as_ref().map_or(0, |half| half.referenced);
         Line {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::cli::{CliError, Context};
 use crate::model::Inventory;
 use crate::name::GenerationId;
+use crate::plan::lookup;
 use crate::report::{Exit, Kind as Json, bytes};
 use crate::session::{Scope, Session};
 
@@ -52,12 +53,8 @@ fn draw(
     below: &str,
 ) {
     let generation = &inventory.generations[&id];
-    let tracks: Vec<String> = inventory
-        .tracks
-        .iter()
-        .filter(|(_, track)| track.current == Some(id))
-        .map(|(name, _)| name.to_string())
-        .collect();
+    let tracks = lookup::tracks_at(inventory, id);
+    let tracks: Vec<String> = tracks.map(ToString::to_string).collect();
     let delta = generation.base.as_ref().map_or(0, |half| half.used);
     context.report.object(
         Json::Lineage,

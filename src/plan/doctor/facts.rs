@@ -10,7 +10,7 @@ use crate::plan::ways::Snapshots;
 /// What doctor looked at beyond an observation. What is empty was not looked at.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// Staged generations that nobody is building.
+    /// Staged generations that no process is building.
     pub abandoned: Vec<GenerationId>,
     /// Tags of the holds on sealed snapshots; none = there is no such snapshot.
     pub holds: BTreeMap<SnapshotName, Option<Vec<String>>>,
