@@ -400,6 +400,17 @@ pub fn inventory(
         })?;
         (bases, rest)
     };
+    let mut rest = rest;
+    let unmarked = jails::unmarked(&layout, &rest);
+    if unmarked.iter().any(|name| !debris.contains_key(name)) {
+        let young = intents::unfinished(&layout, found.replica, &intents, &unmarked, read)?;
+        for name in &unmarked {
+            rest.remove(layout.jail(name)?.as_str());
+        }
+        rest.extend(young.rows);
+        intents.extend(young.intents);
+        debris.extend(young.debris);
+    }
     let generations =
         generations::generations(&layout, found.replica, &bases, &rest, &mut strangers);
     let mut jails = jails::jails(&layout, &found, &rest, &mut strangers);

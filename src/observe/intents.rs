@@ -123,6 +123,54 @@ pub(super) fn debris(
     Ok(found)
 }
 
+/// What a second look at datasets without `ezz:jail` found.
+pub(super) struct Unfinished {
+    /// The intents that the first look did not find.
+    pub intents: BTreeMap<String, (String, Option<Intent>)>,
+    /// Clones that these name.
+    pub debris: BTreeMap<JailName, Debris>,
+    /// The rows of the rest, as they are now; a dataset that is gone has none.
+    pub rows: BTreeMap<String, Row>,
+}
+
+/// Looks again at datasets that had no `ezz:jail` and that no intent named. Where programs cannot clone, a
+/// create without the reader's locks may have written its intent after the intents were read, and made its
+/// clones before the jails were. Its commit sets `ezz:jail` and removes the intent at once, so a dataset
+/// that is neither named by an intent now, nor has an `ezz:jail` afterwards, is not ezz's.
+pub(super) fn unfinished(
+    layout: &Layout,
+    replica: bool,
+    known: &BTreeMap<String, (String, Option<Intent>)>,
+    unmarked: &BTreeSet<JailName>,
+    read: impl Fn(&Query<'_>) -> Result<BTreeMap<String, Row>, ObserveError>,
+) -> Result<Unfinished, ObserveError> {
+    let top = read(&Query {
+        roots: &[layout.jails.to_string()],
+        depth: Some(0),
+        types: &["filesystem"],
+        properties: &["all"],
+    })?;
+    let row = top.get(layout.jails.as_str()).cloned().unwrap_or_default();
+    let mut intents = intents(layout, replica, &row, &mut Vec::new());
+    intents.retain(|property, _| !known.contains_key(property));
+    let debris = debris(layout, &intents, &read)?;
+    let roots: Result<Vec<String>, _> = unmarked
+        .iter()
+        .map(|name| layout.jail(name).map(|dataset| dataset.to_string()))
+        .collect();
+    let rows = read(&Query {
+        roots: &roots?,
+        depth: Some(0),
+        types: &["filesystem", "volume"],
+        properties: &[&GENERATION_PROPERTIES[..], &JAIL_PROPERTIES].concat(),
+    })?;
+    Ok(Unfinished {
+        intents,
+        debris,
+        rows,
+    })
+}
+
 /// Snapshots of jails that intents tell of, and that do not go with their last clone yet.
 pub(super) fn left(
     layout: &Layout,

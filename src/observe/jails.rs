@@ -1,6 +1,6 @@
 //! The jails of a site, from their rows. What does not make sense is kept as an error in its place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{decoded, flags, number, origin, own, text};
@@ -44,6 +44,17 @@ pub(super) fn jails(
         found.insert(jail.clone(), jail_of(jail, dataset, row, config));
     }
     found
+}
+
+/// The direct children of the jails' dataset that have no `ezz:jail` of their own.
+pub(super) fn unmarked(layout: &Layout, rows: &BTreeMap<String, Row>) -> BTreeSet<JailName> {
+    let prefix = format!("{}/", layout.jails);
+    let name = |(name, row): (&String, &Row)| {
+        let below = name.strip_prefix(&prefix)?;
+        own(row, property::JAIL).is_none().then_some(())?;
+        JailName::parse(below).ok()
+    };
+    rows.iter().filter_map(name).collect()
 }
 
 pub(super) fn jail_of(

@@ -141,3 +141,47 @@ fn what_a_killed_create_made_is_in_no_list_of_jails() {
     m.ezz(&["doctor", "--repair"]).ok();
     assert_eq!(m.ezz(&["list", "--only-names"]).ok().out, ["a"]);
 }
+
+/// Where programs cannot clone, a create writes its intent, clones, and commits in three steps, and commands that only
+/// read do so without its locks.
+#[test]
+fn a_jail_that_is_created_while_a_command_reads_is_a_jail_or_none() {
+    let machine = SimMachine::installed(false);
+    let before = machine.state().pool.clone();
+    let jail = "tank/ezz/jails/c6";
+    let mut call = 1;
+    let during = loop {
+        let fault = Fault {
+            call,
+            when: When::After,
+            death: Death::Kill,
+        };
+        assert_eq!(machine.attempt(Some(fault), &["create", "c6"]).code, None);
+        let cut = std::mem::replace(&mut machine.state().pool, before.clone());
+        if cut.datasets.contains_key(jail) {
+            break cut;
+        }
+        call += 1;
+    };
+    let unmarked = &during.datasets[jail].own.local;
+    assert!(!unmarked.contains_key("ezz:jail"), "{unmarked:?}");
+    machine.ezz(&["create", "c6"]).ok();
+    let after = machine.state().pool.clone();
+    assert!(after.datasets[jail].own.local.contains_key("ezz:jail"));
+    for command in [&["list", "--json"][..], &["show", "c6"]] {
+        for (first, second) in (1..9).flat_map(|n| (n..9).map(move |m| (n, m))) {
+            machine.state().pool = before.clone();
+            let pools = vec![(first, during.clone()), (second, after.clone())];
+            let ended = machine.overtaken(pools, command);
+            let when = format!("{first} {second}: {ended:#?}");
+            let said = ended.err.concat();
+            match command[0] {
+                "list" => assert!(ended.code == Some(0) && said.is_empty(), "{when}"),
+                _ => assert!(
+                    ended.code == Some(0) || said.contains("there is no jail"),
+                    "{when}"
+                ),
+            }
+        }
+    }
+}

@@ -3,6 +3,8 @@
 //! A killed process does nothing more, not even undo: the call unwinds through the whole command.
 //! A failing one gets an error, and goes on as it is written to.
 
+use super::pool::Pool;
+
 /// When the chosen call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
@@ -57,6 +59,10 @@ pub struct Faults {
     pub calls: usize,
     /// Before which call another ezz commits.
     pub meanwhile: Option<usize>,
+    /// How often the pool was read.
+    pub reads: usize,
+    /// Before which read the pool becomes another: what commands with other locks have made of it by then.
+    pub becomes: Vec<(usize, Pool)>,
     /// What each call was, for messages.
     pub trace: Vec<String>,
     pub dead: Option<Death>,
@@ -74,6 +80,14 @@ pub enum Begin {
 }
 
 impl Faults {
+    /// Counts a read of the pool; what the pool is for it, if it changes.
+    pub fn read(&mut self) -> Option<Pool> {
+        self.reads += 1;
+        let reads = self.reads;
+        let due = self.becomes.iter().rposition(|(read, _)| *read <= reads)?;
+        self.becomes.drain(..=due).next_back().map(|(_, pool)| pool)
+    }
+
     pub fn begin(&mut self, what: impl FnOnce() -> String, changes: bool) -> Begin {
         if let Some(death) = self.dead {
             return Begin::Fail(death);

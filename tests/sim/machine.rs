@@ -298,6 +298,18 @@ impl SimMachine {
         )
     }
 
+    /// Runs a command while the pool becomes another before each of these reads.
+    #[track_caller]
+    pub fn overtaken(&self, becomes: Vec<(usize, Pool)>, arguments: &[&str]) -> Ended {
+        self.run(
+            Faults {
+                becomes,
+                ..Faults::default()
+            },
+            arguments,
+        )
+    }
+
     #[track_caller]
     fn run(&self, faults: Faults, arguments: &[&str]) -> Ended {
         self.commands.fetch_add(1, Ordering::Relaxed);

@@ -189,7 +189,12 @@ impl Kernel for Programs<'_> {
 impl Zfs for SimZfs {
     fn read(&self, query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
         let first = query.roots.first().cloned().unwrap_or_default();
-        self.reading(&first, |state| Ok(read(state, query)))
+        self.reading(&first, |state| {
+            if let Some(pool) = state.faults.read() {
+                state.pool = pool;
+            }
+            Ok(read(state, query))
+        })
     }
 
     fn create(
