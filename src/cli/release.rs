@@ -316,11 +316,8 @@ fn stays(
     };
     let way =
         format!("`ezz merge {name} --follow {follow} --dry-run` {way}, when {name} is stopped");
-    if inventory.sealed(due.from).is_none() {
-        let error = CliError::Plan(PlanError::NoBase {
-            jail: name.clone(),
-            generation: due.from,
-        });
+    if let Err(error) = lookup::sealed_for(inventory, name, due.from) {
+        let error = CliError::Plan(PlanError::Spec(error));
         context.report.error(&error, error.hint().as_slice());
         let why = format!("it cannot be merged to {to}: {why}");
         context.report.warning(format!("{name}: {why}; {way}"));

@@ -40,10 +40,7 @@ pub fn stay(inventory: &Inventory, name: &JailName, of: GenerationId) -> Result<
     let jail = lookup::jail(inventory, name)?;
     let config = lookup::config(inventory, name)?;
     let at = config.skel;
-    inventory.sealed(at).ok_or_else(|| PlanError::NoBase {
-        jail: name.clone(),
-        generation: at,
-    })?;
+    lookup::sealed_for(inventory, name, at)?;
     let mut plan = Plan::default();
     // A pin without a conflict was set by hand, and is the target itself.
     let Some(track) = config.follows() else {

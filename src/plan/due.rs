@@ -59,10 +59,7 @@ pub fn way_of(observed: &Observed, name: &JailName, config: &JailConfig) -> Resu
         return Ok(Way::There);
     }
     let (to, follow) = lookup::target(inventory, config)?;
-    let target = inventory.sealed(to).ok_or_else(|| PlanError::NoBase {
-        jail: name.clone(),
-        generation: to,
-    })?;
+    let target = lookup::sealed_for(inventory, name, to)?;
     let foreign = generation::ensure_native(target, observed.os).is_err();
     let there = config.skel == to && follow.is_none();
     if jail.merging.is_none() && (foreign || there) {

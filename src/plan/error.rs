@@ -281,16 +281,6 @@ pub enum PlanError {
         /// The system of this host.
         host: Os,
     },
-    /// A jail's base is gone or not sealed.
-    #[error(
-        "the generation {generation} that the jail {jail} needs does not exist or is not sealed"
-    )]
-    NoBase {
-        /// Which jail.
-        jail: JailName,
-        /// Which generation.
-        generation: GenerationId,
-    },
     /// Too much for one program or the pool.
     #[error(
         "{what} needs {need} bytes of free space in the pool by ZFS's estimate, but only {have} are free"
@@ -370,7 +360,7 @@ fn three(list: &[String]) -> String {
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize)]
 #[serde(tag = "why", rename_all = "kebab-case")]
 pub enum SpecError {
-    /// Its base is not there.
+    /// Its base does not exist or is not sealed.
     #[error(
         "the generation {generation} that the jail {jail} needs does not exist or is not sealed"
     )]

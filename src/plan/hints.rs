@@ -65,7 +65,6 @@ impl Hint for PlanError {
                 ));
             }
             PlanError::Directory { .. } => "move it away, or choose another name",
-            PlanError::NoBase { jail, .. } => return Some(no_base(jail)),
             PlanError::Spec(inner) => return inner.hint(),
             PlanError::NotSealed(_) => "`ezz world list` shows the generations",
             PlanError::OtherSystem { .. } => {
@@ -200,15 +199,11 @@ impl Hint for PlanError {
 impl Hint for SpecError {
     fn hint(&self) -> Option<String> {
         match self {
-            SpecError::NoBase { jail, .. } => Some(no_base(jail)),
+            SpecError::NoBase { jail, .. } => Some(format!(
+                "`ezz world list` shows the generations, and `ezz merge {jail} --follow TRACK` moves {jail} to another"
+            )),
             SpecError::Profile { .. } => Some("a newer ezz may know it".to_owned()),
             SpecError::Name(inner) => inner.hint(),
         }
     }
-}
-
-fn no_base(jail: &JailName) -> String {
-    format!(
-        "`ezz world list` shows the generations, and `ezz merge {jail} --follow TRACK` moves {jail} to another"
-    )
 }

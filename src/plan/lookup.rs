@@ -1,8 +1,8 @@
 //! Finds what a plan is about in an observation: jails, tracks, the generation that a jail is to be brought to.
 
-use crate::model::{Base, Inventory, Jail, JailConfig, Track};
+use crate::model::{Base, Generation, Inventory, Jail, JailConfig, Track};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::PlanError;
+use crate::plan::{PlanError, SpecError};
 
 /// The jail of that name.
 ///
@@ -25,6 +25,23 @@ pub fn config<'a>(inventory: &'a Inventory, name: &JailName) -> Result<&'a JailC
         dataset: jail.dataset.clone(),
         why: why.clone(),
     })
+}
+
+/// The generation that a jail needs.
+///
+/// # Errors
+/// [`SpecError::NoBase`] if it does not exist or is not sealed.
+pub fn sealed_for<'a>(
+    inventory: &'a Inventory,
+    jail: &JailName,
+    generation: GenerationId,
+) -> Result<&'a Generation, SpecError> {
+    inventory
+        .sealed(generation)
+        .ok_or_else(|| SpecError::NoBase {
+            jail: jail.clone(),
+            generation,
+        })
 }
 
 fn missing(inventory: &Inventory, name: &JailName) -> PlanError {

@@ -7,7 +7,7 @@ use crate::model::{Address, AddressPool, Base, Inventory, JailConfig, Todo, enco
 use crate::name::{FlavourName, GenerationId, JailName, TrackName, WORDS};
 use crate::plan::{
     Commit, Directory, Epoch, NewJail, Observed, Plan, PlanError, Step, fallback, generation,
-    intent, steps,
+    intent, lookup, steps,
 };
 
 /// Which basejail the new jails are to run on.
@@ -45,11 +45,8 @@ pub fn make(
     room(inventory, jails)?;
     let mut new = Vec::with_capacity(jails.len());
     for (name, config) in jails {
-        if source.is_none() && inventory.sealed(config.skel).is_none() {
-            return Err(PlanError::NoBase {
-                jail: name.clone(),
-                generation: config.skel,
-            });
+        if source.is_none() {
+            lookup::sealed_for(inventory, name, config.skel)?;
         }
         let dataset = layout.jail(name)?;
         new.push(NewJail {

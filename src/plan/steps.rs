@@ -7,8 +7,8 @@ use crate::model::{FLAVOURS, Inventory, JailConfig, JailSpec, Kind, Todo};
 use crate::name::{GenerationId, JailName};
 use crate::plan::due::{self, Way};
 use crate::plan::{
-    Commit, Epoch, JailStep, MountAs, Mounting, Observed, Plan, PlanError, Step, generation,
-    lookup, sets, spec,
+    Commit, Epoch, JailStep, MountAs, Mounting, Observed, Plan, PlanError, SpecError, Step,
+    generation, lookup, sets, spec,
 };
 
 /// Most jails in one program (design.md §5).
@@ -241,14 +241,12 @@ fn mount_base(
     name: &JailName,
     generation: GenerationId,
 ) -> Result<(), PlanError> {
-    let missing = || PlanError::NoBase {
+    let sealed = lookup::sealed_for(inventory, name, generation)?;
+    let missing = || SpecError::NoBase {
         jail: name.clone(),
         generation,
     };
-    let half = inventory
-        .sealed(generation)
-        .and_then(|generation| generation.base.as_ref())
-        .ok_or_else(missing)?;
+    let half = sealed.base.as_ref().ok_or_else(missing)?;
     if MountAs::Base.wanted(half.mounted, half.flags) {
         let (dataset, at) = (half.dataset.clone(), half.mountpoint.clone());
         let step = Step::mount(dataset, at, MountAs::Base);

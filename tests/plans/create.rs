@@ -6,7 +6,7 @@ use ezz::model::{
 use ezz::name::GenerationId;
 use ezz::plan::create::{Of, Request, create};
 use ezz::plan::new::Choice;
-use ezz::plan::{Commit, Directory, Expect, MOST_IN_ONE, Plan, PlanError, Step};
+use ezz::plan::{Commit, Directory, Expect, MOST_IN_ONE, Plan, PlanError, SpecError, Step};
 
 use super::inventory::*;
 
@@ -296,7 +296,10 @@ fn a_base_that_is_not_there_is_refused() {
     assert_eq!(staged, r#"there is no sealed generation "2""#);
     // A track that names what is not sealed is broken: no jail is made of it.
     let broken = refused(&site.clone().track("main", Some(2)), &request(&["a"]));
-    assert!(matches!(broken, PlanError::NoBase { .. }), "{broken}");
+    assert!(
+        matches!(broken, PlanError::Spec(SpecError::NoBase { .. })),
+        "{broken}"
+    );
 }
 
 #[test]

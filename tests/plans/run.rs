@@ -6,8 +6,8 @@ use ezz::model::{Base, JailConfig, Kind};
 use ezz::name::GenerationId;
 #[cfg(target_os = "linux")]
 use ezz::plan::MountAs;
-use ezz::plan::PlanError;
 use ezz::plan::run::{restart, start, stop};
+use ezz::plan::{PlanError, SpecError};
 
 use super::inventory::*;
 
@@ -134,7 +134,10 @@ fn without_its_base_or_on_a_replica_nothing_starts() {
         .thin("a")
         .stranger("odd");
     let why = |list: &[&str]| start(&site.0, &names(list)).expect_err("no plan");
-    assert!(matches!(why(&["a"]), PlanError::NoBase { .. }));
+    assert!(matches!(
+        why(&["a"]),
+        PlanError::Spec(SpecError::NoBase { .. })
+    ));
     assert!(matches!(why(&["odd"]), PlanError::Stranger { .. }));
     assert!(matches!(why(&["none"]), PlanError::NoJail(_)));
     let replica = installed().thin("a").replica();
