@@ -221,3 +221,23 @@ fn pictures_are_of_the_texts_beside_them() {
     }
     assert_eq!(count, 3);
 }
+
+/// Each check of doctor has a row in docs/findings.md, and each row there is one of a check.
+#[test]
+fn every_finding_of_doctor_is_described() {
+    let text = fs::read_to_string(Path::new(ROOT).join("docs/findings.md")).expect("the page");
+    let mut described = BTreeSet::new();
+    for line in text.lines().filter(|line| line.starts_with("| `")) {
+        let words: Vec<&str> = line.split('`').collect();
+        let row = (words[1].to_owned(), words[3].to_owned());
+        assert!(described.insert(row), "twice: {line}");
+    }
+    let json = |value: serde_json::Value| value.as_str().expect("a word").to_owned();
+    let checks = ezz::plan::doctor::table().into_iter().map(|row| {
+        let kind = serde_json::to_value(row.kind).expect("a kind");
+        let severity = serde_json::to_value(row.severity).expect("a severity");
+        (json(kind), json(severity))
+    });
+    let checks: BTreeSet<(String, String)> = checks.collect();
+    assert_eq!(described, checks);
+}

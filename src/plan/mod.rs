@@ -6,6 +6,7 @@
 
 // What the plans of several verbs share. None of these files knows a verb.
 pub mod behind;
+pub mod check;
 mod commit;
 pub mod delegated;
 pub mod deletion;

@@ -3,19 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Diagnosis, Facts, Finding, Severity, Snapshot, What};
-use crate::model::{Inventory, property};
+use super::{Examination, Facts, Site, Snapshot};
+use crate::model::{Inventory, Jail, property};
 use crate::name::DatasetName;
-use crate::plan::deletion;
+use crate::plan::check::{Case, Check};
+use crate::plan::finding::{Severity, What};
+use crate::plan::{PlanError, deletion};
 
 /// So many datasets are a finding each; more are one.
 const EACH: usize = 3;
 
 /// So many names are in the text of a finding.
 const SHOWN: usize = 3;
-
-const WORLDS: &str = "`ezz world prune` keeps what they are of, unless you give --foreign-snapshots; com.sun:auto-snapshot is false there, and docs/recovery.md describes how sanoid, zrepl and `zfs snapshot -r` skip it";
-const JAILS: &str = "`ezz delete` destroys them with the jail only with --foreign-snapshots";
 
 /// What others have put on one dataset.
 struct Group<'a> {
@@ -26,14 +25,43 @@ struct Group<'a> {
     names: BTreeMap<&'a str, u64>,
 }
 
-pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
-    let groups = worlds(inventory, facts);
+pub(super) fn examine(examination: &mut Examination<'_>) -> Result<(), PlanError> {
+    let site = examination.site;
+    examination.run(&checks(), &site)
+}
+
+pub(super) fn checks<'a>() -> [Check<Site<'a>>; 5] {
+    const INFO: Severity = Severity::Info;
+    [
+        Check::new(What::SnapshotForeign, INFO, snapshots_of_worlds).hint(
+            "`ezz world prune` keeps what they are of, unless you give --foreign-snapshots; com.sun:auto-snapshot is false there, and docs/recovery.md describes how sanoid, zrepl and `zfs snapshot -r` skip it",
+        ),
+        Check::new(What::SnapshotForeign, INFO, snapshots_of_jails)
+            .hint("`ezz delete` destroys them with the jail only with --foreign-snapshots"),
+        Check::new(What::SnapshotForeign, INFO, |it: &Site<'_>| {
+            datasets(it, What::SnapshotForeign)
+        }),
+        Check::new(What::DatasetForeign, INFO, |it: &Site<'_>| {
+            datasets(it, What::DatasetForeign)
+        }),
+        Check::new(What::JailIgnored, INFO, |it: &Site<'_>| datasets(it, What::JailIgnored)),
+    ]
+}
+
+fn snapshots_of_worlds(site: &Site<'_>) -> Vec<Case> {
+    let inventory = &site.observed.inventory;
     let parent = inventory.site.layout.basejail.to_string();
-    tell(groups, parent, "halves of generations", WORLDS, found);
-    let groups = jails(inventory, facts);
+    cases(
+        worlds(inventory, site.facts),
+        parent,
+        "halves of generations",
+    )
+}
+
+fn snapshots_of_jails(site: &Site<'_>) -> Vec<Case> {
+    let inventory = &site.observed.inventory;
     let parent = inventory.site.layout.jails.to_string();
-    tell(groups, parent, "jails", JAILS, found);
-    datasets(inventory, facts, found);
+    cases(jails(inventory, site.facts), parent, "jails")
 }
 
 /// On bases and skeletons. Those of bases are known by the observation, those of skeletons only by the facts.
@@ -43,7 +71,7 @@ fn worlds<'a>(inventory: &'a Inventory, facts: &'a Facts) -> Vec<Group<'a>> {
     let mut groups = Vec::new();
     for half in halves {
         let prefix = format!("{}@", half.dataset);
-        // Of a base that was pruned, what a thick jail is a clone of.
+        // The snapshot of a pruned base that a thick jail is a clone of.
         let own = |name: &str| {
             let number = name.strip_prefix(&prefix);
             number.is_some_and(|number| {
@@ -73,11 +101,11 @@ fn worlds<'a>(inventory: &'a Inventory, facts: &'a Facts) -> Vec<Group<'a>> {
 fn jails<'a>(inventory: &'a Inventory, facts: &'a Facts) -> Vec<Group<'a>> {
     let jails = inventory.jails.values();
     let ready = jails.filter(|jail| jail.config.as_ref().is_ok_and(|it| it.todo.is_empty()));
-    // Of one that was promoted over its generation: told there.
+    // Those of a jail that was promoted over its generation are reported there.
     let halves = inventory.generations.values();
     let halves = halves.flat_map(|it| [&it.base, &it.skeleton].into_iter().flatten());
     let promoted: BTreeSet<&str> = halves.filter_map(|half| half.origin.as_deref()).collect();
-    let group = |jail: &'a crate::model::Jail| Group {
+    let group = |jail: &'a Jail| Group {
         object: format!("jail {}", jail.name),
         dataset: &jail.dataset,
         names: snapshots_of(&jail.dataset, facts)
@@ -92,16 +120,20 @@ fn jails<'a>(inventory: &'a Inventory, facts: &'a Facts) -> Vec<Group<'a>> {
     groups
 }
 
-fn tell(groups: Vec<Group<'_>>, parent: String, many: &str, hint: &str, found: &mut Diagnosis) {
-    let finding = |object: String, what: String, names: Vec<&str>| {
+/// A case for each of a few datasets; one for many.
+fn cases(groups: Vec<Group<'_>>, parent: String, many: &str) -> Vec<Case> {
+    let case = |object: String, what: String, names: Vec<&str>| {
         let objects = match names.len() {
             1 => Vec::new(),
             _ => names.into_iter().map(str::to_owned).collect(),
         };
-        let finding = Finding::new(What::SnapshotForeign, Severity::Info, object, what).hint(hint);
-        Finding { objects, ..finding }
+        Case::new(object, what).of(objects)
     };
+    if groups.is_empty() {
+        return Vec::new();
+    }
     if groups.len() <= EACH {
+        let mut found = Vec::new();
         for Group {
             object,
             dataset,
@@ -132,9 +164,9 @@ fn tell(groups: Vec<Group<'_>>, parent: String, many: &str, hint: &str, found: &
                     (object, what)
                 }
             };
-            found.add(finding(object, what, all));
+            found.push(case(object, what, all));
         }
-        return;
+        return found;
     }
     let all: Vec<&str> = groups
         .iter()
@@ -147,7 +179,7 @@ fn tell(groups: Vec<Group<'_>>, parent: String, many: &str, hint: &str, found: &
         held(groups.iter().flat_map(|it| it.names.values())),
         all.first().copied().unwrap_or_default()
     );
-    found.add(finding(parent, what, all));
+    vec![case(parent, what, all)]
 }
 
 fn count(number: usize) -> String {
@@ -179,8 +211,9 @@ fn snapshots_of<'a>(
     })
 }
 
-/// Datasets, and what else of others the observation has found.
-fn datasets(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
+/// Datasets that ezz did not create, and what else the observation has found, of one kind.
+fn datasets(site: &Site<'_>, wanted: What) -> Vec<Case> {
+    let (inventory, facts) = (&site.observed.inventory, site.facts);
     let mut all: BTreeMap<(What, &str), Vec<&str>> = BTreeMap::new();
     let known = |dataset: &str| {
         let halves = inventory.generations.values();
@@ -189,7 +222,7 @@ fn datasets(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
     };
     for stranger in &inventory.strangers {
         let kind = match stranger.dataset.split_once('@') {
-            // Told with its generation.
+            // Reported with its generation.
             Some((dataset, _)) if known(dataset) => continue,
             Some(_) => What::SnapshotForeign,
             None => What::DatasetForeign,
@@ -208,7 +241,7 @@ fn datasets(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
         let ignored = settings.get(property::JAIL).is_some_and(|found| found.own);
         let what = match parts[..] {
             [_] if own.iter().any(|part| part.as_str() == dataset) => continue,
-            // Jails, generations, and what the observation has told already.
+            // Jails, generations, and what the observation has found already.
             ["basejail" | "newjail" | "jails", _] => continue,
             ["jails", ..] if ignored => {
                 "its ezz:jail is ignored: only direct children of the site's jails count"
@@ -226,20 +259,18 @@ fn datasets(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
         };
         all.entry((kind, what)).or_default().push(dataset);
     }
-    for ((kind, what), names) in all {
+    all.retain(|(kind, _), _| *kind == wanted);
+    let mut found = Vec::new();
+    for ((_, what), names) in all {
         match names[..] {
             [] => {}
             [first, ref rest @ ..] if rest.len() >= EACH => {
                 let what = format!("{what}; {} more are like it", rest.len());
                 let objects = names.iter().map(|it| (*it).to_owned()).collect();
-                let finding = Finding::new(kind, Severity::Info, first, what);
-                found.add(Finding { objects, ..finding });
+                found.push(Case::new(first, what).of(objects));
             }
-            _ => {
-                for name in names {
-                    found.add(Finding::new(kind, Severity::Info, name, what));
-                }
-            }
+            _ => found.extend(names.into_iter().map(|name| Case::new(name, what))),
         }
     }
+    found
 }

@@ -1,222 +1,285 @@
-//! Generations: sealed ones whole and held, others debris of an install.
+//! Generations: sealed ones whole, others debris of an install. Their snapshots are in `seals`.
 
 use std::path::Path;
 
-use super::{Diagnosis, Facts, Finding, Severity, What};
-use crate::model::{Base, Generation, HOLD_TAG, Half, Inventory, Os};
+use super::seals::{self, View};
+use super::{Examination, one};
+use crate::model::{Base, Generation, Half, Inventory};
 use crate::name::SnapshotName;
-use crate::plan::{MountAs, Step, generation};
+use crate::plan::check::{self, Case, Check, Row};
+use crate::plan::finding::{Severity, What};
+use crate::plan::{MountAs, PlanError, Step, generation};
 
-pub(super) fn check(
-    inventory: &Inventory,
-    generation: &Generation,
-    facts: &Facts,
-    derived_only: bool,
-    found: &mut Diagnosis,
-) {
-    let name = format!("generation {}", generation.display());
-    let promoted: Vec<&Half> = [&generation.base, &generation.skeleton]
-        .into_iter()
-        .flatten()
-        .filter(|half| inventory.promoted(half).is_some())
-        .collect();
-    for half in &promoted {
-        let Some(jail) = inventory.promoted(half) else {
-            continue;
-        };
+/// The rows of all tables of this file.
+pub(super) fn rows() -> Vec<Row> {
+    [
+        check::rows(&any()),
+        check::rows(&foreign()),
+        check::rows(&sealed()),
+        check::rows(&staged()),
+    ]
+    .concat()
+}
+
+pub(super) fn examine(examination: &mut Examination<'_>) -> Result<(), PlanError> {
+    let site = examination.site;
+    let (any, sealed, staged, foreign) = (any(), sealed(), staged(), foreign());
+    for generation in site.observed.inventory.generations.values() {
+        let view = View { site, generation };
+        examination.run(&any, &view)?;
+        let base = generation.base.as_ref();
+        if !view.promoted().any(|half| Some(half) == base) {
+            match generation.sealed() {
+                true => examination.run(&sealed, &view)?,
+                false => examination.run(&staged, &view)?,
+            }
+            seals::examine(examination, &view)?;
+        }
+        if !site.derived_only {
+            examination.run(&foreign, &view)?;
+        }
+    }
+    Ok(())
+}
+
+fn any<'a>() -> [Check<View<'a>>; 1] {
+    [Check::new(What::Promoted, Severity::Broken, promoted)
+        .cause("that jail was promoted with zfs")]
+}
+
+fn foreign<'a>() -> [Check<View<'a>>; 1] {
+    [Check::new(
+        What::WorldForeign,
+        Severity::Info,
+        world_foreign,
+    )]
+}
+
+fn sealed<'a>() -> [Check<View<'a>>; 4] {
+    use Severity::{Broken, Debris};
+    [
+        Check::new(What::WorldMissing, Broken, world_missing)
+            .hint("no jail starts on it; install the world again and move its jails to that"),
+        Check::new(What::Half, Broken, skeleton_missing)
+            .cause("it was destroyed without ezz: no command of ezz leaves half a generation")
+            .hint("no jail can be created from it; existing jails keep working"),
+        Check::new(What::Written, Broken, written)
+            .hint("`ezz world verify` shows which files differ"),
+        Check::new(What::NotMounted, Debris, not_mounted),
+    ]
+}
+
+fn staged<'a>() -> [Check<View<'a>>; 9] {
+    use Severity::{Broken, Debris, Info};
+    const DESTROYED: &str =
+        "it was destroyed without ezz: no command of ezz leaves half a generation";
+    [
+        Check::new(What::Unsealed, Debris, |it: &View<'_>| {
+            it.reaped_if(Staged::SkeletonCut, "its skeleton is half destroyed")
+        })
+        .cause("a prune that was killed")
+        .waits(),
+        Check::new(What::SkeletonAlone, Info, |it: &View<'_>| {
+            let what = "its base does not exist, and no jail needs its skeleton";
+            it.case_if(Staged::SkeletonAlone, what)
+        })
+        .hint("`ezz world prune` destroys it"),
+        Check::new(What::Half, Broken, base_missing)
+            .cause(DESTROYED)
+            .hint("its thin jails cannot start; ezz does not change it"),
+        Check::new(What::SnapshotMissing, Broken, |it: &View<'_>| {
+            let what = "it was sealed, but its snapshot is missing";
+            it.case_if(Staged::SnapshotMissing, what)
+        })
+        .cause("the hold was released and the snapshot destroyed without ezz: only a seal sets ezz:world")
+        .hint("its jails cannot start; ezz does not change it"),
+        Check::new(What::SealMissing, Broken, |it: &View<'_>| {
+            it.case_if(Staged::SealMissing, "it has its snapshot, but no seal on it")
+        })
+        .cause("the snapshot was created, or the seal removed, without ezz: a seal is one transaction")
+        .hint("it is not a generation; destroy it with zfs if you do not need its contents"),
+        Check::new(What::Half, Broken, |it: &View<'_>| {
+            it.case_if(Staged::Neither, "it was sealed, but its snapshot is missing")
+        })
+        .cause("it was destroyed without ezz: no command of ezz leaves this state")
+        .hint("ezz does not change it; destroy it with zfs if you do not need its contents"),
+        Check::new(What::Building, Info, |it: &View<'_>| {
+            it.case_if(Staged::Building, "it is being built")
+        }),
+        Check::new(What::Unsealed, Debris, |it: &View<'_>| {
+            it.reaped_if(Staged::BaseCut, "its base is half destroyed")
+        })
+        .cause("a prune that was killed")
+        .waits(),
+        Check::new(What::Unsealed, Debris, |it: &View<'_>| {
+            let what = "it was never sealed, and no command is building it";
+            it.reaped_if(Staged::Abandoned, what)
+        })
+        .cause("an install or update that was killed")
+        .waits(),
+    ]
+}
+
+/// What a generation without a seal is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Staged {
+    /// A prune was destroying its skeleton.
+    SkeletonCut,
+    /// What `prune` leaves for jails that were made from it.
+    SkeletonNeeded,
+    /// No jail needs what `prune` has left.
+    SkeletonAlone,
+    BaseMissing,
+    SnapshotMissing,
+    SealMissing,
+    /// Neither sealed nor staged.
+    Neither,
+    Building,
+    /// A prune was destroying its base.
+    BaseCut,
+    Abandoned,
+}
+
+impl View<'_> {
+    fn staged(&self) -> Staged {
+        let (inventory, generation) = (self.inventory(), self.generation);
+        let pruned = |half: &Option<Half>| half.as_ref().is_some_and(|half| half.pruned);
+        let (of_base, of_skeleton) = (self.base_snapshot(), self.skeleton_snapshot());
+        let base_pruned = pruned(&generation.base);
+        if generation.base.is_none() {
+            match of_skeleton {
+                false if pruned(&generation.skeleton) => Staged::SkeletonCut,
+                true if !is_named(inventory, generation) => {
+                    match is_needed(inventory, generation) {
+                        true => Staged::SkeletonNeeded,
+                        false => Staged::SkeletonAlone,
+                    }
+                }
+                true | false => Staged::BaseMissing,
+            }
+        } else if !of_base && generation.world.is_some() && !generation.staged() {
+            Staged::SnapshotMissing
+        } else if (of_base || of_skeleton) && !base_pruned {
+            Staged::SealMissing
+        } else if !generation.staged() {
+            Staged::Neither
+        } else if !self.site.facts.abandoned.contains(&generation.id) {
+            Staged::Building
+        } else if base_pruned {
+            Staged::BaseCut
+        } else {
+            Staged::Abandoned
+        }
+    }
+
+    /// Whether the base has the snapshot of a seal.
+    fn base_snapshot(&self) -> bool {
+        let base = self.generation.base.as_ref();
+        let layout = &self.inventory().site.layout;
+        base.is_some_and(|half| half.snapshot.is_some())
+            || self.exists(layout.base_seal(self.generation.id).ok())
+    }
+
+    /// Whether the skeleton has the snapshot of a seal.
+    fn skeleton_snapshot(&self) -> bool {
+        let layout = &self.inventory().site.layout;
+        self.exists(layout.skeleton_seal(self.generation.id).ok())
+    }
+
+    fn exists(&self, snapshot: Option<SnapshotName>) -> bool {
+        let snapshots = &self.site.facts.snapshots;
+        snapshot.is_some_and(|snapshot| snapshots.contains_key(&snapshot.to_string()))
+    }
+
+    fn case_if(&self, staged: Staged, what: &str) -> Vec<Case> {
+        one((self.staged() == staged).then(|| self.case(what)))
+    }
+
+    /// A case whose repair destroys the generation.
+    fn reaped_if(&self, staged: Staged, what: &str) -> Vec<Case> {
+        let cases = self.case_if(staged, what).into_iter();
+        cases
+            .map(|case| case.steps(generation::reap(self.generation).steps))
+            .collect()
+    }
+}
+
+fn base_missing(view: &View<'_>) -> Vec<Case> {
+    let what = match view.skeleton_snapshot() {
+        true => "its base is missing, and its skeleton is sealed",
+        false => "its base is missing",
+    };
+    view.case_if(Staged::BaseMissing, what)
+}
+
+fn promoted(view: &View<'_>) -> Vec<Case> {
+    let case = |half: &Half| {
+        let jail = view.inventory().promoted(half)?;
         let snapshot = half.origin.as_deref().unwrap_or_default();
         let what = format!(
             "the jail {jail} owns its snapshot, as {snapshot}: no jail can be created from it"
         );
-        found.add(
-            Finding::new(What::Promoted, Severity::Broken, &half.dataset, what)
-                .made_by("that jail was promoted with zfs")
-                .hint(format!("`zfs promote {}` reverts that", half.dataset)),
-        );
-    }
-    if promoted
-        .iter()
-        .any(|half| Some(*half) == generation.base.as_ref())
-    {
-        return;
-    }
-    if !generation.sealed() {
-        staged(inventory, generation, facts, derived_only, name, found);
-        // A skeleton outlives its base; a prune that was killed has released the holds of both. One that it had begun to
-        // destroy is the next prune's, which a hold would refuse.
-        let begun = generation.skeleton.as_ref().is_some_and(|half| half.pruned);
-        let alone = !begun && inventory.skeleton(generation.id).is_some();
-        let alone = alone.then(|| inventory.site.layout.skeleton_seal(generation.id).ok());
-        if let Some(snapshot) = alone
-            .flatten()
-            .filter(|it| matches!(facts.holds.get(it), Some(Some(_))))
-        {
-            seal(&snapshot, facts, derived_only, found);
-        }
-        return;
-    }
-    if generation.world.is_none() {
-        found.add(
-            Finding::new(
-                What::WorldMissing,
-                Severity::Broken,
-                &name,
-                "its ezz:world is missing or not valid",
-            )
-            .hint("no jail starts on it; install the world again and move its jails to that"),
-        );
-    }
-    if generation.skeleton.is_none() {
-        found.add(
-            Finding::new(
-                What::Half,
-                Severity::Broken,
-                &name,
-                "its skeleton is missing",
-            )
-            .made_by("it was destroyed without ezz: no command of ezz leaves half a generation")
-            .hint("no jail can be created from it; existing jails keep working"),
-        );
-    }
-    if let Some(base) = &generation.base {
-        self::base(inventory, &name, base, found);
-    }
-    for snapshot in generation::seals(&inventory.site.layout, generation.id) {
-        if promoted
-            .iter()
-            .any(|half| half.dataset == *snapshot.dataset())
-        {
-            continue;
-        }
-        seal(&snapshot, facts, derived_only, found);
-    }
+        let hint = format!("`zfs promote {}` reverts that", half.dataset);
+        Some(Case::new(&half.dataset, what).hint(hint))
+    };
+    view.promoted().filter_map(case).collect()
 }
 
 /// A world that no jail of this host can run.
-pub(super) fn foreign(generation: &Generation, os: Os, found: &mut Diagnosis) {
-    let Some(world) = generation.world.as_ref().filter(|it| !it.runs_on(os)) else {
-        return;
-    };
-    let name = format!("generation {}", generation.display());
-    let what = format!(
-        "its world needs {}, but this host runs {os}: its jails cannot start here",
-        world.system()
-    );
-    found.add(
-        Finding::new(What::WorldForeign, Severity::Info, name, what).hint(format!(
+fn world_foreign(view: &View<'_>) -> Vec<Case> {
+    let os = view.site.observed.os;
+    let world = view.generation.world.as_ref();
+    one(world.filter(|world| !world.runs_on(os)).map(|world| {
+        let what = format!(
+            "its world needs {}, but this host runs {os}: its jails cannot start here",
+            world.system()
+        );
+        view.case(what).hint(format!(
             "`ezz install` a world of {os} for jails of this host"
-        )),
-    );
+        ))
+    }))
 }
 
-/// A generation without a seal: being built, debris, or something that no command of ezz makes.
-fn staged(
-    inventory: &Inventory,
-    generation: &Generation,
-    facts: &Facts,
-    derived_only: bool,
-    name: String,
-    found: &mut Diagnosis,
-) {
-    let layout = &inventory.site.layout;
-    let has = |snapshot: Option<SnapshotName>| {
-        snapshot.is_some_and(|snapshot| facts.snapshots.contains_key(&snapshot.to_string()))
-    };
-    let of_base = generation
-        .base
-        .as_ref()
-        .is_some_and(|half| half.snapshot.is_some())
-        || has(layout.base_seal(generation.id).ok());
-    let of_skeleton = has(layout.skeleton_seal(generation.id).ok());
-    let skeleton = generation.skeleton.as_ref();
-    if generation.base.is_none() && !of_skeleton && skeleton.is_some_and(|half| half.pruned) {
-        let what = "its skeleton is half destroyed";
-        let finding = Finding::new(What::Unsealed, Severity::Debris, name, what)
-            .made_by("a prune that was killed");
-        if derived_only {
-            found.add(finding);
-        } else {
-            found.mend(finding, generation::reap(generation).steps);
+fn world_missing(view: &View<'_>) -> Vec<Case> {
+    let missing = view.generation.world.is_none();
+    one(missing.then(|| view.case("its ezz:world is missing or not valid")))
+}
+
+fn skeleton_missing(view: &View<'_>) -> Vec<Case> {
+    let missing = view.generation.skeleton.is_none();
+    one(missing.then(|| view.case("its skeleton is missing")))
+}
+
+fn written(view: &View<'_>) -> Vec<Case> {
+    let base = view.generation.base.as_ref();
+    one(base.filter(|base| base.written > 0).map(|base| {
+        let bytes = base.written;
+        view.case(format!(
+            "{bytes} bytes were written to its base after the seal"
+        ))
+    }))
+}
+
+fn not_mounted(view: &View<'_>) -> Vec<Case> {
+    let base = view.generation.base.as_ref();
+    one(base.filter(|base| !base.mounted).map(|base| {
+        let directory = &view.inventory().site.directory;
+        let at = directory.join("basejail").join(base.dataset.leaf());
+        let case = view.case("its base is not mounted");
+        // Otherwise its property mountpoint was changed, `none` included, which is a finding of its own.
+        match base.mountpoint == at {
+            true => case.steps([mount(base, &at)]),
+            false => case,
         }
-    } else if generation.base.is_none() && of_skeleton && !named(inventory, generation) {
-        // What `prune` leaves for jails that were made from it.
-        if !needed(inventory, generation) {
-            found.add(
-                Finding::new(
-                    What::SkeletonAlone,
-                    Severity::Info,
-                    name,
-                    "its base does not exist, and no jail needs its skeleton",
-                )
-                .hint("`ezz world prune` destroys it"),
-            );
-        }
-    } else if generation.base.is_none() {
-        let what = if of_skeleton {
-            "its base is missing, and its skeleton is sealed"
-        } else {
-            "its base is missing"
-        };
-        found.add(
-            Finding::new(What::Half, Severity::Broken, name, what)
-                .made_by("it was destroyed without ezz: no command of ezz leaves half a generation")
-                .hint("its thin jails cannot start; ezz does not change it"),
-        );
-    } else if !of_base && generation.world.is_some() && !generation.staged() {
-        let what = "it was sealed, but its snapshot is missing";
-        found.add(
-            Finding::new(What::SnapshotMissing, Severity::Broken, name, what)
-                .made_by("the hold was released and the snapshot destroyed without ezz: only a seal sets ezz:world")
-                .hint("its jails cannot start; ezz does not change it"),
-        );
-    } else if (of_base || of_skeleton) && !generation.base.as_ref().is_some_and(|half| half.pruned)
-    {
-        let what = "it has its snapshot, but no seal on it";
-        found.add(
-            Finding::new(What::SealMissing, Severity::Broken, name, what)
-                .made_by("the snapshot was created, or the seal removed, without ezz: a seal is one transaction")
-                .hint("it is not a generation; destroy it with zfs if you do not need its contents"),
-        );
-    } else if !generation.staged() {
-        let what = match &generation.base {
-            None => "its base is missing",
-            Some(_) => "it was sealed, but its snapshot is missing",
-        };
-        found.add(
-            Finding::new(What::Half, Severity::Broken, name, what)
-                .made_by("it was destroyed without ezz: no command of ezz leaves this state")
-                .hint(
-                    "ezz does not change it; destroy it with zfs if you do not need its contents",
-                ),
-        );
-    } else if !facts.abandoned.contains(&generation.id) {
-        found.add(Finding::new(
-            What::Building,
-            Severity::Info,
-            name,
-            "it is being built",
-        ));
-    } else {
-        let pruned = generation.base.as_ref().is_some_and(|half| half.pruned);
-        let (what, by) = if pruned {
-            ("its base is half destroyed", "a prune that was killed")
-        } else {
-            (
-                "it was never sealed, and no command is building it",
-                "an install or update that was killed",
-            )
-        };
-        let finding = Finding::new(What::Unsealed, Severity::Debris, name, what).made_by(by);
-        if derived_only {
-            found.add(finding);
-        } else {
-            found.mend(finding, generation::reap(generation).steps);
-        }
-    }
+    }))
+}
+
+pub(super) fn mount(base: &Half, at: &Path) -> Step {
+    Step::mount(base.dataset.clone(), at.to_owned(), MountAs::Base)
 }
 
 /// Whether a track or a jail is to run on it.
-fn named(inventory: &Inventory, generation: &Generation) -> bool {
+fn is_named(inventory: &Inventory, generation: &Generation) -> bool {
     let id = Some(generation.id);
     let mut tracks = inventory.tracks.values();
     let mut configs = inventory
@@ -228,7 +291,7 @@ fn named(inventory: &Inventory, generation: &Generation) -> bool {
 }
 
 /// Whether a jail was made from its skeleton, or merged to it.
-fn needed(inventory: &Inventory, generation: &Generation) -> bool {
+fn is_needed(inventory: &Inventory, generation: &Generation) -> bool {
     let seal = inventory.site.layout.skeleton_seal(generation.id);
     let seal = seal.map(|seal| seal.to_string()).ok();
     let debris = inventory.debris.values().map(|debris| &debris.jail);
@@ -236,99 +299,4 @@ fn needed(inventory: &Inventory, generation: &Generation) -> bool {
         let config = jail.config.as_ref();
         jail.origin == seal || config.is_ok_and(|config| config.skel == generation.id)
     })
-}
-
-fn base(inventory: &Inventory, name: &str, base: &Half, found: &mut Diagnosis) {
-    if base.written > 0 {
-        let what = format!(
-            "{} bytes were written to its base after the seal",
-            base.written
-        );
-        found.add(
-            Finding::new(What::Written, Severity::Broken, name, what)
-                .hint("`ezz world verify` shows which files differ"),
-        );
-    }
-    if base.mounted {
-        return;
-    }
-    let at = inventory
-        .site
-        .directory
-        .join("basejail")
-        .join(base.dataset.leaf());
-    if base.mountpoint != at {
-        // Of `mountpoint=none` too; the property is a finding of its own.
-        let what = "its base is not mounted";
-        found.add(Finding::new(What::NotMounted, Severity::Debris, name, what));
-        return;
-    }
-    let finding = Finding::new(
-        What::NotMounted,
-        Severity::Debris,
-        name,
-        "its base is not mounted",
-    );
-    found.mend(finding, [mount(base, &at)]);
-}
-
-pub(super) fn mount(base: &Half, at: &Path) -> Step {
-    Step::mount(base.dataset.clone(), at.to_owned(), MountAs::Base)
-}
-
-/// The snapshot of a half: there, sealed, held.
-fn seal(snapshot: &SnapshotName, facts: &Facts, derived_only: bool, found: &mut Diagnosis) {
-    let tags = match facts.holds.get(snapshot) {
-        None => return,
-        Some(None) => {
-            found.add(
-                Finding::new(
-                    What::SnapshotMissing,
-                    Severity::Broken,
-                    snapshot,
-                    "the snapshot is missing",
-                )
-                .made_by("its hold was released and it was destroyed without ezz")
-                .hint("no jail can be created from this generation"),
-            );
-            return;
-        }
-        Some(Some(tags)) => tags,
-    };
-    let sealed = facts.snapshots.get(&snapshot.to_string());
-    if sealed.is_some_and(|found| !found.sealed) {
-        found.add(
-            Finding::new(
-                What::SealMissing,
-                Severity::Broken,
-                snapshot,
-                "the other half of its generation is sealed, but this one is not",
-            )
-            .made_by("the snapshot was created, or the seal removed, without ezz: a seal is one transaction")
-            .hint("do not create jails from this generation"),
-        );
-    }
-    if !tags.iter().any(|tag| tag == HOLD_TAG) {
-        let finding = Finding::new(
-            What::HoldMissing,
-            Severity::Debris,
-            snapshot,
-            "ezz's hold is missing",
-        )
-        .made_by("an install or a prune that was killed, or a release without ezz");
-        if derived_only {
-            found.add(finding);
-        } else {
-            let snapshots = vec![snapshot.clone()];
-            found.mend(finding, [Step::Hold { snapshots }]);
-        }
-    }
-    let foreign: Vec<&String> = tags.iter().filter(|tag| *tag != HOLD_TAG).collect();
-    if !foreign.is_empty() {
-        let what = format!("holds that ezz did not create: {foreign:?}");
-        found.add(
-            Finding::new(What::HoldForeign, Severity::Info, snapshot, what)
-                .hint("this generation cannot be destroyed while they exist"),
-        );
-    }
 }

@@ -1,340 +1,290 @@
 //! Jails: what they are configured to be, what they need, what the host keeps of them.
 
-use super::{Diagnosis, Facts, Finding, Severity, What};
+use super::unfinished::{self, Marked, Unfinished};
+use super::{Examination, Facts, Site, one};
 use crate::model::{Base, Inventory, Jail, JailConfig, JailState, Kind};
-use crate::name::{GenerationId, JailName};
+use crate::name::JailName;
 use crate::plan::behind::{Behind, late};
-use crate::plan::steps::MOST_IN_ONE;
-use crate::plan::ways::Snapshots;
-use crate::plan::{
-    Epoch, JailStep, Observed, Plan, PlanError, Step, generation, intent, lookup, steps, undo,
-};
+use crate::plan::check::{self, Case, Check, Row};
+use crate::plan::finding::{Severity, What};
+use crate::plan::{JailStep, Observed, Plan, PlanError, Step, generation, lookup, steps};
 
-pub(super) fn check(
-    observed: &Observed,
-    facts: &Facts,
-    derived_only: bool,
-    found: &mut Diagnosis,
-) -> Result<(), PlanError> {
-    let inventory = &observed.inventory;
-    let mut epoch = Epoch::of(inventory);
-    let mut unfinished: Vec<(&Jail, &JailConfig)> = Vec::new();
-    for (name, jail) in &inventory.jails {
-        let object = format!("jail {name}");
-        left(inventory, name, facts, &object, found);
-        left_down(observed, name, facts, &object, found);
-        let config = match &jail.config {
-            Ok(config) => config,
-            Err(why) => {
-                found.add(
-                    Finding::new(What::JailInvalid, Severity::Broken, object, why.clone()).hint(
-                        "no command changes it; correct ezz:jail with zfs set, or destroy it",
-                    ),
-                );
-                continue;
-            }
+/// A dataset of a jail, whatever its `ezz:jail` says.
+struct Any<'a> {
+    site: Site<'a>,
+    jail: &'a Jail,
+}
+
+/// A jail whose creation is finished.
+struct View<'a> {
+    site: Site<'a>,
+    jail: &'a Jail,
+    config: &'a JailConfig,
+}
+
+impl Any<'_> {
+    fn case(&self, what: impl Into<String>) -> Case {
+        Case::new(format!("jail {}", self.jail.name), what)
+    }
+}
+
+impl View<'_> {
+    fn case(&self, what: impl Into<String>) -> Case {
+        Case::new(format!("jail {}", self.jail.name), what)
+    }
+
+    fn inventory(&self) -> &Inventory {
+        &self.site.observed.inventory
+    }
+
+    fn facts(&self) -> &Facts {
+        self.site.facts
+    }
+
+    fn running(&self) -> bool {
+        self.site.observed.state(&self.jail.name).running()
+    }
+}
+
+impl Site<'_> {
+    /// Whether the skeleton that a jail's own files are at exists; for a thick jail, the rules of its world.
+    pub(super) fn has_skeleton(&self, config: &JailConfig) -> bool {
+        let inventory = &self.observed.inventory;
+        match config.kind {
+            Kind::Thin => inventory.skeleton(config.skel).is_some(),
+            Kind::Thick => inventory.rules(config.skel).is_some(),
+        }
+    }
+}
+
+/// The rows of all tables of this file.
+pub(super) fn rows() -> Vec<Row> {
+    [
+        check::rows(&any()),
+        check::rows(&finished()),
+        check::rows(&host()),
+    ]
+    .concat()
+}
+
+pub(super) fn examine(examination: &mut Examination<'_>) -> Result<(), PlanError> {
+    let site = examination.site;
+    let (any, merging, finished) = (any(), unfinished::merging(), finished());
+    let mut unfinished = Vec::new();
+    for jail in site.observed.inventory.jails.values() {
+        examination.run(&any, &Any { site, jail })?;
+        let Ok(config) = &jail.config else {
+            continue;
         };
         if !config.todo.is_empty() {
-            unfinished.push((jail, config));
+            unfinished.push(Unfinished { site, jail, config });
             continue;
         }
-        let interrupted = facts.interrupted.get(name);
-        merging(
-            inventory,
-            jail,
-            interrupted,
-            derived_only,
-            &mut epoch,
-            found,
-        )?;
-        needs(inventory, config, &object, found);
-        foreign_world(observed, config, &object, found);
-        limits(config, &object, found);
-        datasets(config, facts, &object, found);
-        mounted(inventory, jail, &object, found);
-        match facts.rolled_back.get(name) {
-            Some(files) => rolled_back(name, *files, &object, found),
-            None => behind(observed, jail, config, &object, found),
+        if let Some(merging_to) = &jail.merging {
+            let marked = Marked {
+                site,
+                jail,
+                merging: merging_to,
+            };
+            examination.run(&merging, &marked)?;
         }
-        unlimited(observed, name, facts, &object, found);
-        differing(observed, name, facts, &object, found);
-        taken(jail, facts, &object, found);
-        derived(observed, name, facts, &object, found);
+        examination.run(&finished, &View { site, jail, config })?;
     }
-    uncommitted(inventory, derived_only, &mut epoch, found);
-    unfinished_jails(observed, &unfinished, derived_only, &mut epoch, found)?;
-    host(observed, facts, found);
-    Ok(())
+    unfinished::examine(examination, &unfinished)?;
+    examination.mend_together()?;
+    examination.run(&host(), &site)
 }
 
-/// The mark of a merge: with it a jail does not start.
-fn merging(
-    inventory: &Inventory,
-    jail: &Jail,
-    interrupted: Option<&Snapshots>,
-    derived_only: bool,
-    epoch: &mut Epoch,
-    found: &mut Diagnosis,
-) -> Result<(), PlanError> {
-    let Some(merging) = &jail.merging else {
-        return Ok(());
-    };
-    let object = format!("jail {}", jail.name);
-    let way = format!("from generation {} to {}", merging.from, merging.to);
-    let Some(snapshots) = interrupted else {
-        let what = format!("its files are being merged {way}: it cannot start until then");
-        found.add(Finding::new(What::Merging, Severity::Info, object, what));
-        return Ok(());
-    };
-    let what = format!("the merge of its files {way} was interrupted: it cannot start");
-    let finding = |severity, what: String| {
-        Finding::new(What::Merging, severity, &object, what)
-            .made_by("a merge that was killed, or a power failure during it")
-    };
-    if derived_only {
-        found.add(finding(Severity::Debris, what));
-        return Ok(());
-    }
-    let mut back = Plan::default();
-    match undo::undo(&mut back, epoch, inventory, jail, snapshots) {
-        Ok(()) => found.mend(finding(Severity::Debris, what), back.steps),
-        Err(PlanError::MergedBefore { first, count, .. }) => {
-            let why = format!(
-                "; it cannot be undone, since that would destroy {count} newer snapshots, such as {first}"
-            );
-            let hint = "destroy them with zfs if you do not need their half-merged files; then `ezz doctor --repair`";
-            found.add(finding(Severity::Broken, what + &why).hint(hint));
-        }
-        Err(error) => return Err(error),
-    }
-    Ok(())
+fn any<'a>() -> [Check<Any<'a>>; 3] {
+    use Severity::{Broken, Debris};
+    [
+        Check::new(What::HostLeft, Debris, left)
+            .cause("a jail that ended by itself, or a command that was killed"),
+        Check::new(What::LeftDown, Broken, left_down)
+            .cause("a converge or roll-out that was killed, or failed"),
+        Check::new(What::JailInvalid, Broken, invalid)
+            .hint("no command changes it; correct ezz:jail with zfs set, or destroy it"),
+    ]
 }
 
-/// What commands that were killed between intent and commit left.
-fn uncommitted(
-    inventory: &Inventory,
-    derived_only: bool,
-    epoch: &mut Epoch,
-    found: &mut Diagnosis,
-) {
-    let finding = |object: String, what: String| {
-        Finding::new(What::Uncommitted, Severity::Debris, object, what)
-            .made_by("a create or delete that was killed")
-    };
-    let mut tell = |finding: Finding| match derived_only {
-        true => found.add(finding),
-        false => found.mend(finding, []),
-    };
-    let mut kept = Vec::new();
-    for (name, debris) in &inventory.debris {
-        let object = format!("jail {name}");
-        let what = if debris.deleted {
-            "its deletion was interrupted, and it is not a jail"
-        } else {
-            "its creation was interrupted, and it is not a jail"
-        };
-        if debris.below.is_empty() {
-            tell(finding(object, what.to_owned()));
-        } else {
-            let list = debris.below.join(", ");
-            let what =
-                format!("{what}; it stays because of objects that ezz did not create: {list}");
-            let hint = format!("`ezz delete {name} --foreign-snapshots`");
-            kept.push(finding(object, what).hint(hint));
-        }
-    }
-    for name in inventory.intents.keys() {
-        let mut debris = inventory.debris.values();
-        if debris.all(|debris| debris.intent != *name) {
-            let what = format!("{name} is left over from an interrupted command");
-            tell(finding(inventory.site.layout.jails.to_string(), what));
-        }
-    }
-    kept.into_iter().for_each(|finding| found.add(finding));
-    if !derived_only {
-        intent::clear(&mut found.plan, inventory, epoch);
-    }
+fn finished<'a>() -> [Check<View<'a>>; 15] {
+    use Severity::{Broken, Debris, Info};
+    [
+        Check::new(What::GenerationMissing, Broken, skeleton_missing)
+            .hint("its next merge will fail"),
+        Check::new(What::GenerationMissing, Broken, base_missing)
+            .hint("it cannot start: set another base in its ezz:jail, or delete it"),
+        Check::new(What::WorldForeign, Broken, world_foreign)
+            .hint("it can start on a host of that system if you move the pool there"),
+        Check::new(What::LimitsUnknown, Broken, limits_unknown)
+            .cause("a newer ezz")
+            .hint("a newer ezz can start it; ezz keeps its limits"),
+        Check::new(What::OwnDatasetLacking, Broken, datasets_lacking),
+        Check::new(What::NotMounted, Debris, not_mounted),
+        Check::new(What::OriginMissing, Info, origin_missing),
+        Check::new(What::RolledBack, Broken, rolled_back)
+            .cause("a rollback with zfs(8) to a snapshot from before a merge"),
+        Check::new(What::Behind, Info, behind),
+        Check::new(What::Held, Info, held),
+        Check::new(What::LimitsMissing, Info, limits_missing),
+        Check::new(What::ParametersDiffer, Info, parameters_differ),
+        Check::new(What::NameTaken, Broken, name_taken),
+        Check::new(What::DerivedWrong, Info, derived_of_running),
+        Check::new(What::DerivedWrong, Debris, derived_wrong),
+    ]
 }
 
-/// Finished in place, not made again: of a jail that was destroyed for that, a kill would leave nothing.
-fn unfinished_jails(
-    observed: &Observed,
-    unfinished: &[(&Jail, &JailConfig)],
-    derived_only: bool,
-    epoch: &mut Epoch,
-    found: &mut Diagnosis,
-) -> Result<(), PlanError> {
-    let inventory = &observed.inventory;
-    let mut finished: Vec<(JailName, JailConfig)> = Vec::new();
-    for (jail, config) in unfinished {
-        let finding = |severity, what: String| {
-            let object = format!("jail {}", jail.name);
-            Finding::new(What::Unfinished, severity, object, what)
-                .made_by("a create that was killed")
-        };
-        if !merged_to(inventory, config) {
-            let what = format!(
-                "it was never finished, and generation {} does not exist",
-                config.skel
-            );
-            let hint = format!("`ezz delete {}`", jail.name);
-            found.add(finding(Severity::Broken, what).hint(hint));
-        } else if derived_only {
-            found.add(finding(
-                Severity::Debris,
-                "it was never finished".to_owned(),
-            ));
-        } else {
-            let what = "it was never finished".to_owned();
-            found.mend(finding(Severity::Debris, what), []);
-            finished.push((jail.name.clone(), (*config).clone()));
-        }
-    }
-    for chunk in finished.chunks(MOST_IN_ONE) {
-        steps::finish_new(&mut found.plan, inventory, epoch, chunk)?;
-    }
-    Ok(())
+fn host<'a>() -> [Check<Site<'a>>; 2] {
+    use Severity::{Broken, Debris};
+    [
+        Check::new(What::RunsWithoutDataset, Broken, runs_without_dataset)
+            .cause("the dataset was destroyed or renamed with zfs"),
+        Check::new(What::HostLeft, Debris, derived_left)
+            .cause("an interrupted delete, or a zfs destroy by hand"),
+    ]
 }
 
-/// Whether what a jail was made from or merged to is there.
-fn merged_to(inventory: &Inventory, config: &JailConfig) -> bool {
-    match config.kind {
-        Kind::Thin => inventory.skeleton(config.skel).is_some(),
-        Kind::Thick => inventory.rules(config.skel).is_some(),
-    }
+/// Cleared away before anything else of that jail is done.
+fn left(any: &Any<'_>) -> Vec<Case> {
+    let name = &any.jail.name;
+    one(any.site.facts.left.contains(name).then(|| {
+        let stop = steps::stop(&any.site.observed.inventory, name);
+        any.case("it is not running, but mounts or files of its last run are left")
+            .steps([Step::lane(name.clone(), stop)])
+    }))
 }
 
-/// Generations and tracks that it names.
-fn needs(inventory: &Inventory, config: &JailConfig, object: &str, found: &mut Diagnosis) {
-    let mut missing = |what: String, hint: &str| {
-        found.add(Finding::new(What::GenerationMissing, Severity::Broken, object, what).hint(hint));
-    };
-    if !merged_to(inventory, config) {
-        let what = format!(
-            "the generation {} that it was merged to does not exist",
-            config.skel
-        );
-        missing(what, "its next merge will fail");
-    }
-    let start = "it cannot start: set another base in its ezz:jail, or delete it";
-    if let Base::Pin(id) = &config.base {
-        if inventory.sealed(*id).is_none() {
-            missing(format!("it is pinned to {id}, which does not exist"), start);
+/// Whether a jail is to run is for its owner to decide: it is reported, and not started.
+fn left_down(any: &Any<'_>) -> Vec<Case> {
+    let name = &any.jail.name;
+    let stopped = matches!(any.site.observed.state(name), JailState::Stopped { .. });
+    one((stopped && any.site.facts.moving.contains(name)).then(|| {
+        any.case("it is stopped: it was not started again on another basejail")
+            .hint(format!(
+                "`ezz converge {name}` starts it, `ezz stop {name}` leaves it stopped"
+            ))
+    }))
+}
+
+fn invalid(any: &Any<'_>) -> Vec<Case> {
+    let why = any.jail.config.as_ref().err();
+    one(why.map(|why| any.case(why.clone())))
+}
+
+fn skeleton_missing(view: &View<'_>) -> Vec<Case> {
+    let missing = !view.site.has_skeleton(view.config);
+    one(missing.then(|| {
+        let skel = view.config.skel;
+        view.case(format!(
+            "the generation {skel} that it was merged to does not exist"
+        ))
+    }))
+}
+
+fn base_missing(view: &View<'_>) -> Vec<Case> {
+    let (inventory, config) = (view.inventory(), view.config);
+    one(match &config.base {
+        Base::Pin(id) => {
+            let missing = inventory.sealed(*id).is_none();
+            missing.then(|| view.case(format!("it is pinned to {id}, which does not exist")))
         }
-    } else if config.kind == Kind::Thin {
-        // A track that names what is not there is a finding of the track.
-        if let Err(error) = lookup::generation_of_base(inventory, &config.base) {
-            missing(error.to_string(), start);
+        // A track that names what does not exist is a finding of the track.
+        base if config.kind == Kind::Thin => {
+            let error = lookup::generation_of_base(inventory, base).err();
+            error.map(|error| view.case(error.to_string()))
         }
-    }
+        _ => None,
+    })
 }
 
 /// On another system its world does not run.
-fn foreign_world(observed: &Observed, config: &JailConfig, object: &str, found: &mut Diagnosis) {
-    let inventory = &observed.inventory;
-    // What it is brought to before it starts.
+fn world_foreign(view: &View<'_>) -> Vec<Case> {
+    let (inventory, config) = (view.inventory(), view.config);
+    // The generation that it is merged to before it starts.
     let starts_on = match config.kind {
         Kind::Thin => lookup::target(inventory, config).map_or(config.skel, |(target, _)| target),
         Kind::Thick => config.skel,
     };
     let generation = inventory.sealed(starts_on);
-    let foreign = generation.map(|generation| generation::ensure_native(generation, observed.os));
-    if let Some(Err(error)) = foreign {
-        let what = format!("it cannot start: {error}");
-        found.add(
-            Finding::new(What::WorldForeign, Severity::Broken, object, what)
-                .hint("it can start on a host of that system if you move the pool there"),
-        );
-    }
+    let native = generation.map(|it| generation::ensure_native(it, view.site.observed.os));
+    let foreign = native.and_then(Result::err);
+    one(foreign.map(|error| view.case(format!("it cannot start: {error}"))))
+}
+
+fn limits_unknown(view: &View<'_>) -> Vec<Case> {
+    let unknown = view.config.limits.unknown();
+    one((!unknown.is_empty()).then(|| {
+        let list = unknown.join(", ");
+        view.case(format!(
+            "it cannot start: this ezz does not know its limits {list}"
+        ))
+    }))
 }
 
 /// Without them the jail does not start.
-fn datasets(config: &JailConfig, facts: &Facts, object: &str, found: &mut Diagnosis) {
-    let lacking = config.datasets.iter();
-    for lack in lacking.filter_map(|it| facts.lacking.get(it)) {
-        let what = format!("it cannot start: this host lacks {}", lack.what);
-        let finding = Finding::new(What::OwnDatasetLacking, Severity::Broken, object, what);
-        found.add(finding.hint(&*lack.hint));
-    }
+fn datasets_lacking(view: &View<'_>) -> Vec<Case> {
+    let lacking = &view.facts().lacking;
+    let lacks = view.config.datasets.iter().filter_map(|it| lacking.get(it));
+    lacks
+        .map(|lack| {
+            view.case(format!("it cannot start: this host lacks {}", lack.what))
+                .hint(&*lack.hint)
+        })
+        .collect()
 }
 
-fn limits(config: &JailConfig, object: &str, found: &mut Diagnosis) {
-    let unknown = config.limits.unknown();
-    if !unknown.is_empty() {
-        let list = unknown.join(", ");
-        let what = format!("it cannot start: this ezz does not know its limits {list}");
-        found.add(
-            Finding::new(What::LimitsUnknown, Severity::Broken, object, what)
-                .made_by("a newer ezz")
-                .hint("a newer ezz can start it; ezz keeps its limits"),
-        );
-    }
-}
-
-fn mounted(inventory: &Inventory, jail: &Jail, object: &str, found: &mut Diagnosis) {
-    if !jail.mounted {
-        let finding = Finding::new(
-            What::NotMounted,
-            Severity::Debris,
-            object,
-            "it is not mounted",
-        );
-        let at = inventory.site.directory.join(jail.name.as_str());
-        if jail.mountpoint == at {
-            let step = Step::mount_jail(jail);
-            found.mend(finding, [step]);
-        } else {
-            // To mount it there would be to do what somebody's property says; that is a finding.
-            found.add(finding);
+fn not_mounted(view: &View<'_>) -> Vec<Case> {
+    let jail = view.jail;
+    let at = view.inventory().site.directory.join(jail.name.as_str());
+    one((!jail.mounted).then(|| {
+        let case = view.case("it is not mounted");
+        // A mount elsewhere would follow a property that was changed, which is a finding of its own.
+        match jail.mountpoint == at {
+            true => case.steps([Step::mount_jail(jail)]),
+            false => case,
         }
-    }
-    // One that was promoted over its generation is told there.
-    let halves = inventory.generations.values();
+    }))
+}
+
+fn origin_missing(view: &View<'_>) -> Vec<Case> {
+    // One that was promoted over its generation is reported there.
+    let halves = view.inventory().generations.values();
     let mut halves = halves.flat_map(|it| [&it.base, &it.skeleton].into_iter().flatten());
-    let promoted = halves.any(|half| inventory.promoted(half) == Some(jail.name.as_str()));
-    if jail.origin.is_none() && !promoted {
-        let what = "it is not a clone: it was promoted or received";
-        found.add(Finding::new(
-            What::OriginMissing,
-            Severity::Info,
-            object,
-            what,
-        ));
+    let name = Some(view.jail.name.as_str());
+    let promoted = halves.any(|half| view.inventory().promoted(half) == name);
+    let missing = view.jail.origin.is_none() && !promoted;
+    one(missing.then(|| view.case("it is not a clone: it was promoted or received")))
+}
+
+/// It does not start: its configuration names a merge that its files have lost.
+fn rolled_back(view: &View<'_>) -> Vec<Case> {
+    let name = &view.jail.name;
+    one(view.facts().rolled_back.get(name).map(|files| {
+        let what = format!(
+            "its files were rolled back to generation {files}, which does not match its configuration: it cannot start"
+        );
+        view.case(what)
+            .hint(format!("`ezz merge {name}` merges them again"))
+    }))
+}
+
+/// The target that a jail is not at.
+fn lateness(view: &View<'_>) -> Option<Behind> {
+    let (observed, jail) = (view.site.observed, view.jail);
+    if view.facts().rolled_back.contains_key(&jail.name) {
+        return None;
     }
-}
-
-/// It does not start: its configuration speaks of a merge that its files have lost.
-fn rolled_back(name: &JailName, files: GenerationId, object: &str, found: &mut Diagnosis) {
-    let what = format!(
-        "its files were rolled back to generation {files}, which does not match its configuration: it cannot start"
-    );
-    found.add(
-        Finding::new(What::RolledBack, Severity::Broken, object, what)
-            .made_by("a rollback with zfs(8) to a snapshot from before a merge")
-            .hint(format!("`ezz merge {name}` merges them again")),
-    );
-}
-
-/// It is not at its target, or a conflict keeps it from its track.
-fn behind(
-    observed: &Observed,
-    jail: &Jail,
-    config: &JailConfig,
-    object: &str,
-    found: &mut Diagnosis,
-) {
-    let name = &jail.name;
-    let mut add = |kind, what: String, hint: String| {
-        found.add(Finding::new(kind, Severity::Info, object, what).hint(hint));
-    };
     // What is mounted in a jail that runs may not be known.
-    let unknown = |late: &Behind| {
-        let up = observed.state(name).running();
-        up && late.runs.is_none() && late.files == late.target
-    };
-    // A target that is not there is a finding of its own.
-    let there = |late: &Behind| observed.inventory.sealed(late.target).is_some();
-    if let Some(late) = late(observed, jail).filter(|it| !unknown(it) && there(it)) {
+    let unknown =
+        |late: &Behind| view.running() && late.runs.is_none() && late.files == late.target;
+    // A target that does not exist is a finding of its own.
+    let exists = |late: &Behind| observed.inventory.sealed(late.target).is_some();
+    late(observed, jail).filter(|it| !unknown(it) && exists(it))
+}
+
+fn behind(view: &View<'_>) -> Vec<Case> {
+    let (observed, name) = (view.site.observed, &view.jail.name);
+    one(lateness(view).map(|late| {
         let (files, target) = (late.files, late.target);
         let runs = match observed.state(name) {
             JailState::Running { base, .. } => base,
@@ -346,144 +296,117 @@ fn behind(
         };
         let files = format!("its own files are at generation {files}{gone}");
         match runs {
-            Some(runs) => add(
-                What::Behind,
-                format!("it runs on {runs}, but generation {target} is due: {files}"),
-                format!("`ezz converge {name}` at a convenient time"),
-            ),
-            None => add(
-                What::Behind,
-                format!("{files}: ezz merges them to generation {target} when it starts"),
-                format!("`ezz merge {name}` does it now"),
-            ),
+            Some(runs) => view
+                .case(format!(
+                    "it runs on {runs}, but generation {target} is due: {files}"
+                ))
+                .hint(format!("`ezz converge {name}` at a convenient time")),
+            None => view
+                .case(format!(
+                    "{files}: ezz merges them to generation {target} when it starts"
+                ))
+                .hint(format!("`ezz merge {name}` does it now")),
         }
-    } else if let Some(held) = config.held() {
-        let (track, of, at) = (&held.track, held.of, config.skel);
-        add(
-            What::Held,
-            format!(
-                "its own files could not be merged to generation {of} of the track {track}: it is pinned to {at} until the track has another generation"
-            ),
-            format!("`ezz merge {name} --follow {track} --dry-run` shows why, while it is stopped"),
-        );
-    }
+    }))
 }
 
-fn unlimited(
-    observed: &Observed,
-    name: &JailName,
-    facts: &Facts,
-    object: &str,
-    found: &mut Diagnosis,
-) {
-    if observed.state(name).running() && facts.without_limits.contains(name) {
-        let what = "its cgroups have no limits: an older ezz started it";
-        let hint = format!("`ezz restart {name}` at a convenient time");
-        found.add(Finding::new(What::LimitsMissing, Severity::Info, object, what).hint(hint));
-    }
-}
-
-/// Whoever has started it, or has changed what: only another start makes them the same.
-fn differing(
-    observed: &Observed,
-    name: &JailName,
-    facts: &Facts,
-    object: &str,
-    found: &mut Diagnosis,
-) {
-    if let (true, Some(list)) = (observed.state(name).running(), facts.differing.get(name)) {
+/// A conflict keeps it from its track.
+fn held(view: &View<'_>) -> Vec<Case> {
+    let rolled_back = view.facts().rolled_back.contains_key(&view.jail.name);
+    let held = view.config.held().filter(|_| !rolled_back);
+    one(held.filter(|_| lateness(view).is_none()).map(|held| {
+        let (name, track) = (&view.jail.name, &held.track);
         let what = format!(
-            "its running parameters differ from its configuration: {}",
-            list.join(", ")
+            "its own files could not be merged to generation {} of the track {track}: it is pinned to {} until the track has another generation",
+            held.of, view.config.skel
         );
-        let hint = format!("`ezz restart {name}` at a convenient time");
-        found.add(Finding::new(What::ParametersDiffer, Severity::Info, object, what).hint(hint));
-    }
+        view.case(what).hint(format!(
+            "`ezz merge {name} --follow {track} --dry-run` shows why, while it is stopped"
+        ))
+    }))
+}
+
+fn limits_missing(view: &View<'_>) -> Vec<Case> {
+    let name = &view.jail.name;
+    let missing = view.running() && view.facts().without_limits.contains(name);
+    one(missing.then(|| {
+        view.case("its cgroups have no limits: an older ezz started it")
+            .hint(format!("`ezz restart {name}` at a convenient time"))
+    }))
+}
+
+/// Only another start makes them the same.
+fn parameters_differ(view: &View<'_>) -> Vec<Case> {
+    let name = &view.jail.name;
+    let differing = view.facts().differing.get(name);
+    one(differing.filter(|_| view.running()).map(|list| {
+        let list = list.join(", ");
+        view.case(format!(
+            "its running parameters differ from its configuration: {list}"
+        ))
+        .hint(format!("`ezz restart {name}` at a convenient time"))
+    }))
 }
 
 /// It cannot start, and no file of it can be made.
-fn taken(jail: &Jail, facts: &Facts, object: &str, found: &mut Diagnosis) {
-    if let Some(taken) = facts.taken.get(&jail.name) {
-        let what = format!("its name is in use on this host: {}", taken.by);
-        let finding = Finding::new(What::NameTaken, Severity::Broken, object, what);
-        found.add(finding.hint(taken.hint_for(&jail.dataset)));
-    }
+fn name_taken(view: &View<'_>) -> Vec<Case> {
+    one(view.facts().taken.get(&view.jail.name).map(|taken| {
+        view.case(format!("its name is in use on this host: {}", taken.by))
+            .hint(taken.hint_for(&view.jail.dataset))
+    }))
 }
 
-/// Cleared away before anything else of that jail is done.
-fn left(
-    inventory: &Inventory,
-    name: &JailName,
-    facts: &Facts,
-    object: &str,
-    found: &mut Diagnosis,
-) {
-    if facts.left.contains(name) {
-        let what = "it is not running, but mounts or files of its last run are left";
-        let finding = Finding::new(What::HostLeft, Severity::Debris, object, what)
-            .made_by("a jail that ended by itself, or a command that was killed");
-        let stop = steps::stop(inventory, name);
-        found.mend(finding, [Step::lane(name.clone(), stop)]);
+/// What is wrong with its derived files.
+fn drift(view: &View<'_>) -> Option<String> {
+    let name = &view.jail.name;
+    let paths = view.facts().drift.get(name).filter(|it| !it.is_empty())?;
+    if view.facts().taken.contains_key(name) {
+        return None;
     }
+    let list: Vec<String> = paths.iter().map(|it| it.display().to_string()).collect();
+    let list = list.join(", ");
+    Some(format!("derived files are missing or differ: {list}"))
 }
 
-/// Whether a jail is to run is its owner's to say: it is named, and not started.
-fn left_down(
-    observed: &Observed,
-    name: &JailName,
-    facts: &Facts,
-    object: &str,
-    found: &mut Diagnosis,
-) {
-    if facts.moving.contains(name) && matches!(observed.state(name), JailState::Stopped { .. }) {
-        let what = "it is stopped: it was not started again on another basejail";
-        let hint = format!("`ezz converge {name}` starts it, `ezz stop {name}` leaves it stopped");
-        found.add(
-            Finding::new(What::LeftDown, Severity::Broken, object, what)
-                .made_by("a converge or roll-out that was killed, or failed")
-                .hint(hint),
-        );
-    }
+/// Whether a repair has to wait until the jail stops.
+fn uses_derived(view: &View<'_>) -> bool {
+    view.running() && !view.facts().left.contains(&view.jail.name)
 }
 
-fn derived(
-    observed: &Observed,
-    name: &JailName,
-    facts: &Facts,
-    object: &str,
-    found: &mut Diagnosis,
-) {
-    let Some(paths) = facts.drift.get(name).filter(|paths| !paths.is_empty()) else {
-        return;
-    };
-    if facts.taken.contains_key(name) {
-        return;
-    }
-    let list: Vec<String> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    let what = format!("derived files are missing or differ: {}", list.join(", "));
-    if observed.state(name).running() && !facts.left.contains(name) {
-        let what = what + " (restored after it stops)";
-        found.add(Finding::new(
-            What::DerivedWrong,
-            Severity::Info,
-            object,
-            what,
-        ));
-    } else {
-        let finding = Finding::new(What::DerivedWrong, Severity::Debris, object, what);
+fn derived_of_running(view: &View<'_>) -> Vec<Case> {
+    let drift = drift(view).filter(|_| uses_derived(view));
+    one(drift.map(|what| view.case(what + " (restored after it stops)")))
+}
+
+fn derived_wrong(view: &View<'_>) -> Vec<Case> {
+    let drift = drift(view).filter(|_| !uses_derived(view));
+    one(drift.map(|what| {
+        let (inventory, name) = (view.inventory(), &view.jail.name);
         let mut derive = Plan::default();
-        if let Ok(config) = lookup::config(&observed.inventory, name) {
-            steps::derive(&mut derive, &observed.inventory, name, config);
+        if let Ok(config) = lookup::config(inventory, name) {
+            steps::derive(&mut derive, inventory, name, config);
         }
-        found.mend(finding, derive.steps);
-    }
+        view.case(what).steps(derive.steps)
+    }))
+}
+
+fn is_known(observed: &Observed, name: &JailName) -> bool {
+    observed.inventory.jails.contains_key(name)
+}
+
+fn runs_without_dataset(at: &Site<'_>) -> Vec<Case> {
+    let states = at.observed.states.iter();
+    let unknown = states.filter(|(name, state)| state.running() && !is_known(at.observed, name));
+    unknown
+        .map(|(name, _)| {
+            Case::new(format!("jail {name}"), "it is running, but has no dataset")
+                .hint(ending(name, at.facts.freebsd))
+        })
+        .collect()
 }
 
 /// How an administrator ends a jail that ezz does not know any more.
-fn ends(name: &JailName, freebsd: bool) -> String {
+fn ending(name: &JailName, freebsd: bool) -> String {
     if freebsd {
         format!("`jail -R {name}` ends it; `ezz doctor --repair` then clears what it leaves")
     } else {
@@ -491,35 +414,16 @@ fn ends(name: &JailName, freebsd: bool) -> String {
     }
 }
 
-/// What the host has of jails that are not there.
-fn host(observed: &Observed, facts: &Facts, found: &mut Diagnosis) {
-    let known = |name: &JailName| observed.inventory.jails.contains_key(name);
-    for (name, state) in &observed.states {
-        if state.running() && !known(name) {
-            let hint = ends(name, facts.freebsd);
-            found.add(
-                Finding::new(
-                    What::RunsWithoutDataset,
-                    Severity::Broken,
-                    format!("jail {name}"),
-                    "it is running, but has no dataset",
-                )
-                .made_by("the dataset was destroyed or renamed with zfs")
-                .hint(hint),
-            );
-        }
-    }
-    for name in &facts.derived {
-        if !known(name) && !observed.state(name).running() {
-            let finding = Finding::new(
-                What::HostLeft,
-                Severity::Debris,
-                format!("jail {name}"),
-                "the host keeps files of a jail that does not exist",
-            )
-            .made_by("an interrupted delete, or a zfs destroy by hand");
-            let forget = JailStep::Forget { jail: name.clone() };
-            found.mend(finding, [Step::lane(name.clone(), forget)]);
-        }
-    }
+fn derived_left(at: &Site<'_>) -> Vec<Case> {
+    let left = at
+        .facts
+        .derived
+        .iter()
+        .filter(|name| !is_known(at.observed, name) && !at.observed.state(name).running());
+    left.map(|name| {
+        let what = "the host keeps files of a jail that does not exist";
+        let forget = JailStep::Forget { jail: name.clone() };
+        Case::new(format!("jail {name}"), what).steps([Step::lane(name.clone(), forget)])
+    })
+    .collect()
 }

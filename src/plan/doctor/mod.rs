@@ -1,22 +1,30 @@
 //! What is wrong with a site, and the plan that mends what is derived or debris and nothing else.
 //!
-//! The rules stand by their subject: `site`, `generations`, `jails`, `settings` (properties) and
-//! `mounts`. All are pure: what they judge is an observation and the [`Facts`] that the verb
-//! gathered. Must not be here: looking at anything, and mending what is broken.
+//! The rules are tables of [`Check`]s, by their subject: `site`, `tracks`, `directories`, `generations`, `jails`,
+//! `unfinished`, `settings` (properties), `mounts`, `foreign`, and `sanity` for conflicts with the host. All are pure:
+//! what they judge is an observation and the [`Facts`] that the verb gathered. Must not be here: looking at
+//! anything, and mending what is broken.
 
+mod directories;
 mod facts;
 mod foreign;
 mod generations;
 mod jails;
 mod mounts;
+mod seals;
 mod settings;
 mod site;
+mod tracks;
+mod unfinished;
 
 pub use facts::{Dataset, Entry, EntryKind, Facts, Setting, Snapshot};
 
-use crate::plan::finding::{Finding, Severity, What};
-use crate::plan::sanity::{Subject, cautions};
-use crate::plan::{Observed, Plan, PlanError, Step};
+use crate::model::JailConfig;
+use crate::name::JailName;
+use crate::plan::check::{Case, Check, Mend, Row, rows};
+use crate::plan::finding::{Finding, What};
+use crate::plan::sanity::{self, Subject};
+use crate::plan::{Epoch, Observed, Plan, PlanError, Step, intent, steps, undo};
 
 /// Findings and the plan that mends those that can be.
 #[derive(Debug, Default)]
@@ -27,22 +35,82 @@ pub struct Diagnosis {
     pub plan: Plan,
 }
 
-impl Diagnosis {
-    fn add(&mut self, finding: Finding) {
-        self.findings.push(finding);
-    }
+/// What all checks look at.
+#[derive(Clone, Copy)]
+struct Site<'a> {
+    observed: &'a Observed,
+    facts: &'a Facts,
+    /// Whether the repair restores only what is derived, as at boot.
+    derived_only: bool,
+}
 
-    /// Adds a finding and the steps that mend it.
-    fn mend(&mut self, finding: Finding, steps: impl IntoIterator<Item = Step>) {
-        self.findings.push(Finding {
-            repairable: true,
-            ..finding
-        });
-        for step in steps {
-            if !self.plan.has(&step) {
-                self.plan.push(step);
+/// A diagnosis that is being made.
+struct Examination<'a> {
+    site: Site<'a>,
+    found: Diagnosis,
+    epoch: Epoch,
+    /// Jails whose creation the repair finishes.
+    finished: Vec<(JailName, JailConfig)>,
+}
+
+impl Examination<'_> {
+    /// Runs every check of a table on one object.
+    fn run<O>(&mut self, table: &[Check<O>], object: &O) -> Result<(), PlanError> {
+        for check in table {
+            for mut case in (check.find)(object) {
+                if check.waits && self.site.derived_only {
+                    case.mend = None;
+                }
+                self.found.findings.push(check.finding(&case));
+                if let Some(mend) = case.mend {
+                    self.mend(mend)?;
+                }
             }
         }
+        Ok(())
+    }
+
+    fn mend(&mut self, mend: Mend) -> Result<(), PlanError> {
+        let inventory = &self.site.observed.inventory;
+        let plan = &mut self.found.plan;
+        match mend {
+            Mend::Steps(steps) => {
+                for step in steps {
+                    if !plan.has(&step) {
+                        plan.push(step);
+                    }
+                }
+            }
+            Mend::UndoMerge(name) => {
+                let jail = inventory.jails.get(&name);
+                let snapshots = self.site.facts.interrupted.get(&name);
+                if let Some((jail, snapshots)) = jail.zip(snapshots) {
+                    undo::undo(plan, &mut self.epoch, inventory, jail, snapshots)?;
+                }
+            }
+            // Once for all of them, after the jails.
+            Mend::Clear => {}
+            Mend::Finish(name) => {
+                let jail = inventory.jails.get(&name);
+                if let Some(Ok(config)) = jail.map(|jail| jail.config.clone()) {
+                    self.finished.push((name, config));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the steps that are planned for many jails at once.
+    fn mend_together(&mut self) -> Result<(), PlanError> {
+        let inventory = &self.site.observed.inventory;
+        let (plan, epoch) = (&mut self.found.plan, &mut self.epoch);
+        if !self.site.derived_only {
+            intent::clear(plan, inventory, epoch);
+        }
+        for chunk in self.finished.chunks(steps::MOST_IN_ONE) {
+            steps::finish_new(plan, inventory, epoch, chunk)?;
+        }
+        Ok(())
     }
 }
 
@@ -57,47 +125,38 @@ pub fn diagnose(
     derived_only: bool,
 ) -> Result<Diagnosis, PlanError> {
     let inventory = &observed.inventory;
-    let mut found = Diagnosis {
-        plan: Plan::of(inventory),
-        ..Diagnosis::default()
+    let site = Site {
+        observed,
+        facts,
+        derived_only: derived_only || facts.unreadable.is_some(),
     };
-    if let Some(why) = &facts.unreadable {
-        let what =
-            format!("the datasets below it were not examined, and the pool is not repaired: {why}");
-        let site = &inventory.site.layout.site;
-        found.add(
-            Finding::new(What::PropertyUnreadable, Severity::Broken, site, what)
-                .made_by(
-                    "who may set properties of a dataset below it, such as a jail that has one",
-                )
-                .hint("find it with `zfs get -r -s local all`, and remove it with `zfs inherit`"),
-        );
-    }
-    let derived_only = derived_only || facts.unreadable.is_some();
-    site::check(inventory, facts, &mut found);
-    for generation in inventory.generations.values() {
-        generations::check(inventory, generation, facts, derived_only, &mut found);
-        if !derived_only {
-            generations::foreign(generation, observed.os, &mut found);
-        }
-    }
-    jails::check(observed, facts, derived_only, &mut found)?;
+    let mut examination = Examination {
+        site,
+        found: Diagnosis {
+            plan: Plan::of(inventory),
+            ..Diagnosis::default()
+        },
+        epoch: Epoch::of(inventory),
+        finished: Vec::new(),
+    };
+    site::examine(&mut examination)?;
+    tracks::examine(&mut examination)?;
+    directories::examine(&mut examination)?;
+    generations::examine(&mut examination)?;
+    jails::examine(&mut examination)?;
     // A replica is where its receiver wants it, and read-only most likely.
     if !inventory.site.replica {
-        settings::check(inventory, facts, &mut found);
-        mounts::check(inventory, facts, derived_only, &mut found);
-        if !derived_only {
-            around(observed, facts, &mut found);
+        settings::examine(&mut examination)?;
+        mounts::examine(&mut examination)?;
+        if !site.derived_only {
+            let subjects = subjects(observed);
+            let view = sanity::View::new(&subjects, inventory, &facts.around);
+            examination.run(&sanity::checks(), &view)?;
         }
     }
-    foreign::check(inventory, facts, &mut found);
+    foreign::examine(&mut examination)?;
+    let mut found = examination.found;
     if inventory.site.read_only {
-        let site = &inventory.site.layout.site;
-        let what = "it is read-only: only mounts can be repaired";
-        found.add(
-            Finding::new(What::ReadOnly, Severity::Info, site, what)
-                .hint("`zpool get readonly` and `zfs get readonly` show why"),
-        );
         (found.plan.steps).retain(|step| matches!(step, Step::Mount { .. }));
         found.plan.ends.clear();
         for finding in &mut found.findings {
@@ -113,16 +172,38 @@ pub fn diagnose(
     Ok(found)
 }
 
-/// What its jails run into on the host, or will.
-fn around(observed: &Observed, facts: &Facts, found: &mut Diagnosis) {
+/// All checks, sorted by kind and severity: the reference of what doctor can find.
+pub fn table() -> Vec<Row> {
+    let mut all = [
+        rows(&site::checks()),
+        rows(&tracks::checks()),
+        rows(&directories::checks()),
+        generations::rows(),
+        rows(&seals::checks()),
+        jails::rows(),
+        unfinished::rows(),
+        rows(&settings::checks()),
+        mounts::rows(),
+        rows(&sanity::checks()),
+        rows(&foreign::checks()),
+    ]
+    .concat();
+    all.sort();
+    all
+}
+
+/// The jails that conflicts with the host are looked for in.
+fn subjects(observed: &Observed) -> Vec<Subject<'_>> {
     let jails = observed.inventory.jails.iter();
-    let subjects: Vec<Subject<'_>> = jails
-        .filter_map(|(name, jail)| {
-            let config = jail.config.as_ref().ok()?;
-            let runs = observed.state(name).running();
-            Some(Subject { name, config, runs })
-        })
-        .collect();
-    let cautions = cautions(&subjects, &observed.inventory, &facts.around);
-    cautions.into_iter().for_each(|it| found.add(it));
+    let subject = jails.filter_map(|(name, jail)| {
+        let config = jail.config.as_ref().ok()?;
+        let runs = observed.state(name).running();
+        Some(Subject { name, config, runs })
+    });
+    subject.collect()
+}
+
+/// A check with one case at most.
+fn one(case: Option<Case>) -> Vec<Case> {
+    case.into_iter().collect()
 }

@@ -1,12 +1,17 @@
 //! Native properties: what protects the host, and what ezz sets when it makes a dataset.
 //!
 //! Inherited or not, a value counts, with two exceptions; what hint is given depends on where it
-//! was set. Of what is mounted zfs shows the flags of the mount, and ezz mounts without devices and
+//! was set. zfs shows the flags of the mount, and ezz mounts without devices and
 //! set-user-ID programs: what zfs itself would do is seen only of what is not mounted, or was
 //! mounted by it. Nothing here is mended: a property is an order of somebody's, and never debris.
 
-use super::{Dataset, Diagnosis, Facts, Finding, Severity, What};
+use std::path::{Path, PathBuf};
+
+use super::{Dataset, Examination, one};
 use crate::model::Inventory;
+use crate::plan::PlanError;
+use crate::plan::check::{Case, Check};
+use crate::plan::finding::{Severity, What};
 
 /// A rule: property, what it must be, why.
 struct Rule {
@@ -34,7 +39,7 @@ const fn odd(property: &'static str, wanted: &'static str, why: &'static str) ->
     }
 }
 
-/// Of every dataset of the site.
+/// For every dataset of the site.
 const ALL: &[Rule] = &[
     dangerous(
         "devices",
@@ -87,104 +92,121 @@ const JAIL: &[Rule] = &[
     ),
 ];
 
-pub(super) fn check(inventory: &Inventory, facts: &Facts, found: &mut Diagnosis) {
-    let layout = &inventory.site.layout;
-    for (name, settings) in &facts.datasets {
-        let at = &inventory.site.directory;
-        let below = name
-            .strip_prefix(layout.site.as_str())
-            .unwrap_or_default()
-            .trim_start_matches('/');
-        let parts: Vec<&str> = below.split('/').filter(|part| !part.is_empty()).collect();
-        for rule in ALL {
-            judge(name, settings, rule, found);
-        }
-        // Where zfs itself would mount it. Of the parents, which are never mounted, only what
-        // their children inherit counts.
-        let (rules, mountpoint) = match parts[..] {
-            [] => (&[][..], None),
-            ["basejail" | "newjail" | "jails"] => {
-                parent(name, settings, found);
-                continue;
-            }
-            ["basejail", number] if sealed(inventory, number) => {
-                (BASE, Some(at.join("basejail").join(number)))
-            }
-            ["newjail", number] if sealed(inventory, number) => {
-                (SKELETON, Some(at.join("newjail").join(number)))
-            }
-            ["jails", jail] if inventory.jails.keys().any(|name| name.as_str() == jail) => {
-                (JAIL, Some(at.join(jail)))
-            }
-            _ => continue,
+/// A parent is never mounted, so only what its children inherit counts.
+const PARENT: &[Rule] = &[odd(
+    "canmount",
+    "off",
+    "it would be mounted over the site directory",
+)];
+
+/// A dataset with its properties and the rules for them.
+pub(super) struct View<'a> {
+    name: &'a str,
+    settings: &'a Dataset,
+    rules: &'static [Rule],
+    /// Where zfs itself should mount it.
+    mountpoint: Option<PathBuf>,
+}
+
+pub(super) fn examine(examination: &mut Examination<'_>) -> Result<(), PlanError> {
+    let site = examination.site;
+    let checks = checks();
+    for (name, settings) in &site.facts.datasets {
+        let (rules, mountpoint) = rules(&site.observed.inventory, name);
+        let view = View {
+            name,
+            settings,
+            rules,
+            mountpoint,
         };
-        for rule in rules {
-            judge(name, settings, rule, found);
+        examination.run(&checks, &view)?;
+    }
+    Ok(())
+}
+
+pub(super) fn checks<'a>() -> [Check<View<'a>>; 3] {
+    use Severity::{Broken, Info};
+    [
+        Check::new(What::PropertyDangerous, Broken, |it: &View<'_>| {
+            it.differing(Broken)
+        }),
+        Check::new(What::PropertyChanged, Info, |it: &View<'_>| {
+            it.differing(Info)
+        }),
+        Check::new(What::PropertyDangerous, Broken, mountpoint_changed),
+    ]
+}
+
+/// The rules for a dataset beside those for all, and where it is mounted.
+fn rules(inventory: &Inventory, name: &str) -> (&'static [Rule], Option<PathBuf>) {
+    let at = &inventory.site.directory;
+    let below = name.strip_prefix(inventory.site.layout.site.as_str());
+    let below = below.unwrap_or_default().trim_start_matches('/');
+    let parts: Vec<&str> = below.split('/').filter(|part| !part.is_empty()).collect();
+    match parts[..] {
+        ["basejail" | "newjail" | "jails"] => (PARENT, None),
+        ["basejail", number] if is_sealed(inventory, number) => {
+            (BASE, Some(at.join("basejail").join(number)))
         }
-        let value = settings.get("mountpoint").map(|found| found.value.as_str());
-        let Some((wanted, value)) = mountpoint.zip(value) else {
-            continue;
-        };
-        if wanted != std::path::Path::new(value) {
-            let what = format!(
-                "mountpoint is {value}, not {}: other users may reach it outside of the site directory",
-                wanted.display()
-            );
-            let hint = format!("`zfs inherit mountpoint {name}`");
-            found.add(
-                Finding::new(What::PropertyDangerous, Severity::Broken, name, what).hint(hint),
-            );
+        ["newjail", number] if is_sealed(inventory, number) => {
+            (SKELETON, Some(at.join("newjail").join(number)))
         }
+        ["jails", jail] if inventory.jails.keys().any(|name| name.as_str() == jail) => {
+            (JAIL, Some(at.join(jail)))
+        }
+        _ => (&[], None),
     }
 }
 
-fn sealed(inventory: &Inventory, number: &str) -> bool {
+fn is_sealed(inventory: &Inventory, number: &str) -> bool {
     crate::name::GenerationId::from_component(number)
         .is_some_and(|id| inventory.sealed(id).is_some())
 }
 
-fn parent(name: &str, settings: &Dataset, found: &mut Diagnosis) {
-    let rule = odd(
-        "canmount",
-        "off",
-        "it would be mounted over the site directory",
-    );
-    judge(name, settings, &rule, found);
+impl View<'_> {
+    /// Properties that break a rule of this severity.
+    fn differing(&self, severity: Severity) -> Vec<Case> {
+        let rules = ALL.iter().chain(self.rules);
+        let rules = rules.filter(|rule| rule.severity == severity);
+        rules.filter_map(|rule| self.broken(rule)).collect()
+    }
+
+    fn broken(&self, rule: &Rule) -> Option<Case> {
+        let (property, wanted, name) = (rule.property, rule.wanted, self.name);
+        let setting = self.settings.get(property)?;
+        // How all of a pool is synced is its owner's choice; set-user-ID is off by the jail's mount.
+        let chosen = match property {
+            "sync" => !setting.own || setting.value != "disabled",
+            "setuid" => !setting.own,
+            _ => false,
+        };
+        // `-` is the value on an OpenZFS that has no such property.
+        if setting.value == wanted || setting.value == "-" || chosen {
+            return None;
+        }
+        let what = format!(
+            "{property} is {}, not {wanted}: {}",
+            setting.value, rule.why
+        );
+        let set = format!("`zfs set {property}={wanted} {name}`");
+        Some(Case::new(name, what).hint(match setting.own {
+            true => format!("`zfs inherit {property} {name}`, or {set}"),
+            false => format!("{set}, or where it is inherited from"),
+        }))
+    }
 }
 
-fn judge(name: &str, settings: &Dataset, rule: &Rule, found: &mut Diagnosis) {
-    let Some(setting) = settings.get(rule.property) else {
-        return;
-    };
-    // How all of a pool is synced is its owner's choice; set-user-ID is off by the jail's mount.
-    let chosen = match rule.property {
-        "sync" => !setting.own || setting.value != "disabled",
-        "setuid" => !setting.own,
-        _ => false,
-    };
-    // `-` is what an OpenZFS says that has no such property.
-    if setting.value == rule.wanted || setting.value == "-" || chosen {
-        return;
-    }
-    let property = rule.property;
-    let what = format!(
-        "{property} is {}, not {}: {}",
-        setting.value, rule.wanted, rule.why
-    );
-    let hint = if setting.own {
-        format!(
-            "`zfs inherit {property} {name}`, or `zfs set {property}={} {name}`",
-            rule.wanted
-        )
-    } else {
-        format!(
-            "`zfs set {property}={} {name}`, or where it is inherited from",
-            rule.wanted
-        )
-    };
-    let kind = match rule.severity {
-        Severity::Broken => What::PropertyDangerous,
-        Severity::Info | Severity::Debris => What::PropertyChanged,
-    };
-    found.add(Finding::new(kind, rule.severity, name, what).hint(hint));
+fn mountpoint_changed(view: &View<'_>) -> Vec<Case> {
+    let setting = view.settings.get("mountpoint");
+    let both = view.mountpoint.as_ref().zip(setting);
+    let changed = both.filter(|(wanted, setting)| *wanted != Path::new(&setting.value));
+    one(changed.map(|(wanted, setting)| {
+        let what = format!(
+            "mountpoint is {}, not {}: other users may reach it outside of the site directory",
+            setting.value,
+            wanted.display()
+        );
+        let name = view.name;
+        Case::new(name, what).hint(format!("`zfs inherit mountpoint {name}`"))
+    }))
 }
