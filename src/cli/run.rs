@@ -11,7 +11,7 @@ use super::select::Jails;
 use super::{CliError, Context, DryRun, Told, record, sanity};
 use crate::name::JailName;
 use crate::plan::due::{Due, Way, way};
-use crate::plan::{JailStep, Observed, Plan, PlanError, run, writable};
+use crate::plan::{JailStep, Observed, Plan, PlanError, lookup, run, writable};
 use crate::report::Exit;
 use crate::session::{Around, Scope, Session};
 
@@ -106,14 +106,17 @@ impl Verb {
         }
     }
 
-    /// The jails that it starts.
+    /// The jails that it starts. This was observed without their locks, so a jail that does not exist, or that another
+    /// command is creating, is left out: the plan that is made under the locks decides.
     fn moves(self, observed: &Observed, names: &[JailName]) -> Vec<JailName> {
+        let exists = |name: &&JailName| lookup::config(&observed.inventory, name).is_ok();
         let started = |name: &&JailName| match self {
             Verb::Start => !up(observed, name),
             Verb::Stop => false,
             Verb::Restart => true,
         };
-        names.iter().filter(started).cloned().collect()
+        let names = names.iter().filter(exists);
+        names.filter(started).cloned().collect()
     }
 
     fn plan(self, observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> {
@@ -210,8 +213,10 @@ impl Work<'_> {
         let (mut brought, mut exits, mut rest) = (Brought::default(), Vec::new(), Vec::new());
         let mut done = 0;
         for name in names {
-            let rolled_back = record::check(observed, name).is_err();
-            if rolled_back || matches!(way(observed, name)?, Way::Files(_)) {
+            // One that another command is creating is left to the plan that is made under the locks.
+            let exists = lookup::config(&observed.inventory, name).is_ok();
+            let rolled_back = exists && record::check(observed, name).is_err();
+            if rolled_back || matches!(way(observed, name), Ok(Way::Files(_))) {
                 if !rest.is_empty() {
                     exits.push(self.of(&rest, &[])?);
                     done += rest.len();

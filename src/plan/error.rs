@@ -78,8 +78,8 @@ pub enum PlanError {
     /// Named twice in one command.
     #[error("the jail {0} is named twice")]
     Twice(JailName),
-    /// A command that was to make it did not come to its commit, and it is no jail.
-    #[error("the creation or deletion of {0} was interrupted")]
+    /// A command creates or deletes it, or did until it was interrupted: it is not a jail.
+    #[error("the creation or deletion of {0} was interrupted, or is under way")]
     Interrupted(JailName),
     /// Its dataset is not one of ezz's.
     #[error("{dataset} is not a jail that ezz can use: {why}")]

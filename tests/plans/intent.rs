@@ -287,7 +287,10 @@ fn it_is_no_jail_to_other_verbs() {
         run::restart(&site.0, &names(&["x"])),
     ] {
         let refused = refused.expect_err("no plan").to_string();
-        assert_eq!(refused, "the creation or deletion of x was interrupted");
+        assert_eq!(
+            refused,
+            "the creation or deletion of x was interrupted, or is under way"
+        );
     }
     // What is in its directory is not hidden by a mount of the next one.
     let occupied = site.directory("x", Directory::Occupied);
