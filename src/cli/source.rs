@@ -79,6 +79,32 @@ pub(super) fn usual(current: &Generation) -> Result<Updater, CliError> {
     })
 }
 
+/// A command of the user's. In the world it gets the variables of the profile's updater: scripts of packages ask
+/// nothing, and start no service that would write into the new generation.
+///
+/// # Errors
+/// [`CliError`]: ezz does not know the profile.
+pub(super) fn named(
+    command: &[String],
+    on_host: bool,
+    current: &Generation,
+) -> Result<Updater, CliError> {
+    let environment = match on_host {
+        true => Vec::new(),
+        false => {
+            let update = profile_of(current)?.update.as_ref();
+            let inside = update.filter(|update| !update.on_host);
+            inside.map_or_else(Vec::new, |update| update.environment.clone())
+        }
+    };
+    Ok(Updater {
+        command: command.to_vec(),
+        environment,
+        on_host,
+        usual: false,
+    })
+}
+
 impl Source {
     /// The generation that the new one is a clone of.
     pub(super) fn parent(&self, current: GenerationId) -> Option<GenerationId> {

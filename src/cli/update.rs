@@ -13,7 +13,7 @@ use super::build::{Built, Stage, Wanted, profile, reap, resume, sealed, stage};
 use super::converge::Pace;
 use super::releases::{self, FromRelease, Release};
 use super::rollback::{follow, swap_checked, unchanged, why};
-use super::source::{Run, Source, Updater, own_words, usual};
+use super::source::{Run, Source, named, own_words, usual};
 use super::taking::{Taking, extract, opened, there, updates};
 use super::{CliError, Context, DryRun, packages, rollout, verify};
 use crate::crash;
@@ -44,8 +44,8 @@ pub struct Update {
     /// Expected SHA-256 of the archive
     #[arg(long, value_name = "HEX", requires = "from")]
     sha256: Option<Digest>,
-    /// Command that changes the world, run in a container with the world as its root; takes the rest
-    /// of the line
+    /// Command that changes the world, run in a container with the world as its root and with the
+    /// variables of the profile's updater; takes the rest of the line
     #[arg(long, value_name = "COMMAND", num_args = 1.., allow_hyphen_values = true, conflicts_with_all = ["swap", "resume", "abort"])]
     run: Vec<String>,
     /// Run the command on this host; EZZ_ROOT is the path of the world
@@ -218,15 +218,9 @@ impl Update {
         if let Some(from) = &self.from {
             return Ok(Source::From(from.clone()));
         }
-        let told = (!self.run.is_empty()).then(|| Updater {
-            command: self.run.clone(),
-            environment: Vec::new(),
-            on_host: self.on_host,
-            usual: false,
-        });
-        let updater = match told {
-            Some(told) => told,
-            None => usual(current)?,
+        let updater = match self.run.is_empty() {
+            true => usual(current)?,
+            false => named(&self.run, self.on_host, current)?,
         };
         Ok(Source::Run(Run {
             updater,
