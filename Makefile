@@ -109,7 +109,7 @@ lab-soak: ## CUTS power cuts (840: 30 for each scenario) on each series of OpenZ
 lab-repeat: ## the lab tests REPEAT times (10), with a count of what failed how often
 	@vagrant/setup test
 	@vagrant/setup lab
-	@$(LAB) kernel && $(LAB) userland && $(LAB) world inits >/dev/null
+	@$(LAB) kernel && $(LAB) userland && $(LAB) world inits >/dev/null && $(LAB) world services >/dev/null
 	@$(GOLDEN)
 	@$(MAKE) -s $(TARGET)/debug/ezz.deb
 	@mkdir -p $(TARGET)/repeat; good=0; bad=0; for n in $$(seq $(REPEAT)); do \

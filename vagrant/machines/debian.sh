@@ -103,7 +103,7 @@ first() {
     vagrant/setup build
     make release
     make install
-    world=$(vagrant/lab/lab world)
+    world=$(vagrant/lab/lab world services)/debian-12.tar
     say 'the demonstration, on a disk'
     zpool create -f -O mountpoint=none -O acltype=posix -O xattr=sa -O atime=off tank "$pool"
     vagrant/lab/demo.sh "$ezz" "$world"
@@ -143,6 +143,7 @@ tests() {
     cargo nextest run --no-run "$@"
     world=$(vagrant/lab/lab world)
     vagrant/lab/lab world inits
+    vagrant/lab/lab world services
     say 'the tests of the lab that cut no power'
     "$here/runner" --site "$world" "$source/target/debug/ezz" "$source/tests/lab/golden"
     cargo nextest run "$@"

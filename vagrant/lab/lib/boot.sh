@@ -59,6 +59,9 @@ guest_environment() {
     if [ -z "${EZZ_LAB_INITS:-}" ] && [ -e "$(inits_file)" ]; then
         printf 'EZZ_LAB_INITS=%s\0' "$(inits_file)"
     fi
+    if [ -z "${EZZ_LAB_SERVICES:-}" ] && [ -e "$(services_directory)" ]; then
+        printf 'EZZ_LAB_SERVICES=%s\0' "$(services_directory)"
+    fi
     [ -z "${EZZ_LAB_OUT:-}" ] || printf 'EZZ_LAB_OUT=/mnt/out\0'
 }
 

@@ -30,9 +30,7 @@ lab_world() {
     case ${1:-debian} in
         debian)
             base=$(world_base)
-            if [ ! -e "$base.sha256" ] || [ ! -e "$base.hello.deb" ]; then
-                locked world world_build "$(lab_codename)" "$base"
-            fi
+            [ -e "$base.sha256" ] || locked world world_build "$(lab_codename)" "$base"
             world_file
             ;;
         inits)
@@ -40,7 +38,12 @@ lab_world() {
             [ -e "$base" ] || locked world inits_build "$base"
             printf '%s\n' "$base"
             ;;
-        *) die "the lab makes two worlds: debian and inits" ;;
+        services)
+            base=$(services_directory)
+            [ -e "$base" ] || locked services services_build "$base"
+            printf '%s\n' "$base"
+            ;;
+        *) die "the lab makes these worlds: debian, inits, services" ;;
     esac
 }
 
@@ -77,7 +80,7 @@ inits_build() {
 
 world_build() {
     local suite=$1 base=$2 mirror security work arguments=() sources=()
-    [ ! -e "$base.sha256" ] || [ ! -e "$base.hello.deb" ] || return 0
+    [ ! -e "$base.sha256" ] || return 0
     need mmdebstrap zstd xz sha256sum
     mirror=$(system_mirror "$suite")
     security=$(system_mirror "$suite-security")
@@ -100,10 +103,6 @@ world_build() {
     for suffix in tar tar.xz tar.zst; do
         mv -f "$work/world.$suffix" "$base.$suffix"
     done
-    # A package to install into a jail that has a package manager of its own.
-    locked apt apt_refresh
-    download "$work/package" hello
-    mv -f "$work"/package/hello_*.deb "$base.hello.deb"
     (cd "$LAB_CACHE/worlds" && sha256sum "$(basename "$base")".tar{,.xz,.zst}) >"$work/sha256"
     mv -f "$work/sha256" "$base.sha256"
     rm -rf "$work"
