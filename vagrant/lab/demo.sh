@@ -4,11 +4,10 @@
 # shellcheck disable=SC2016 # what stands in single quotes is for the shell in the jail
 # Run by vagrant/demo: in the lab's guest, or on a host that has OpenZFS, with EZZ_SITE=pool/dataset for the site and
 # EZZ_DEMO_DIRECTORY for its directory.
-# usage: demo.sh EZZ WORLD.tar.zst
+# usage: demo.sh EZZ WORLD, which is debian-12.tar of `lab world services`
 set -euo pipefail
 binary=$1 world=$2
 site=${EZZ_SITE:-tank/ezz}
-package=${world%.tar.zst}.hello.deb
 jails=(web1 web2 db1)
 thick=build1
 
@@ -52,8 +51,8 @@ run ezz install "$world" --sha256 "$(sha256sum "$world" | cut -d' ' -f1)"
 run ezz world list
 
 say 'Three thin jails and a thick one'
-run ezz create "${jails[@]}" --start
-run ezz create "$thick" --thick --network host --start
+run ezz create "${jails[@]}" --network none --start
+run ezz create "$thick" --thick --network none --start
 run ezz list
 
 say 'A command in each'
@@ -70,8 +69,7 @@ if [ "$status" -eq 0 ] || ! grep -q 'Read-only file system' "$here/refused"; the
 fi
 
 say 'A thick jail has a package manager of its own'
-run ezz exec "$thick" -- sh -c 'cat >/tmp/hello.deb' <"$package"
-run ezz exec "$thick" -- dpkg -i /tmp/hello.deb
+run ezz exec "$thick" -- sh -c 'dpkg -i /usr/share/packages/hello_*.deb'
 run ezz exec "$thick" -- hello
 
 say 'What a jail costs here, against a full copy of the world'
@@ -99,25 +97,34 @@ printf '%-28s %14s %14s\n' 'new files and directories' "$more" "$(entries "$here
 printf '%-28s %14s %14s\n' 'memory with a few programs' "$(mib "$(memory "${jails[1]}")")" "$(mib "$(memory "$thick")")"
 undo
 
-say 'An update: a new generation beside the one that runs'
-run ezz update --on-host --run sh -c "dpkg --root=\$EZZ_ROOT -i $package"
+say 'An update brings a service: a new generation beside the one that runs'
+run ezz update --run sh -c 'apt-get update && apt-get install -y nginx'
 run ezz list "${jails[@]}"
-run ezz exec "${jails[0]}" -- sh -c 'command -v hello || echo "no hello here yet"'
+run ezz exec "${jails[0]}" -- sh -c 'command -v nginx || echo "no nginx here yet"'
+
+say 'A restart brings a jail to it: program, configuration, directories, init script'
 run ezz converge
-run ezz exec "${jails[0]}" -- hello
+serve() {
+    run ezz exec "$1" -- nginx
+    # The world has no client; bash can ask.
+    run ezz exec "$1" -- bash -c 'exec 3<>/dev/tcp/localhost/80; printf "GET / HTTP/1.0\n\n" >&3; grep -o "<h1>.*</h1>" <&3'
+}
+serve "${jails[0]}"
+run ezz exec "${jails[1]}" -- sh -c 'echo "<h1>mine</h1>" >/var/www/html/index.html'
+serve "${jails[1]}"
 
 say 'A bad update is found by a canary, and goes back by itself'
 status=0
-run ezz update --restart --canary "${jails[0]}" --health hello --health-limit 2 --run dpkg --purge hello || status=$?
+run ezz update --restart --canary "${jails[0]}" --health 'nginx -t' --health-limit 2 --run dpkg --purge nginx || status=$?
 [ "$status" -eq 1 ] || fail 'the bad update should have failed'
-for jail in "${jails[@]}"; do ezz exec "$jail" -- hello >/dev/null || fail "$jail has lost hello"; done
+for jail in "${jails[@]}"; do ezz exec "$jail" -- sh -c 'command -v nginx' >/dev/null || fail "$jail has lost nginx"; done
 run ezz world tree
 
-say 'And back by hand: one transaction; twice returns'
+say 'Back by hand: the service is gone, and what a jail has written stays; twice returns'
 run ezz rollback --restart
-run ezz exec "${jails[1]}" -- sh -c 'command -v hello || echo "no hello here"'
+run ezz exec "${jails[1]}" -- sh -c 'command -v nginx || echo "no nginx here"; ls -d /etc/nginx; ls /var/www/html'
 run ezz rollback --restart
-run ezz exec "${jails[1]}" -- hello
+serve "${jails[1]}"
 
 say 'Prune destroys what no track and no jail needs'
 run ezz world prune --yes
