@@ -441,6 +441,19 @@ fn a_database_comes_as_a_whole_or_not_at_all() -> Result<(), Fail> {
         let whole = |root| shown(&trees.at(root, "t/whole"));
         assert_eq!(whole("jail"), whole("new"));
     }
+    // One that the jail has removed or emptied gets no part of the other.
+    for empty in [false, true] {
+        let trees = Trees::new()?;
+        two(&trees)?;
+        if empty {
+            fs::create_dir(trees.at("jail", "t/whole/main"))?;
+        }
+        let before = shown(&trees.at("jail", ""));
+        let said = lines(&trees.merge()?.changes);
+        let why = "the release changed it, and you have deleted it";
+        assert_eq!(said, [format!("leave t/whole/main ({why})")]);
+        assert_eq!(shown(&trees.at("jail", "")), before);
+    }
     Ok(())
 }
 

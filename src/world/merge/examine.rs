@@ -149,9 +149,9 @@ impl Work<'_> {
         if versions.mine == is {
             return Ok(());
         }
-        if let Some(whole) = self.occupied(&own, versions)? {
+        if let Some((whole, reason)) = self.not_added(&own, versions)? {
             self.decided = Some((whole.clone(), false));
-            self.add(whole, What::Left(Reason::Whole), Vec::new(), None);
+            self.add(whole, What::Left(reason), Vec::new(), None);
             return Ok(());
         }
         // Taken as it is, it would give the jail's accounts other numbers.
@@ -340,14 +340,28 @@ impl Work<'_> {
         first_own(self.jail, path, self.difference, &self.context.cancel)
     }
 
-    /// The directory that is one thing, and that the jail has, if a file would be added to it.
-    fn occupied(&self, own: &Own, versions: Versions<'_>) -> Result<Option<RelPath>, WorldError> {
+    /// The directory that is one thing, if a file would be added to a part of it: to the jail's own, or to nothing where
+    /// the jail has removed the one that it had.
+    fn not_added(
+        &self,
+        own: &Own,
+        versions: Versions<'_>,
+    ) -> Result<Option<(RelPath, Reason)>, WorldError> {
         let Some(whole) = &own.whole else {
             return Ok(None);
         };
-        let added = versions.was.is_none() && versions.mine.is_none();
-        let has = added && first_left(self.jail, whole, &|_| false)?.is_some();
-        Ok(has.then(|| whole.clone()))
+        if versions.was.is_some() || versions.mine.is_some() {
+            return Ok(None);
+        }
+        let filled = |root: &Path| -> Result<bool, WorldError> {
+            Ok(first_left(root, whole, &|_| false)?.is_some())
+        };
+        let reason = match (filled(self.jail)?, filled(self.difference.older())?) {
+            (true, _) => Reason::Whole,
+            (false, true) => Reason::Deleted,
+            (false, false) => return Ok(None),
+        };
+        Ok(Some((whole.clone(), reason)))
     }
 
     /// What is not merged text is not written to another file system, and does not stop a merge because of one.
