@@ -76,8 +76,10 @@ pub fn examine_undo(
         ..Examined::default()
     };
     let mut examined = settled(trees.before, trees.jail, found, &context.cancel)?;
+    // Content counts only of files as large as what they are compared with.
     let upstream = |path: &RelPath| {
-        let found = one(trees.before, path, [None, None], &context.cancel);
+        let mine = one(trees.jail, path, [None, None], &context.cancel).ok()?;
+        let found = one(trees.before, path, [mine.as_ref(), None], &context.cancel);
         found.ok().flatten()
     };
     let databases = &merged.profile().database;
