@@ -22,6 +22,7 @@ mod contract_suite;
 mod hosts_suite;
 mod inspect;
 mod outside;
+mod real;
 mod sited;
 mod support;
 mod worlds;
