@@ -34,8 +34,9 @@ const HEAD: [&str; 4] = [
     property::DELEGATED,
 ];
 
-const GENERATION_PROPERTIES: [&str; 15] = [
+const GENERATION_PROPERTIES: [&str; 16] = [
     property::PRUNED,
+    property::SEALING,
     property::POPULATED,
     property::WORLD,
     property::REJECTED,
@@ -330,6 +331,7 @@ pub fn inventory(
     let tracks = tracks(&layout, row)?;
     let swaps = swaps(&layout, row);
     let rollouts = rollouts(&layout, row);
+    let accounts = accounts(row);
 
     let mut strangers = Vec::new();
     let row = top.get(layout.jails.as_str()).unwrap_or(&empty);
@@ -415,10 +417,11 @@ pub fn inventory(
         generations::generations(&layout, found.replica, &bases, &rest, &mut strangers);
     let mut jails = jails::jails(&layout, &found, &rest, &mut strangers);
     jails.retain(|name, _| !debris.contains_key(name));
-    Ok(Inventory {
+    let mut inventory = Inventory {
         site: found,
         tracks,
         swaps,
+        accounts,
         rollouts,
         generations,
         deleting: intents::deleting(&intents),
@@ -431,7 +434,9 @@ pub fn inventory(
         jails,
         scope: scope.cloned(),
         strangers,
-    })
+    };
+    generations::unseal(&mut inventory);
+    Ok(inventory)
 }
 
 /// The names of all jails, also of those whose files are not complete yet; not of clones that a create or delete
@@ -561,6 +566,14 @@ fn swaps(layout: &Layout, row: &Row) -> BTreeMap<TrackName, SwapLog> {
         Some((track, SwapLog { text, swaps }))
     };
     row.0.keys().filter_map(log).collect()
+}
+
+/// What is kept of the ledgers of pruned generations, as it is.
+fn accounts(row: &Row) -> BTreeMap<String, String> {
+    let names = row.0.keys();
+    let names = names.filter(|name| name.starts_with(property::ACCOUNTS));
+    let kept = |name: &String| Some((name.clone(), own(row, name)?.to_owned()));
+    names.filter_map(kept).collect()
 }
 
 /// A property of its own that holds JSON, if it parses.

@@ -248,7 +248,11 @@ impl Update {
                 && found.parent == populated.parent
                 && found.by == populated.by
         };
-        let complete = |generation: &Generation| generation.populated.as_ref().is_some_and(same);
+        let complete = |generation: &Generation| {
+            let populated = generation.populated.as_ref();
+            // What a seal that was stopped has made of it cannot be written again.
+            !generation.sealing && populated.is_some_and(same)
+        };
         reap(context, session, complete)?;
         let inventory = session.inventory(&Scope::none())?;
         let bounds = self.taking.bounds(&inventory, self.profile.as_deref());

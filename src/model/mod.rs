@@ -90,12 +90,16 @@ pub mod property {
     pub const SWAPS: &str = "ezz:swaps:";
     /// Prefix of a track's roll-out that is under way, on SITE/basejail.
     pub const ROLLOUT: &str = "ezz:rollout:";
+    /// Prefix of accounts that only pruned generations had, by profile and number, on SITE/basejail.
+    pub const ACCOUNTS: &str = "ezz:accounts:";
     /// That a roll-out of a generation failed, on SITE/basejail/N.
     pub const REJECTED: &str = "ezz:rejected";
     /// That a track was at a generation and has left it, on SITE/basejail/N.
     pub const SERVED: &str = "ezz:served";
     /// That the files of a stage are complete, on SITE/basejail/N.
     pub const POPULATED: &str = "ezz:populated";
+    /// That a seal is under way, on SITE/basejail/N: until a track has been there, it is not sealed.
+    pub const SEALING: &str = "ezz:sealing";
     /// That half of a generation is being destroyed, on it.
     pub const PRUNED: &str = "ezz:pruned";
     /// What a generation holds, on SITE/basejail/N.

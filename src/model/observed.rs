@@ -66,6 +66,8 @@ pub struct Generation {
     pub rejected: Option<Rejected>,
     /// `ezz:served`, if a track has left it.
     pub served: Option<Served>,
+    /// Whether it has the mark of a seal that is under way. If it is not sealed, that was stopped in its middle.
+    pub sealing: bool,
     /// SITE/basejail/N.
     pub base: Option<Half>,
     /// SITE/newjail/N.
@@ -81,10 +83,12 @@ impl Generation {
     /// Whether it is being built, or is what a killed install left: its base is there, with neither
     /// the snapshot nor the `ezz:world` that a seal makes. What lost its snapshot by hand is not,
     /// and neither is a skeleton alone: bases are made first, and go last. What a killed prune left of
-    /// a base is as good as that.
+    /// a base is as good as that, and so is what a seal left that was stopped in its middle.
     pub fn staged(&self) -> bool {
-        let bare =
-            |half: &Half| half.half_gone() || half.snapshot.is_none() && self.world.is_none();
+        let bare = |half: &Half| {
+            let made = half.snapshot.is_some() || self.world.is_some();
+            half.half_gone() || !made || self.sealing && !self.sealed()
+        };
         self.base.as_ref().is_some_and(bare)
     }
 
@@ -280,6 +284,8 @@ pub struct Inventory {
     pub tracks: BTreeMap<TrackName, Track>,
     /// The last swaps of each track, oldest first; of a log that does not parse, none.
     pub swaps: BTreeMap<TrackName, SwapLog>,
+    /// What is kept of the ledgers of pruned generations: property and text.
+    pub accounts: BTreeMap<String, String>,
     /// Roll-outs that are under way.
     pub rollouts: BTreeMap<TrackName, UnderWay>,
     /// Its generations, staged ones too.

@@ -4,9 +4,28 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{decoded, flags, number, origin, own, text};
-use crate::model::{Generation, Half, Layout, Stranger, decode, property};
+use crate::model::{Generation, Half, Inventory, Layout, Stranger, decode, property};
 use crate::name::{DatasetName, GenerationId};
+use crate::plan::track;
 use crate::ports::{Row, Source};
+
+/// Takes the seals from generations whose seal was stopped in its middle: the mark is there, and no track has been at
+/// them. What has a hold was sealed, whatever is said of tracks.
+pub(super) fn unseal(inventory: &mut Inventory) {
+    let held = |it: &Generation| it.base.as_ref().is_some_and(|half| half.held);
+    let marked = inventory.generations.values().filter(|it| it.sealing);
+    let unsealed = marked.filter(|it| !held(it) && track::untried(inventory, it));
+    let unsealed: Vec<GenerationId> = unsealed.map(|it| it.id).collect();
+    for id in unsealed {
+        if let Some(generation) = inventory.generations.get_mut(&id) {
+            let halves = [&mut generation.base, &mut generation.skeleton];
+            halves
+                .into_iter()
+                .flatten()
+                .for_each(|half| half.seal = None);
+        }
+    }
+}
 
 pub(super) fn generations(
     layout: &Layout,
@@ -91,6 +110,7 @@ pub(super) fn generations(
                 populated: None,
                 rejected: None,
                 served: None,
+                sealing: false,
                 base: None,
                 skeleton: None,
             });
@@ -99,6 +119,7 @@ pub(super) fn generations(
                 generation.populated = decoded(name, row, property::POPULATED);
                 generation.rejected = decoded(name, row, property::REJECTED);
                 generation.served = decoded(name, row, property::SERVED);
+                generation.sealing = own(row, property::SEALING).is_some();
                 generation.base = Some(half);
             } else {
                 generation.skeleton = Some(half);

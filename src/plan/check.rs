@@ -2,7 +2,7 @@
 //! it, what helps, and how to find it. `doctor` runs all tables; `create` and `start` run the one of conflicts with
 //! the host. Must not be here: any rule.
 
-use crate::name::JailName;
+use crate::name::{GenerationId, JailName};
 use crate::plan::Step;
 use crate::plan::finding::{Finding, Severity, What};
 
@@ -89,6 +89,8 @@ pub struct Case {
 pub enum Mend {
     /// These steps, in their order.
     Steps(Vec<Step>),
+    /// Removes the mark of a seal that is done.
+    UnmarkSeal(GenerationId),
     /// Takes back the interrupted merge of a jail.
     UndoMerge(JailName),
     /// Clears away interrupted creations and deletions, all of them at once.

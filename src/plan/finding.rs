@@ -54,6 +54,8 @@ pub enum What {
     Building,
     /// A generation that nobody builds any more.
     Unsealed,
+    /// A sealed generation that has the mark of a seal that is under way.
+    SealMarked,
     /// Half of a generation.
     Half,
     /// A skeleton whose base was pruned, and that no jail needs.

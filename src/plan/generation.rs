@@ -1,9 +1,9 @@
 //! Steps and checks of one generation that several verbs need: what a sealed one may lack, and how one goes that was
 //! never sealed.
 
-use crate::model::{Generation, Half, Inventory, Layout, Os};
+use crate::model::{Generation, Half, Inventory, Layout, Os, property};
 use crate::name::{GenerationId, SnapshotName};
-use crate::plan::{MountAs, Plan, PlanError, Step};
+use crate::plan::{Commit, Epoch, Expect, MountAs, Plan, PlanError, Set, Step};
 
 /// The two snapshots of a generation, which are held.
 pub fn seals(layout: &Layout, id: GenerationId) -> Vec<SnapshotName> {
@@ -45,6 +45,25 @@ pub(super) fn add_missing(plan: &mut Plan, inventory: &Inventory, generation: &G
     }
 }
 
+/// The program that removes marks of seals that are done, if there are any: a signal can stop a seal before its last
+/// call.
+pub(super) fn unmark<'a>(
+    inventory: &Inventory,
+    epoch: &mut Epoch,
+    generations: impl Iterator<Item = &'a Generation>,
+) -> Option<Step> {
+    let mut sets = Vec::new();
+    for generation in generations.filter(|it| it.sealing && it.sealed()) {
+        sets.extend(generation.base.as_ref().map(|base| Set {
+            dataset: base.dataset.to_string(),
+            property: property::SEALING.to_owned(),
+            expect: Expect::Any,
+            value: None,
+        }));
+    }
+    (!sets.is_empty()).then(|| Step::commit(inventory, Commit::set(epoch.take(), sets)))
+}
+
 /// Plans the clearing of a generation that was never sealed, or of what a killed prune left of a base:
 /// then its skeleton, which jails may need, stays.
 pub fn reap(generation: &Generation) -> Plan {
@@ -55,6 +74,11 @@ pub fn reap(generation: &Generation) -> Plan {
     let pruned = generation.base.as_ref().is_some_and(|half| half.pruned);
     let skeleton = generation.skeleton.as_ref().filter(|_| !pruned);
     for half in skeleton.into_iter().chain(&generation.base) {
+        // Of a seal that was stopped in its middle. Whether a skeleton has one is not read, and does not matter.
+        let snapshot = half.dataset.at(&generation.id.to_string());
+        if let (true, Ok(snapshot)) = (generation.sealing && !generation.sealed(), snapshot) {
+            plan.push(Step::HandOver { snapshot });
+        }
         unmount_and_destroy(&mut plan, half);
     }
     plan

@@ -8,8 +8,8 @@ use crate::model::{
 use crate::name::{DatasetName, GenerationId, TrackName};
 use crate::plan::generation::{add_missing, unmount_and_destroy};
 use crate::plan::{
-    Commit, Expect, MountAs, NewClone, Observed, Plan, PlanError, Set, Step, generation, lookup,
-    sets, writable,
+    Commit, Epoch, Expect, MountAs, NewClone, Observed, Plan, PlanError, Set, Step, generation,
+    lookup, sets, writable,
 };
 
 /// Plans the two datasets of a new generation, mounted and writable. Both are empty; made from
@@ -178,10 +178,11 @@ pub fn seal(
     } else {
         None
     };
+    let mut epoch = Epoch::of(inventory);
     plan.push(Step::Commit {
         site: found.layout.site.clone(),
         commit: Commit::Seal {
-            epoch: found.epoch,
+            epoch: epoch.take(),
             generation: id,
             world: encode(&base, property::WORLD, world)?,
             sealed: encode(&base, property::SEALED, seal)?,
@@ -201,6 +202,11 @@ pub fn seal(
         }
     }
     plan.push(Step::Hold { snapshots });
+    plan.extend(generation::unmark(
+        inventory,
+        &mut epoch,
+        inventory.generations.values(),
+    ));
     plan.extend(
         mounts
             .into_iter()

@@ -63,6 +63,7 @@ pub fn site() -> Built {
             },
             tracks: BTreeMap::new(),
             swaps: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             rollouts: BTreeMap::new(),
             generations: BTreeMap::new(),
             intents: BTreeMap::new(),
@@ -119,6 +120,7 @@ impl Built {
             populated: None,
             rejected: None,
             served: None,
+            sealing: false,
             base: Some(self.half("basejail", id, sealed)),
             skeleton: Some(self.half("newjail", id, sealed)),
         };

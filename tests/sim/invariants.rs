@@ -264,8 +264,10 @@ impl Ledger {
             let leaf = name.rsplit('/').next().unwrap_or_default();
             let half_gone = found.own.local.contains_key("ezz:pruned")
                 && !state.pool.exists(&format!("{name}@{leaf}"));
+            // What a seal that was stopped has left of a stage is cleared away like any other stage.
+            let sealing = found.own.local.contains_key("ezz:sealing");
             for (property, value) in &found.own.local {
-                if half_gone {
+                if half_gone || sealing {
                     continue;
                 }
                 // A stage is its maker's, who has a lock for it, and goes with what it notes.

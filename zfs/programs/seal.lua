@@ -23,8 +23,7 @@ local function snap(s)
   later(zfs.sync.destroy, s)
 end
 
--- Native properties can be inherited but not set: what cannot be undone comes last, and of it
--- first what does no harm if it stays.
+-- Native properties can be inherited but not set: of what cannot be undone first what does no harm if it stays.
 local function freeze()
   for _, x in ipairs({{k, "sync"}, {b, "sync"}, {b, "readonly"}}) do
     local e = zfs.sync.inherit(x[1], x[2])
@@ -32,7 +31,8 @@ local function freeze()
   end
 end
 
--- The seal of the base comes after all that a sealed generation has: cut short, it tells.
-return snap(bs) or snap(ks) or put(b, "ezz:world", a.world) or put(ks, "ezz:sealed", a.sealed)
-  or put(bs, "ezz:sealed", a.sealed) or a.track and change(B, a.track, a.v)
-  or raise() or freeze() or ok()
+-- A signal can stop this between any two calls, and what was done stays. While the base has the mark and no
+-- track has been at the generation, it is not sealed. So the track, if there is one, decides, or else the end of the mark.
+return raise() or put(b, "ezz:sealing", "1") or snap(bs) or snap(ks) or put(b, "ezz:world", a.world)
+  or put(ks, "ezz:sealed", a.sealed) or put(bs, "ezz:sealed", a.sealed) or freeze()
+  or a.track and change(B, a.track, a.v) or put(b, "ezz:sealing") or ok()

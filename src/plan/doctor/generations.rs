@@ -6,7 +6,7 @@ use super::seals::{self, View};
 use super::{Examination, one};
 use crate::model::{Base, Generation, Half, Inventory};
 use crate::name::SnapshotName;
-use crate::plan::check::{self, Case, Check, Row};
+use crate::plan::check::{self, Case, Check, Mend, Row};
 use crate::plan::finding::{Severity, What};
 use crate::plan::{MountAs, PlanError, Step, generation};
 
@@ -42,9 +42,14 @@ pub(super) fn examine(examination: &mut Examination<'_>) -> Result<(), PlanError
     Ok(())
 }
 
-fn any<'a>() -> [Check<View<'a>>; 1] {
-    [Check::new(What::Promoted, Severity::Broken, promoted)
-        .cause("that jail was promoted with zfs")]
+fn any<'a>() -> [Check<View<'a>>; 2] {
+    [
+        Check::new(What::SealMarked, Severity::Debris, seal_marked)
+            .cause("an install that was killed")
+            .waits(),
+        Check::new(What::Promoted, Severity::Broken, promoted)
+            .cause("that jail was promoted with zfs"),
+    ]
 }
 
 fn foreign<'a>() -> [Check<View<'a>>; 1] {
@@ -159,7 +164,7 @@ impl View<'_> {
             }
         } else if !of_base && generation.world.is_some() && !generation.staged() {
             Staged::SnapshotMissing
-        } else if (of_base || of_skeleton) && !base_pruned {
+        } else if (of_base || of_skeleton) && !generation.sealing && !base_pruned {
             Staged::SealMissing
         } else if !generation.staged() {
             Staged::Neither
@@ -210,6 +215,13 @@ fn base_missing(view: &View<'_>) -> Vec<Case> {
         false => "its base is missing",
     };
     view.case_if(Staged::BaseMissing, what)
+}
+
+/// A generation whose seal is done but for its last call.
+fn seal_marked(view: &View<'_>) -> Vec<Case> {
+    let marked = view.generation.sealing && view.generation.sealed();
+    let what = "it is sealed, but still has the mark of a seal that is under way";
+    one(marked.then(|| view.case(what).mend(Mend::UnmarkSeal(view.generation.id))))
 }
 
 fn promoted(view: &View<'_>) -> Vec<Case> {

@@ -24,7 +24,7 @@ use crate::name::JailName;
 use crate::plan::check::{Case, Check, Mend, Row, rows};
 use crate::plan::finding::{Finding, What};
 use crate::plan::sanity::{self, Subject};
-use crate::plan::{Epoch, Observed, Plan, PlanError, Step, intent, steps, undo};
+use crate::plan::{Epoch, Observed, Plan, PlanError, Step, generation, intent, steps, undo};
 
 /// Findings and the plan that mends those that can be.
 #[derive(Debug, Default)]
@@ -80,6 +80,11 @@ impl Examination<'_> {
                         plan.push(step);
                     }
                 }
+            }
+            Mend::UnmarkSeal(id) => {
+                let marked = inventory.generations.get(&id).into_iter();
+                let steps = generation::unmark(inventory, &mut self.epoch, marked);
+                steps.into_iter().for_each(|step| plan.push(step));
             }
             Mend::UndoMerge(name) => {
                 let jail = inventory.jails.get(&name);

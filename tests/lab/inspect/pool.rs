@@ -237,7 +237,7 @@ fn properties(rows: &Rows, found: &mut Found) {
                     property.as_str(),
                     "ezz:format" | "ezz:id" | "ezz:seq" | "ezz:epoch"
                 ),
-                ["basejail"] => ["ezz:track:", "ezz:rollout:", "ezz:swaps:"]
+                ["basejail"] => ["ezz:track:", "ezz:rollout:", "ezz:swaps:", "ezz:accounts:"]
                     .iter()
                     .any(|begin| property.starts_with(begin)),
                 ["basejail", _] => [
@@ -246,6 +246,7 @@ fn properties(rows: &Rows, found: &mut Found) {
                     "ezz:rejected",
                     "ezz:served",
                     "ezz:pruned",
+                    "ezz:sealing",
                 ]
                 .contains(&property.as_str()),
                 ["newjail", _] => property == "ezz:pruned",
