@@ -4,12 +4,12 @@
 //! A stage loses its `ezz:populated` before the first file is renumbered, and gets it again after the last. The next
 //! command therefore destroys a stage that was killed in between, and makes it again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::build::Stage;
-use super::{CliError, Context, verify};
+use super::{CliError, Context, error, verify};
 use crate::crash;
-use crate::model::{Generation, Inventory, Populated};
+use crate::model::{Generation, Inventory, MAX_VALUE, Populated, property};
 use crate::name::GenerationId;
 use crate::plan::world as plan;
 use crate::profile::{Numbering, Profile};
@@ -53,6 +53,9 @@ pub(super) fn settle(
     let mut known = Ledger::default();
     for generation in &all {
         known.extend(&ledger(context, session, generation)?);
+    }
+    for kept in kept(context, &inventory, &profile.name) {
+        known.extend(&kept);
     }
     let world = Accounts::read(&stage.base).map_err(failed)?;
     let limits = Limits { ids: profile.ids };
@@ -147,6 +150,69 @@ fn ledgers_of<'a>(inventory: &'a Inventory, profile: &str) -> Vec<&'a Generation
         generation.sealed() && world.is_some_and(|world| world.profile == profile)
     };
     inventory.generations.values().filter(counts).collect()
+}
+
+/// What is kept of the ledgers of pruned generations.
+fn kept(context: &Context<'_>, inventory: &Inventory, profile: &str) -> Vec<Ledger> {
+    let prefix = format!("{}{profile}:", property::ACCOUNTS);
+    let of_profile = |(name, _): &(&String, &String)| name.starts_with(&prefix);
+    let parsed = |(name, words): (&String, &String)| match Ledger::parse_words(words) {
+        Ok(ledger) => Some(ledger),
+        Err(source) => {
+            let why = error::one_line(&source);
+            context
+                .report
+                .warning(format!("{name} of the site is not used: {why}"));
+            None
+        }
+    };
+    inventory
+        .accounts
+        .iter()
+        .filter(of_profile)
+        .filter_map(parsed)
+        .collect()
+}
+
+/// What only the ledgers of generations know whose bases go: properties of the site, by their names. A ledger that
+/// cannot be read, of a damaged base, knows nothing.
+pub(super) fn only_in(
+    context: &Context<'_>,
+    session: &Session,
+    inventory: &Inventory,
+    go: &BTreeSet<GenerationId>,
+) -> BTreeMap<String, String> {
+    let read = |generation: &Generation| {
+        let found = ledger(context, session, generation);
+        found.unwrap_or_else(|error| {
+            let (what, why) = (generation.display(), error::one_line(&error));
+            let text = format!("the accounts of {what} are not compared: {why}");
+            context.report.warning(text);
+            Ledger::default()
+        })
+    };
+    let mut properties = BTreeMap::new();
+    let worlds = inventory.generations.values();
+    let worlds = worlds.filter(|it| go.contains(&it.id) && it.sealed());
+    let profiles = worlds.filter_map(|it| Some(it.world.as_ref()?.profile.as_str()));
+    for profile in profiles.collect::<BTreeSet<_>>() {
+        let (mut known, mut lost) = (Ledger::default(), Ledger::default());
+        for generation in ledgers_of(inventory, profile) {
+            let side = match go.contains(&generation.id) {
+                true => &mut lost,
+                false => &mut known,
+            };
+            side.extend(&read(generation));
+        }
+        for kept in kept(context, inventory, profile) {
+            known.extend(&kept);
+        }
+        let name = |number: usize| format!("{}{profile}:{number}", property::ACCOUNTS);
+        let free = (1..).filter(|number| !inventory.accounts.contains_key(&name(*number)));
+        let words = lost.words_without(&known, MAX_VALUE);
+        properties.extend(free.zip(words).map(|(number, words)| (name(number), words)));
+    }
+    properties
 }
 
 fn ledger(

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{Generation, Half, Inventory};
 use crate::name::GenerationId;
 use crate::plan::{
-    Commit, Doomed, Epoch, Observed, Plan, PlanError, Step, generation, lookup, ways, writable,
+    Commit, Doomed, Epoch, Expect, Observed, Plan, PlanError, Set, Step, generation, lookup, ways,
+    writable,
 };
 
 pub use kept::{Kept, Reason, kept};
@@ -36,6 +37,8 @@ pub struct Request {
     /// Snapshots that ezz made of jails for merges; of those that nothing needs any more all go, unless generations
     /// are named.
     pub of_merges: Vec<Doomed>,
+    /// Accounts that only the ledgers of generations have that go, as properties of the site.
+    pub accounts: BTreeMap<String, String>,
     /// Snapshots that ezz did not make, and that are to go with what they are of; none if they keep it.
     pub doomed: Option<Vec<Doomed>>,
 }
@@ -91,6 +94,17 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
         of.is_some_and(|(dataset, _)| halves.contains(dataset))
     });
     let foreign: Vec<Doomed> = foreign.cloned().collect();
+    // No account may get a number that files of jails have from another.
+    if !request.accounts.is_empty() {
+        let set = |(property, value): (&String, &String)| Set {
+            dataset: inventory.site.layout.basejail.to_string(),
+            property: property.clone(),
+            expect: Expect::Absent,
+            value: Some(value.clone()),
+        };
+        let sets = request.accounts.iter().map(set).collect();
+        plan.push(Step::commit(inventory, Commit::set(epoch.take(), sets)));
+    }
     if !foreign.is_empty() {
         plan.push(Step::Commit {
             site: inventory.site.layout.site.clone(),

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::apply::ApplyError;
 use crate::cli::confirm::confirm;
+use crate::cli::numbers::only_in;
 use crate::cli::{CliError, Context, DryRun, error};
 use crate::model::{Half, Inventory};
 use crate::name::{DatasetName, GenerationId};
@@ -141,7 +142,25 @@ pub(super) fn take(
         let request = ask.request(session, observed).map_err(ApplyError::from)?;
         let why = kept(observed, &request);
         let generations = observed.inventory.generations.clone();
-        Ok((plan(observed, &request)?, (why, generations)))
+        let planned = plan(observed, &request)?;
+        let inventory = &observed.inventory;
+        let go: BTreeSet<&str> = halves(&planned).map(DatasetName::as_str).collect();
+        let goes = |half: &Half| go.contains(half.dataset.as_str());
+        let bases = inventory.generations.values();
+        let bases = bases.filter(|it| it.base.as_ref().is_some_and(goes));
+        let bases = bases.map(|it| it.id).collect();
+        let accounts = only_in(context, session, inventory, &bases);
+        let planned = match accounts.is_empty() {
+            true => planned,
+            false => plan(
+                observed,
+                &Request {
+                    accounts,
+                    ..request
+                },
+            )?,
+        };
+        Ok((planned, (why, generations)))
     };
     let (outcome, exit, (why, generations)) = context
         .transact_around(session, verb, &scope, plan, &Around::nothing())
@@ -241,6 +260,7 @@ impl Ask {
             cloned: cloned(session, &observed.inventory)?,
             of_merges: of_merges(session, &observed.inventory)?,
             foreign: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             doomed: self.foreign.then(Vec::new),
         };
         let found = foreign(session, observed, &kept(observed, &request))?;

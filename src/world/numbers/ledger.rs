@@ -124,6 +124,49 @@ impl Ledger {
         text
     }
 
+    /// What this one knows and another does not: in words, so many bytes a text at the most. [`Ledger::parse_words`]
+    /// reads such a text.
+    pub fn words_without(&self, other: &Ledger, most: usize) -> Vec<String> {
+        let text = self.text();
+        let unknown = |line: &&str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let [kind, name, number] = words[..] else {
+                return false;
+            };
+            let kind = if kind == "user" {
+                Kind::User
+            } else {
+                Kind::Group
+            };
+            let number = number.parse().ok();
+            match name {
+                USED => number.is_some_and(|number| !other.has(kind, number)),
+                name => other.number(kind, name).is_none(),
+            }
+        };
+        let mut texts: Vec<String> = Vec::new();
+        for line in text.lines().skip(1).filter(unknown) {
+            match texts.last_mut() {
+                Some(last) if last.len() + line.len() < most => {
+                    last.push(' ');
+                    last.push_str(line);
+                }
+                _ => texts.push(line.to_owned()),
+            }
+        }
+        texts
+    }
+
+    /// Parses the words of a ledger on one line.
+    ///
+    /// # Errors
+    /// As [`Ledger::parse`].
+    pub fn parse_words(words: &str) -> Result<Ledger, WorldError> {
+        let words: Vec<&str> = words.split(' ').collect();
+        let lines = words.chunks(3).map(|words| words.join(" ") + "\n");
+        Ledger::parse(&format!("{HEADER}{VERSION}\n{}", lines.collect::<String>()))
+    }
+
     /// The number of an account.
     pub fn number(&self, kind: Kind, name: &str) -> Option<u32> {
         self.table(kind).by_name.get(name).copied()
@@ -323,6 +366,27 @@ mod tests {
         let again = first.clone();
         first.extend(&again);
         assert_eq!(first, again);
+    }
+
+    #[test]
+    fn what_another_ledger_does_not_know_is_kept_in_words() {
+        let one = ledger("user db 102\nuser www 999\nuser - 7\ngroup db 102\n");
+        let other = ledger("user db 102\nuser x 7\n");
+        let words = one.words_without(&other, 8000);
+        assert_eq!(words, ["user www 999 group db 102"]);
+        let parsed = Ledger::parse_words(&words[0]).expect("a ledger");
+        assert_eq!(parsed, ledger("user www 999\ngroup db 102\n"));
+        // Many are several texts.
+        let words = one.words_without(&Ledger::default(), 20);
+        assert_eq!(words.len(), 4);
+        let mut all = Ledger::default();
+        for words in &words {
+            assert!(words.len() <= 20, "{words}");
+            all.extend(&Ledger::parse_words(words).expect("a ledger"));
+        }
+        assert_eq!(all, one);
+        assert_eq!(one.words_without(&one, 8000), [""; 0]);
+        assert!(Ledger::parse_words("user www").is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::inspect;
 use crate::support::*;
@@ -263,4 +264,86 @@ fn numbers_of_accounts_that_went_are_not_given_again() {
     refused.refused(1, "version 9");
     let told = ezz(&["world", "verify", &made.to_string()]).exits(1);
     assert!(told.stdout.contains(".ezz/accounts"), "{told:#?}");
+}
+
+/// The newest generation goes before another is sealed: the number of its account stays used.
+#[test]
+fn the_accounts_of_a_pruned_generation_are_kept() {
+    twelve();
+    let plus = |name: &str| {
+        let passwd = format!("db:x:102:102:db:/var/lib/db:/bin/sh\n{name}:x:103:103::/:/bin/sh\n");
+        world("12.1", &passwd, &format!("db:x:102:\n{name}:x:103:\n"), 102)
+    };
+    ezz(&["install", &plus("www")]).ok();
+    let kept = || property("tank/ezz/basejail", "ezz:accounts:debian:1");
+    let dry = ezz(&["world", "prune", "2", "--dry-run"]).ok();
+    assert!(dry.stdout.contains("ezz:accounts:debian:1"), "{dry:#?}");
+    assert_eq!(kept(), "-");
+    ezz(&["world", "prune", "2", "--yes"]).ok();
+    assert_eq!(kept(), "user www 103 group www 103");
+    whole();
+    // Another account by that number gets one of its own, and the former its own again.
+    let told = ezz(&["install", &plus("mail")]).ok();
+    assert!(
+        told.stderr.contains("user mail (103 becomes 999)"),
+        "{told:#?}"
+    );
+    assert_eq!(number(&base(3, "etc/passwd"), "mail"), 999);
+    let ledger = fs::read_to_string(base(3, ".ezz/accounts")).expect("it is there");
+    assert!(ledger.contains("user www 103\n"), "{ledger}");
+    // What is known elsewhere is not kept again.
+    ezz(&["world", "prune", "3", "--yes"]).ok();
+    assert_eq!(
+        property("tank/ezz/basejail", "ezz:accounts:debian:2"),
+        "user mail 999 group mail 999"
+    );
+    ezz(&["install", &plus("www")]).ok();
+    assert_eq!(number(&base(4, "etc/passwd"), "www"), 103);
+    ezz(&["world", "prune", "4", "--yes"]).ok();
+    assert_eq!(property("tank/ezz/basejail", "ezz:accounts:debian:3"), "-");
+    whole();
+}
+
+/// Two worlds that give one number to different accounts, while neither knows of the other.
+#[test]
+fn of_two_worlds_that_are_sealed_at_once_one_is_refused() {
+    twelve();
+    let plus = |version: &str, name: &str| {
+        let passwd = format!("db:x:102:102:db:/var/lib/db:/bin/sh\n{name}:x:103:103::/:/bin/sh\n");
+        world(
+            version,
+            &passwd,
+            &format!("db:x:102:\n{name}:x:103:\n"),
+            102,
+        )
+    };
+    let (www, mail) = (plus("12.2", "www"), plus("12.3", "mail"));
+    let first = Command::new(EZZ)
+        .args(["install", &www])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    // It has its numbers, and is not sealed.
+    let begun = std::time::Instant::now();
+    while !Path::new(&base(2, ".ezz/accounts")).exists() {
+        assert!(begun.elapsed().as_secs() < 60, "no ledger");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let signal = |name: &str| sh(&format!("kill -{name} {}", first.id())).ok();
+    signal("STOP");
+    assert!(!exists("tank/ezz/basejail/2@2"), "it was quicker");
+    ezz(&["install", &mail]).ok();
+    signal("CONT");
+    let ended = first.wait_with_output().expect("it ends");
+    let ended = Ended::of("ezz install".to_owned(), ended);
+    ended.refused(1, "debian-12.3.3 was sealed in the meantime");
+    assert!(!exists("tank/ezz/basejail/2"));
+    whole();
+    let told = ezz(&["install", &www]).ok();
+    assert!(
+        told.stderr.contains("user www (103 becomes 999)"),
+        "{told:#?}"
+    );
+    whole();
 }
