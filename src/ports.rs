@@ -5,6 +5,7 @@
 mod check;
 mod error;
 mod hints;
+mod holder;
 mod ran;
 mod stopping;
 
@@ -28,6 +29,7 @@ use crate::profile::{Os, Profile};
 pub use crate::model::{BaseMount, JailSpec};
 pub use check::{Check, Level};
 pub use error::{HostError, PortError};
+pub use holder::Holder;
 pub use ran::{WorldRun, few_logs};
 pub use stopping::Stopping;
 
@@ -280,6 +282,12 @@ pub trait Host: Sync + fmt::Debug {
 
     /// The processes that the last [`Host::stop`] of a jail had to kill.
     fn killed(&self, name: &JailName) -> Vec<Killed>;
+
+    /// The processes that use the file system that is mounted at a directory, in whatever jail they are; none where
+    /// the host cannot be asked.
+    fn holders(&self, _at: &Path) -> Vec<Holder> {
+        Vec::new()
+    }
 
     /// Removes what the host keeps of a stopped jail: derived files, logs, the exit status.
     ///

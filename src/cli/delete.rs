@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::Args;
 
 use super::confirm::confirm;
+use super::merging::clear_left;
 use super::moving::Moving;
 use super::select::Jails;
 use super::{CliError, Context, DryRun, Told, error};
+use crate::apply::ApplyError;
 use crate::model::Inventory;
 use crate::name::JailName;
 use crate::plan::delete::{delete, restore as restored};
@@ -42,6 +44,10 @@ impl Delete {
         let selected = self.jails.parse()?;
         selected.each_once()?;
         let session = context.session(self.dry_run)?;
+        if !self.dry_run.dry_run {
+            // A snapshot that a killed command had mounted keeps its jail.
+            clear_left(context, &session)?;
+        }
         let names = selected.of(&session)?;
         let scope = Scope::of(names.iter().cloned()).ending_starts();
         let moving = Moving::of(context, &session);
@@ -87,7 +93,14 @@ impl Delete {
         };
         let (outcome, exit, ()) = context
             .transact_around(&session, "delete", &scope, plan, &around)
-            .map_err(|first| restore(&session, &scope, &mounted.borrow(), first))?;
+            .map_err(|first| {
+                let busy = busy(&first).cloned();
+                let error = restore(&session, &scope, &mounted.borrow(), first);
+                match busy.and_then(|dataset| in_use(&session, &scope, &dataset)) {
+                    Some(in_use) if !matches!(error, CliError::Undo { .. }) => in_use,
+                    Some(_) | None => error,
+                }
+            })?;
         if session.dry_run {
             return Ok(exit);
         }
@@ -98,6 +111,26 @@ impl Delete {
         }
         Ok(exit)
     }
+}
+
+/// The dataset that was to be destroyed, and that something uses.
+fn busy(error: &CliError) -> Option<&String> {
+    match error {
+        CliError::Session(SessionError::Apply(ApplyError::Zfs(error))) => error.busy_dataset(),
+        _ => None,
+    }
+}
+
+/// What uses the files of a jail that is mounted again.
+fn in_use(session: &Session, scope: &Scope, dataset: &str) -> Option<CliError> {
+    let inventory = session.inventory(scope).ok()?;
+    let jail = (inventory.jails.values()).find(|jail| jail.dataset.as_str() == dataset)?;
+    let holders = match jail.mounted {
+        true => session.host.holders(&jail.mountpoint),
+        false => Vec::new(),
+    };
+    let jail = jail.name.clone();
+    Some(CliError::InUse { jail, holders })
 }
 
 /// Mounts the jails again that a failed deletion had unmounted; keeps both causes if that fails too.

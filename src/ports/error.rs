@@ -317,6 +317,19 @@ impl PortError {
             if *reason == ezz_zfs::program::Why::Busy)
     }
 
+    /// The dataset that could not be unmounted or destroyed, since something uses it.
+    pub fn busy_dataset(&self) -> Option<&String> {
+        match self {
+            PortError::Busy { dataset, .. }
+            | PortError::Refused {
+                reason: ezz_zfs::program::Why::Busy,
+                dataset,
+                ..
+            } => Some(dataset),
+            _ => None,
+        }
+    }
+
     /// Whether the pool was imported read-only.
     pub fn read_only(&self) -> bool {
         matches!(self, PortError::Program { source, .. }

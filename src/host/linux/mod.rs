@@ -14,6 +14,7 @@ pub mod command;
 mod crun;
 mod ending;
 mod enter;
+mod holders;
 mod identity;
 mod ids;
 mod init;
@@ -42,7 +43,7 @@ use std::time::Duration;
 use crate::model::{Changed, JailConfig, JailState, Killed, Limits, Network, Params, Surroundings};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{
-    Check, ExecRequest, Host, HostError, JailSpec, Stopping, WorldRequest, WorldRun,
+    Check, ExecRequest, Holder, Host, HostError, JailSpec, Stopping, WorldRequest, WorldRun,
 };
 use crate::profile::Os;
 
@@ -165,6 +166,10 @@ impl Host for Linux {
 
     fn killed(&self, name: &JailName) -> Vec<Killed> {
         self.paths.killed_of(name)
+    }
+
+    fn holders(&self, at: &Path) -> Vec<Holder> {
+        holders::holders(&self.paths, at)
     }
 
     fn forget(&self, name: &JailName) -> Result<Changed, HostError> {

@@ -211,3 +211,31 @@ fn every_process_is_asked_to_end() {
     ezz(&["stop", "d", "--timeout", "86401"]).exits(2);
     ezz(&["doctor"]).ok();
 }
+
+/// A descriptor of a file of one jail, which a process of another has: as if it had come through a socket.
+#[test]
+fn who_keeps_the_files_of_a_jail_that_is_deleted_is_named() {
+    init();
+    install_runnable(SITE);
+    ezz(&["create", "a", "b", "--start"]).ok();
+    let script = "first=$(cat /sys/fs/cgroup/ezz/*/a/cgroup.procs | head -n1)
+        exec 3</proc/$first/root/etc/passwd; echo $$ >$(ls /sys/fs/cgroup/ezz/*/b/cgroup.procs); exec sleep 3000";
+    let mut holder = spawn("/", script);
+    let pid = holder.id();
+    wait_for("the process", 20, || {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with(b"sleep")
+    });
+    let told =
+        ezz(&["delete", "a", "--yes"]).refused(1, "cannot delete a: its files are in use by");
+    let words = format!("process {pid} (sleep in jail b)");
+    assert!(told.stderr.contains(&words), "{told:#?}");
+    assert!(told.stderr.contains("`ezz stop b`"), "{told:#?}");
+    // It is as it was, but for its processes.
+    assert_eq!(state("a"), "stopped");
+    assert!(Path::new("/srv/jails/a/etc/passwd").exists());
+    ezz(&["stop", "b"]).ok();
+    let _ = holder.wait();
+    ezz(&["delete", "a", "--yes"]).ok();
+    assert_eq!(inspect::site(SITE), [""; 0]);
+}
