@@ -510,6 +510,9 @@ fn obstacle_hint(jail: &JailName, obstacle: &Obstacle) -> String {
                 .to_owned()
         }
         Obstacle::Mount(_) => "unmount it during the merge".to_owned(),
+        Obstacle::Accounts(_) => format!(
+            "`ls -l etc/passwd etc/group` in the files of {jail}: remove what is no account"
+        ),
         Obstacle::ReadOnly => format!("`zfs get readonly` of the dataset of {jail}"),
         Obstacle::Room { .. } => {
             format!("`zfs get quota,refquota,available` of the dataset of {jail}; remove files or raise the quota")

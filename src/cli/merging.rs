@@ -21,7 +21,7 @@ use crate::plan::{Doomed, MountAs, Observed, Plan, PlanError, Step, lookup, spec
 use crate::ports::{PortError, Query, Row, Zfs};
 use crate::session::{Scope, Session};
 use crate::world::merge::{
-    Difference, Examined, Patches, Undo, carry_out, examine, examine_undo, without_conflicts,
+    Difference, Examined, Patches, Undo, carry_out, examine, examine_back, examine_undo,
 };
 use crate::world::{self, WorldError};
 
@@ -274,7 +274,7 @@ pub(super) fn merge(
         let patches = Patches::Left;
         let examined = files(context, differences, inventory, &due, patches, &carry)?;
         crash::point();
-        if due.from != due.to {
+        if !inventory.same_skeleton(due.from, due.to) {
             let jail = inventory.jails.get(name);
             let root = jail.map(|jail| &jail.mountpoint);
             let written = root.map_or(Ok(()), |root| world::record::write(root, due.to.0));
@@ -385,7 +385,8 @@ fn files(
     patches: Patches,
     carry: &dyn Fn(&Examined) -> Result<bool, CliError>,
 ) -> Result<Examined, CliError> {
-    if due.from == due.to {
+    // With the same skeleton the way back of the last merge stays what it is.
+    if inventory.same_skeleton(due.from, due.to) {
         return Ok(Examined::default());
     }
     let jail = inventory
@@ -407,9 +408,9 @@ fn files(
         }
         Ok(examined)
     };
-    if way == Way::Undo {
+    if let Way::Undo { from, to } = way {
         let merged = differences.of(inventory, &due.reversed())?;
-        let pair = Pair::of(context, jail, due)?;
+        let pair = Pair::of(context, jail, (from, to))?;
         let mounts = Plan::from_steps(pair.mounts());
         let mut undone = || -> Result<Examined, CliError> {
             session.run_always(&mounts)?;
@@ -427,24 +428,23 @@ fn files(
         return undone;
     }
     let difference = differences.of(inventory, due)?;
-    let examined = examine(&difference, own, texts.as_mut(), patches, &work).map_err(failed)?;
     let examined = match way {
-        Way::Back => without_conflicts(examined, &difference, own, &work.cancel).map_err(failed)?,
-        Way::Forward | Way::Undo => examined,
+        Way::Back => examine_back(&difference, own, texts.as_mut(), patches, &work),
+        Way::Forward | Way::Undo { .. } => {
+            examine(&difference, own, texts.as_mut(), patches, &work)
+        }
     };
+    let examined = examined.map_err(failed)?;
     carried(examined, difference.newer())
 }
 
 /// Unmounts what commands that were killed had mounted to read. Where there is nothing of that kind, neither the site
-/// nor the table of mounts is read.
+/// nor the table of mounts is read. A dry run mounts to read, and clears away, too.
 ///
 /// # Errors
 /// [`CliError`].
 pub(super) fn clear_left(context: &Context<'_>, session: &Session) -> Result<(), CliError> {
     let run = context.machine.run_directory();
-    if session.dry_run {
-        return Ok(());
-    }
     if !left_by_readers(run).is_empty() || !left_by_undo(run).is_empty() {
         let inventory = session.inventory(&Scope::all())?;
         session.run_always(&left_mounted(context, session, &inventory)?)?;
@@ -466,11 +466,12 @@ fn left_mounted(
         // Another site of this host has generations of the same numbers.
         let own = [layout.skeleton(id)?, layout.base(id)?].into_iter();
         let mut own = own.filter(|it| there.is_some_and(|mount| mount.source == it.as_str()));
-        if let Some(dataset) = own.next() {
-            let from = at.clone();
-            plan.push(Step::unmount(dataset, from));
-            plan.push(Step::RemoveDirectory { at });
+        let own = own.next();
+        if own.is_none() && there.is_some() {
+            continue;
         }
+        plan.extend(own.map(|dataset| Step::unmount(dataset, at.clone())));
+        plan.push(Step::RemoveDirectory { at });
     }
     for at in left_by_undo(context.machine.run_directory()) {
         let steps = ways::left(inventory, &mounts, &at);

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{CliError, Context};
 use crate::model::Jail;
-use crate::name::{DatasetName, SnapshotName};
-use crate::plan::due::Due;
+use crate::name::{DatasetName, GenerationId, SnapshotName};
 use crate::plan::{Step, ways};
 
 /// The two snapshots of a merge, and where they are mounted.
@@ -17,19 +16,23 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    /// Those of the merge that is undone when a jail comes to what is due.
+    /// Those of a jail's merge from one generation to another.
     ///
     /// # Errors
     /// [`CliError`] if a name is too long.
-    pub(super) fn of(context: &Context<'_>, jail: &Jail, due: &Due) -> Result<Self, CliError> {
+    pub(super) fn of(
+        context: &Context<'_>,
+        jail: &Jail,
+        (from, to): (GenerationId, GenerationId),
+    ) -> Result<Self, CliError> {
         let run = context.machine.run_directory();
         let at = |word: &str| run.join(format!("undo-{}-{word}", context.machine.process_id()));
         let name = |found: Result<SnapshotName, _>| found.map_err(crate::plan::PlanError::from);
         Ok(Pair {
             dataset: jail.dataset.clone(),
             snapshots: [
-                (name(ways::before(jail, due.to, due.from))?, at("before")),
-                (name(ways::after(jail, due.to, due.from))?, at("after")),
+                (name(ways::before(jail, from, to))?, at("before")),
+                (name(ways::after(jail, from, to))?, at("after")),
             ],
         })
     }

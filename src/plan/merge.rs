@@ -180,10 +180,9 @@ pub fn finish(inventory: &Inventory, due: &Due, kept: bool) -> Result<Plan, Plan
     let config = lookup::config(inventory, &due.jail)?;
     let changed = JailConfig {
         // The merge has written it, unless there was nothing to merge.
-        record: if due.from == due.to {
-            config.record
-        } else {
-            Some(due.to)
+        record: match inventory.same_skeleton(due.from, due.to) {
+            true => config.record,
+            false => Some(due.to),
         },
         ..brought(config, due.to, due.follow.as_ref())
     };

@@ -1,10 +1,11 @@
 //! The two snapshots of a merge: the way back. Their names, whether a jail has both of its last merge, and
 //! which of them nothing needs any more.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::model::{Base, Inventory, Jail, MERGE_SNAPSHOT, MERGED_SNAPSHOT, Mount, Phase};
-use crate::name::{DatasetName, GenerationId, NameError, SnapshotName};
+use crate::name::{DatasetName, GenerationId, JailName, NameError, SnapshotName};
 use crate::plan::due::Due;
 use crate::plan::{Doomed, Step};
 
@@ -15,8 +16,13 @@ pub enum Way {
     Forward,
     /// By a merge to a generation that the jail comes back to: what is in conflict stays as it is.
     Back,
-    /// What the last merge wrote is undone.
-    Undo,
+    /// What the last merge wrote is undone. It was between these generations, whose skeletons are those of the way.
+    Undo {
+        /// The generation that the merge left.
+        from: GenerationId,
+        /// The generation that the merge went to.
+        to: GenerationId,
+    },
 }
 
 /// What a jail has of snapshots, as far as a merge minds them.
@@ -125,8 +131,12 @@ pub fn way(inventory: &Inventory, due: &Due, last: Option<(GenerationId, Generat
     let of_rollout = moved.is_some_and(|it| it.to == due.from && it.from == due.to);
     let turned = of_rollout && moved.is_some_and(|it| it.phase == Phase::Back);
     let older = due.to < due.from;
-    if last == Some((due.to, due.from)) && (older || turned) {
-        return Way::Undo;
+    // A generation with the skeleton of another needs no merge, so the last merge may have other numbers.
+    let undoes = |(from, to): &(GenerationId, GenerationId)| {
+        inventory.same_skeleton(*from, due.to) && inventory.same_skeleton(*to, due.from)
+    };
+    if let Some((from, to)) = last.filter(undoes).filter(|_| older || turned) {
+        return Way::Undo { from, to };
     }
     // A jail may also come to an older number by another track, which is no way back.
     let left = inventory.generations.get(&due.from);
@@ -139,15 +149,20 @@ pub fn way(inventory: &Inventory, due: &Due, last: Option<(GenerationId, Generat
 }
 
 /// Those of the snapshots of merges that nothing needs any more: of a merge that is not the jail's last, or from a
-/// generation that no track goes back to.
+/// skeleton that no track goes back to.
 pub fn unneeded(inventory: &Inventory, all: Vec<Doomed>) -> Vec<Doomed> {
-    let previous = |id: GenerationId| {
+    // After a rollback a track is there already, and the jail is to come.
+    let comes_back = |id: GenerationId| {
         let tracks = inventory.tracks.values();
         let rollouts = inventory.rollouts.values();
-        tracks.filter_map(|track| track.previous).any(|it| it == id)
+        let same = |it: GenerationId| inventory.same_skeleton(it, id);
+        tracks
+            .flat_map(|track| [track.current, track.previous])
+            .flatten()
+            .any(same)
             || rollouts
                 .filter_map(|found| found.rollout.as_ref().ok())
-                .any(|it| it.from == id || it.previous == Some(id))
+                .any(|it| same(it.from) || it.previous.is_some_and(same))
     };
     let goes = |snapshot: &Doomed| {
         let Some(made) = Made::parse(&snapshot.name) else {
@@ -161,9 +176,23 @@ pub fn unneeded(inventory: &Inventory, all: Vec<Doomed>) -> Vec<Doomed> {
         let Ok(config) = &jail.config else {
             return false;
         };
-        made.to != config.skel || !previous(made.from)
+        !inventory.same_skeleton(made.to, config.skel) || !comes_back(made.from)
     };
     all.into_iter().filter(goes).collect()
+}
+
+/// The generations that the merges left whose snapshots are needed, with the jail: by the skeleton of such a
+/// generation it is known where the way back leads.
+pub fn lead_to(inventory: &Inventory, all: &[Doomed]) -> BTreeMap<GenerationId, JailName> {
+    let go = unneeded(inventory, all.to_vec());
+    let of = |snapshot: &Doomed| {
+        let made = Made::parse(&snapshot.name)?;
+        let mut jails = inventory.jails.values();
+        let jail = jails.find(|jail| of_merge(jail, &snapshot.name))?;
+        Some((made.from, jail.name.clone()))
+    };
+    let needed = all.iter().filter(|it| !go.contains(it));
+    needed.filter_map(of).collect()
 }
 
 /// What takes away a snapshot that was mounted at a directory to be read.

@@ -2,7 +2,8 @@
 //!
 //! Every step is one `openat` with `O_NOFOLLOW`, so no link in the tree leads anywhere; and a walk
 //! that goes from neighbour to neighbour opens each directory once. The cache is right as long as
-//! nobody replaces a directory, which nothing in this module's users does.
+//! nobody replaces a directory, which nothing in this module's users does. A tree may be deeper than a process may have
+//! descriptors: of deep ones only the first and the last are kept.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -35,8 +36,12 @@ pub(super) enum DirError {
 pub(super) struct Dirs {
     root: OwnedFd,
     path: PathBuf,
-    stack: Vec<(Vec<u8>, OwnedFd)>,
+    /// Names, with the descriptors of the first [`KEPT`] and of the last.
+    stack: Vec<(Vec<u8>, Option<OwnedFd>)>,
 }
+
+/// So many directories of a path are kept open.
+const KEPT: usize = 24;
 
 const DIR_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -75,25 +80,36 @@ impl Dirs {
             .take_while(|((a, _), b)| a == b)
             .count();
         self.stack.truncate(same);
+        while self.stack.last().is_some_and(|(_, fd)| fd.is_none()) {
+            self.stack.pop();
+        }
+        let same = self.stack.len();
         for part in dir.components().skip(same) {
-            let parent = self
-                .stack
-                .last()
-                .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
             let name = OsStr::from_bytes(part);
+            let parent = self.last();
             let opened = match rustix::fs::openat(parent, name, DIR_FLAGS, Mode::empty()) {
                 Err(Errno::NOENT) if create => made(parent, name),
                 other => other,
             };
             match opened {
-                Ok(fd) => self.stack.push((part.to_vec(), fd)),
+                Ok(fd) => {
+                    if self.stack.len() > KEPT {
+                        if let Some((_, above)) = self.stack.last_mut() {
+                            *above = None;
+                        }
+                    }
+                    self.stack.push((part.to_vec(), Some(fd)));
+                }
                 Err(errno) => return Err(self.failure(dir, errno)),
             }
         }
-        Ok(self
-            .stack
-            .last()
-            .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd()))
+        Ok(self.last())
+    }
+
+    /// The descriptor of the last directory on the stack.
+    fn last(&self) -> BorrowedFd<'_> {
+        let last = self.stack.last().and_then(|(_, fd)| fd.as_ref());
+        last.map_or(self.root.as_fd(), AsFd::as_fd)
     }
 
     /// [`Dirs::dir`] of the directory that holds a path.
@@ -178,10 +194,7 @@ impl Dirs {
         if errno == Errno::NOENT {
             return DirError::Missing(at);
         }
-        let parent = self
-            .stack
-            .last()
-            .map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
+        let parent = self.last();
         match rustix::fs::statat(parent, at.name(), AtFlags::SYMLINK_NOFOLLOW).map(|s| kind(&s)) {
             Ok(FileType::Symlink) => DirError::Link(at),
             Ok(FileType::Directory) | Err(_) => DirError::Sys(WorldError::io(

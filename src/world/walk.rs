@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 use super::dirs::{Dirs, kind};
 use super::error::WorldError;
@@ -116,7 +117,11 @@ pub(super) fn walk(
         visit,
     }
     .entries(&path, fd)
+    .map(drop)
 }
+
+/// So many directories of a path are open at a time: a tree may be deeper than a process may have descriptors.
+const OPEN: usize = 24;
 
 struct Walk<'a> {
     root: &'a Path,
@@ -126,8 +131,10 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn entries(&mut self, dir: &RelPath, fd: OwnedFd) -> Result<(), WorldError> {
+    /// Visits what is in a directory. Returns its descriptor, which may be another one by then.
+    fn entries(&mut self, dir: &RelPath, mut fd: OwnedFd) -> Result<OwnedFd, WorldError> {
         self.cancel.check()?;
+        let deep = dir.components().count() > OPEN;
         for name in names(&fd).map_err(|e| WorldError::io("list", dir.under(self.root), e))? {
             if dir.is_root() && name.as_bytes() == b".zfs" {
                 continue;
@@ -155,10 +162,36 @@ impl Walk<'_> {
             if kind(&stat) == FileType::Directory && next == Visit::Enter && !is_mount {
                 let child = rustix::fs::openat(&fd, name.as_c_str(), DIR, Mode::empty())
                     .map_err(|e| WorldError::io("open the directory", host(), e))?;
-                self.entries(&path, child)?;
+                if deep {
+                    fd = self.below(dir, fd, &path, child)?;
+                } else {
+                    self.entries(&path, child)?;
+                }
             }
         }
-        Ok(())
+        Ok(fd)
+    }
+
+    /// Visits a directory while the one above it is closed, which is opened again by it.
+    fn below(
+        &mut self,
+        dir: &RelPath,
+        fd: OwnedFd,
+        path: &RelPath,
+        child: OwnedFd,
+    ) -> Result<OwnedFd, WorldError> {
+        let failed = |e: Errno| WorldError::io("open the directory", dir.under(self.root), e);
+        let id = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|it| (it.st_dev, it.st_ino));
+        let was = id(&fd).map_err(failed)?;
+        drop(fd);
+        let child = self.entries(path, child)?;
+        let failed = |e: Errno| WorldError::io("open the directory", dir.under(self.root), e);
+        let above = rustix::fs::openat(&child, "..", DIR, Mode::empty()).map_err(failed)?;
+        // Somebody has moved it meanwhile.
+        match id(&above).map_err(failed)? == was {
+            true => Ok(above),
+            false => Err(failed(Errno::STALE)),
+        }
     }
 }
 

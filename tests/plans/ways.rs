@@ -60,6 +60,13 @@ fn pair(from: u32, to: u32) -> Option<(GenerationId, GenerationId)> {
     Some((GenerationId(from), GenerationId(to)))
 }
 
+fn undo_of(from: u32, to: u32) -> Way {
+    Way::Undo {
+        from: GenerationId(from),
+        to: GenerationId(to),
+    }
+}
+
 #[test]
 fn the_last_merge_is_one_with_both_snapshots_and_none_after_it() {
     for (names, expected) in [
@@ -92,7 +99,7 @@ fn a_jail_comes_back_only_on_the_way_that_it_went() {
     let site = rolled_back();
     let inventory = &site.0.inventory;
     let back = due(2, 1);
-    assert_eq!(way(inventory, &back, pair(1, 2)), Way::Undo);
+    assert_eq!(way(inventory, &back, pair(1, 2)), undo_of(1, 2));
     assert_eq!(way(inventory, &back, pair(3, 2)), Way::Back);
     assert_eq!(way(inventory, &back, None), Way::Back);
     assert_eq!(way(inventory, &due(2, 3), None), Way::Forward);
@@ -104,12 +111,57 @@ fn a_jail_comes_back_only_on_the_way_that_it_went() {
         jail.config.as_mut().expect("valid").base = Base::Track(track_name("other"));
     });
     assert_eq!(way(&other.0.inventory, &back, None), Way::Forward);
-    assert_eq!(way(&other.0.inventory, &back, pair(1, 2)), Way::Undo);
+    assert_eq!(way(&other.0.inventory, &back, pair(1, 2)), undo_of(1, 2));
     let follow = Due {
         follow: Some(track_name("main")),
         ..back
     };
     assert_eq!(way(inventory, &follow, None), Way::Forward);
+}
+
+/// A generation with the skeleton of another needs no merge: the numbers of the last one are not those of the way back.
+#[test]
+fn a_merge_is_undone_across_generations_with_the_same_skeleton() {
+    let site = |digests: [&str; 3]| {
+        let mut site = rolled_back();
+        for (id, digest) in (1..).zip(digests) {
+            site = site.content(id, digest);
+        }
+        site.with_jail("a", |jail| {
+            jail.config.as_mut().expect("valid").skel = GenerationId(3)
+        });
+        site
+    };
+    // It went from 1 to 2, and was at 3 without a merge; or it went from 1 to 3, and comes back to 2.
+    for (digests, back, last) in [
+        (["a", "b", "b"], due(3, 1), pair(1, 2)),
+        (["a", "a", "b"], due(3, 2), pair(1, 3)),
+    ] {
+        let (from, to) = last.expect("there");
+        let expected = Way::Undo { from, to };
+        let (site, other) = (site(digests), site(["a", "b", "c"]));
+        assert_eq!(way(&site.0.inventory, &back, last), expected);
+        assert_ne!(way(&other.0.inventory, &back, last), expected);
+    }
+    // So the snapshots of the merge are needed as long as such a generation is.
+    for (digests, names) in [
+        (["a", "b", "b"], ["ezz-merge-1-2", "ezz-merged-1-2"]),
+        (["a", "a", "b"], ["ezz-merge-1-3", "ezz-merged-1-3"]),
+    ] {
+        let mut site = site(digests);
+        let tracks = &mut site.0.inventory.tracks;
+        let previous = if digests[1] == "a" { 2 } else { 1 };
+        tracks.get_mut(&track_name("main")).expect("there").previous = Some(GenerationId(previous));
+        let request = Request {
+            of_merges: doomed(&names),
+            ..Request::default()
+        };
+        let steps = told(&prune(&site.0, &request).expect("planned"));
+        let goes = |what: &str| steps.iter().any(|step| step.contains(what));
+        assert!(!goes(names[0]), "{steps:#?}");
+        // What the way back is known by is the skeleton that the merge came from.
+        assert!(!goes("newjail/1"), "{steps:#?}");
+    }
 }
 
 #[test]
@@ -132,7 +184,7 @@ fn a_roll_out_to_an_older_generation_turns_back_on_the_way_that_it_went() {
         why: String::new(),
         other: serde_json::Map::new(),
     };
-    for (phase, expected) in [(Phase::Swapped, Way::Forward), (Phase::Back, Way::Undo)] {
+    for (phase, expected) in [(Phase::Swapped, Way::Forward), (Phase::Back, undo_of(2, 1))] {
         let found = UnderWay {
             text: String::new(),
             rollout: Ok(rollout(phase)),
@@ -223,6 +275,9 @@ fn prune_clears_the_snapshots_of_merges_that_nothing_needs() {
         tracks.get_mut(&track_name("main")).expect("there").previous = Some(GenerationId(id));
     };
     let mut site = rolled_back();
+    assert!(!cleared(&site), "the jail is to come back");
+    let tracks = &mut site.0.inventory.tracks;
+    tracks.get_mut(&track_name("main")).expect("there").current = Some(GenerationId(2));
     previous(&mut site, 1);
     assert!(!cleared(&site), "it is the way back");
     previous(&mut site, 3);

@@ -304,17 +304,30 @@ fn what_is_put_beside_finds_a_name() -> Result<(), Fail> {
     let beside = changes[0].put_beside().map(ToString::to_string);
     assert_eq!(beside.as_deref(), Some("etc/x.ezz-new.1"));
     assert_eq!(fs::read_to_string(trees.jail("etc/x.ezz-new.1"))?, "new");
-    // A file of that name is replaced, as it always was; through a link nothing is written.
+    // What the jail has by that name stays, and through a link nothing is written.
     let trees = Trees::new(Is::File, Is::File)?;
     fs::write(trees.jail("etc/x"), "mine")?;
     fs::write(trees.at("outside"), "untouched")?;
     symlink(trees.at("outside"), trees.jail("etc/x.ezz-new"))?;
+    let link = shown(&trees.at("jail"), "etc/x.ezz-new");
+    trees.merge()?;
+    assert_eq!(shown(&trees.at("jail"), "etc/x.ezz-new"), link);
+    assert_eq!(
+        shown(&trees.at("jail"), "etc/x.ezz-new.1"),
+        "etc/x.ezz-new.1 new\n"
+    );
+    assert_eq!(fs::read_to_string(trees.at("outside"))?, "untouched");
+    // What an earlier merge has put there, a version of the release, is replaced.
+    let trees = Trees::new(Is::File, Is::File)?;
+    fs::write(trees.jail("etc/x"), "mine")?;
+    let old = trees.at("old").join("etc/x");
+    fs::copy(old, trees.jail("etc/x.ezz-new"))?;
     trees.merge()?;
     assert_eq!(
         shown(&trees.at("jail"), "etc/x.ezz-new"),
         "etc/x.ezz-new new\n"
     );
-    assert_eq!(fs::read_to_string(trees.at("outside"))?, "untouched");
+    assert!(!trees.jail("etc/x.ezz-new.1").exists());
     // A name that is too long is none: the conflict is only named.
     let trees = Trees::new(Is::Nothing, Is::Nothing)?;
     let name = format!("etc/{}", "n".repeat(252));

@@ -12,8 +12,7 @@ use std::path::{Path, PathBuf};
 use ezz::profile::Profile;
 use ezz::world::Context;
 use ezz::world::merge::{
-    Difference, Examined, Obstacle, Patches, Undo, carry_out, examine, examine_undo,
-    without_conflicts,
+    Difference, Examined, Obstacle, Patches, Undo, carry_out, examine, examine_back, examine_undo,
 };
 use ezz::world::text::InProcess;
 
@@ -525,8 +524,7 @@ fn a_way_back_without_snapshots_keeps_what_is_in_conflict() -> Result<(), Fail> 
     fs::write(trees.etc("lines"), "A\nb\nc\nd\ne\nf\nmine\n")?;
     let (difference, jail) = (trees.difference()?, &trees.at("jail"));
     let context = Context::quiet();
-    let found = examine(&difference, jail, &mut InProcess, Patches::Left, &context)?;
-    let found = without_conflicts(found, &difference, jail, &context.cancel)?;
+    let found = examine_back(&difference, jail, &mut InProcess, Patches::Left, &context)?;
     let told: Vec<String> = found.kept.iter().map(ToString::to_string).collect();
     assert_eq!(told, ["etc/both stays: both have changed it"]);
     carry_out(&found, difference.newer(), jail, &context)?;
@@ -576,5 +574,32 @@ fn only_what_concerns_the_whole_jail_is_in_the_way() -> Result<(), Fail> {
             .iter()
             .any(|it| matches!(it, Obstacle::Room { .. }))
     );
+    Ok(())
+}
+
+#[test]
+fn a_list_of_accounts_that_is_too_long_gives_no_file_to_another() -> Result<(), Fail> {
+    if !is_root("a_list_of_accounts_that_is_too_long_gives_no_file_to_another") {
+        return Ok(());
+    }
+    let trees = Trees(tempfile::tempdir()?);
+    let root = "root:x:0:0::/root:/bin/sh\n";
+    for tree in ["old", "new", "jail"] {
+        make(&trees.at(tree), &[("etc/passwd", root), ("opt/file", tree)])?;
+    }
+    fs::write(trees.at("jail/opt/file"), "old")?;
+    chown(trees.at("new/opt/file"), Some(99), Some(99))?;
+    let difference = trees.difference()?;
+    let (jail, context) = (trees.at("jail"), Context::quiet());
+    let looked = || examine(&difference, &jail, &mut InProcess, Patches::Left, &context);
+    assert_eq!(looked()?.obstacles, []);
+    // In this jail 99 may be anybody's.
+    let mine = "mine:x:99:99::/:\n".repeat(80_000);
+    fs::write(trees.etc("passwd"), format!("{root}{mine}"))?;
+    let path = "opt/file".parse().expect("a path");
+    assert_eq!(looked()?.obstacles, [Obstacle::Accounts(path)]);
+    // Nothing keeps a jail from coming back.
+    let back = examine_back(&difference, &jail, &mut InProcess, Patches::Left, &context)?;
+    assert_eq!(back.obstacles, []);
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use super::Request;
 use crate::model::{Base, Half, Inventory, JailState, Kind};
 use crate::name::{GenerationId, JailName, TrackName};
-use crate::plan::{Observed, lookup, track};
+use crate::plan::{Observed, lookup, track, ways};
 
 /// Why something stays.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +40,8 @@ pub enum Reason {
     Partner,
     /// A jail is a clone of it, or was merged to it.
     Skeleton(JailName),
+    /// The way back of a jail's last merge leads to its skeleton.
+    WayBack(JailName),
     /// A roll-out of this track is under way.
     Rollout(TrackName),
     /// Something that ezz did not make is below it.
@@ -79,6 +81,7 @@ impl fmt::Display for Reason {
             Reason::Thick(jail) => write!(f, "thick {jail} is a clone of it"),
             Reason::Partner => write!(f, "its base stays"),
             Reason::Skeleton(jail) => write!(f, "{jail} was made from it"),
+            Reason::WayBack(jail) => write!(f, "the last merge of {jail} came from it"),
             Reason::Rollout(track) => write!(f, "roll-out of {track}"),
             Reason::Foreign(name) | Reason::Snapshots(name, 1) => write!(f, "{name} is not ezz's"),
             Reason::Snapshots(name, count) => {
@@ -200,6 +203,9 @@ pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Ke
         add(&mut all, id, reason);
     }
     jails(&mut all, observed);
+    for (id, jail) in ways::lead_to(inventory, &request.of_merges) {
+        skeleton(&mut all, id, Reason::WayBack(jail));
+    }
     let heirs = heirs(inventory);
     for jail in inventory.jails.values() {
         let origin = jail.origin.as_deref().unwrap_or_default();

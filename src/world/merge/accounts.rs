@@ -7,14 +7,13 @@ use std::path::Path;
 
 use super::super::error::WorldError;
 use super::super::numbers::{Owners as Numbers, Side, is_fixed};
-use super::super::progress::Cancel;
+use super::super::progress::{Cancel, Context};
 use super::super::text::{Answer, By, Request};
 use super::super::walk::{Visit, walk};
 use super::difference::Difference;
-use super::examine::{Ask, text_of};
 use super::kept::{Kept, Why};
-use super::state::one;
-use crate::profile::{Class, MergedBy, RelPath};
+use super::texts::{Ask, text_of};
+use crate::profile::{MergedBy, RelPath};
 
 /// How many fields group(5) and gshadow(5) have, and no list of users.
 const OF_GROUPS: usize = 4;
@@ -42,11 +41,13 @@ pub(super) struct List {
 #[derive(Debug, Default)]
 pub(super) struct Lists(BTreeMap<RelPath, List>);
 
-/// Accounts that the merge made, and that own files.
+/// Accounts that would be removed, and that stay.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Owners {
     users: BTreeSet<String>,
     groups: BTreeSet<String>,
+    /// Those of them that own no file, and stay since a list that has them cannot be changed.
+    listed: BTreeSet<String>,
 }
 
 /// What becomes of one list.
@@ -58,6 +59,54 @@ pub(super) struct Merged {
     pub(super) conflicts: Vec<String>,
     /// Names whose entries stay, since they own files.
     pub(super) own: Vec<String>,
+    /// Names whose entries stay, since another list that has them cannot be changed.
+    pub(super) listed: Vec<String>,
+}
+
+impl Merged {
+    /// Notes an entry that stays.
+    fn stays(&mut self, name: &str, owners: &Owners) {
+        let names = match owners.listed.contains(name) {
+            true => &mut self.listed,
+            false => &mut self.own,
+        };
+        names.push(name.to_owned());
+    }
+
+    /// Whether entries stay that would be removed.
+    pub(super) fn keeps(&self) -> bool {
+        !self.own.is_empty() || !self.listed.is_empty()
+    }
+
+    /// Why entries stay that would be removed.
+    pub(super) fn reasons(&self) -> impl Iterator<Item = Why> {
+        let own = (!self.own.is_empty()).then(|| Why::Own(self.own.clone()));
+        let listed = (!self.listed.is_empty()).then(|| Why::Listed(self.listed.clone()));
+        own.into_iter().chain(listed)
+    }
+}
+
+/// Names of accounts that a list has and that would be removed from it, although it cannot be changed.
+#[derive(Debug, Default)]
+pub(super) struct Fixed {
+    users: BTreeSet<String>,
+    groups: BTreeSet<String>,
+}
+
+impl Fixed {
+    /// Adds those that the merge wrote into a list, and that were not in it before.
+    pub(super) fn add(&mut self, base: &str, theirs: &str) {
+        let theirs = entries(theirs);
+        for (name, line) in entries(base) {
+            if !theirs.contains_key(name) {
+                let names = match is_group(line) {
+                    true => &mut self.groups,
+                    false => &mut self.users,
+                };
+                names.insert(name.to_owned());
+            }
+        }
+    }
 }
 
 impl Lists {
@@ -83,12 +132,13 @@ impl Lists {
     }
 
     /// Which of the accounts that would be removed own files of the jail, other than those that are removed
-    /// themselves. The jail is walked only if an account would be removed. Where the walk cannot be completed, all of
-    /// them count.
+    /// themselves, or are in a list that cannot be changed. The jail is walked only if an account would be removed.
+    /// Where the walk cannot be completed, or something is mounted, all of them count.
     pub(super) fn owners(
         &self,
         jail: &Path,
         goes: &dyn Fn(&RelPath) -> bool,
+        fixed: &Fixed,
         cancel: &Cancel,
     ) -> Result<Owners, WorldError> {
         let (mut users, mut groups) = (BTreeMap::new(), BTreeMap::new());
@@ -118,13 +168,20 @@ impl Lists {
                 }
             }
         }
+        let mut owners = Owners::default();
         if users.is_empty() && groups.is_empty() {
-            return Ok(Owners::default());
+            owners.stay(fixed);
+            return Ok(owners);
         }
         let of_users: BTreeSet<u32> = users.values().map(|(uid, _)| *uid).collect();
         let of_groups: BTreeSet<u32> = groups.values().copied().collect();
         let (mut uids, mut gids) = (BTreeSet::new(), BTreeSet::new());
         let walked = walk(jail, cancel, &mut |node| {
+            // What is on another file system is not looked at, and a mount may hide files.
+            if node.is_mount {
+                uids.extend(&of_users);
+                gids.extend(&of_groups);
+            }
             if !goes(node.path) {
                 uids.extend(of_users.get(&node.stat.st_uid));
                 gids.extend(of_groups.get(&node.stat.st_gid));
@@ -138,22 +195,38 @@ impl Lists {
             // The jail runs, or has made a tree that is deeper than a path can be long.
             Err(_) => (uids, gids) = (of_users, of_groups),
         }
-        let mut owners = Owners::default();
         for (name, (uid, group)) in users {
             if uids.contains(&uid) {
                 owners.users.insert(name.to_owned());
-                // The group of an account that stays.
+            }
+            // The group of an account that stays.
+            if uids.contains(&uid) || fixed.users.contains(name) {
                 gids.extend(group);
             }
         }
         let stays = groups.into_iter().filter(|(_, gid)| gids.contains(gid));
         owners.groups.extend(stays.map(|(name, _)| name.to_owned()));
+        owners.stay(fixed);
         Ok(owners)
     }
 }
 
+impl Owners {
+    /// Adds the accounts of a list that cannot be changed.
+    fn stay(&mut self, fixed: &Fixed) {
+        for (own, fixed) in [
+            (&mut self.users, &fixed.users),
+            (&mut self.groups, &fixed.groups),
+        ] {
+            let listed = fixed.difference(own).cloned().collect::<BTreeSet<_>>();
+            own.extend(listed.iter().cloned());
+            self.listed.extend(listed);
+        }
+    }
+}
+
 impl List {
-    /// The entries that would be removed, of accounts that own files.
+    /// The entries that would be removed, of accounts that stay.
     fn staying(&self, owners: &Owners) -> Vec<(&str, &str)> {
         let (ours, theirs) = (entries(&self.ours), entries(&self.theirs));
         let stays = |(name, line): &(&str, &str)| {
@@ -167,9 +240,9 @@ impl List {
         entries(&self.base).into_iter().filter(stays).collect()
     }
 
-    /// The new version of the list with the entries of accounts that own files, and the names of these. None if there
-    /// are no such accounts.
-    pub(super) fn with_staying(&self, owners: &Owners) -> Option<(String, Vec<String>)> {
+    /// The new version of the list with the entries of accounts that stay, and why they do. None if there are no such
+    /// accounts.
+    fn with_staying(&self, owners: &Owners) -> Option<(String, Merged)> {
         let staying = self.staying(owners);
         if staying.is_empty() {
             return None;
@@ -178,13 +251,13 @@ impl List {
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
-        let mut names = Vec::new();
+        let mut merged = Merged::default();
         for (name, line) in staying {
             text.push_str(line);
             text.push('\n');
-            names.push(name.to_owned());
+            merged.stays(name, owners);
         }
-        Some((text, names))
+        Some((text, merged))
     }
 }
 
@@ -199,7 +272,7 @@ pub(super) fn back(list: &List, owners: &Owners, ask: &mut Ask<'_>) -> Result<Me
     let before = entries(&list.theirs);
     for (name, line) in list.staying(owners) {
         theirs.push(line);
-        merged.own.push(name.to_owned());
+        merged.stays(name, owners);
     }
     let by = if list.numbered { By::Account } else { By::Name };
     let mut merge = |base: &str, ours: &str, theirs: &str| {
@@ -229,7 +302,8 @@ pub(super) fn back(list: &List, owners: &Owners, ask: &mut Ask<'_>) -> Result<Me
     for name in names {
         let versions = [base.get(name), ours.get(name), before.get(name)];
         let [was, own, new] = versions.map(|line| line.map_or("", |line| *line));
-        if was == new || own == was || own == new || merged.own.iter().any(|it| it == name) {
+        let mut staying = merged.own.iter().chain(&merged.listed);
+        if was == new || own == was || own == new || staying.any(|it| it == name) {
             continue;
         }
         if matches!(merge(was, own, new)?, Answer::Text(_)) {
@@ -269,7 +343,8 @@ pub(super) struct Staying {
 }
 
 /// Finds the accounts that the release removes and whose numbers files of the jail carry. They stay in all lists: without
-/// them the files would belong to the next account that gets the number.
+/// them the files would belong to the next account that gets the number. `removed` are the files that go with the
+/// accounts, `fixed` the lists that cannot be changed.
 ///
 /// # Errors
 /// [`WorldError`]: a list cannot be read; interrupted.
@@ -277,42 +352,45 @@ pub(super) fn staying(
     difference: &Difference,
     numbers: &Numbers,
     jail: &Path,
-    cancel: &Cancel,
+    (removed, fixed): (&BTreeSet<RelPath>, &BTreeMap<RelPath, Why>),
+    context: &Context<'_>,
 ) -> Result<Staying, WorldError> {
-    let mut lists = Lists::default();
+    let (mut lists, mut stays) = (Lists::default(), Fixed::default());
     for path in difference.paths() {
         let Some(by) = difference.own(path).by else {
             continue;
         };
-        if let (Some(base), Some(ours), Some(theirs)) = (
+        let (Some(base), Some(theirs)) = (
             text_of(difference.older(), path)?,
-            text_of(jail, path)?,
             text_of(difference.newer(), path)?,
-        ) {
-            let base = numbers.text_in_jail(Side::Old, path, base);
-            let theirs = numbers.text_in_jail(Side::New, path, theirs);
+        ) else {
+            continue;
+        };
+        let base = numbers.text_in_jail(Side::Old, path, base);
+        let theirs = numbers.text_in_jail(Side::New, path, theirs);
+        if fixed.contains_key(path) {
+            stays.add(&base, &theirs);
+        }
+        if let Some(ours) = text_of(jail, path)? {
             lists.add(path.clone(), by == MergedBy::Number, base, ours, theirs);
         }
     }
-    // Untouched files that the release removes are removed with the account. A directory may stay for its contents.
-    let goes = |path: &RelPath| {
-        let (was, is) = (difference.before(path), difference.after(path));
-        let removed = is.is_none() && was.is_some_and(|was| !was.is_directory());
-        let class = difference.own(path).class;
-        removed
-            && !matches!(class, Class::Seeded | Class::Kept)
-            && one(jail, path, [was, None], cancel).is_ok_and(|mine| mine.as_ref() == was)
-    };
-    let owners = lists.owners(jail, &goes, cancel)?;
+    let owners = lists.owners(
+        jail,
+        &|path| removed.contains(path),
+        &stays,
+        &context.cancel,
+    )?;
     let mut staying = Staying {
         texts: BTreeMap::new(),
         kept: Vec::new(),
     };
     for (path, list) in lists.each() {
-        if let Some((text, names)) = list.with_staying(&owners) {
+        if let Some((text, merged)) = list.with_staying(&owners) {
             if list.numbered {
-                let (path, why) = (path.clone(), Why::Own(names));
-                staying.kept.push(Kept { path, why });
+                let path = || path.clone();
+                let kept = merged.reasons().map(|why| Kept { path: path(), why });
+                staying.kept.extend(kept);
             }
             staying.texts.insert(path.clone(), text);
         }
@@ -405,6 +483,7 @@ mod tests {
         let owners = Owners {
             users: ["new".to_owned()].into(),
             groups: ["new".to_owned()].into(),
+            ..Owners::default()
         };
         let lists = [
             (true, "new:x:99:99::/:\n"),

@@ -144,6 +144,12 @@ impl Difference {
         self.profile.own(path)
     }
 
+    /// Whether a path is a list of accounts in both skeletons that have it.
+    pub(super) fn is_list(&self, path: &RelPath) -> bool {
+        let directory = |it: Option<&State>| it.is_some_and(State::is_directory);
+        self.own(path).by.is_some() && !directory(self.before(path)) && !directory(self.after(path))
+    }
+
     /// What the old skeleton has at a path.
     pub(super) fn before(&self, path: &RelPath) -> Option<&State> {
         self.before.get(path)

@@ -12,18 +12,14 @@ use super::super::numbers::{Owners, Side, Taken};
 use super::super::progress::{Cancel, Context, Phase};
 use super::super::text::{Answer, By, Request, TEXT_MAX, Texts};
 use super::accounts::staying;
+use super::aside;
+use super::beside::beside;
 use super::difference::Difference;
-use super::obstacle;
+use super::obstacle::{self, Obstacle};
 use super::state::{State, first_left, first_own, one};
+use super::texts::{Ask, patch, text_of};
 use super::{Change, Examined, Patches, Reason, What};
 use crate::profile::{Class, Database, MergedBy, Own, RelPath};
-
-/// What the release's version of a conflict is called: the name and this.
-const BESIDE: &str = ".ezz-new";
-
-/// How many names are tried if what has that name is a directory, and a file is to be put there, or the
-/// reverse.
-pub(super) const BESIDE_TRIES: u32 = 9;
 
 /// Finds out what has to happen to a jail's files, and what keeps it from happening; changes nothing. The
 /// jail may run.
@@ -31,6 +27,41 @@ pub(super) const BESIDE_TRIES: u32 = 9;
 /// # Errors
 /// [`WorldError`]: a tree cannot be read; interrupted.
 pub fn examine(
+    difference: &Difference,
+    jail: &Path,
+    texts: &mut dyn Texts,
+    patches: Patches,
+    context: &Context<'_>,
+) -> Result<Examined, WorldError> {
+    examine_on(Way::Forward, difference, jail, texts, patches, context)
+}
+
+/// As [`examine`], of a jail that comes back to a generation, which nothing may keep from it: what is in conflict, or
+/// cannot be written, stays as the jail has it.
+///
+/// # Errors
+/// As [`examine`].
+pub fn examine_back(
+    difference: &Difference,
+    jail: &Path,
+    texts: &mut dyn Texts,
+    patches: Patches,
+    context: &Context<'_>,
+) -> Result<Examined, WorldError> {
+    examine_on(Way::Back, difference, jail, texts, patches, context)
+}
+
+/// What becomes of a conflict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// The administrator settles it.
+    Forward,
+    /// The jail's version stays, with a note.
+    Back,
+}
+
+fn examine_on(
+    way: Way,
     difference: &Difference,
     jail: &Path,
     texts: &mut dyn Texts,
@@ -59,7 +90,6 @@ pub fn examine(
     }
     let root = Dirs::open(jail)?.into_root();
     let root = rustix::fs::fstat(root).map_err(|e| WorldError::io("look at", jail, e))?;
-    let staying = staying(difference, &owners, jail, &context.cancel)?;
     let mut work = Work {
         difference,
         owners: &owners,
@@ -69,15 +99,50 @@ pub fn examine(
         context,
         ask: &mut |request| texts.answer(&request, &context.cancel),
         decided: None,
-        staying: staying.texts,
+        staying: BTreeMap::new(),
         changes: Vec::new(),
     };
+    let mut lists = Vec::new();
     // A jail may have a million files: only those that the release has changed are looked at.
     for path in difference.paths() {
         context.cancel.check()?;
         phase.advance(1);
+        if difference.is_list(path) {
+            lists.push((path, work.decided.clone()));
+        } else {
+            work.look_at(path, patches)?;
+        }
+    }
+    let mut kept = Vec::new();
+    if way == Way::Back {
+        let found = Examined {
+            changes: std::mem::take(&mut work.changes),
+            ..Examined::default()
+        };
+        let found = aside::without_conflicts(found, difference.newer(), jail, &context.cancel)?;
+        (work.changes, kept) = (found.changes, found.kept);
+    }
+    // The lists of accounts come last: whose accounts own files is known only when it is known which files go.
+    let names = lists.iter().map(|(path, _)| (*path).clone()).collect();
+    let fixed = match way {
+        Way::Forward => BTreeMap::new(),
+        Way::Back => aside::unwritable(jail, names)?,
+    };
+    let staying = staying(
+        difference,
+        &owners,
+        jail,
+        (&work.removed(), &fixed),
+        context,
+    )?;
+    work.staying = staying.texts;
+    kept.extend(staying.kept);
+    for (path, decided) in lists {
+        context.cancel.check()?;
+        work.decided = decided;
         work.look_at(path, patches)?;
     }
+    work.changes.sort_by(|a, b| a.path.cmp(&b.path));
     work.add_conflicts_of_numbers();
     work.keep_directories()?;
     work.add_parents()?;
@@ -86,19 +151,27 @@ pub fn examine(
     let databases = &difference.profile().database;
     let upstream = |path: &RelPath| difference.after(path).cloned();
     let renewed = renewed(&changes, databases, jail, &upstream, &context.cancel)?;
-    let obstacles = obstacle::find(jail, &changes, &renewed, &|path| difference.size(path))?;
-    Ok(Examined {
+    let mut obstacles = obstacle::find(jail, &changes, &renewed, &|path| difference.size(path))?;
+    let taken = changes.iter().filter(|change| change.what == What::Take);
+    let unknown = |path: &RelPath| {
+        let meta = difference.after(path).and_then(State::meta);
+        meta.is_some_and(|meta| owners.unknown(meta))
+    };
+    let unknown = taken.map(|it| &it.path).find(|path| unknown(path));
+    obstacles.extend(unknown.cloned().map(Obstacle::Accounts));
+    let found = Examined {
         changes,
         renewed,
         obstacles,
         owners,
-        kept: staying.kept,
+        kept,
         ..Examined::default()
-    })
+    };
+    match way {
+        Way::Forward => Ok(found),
+        Way::Back => aside::without_conflicts(found, difference.newer(), jail, &context.cancel),
+    }
 }
-
-/// Asks who compares texts.
-pub(super) type Ask<'a> = dyn FnMut(Request<'_>) -> Result<Answer, WorldError> + 'a;
 
 struct Work<'a> {
     difference: &'a Difference,
@@ -126,6 +199,18 @@ struct Versions<'a> {
 }
 
 impl Work<'_> {
+    /// The files that are removed. A directory may stay for its contents.
+    fn removed(&self) -> BTreeSet<RelPath> {
+        let directory = |path| {
+            self.difference
+                .before(path)
+                .is_some_and(State::is_directory)
+        };
+        let changes = self.changes.iter();
+        let removed = changes.filter(|it| it.what == What::Remove && !directory(&it.path));
+        removed.map(|it| it.path.clone()).collect()
+    }
+
     fn look_at(&mut self, path: &RelPath, patches: Patches) -> Result<(), WorldError> {
         let (difference, jail) = (self.difference, self.jail);
         let decided = self.decided.take().filter(|(top, _)| path.is_within(top));
@@ -203,7 +288,7 @@ impl Work<'_> {
         let beside = match what {
             What::Conflict(_) => {
                 let whole = directory(is) && !directory(versions.mine);
-                beside(jail, path, whole, difference)?
+                beside(jail, path, whole, difference, &self.context.cancel)?
             }
             What::Take | What::Remove | What::Merge(_) | What::Left(_) => Vec::new(),
         };
@@ -485,79 +570,4 @@ pub(super) fn renewed(
     texts.sort();
     texts.dedup();
     Ok(texts)
-}
-
-/// Where the release's version of a conflict is put: beside the jail's; of a directory, `whole`, with all
-/// that is in it.
-fn beside(
-    jail: &Path,
-    path: &RelPath,
-    whole: bool,
-    difference: &Difference,
-) -> Result<Vec<(RelPath, RelPath)>, WorldError> {
-    let Some(is) = difference.after(path) else {
-        return Ok(Vec::new());
-    };
-    let parent = path.parent();
-    let mut dirs = Dirs::open(jail)?;
-    match dirs.dir(&parent, false) {
-        Ok(_) | Err(DirError::Missing(_)) => {}
-        // Not where a link of the jail's leads away: that one is named and no more.
-        Err(DirError::Link(_) | DirError::File(_)) => return Ok(Vec::new()),
-        Err(DirError::Sys(error)) => return Err(error),
-    }
-    for number in 0..BESIDE_TRIES {
-        let Some(top) = name_beside(path, number) else {
-            break;
-        };
-        let there = dirs.stat(&top).map_err(|e| e.in_tree(jail))?;
-        let fits = |stat| State::is_directory_by(&stat) == is.is_directory();
-        if there.is_none_or(fits) {
-            let within = difference
-                .within(path)
-                .filter(|from| *from == path || whole);
-            let to = |from: &RelPath| {
-                let rest = &from.as_bytes()[path.as_bytes().len()..];
-                let to = [top.as_bytes(), rest].concat();
-                Some((from.clone(), RelPath::parse(&to).ok()?))
-            };
-            return Ok(within.map(to).collect::<Option<_>>().unwrap_or_default());
-        }
-    }
-    Ok(Vec::new())
-}
-
-/// The name beside a file that is tried as the one of this number.
-pub(super) fn name_beside(path: &RelPath, number: u32) -> Option<RelPath> {
-    let mut name = [path.name().as_encoded_bytes(), BESIDE.as_bytes()].concat();
-    if number > 0 {
-        name.extend(format!(".{number}").into_bytes());
-    }
-    path.parent().join(&name).ok()
-}
-
-/// How the lines of one text become another's, where there are both.
-pub(super) fn patch(
-    old: Option<String>,
-    new: Option<String>,
-    ask: &mut Ask<'_>,
-) -> Result<Option<String>, WorldError> {
-    let (Some(old), Some(new)) = (old, new) else {
-        return Ok(None);
-    };
-    if old == new {
-        return Ok(None);
-    }
-    let (old, new) = (old.as_str(), new.as_str());
-    Ok(match ask(Request::Patch { old, new })? {
-        Answer::Text(text) => Some(text),
-        Answer::Conflict | Answer::TooDifferent | Answer::NoAnswer => None,
-    })
-}
-
-/// A regular file that is a text and not too long.
-pub(super) fn text_of(root: &Path, path: &RelPath) -> Result<Option<String>, WorldError> {
-    let bytes = Dirs::open(root)?.read(path, TEXT_MAX + 1)?;
-    let text = bytes.filter(|bytes| bytes.len() as u64 <= TEXT_MAX && !bytes.contains(&0));
-    Ok(text.and_then(|bytes| String::from_utf8(bytes).ok()))
 }

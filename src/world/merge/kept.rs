@@ -32,6 +32,10 @@ pub enum Why {
     Entries(Vec<String>),
     /// These accounts own files of the jail.
     Own(Vec<String>),
+    /// These accounts are in a list that cannot be changed.
+    Listed(Vec<String>),
+    /// It is a directory of state, and the jail has written what is named here, in it.
+    Together(RelPath),
     /// A flag keeps it from being changed.
     Immutable,
     /// Another file system is mounted there.
@@ -56,6 +60,15 @@ impl fmt::Display for Why {
                 )
             }
             Why::Own(names) => write!(f, "these still own files: {}", names.join(", ")),
+            Why::Listed(names) => write!(
+                f,
+                "these are in a list that cannot be changed: {}",
+                names.join(", ")
+            ),
+            Why::Together(path) => write!(
+                f,
+                "its files belong together, and the jail has changed {path} since"
+            ),
             Why::Immutable => write!(f, "a flag keeps it from being changed"),
             Why::Mount => write!(f, "another file system is mounted there"),
             Why::Conflict(reason) => write!(f, "{reason}"),

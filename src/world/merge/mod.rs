@@ -7,6 +7,8 @@
 //! Must not be here: which jails, and what protects them while this works.
 
 mod accounts;
+mod aside;
+mod beside;
 mod carry;
 mod difference;
 mod examine;
@@ -14,6 +16,7 @@ mod kept;
 mod obstacle;
 mod same;
 mod state;
+mod texts;
 mod undo;
 
 use std::fmt;
@@ -23,11 +26,11 @@ use crate::profile::RelPath;
 
 pub use carry::carry_out;
 pub use difference::Difference;
-pub use examine::examine;
+pub use examine::{examine, examine_back};
 pub use kept::{Kept, Why};
 pub use obstacle::Obstacle;
 pub use state::Type;
-pub use undo::{Undo, examine_undo, without_conflicts};
+pub use undo::{Undo, examine_undo};
 
 /// What happens to one file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -19,6 +19,8 @@ pub enum Obstacle {
     Immutable(RelPath),
     /// Another file system is mounted there: the snapshot that takes a merge back has nothing of it.
     Mount(RelPath),
+    /// The jail's lists of accounts are too long to be read, and a file that is taken belongs to an account.
+    Accounts(RelPath),
     /// The jail's file system is mounted read-only.
     ReadOnly,
     /// The release's files need more room, in bytes, than there is.
@@ -37,6 +39,10 @@ impl fmt::Display for Obstacle {
                 write!(f, "{path} has a flag that keeps it from being changed")
             }
             Obstacle::Mount(path) => write!(f, "another file system is mounted at {path}"),
+            Obstacle::Accounts(path) => write!(
+                f,
+                "its lists of accounts are larger than 1 MiB, so that the owner of {path} is not known"
+            ),
             Obstacle::ReadOnly => write!(f, "its file system is read-only"),
             Obstacle::Room { needs, free } => write!(
                 f,

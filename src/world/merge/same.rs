@@ -4,7 +4,8 @@
 use std::io::{self, Read};
 use std::path::Path;
 
-use rustix::fs::Stat;
+use rustix::fs::{Dir, Stat};
+use rustix::io::Errno;
 
 use super::super::dirs::{DirError, Dirs, wide};
 use super::super::error::WorldError;
@@ -65,6 +66,72 @@ pub(super) fn same(
         (State::File(..), State::File(..)) if one.1 == other.1 => contents(path, a, b, cancel),
         (one, other) => Ok(one == other),
     }
+}
+
+/// The first at or below a directory of a jail that is not as it was in another tree: the jail has made, changed or
+/// removed it, or something is mounted there. None if all is as it was, or the directory is not there.
+pub(super) fn first_written(
+    was: &Path,
+    jail: &Path,
+    dir: &RelPath,
+    cancel: &Cancel,
+) -> Result<Option<RelPath>, WorldError> {
+    let Some(found) = There::at(jail, dir, cancel)?.filter(|it| it.1.is_directory()) else {
+        return Ok(None);
+    };
+    written(was, jail, dir, found.0.st_dev, cancel)
+}
+
+fn written(
+    was: &Path,
+    jail: &Path,
+    path: &RelPath,
+    device: rustix::fs::Dev,
+    cancel: &Cancel,
+) -> Result<Option<RelPath>, WorldError> {
+    cancel.check()?;
+    let (then, now) = (
+        There::at(was, path, cancel)?,
+        There::at(jail, path, cancel)?,
+    );
+    let elsewhere = now.as_ref().is_some_and(|it| it.0.st_dev != device);
+    if elsewhere || !same(path, (was, then.as_ref()), (jail, now.as_ref()), cancel)? {
+        return Ok(Some(path.clone()));
+    }
+    if !now.is_some_and(|it| it.1.is_directory()) {
+        return Ok(None);
+    }
+    // What the jail has made there ends it, however much that is. What it has removed is found in the other tree.
+    for root in [was, jail] {
+        let mut dirs = Dirs::open(root)?;
+        let Ok(fd) = dirs.dir(path, false) else {
+            return Ok(Some(path.clone()));
+        };
+        let failed = |e: Errno| WorldError::io("list", path.under(root), e);
+        for entry in Dir::read_from(fd).map_err(failed)? {
+            let entry = match entry {
+                // A jail that runs has just removed it.
+                Err(Errno::NOENT) => return Ok(Some(path.clone())),
+                entry => entry.map_err(failed)?,
+            };
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            let Ok(below) = path.join(name) else {
+                return Ok(Some(path.clone()));
+            };
+            let found = match root == was {
+                true => written(was, jail, &below, device, cancel)?,
+                // The same names are there, or it ends here.
+                false => There::at(was, &below, cancel)?.is_none().then_some(below),
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Whether two files that are as long as each other have the same content.

@@ -5,22 +5,24 @@
 //! of these two skeletons can have written are looked at; of the jail, its links are never followed.
 //! Must not be here: which jails, and what protects them while this works.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::super::dirs::{DirError, Dirs};
 use super::super::error::WorldError;
 use super::super::progress::{Cancel, Context, Phase};
 use super::super::text::{Request, Texts};
-use super::accounts::{self, Lists};
+use super::accounts::{self, Fixed, Lists};
+use super::aside::{settled, unwritable};
+use super::beside::{BESIDE_TRIES, name_beside};
 use super::difference::Difference;
-use super::examine::{Ask, BESIDE_TRIES, name_beside, patch, renewed, text_of};
+use super::examine::renewed;
 use super::kept::{Kept, Why};
-use super::obstacle::{self, Obstacle};
-use super::same::{There, same};
+use super::same::{There, first_written, same};
 use super::state::{State, first_left, one};
+use super::texts::{Ask, patch, text_of};
 use super::{Change, Examined, Patches, What};
-use crate::profile::{MergedBy, RelPath};
+use crate::profile::{Class, MergedBy, RelPath};
 
 /// The trees that say what a merge wrote, and the one in which that is undone.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +61,7 @@ pub fn examine_undo(
         kept: Vec::new(),
         lists: Vec::new(),
         group: None,
+        unwritten: None,
     };
     for path in candidates(merged, trees.after, &context.cancel)? {
         context.cancel.check()?;
@@ -66,6 +69,14 @@ pub fn examine_undo(
         work.look(&path)?;
     }
     work.held()?;
+    // Which files cannot be written is known before the lists: an account stays whose files stay.
+    let found = Examined {
+        changes: std::mem::take(&mut work.changes),
+        kept: std::mem::take(&mut work.kept),
+        ..Examined::default()
+    };
+    let found = settled(trees.before, trees.jail, found, &context.cancel)?;
+    (work.changes, work.kept) = (found.changes, found.kept);
     let mut ask = |request: Request<'_>| texts.answer(&request, &context.cancel);
     work.lists(&mut ask)?;
     let Work { changes, kept, .. } = work;
@@ -104,31 +115,6 @@ pub fn examine_undo(
         }
     }
     Ok(examined)
-}
-
-/// Makes of a merge one that keeps no jail from coming back: what is in conflict, or cannot be written, stays as
-/// the jail has it.
-///
-/// # Errors
-/// [`WorldError`].
-pub fn without_conflicts(
-    mut examined: Examined,
-    difference: &Difference,
-    jail: &Path,
-    cancel: &Cancel,
-) -> Result<Examined, WorldError> {
-    for change in std::mem::take(&mut examined.changes) {
-        match change.what {
-            What::Conflict(reason) => examined.kept.push(Kept {
-                path: change.path,
-                why: Why::Conflict(reason),
-            }),
-            What::Take | What::Remove | What::Merge(_) | What::Left(_) => {
-                examined.changes.push(change);
-            }
-        }
-    }
-    settled(difference.newer(), jail, examined, cancel)
 }
 
 /// The paths at which a merge from one skeleton to another can have written, parents first: those at which they
@@ -182,6 +168,8 @@ struct Work<'a> {
     lists: Vec<RelPath>,
     /// What decides for all that is in it: whether that comes back with it, or stays with it.
     group: Option<(RelPath, bool)>,
+    /// A directory of state in which the jail has written nothing since the merge.
+    unwritten: Option<RelPath>,
 }
 
 impl Work<'_> {
@@ -222,6 +210,10 @@ impl Work<'_> {
         }
         let untouched = is_as((after, wrote.as_ref()))?;
         let gone = untouched && now.is_none() && !comes && !self.has_parent(path)?;
+        if let Some(dir) = self.written_state(path, was.as_ref(), wrote.as_ref())? {
+            self.group = Some((dir, false));
+            return Ok(());
+        }
         let listed = self.trees.merged.own(path).by.is_some();
         if let Some(by) = blocked {
             self.keep(path, Why::InTheWay(by));
@@ -258,6 +250,37 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The directory of state that a file belongs to, if the merge has made all of it, and the jail has written in it
+    /// since. All of it stays, with a note: a database without some of its files is lost.
+    fn written_state(
+        &mut self,
+        path: &RelPath,
+        was: Option<&There>,
+        wrote: Option<&There>,
+    ) -> Result<Option<RelPath>, WorldError> {
+        let own = self.trees.merged.own(path);
+        let made = was.is_none() && wrote.is_some_and(|it| it.1.is_directory());
+        let dir = match own.whole {
+            Some(whole) => whole,
+            None if made && own.class == Class::Seeded => path.clone(),
+            None => return Ok(None),
+        };
+        if self.group.is_some() || self.unwritten.as_ref().is_some_and(|it| dir.is_within(it)) {
+            return Ok(None);
+        }
+        let Undo { after, jail, .. } = self.trees;
+        match first_written(after, jail, &dir, self.cancel)? {
+            None => {
+                self.unwritten = Some(dir);
+                Ok(None)
+            }
+            Some(written) => {
+                self.keep(&dir, Why::Together(written));
+                Ok(Some(dir))
+            }
+        }
     }
 
     /// Whether the directory that holds a path is there, or comes back.
@@ -338,23 +361,27 @@ impl Work<'_> {
             jail,
             ..
         } = self.trees;
-        let mut lists = Lists::default();
+        let (mut lists, mut fixed) = (Lists::default(), Fixed::default());
+        let cannot = unwritable(jail, self.lists.clone())?;
         for path in std::mem::take(&mut self.lists) {
-            let texts = (
-                text_of(after, &path)?,
-                text_of(jail, &path)?,
-                text_of(before, &path)?,
-            );
-            match texts {
-                (Some(base), Some(ours), Some(theirs)) => {
+            let (base, ours) = (text_of(after, &path)?, text_of(jail, &path)?);
+            let (Some(base), Some(theirs)) = (base, text_of(before, &path)?) else {
+                self.keep(&path, Why::Changed);
+                continue;
+            };
+            if cannot.contains_key(&path) || ours.is_none() {
+                fixed.add(&base, &theirs);
+            }
+            match ours {
+                Some(ours) => {
                     let numbered = self.trees.merged.own(&path).by == Some(MergedBy::Number);
                     lists.add(path, numbered, base, ours, theirs);
                 }
-                _ => self.keep(&path, Why::Changed),
+                None => self.keep(&path, Why::Changed),
             }
         }
         let goes: BTreeSet<&RelPath> = self.changes.iter().map(|change| &change.path).collect();
-        let owners = lists.owners(jail, &|path| goes.contains(path), self.cancel)?;
+        let owners = lists.owners(jail, &|path| goes.contains(path), &fixed, self.cancel)?;
         for (path, list) in lists.each() {
             let (now, was) = (
                 There::at(jail, path, self.cancel)?,
@@ -367,14 +394,18 @@ impl Work<'_> {
                 (after, wrote.as_ref()),
                 self.cancel,
             )?;
+            if let Some(why) = cannot.get(path) {
+                self.keep(path, why.clone());
+                continue;
+            }
             let merged = accounts::back(list, &owners, ask)?;
-            if merged.own.is_empty() && untouched && was.is_some() {
+            if !merged.keeps() && untouched && was.is_some() {
                 self.change(path, What::Take);
                 continue;
             }
             // Once for users and once for groups.
-            if list.numbered && !merged.own.is_empty() {
-                self.keep(path, Why::Own(merged.own));
+            if list.numbered {
+                merged.reasons().for_each(|why| self.keep(path, why));
             }
             match merged.text {
                 None => self.keep(path, Why::Changed),
@@ -391,68 +422,4 @@ impl Work<'_> {
         self.changes.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(())
     }
-}
-
-/// Sets aside what cannot be written, a file at a time: only what concerns the whole jail keeps it from coming
-/// back.
-fn settled(
-    new: &Path,
-    jail: &Path,
-    examined: Examined,
-    cancel: &Cancel,
-) -> Result<Examined, WorldError> {
-    let Examined {
-        mut changes,
-        mut kept,
-        ..
-    } = examined;
-    let mut sizes = BTreeMap::new();
-    for change in changes.iter().filter(|change| change.what == What::Take) {
-        if let Some(state) = one(new, &change.path, [None, None], cancel)? {
-            sizes.insert(change.path.clone(), state);
-        }
-    }
-    let bytes = |path: &RelPath| sizes.get(path).and_then(State::size).unwrap_or(0);
-    let mut obstacles = Vec::new();
-    let mut aside: BTreeMap<RelPath, Why> = BTreeMap::new();
-    for obstacle in obstacle::find(jail, &changes, &[], &bytes)? {
-        match obstacle {
-            Obstacle::Immutable(path) => drop(aside.insert(path, Why::Immutable)),
-            Obstacle::Mount(path) => drop(aside.insert(path, Why::Mount)),
-            Obstacle::ReadOnly | Obstacle::Room { .. } => obstacles.push(obstacle),
-        }
-    }
-    if !aside.is_empty() {
-        let of = |path: &RelPath| {
-            let above = [path.clone(), path.parent()];
-            above.iter().find_map(|it| aside.get(it)).cloned()
-        };
-        let mut tops: BTreeSet<RelPath> = BTreeSet::new();
-        for change in changes.iter().filter(|change| of(&change.path).is_some()) {
-            // A file cannot come back to the place of a directory in which something stays.
-            let file = |it: &&Change| {
-                let directory = sizes.get(&it.path).is_some_and(State::is_directory);
-                it.what == What::Take && !directory && change.path.is_within(&it.path)
-            };
-            tops.insert(change.path.clone());
-            tops.extend(changes.iter().find(file).map(|it| it.path.clone()));
-        }
-        let why = |path: &RelPath| of(path).unwrap_or(Why::Immutable);
-        kept.extend(tops.iter().map(|path| Kept {
-            path: path.clone(),
-            why: why(path),
-        }));
-        changes.retain(|it| {
-            !tops
-                .iter()
-                .any(|top| it.path == *top || it.path.is_within(top))
-        });
-    }
-    kept.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Examined {
-        changes,
-        obstacles,
-        kept,
-        ..examined
-    })
 }

@@ -28,6 +28,8 @@ pub(in crate::world) struct Owners {
     /// Those of them that the old skeleton has by the same number: the jail has renamed them, or given their number to
     /// another, before this merge.
     renamed: Vec<Taken>,
+    /// Whether the jail's lists are too long to be read, so that its numbers are not known.
+    unread: bool,
 }
 
 /// An account of a release that files of the base belong to by a number that is another account's in the jail.
@@ -123,7 +125,10 @@ impl Owners {
         profile: &Profile,
     ) -> Result<Owners, WorldError> {
         let Some(own) = Accounts::read_up_to(jail, TEXT_MAX)? else {
-            return Ok(Owners::default());
+            return Ok(Owners {
+                unread: true,
+                ..Owners::default()
+            });
         };
         let limits = Limits { ids: profile.ids };
         let Skeletons { old, new, used } = skeletons;
@@ -208,6 +213,11 @@ impl Owners {
             }
         }
         Ok(owners)
+    }
+
+    /// Whether a file of the release would belong to an account of which the jail's number is not known.
+    pub(in crate::world) fn unknown(&self, meta: &Meta) -> bool {
+        self.unread && !(is_fixed(meta.uid) && is_fixed(meta.gid))
     }
 
     /// Whether the jail knows all accounts of both skeletons by the numbers that they have there.

@@ -32,6 +32,7 @@ mod promoted;
 mod prune;
 mod release;
 mod releases;
+mod stays;
 mod services;
 mod steps;
 mod stopping;
