@@ -43,7 +43,7 @@ GOLDEN = world="$$($(LAB) world)" && cargo nextest run --cargo-quiet --no-run $(
 REPEAT ?= 10
 CUTS ?= 840
 SOAKED := $(abspath $(TARGET))/soak
-SOAK_ONES := binary(lab) & test(/^outside::(cut|world|moved)::|::kills::|::hostile::/)
+SOAK_ONES := binary(lab) & test(/^outside::(cut|world|moved)::|::kills::|::hostile::|::fleets::/)
 
 .PHONY: help
 help: ## this list
@@ -100,7 +100,7 @@ lab-soak: ## CUTS power cuts (840: 30 for each scenario) on each series of OpenZ
 	@vagrant/setup test
 	@vagrant/setup lab
 	@mkdir -p $(SOAKED)
-	@EZZ_SOAK="$(SOAKED)" EZZ_CUT_SEED=1 EZZ_CUTS=$$((($(CUTS) + 27) / 28)) EZZ_KILL_EVERY=1 EZZ_ROUNDS=11 EZZ_RACE=60 EZZ_LAB_TIMEOUT=1800 \
+	@EZZ_SOAK="$(SOAKED)" EZZ_CUT_SEED=1 EZZ_CUTS=$$((($(CUTS) + 27) / 28)) EZZ_KILL_EVERY=1 EZZ_ROUNDS=11 EZZ_RACE=60 EZZ_FLEET=500 EZZ_LAB_TIMEOUT=1800 \
 		vagrant/lab/suite '$(LAB_SERIES)' '$(SOAK_ONES)' '$(SOAK_ONES)' $(BUILT) $(T) || \
 		echo 'lab-soak: not all has passed'
 	@vagrant/lab/soak-report "$(SOAKED)"

@@ -143,6 +143,7 @@ fn two_updates_before_a_restart_are_one_merge_and_come_back_in_one_or_two() {
     );
     assert_eq!(own("c"), at_one[1]);
     whole();
+    let at_three = own("a");
 
     // Once back: to the second, where it has never been. Its own work stays.
     ezz(&["rollback"]).ok();
@@ -159,7 +160,41 @@ fn two_updates_before_a_restart_are_one_merge_and_come_back_in_one_or_two() {
         asked.stdout,
         "two\nA\nb\nc\nd\ne\nf\ng\nH mine\n/etc/turns\n/etc/two\nmine\nroot\ntwo\nthree\nalice\n"
     );
-    assert_eq!(base("a"), r#"{"track":"main"}"#);
+    // A second time returns to the third.
+    ezz(&["rollback"]).ok();
+    ezz(&["converge"]).exits(3);
+    assert_eq!(listed("a"), "3 3 3 false null");
+    assert_eq!(own("a"), at_three);
+    assert_eq!(listed("c"), "1 1 1 false {generation:3,track:main}");
+    // And to the first: all as before, the one in conflict follows again, and the one that was down never left it.
+    ezz(&["rollback", "--to", "1", "--restart"]).ok();
+    for jail in ["a", "c"] {
+        assert_eq!(listed(jail), "1 1 1 false null");
+        assert_eq!(base(jail), r#"{"track":"main"}"#);
+    }
+    ezz(&["start", "down"]).ok();
+    assert_eq!(listed("down"), "1 1 1 false null");
+    assert_eq!(["c", "down"].map(own), at_one[1..]);
+    // In the one that was at the third, the account stays whose directory below /var stays.
+    let of_three = |line: &String| {
+        ["/etc/passwd", "/etc/group", "/var/lib/three"]
+            .iter()
+            .any(|it| line.contains(it))
+    };
+    let without = |mut files: Vec<String>| {
+        files.retain(|line| !of_three(line));
+        files
+    };
+    assert_eq!(without(own("a")), without(at_one[0].clone()));
+    for list in ["passwd", "group"] {
+        let text = fs::read_to_string(format!("/srv/jails/a/etc/{list}")).expect("there");
+        let names = text.lines().filter_map(|line| line.split(':').next());
+        assert_eq!(
+            names.collect::<Vec<_>>(),
+            ["root", "three", "alice"],
+            "{text}"
+        );
+    }
     whole();
 }
 
