@@ -6,7 +6,7 @@ use crate::model::{Base, Instead, Inventory, Jail, JailConfig, JailState};
 use crate::name::{GenerationId, JailName};
 use crate::plan::behind::behind;
 use crate::plan::due::{self, Due, Way};
-use crate::plan::{Epoch, Observed, Plan, PlanError, lookup, sets, steps, writable};
+use crate::plan::{Epoch, Observed, Plan, PlanError, lookup, order, sets, steps, writable};
 
 /// The merge of a jail's own files without which it cannot be converged. None for one whose files are right for its
 /// target, and for one that is stopped and no restart has left down.
@@ -103,6 +103,7 @@ pub fn converge(
     let mut epoch = Epoch::of(inventory);
     steps::configure(&mut plan, inventory, &mut epoch, &follow)?;
     steps::restart(&mut plan, &mut epoch, observed, &late)?;
+    order::arrange(&mut plan, |name| lookup::config(inventory, name).ok());
     plan.notes.extend(notes);
     Ok(plan)
 }

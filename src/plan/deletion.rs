@@ -6,7 +6,7 @@ use crate::model::{CLONE_SNAPSHOT, Jail};
 use crate::name::JailName;
 use crate::plan::{
     Commit, Directory, Doomed, Epoch, JailStep, Observed, Plan, PlanError, Step, destroy, intent,
-    steps, ways,
+    lookup, order, steps, ways,
 };
 
 /// What `delete` was asked.
@@ -136,6 +136,7 @@ pub(super) fn add(
             plan.push_for(&jail.name, steps::stop(&observed.inventory, &jail.name));
         }
     }
+    order::arrange(plan, |name| lookup::config(inventory, name).ok());
     // What dead intents left goes first: the deletion's own commit is to be the last, because once
     // it is done a second try would not find the jails any more. With debris among the jails the
     // intents have to wait for it.

@@ -193,7 +193,7 @@ impl Plan {
             _ => None,
         });
         lanes.flatten().flat_map(|lane| {
-            let Lane { jail, steps } = lane;
+            let Lane { jail, steps, .. } = lane;
             steps.iter().map(move |step| (jail, step))
         })
     }
@@ -212,7 +212,7 @@ impl Plan {
     /// Adds a step: to the last one, if the two are one call.
     pub fn push(&mut self, step: Step) {
         if let Step::Lanes { lanes } = step {
-            for Lane { jail, steps } in lanes {
+            for Lane { jail, steps, .. } in lanes {
                 steps
                     .into_iter()
                     .for_each(|step| self.push_for(&jail, step));
@@ -247,6 +247,16 @@ impl Plan {
             }),
         }
         self.end([jail]);
+    }
+
+    /// Adds a lane of its own, also for a jail that has one in the last step.
+    pub fn push_lane(&mut self, lane: Lane) {
+        let jail = lane.jail.clone();
+        match self.steps.last_mut() {
+            Some(Step::Lanes { lanes }) => lanes.push(lane),
+            Some(_) | None => self.steps.push(Step::Lanes { lanes: vec![lane] }),
+        }
+        self.end([&jail]);
     }
 
     /// The plan up to its last program, and the rest.

@@ -35,6 +35,7 @@ pub fn start(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError>
         });
     }
     steps::start(&mut plan, &mut epoch, observed, &jails)?;
+    arrange(&mut plan, observed);
     Ok(plan)
 }
 
@@ -60,10 +61,12 @@ pub fn stop(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> 
             }
         }
     }
+    arrange(&mut plan, observed);
     Ok(plan)
 }
 
-/// Plans stop and start, jail after jail, so that each is down as short as can be.
+/// Plans stop and start of each jail. It is down as short as can be: those that depend on each other as long as the
+/// restart of all of them takes, others while they themselves are restarted.
 ///
 /// # Errors
 /// As [`start`].
@@ -72,5 +75,10 @@ pub fn restart(observed: &Observed, names: &[JailName]) -> Result<Plan, PlanErro
     writable(inventory)?;
     let mut plan = Plan::on(inventory);
     steps::restart(&mut plan, &mut Epoch::of(inventory), observed, names)?;
+    arrange(&mut plan, observed);
     Ok(plan)
+}
+
+fn arrange(plan: &mut Plan, observed: &Observed) {
+    order::arrange(plan, |name| lookup::config(&observed.inventory, name).ok());
 }

@@ -146,18 +146,24 @@ pub enum Step {
     },
     /// Carries out lanes side by side, and waits for all of them.
     Lanes {
-        /// The lanes, in the order in which they begin.
+        /// The lanes; those that are free to begin do so in this order.
         lanes: Vec<Lane>,
     },
 }
 
-/// Steps of one jail.
+/// Steps of one jail, and what they wait for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Lane {
     /// The jail.
     pub jail: JailName,
     /// What is done, in this order; a step that fails ends it.
     pub steps: Vec<JailStep>,
+    /// The lanes that have to succeed before this one begins, by their place in the step. Without them it is skipped.
+    #[serde(skip)]
+    pub after: Vec<usize>,
+    /// Lanes of an earlier turn are over before this one begins, whatever came of them.
+    #[serde(skip)]
+    pub turn: usize,
 }
 
 /// A step of one jail.
@@ -331,7 +337,21 @@ impl Lane {
         Lane {
             jail: jail.clone(),
             steps: vec![step],
+            after: Vec::new(),
+            turn: 0,
         }
+    }
+
+    /// Whether it starts the jail.
+    pub fn starts(&self) -> bool {
+        let start = |step: &JailStep| matches!(step, JailStep::Start { .. });
+        self.steps.iter().any(start)
+    }
+
+    /// Whether it stops the jail.
+    pub fn stops(&self) -> bool {
+        let stop = |step: &JailStep| matches!(step, JailStep::Stop { .. });
+        self.steps.iter().any(stop)
     }
 }
 

@@ -7,8 +7,8 @@ use crate::model::{FLAVOURS, Inventory, JailConfig, JailSpec, Kind, Todo};
 use crate::name::{GenerationId, JailName};
 use crate::plan::due::{self, Way};
 use crate::plan::{
-    Commit, Epoch, JailStep, MountAs, Mounting, Observed, Plan, PlanError, SpecError, Step,
-    generation, lookup, sets, spec,
+    Commit, Epoch, JailStep, Lane, MountAs, Mounting, Observed, Plan, PlanError, SpecError, Step,
+    generation, lookup, order, sets, spec,
 };
 
 /// Most jails in one program (design.md §5).
@@ -66,24 +66,57 @@ pub(super) fn start(
             mount_base(plan, inventory, &jail.name, jail.config.skel)?;
         }
     }
+    move_jails(plan, inventory, jails)
+}
+
+/// Adds the lanes that start jails, and that stop those which run.
+fn move_jails(plan: &mut Plan, inventory: &Inventory, jails: &[ToStart]) -> Result<(), PlanError> {
+    // What cannot be started is not stopped.
+    let spec = |jail: &ToStart| spec::spec(inventory, &jail.name, &finished(&jail.config));
+    let restarted = jails.iter().filter(|it| it.from == From::Up);
+    let restarted: Vec<&ToStart> = restarted.filter(|it| spec(it).is_ok()).collect();
+    let configs = jails.iter().map(|it| (&it.name, &it.config));
+    let configs: BTreeMap<&JailName, &JailConfig> = configs.collect();
+    let config = |name: &JailName| configs.get(name).copied();
+    // Those that depend on each other are down at once, so each has a lane for its stop and one for its start.
+    let linked = order::linked(&restarted.iter().map(|it| &it.name).collect(), config);
+    let names: Vec<JailName> = restarted.iter().map(|it| it.name.clone()).collect();
+    for name in order::stop_order(&names, config) {
+        if linked.contains(&name) {
+            plan.push_lane(Lane::new(&name, stop(inventory, &name)));
+        }
+    }
     for jail in jails {
-        let (name, config) = (&jail.name, finished(&jail.config));
-        let again = jail.from == From::Up;
-        if again {
-            // What cannot be started is not stopped.
-            if spec::spec(inventory, name, &config).is_ok() {
-                plan.push_for(name, stop(inventory, name));
+        let (name, again) = (&jail.name, jail.from == From::Up);
+        let mut steps = Vec::new();
+        let start = match spec(jail) {
+            Ok(spec) => {
+                if again && !linked.contains(name) {
+                    steps.push(stop(inventory, name));
+                }
+                JailStep::Start { spec, again }
             }
-            if let Some(mount) = mount(inventory, jail)? {
-                plan.push_for(name, JailStep::Mount(mount));
+            Err(why) => refusal(name, why),
+        };
+        if again {
+            steps.extend(mount(inventory, jail)?.map(JailStep::Mount));
+        }
+        steps.push(start);
+        for (at, step) in steps.into_iter().enumerate() {
+            match at == 0 && linked.contains(name) {
+                true => plan.push_lane(Lane::new(name, step)),
+                false => plan.push_for(name, step),
             }
         }
-        with_spec(plan, inventory, name, &config, |spec| JailStep::Start {
-            spec,
-            again,
-        });
     }
     Ok(())
+}
+
+fn refusal(jail: &JailName, why: SpecError) -> JailStep {
+    JailStep::Refuse {
+        jail: jail.clone(),
+        why,
+    }
 }
 
 /// Adds the restart of jails to a plan.
@@ -97,15 +130,15 @@ pub(super) fn restart(
     let all: Vec<&JailName> = names.iter().collect();
     let moved = bring(plan, observed, epoch, &all)?;
     let mut jails = Vec::with_capacity(names.len());
-    for name in names {
-        let found = lookup::config(inventory, name)?;
+    for name in order::start_order(names, |name| lookup::config(inventory, name).ok()) {
+        let found = lookup::config(inventory, &name)?;
         jails.push(ToStart {
-            name: name.clone(),
-            config: moved.get(name).unwrap_or(found).clone(),
-            from: match observed.state(name).running() {
+            config: moved.get(&name).unwrap_or(found).clone(),
+            from: match observed.state(&name).running() {
                 true => From::Up,
                 false => From::Down,
             },
+            name,
         });
     }
     start(plan, epoch, observed, &jails)
@@ -161,10 +194,7 @@ fn with_spec(
 ) {
     let step = match spec::spec(inventory, name, config) {
         Ok(spec) => step(spec),
-        Err(why) => JailStep::Refuse {
-            jail: name.clone(),
-            why,
-        },
+        Err(why) => refusal(name, why),
     };
     plan.push_for(name, step);
 }

@@ -194,6 +194,8 @@ pub fn plan(observed: &Observed, diff: &Diff, below: Vec<Below>) -> Result<Plan,
     configure(&mut plan, &mut epoch, observed, diff)?;
     make(&mut plan, &mut epoch, observed, diff)?;
     move_jails(&mut plan, &mut epoch, observed, diff)?;
+    let configs = configs(observed, diff);
+    order::arrange(&mut plan, |name| configs.get(name).copied());
     plan.notes.extend(diff.notes.iter().cloned());
     Ok(plan)
 }
@@ -253,6 +255,16 @@ fn make(
     Ok(())
 }
 
+/// The configurations that jails have after the plan.
+fn configs<'a>(observed: &'a Observed, diff: &'a Diff) -> BTreeMap<&'a JailName, &'a JailConfig> {
+    let found = observed.inventory.jails.iter();
+    let found = found.filter_map(|(name, jail)| Some((name, jail.config.as_ref().ok()?)));
+    let configured = diff.configured.iter();
+    let configured = configured.map(|(name, (_, after))| (name, after));
+    let new = diff.new.iter().map(|new| (&new.name, &new.config));
+    found.chain(configured).chain(new).collect()
+}
+
 /// Adds derived files of what does not run, and stops, restarts and starts.
 fn move_jails(
     plan: &mut Plan,
@@ -261,17 +273,9 @@ fn move_jails(
     diff: &Diff,
 ) -> Result<(), PlanError> {
     let inventory = &observed.inventory;
-    let new: BTreeMap<&JailName, &JailConfig> = diff
-        .new
-        .iter()
-        .map(|new| (&new.name, &new.config))
-        .collect();
-    let config = |name: &JailName| {
-        let configured = diff.configured.get(name).map(|(_, after)| after);
-        let found = || inventory.jails.get(name)?.config.as_ref().ok();
-        let made = new.get(name).copied();
-        made.or(configured).or_else(found)
-    };
+    let new: BTreeSet<&JailName> = diff.new.iter().map(|new| &new.name).collect();
+    let configs = configs(observed, diff);
+    let config = |name: &JailName| configs.get(name).copied();
     let derived = diff.configured.keys().filter(|name| {
         matches!(observed.state(name), JailState::Stopped { .. })
             && !diff.changes[*name].does.contains(&Does::Start)
@@ -307,7 +311,7 @@ fn move_jails(
     let starts = order::start_order(&starts, config).into_iter();
     let starts: Vec<ToStart> = starts
         .filter_map(|name| {
-            let from = match (new.contains_key(&name), again.contains(&name)) {
+            let from = match (new.contains(&name), again.contains(&name)) {
                 (true, _) => From::New,
                 (false, true) => From::Up,
                 (false, false) => From::Down,
