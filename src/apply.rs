@@ -1,9 +1,12 @@
 //! Walks a plan. Decides nothing and looks nothing up: what is done, with what, and in which order, is the plan's;
-//! what happens after a failure is one rule, that the rest of that jail's steps are left out and the other
-//! jails go on.
+//! what happens after a failure is one rule, that the rest of that jail's steps and the lanes that wait for them are
+//! left out, and the other jails go on.
 
+mod board;
 mod lanes;
+mod schedule;
 mod start;
+mod task;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -44,9 +47,19 @@ pub enum ApplyError {
         /// The process that asked.
         by: String,
     },
-    /// A signal asked to stop, before or while a jail was started.
-    #[error("interrupted; {0} was not started")]
-    Interrupted(JailName),
+    /// A signal came: these jails were not reached.
+    #[error("interrupted; {0}")]
+    Interrupted(Unreached),
+    /// A lane was left out, as one that it waits for has failed.
+    #[error("skipped: {}", skipped(jail, other, *stops))]
+    Skipped {
+        /// The jail whose lane was left out.
+        jail: JailName,
+        /// The jail whose lane has failed.
+        other: JailName,
+        /// Whether it stops the jail; else it starts it.
+        stops: bool,
+    },
     /// A derived file of ezz itself.
     #[error("cannot {action} {}", path.display())]
     File {
@@ -59,6 +72,49 @@ pub enum ApplyError {
     },
 }
 
+fn skipped(jail: &JailName, other: &JailName, stops: bool) -> String {
+    match stops {
+        true => format!("{other}, which depends on {jail}, was not stopped"),
+        false => format!("{jail} depends on {other}, which was not started"),
+    }
+}
+
+/// The jails that a plan has not reached since a signal came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreached {
+    /// The jails that were left as they were.
+    pub jails: Vec<JailName>,
+    /// What was to be done with them: `started`, `stopped` or `restarted`.
+    pub did: &'static str,
+    /// How many other jails were reached.
+    pub reached: usize,
+}
+
+impl Unreached {
+    /// A start that a signal has ended, or kept from being begun.
+    fn start_of(jail: &JailName) -> Self {
+        Unreached {
+            jails: vec![jail.clone()],
+            did: "started",
+            reached: 0,
+        }
+    }
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.jails.iter().map(JailName::as_str).collect();
+        match names.as_slice() {
+            [one] => write!(f, "{one} was not {}", self.did),
+            [first @ .., last] => {
+                let first = first.join(", ");
+                write!(f, "{first} and {last} were not {}", self.did)
+            }
+            [] => write!(f, "no jail was {}", self.did),
+        }
+    }
+}
+
 impl Hint for ApplyError {
     fn hint(&self) -> Option<String> {
         match self {
@@ -66,8 +122,13 @@ impl Hint for ApplyError {
             ApplyError::Host(inner) => inner.hint(),
             ApplyError::Spec(inner) => inner.hint(),
             ApplyError::World(inner) => inner.hint(),
-            ApplyError::StartEnded { jail, .. } | ApplyError::Interrupted(jail) => {
+            ApplyError::StartEnded { jail, .. } => {
                 Some(format!("`ezz start {jail}` starts it again"))
+            }
+            ApplyError::Interrupted(_) => Some("the same command does the rest".to_owned()),
+            ApplyError::Skipped { jail, other, stops } => {
+                let verb = if *stops { "stop" } else { "start" };
+                Some(format!("`ezz {verb} {other} {jail}` tries both again"))
             }
             ApplyError::File { path, source, .. } => hint::file_failed(path, source),
         }
@@ -123,8 +184,8 @@ pub struct Apply<'a> {
     pub host: &'a dyn Host,
     /// The site.
     pub site: &'a DatasetName,
-    /// Called with each jail with which nothing more is done.
-    pub done: &'a dyn Fn(&JailName),
+    /// How many lanes are carried out at once, at most.
+    pub jobs: usize,
     /// Whether one jail's failure ends it all: so before a commit, which speaks for all of them.
     pub strict: bool,
     /// Where starts are recorded; they tell whether a signal has come, too.
@@ -132,7 +193,8 @@ pub struct Apply<'a> {
 }
 
 impl Apply<'_> {
-    /// Does a part of the steps of a plan in their order.
+    /// Does a part of the steps of a plan in their order. `done` is called with each jail with which nothing more is
+    /// done, in the thread that calls this.
     ///
     /// # Errors
     /// [`ApplyError`] of the first failed step that is not one jail's own; those before it are
@@ -142,6 +204,7 @@ impl Apply<'_> {
         plan: &Plan,
         part: Range<usize>,
         applied: &mut Applied,
+        done: &dyn Fn(&JailName),
     ) -> Result<(), ApplyError> {
         let mut ends: BTreeMap<usize, BTreeMap<End, &JailName>> = BTreeMap::new();
         for (jail, end) in plan.ends.iter().filter(|(_, end)| part.contains(&end.step)) {
@@ -155,13 +218,13 @@ impl Apply<'_> {
             let directory = plan.directory.as_deref();
             if let Step::Lanes { lanes } = step {
                 let ending: BTreeSet<&JailName> = last.into_values().collect();
-                self.lanes(lanes, &ending, directory, applied)?;
+                self.lanes(lanes, &ending, directory, applied, done)?;
                 continue;
             }
             crash::point();
             applied.changed += self.step(step, directory, &applied.failed)?;
             last.retain(|_, jail| !applied.has_failed(jail));
-            last.into_values().for_each(|jail| (self.done)(jail));
+            last.into_values().for_each(done);
         }
         Ok(())
     }

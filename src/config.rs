@@ -20,11 +20,16 @@ pub const PATH: &str = if cfg!(target_os = "freebsd") {
     "/etc/ezz.toml"
 };
 
+/// The most jails that can be worked on at once.
+pub const MOST_JOBS: u16 = 256;
+
 /// What the file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// The site, as with `--site`.
     pub site: Option<DatasetName>,
+    /// How many jails are worked on at once, as with `--jobs`.
+    pub jobs: Option<u16>,
     /// What new jails have.
     pub defaults: Defaults,
 }
@@ -34,6 +39,7 @@ pub struct Config {
 #[serde(deny_unknown_fields, default)]
 struct File {
     site: Option<DatasetName>,
+    jobs: Option<Spanned<u16>>,
     defaults: Table,
 }
 
@@ -78,7 +84,7 @@ impl Hint for ConfigError {
                 "the table [defaults] has the keys memory, processes and quota: memory = \"2G\", processes = 2000, quota = \"none\", a line for each"
             }
             ConfigError::Parse { .. } | ConfigError::Read { .. } => {
-                "for example: site = \"tank/ezz\"; the other keys, memory, processes and quota, stand in the table [defaults], below a line that says so"
+                "for example: site = \"tank/ezz\", and jobs = 8; the other keys, memory, processes and quota, stand in the table [defaults], below a line that says so"
             }
         };
         Some(hint.to_owned())
@@ -134,8 +140,15 @@ fn parse(text: &str) -> Result<Config, Wrong> {
             .map_err(|why| wrong(value.span().start, &why))
     };
     let table = &file.defaults;
+    if let Some(jobs) = &file.jobs {
+        if !(1..=MOST_JOBS).contains(jobs.get_ref()) {
+            let why = format!("jobs: expected a number from 1 to {MOST_JOBS}");
+            return Err(wrong(jobs.span().start, &why));
+        }
+    }
     Ok(Config {
         site: file.site,
+        jobs: file.jobs.map(Spanned::into_inner),
         defaults: Defaults {
             memory: bytes(table.memory.as_ref(), memory)?,
             processes: table.processes.and_then(|it| it.0).map(NonZeroU32::get),
@@ -152,9 +165,18 @@ mod tests {
     fn a_bad_site_or_key_is_refused() {
         assert_eq!(parse("").expect("empty"), Config::default());
         assert!(parse("site = \"tank/ezz\"").expect("valid").site.is_some());
-        for bad in ["site = \"/tank\"", "sight = \"tank/ezz\"", "site = 7", "="] {
+        for bad in [
+            "site = \"/tank\"",
+            "sight = \"tank/ezz\"",
+            "site = 7",
+            "=",
+            "jobs = 0",
+            "jobs = 257",
+            "jobs = \"8\"",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+        assert_eq!(parse("jobs = 8").expect("valid").jobs, Some(8));
         let wrong = parse("# a comment\nsight = \"tank/ezz\"\n").expect_err("refused");
         assert_eq!((wrong.line, wrong.defaults), (2, false));
         assert!(

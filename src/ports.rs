@@ -31,7 +31,7 @@ pub use check::{Check, Level};
 pub use error::{HostError, PortError};
 pub use holder::Holder;
 pub use ran::{WorldRun, few_logs};
-pub use stopping::Stopping;
+pub use stopping::{Asked, Stopping};
 
 /// That the world of a jail is of the host's system: a host asks before it starts the jail.
 ///
@@ -301,6 +301,29 @@ pub trait Host: Sync + fmt::Debug {
     /// # Errors
     /// [`HostError::Ended`]; [`HostError`]. Nothing of the jail runs or stays mounted then.
     fn start(&self, spec: &JailSpec, stop: &dyn Fn() -> bool) -> Result<Changed, HostError>;
+
+    /// How long a jail that was started may take to show whether its first process ends at once. [`Host::ensure_up`] is
+    /// asked then.
+    fn settles(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Ensures that a jail which was just started is up. Nothing is left of one that is not.
+    ///
+    /// # Errors
+    /// [`HostError::Start`] with its last words.
+    fn ensure_up(&self, _spec: &JailSpec) -> Result<(), HostError> {
+        Ok(())
+    }
+
+    /// Asks a jail to end and does not wait for that, so that many jails can end at once. [`Host::stop`] follows, and
+    /// gets the answer; none if there is nobody to ask, or the host cannot ask without waiting.
+    ///
+    /// # Errors
+    /// [`HostError`] if the kernel cannot be asked.
+    fn ask(&self, _name: &JailName, _how: Stopping<'_>) -> Result<Option<Asked>, HostError> {
+        Ok(None)
+    }
 
     /// Stops a jail: its own shutdown, then a signal to every process that this leaves or, where there is none, to
     /// all, then a kill; undoes what `start` mounted. Whom it had to kill is in [`Host::killed`] and [`Host::notes`].

@@ -48,10 +48,14 @@ pub enum SessionError {
     /// A signal asked the command to stop while it waited, or before it began.
     #[error("{how}; {}", if *.changed { "finished changes are kept" } else { "nothing was changed" })]
     Interrupted {
-        /// That, and what it waited for.
+        /// That, and what it waited for, or which jails it has not reached.
         how: String,
         /// Whether the command had changed something by then.
         changed: bool,
+        /// How many jails were reached, of those that the plan moves.
+        reached: usize,
+        /// Jails whose own steps failed before.
+        failed: Vec<(JailName, ApplyError)>,
     },
     /// The site cannot be read.
     #[error(transparent)]
@@ -194,6 +198,8 @@ pub struct Session {
     pub id: String,
     /// Its locks.
     pub locks: Locks,
+    /// How many lanes of a plan are carried out at once, at most.
+    pub jobs: usize,
     /// Plans are made and not applied.
     pub dry_run: bool,
     /// Observations are those of a command that commits, see [`Zfs::look`].
@@ -245,19 +251,27 @@ impl Session {
             LockError::Interrupted { .. } => SessionError::Interrupted {
                 how: error.to_string(),
                 changed: self.changed.load(Ordering::Relaxed),
+                reached: 0,
+                failed: Vec::new(),
             },
             other => SessionError::Lock(other),
         })
     }
 
-    /// The same for a start that a signal has ended, or kept from being begun.
-    fn begun<T>(&self, done: Result<T, ApplyError>) -> Result<T, SessionError> {
-        done.map_err(|error| match error {
-            ApplyError::Interrupted(_) => SessionError::Interrupted {
-                how: error.to_string(),
+    /// The same for a plan that a signal has ended, with the jails that had failed by then.
+    fn begun(
+        &self,
+        done: Result<(), ApplyError>,
+        applied: &mut Applied,
+    ) -> Result<(), SessionError> {
+        done.map_err(|error| match &error {
+            ApplyError::Interrupted(unreached) => SessionError::Interrupted {
                 changed: self.changed.load(Ordering::Relaxed),
+                reached: unreached.reached,
+                failed: std::mem::take(&mut applied.failed),
+                how: error.to_string(),
             },
-            other => SessionError::Apply(other),
+            _ => SessionError::Apply(error),
         })
     }
 
@@ -411,8 +425,8 @@ impl Session {
             let last = plan.last_program();
             let tell = |jail: &JailName| (around.done)(jail, &of_plan);
             let done = self
-                .apply(true, &tell, &locks)
-                .run(&plan, 0..last, &mut applied);
+                .apply(true, &locks)
+                .run(&plan, 0..last, &mut applied, &tell);
             self.note(&applied);
             match done {
                 Err(error) if error.stale() && tries < TRIES => {
@@ -431,14 +445,14 @@ impl Session {
                     tries += 1;
                     continue;
                 }
-                result => self.begun(result)?,
+                result => self.begun(result, &mut applied)?,
             }
             drop(site_lock);
-            let done =
-                self.apply(false, &tell, &locks)
-                    .run(&plan, last..plan.steps.len(), &mut applied);
+            let all = plan.steps.len();
+            let apply = self.apply(false, &locks);
+            let done = apply.run(&plan, last..all, &mut applied, &tell);
             self.note(&applied);
-            self.begun(done)?;
+            self.begun(done, &mut applied)?;
             let outcome = Outcome {
                 plan,
                 applied,
@@ -467,11 +481,9 @@ impl Session {
     pub fn run(&self, plan: &Plan) -> Result<Applied, ApplyError> {
         let mut applied = Applied::default();
         if !self.dry_run {
-            let done = self.apply(false, &|_| {}, &self.locks).run(
-                plan,
-                0..plan.steps.len(),
-                &mut applied,
-            );
+            let all = 0..plan.steps.len();
+            let apply = self.apply(false, &self.locks);
+            let done = apply.run(plan, all, &mut applied, &|_| {});
             self.note(&applied);
             done?;
         }
@@ -484,22 +496,18 @@ impl Session {
     /// [`ApplyError`].
     pub fn run_always(&self, plan: &Plan) -> Result<Applied, ApplyError> {
         let mut applied = Applied::default();
-        self.apply(false, &|_| {}, &self.locks)
-            .run(plan, 0..plan.steps.len(), &mut applied)?;
+        let all = 0..plan.steps.len();
+        let apply = self.apply(false, &self.locks);
+        apply.run(plan, all, &mut applied, &|_| {})?;
         Ok(applied)
     }
 
-    fn apply<'a>(
-        &'a self,
-        strict: bool,
-        done: &'a dyn Fn(&JailName),
-        locks: &'a Locks,
-    ) -> Apply<'a> {
+    fn apply<'a>(&'a self, strict: bool, locks: &'a Locks) -> Apply<'a> {
         Apply {
             zfs: self.zfs.as_ref(),
             host: self.host.as_ref(),
             site: &self.site,
-            done,
+            jobs: self.jobs,
             strict,
             locks,
         }

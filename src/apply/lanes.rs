@@ -1,20 +1,26 @@
-//! The lanes of a plan: the steps of single jails, each jail's in their order.
+//! The lanes of a plan: the steps of single jails. Workers carry them out, several at once; `schedule` says which comes
+//! next. All that is reported, counted and decided on the way happens in the thread that calls.
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
 
-use rayon::prelude::*;
-
+use super::board::Board;
+use super::task::{Outcome, Ran, Task, Work};
 use super::{Applied, Apply, ApplyError, remove_directory};
 use crate::crash;
-use crate::model::Changed;
+use crate::model::{Changed, JailSpec};
 use crate::name::JailName;
 use crate::plan::{JailStep, Lane};
-use crate::ports::Stopping;
+use crate::ports::{Asked, Stopping};
 use crate::world::{self, WorldError};
 
-/// What came of a lane: how many steps changed something, and the failure that ended it.
-type Outcome = (usize, Result<(), ApplyError>);
+/// What a worker sends back; its panic, if it has panicked.
+type Answer = (Task, thread::Result<Outcome>);
 
 impl Apply<'_> {
     /// Carries out lanes. `ending` are the jails with which nothing more is done afterwards.
@@ -24,53 +30,137 @@ impl Apply<'_> {
         ending: &BTreeSet<&JailName>,
         directory: Option<&Path>,
         applied: &mut Applied,
+        done: &dyn Fn(&JailName),
     ) -> Result<(), ApplyError> {
-        let lanes: Vec<&Lane> = lanes
-            .iter()
-            .filter(|lane| !applied.has_failed(&lane.jail))
-            .collect();
-        let files = |lane: &&&Lane| lane.steps.iter().all(is_of_files);
-        let (files, others): (Vec<&Lane>, Vec<&Lane>) = lanes.iter().partition(|lane| files(lane));
-        let stop = self.locks.stop();
-        let work = |lane: &&Lane| change_files(lane, stop);
-        let done: Vec<Outcome> = files.par_iter().map(work).collect();
-        for (lane, outcome) in files.into_iter().zip(done) {
-            self.end(lane, outcome, ending, applied)?;
+        let mut board = Board::new(self, lanes, ending, applied, done);
+        let threads = self.jobs.min(lanes.len());
+        if threads < 2 {
+            self.one_by_one(&mut board, lanes, directory);
+        } else {
+            self.side_by_side(&mut board, lanes, directory, threads);
         }
-        for lane in others {
-            let mut changed = 0;
-            let done = lane.steps.iter().try_for_each(|step| {
-                crash::point();
-                let done = self.jail_step(step, directory)?;
-                changed += usize::from(done == Changed::Done);
-                Ok(())
-            });
-            self.end(lane, (changed, done), ending, applied)?;
-        }
-        Ok(())
+        board.close()
     }
 
-    /// Notes what came of a lane.
-    fn end(
-        &self,
-        lane: &Lane,
-        (changed, done): Outcome,
-        ending: &BTreeSet<&JailName>,
-        applied: &mut Applied,
-    ) -> Result<(), ApplyError> {
-        applied.changed += changed;
-        match done {
-            Ok(()) if ending.contains(&lane.jail) => (self.done)(&lane.jail),
-            Ok(()) => {}
-            Err(error) if self.strict || matches!(error, ApplyError::Interrupted(_)) => {
-                return Err(error);
+    /// Carries out one task after the other, in the thread that calls this.
+    fn one_by_one(&self, board: &mut Board<'_>, lanes: &[Lane], directory: Option<&Path>) {
+        loop {
+            if let Some(work) = board.next() {
+                let task = work.task;
+                let outcome = self.carry_out(lanes, work, directory);
+                board.take(task, outcome);
+            } else if let Some(due) = board.due() {
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+            } else {
+                return;
             }
-            Err(error) => applied.failed.push((lane.jail.clone(), error)),
         }
-        Ok(())
     }
 
-    fn jail_step(&self, step: &JailStep, directory: Option<&Path>) -> Result<Changed, ApplyError> {
+    /// Carries out tasks in so many threads at most. A thread is made when there is something to do for it.
+    fn side_by_side(
+        &self,
+        board: &mut Board<'_>,
+        lanes: &[Lane],
+        directory: Option<&Path>,
+        threads: usize,
+    ) {
+        let (give, taken) = mpsc::channel::<Work>();
+        let (answer, answers) = mpsc::channel::<Answer>();
+        let taken = Mutex::new(taken);
+        let worker = |answer: mpsc::Sender<Answer>| {
+            loop {
+                let next = taken.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok(work) = next else {
+                    return;
+                };
+                let task = work.task;
+                let done = || self.carry_out(lanes, work, directory);
+                let done = catch_unwind(AssertUnwindSafe(done));
+                if answer.send((task, done)).is_err() {
+                    return;
+                }
+            }
+        };
+        thread::scope(|scope| {
+            // Dropped at the end, or by a panic: then the workers return.
+            let give = give;
+            let (mut workers, mut busy) = (0, 0);
+            loop {
+                while let Some(work) = (busy < threads).then(|| board.next()).flatten() {
+                    if busy == workers {
+                        let (worker, answer) = (&worker, answer.clone());
+                        scope.spawn(move || worker(answer));
+                        workers += 1;
+                    }
+                    busy += 1;
+                    // Its receiver lives as long as this function.
+                    let _given = give.send(work);
+                }
+                let answer = match (board.due(), busy) {
+                    (None, 0) => return,
+                    (None, _) => answers.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                    (Some(due), _) => {
+                        answers.recv_timeout(due.saturating_duration_since(Instant::now()))
+                    }
+                };
+                // Else it is time to look at what was started.
+                if let Ok((task, done)) = answer {
+                    busy -= 1;
+                    board.take(task, done.unwrap_or_else(|panic| resume_unwind(panic)));
+                }
+            }
+        });
+    }
+
+    fn carry_out(&self, lanes: &[Lane], work: Work, directory: Option<&Path>) -> Outcome {
+        match work.task {
+            // What cannot be asked now fails in its stop, which says why.
+            Task::Ask(at) => Outcome::Asked(self.ask(&lanes[at]).unwrap_or_default()),
+            Task::Run(at) => Outcome::Ran(self.run_lane(&lanes[at], work.asked, directory)),
+            Task::Check(at) => Outcome::Checked(self.check(&lanes[at])),
+        }
+    }
+
+    /// Asks the jail of a lane to end, without waiting for it.
+    fn ask(&self, lane: &Lane) -> Result<Option<Asked>, ApplyError> {
+        for step in &lane.steps {
+            if let JailStep::Stop { jail, .. } = step {
+                crash::point();
+                return Ok(self.host.ask(jail, stopping(step, None))?);
+            }
+        }
+        Ok(None)
+    }
+
+    fn run_lane(&self, lane: &Lane, asked: Option<Asked>, directory: Option<&Path>) -> Ran {
+        let (mut changed, mut started) = (0, false);
+        let result = lane.steps.iter().try_for_each(|step| {
+            crash::point();
+            let done = self.jail_step(step, asked.as_ref(), directory)?;
+            changed += usize::from(done == Changed::Done);
+            started |= matches!(step, JailStep::Start { .. }) && done == Changed::Done;
+            Ok(())
+        });
+        Ran {
+            changed,
+            started,
+            result,
+        }
+    }
+
+    /// Whether the jail that a lane has started is still up.
+    fn check(&self, lane: &Lane) -> Result<(), ApplyError> {
+        crash::point();
+        started(lane).map_or(Ok(()), |spec| Ok(self.host.ensure_up(spec)?))
+    }
+
+    fn jail_step(
+        &self,
+        step: &JailStep,
+        asked: Option<&Asked>,
+        directory: Option<&Path>,
+    ) -> Result<Changed, ApplyError> {
         match step {
             JailStep::Derive { spec } => Ok(self.host.derive(spec)?),
             JailStep::Forget { jail } => Ok(self.host.forget(jail)?),
@@ -80,17 +170,7 @@ impl Apply<'_> {
                 Ok(self.zfs.mount(&mount.dataset, &mount.at, mount.how)?)
             }
             JailStep::Start { spec, again } => self.start(spec, *again),
-            JailStep::Stop {
-                jail,
-                spec,
-                timeout,
-            } => {
-                let how = Stopping {
-                    profile: spec.as_ref().map(|spec| &*spec.profile),
-                    timeout: *timeout,
-                };
-                Ok(self.host.stop(jail, how)?)
-            }
+            JailStep::Stop { jail, .. } => Ok(self.host.stop(jail, stopping(step, asked))?),
             JailStep::Refuse { why, .. } => Err(why.clone().into()),
             JailStep::ClearIdentity { .. } | JailStep::Flavour { .. } => {
                 change_file(step, self.locks.stop())?;
@@ -100,24 +180,27 @@ impl Apply<'_> {
     }
 }
 
-/// Whether it changes files of a new jail, which can be done for many at once.
-fn is_of_files(step: &JailStep) -> bool {
-    matches!(
-        step,
-        JailStep::ClearIdentity { .. } | JailStep::Flavour { .. }
-    )
+/// The jail that a lane starts.
+fn started(lane: &Lane) -> Option<&JailSpec> {
+    lane.steps.iter().find_map(|step| match step {
+        JailStep::Start { spec, .. } => Some(&**spec),
+        _ => None,
+    })
 }
 
-fn change_files(lane: &Lane, stop: &dyn Fn() -> bool) -> Outcome {
-    let done = lane.steps.iter().try_for_each(|step| {
-        crash::point();
-        change_file(step, stop)
-    });
-    let changed = match &done {
-        Ok(()) => lane.steps.len(),
-        Err(_) => 0,
+/// How a step stops a jail.
+fn stopping<'a>(step: &'a JailStep, asked: Option<&'a Asked>) -> Stopping<'a> {
+    let (profile, timeout) = match step {
+        JailStep::Stop { spec, timeout, .. } => {
+            (spec.as_ref().map(|spec| &*spec.profile), *timeout)
+        }
+        _ => (None, None),
     };
-    (changed, done.map_err(ApplyError::from))
+    Stopping {
+        profile,
+        timeout,
+        asked,
+    }
 }
 
 fn change_file(step: &JailStep, stop: &dyn Fn() -> bool) -> Result<(), WorldError> {

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use super::{Apply, ApplyError};
+use super::{Apply, ApplyError, Unreached};
 use crate::lock::Start;
 use crate::model::Changed;
 use crate::ports::{HostError, JailSpec};
@@ -19,7 +19,7 @@ impl Apply<'_> {
         let begun = Instant::now();
         let signalled = || self.locks.stop()() && !(again && begun.elapsed() < AGAIN);
         if signalled() {
-            return Err(ApplyError::Interrupted(jail.clone()));
+            return Err(ApplyError::Interrupted(Unreached::start_of(jail)));
         }
         let record = self.locks.starting(jail);
         let ended_by = || record.as_ref().and_then(Start::ended_by);
@@ -33,7 +33,9 @@ impl Apply<'_> {
         };
         match (self.host.start(spec, &stop), by.take()) {
             (Err(HostError::Ended(jail)), Some(by)) => Err(ApplyError::StartEnded { jail, by }),
-            (Err(HostError::Ended(jail)), None) => Err(ApplyError::Interrupted(jail)),
+            (Err(HostError::Ended(jail)), None) => {
+                Err(ApplyError::Interrupted(Unreached::start_of(&jail)))
+            }
             (done, _) => Ok(done?),
         }
     }

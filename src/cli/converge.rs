@@ -3,7 +3,7 @@
 //! Batch after batch: each is restarted and asked whether it is well before the next begins, so that
 //! what fails, fails few.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,7 +11,7 @@ use clap::Args;
 use super::error::Restarted;
 use super::merging::{Differences, clear_left};
 use super::moving::Moving;
-use super::release::{Unmergeable, Way, after, bring, foresee};
+use super::release::{Unmergeable, Way, after, bring, foresee, take_down};
 use super::select::Jails;
 use super::told::done;
 use super::vouch::Asks;
@@ -21,7 +21,7 @@ use crate::name::{JailName, TrackName};
 use crate::plan::Observed;
 use crate::plan::behind::behind;
 use crate::plan::converge::{converge, needs_merge};
-use crate::plan::lookup;
+use crate::plan::{lookup, order};
 use crate::report::Exit;
 use crate::session::{Outcome, Scope, Session};
 use crate::text::first_few;
@@ -29,7 +29,7 @@ use crate::text::first_few;
 /// Restart jails that do not run the generation of their track: the named ones, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nThe first batch that fails ends the command; ezz leaves the remaining jails as they are.\n\nIf the skeletons of the two generations differ, ezz merges the jail's own files while the jail is stopped, as `ezz merge` does. A jail with conflicts, or whose merge fails, stays pinned to its generation until its track has another one; the exit code is then 3.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
+    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nThe first batch that fails ends the command; ezz leaves the remaining jails as they are. The jails of a batch restart at once, up to --jobs of them; one that another depends on is stopped after it and started before it.\n\nIf the skeletons of the two generations differ, ezz merges the jail's own files while the jail is stopped, as `ezz merge` does. A jail with conflicts, or whose merge fails, stays pinned to its generation until its track has another one; the exit code is then 3.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
 )]
 pub struct Converge {
     #[command(flatten)]
@@ -274,6 +274,7 @@ pub(super) fn batches(
 ) -> Result<Moved, CliError> {
     let mut moved = Moved::default();
     let differences = Differences::new(context, session);
+    let jails = in_order(session, jails)?;
     let mut batches = jails.chunks(pace.batch as usize).peekable();
     let mut interrupted = None;
     while let Some(batch) = batches.next() {
@@ -316,6 +317,16 @@ pub(super) fn batches(
     }
 }
 
+/// The jails in the order of their starts: what others depend on is in no later batch than they are.
+fn in_order(session: &Session, jails: &[JailName]) -> Result<Vec<JailName>, CliError> {
+    if jails.len() < 2 {
+        return Ok(jails.to_vec());
+    }
+    let inventory = session.inventory(&Scope::of(jails.iter().cloned()))?;
+    let config = |name: &JailName| lookup::config(&inventory, name).ok();
+    Ok(order::start_order(jails, config))
+}
+
 /// The result of the merges of a batch.
 #[derive(Default)]
 struct Brought {
@@ -350,8 +361,28 @@ fn one(
     }
     let down = moving.names()?;
     let mut brought = Brought::default();
+    let mut merged = BTreeMap::new();
     for jail in batch {
-        let way = match needs_merge(&before, jail, &down)? {
+        merged.extend(needs_merge(&before, jail, &down)?.map(|due| (jail.clone(), due)));
+    }
+    let config = |name: &JailName| lookup::config(&before.inventory, name).ok();
+    let first = order::dependents(batch, &merged.keys().cloned().collect(), config);
+    for jail in &order::stop_order(batch, config) {
+        if first.contains(jail) && runs(&before, jail) {
+            // What it depends on is stopped for a merge.
+            match take_down(context, session, jail) {
+                Err(error) => {
+                    brought.ended = Some(error);
+                    break;
+                }
+                Ok(Some(why)) => {
+                    moved.failed.push((jail.clone(), Failure::Unwell(why)));
+                    continue;
+                }
+                Ok(None) => brought.down = true,
+            }
+        }
+        let way = match merged.remove(jail) {
             None => None,
             Some(due) => match bring(context, session, &before, &due, unmergeable, differences) {
                 Err(error) => {
@@ -378,6 +409,11 @@ fn one(
     if brought.ended.is_some() && !brought.down {
         brought.rest.clear();
     }
+    brought.rest = batch
+        .iter()
+        .filter(|jail| brought.rest.contains(jail))
+        .cloned()
+        .collect();
     let mut done = BTreeSet::new();
     if !brought.rest.is_empty() {
         match restart(context, session, &brought, &down) {

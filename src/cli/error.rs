@@ -339,6 +339,7 @@ impl CliError {
             }
             CliError::Lock(LockError::Held { .. })
             | CliError::Session(SessionError::Lock(LockError::Held { .. })) => Exit::Locked,
+            CliError::Session(SessionError::Interrupted { reached: 1.., .. }) => Exit::Partly,
             CliError::Undo { first, .. } => first.exit(),
             CliError::NotRoot
             | CliError::NotConfirmed { .. }

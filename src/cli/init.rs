@@ -82,16 +82,16 @@ impl Init {
             zfs,
             host: host.as_ref(),
             site: &self.dataset,
-            done: &|_| {},
+            jobs: 1,
             strict: true,
             locks: &locks,
         };
         let last = plan.last_program();
         let mut applied = Applied::default();
         apply
-            .run(&plan, 0..last, &mut applied)
+            .run(&plan, 0..last, &mut applied, &|_| {})
             .map_err(|first| undo(zfs, &plan.steps[..last], applied.changed, first))?;
-        apply.run(&plan, last..plan.steps.len(), &mut applied)?;
+        apply.run(&plan, last..plan.steps.len(), &mut applied, &|_| {})?;
         for note in &plan.notes {
             report.note(note);
         }

@@ -32,6 +32,15 @@ pub trait Machine: Sync + fmt::Debug {
     /// What names this process among those of the machine.
     fn process_id(&self) -> u32;
 
+    /// How many jails are worked on at once if nothing else is said: most of the time jails are waited for.
+    fn jobs(&self) -> usize {
+        let processors = std::thread::available_parallelism();
+        processors
+            .map_or(1, usize::from)
+            .saturating_mul(2)
+            .clamp(4, 64)
+    }
+
     /// Where ezz keeps what does not outlive a boot.
     fn run_directory(&self) -> &Path;
 

@@ -61,6 +61,7 @@ pub use error::CliError;
 pub use machine::{Machine, ThisMachine};
 
 use self::told::Told;
+use crate::apply::ApplyError;
 use crate::hint::Hint;
 use crate::lock::{Locks, Manners};
 use crate::model::Defaults;
@@ -109,7 +110,14 @@ pub struct Global {
     /// Seconds to wait for another ezz to finish
     #[arg(long, global = true, default_value_t = 30, value_name = "SECONDS")]
     wait: u64,
+    /// Number of jails to work on at once [default: the one in the configuration file, else twice the
+    /// processors, at least 4]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_JOBS))]
+    jobs: Option<u16>,
 }
+
+/// The most jails to work on at once: each takes a thread and a few processes.
+const MOST_JOBS: i64 = crate::config::MOST_JOBS as i64;
 
 /// What verbs that change something have too.
 #[derive(Debug, Clone, Copy, Default, Args)]
@@ -348,6 +356,14 @@ impl Context<'_> {
         Ok(self.machine.configuration()?.defaults)
     }
 
+    /// How many jails are worked on at once.
+    fn jobs(&self) -> usize {
+        // A file that cannot be read is an error where something depends on it, and no reason not to stop a jail.
+        let configured = || self.machine.configuration().ok()?.jobs;
+        let jobs = self.global.jobs.or_else(configured);
+        jobs.map_or_else(|| self.machine.jobs(), usize::from)
+    }
+
     /// Opens the site for a command.
     ///
     /// # Errors
@@ -397,6 +413,7 @@ impl Context<'_> {
             site: found.site,
             id: found.id.clone(),
             locks,
+            jobs: self.jobs(),
             dry_run: dry_run.dry_run,
             no_sync_clone: AtomicBool::new(false),
             changed: AtomicBool::new(false),
@@ -455,6 +472,9 @@ impl Context<'_> {
                     self.machine
                         .log(&format!("uid {}: {what}: failed: {error}", uid()));
                 }
+                if let SessionError::Interrupted { failed, .. } = &error {
+                    self.tell_failed(verb, failed);
+                }
                 Err(error.into())
             }
         }
@@ -480,6 +500,20 @@ impl Context<'_> {
             self.report.warning(warning);
         }
         let failed = &outcome.applied.failed;
+        self.tell_failed(verb, failed);
+        if failed.is_empty() {
+            return Exit::Done;
+        }
+        let tried = jails_of(&outcome.plan);
+        if failed.len() >= tried {
+            Exit::Failed
+        } else {
+            Exit::Partly
+        }
+    }
+
+    /// Reports the jails that failed.
+    fn tell_failed(&self, verb: &'static str, failed: &[(JailName, ApplyError)]) {
         for (jail, error) in failed {
             self.report.error(
                 &CliError::Jail {
@@ -489,15 +523,6 @@ impl Context<'_> {
                 },
                 error.hint().as_slice(),
             );
-        }
-        if failed.is_empty() {
-            return Exit::Done;
-        }
-        let tried = jails_of(&outcome.plan);
-        if failed.len() >= tried {
-            Exit::Failed
-        } else {
-            Exit::Partly
         }
     }
 

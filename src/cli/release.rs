@@ -7,7 +7,7 @@
 //! Jails whose own files are right as they are need none of it: the plans of their start note that they are there.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::converge::Failure;
@@ -20,7 +20,7 @@ use crate::model::JailState;
 use crate::name::JailName;
 use crate::plan::converge::stay;
 use crate::plan::due::{Due, Way as Needs, way};
-use crate::plan::{Observed, Plan, PlanError, Step, lookup, run, writable};
+use crate::plan::{Observed, Plan, PlanError, Step, lookup, order, run, writable};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
 use crate::text::first_few;
@@ -83,13 +83,28 @@ pub(super) fn bring_all(
         now = Cow::Owned(session.observe(&Scope::of(names.iter().cloned()))?);
     }
     let observed = &*now;
+    let mut merged = BTreeMap::new();
     for name in names {
         if let Err(error) = record::check(observed, name) {
             context.report.error(&error, error.hint().as_slice());
             brought.failed.insert(name.clone());
+        } else if let Needs::Files(due) = way(observed, name)? {
+            merged.insert(name.clone(), due);
+        }
+    }
+    let config = |name: &JailName| lookup::config(&observed.inventory, name).ok();
+    let first = order::dependents(names, &merged.keys().cloned().collect(), config);
+    for name in &order::stop_order(names, config) {
+        if brought.failed.contains(name) {
             continue;
         }
-        let Needs::Files(due) = way(observed, name)? else {
+        if first.contains(name) && observed.state(name).running() {
+            if take_down(context, session, name)?.is_some() {
+                brought.failed.insert(name.clone());
+            }
+            continue;
+        }
+        let Some(due) = merged.remove(name) else {
             continue;
         };
         match bring(
@@ -231,14 +246,8 @@ pub(super) fn bring(
                 return refused(Why::Error(error::one_line(&error)));
             }
         }
-        Moving::of(context, session).add(name)?;
-        let scope = Scope::of([name.clone()]);
-        let names = [name.clone()];
-        let (stopped, _) = context.transact(session, "converge", &scope, |observed| {
-            Ok(run::stop(observed, &names)?)
-        })?;
-        if let Some((_, why)) = stopped.applied.failed.first() {
-            return Ok(Way::Failed(Failure::Unwell(error::one_line(why))));
+        if let Some(why) = take_down(context, session, name)? {
+            return Ok(Way::Failed(Failure::Unwell(why)));
         }
     }
     let refuse = Conflicts::Refuse;
@@ -265,6 +274,25 @@ pub(super) fn bring(
     };
     // It is down, and starts on what it had; after a roll-out that fails by it, the way back starts it.
     refused(why)
+}
+
+/// Stops a jail that is to be started again, and gives the reason if it does not stop. It has a mark from then on.
+///
+/// # Errors
+/// [`CliError`]: interrupted; what concerns more than this jail.
+pub(super) fn take_down(
+    context: &Context<'_>,
+    session: &Session,
+    name: &JailName,
+) -> Result<Option<String>, CliError> {
+    Moving::of(context, session).add(name)?;
+    let scope = Scope::of([name.clone()]);
+    let names = [name.clone()];
+    let (stopped, _) = context.transact(session, "converge", &scope, |observed| {
+        Ok(run::stop(observed, &names)?)
+    })?;
+    let failed = stopped.applied.failed.first();
+    Ok(failed.map(|(_, why)| error::one_line(why)))
 }
 
 /// Why a jail's own files are not brought to its target.

@@ -11,7 +11,7 @@ use super::select::Jails;
 use super::{CliError, Context, DryRun, Told, record, sanity};
 use crate::name::JailName;
 use crate::plan::due::{Due, Way, way};
-use crate::plan::{JailStep, Observed, Plan, PlanError, lookup, run, writable};
+use crate::plan::{JailStep, Observed, Plan, PlanError, lookup, order, run, writable};
 use crate::report::Exit;
 use crate::session::{Around, Scope, Session};
 
@@ -41,7 +41,7 @@ const LONGEST: i64 = 86_400;
 /// Start jails, each on the generation that is due
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz start www\n\nezz first brings a thin jail to the generation of its track: it merges the jail's own files as `ezz merge` does. A jail with conflicts, or whose merge fails, is pinned to its generation and starts on that; the exit code is then 3. `ezz list` marks it, and ezz removes the pin when the track has another generation. A jail that is already running is left as it is.\n\nezz warns on standard error about conflicts with the host, such as an address that no interface has. Warnings never block.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
+    after_help = "Example:\n  ezz start www\n\nezz first brings a thin jail to the generation of its track: it merges the jail's own files as `ezz merge` does. A jail with conflicts, or whose merge fails, is pinned to its generation and starts on that; the exit code is then 3. `ezz list` marks it, and ezz removes the pin when the track has another generation. A jail that is already running is left as it is.\n\nezz warns on standard error about conflicts with the host, such as an address that no interface has. Warnings never block.\n\nA jail starts after those of the named jails that it depends on. Jails that do not depend on each other start at once, up to --jobs of them.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
 )]
 pub struct Start {
     #[command(flatten)]
@@ -51,7 +51,7 @@ pub struct Start {
 /// Stop jails: shut them down, then kill what is left
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz stop www\n  ezz stop www --timeout 5\n  ezz stop --all\n\nIf the world of a jail has an init, that shuts the jail down. In any other jail every process gets SIGTERM. ezz kills the processes that exceed the time limit, and names them on standard error and in the log: on Linux after 30 seconds, or 100 with an init; on FreeBSD 30 seconds after /etc/rc.shutdown, unless the jail has another stop.timeout. --timeout sets another limit for this stop.\n\nIf a start of the jail has been running for 10 seconds, ezz ends it first.\n\nJSON: a `jail-result` for each jail"
+    after_help = "Examples:\n  ezz stop www\n  ezz stop www --timeout 5\n  ezz stop --all\n\nIf the world of a jail has an init, that shuts the jail down. In any other jail every process gets SIGTERM. ezz kills the processes that exceed the time limit, and names them on standard error and in the log: on Linux after 30 seconds, or 100 with an init; on FreeBSD 30 seconds after /etc/rc.shutdown, unless the jail has another stop.timeout. --timeout sets another limit for this stop.\n\nIf a start of the jail has been running for 10 seconds, ezz ends it first.\n\nA jail stops after those of the named jails that depend on it; the others shut down at the same time.\n\nJSON: a `jail-result` for each jail"
 )]
 pub struct Stop {
     #[command(flatten)]
@@ -60,10 +60,10 @@ pub struct Stop {
     time: Time,
 }
 
-/// Stop jails and start them again, one after another
+/// Stop jails and start them again
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  ezz restart www\n\nWhile a thin jail is stopped, ezz brings it to the generation of its track, as `ezz start` does. ezz checks whether its own files can be merged before it stops the jail.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
+    after_help = "Example:\n  ezz restart www\n\nWhile a thin jail is stopped, ezz brings it to the generation of its track, as `ezz start` does. ezz checks whether its own files can be merged before it stops the jail.\n\nA jail that another one of them depends on is stopped after that one and started before it. Jails that do not depend on each other restart independently, up to --jobs at once.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
 )]
 pub struct Restart {
     #[command(flatten)]
@@ -206,36 +206,39 @@ impl Work<'_> {
         Ok(brought.exit(self.of(&names, &[])?, names.len()))
     }
 
-    /// Restarts one after the other. Those that need no merge are one plan, up to the next that does.
+    /// Restarts those that need no merge by one plan, up to the next that does. Before it those are stopped that depend
+    /// on it.
     fn restart(&self, observed: &Observed, names: &[JailName]) -> Result<Exit, CliError> {
         let (context, session) = (self.context, self.session);
         writable(&observed.inventory)?;
+        let config = |name: &JailName| lookup::config(&observed.inventory, name).ok();
         let (mut brought, mut exits, mut rest) = (Brought::default(), Vec::new(), Vec::new());
         let mut done = 0;
-        for name in names {
-            // One that another command is creating is left to the plan that is made under the locks.
-            let exists = lookup::config(&observed.inventory, name).is_ok();
-            let rolled_back = exists && record::check(observed, name).is_err();
-            if rolled_back || matches!(way(observed, name), Ok(Way::Files(_))) {
+        for group in order::groups(names, config) {
+            let mut merged = false;
+            for name in &group {
+                // A jail that another command is creating is left to the plan that is made under the locks.
+                let exists = config(name).is_some();
+                let rolled_back = exists && record::check(observed, name).is_err();
+                merged |= rolled_back || matches!(way(observed, name), Ok(Way::Files(_)));
+            }
+            if merged {
                 if !rest.is_empty() {
                     exits.push(self.of(&rest, &[])?);
                     done += rest.len();
                     rest.clear();
                 }
-                let one = std::slice::from_ref(name);
                 bring_all(
                     context,
                     session,
                     observed,
-                    one,
+                    &group,
                     &self.differences,
                     &mut brought,
                 )?;
-                if brought.failed.contains(name) {
-                    continue;
-                }
             }
-            rest.push(name.clone());
+            let failed = |name: &JailName| brought.failed.contains(name);
+            rest.extend(group.into_iter().filter(|name| !failed(name)));
         }
         if !rest.is_empty() || names.is_empty() {
             exits.push(self.of(&rest, &[])?);

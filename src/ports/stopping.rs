@@ -1,5 +1,8 @@
 //! How a jail is stopped.
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
 use crate::profile::Profile;
 
 /// Seconds until a jail without a profile is killed.
@@ -12,6 +15,19 @@ pub struct Stopping<'a> {
     pub profile: Option<&'a Profile>,
     /// Seconds until what has not ended is killed, if the user has set them.
     pub timeout: Option<u32>,
+    /// Whom [`crate::ports::Host::ask`] has asked to end before.
+    pub asked: Option<&'a Asked>,
+}
+
+/// Whom a host has asked to end, and when: from then on the time of the stop counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The moment from which the time limit of the stop counts.
+    pub at: Instant,
+    /// The processes, each by its number and the time of its start as the kernel counts it.
+    pub processes: BTreeSet<(u32, u64)>,
+    /// Whether the first process of the jail was asked.
+    pub first: bool,
 }
 
 impl Stopping<'_> {
@@ -40,7 +56,11 @@ mod tests {
             all.find(|profile| profile.name == name)
         };
         let seconds = |profile, timeout| {
-            let how = Stopping { profile, timeout };
+            let how = Stopping {
+                profile,
+                timeout,
+                asked: None,
+            };
             (how.seconds(false), how.seconds(true))
         };
         assert_eq!(seconds(named("debian"), None), (30, 100));

@@ -17,6 +17,7 @@ mod contract;
 mod crash;
 mod globals;
 mod hosts;
+mod lanes;
 mod looks;
 mod machine;
 mod names;

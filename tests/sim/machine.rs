@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ezz::cli::{Machine, run_on};
@@ -136,6 +136,8 @@ pub struct SimMachine {
     pub signal: Arc<AtomicBool>,
     /// How many commands it has run.
     commands: AtomicU32,
+    /// How many jails its commands work on at once. With one, calls come in the same order each time.
+    pub jobs: AtomicUsize,
 }
 
 /// A machine as it was, to go back to.
@@ -166,6 +168,10 @@ impl Machine for SimMachine {
     /// belongs to no process.
     fn process_id(&self) -> u32 {
         i32::MAX as u32 - self.commands.load(Ordering::Relaxed) % 1_000_000
+    }
+
+    fn jobs(&self) -> usize {
+        self.jobs.load(Ordering::Relaxed)
     }
 
     fn run_directory(&self) -> &Path {
@@ -231,6 +237,7 @@ impl SimMachine {
             printed: Box::leak(Box::default()),
             signal: Arc::default(),
             commands: AtomicU32::new(0),
+            jobs: AtomicUsize::new(1),
         };
         for version in ["12.1", "12.2"] {
             world::make(&machine.world(version), version);

@@ -94,6 +94,8 @@ pub struct FreeBsd {
     /// The last look at the kernel, until this process changes something there: a command is about
     /// thousands of jails, and each look starts a program and reads the whole mount table.
     seen: Mutex<Option<Arc<View>>>,
+    /// Held while derived files are written: those of one jail say what those of others say.
+    writing: Mutex<()>,
     system: Arc<dyn System>,
     notes: Mutex<Vec<String>>,
     /// What the last stop of each jail has killed.
@@ -126,6 +128,7 @@ impl FreeBsd {
             globals: OnceLock::new(),
             dependents: OnceLock::new(),
             seen: Mutex::default(),
+            writing: Mutex::default(),
             system,
             notes: Mutex::default(),
             killed: Mutex::default(),
@@ -169,6 +172,7 @@ impl FreeBsd {
 
     /// Writes the derived files; the caller knows that the jail does not run.
     fn write(&self, spec: &JailSpec) -> Result<Changed, HostError> {
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         make_directory(&self.places.conf, 0o755)?;
         // jail(8) makes the log, and not its directory; service(8) may be the first that starts the jail.
         make_directory(&self.places.log, 0o700)?;
@@ -346,6 +350,7 @@ impl Host for FreeBsd {
             return Err(HostError::Running(name.clone()));
         }
         let mut all = self.clean(name)?;
+        let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.release(name)?;
         let files = [
             self.conf_file(name),

@@ -37,27 +37,40 @@ pub(super) struct Processes<'a> {
 }
 
 impl Processes<'_> {
-    /// Asks all but the first one and its command to end, each once, and waits. Gives those that have not ended
-    /// in time.
+    /// Asks all but the first one and its command to end, and does not wait. False if there are no others.
+    ///
+    /// # Errors
+    /// [`HostError::File`].
+    pub(super) fn ask_services(
+        &self,
+        signal: Signal,
+        asked: &mut BTreeSet<Key>,
+    ) -> Result<bool, HostError> {
+        let services = self.ask_due(signal, asked, false)?;
+        Ok(!services.is_empty())
+    }
+
+    /// Waits until all but the first one and its command have ended, each of which is asked once. Gives those that
+    /// have not ended in time, which counts from `begun`.
     ///
     /// A process that was forked meanwhile is asked, too. The child of one that was asked and lives is not, until half
     /// of the time is over: it may be what that one does in order to end, such as to save its data.
     ///
     /// # Errors
     /// [`HostError::File`].
-    pub(super) fn end(&self, signal: Signal, time: Duration) -> Result<Vec<Killed>, HostError> {
+    pub(super) fn end(
+        &self,
+        signal: Signal,
+        begun: Instant,
+        time: Duration,
+        mut asked: BTreeSet<Key>,
+    ) -> Result<Vec<Killed>, HostError> {
         let directory = self.paths.jail(self.name);
         let failed = file("end the processes of", &directory);
-        let begun = Instant::now();
-        let mut asked: BTreeSet<Key> = BTreeSet::new();
         let mut pause = FIRST;
         loop {
-            let services = self.services().map_err(&failed)?;
             let late = begun.elapsed() >= time / 2;
-            for pid in due(&services, &asked, late) {
-                self.ask(pid, signal).map_err(&failed)?;
-                asked.insert((pid.pid, pid.began));
-            }
+            let services = self.ask_due(signal, &mut asked, late)?;
             if services.is_empty() {
                 return Ok(Vec::new());
             }
@@ -72,6 +85,23 @@ impl Processes<'_> {
             }
             pause = (pause * 2).min(PAUSE);
         }
+    }
+
+    /// Asks those services that are to be asked now, and gives all that live.
+    fn ask_due(
+        &self,
+        signal: Signal,
+        asked: &mut BTreeSet<Key>,
+        late: bool,
+    ) -> Result<Vec<Seen>, HostError> {
+        let directory = self.paths.jail(self.name);
+        let failed = file("end the processes of", &directory);
+        let services = self.services().map_err(&failed)?;
+        for pid in due(&services, asked, late) {
+            self.ask(pid, signal).map_err(&failed)?;
+            asked.insert((pid.pid, pid.began));
+        }
+        Ok(services)
     }
 
     /// All that live.

@@ -43,7 +43,7 @@ use std::time::Duration;
 use crate::model::{Changed, JailConfig, JailState, Killed, Limits, Network, Params, Surroundings};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{
-    Check, ExecRequest, Holder, Host, HostError, JailSpec, Stopping, WorldRequest, WorldRun,
+    Asked, Check, ExecRequest, Holder, Host, HostError, JailSpec, Stopping, WorldRequest, WorldRun,
 };
 use crate::profile::Os;
 
@@ -178,6 +178,18 @@ impl Host for Linux {
 
     fn start(&self, spec: &JailSpec, stop: &dyn Fn() -> bool) -> Result<Changed, HostError> {
         start::start(&self.paths, spec, stop)
+    }
+
+    fn settles(&self) -> Duration {
+        start::SETTLE
+    }
+
+    fn ensure_up(&self, spec: &JailSpec) -> Result<(), HostError> {
+        start::ensure_up(&self.paths, spec)
+    }
+
+    fn ask(&self, name: &JailName, how: Stopping<'_>) -> Result<Option<Asked>, HostError> {
+        stop::ask(&self.paths, name, how)
     }
 
     fn stop(&self, name: &JailName, how: Stopping<'_>) -> Result<Changed, HostError> {

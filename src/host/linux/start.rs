@@ -21,11 +21,12 @@ use super::{crun, file, identity, process, program, runtime, seccomp, state, sto
 use crate::crash::point;
 use crate::exec::find;
 use crate::model::{Changed, JailState, Network, Params};
+use crate::name::JailName;
 use crate::ports::{HostError, JailSpec, ensure_native};
 use crate::profile::{Os, RelPath};
 
 /// A first process that ends within this time did not start.
-const SETTLE: Duration = Duration::from_millis(200);
+pub(super) const SETTLE: Duration = Duration::from_millis(200);
 
 /// What makes the keys of an ssh server, in the jail.
 const KEYGEN: [&str; 2] = ["/usr/bin/ssh-keygen", "-A"];
@@ -165,9 +166,7 @@ pub(super) fn start(
         runtime::start(paths, name, stop)?;
         point();
         let started = paths.started(name);
-        fs::write(&started, runs_as(spec)).map_err(file("write", &started))?;
-        point();
-        settle(paths, spec)
+        fs::write(&started, runs_as(spec)).map_err(file("write", &started))
     };
     match run() {
         Ok(()) => Ok(Changed::Done),
@@ -485,30 +484,44 @@ fn remount(
     })
 }
 
-/// A first process that ends at once is a failed start, and its last words are the reason.
-fn settle(paths: &Paths, spec: &JailSpec) -> Result<(), HostError> {
-    let pid = paths.jail(&spec.name).join("pid");
-    let alive = match state::init(paths, &spec.name)? {
+/// A first process that has ended by now is a failed start, and its last words are the reason.
+///
+/// # Errors
+/// See [`crate::ports::Host::ensure_up`].
+pub(super) fn ensure_up(paths: &Paths, spec: &JailSpec) -> Result<(), HostError> {
+    let name = &spec.name;
+    let pid = paths.jail(name).join("pid");
+    let up = match state::init(paths, name)? {
         Some(init) => !init
-            .wait(SETTLE)
-            .map_err(file("wait for the process of", &pid))?,
+            .wait(Duration::ZERO)
+            .map_err(file("look at the process of", &pid))?,
         None => false,
     };
-    if alive {
+    if up {
         return Ok(());
     }
-    let wait = Duration::from_secs(5);
-    runtime::end_conmon(paths, &spec.name, wait)?;
-    let status = match state::exit(paths, &spec.name)? {
+    let why = last_words(paths, name);
+    // What cannot be undone now is found and undone by the next start, stop or forget.
+    let _ = stop::clear(paths, name);
+    let _ = stop::forget_exit(paths, name);
+    Err(HostError::Start {
+        jail: name.clone(),
+        why: why?,
+    })
+}
+
+/// How a first process has ended, and what it said last.
+fn last_words(paths: &Paths, name: &JailName) -> Result<String, HostError> {
+    runtime::end_conmon(paths, name, Duration::from_secs(5))?;
+    let status = match state::exit(paths, name)? {
         Some(status) => format!(" with status {status}"),
         None => String::new(),
     };
-    let said = runtime::log_tail(&paths.log(&spec.name));
+    let said = runtime::log_tail(&paths.log(name));
     let colon = if said.is_empty() { "" } else { ": " };
-    Err(HostError::Start {
-        jail: spec.name.clone(),
-        why: format!("its first process exited at once{status}{colon}{said}"),
-    })
+    Ok(format!(
+        "its first process exited at once{status}{colon}{said}"
+    ))
 }
 
 /// Whether files of this directory can be mounted with other ids.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here removes a directory with its contents: below it a jail's files may be mounted.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -19,7 +20,7 @@ use super::{cgroup, file, ids, runtime, state};
 use crate::crash::point;
 use crate::model::{Changed, Killed};
 use crate::name::JailName;
-use crate::ports::{HostError, Stopping};
+use crate::ports::{Asked, HostError, Stopping};
 
 /// The signal that a jail without a profile gets.
 const SIGNAL: &str = "SIGTERM";
@@ -54,7 +55,11 @@ pub(super) fn stop(
 ) -> Result<Changed, HostError> {
     let Some(init) = state::init(paths, name)? else {
         clear(paths, name)?;
-        return Ok(Changed::Already);
+        // One that was asked has ended by itself.
+        return Ok(match how.asked {
+            Some(_) => Changed::Done,
+            None => Changed::Already,
+        });
     };
     // A jail whose creation was killed waits for a start that never comes, deaf to signals.
     if paths.started(name).exists() {
@@ -63,7 +68,7 @@ pub(super) fn stop(
             name,
             init: &init,
         };
-        ask(&processes, how)?;
+        end(&processes, how)?;
     }
     point();
     send(&init, name, paths, Signal::KILL)?;
@@ -78,16 +83,45 @@ pub(super) fn stop(
     Ok(Changed::Done)
 }
 
-/// Asks a jail to end as its first process wants it, and waits. Notes whom its time was too short for.
-fn ask(jail: &Processes<'_>, how: Stopping<'_>) -> Result<(), HostError> {
-    let Processes { paths, name, init } = *jail;
-    let kind = Init::of(init).map_err(file("look at the process of", &paths.jail(name)))?;
-    let usual = how.profile.map_or(SIGNAL, |profile| &profile.stop.signal);
+/// Asks a jail to end as its first process wants it, and does not wait.
+///
+/// # Errors
+/// See [`crate::ports::Host::ask`].
+pub(super) fn ask(
+    paths: &Paths,
+    name: &JailName,
+    how: Stopping<'_>,
+) -> Result<Option<Asked>, HostError> {
+    match state::init(paths, name)? {
+        Some(init) if paths.started(name).exists() => {
+            let jail = Processes {
+                paths,
+                name,
+                init: &init,
+            };
+            let kind = kind_of(&jail)?;
+            ask_once(&jail, &kind, how)
+        }
+        Some(_) | None => Ok(None),
+    }
+}
+
+/// Waits for a jail that was asked to end, or asks it first. Notes whom its time was too short for.
+fn end(jail: &Processes<'_>, how: Stopping<'_>) -> Result<(), HostError> {
+    let Processes { paths, name, .. } = *jail;
+    let kind = kind_of(jail)?;
     let seconds = how.seconds(kind != Init::Own);
     let time = Duration::from_secs(seconds.into());
+    let asked = match how.asked {
+        Some(asked) => Some(asked.clone()),
+        None => ask_once(jail, &kind, how)?,
+    };
+    let Some(asked) = asked else {
+        return Ok(());
+    };
     let killed = match kind {
-        Init::Own => ask_all(jail, usual, time)?,
-        Init::Systemd | Init::Other { .. } => ask_init(jail, &kind, usual, time)?,
+        Init::Own => end_all(jail, signal_of(how), time, asked)?,
+        Init::Systemd | Init::Other { .. } => end_init(jail, &kind, time, asked.at)?,
     };
     if !killed.is_empty() {
         paths.note(Killed::told(name, &killed, seconds.into()));
@@ -96,36 +130,45 @@ fn ask(jail: &Processes<'_>, how: Stopping<'_>) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Without an init of its own: asks all services, then the command that the jail was started around.
-fn ask_all(jail: &Processes<'_>, signal: &str, time: Duration) -> Result<Vec<Killed>, HostError> {
-    let Processes { paths, name, init } = *jail;
-    let begun = Instant::now();
-    let signal = signal_number(signal).and_then(Signal::from_named_raw);
-    let signal = signal.unwrap_or(Signal::TERM);
-    let services = jail.end(signal, time)?;
-    point();
-    if !services.is_empty() {
-        return Ok(services);
-    }
-    // It passes the signal on to the command.
-    send(init, name, paths, signal)?;
-    let left = time.saturating_sub(begun.elapsed()).max(COMMAND);
-    if wait(init, name, paths, left)? {
-        return Ok(Vec::new());
-    }
-    let init = init.pid;
-    left_of(jail, |it| it.pid != init)
+fn kind_of(jail: &Processes<'_>) -> Result<Init, HostError> {
+    let directory = jail.paths.jail(jail.name);
+    Init::of(jail.init).map_err(file("look at the process of", &directory))
 }
 
-/// Asks an init, which ends its services itself.
-fn ask_init(
+/// The name of the signal that asks a jail to end, if its init wants no other.
+fn usual<'a>(how: Stopping<'a>) -> &'a str {
+    how.profile.map_or(SIGNAL, |profile| &profile.stop.signal)
+}
+
+/// The signal for the processes of a jail without an init of its own.
+fn signal_of(how: Stopping<'_>) -> Signal {
+    let signal = signal_number(usual(how)).and_then(Signal::from_named_raw);
+    signal.unwrap_or(Signal::TERM)
+}
+
+/// Asks those that are to be asked first: an init, which ends its services itself, or else all services; without any,
+/// the command that the jail was started around. None if the init cannot be asked: there is nothing to wait for.
+fn ask_once(
     jail: &Processes<'_>,
     kind: &Init,
-    usual: &str,
-    time: Duration,
-) -> Result<Vec<Killed>, HostError> {
+    how: Stopping<'_>,
+) -> Result<Option<Asked>, HostError> {
     let Processes { paths, name, init } = *jail;
-    let text = kind.signal(usual);
+    let mut asked = Asked {
+        at: Instant::now(),
+        processes: BTreeSet::new(),
+        first: true,
+    };
+    if *kind == Init::Own {
+        let signal = signal_of(how);
+        asked.first = !jail.ask_services(signal, &mut asked.processes)?;
+        if asked.first {
+            // It passes the signal on to the command.
+            send(init, name, paths, signal)?;
+        }
+        return Ok(Some(asked));
+    }
+    let text = kind.signal(usual(how));
     let number = signal_number(text).ok_or_else(|| HostError::Parse {
         what: format!("the signal {text} of the profile"),
         why: "no such signal".to_owned(),
@@ -134,18 +177,63 @@ fn ask_init(
         Some(signal) => send(init, name, paths, signal)?,
         None => {
             if let Err(error) = runtime::kill(paths, name, number) {
-                // It was never asked: nothing to wait for.
                 paths.note(format!("{name}: {error}; it was killed instead"));
-                return Ok(Vec::new());
+                return Ok(None);
             }
         }
     }
-    let begun = Instant::now();
+    Ok(Some(asked))
+}
+
+/// Without an init of its own: waits for all services, and asks those that come; then for the command that the jail was
+/// started around.
+fn end_all(
+    jail: &Processes<'_>,
+    signal: Signal,
+    time: Duration,
+    asked: Asked,
+) -> Result<Vec<Killed>, HostError> {
+    let Processes { paths, name, init } = *jail;
+    let Asked {
+        at,
+        processes,
+        first,
+    } = asked;
+    if !first {
+        let services = jail.end(signal, at, time, processes)?;
+        point();
+        if !services.is_empty() {
+            return Ok(services);
+        }
+        send(init, name, paths, signal)?;
+    }
+    let left = time.saturating_sub(at.elapsed()).max(COMMAND);
+    if wait(init, name, paths, left)? {
+        return Ok(Vec::new());
+    }
+    let init = init.pid;
+    left_of(jail, |it| it.pid != init)
+}
+
+/// Waits for an init.
+fn end_init(
+    jail: &Processes<'_>,
+    kind: &Init,
+    time: Duration,
+    asked: Instant,
+) -> Result<Vec<Killed>, HostError> {
+    let Processes { paths, name, init } = *jail;
     let mut alone = Duration::ZERO;
     loop {
-        let left = time.saturating_sub(begun.elapsed());
+        let left = time.saturating_sub(asked.elapsed());
         if left.is_zero() {
-            return left_of(jail, |_| true);
+            return match init
+                .wait(left)
+                .map_err(file("wait for", &paths.jail(name)))?
+            {
+                true => Ok(Vec::new()),
+                false => left_of(jail, |_| true),
+            };
         }
         let slice = left.min(SOON * 2);
         if wait(init, name, paths, slice)? {

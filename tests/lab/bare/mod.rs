@@ -23,6 +23,7 @@ mod inits;
 mod inspector;
 mod install;
 pub mod kills;
+mod lanes;
 mod luck;
 mod machine;
 pub mod merge;

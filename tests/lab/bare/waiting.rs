@@ -321,6 +321,9 @@ fn a_signal_ends_the_wait_for_an_answer_or_a_jail() {
     // The pause between two batches.
     update("three", &[]).ok();
     let mut begun = Begun::new(&["converge", "--batch", "1", "--pause", "600"]);
+    wait_for("the first batch to begin", 30, || {
+        sh("ls -d /run/ezz/*-moving").code == 0
+    });
     wait_for("the first batch", 30, || {
         assert_eq!(
             begun.child.try_wait().expect("a child"),
