@@ -1,4 +1,4 @@
-//! Networks that new jails get their addresses from.
+//! Address pools: networks from which new jails get their addresses.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,9 +9,9 @@ use thiserror::Error;
 
 use super::Address;
 
-/// `[INTERFACE|]NETWORK/PREFIX`: each jail gets an address of it that no other jail of the site has.
-/// The network's own address and, of IPv4, its broadcast address are nobody's (RFC 919, RFC 4291 §2.6.1);
-/// of two addresses or one (RFC 3021) all are used.
+/// A network, written `[INTERFACE|]NETWORK/PREFIX`, from which each jail gets an address that no other jail of the site
+/// has. The pool leaves out the network's own address and, for IPv4, its broadcast address (RFC 919, RFC 4291 §2.6.1).
+/// It uses all addresses of a network that has only two (RFC 3021) or one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressPool {
     interface: Option<String>,
@@ -19,26 +19,26 @@ pub struct AddressPool {
     prefix: u8,
 }
 
-/// A pool that does not parse.
+/// The error for a text that is not an address pool: the text, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("bad pool {0:?}: expected [INTERFACE|]NETWORK/PREFIX, e.g. 10.0.0.0/22: {1}")]
 pub struct PoolError(pub String, pub &'static str);
 
 impl AddressPool {
-    /// How many bits tell one host from another.
+    /// Returns the number of bits that distinguish one host of the network from another.
     fn bits(&self) -> u32 {
         let all = if self.network.is_ipv4() { 32 } else { 128 };
         all - u32::from(self.prefix)
     }
 
-    /// Whether an address is of this network.
+    /// Reports whether an address is in this network.
     pub fn holds(&self, ip: IpAddr) -> bool {
-        // A shift by all bits is none in Rust.
+        // `checked_shr` returns none for a shift by all bits.
         let start = |ip| value(ip).checked_shr(self.bits()).unwrap_or(0);
         self.network.is_ipv4() == ip.is_ipv4() && start(ip) == start(self.network)
     }
 
-    /// The addresses of it that are not taken, lowest first, without end but the network's.
+    /// Returns the free addresses of the network, lowest first; the only bound is the size of the network.
     pub fn free<'a>(&'a self, taken: &'a BTreeSet<IpAddr>) -> impl Iterator<Item = Address> + 'a {
         let (bits, base) = (self.bits(), value(self.network));
         let last = 1_u128.checked_shl(bits).map_or(u128::MAX, |size| size - 1);

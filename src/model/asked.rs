@@ -1,4 +1,5 @@
-//! What is asked of the limits of new jails: so much, none, or nothing; and what they have where nothing is asked.
+//! Limits as a command or a fleet file requests them: a value, `none`, or nothing. Also the defaults that a new jail
+//! gets where nothing is requested.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,15 +11,15 @@ use serde::{Deserialize, Deserializer};
 
 use super::{Cpus, Cpuset, Limits};
 
-/// A value, or the word `none`, which takes one away.
+/// A requested value, or the word `none`, which removes the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrNone<T>(pub Option<T>);
 
 impl<T> OrNone<T> {
-    /// Parses a text that is not `none` with a function.
+    /// Parses a text with `parse`, unless the text is `none`.
     ///
     /// # Errors
-    /// Those of the function.
+    /// Returns the errors of `parse`.
     pub fn parse<E>(text: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Result<Self, E> {
         match text {
             "none" => Ok(OrNone(None)),
@@ -35,7 +36,8 @@ impl<T: FromStr> FromStr for OrNone<T> {
     }
 }
 
-/// `"none"`, or what its value is read from. Not an untagged enum, whose errors do not say what is wrong.
+/// Reads `"none"`, or a value in the form that `T` reads. This is no untagged enum, because the errors of those do not
+/// say what is wrong.
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrNone<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(ValueOrNone(PhantomData))
@@ -67,21 +69,21 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ValueOrNone<T> {
     }
 }
 
-/// What a command line asks of the limits of a jail.
+/// The limits that a command line requests for a jail; a field is none if its option was not given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AskedLimits {
-    /// Bytes of memory.
+    /// The most memory, in bytes.
     pub memory: Option<OrNone<u64>>,
-    /// Processors.
+    /// The most processor time, in processors.
     pub cpus: Option<OrNone<Cpus>>,
-    /// Processes.
+    /// The largest number of processes.
     pub processes: Option<OrNone<u32>>,
-    /// The processors that it runs on.
+    /// The processors that the jail may run on.
     pub cpuset: Option<OrNone<Cpuset>>,
 }
 
 impl AskedLimits {
-    /// Limits with what is asked in the place of theirs.
+    /// Returns `limits` with the requested values in place of their own.
     #[must_use]
     pub fn over(&self, limits: Limits) -> Limits {
         fn either<T: Clone>(asked: Option<&OrNone<T>>, otherwise: Option<T>) -> Option<T> {
@@ -97,20 +99,20 @@ impl AskedLimits {
     }
 }
 
-/// What the configuration of a host gives new jails of which nothing else is said. It becomes theirs when they are
-/// made: a later change of it changes no jail.
+/// The limits that the host's configuration gives a new jail that requests none. They are copied into the jail when it
+/// is created, so a later change of the configuration changes no jail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Defaults {
-    /// Bytes of memory.
+    /// The most memory, in bytes.
     pub memory: Option<u64>,
-    /// Processes.
+    /// The largest number of processes.
     pub processes: Option<u32>,
     /// The quota in bytes.
     pub quota: Option<u64>,
 }
 
 impl Defaults {
-    /// Those of them that are limits.
+    /// Returns the defaults that are limits, which is all but the quota.
     pub fn limits(self) -> Limits {
         Limits {
             memory: self.memory,

@@ -1,4 +1,4 @@
-//! Which processors a jail may run on.
+//! The set of processors that a jail may run on.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,18 +7,18 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Processors by number, at least one. As text it is what cpuset(1) and `cpuset.cpus` of cgroups(7) take.
+/// A set of processor numbers, never empty. Its text has the form that cpuset(1) and `cpuset.cpus` of cgroups(7) read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Cpuset(BTreeSet<u16>);
 
-/// No list of processors.
+/// The error for a text that is not a list of processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("expected numbers of processors from 0 to 4095 and ranges of them, such as 0-3,6")]
 pub struct CpusetError;
 
 impl Cpuset {
-    /// The highest number.
+    /// The highest processor number that is accepted.
     const MOST: u16 = 4095;
 }
 
@@ -45,7 +45,7 @@ impl FromStr for Cpuset {
     }
 }
 
-/// `0-3,6`: sorted, each once.
+/// Writes the processors in ascending order, as numbers and ranges, such as `0-3,6`.
 impl fmt::Display for Cpuset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut ranges: Vec<(u16, u16)> = Vec::new();

@@ -1,9 +1,9 @@
-//! Flags of the host's mounts.
+//! Flags of mounts on the host.
 
-/// Those flags of a mount that ezz sets.
+/// The mount flags that ezz sets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// Nothing can be written.
+    /// The mount is read-only.
     pub read_only: bool,
     /// Set-user-ID bits have no effect.
     pub nosuid: bool,
@@ -14,7 +14,7 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// The names that mount(8) gives to the flags that are set.
+    /// Returns the names that mount(8) has for the flags that are set.
     pub fn words(self) -> Vec<&'static str> {
         let all = [
             (self.read_only, "ro"),
@@ -26,7 +26,7 @@ impl Flags {
         set.map(|(_, word)| word).collect()
     }
 
-    /// From those names, separated by commas; others are ignored.
+    /// Reads the same names, separated by commas, and ignores all others.
     pub fn parse(text: &str) -> Flags {
         let has = |word: &str| text.split(',').any(|found| found == word);
         Flags {
@@ -37,7 +37,7 @@ impl Flags {
         }
     }
 
-    /// The flags that are set here and not in `others`.
+    /// Returns the flags that are set in `self` and not in `others`.
     #[must_use]
     pub fn without(self, others: Flags) -> Flags {
         Flags {
@@ -48,7 +48,7 @@ impl Flags {
         }
     }
 
-    /// Whether any is set.
+    /// Reports whether any flag is set.
     pub fn any(self) -> bool {
         self != Flags::default()
     }

@@ -1,24 +1,24 @@
-//! Processes that had to be killed.
+//! Processes that had to be killed when a jail was stopped.
 
 use serde::Serialize;
 
 use crate::name::JailName;
 use crate::text::first_few;
 
-/// A process that had to be killed, since it did not end when it was asked.
+/// A process that had to be killed, because it did not end when it got the stop signal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Killed {
-    /// Its number on the host.
+    /// Its process id on the host.
     pub pid: u32,
-    /// Its name, which it has chosen itself: printable ASCII.
+    /// Its name, reduced to printable ASCII, because the process chooses its name itself.
     pub name: String,
 }
 
-/// So many of the killed processes are named.
+/// The largest number of killed processes that a message names.
 const NAMED: usize = 5;
 
 impl Killed {
-    /// With the name made harmless.
+    /// Creates a value with a name that is safe to print.
     pub fn new(pid: u32, name: &str) -> Self {
         let plain = |c: char| match c {
             ' '..='~' => c,
@@ -28,7 +28,7 @@ impl Killed {
         Killed { pid, name }
     }
 
-    /// That they were killed after so long, in words.
+    /// Returns a message that these processes were killed after so many seconds.
     pub fn told(jail: &JailName, killed: &[Killed], seconds: u64) -> String {
         let names = killed.iter().map(|it| format!("{} ({})", it.name, it.pid));
         let names = first_few(names, NAMED, ", ");

@@ -1,4 +1,4 @@
-//! Labels of a jail: what an administrator calls it by, besides its name.
+//! Labels of a jail, by which commands select jails.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,16 +7,16 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// `KEY=VALUE`.
+/// A label, written `KEY=VALUE`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Label {
-    /// Letters, digits, `.`, `_`, `-`, `/`; begins with a letter or digit; at most 63 bytes.
+    /// The key: letters, digits, `.`, `_`, `-` and `/`. It begins with a letter or a digit, and has at most 63 bytes.
     pub key: String,
-    /// The same and `:`, `@`, `+`; may be empty; at most 63 bytes.
+    /// The value: the characters of a key, and `:`, `@` and `+`. It may be empty, and has at most 63 bytes.
     pub value: String,
 }
 
-/// A label that does not parse.
+/// The error for a text that is not a label.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "bad label {0:?}: expected KEY=VALUE of letters, digits and ._-/ (in values also :@+), each of at most 63"
@@ -51,23 +51,23 @@ impl fmt::Display for Label {
     }
 }
 
-/// The labels of one jail: one value a key.
+/// The labels of one jail; each key has one value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Labels(BTreeMap<String, String>);
 
 impl Labels {
-    /// Whether there is none.
+    /// Reports whether the jail has no labels.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether this label is among them.
+    /// Reports whether the jail has this label.
     pub fn has(&self, label: &Label) -> bool {
         self.0.get(&label.key) == Some(&label.value)
     }
 
-    /// `KEY=VALUE` of each, in the order of their keys.
+    /// Returns each label as `KEY=VALUE`, in the order of the keys.
     pub fn texts(&self) -> Vec<String> {
         let all = self.0.iter();
         all.map(|(key, value)| format!("{key}={value}")).collect()
@@ -75,7 +75,7 @@ impl Labels {
 }
 
 impl Extend<(String, String)> for Labels {
-    /// Of two with one key the last counts.
+    /// Adds labels. If a key occurs more than once, its last value counts.
     fn extend<T: IntoIterator<Item = (String, String)>>(&mut self, pairs: T) {
         self.0.extend(pairs);
     }
@@ -91,7 +91,7 @@ impl IntoIterator for Labels {
 }
 
 impl FromIterator<Label> for Labels {
-    /// Of two with one key the last counts.
+    /// Collects labels. If a key occurs more than once, its last value counts.
     fn from_iter<T: IntoIterator<Item = Label>>(labels: T) -> Self {
         let pairs = labels.into_iter().map(|label| (label.key, label.value));
         Labels(pairs.collect())

@@ -1,4 +1,4 @@
-//! What a jail may take of its host's memory, processors and processes.
+//! Limits of the memory, the processor time and the processes that a jail may use.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,36 +9,36 @@ use thiserror::Error;
 
 use super::Cpuset;
 
-/// Limits of one jail. What is none is not limited, but for memory and processes on Linux: there every jail has
-/// limits, so that neither a fork bomb nor a leak takes the host's last process or page.
+/// The limits of one jail. A field that is none sets no limit, with an exception: on Linux every jail has limits of
+/// memory and processes, so that neither a memory leak nor a fork bomb can exhaust the host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Bytes of memory. Linux kills in the jail what wants more (memory.max of cgroups(7)); FreeBSD refuses
-    /// it (memoryuse of rctl(8)).
+    /// The most memory, in bytes. If a jail requests more, Linux kills one of its processes (memory.max of cgroups(7)),
+    /// and FreeBSD refuses the request (memoryuse of rctl(8)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
-    /// Processors.
+    /// The most processor time, in processors.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<Cpus>,
-    /// Processes.
+    /// The largest number of processes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes: Option<u32>,
-    /// The processors that it runs on (cpuset.cpus of cgroups(7), cpuset(1)).
+    /// The processors that the jail may run on (cpuset.cpus of cgroups(7), cpuset(1)).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpuset: Option<Cpuset>,
-    /// Limits that this version does not know. They are kept, and the jail does not start: nobody would
-    /// hold it to them.
+    /// Limits that this version does not know. It keeps them, and does not start the jail, because it could not enforce
+    /// them.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
 impl Limits {
-    /// Whether nothing is limited.
+    /// Reports whether there is no limit.
     pub fn is_empty(&self) -> bool {
         *self == Limits::default()
     }
 
-    /// Those of other limits of whose kind these have none.
+    /// Returns those of the other limits that have no counterpart in these.
     #[must_use]
     pub fn leaves(&self, others: Limits) -> Limits {
         Limits {
@@ -50,13 +50,13 @@ impl Limits {
         }
     }
 
-    /// Names of those that this version does not know.
+    /// Returns the names of the limits that this version does not know.
     pub fn unknown(&self) -> Vec<&str> {
         self.other.keys().map(String::as_str).collect()
     }
 }
 
-/// `memory=536870912 cpus=1.5 processes=100 cpuset=0-3`.
+/// Writes the limits as `memory=536870912 cpus=1.5 processes=100 cpuset=0-3`.
 impl fmt::Display for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = [
@@ -72,11 +72,12 @@ impl fmt::Display for Limits {
     }
 }
 
-/// The time of so many processors, to a hundredth: FreeBSD counts percents of one (`pcpu` of rctl(8)).
+/// Processor time as a number of processors, to a hundredth. FreeBSD counts it in percent of one processor (`pcpu` of
+/// rctl(8)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cpus(u32);
 
-/// No number of processors.
+/// The error for a text that is not a number of processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error(
     "expected a number of processors from 0.01 to 4096, such as 1.5, with two decimals at most"
@@ -84,13 +85,13 @@ pub struct Cpus(u32);
 pub struct CpusError;
 
 impl Cpus {
-    /// Most hundredths.
+    /// The largest value, in hundredths.
     const MOST: u32 = 409_600;
 
-    /// Of hundredths of one processor.
+    /// Creates a value from hundredths of one processor.
     ///
     /// # Errors
-    /// None, or more than any machine has.
+    /// Returns [`CpusError`] if the number is 0, or exceeds [`Self::MOST`].
     pub fn from_hundredths(hundredths: u32) -> Result<Self, CpusError> {
         match hundredths {
             1..=Self::MOST => Ok(Cpus(hundredths)),
@@ -98,7 +99,7 @@ impl Cpus {
         }
     }
 
-    /// In hundredths of one processor.
+    /// Returns the value in hundredths of one processor.
     pub fn hundredths(self) -> u32 {
         self.0
     }
@@ -131,7 +132,7 @@ impl fmt::Display for Cpus {
     }
 }
 
-/// A number, such as 1.5.
+/// Writes a number, such as 1.5.
 impl Serialize for Cpus {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_f64(f64::from(self.0) / 100.0)
@@ -140,7 +141,7 @@ impl Serialize for Cpus {
 
 impl<'de> Deserialize<'de> for Cpus {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        // Its shortest text has the decimals that were written.
+        // The shortest text of a float has the decimals that were written.
         let number = f64::deserialize(from)?;
         number
             .to_string()
@@ -219,7 +220,7 @@ mod tests {
             r#"memory=1024 cpuset=0-1 io={"read":7}"#
         );
         assert_eq!(serde_json::to_string(&limits).expect("text"), text);
-        // What is known and wrong is no limit of a newer version.
+        // A known limit with a bad value is an error, not a limit of a newer version.
         assert!(serde_json::from_str::<Limits>(r#"{"cpuset":"x"}"#).is_err());
     }
 }

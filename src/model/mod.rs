@@ -1,8 +1,8 @@
-//! What a site is made of, as plain values: the JSON that `ezz:*` properties hold (`stored`), what an
-//! observation finds (`observed`), and the names of a site's datasets.
+//! The parts of a site as plain values: the JSON of the `ezz:*` properties (`stored`), the results of an observation
+//! (`observed`), and the names of a site's datasets.
 //!
-//! Pure: no pool, no host, no clock. Fields that this version does not know are kept, so that an
-//! older ezz does not lose what a newer one wrote.
+//! This module is pure: it must not access pools, hosts or clocks. It keeps fields that this version does not know, so
+//! that an older ezz does not lose what a newer one wrote.
 
 mod address;
 mod asked;
@@ -52,107 +52,107 @@ use crate::name::{DatasetName, GenerationId, JailName, NameError, SnapshotName, 
 /// The format of the pool that this version writes.
 pub const FORMAT: u32 = 1;
 
-/// Longest value of an `ezz:*` property in bytes. ZFS takes 8191 (dsl_prop.c).
+/// The longest value of an `ezz:*` property, in bytes. ZFS takes 8191 (dsl_prop.c).
 pub const MAX_VALUE: usize = 8000;
 
-/// What the snapshots of jails begin with that ezz makes before a merge.
+/// The prefix of the snapshots of jails that ezz makes before a merge.
 pub const MERGE_SNAPSHOT: &str = "ezz-merge-";
 
-/// What the snapshots of jails begin with that ezz makes after a merge: what differs from the one before is
-/// what the merge wrote.
+/// The prefix of the snapshots of jails that ezz makes after a merge. The difference between the two snapshots is what
+/// the merge wrote.
 pub const MERGED_SNAPSHOT: &str = "ezz-merged-";
 
-/// What the snapshots of jails begin with that their clones are made from. They go with the last clone.
+/// The prefix of the snapshots from which clones of jails are made. ezz destroys such a snapshot with its last clone.
 pub const CLONE_SNAPSHOT: &str = "ezz-clone-";
 
-/// The tag of ezz's holds.
+/// The tag of the ZFS holds that ezz places.
 pub const HOLD_TAG: &str = "ezz";
 
-/// Property names.
+/// The names of the properties.
 pub mod property {
-    /// Gives a dataset to a jail: a native one, which FreeBSD and Linux call differently.
+    /// The native property that gives a dataset to a jail. FreeBSD and Linux have different names for it.
     pub const DELEGATED: &str = if cfg!(target_os = "freebsd") {
         "jailed"
     } else {
         "zoned"
     };
-    /// Format of the site, on the site.
+    /// On the site: the format of the site.
     pub const FORMAT: &str = "ezz:format";
-    /// UUID of the site, on the site.
+    /// On the site: its UUID.
     pub const ID: &str = "ezz:id";
-    /// The last generation number that was given away, on the site.
+    /// On the site: the number that was last given to a generation.
     pub const SEQ: &str = "ezz:seq";
-    /// Raised by every commit, on the site.
+    /// On the site: the epoch, which every commit raises.
     pub const EPOCH: &str = "ezz:epoch";
-    /// Prefix of a track's property, on SITE/basejail.
+    /// On SITE/basejail: the prefix of a track's property.
     pub const TRACK: &str = "ezz:track:";
-    /// Prefix of the log of a track's swaps, on SITE/basejail.
+    /// On SITE/basejail: the prefix of the log of a track's swaps.
     pub const SWAPS: &str = "ezz:swaps:";
-    /// Prefix of a track's roll-out that is under way, on SITE/basejail.
+    /// On SITE/basejail: the prefix of the record of a roll-out while it is under way.
     pub const ROLLOUT: &str = "ezz:rollout:";
     /// Prefix of accounts that only pruned generations had, by profile and number, on SITE/basejail.
     pub const ACCOUNTS: &str = "ezz:accounts:";
     /// That a roll-out of a generation failed, on SITE/basejail/N.
     pub const REJECTED: &str = "ezz:rejected";
-    /// That a track was at a generation and has left it, on SITE/basejail/N.
+    /// On SITE/basejail/N: records that a track pointed to the generation and has left it.
     pub const SERVED: &str = "ezz:served";
-    /// That the files of a stage are complete, on SITE/basejail/N.
+    /// On SITE/basejail/N: records that the files of the stage are complete.
     pub const POPULATED: &str = "ezz:populated";
     /// That a seal is under way, on SITE/basejail/N: until a track has been there, it is not sealed.
     pub const SEALING: &str = "ezz:sealing";
     /// That half of a generation is being destroyed, on it.
     pub const PRUNED: &str = "ezz:pruned";
-    /// What a generation holds, on SITE/basejail/N.
+    /// On SITE/basejail/N: describes the world of the generation.
     pub const WORLD: &str = "ezz:world";
-    /// The seal, on both snapshots @N.
+    /// On both snapshots @N: the seal.
     pub const SEALED: &str = "ezz:sealed";
-    /// A jail's configuration, on SITE/jails/NAME.
+    /// On SITE/jails/NAME: the configuration of the jail.
     pub const JAIL: &str = "ezz:jail";
-    /// That a jail's files are being merged, on SITE/jails/NAME.
+    /// On SITE/jails/NAME: records that the files of the jail are being merged.
     pub const MERGING: &str = "ezz:merging";
-    /// Prefix of an intent's property, on SITE/jails.
+    /// On SITE/jails: the prefix of an intent's property.
     pub const INTENT: &str = "ezz:intent:";
 }
 
-/// A property value that does not mean anything.
+/// The error for a property value that is not valid.
 #[derive(Debug, Error)]
 pub enum ModelError {
-    /// Not the JSON that was expected.
+    /// The value is not the JSON that was expected.
     #[error("{property} on {dataset} is not valid")]
     Json {
-        /// The dataset that carries it.
+        /// The dataset that has the property.
         dataset: String,
-        /// Which property.
+        /// The name of the property.
         property: String,
-        /// What is wrong with it.
+        /// The error of the JSON parser.
         source: serde_json::Error,
     },
-    /// Not a number.
+    /// The value is not a number.
     #[error("{property} on {dataset} is {value:?}, not a number")]
     Number {
-        /// The dataset that carries it.
+        /// The dataset that has the property.
         dataset: String,
-        /// Which property.
+        /// The name of the property.
         property: String,
-        /// What it holds.
+        /// The value of the property.
         value: String,
     },
-    /// A value that no property may have.
+    /// The value is too long for a property, or has a control character.
     #[error("the value of {property} for {dataset} {why}")]
     Value {
-        /// The dataset it is of, or was meant for.
+        /// The dataset that has the property, or was to get it.
         dataset: String,
-        /// Which property.
+        /// The name of the property.
         property: String,
-        /// What is wrong with it.
+        /// What is wrong with the value.
         why: &'static str,
     },
-    /// A name in it does not parse.
+    /// A name does not parse.
     #[error(transparent)]
     Name(#[from] NameError),
 }
 
-/// Encodes a value for a property: compact JSON, within the limits of design.md §3.
+/// Encodes a value as compact JSON for a property.
 ///
 /// # Errors
 /// [`ModelError::Value`] if it is longer than [`MAX_VALUE`] or has a control character.
@@ -174,7 +174,7 @@ pub fn encode<T: Serialize>(
     unfit(&text).map_or(Ok(text), |why| Err(bad(why)))
 }
 
-/// Why a text is no value of a property.
+/// Returns why a text cannot be the value of a property, or none if it can.
 fn unfit(text: &str) -> Option<&'static str> {
     if text.len() > MAX_VALUE {
         Some("is longer than 8000 bytes")
@@ -185,10 +185,12 @@ fn unfit(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Decodes a property. What ezz would not have written is refused: others can set properties too.
+/// Decodes the value of a property. It refuses a value that ezz would not have written, because other programs can set
+/// properties too.
 ///
 /// # Errors
-/// [`ModelError::Value`] as of [`encode`]; [`ModelError::Json`].
+/// Returns [`ModelError::Value`] under the same conditions as [`encode`], and [`ModelError::Json`] if the text is not
+/// the expected JSON.
 pub fn decode<T: for<'a> Deserialize<'a>>(
     dataset: &str,
     property: &str,
@@ -208,21 +210,21 @@ pub fn decode<T: for<'a> Deserialize<'a>>(
     })
 }
 
-/// The names of a site's datasets. Infallible to use: [`Layout::new`] leaves room for the longest.
+/// The names of a site's datasets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
-    /// The site itself.
+    /// The dataset of the site itself.
     pub site: DatasetName,
-    /// Parent of the bases.
+    /// The parent of the bases.
     pub basejail: DatasetName,
-    /// Parent of the skeletons.
+    /// The parent of the skeletons.
     pub newjail: DatasetName,
-    /// Parent of the jails.
+    /// The parent of the jails.
     pub jails: DatasetName,
 }
 
 impl Layout {
-    /// The layout of a site.
+    /// Returns the layout of a site.
     ///
     /// # Errors
     /// [`NameError::Dataset`] if the site's name is too long for its children.
@@ -235,7 +237,7 @@ impl Layout {
         })
     }
 
-    /// SITE/basejail/N.
+    /// Returns the name of a base, SITE/basejail/N.
     ///
     /// # Errors
     /// [`NameError`] if the path is too long.
@@ -243,7 +245,7 @@ impl Layout {
         self.basejail.child(&generation.to_string())
     }
 
-    /// SITE/newjail/N.
+    /// Returns the name of a skeleton, SITE/newjail/N.
     ///
     /// # Errors
     /// [`NameError`] if the path is too long.
@@ -251,7 +253,7 @@ impl Layout {
         self.newjail.child(&generation.to_string())
     }
 
-    /// SITE/basejail/N@N.
+    /// Returns the name of a base's sealed snapshot, SITE/basejail/N@N.
     ///
     /// # Errors
     /// [`NameError`] if the path is too long.
@@ -259,7 +261,7 @@ impl Layout {
         self.base(generation)?.at(&generation.to_string())
     }
 
-    /// SITE/newjail/N@N.
+    /// Returns the name of a skeleton's sealed snapshot, SITE/newjail/N@N.
     ///
     /// # Errors
     /// [`NameError`] if the path is too long.
@@ -267,7 +269,7 @@ impl Layout {
         self.skeleton(generation)?.at(&generation.to_string())
     }
 
-    /// SITE/jails/NAME.
+    /// Returns the name of a jail's dataset, SITE/jails/NAME.
     ///
     /// # Errors
     /// [`NameError`] if the path is too long.
@@ -275,8 +277,9 @@ impl Layout {
         self.jails.child(name.as_str())
     }
 
-    /// SITE/jails/NAME@ezz-clone-BATCH: what the clones of a jail are made from that one program makes,
-    /// or one after an intent; a batch is named by the epoch that its first program finds.
+    /// Returns the name of the snapshot from which a batch of clones of a jail is made,
+    /// SITE/jails/NAME@ezz-clone-BATCH. A batch is the clones that one channel program makes, or that are made one by
+    /// one after an intent. Its number is the epoch that its first program finds.
     ///
     /// # Errors
     /// [`NameError`] if the path is too long.
@@ -284,7 +287,8 @@ impl Layout {
         self.jail(source)?.at(&format!("{CLONE_SNAPSHOT}{batch}"))
     }
 
-    /// The snapshot that a new jail is a clone of: the skeleton's seal, of a thick jail the base's.
+    /// Returns the snapshot that a new jail is a clone of: the sealed snapshot of the skeleton for a thin jail, that of
+    /// the base for a thick one.
     ///
     /// # Errors
     /// [`NameError`] if the path is too long.
@@ -295,10 +299,9 @@ impl Layout {
         }
     }
 }
-/// The directory of the links that track names have, below the site directory.
+/// Returns the path of a track's link, below the site directory.
 ///
-/// Not `basejail/TRACK` itself: a track may be called `14`, and `basejail/14` is where
-/// generation 14 is mounted.
+/// This is not `basejail/TRACK`, because a track may be called `14`, and generation 14 is mounted at `basejail/14`.
 pub fn track_link(site_directory: &Path, track: &TrackName) -> PathBuf {
     site_directory
         .join("basejail")
@@ -306,14 +309,14 @@ pub fn track_link(site_directory: &Path, track: &TrackName) -> PathBuf {
         .join(track.as_str())
 }
 
-/// The directory of a site that the flavours are in.
+/// The directory of a site that holds the flavours.
 pub const FLAVOURS: &str = "flavours";
 
-/// Where a site directory keeps what was downloaded for its worlds; no jail can be called so.
+/// The directory of a site that keeps what was downloaded for its worlds. No jail can have this name.
 pub const CACHE: &str = ".cache";
 
-/// The directory for what is downloaded for the updates of a track. Each has its own: what one world has
-/// put there must not come into another.
+/// Returns the directory for the downloads of a track's updates. Each track has its own directory, so that nothing that
+/// one world has put there can get into another.
 pub fn update_cache(site_directory: &Path, track: &TrackName) -> PathBuf {
     site_directory
         .join(CACHE)
@@ -336,7 +339,7 @@ mod tests {
         );
     }
 
-    /// Without serde_json's `float_roundtrip` the last digit changes with each rewrite.
+    /// Without `float_roundtrip` of serde_json, the last digit would change with each rewrite.
     #[test]
     fn unknown_numbers_survive() {
         let text = r#"{"current":7,"previous":null,"x":18446718446744073709551617,"y":0.1}"#;
@@ -345,7 +348,7 @@ mod tests {
         let written = encode(&dataset, "ezz:x", &once).expect("short");
         let again: Track = decode("t/e/basejail", "ezz:x", &written).expect("valid");
         assert_eq!(again, once);
-        // How an exponent is written is serde_json's.
+        // serde_json chooses how an exponent is written.
         assert!(written.contains("1.8446718446744074e"), "{written}");
     }
 
@@ -353,7 +356,7 @@ mod tests {
     fn control_characters_and_long_values_are_refused() {
         let dataset = DatasetName::parse("t/e").expect("valid");
         assert!(encode(&dataset, "ezz:x", &"a".repeat(9000)).is_err());
-        // JSON escapes ASCII control characters; the C1 ones it leaves.
+        // JSON escapes ASCII control characters, but not those of C1.
         assert!(encode(&dataset, "ezz:x", &"\u{85}").is_err());
         assert_eq!(
             encode(&dataset, "ezz:x", &"a\tb").expect("escaped"),

@@ -4,21 +4,21 @@ use std::path::PathBuf;
 
 use super::Flags;
 
-/// A line of the mount table.
+/// One line of the mount table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
-    /// What: a dataset, if it is ZFS.
+    /// What is mounted: the name of the dataset, if it is ZFS.
     pub source: String,
-    /// Whether it is the whole of it, and not a directory of it.
+    /// Whether all of the source is mounted, and not one of its directories.
     pub whole: bool,
-    /// Where.
+    /// The path where it is mounted.
     pub target: PathBuf,
-    /// Its flags.
+    /// The flags of the mount.
     pub flags: Flags,
 }
 
 impl Mount {
-    /// Whether it is of this dataset, of one below it, or of a snapshot of these.
+    /// Reports whether the source is this dataset, a dataset below it, or a snapshot of one of these.
     pub fn belongs_to(&self, dataset: &str) -> bool {
         let below = self.source.strip_prefix(dataset);
         below.is_some_and(|rest| rest.is_empty() || rest.starts_with(['@', '/']))

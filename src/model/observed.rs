@@ -1,4 +1,4 @@
-//! What an observation finds of a site: values of one moment, which plans are made from.
+//! The results of an observation of a site: values of one moment, from which plans are made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,69 +13,69 @@ use super::{
 use crate::hint::Hint;
 use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 
-/// One half of a generation as observed.
+/// One half of a generation, as observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Half {
-    /// The dataset.
+    /// The name of the dataset.
     pub dataset: DatasetName,
-    /// Its guid.
+    /// The guid of the dataset.
     pub guid: u64,
-    /// Where it is mounted now, if it is.
+    /// Whether it is mounted now.
     pub mounted: bool,
-    /// The flags of its mount at its mountpoint, if they were read and it is mounted there.
+    /// The flags of the mount at its mountpoint; none if it is not mounted there, or if they were not read.
     pub flags: Option<Flags>,
-    /// Its mountpoint of the moment.
+    /// The mountpoint that it has now.
     pub mountpoint: PathBuf,
-    /// Bytes it refers to.
+    /// The number of bytes that it refers to.
     pub referenced: u64,
-    /// Bytes that are only its own.
+    /// The number of bytes that it shares with no other dataset.
     pub used: u64,
-    /// The snapshot that it is a clone of, if it is one.
+    /// The snapshot that it is a clone of; none if it is not a clone.
     pub origin: Option<String>,
-    /// The guid of its snapshot @N, if that is there.
+    /// The guid of its snapshot @N; none if that does not exist.
     pub snapshot: Option<u64>,
     /// The seal on that snapshot.
     pub seal: Option<Seal>,
-    /// Whether a prune of it was begun: without its snapshot it is debris then.
+    /// Whether a prune has begun to destroy it. If its snapshot is missing, it is debris.
     pub pruned: bool,
-    /// Snapshots of other generations that a promotion has moved here, with their guids.
+    /// Snapshots of other generations that a promotion has moved here, each with its guid.
     pub moved: BTreeMap<GenerationId, u64>,
-    /// Bytes written since the snapshot: 0 unless somebody tampered with it.
+    /// The number of bytes written since the snapshot: 0 unless something has changed the dataset.
     pub written: u64,
-    /// Whether ezz's hold is on the snapshot.
+    /// Whether the snapshot has ezz's hold.
     pub held: bool,
 }
 
 impl Half {
-    /// Whether a killed prune has left it without its snapshot.
+    /// Reports whether an interrupted prune has left it without its snapshot.
     pub fn half_gone(&self) -> bool {
         self.pruned && self.snapshot.is_none()
     }
 }
 
-/// A generation as observed. Sealed if both halves are.
+/// A generation, as observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Generation {
-    /// Its number.
+    /// The number of the generation.
     pub id: GenerationId,
-    /// `ezz:world` of a sealed one.
+    /// The value of `ezz:world`; none if it is staged.
     pub world: Option<World>,
-    /// `ezz:populated`, if its files are complete.
+    /// The value of `ezz:populated`; none unless the files of the stage are complete.
     pub populated: Option<Populated>,
-    /// `ezz:rejected`, if a roll-out of it failed.
+    /// The value of `ezz:rejected`; none unless a roll-out of it failed.
     pub rejected: Option<Rejected>,
-    /// `ezz:served`, if a track has left it.
+    /// The value of `ezz:served`; none unless a track has left it.
     pub served: Option<Served>,
     /// Whether it has the mark of a seal that is under way. If it is not sealed, that was stopped in its middle.
     pub sealing: bool,
     /// SITE/basejail/N.
     pub base: Option<Half>,
-    /// SITE/newjail/N.
+    /// The skeleton, SITE/newjail/N; none if that does not exist.
     pub skeleton: Option<Half>,
 }
 
 impl Generation {
-    /// Whether it is finished for ever.
+    /// Reports whether it is sealed.
     pub fn sealed(&self) -> bool {
         self.seal().is_some()
     }
@@ -92,32 +92,32 @@ impl Generation {
         self.base.as_ref().is_some_and(bare)
     }
 
-    /// Whether a prune has destroyed its base, and has left its skeleton to jails that were made from it.
+    /// Reports whether a prune has destroyed the base, and has kept the skeleton for the jails that were made from it.
     pub fn pruned(&self) -> bool {
         let skeleton = self.skeleton.as_ref();
         self.base.is_none() && skeleton.is_some_and(|half| !half.pruned)
     }
 
-    /// The seal of its base.
+    /// Returns the seal of the base.
     pub fn seal(&self) -> Option<&Seal> {
         self.base.as_ref().and_then(|half| half.seal.as_ref())
     }
 
-    /// Its release, without patch level; none if the seal does not tell it.
+    /// Returns the release without its patch level; none if no seal has it.
     pub fn release(&self) -> Option<&str> {
         let seals = [&self.skeleton, &self.base].into_iter().flatten();
         let mut releases = seals.filter_map(|half| half.seal.as_ref()?.release.as_deref());
         releases.next()
     }
 
-    /// The digest of its skeleton; none if the seal does not have it.
+    /// Returns the digest of the skeleton; none if no seal has it.
     fn skeleton_digest(&self) -> Option<&str> {
         let seals = [&self.skeleton, &self.base].into_iter().flatten();
         let mut digests = seals.filter_map(|half| half.seal.as_ref()?.skeleton.as_deref());
         digests.next()
     }
 
-    /// How it is shown: `14.3-RELEASE-p2.7`.
+    /// Returns how the generation is shown, such as `14.3-RELEASE-p2.7`.
     pub fn display(&self) -> String {
         match &self.world {
             Some(world) => format!("{}.{}", world.label, self.id),
@@ -126,75 +126,75 @@ impl Generation {
     }
 }
 
-/// A jail as observed.
+/// A jail, as observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Jail {
-    /// Its name.
+    /// The name of the jail.
     pub name: JailName,
-    /// Its dataset.
+    /// The name of its dataset.
     pub dataset: DatasetName,
-    /// Its guid.
+    /// The guid of its dataset.
     pub guid: u64,
-    /// Its configuration; none if the property is missing or does not parse: such a dataset is
-    /// shown and left alone.
+    /// The configuration. It is an error if the property is missing or does not parse; ezz lists such a dataset and
+    /// does not touch it.
     pub config: Result<JailConfig, String>,
-    /// `ezz:merging`, if a merge of it is under way or was interrupted.
+    /// The value of `ezz:merging`; none unless a merge is under way or was interrupted.
     pub merging: Option<Merging>,
-    /// The snapshot it is a clone of.
+    /// The snapshot that it is a clone of; none if it is not a clone.
     pub origin: Option<String>,
-    /// Where it is mounted when it is.
+    /// Its mountpoint.
     pub mountpoint: PathBuf,
     /// Whether it is mounted on the host.
     pub mounted: bool,
-    /// The flags of its mount at its mountpoint, if they were read and it is mounted there.
+    /// The flags of the mount at its mountpoint; none if it is not mounted there, or if they were not read.
     pub flags: Option<Flags>,
-    /// Bytes of its own.
+    /// The number of bytes that it shares with no other dataset.
     pub used: u64,
-    /// Bytes it refers to.
+    /// The number of bytes that it refers to.
     pub referenced: u64,
-    /// Its quota in bytes; 0 is none.
+    /// Its quota in bytes; 0 means none.
     pub quota: u64,
 }
 
-/// A clone of an intent's origin that the intent names: the command that was to make a jail of it
-/// did not commit. It is no jail, whatever properties it has.
+/// A dataset that an intent names and that has the origin that the intent records. The command that wrote the intent
+/// did not commit, so the dataset is no jail, whatever properties it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Debris {
-    /// The dataset as a jail's, for the sake of its name, guid and mount; its `config` is an error.
+    /// The dataset in the form of a jail, which has its name, guid and mount; its `config` is an error.
     pub jail: Jail,
-    /// The property that names it.
+    /// The name of the intent's property.
     pub intent: String,
-    /// Whether it was being deleted; else it was being made.
+    /// Whether it was being deleted, and not created.
     pub deleted: bool,
-    /// Snapshots and datasets below it, which ezz did not make: with any, it is not cleared away
-    /// unasked.
+    /// The snapshots and datasets below it, which ezz did not make. If there are any, ezz does not destroy it unless an
+    /// administrator requests it.
     pub below: Vec<String>,
 }
 
-/// The snapshot of a clone that was interrupted before it was handed over to its clones: to be destroyed
-/// after them.
+/// A snapshot from which a jail was being cloned when the command was interrupted, before the snapshot was handed over
+/// to its clones. It has to be destroyed after them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftSnapshot {
-    /// Its name.
+    /// The name of the snapshot.
     pub name: String,
-    /// Its guid.
+    /// The guid of the snapshot.
     pub guid: u64,
-    /// The mark of the intent that tells of it.
+    /// The mark of the intent that records it.
     pub mark: String,
 }
 
-/// Whether an operation had anything to do.
+/// Whether an operation changed anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[must_use]
 pub enum Changed {
-    /// It was so already.
+    /// Everything was already as requested.
     Already,
-    /// It is so now.
+    /// The operation made a change.
     Done,
 }
 
-/// What a host knows of one jail.
+/// The state of one jail on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JailState {
     /// It does not run.
@@ -204,119 +204,119 @@ pub enum JailState {
     },
     /// It runs.
     Running {
-        /// Process id of its init (Linux), jid (FreeBSD).
+        /// The process id of its init on Linux, its jid on FreeBSD.
         id: u32,
-        /// The dataset that the kernel has mounted at /basejail, from the mount table.
+        /// The dataset that is mounted at /basejail, according to the kernel's mount table.
         base: Option<String>,
     },
     /// It is being started, or its start was killed.
     Starting,
-    /// It was removed, or its first process has ended, and the kernel is not done with it.
+    /// It was removed, or its first process has ended, but the kernel has not finished with it.
     Dying,
 }
 
 impl JailState {
-    /// Whether processes of it may run.
+    /// Reports whether processes of the jail may be running.
     pub fn running(&self) -> bool {
         !matches!(self, JailState::Stopped { .. })
     }
 }
 
-/// Something in the site that ezz did not make or cannot use.
+/// A dataset or snapshot in the site that ezz did not make or cannot use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stranger {
-    /// The dataset or snapshot.
+    /// The name of the dataset or snapshot.
     pub dataset: String,
-    /// Why it is left alone.
+    /// Why ezz does not touch it.
     pub why: String,
 }
 
-/// The site itself as observed.
+/// The site itself, as observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Site {
-    /// Its datasets.
+    /// The names of its datasets.
     pub layout: Layout,
-    /// `ezz:id`.
+    /// The value of `ezz:id`.
     pub id: String,
-    /// `ezz:format`.
+    /// The value of `ezz:format`.
     pub format: u32,
-    /// `ezz:seq`.
+    /// The value of `ezz:seq`.
     pub seq: u32,
-    /// `ezz:epoch`.
+    /// The value of `ezz:epoch`.
     pub epoch: u64,
-    /// Whether its properties came with a `zfs receive`: then nothing is changed.
+    /// Whether its properties were received by `zfs receive`. If so, ezz changes nothing.
     pub replica: bool,
-    /// The site directory.
+    /// The path of the site directory.
     pub directory: PathBuf,
-    /// Whether it is mounted.
+    /// Whether the site is mounted.
     pub mounted: bool,
-    /// Bytes the pool can still give it.
+    /// The number of bytes that the pool has available for it.
     pub available: u64,
-    /// Whether nothing can be written to it: a pool that was imported read-only, or `readonly=on`.
-    /// Of a pool that is known only while the site is mounted.
+    /// Whether nothing can be written to it, because the pool was imported read-only or because of `readonly=on`. The
+    /// former is known only while the site is mounted.
     pub read_only: bool,
 }
 
 /// The log of a track's swaps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SwapLog {
-    /// The property as it was read, which a commit compares.
+    /// The text of the property as it was read. A commit compares it with the property.
     pub text: String,
-    /// The swaps, oldest first; none if the text does not parse.
+    /// The swaps, oldest first; empty if the text does not parse.
     pub swaps: Vec<Swap>,
 }
 
 /// A roll-out that is under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnderWay {
-    /// The property as it was read, which a commit compares.
+    /// The text of the property as it was read. A commit compares it with the property.
     pub text: String,
-    /// What it says; an error if it does not parse.
+    /// The roll-out; an error if the text does not parse.
     pub rollout: Result<Rollout, String>,
 }
 
-/// What was seen of a site in one observation. `jails` holds those that were asked for.
+/// The results of one observation of a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inventory {
-    /// The site.
+    /// The site itself.
     pub site: Site,
-    /// Its tracks.
+    /// The tracks of the site.
     pub tracks: BTreeMap<TrackName, Track>,
-    /// The last swaps of each track, oldest first; of a log that does not parse, none.
+    /// The log of each track's last swaps.
     pub swaps: BTreeMap<TrackName, SwapLog>,
     /// What is kept of the ledgers of pruned generations: property and text.
     pub accounts: BTreeMap<String, String>,
     /// Roll-outs that are under way.
     pub rollouts: BTreeMap<TrackName, UnderWay>,
-    /// Its generations, staged ones too.
+    /// The generations of the site, including staged ones.
     pub generations: BTreeMap<GenerationId, Generation>,
-    /// Intents that no command has committed, and their text. Dead ones for who has the site lock:
-    /// it is held from the intent to the commit.
+    /// The intents that no command has committed, by the name of their property, with their text. For a command that
+    /// has the site lock their owners are dead, because a command holds that lock from its intent to its commit.
     pub intents: BTreeMap<String, String>,
-    /// Jails that those say were being deleted, also such as are gone.
+    /// The jails that these intents say were being deleted, including those whose datasets no longer exist.
     pub deleting: BTreeSet<JailName>,
-    /// Clones that those name, whichever jails were asked for.
+    /// The datasets that these intents name, also outside the scope of the observation.
     pub debris: BTreeMap<JailName, Debris>,
-    /// Snapshots that those tell of, and that do not go with their last clone.
+    /// The snapshots that these intents record, and that are not destroyed with their last clone.
     pub left: Vec<LeftSnapshot>,
-    /// Its jails: all, or those named.
+    /// The jails of the site: all of them, or those in `scope`.
     pub jails: BTreeMap<JailName, Jail>,
-    /// Which names were looked for; none = all.
+    /// The names of the jails to look for; none means all.
     pub scope: Option<BTreeSet<JailName>>,
-    /// What is there and not ezz's.
+    /// Datasets and snapshots in the site that are not ezz's.
     pub strangers: Vec<Stranger>,
 }
 
 impl Inventory {
-    /// A sealed generation by its number.
+    /// Returns a sealed generation by its number.
     pub fn sealed(&self, id: GenerationId) -> Option<&Generation> {
         self.generations
             .get(&id)
             .filter(|generation| generation.sealed())
     }
 
-    /// The generation that a thick jail, which has its own base, reads the rules of its world from: it may have lost
-    /// its seal to the jail by a promotion.
+    /// Returns the generation that has the rules of a thick jail's world. A thick jail has a base of its own, and a
+    /// promotion may have moved the generation's sealed snapshot to the jail.
     pub fn rules(&self, id: GenerationId) -> Option<&Generation> {
         let found = self.generations.get(&id)?;
         let promoted = found
@@ -326,8 +326,8 @@ impl Inventory {
         (found.sealed() || promoted).then_some(found)
     }
 
-    /// The name of the jail that was promoted with zfs(8) over a half of a generation: it has the snapshot of its
-    /// seal.
+    /// Returns the name of the jail that zfs(8) has promoted over a half of a generation, and that has the half's
+    /// sealed snapshot now.
     pub fn promoted<'a>(&self, half: &'a Half) -> Option<&'a str> {
         let below = half.origin.as_deref()?;
         let below = below.strip_prefix(self.site.layout.jails.as_str())?;
@@ -335,20 +335,20 @@ impl Inventory {
         (number == half.dataset.leaf()).then_some(jail)
     }
 
-    /// The skeleton of a finished generation, also of one whose base was pruned.
+    /// Returns the skeleton of a sealed generation, or of one whose base was pruned.
     pub fn skeleton(&self, id: GenerationId) -> Option<&Half> {
         let found = self.generations.get(&id)?;
         let finished = found.sealed() || found.base.as_ref().is_none_or(Half::half_gone);
         found.skeleton.as_ref().filter(|_| finished)
     }
 
-    /// Whether the skeletons of two generations are known to have the same files.
+    /// Reports whether the skeletons of two generations are known to have the same files.
     pub fn same_skeleton(&self, one: GenerationId, other: GenerationId) -> bool {
         let digest = |id| self.generations.get(&id)?.skeleton_digest();
         one == other || digest(one).is_some() && digest(one) == digest(other)
     }
 
-    /// The generation a jail with this base is to be brought to.
+    /// Returns the generation that is due for a jail with this base.
     pub fn due(&self, base: &Base) -> Option<GenerationId> {
         match base {
             Base::Pin(id) => Some(*id),
@@ -356,7 +356,7 @@ impl Inventory {
         }
     }
 
-    /// A sealed generation by number, `LABEL.N`, or a label that only one has.
+    /// Finds a sealed generation by its number, by `LABEL.N`, or by a label that only one generation has.
     pub fn find_generation(&self, text: &str) -> Result<&Generation, GenerationError> {
         let sealed = || {
             self.generations
@@ -387,13 +387,13 @@ impl Inventory {
     }
 }
 
-/// A generation that cannot be told.
+/// The error for a text that does not name exactly one sealed generation.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GenerationError {
-    /// None has that number or label.
+    /// No sealed generation has that number or label.
     #[error("there is no sealed generation {0:?}")]
     Unknown(String),
-    /// More than one has that label.
+    /// More than one sealed generation has that label.
     #[error("{0:?} is the label of several generations: {list}", list = .1.join(", "))]
     Ambiguous(String, Vec<String>),
 }

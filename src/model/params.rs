@@ -1,4 +1,4 @@
-//! Parameters of jail(8) that ezz has no words of its own for.
+//! Parameters of jail(8) for which ezz has no options of its own.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
@@ -8,13 +8,13 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Longest name: a node of the kernel's tree of parameters.
+/// The longest name of a parameter, in bytes. The name is a node in the kernel's tree of parameters.
 const NAME_MAX: usize = 100;
 
-/// Longest value in bytes. All of a jail's configuration is one property (zfs: 8191).
+/// The longest value, in bytes. The whole configuration of a jail is one property, and ZFS limits that to 8191 bytes.
 const VALUE_MAX: usize = 1024;
 
-/// What ezz says itself, and how a user says it.
+/// The parameters that ezz sets itself, each with what a user can do instead.
 const OWN: [(&str, &str); 17] = [
     ("name", "it is the name that `ezz create NAME` gives"),
     (
@@ -56,7 +56,7 @@ const OWN: [(&str, &str); 17] = [
     ("command", "use --param exec.start=COMMAND"),
 ];
 
-/// What a user may say although every jail has it: it is left out.
+/// A parameter that every jail has. Users may give it, and ezz leaves it out.
 const ALWAYS: &str = "persist";
 
 /// One parameter: a name, and a value unless it is a flag.
@@ -66,34 +66,34 @@ pub struct Param {
     value: Option<String>,
 }
 
-/// No parameter that can be given.
+/// The error for a parameter that cannot be given.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ParamError {
-    /// Not of that form.
+    /// The name does not have the form of a parameter's name.
     #[error(
         "bad parameter name {0:?}: expected words of lower-case letters, digits and '_', joined by '.'"
     )]
     Name(String),
-    /// It has a word of its own.
+    /// ezz sets the parameter itself.
     #[error("ezz sets the parameter {name} itself: {instead}")]
     Own {
-        /// Which.
+        /// The name of the parameter.
         name: String,
-        /// How it is said.
+        /// What the user can do instead.
         instead: &'static str,
     },
-    /// Too long, or with a NUL, which jail(8) cannot read.
+    /// The value is too long, or has a NUL, which jail(8) cannot read.
     #[error("bad value of the parameter {0}: at most {VALUE_MAX} bytes, and no NUL")]
     Value(String),
-    /// Both of a flag and its contrary.
+    /// A flag and its negation are both given.
     #[error("the parameters {0} and {1} contradict each other")]
     Contrary(String, String),
-    /// A flag, and something with a value, of one name.
+    /// One name is given both as a flag and with a value.
     #[error("the parameter {0} is given with and without a value")]
     Mixed(String),
 }
 
-/// `KEY=VALUE`, or `KEY` for a flag.
+/// Reads `KEY=VALUE`, or `KEY` for a flag.
 impl FromStr for Param {
     type Err = ParamError;
 
@@ -140,7 +140,7 @@ fn check_name(name: &str) -> Result<(), ParamError> {
     }
 }
 
-/// That ezz says it itself.
+/// Returns the error for a parameter that ezz sets itself.
 fn own(name: &str) -> ParamError {
     let same = |own: &str| own == name || contrary(own) == name;
     let found = OWN.iter().find(|(own, _)| same(own));
@@ -150,12 +150,13 @@ fn own(name: &str) -> ParamError {
     }
 }
 
-/// As jail(8) reads a flag with a value (usr.sbin/jail/config.c, `bool_param`).
+/// Reports whether a value of a flag means true, as jail(8) reads it (usr.sbin/jail/config.c, `bool_param`).
 fn is_true(value: &str) -> bool {
     value.eq_ignore_ascii_case("true") || value.parse::<i64>().is_ok_and(|number| number != 0)
 }
 
-/// `allow.noraw_sockets` of `allow.raw_sockets`: for jail(8) they are one, and it is false.
+/// Returns the negation of a flag: `allow.noraw_sockets` for `allow.raw_sockets`. jail(8) reads it as the same flag
+/// with the value false.
 fn contrary(name: &str) -> String {
     match name.rsplit_once('.') {
         Some((node, last)) => format!("{node}.no{last}"),
@@ -163,7 +164,7 @@ fn contrary(name: &str) -> String {
     }
 }
 
-/// The parameters of a jail: by name, with their values in order. A flag has none.
+/// The parameters of a jail, by name, each with its values in order. A flag has no values.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     try_from = "BTreeMap<String, Vec<String>>",
@@ -172,10 +173,11 @@ fn contrary(name: &str) -> String {
 pub struct Params(BTreeMap<String, Vec<String>>);
 
 impl Params {
-    /// Of single ones; those of one name are a list.
+    /// Collects parameters. Those with the same name become a list of values.
     ///
     /// # Errors
-    /// [`ParamError::Contrary`], [`ParamError::Mixed`].
+    /// Returns [`ParamError::Contrary`] for a flag and its negation, and [`ParamError::Mixed`] for a name with and
+    /// without a value.
     pub fn new(all: impl IntoIterator<Item = Param>) -> Result<Self, ParamError> {
         let mut params: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for Param { name, value } in all.into_iter().filter(|it| it.name != ALWAYS) {
@@ -194,27 +196,27 @@ impl Params {
         Ok(Params(params))
     }
 
-    /// Whether there are none.
+    /// Reports whether there are no parameters.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The values of one.
+    /// Returns the values of a parameter; none if it is not given.
     pub fn get(&self, name: &str) -> Option<&[String]> {
         self.0.get(name).map(Vec::as_slice)
     }
 
-    /// Whether one is there, or its contrary.
+    /// Reports whether a parameter or its negation is given.
     pub fn says(&self, name: &str) -> bool {
         self.0.contains_key(name) || self.0.contains_key(&contrary(name))
     }
 
-    /// Each with its values.
+    /// Returns an iterator over the parameters and their values.
     pub fn iter(&self) -> btree_map::Iter<'_, String, Vec<String>> {
         self.0.iter()
     }
 
-    /// `KEY` or `KEY=VALUE` of each.
+    /// Returns each parameter as `KEY` or `KEY=VALUE`.
     pub fn texts(&self) -> Vec<String> {
         let mut texts = Vec::new();
         for (name, values) in &self.0 {
@@ -226,7 +228,7 @@ impl Params {
         texts
     }
 
-    /// These, beside those of the other that these do not say.
+    /// Returns these parameters, and those of the others that these do not set.
     #[must_use]
     pub fn or(mut self, other: &Params) -> Params {
         for (name, values) in &other.0 {
@@ -239,7 +241,7 @@ impl Params {
     }
 }
 
-/// `KEY` or `KEY=VALUE`, each on its own.
+/// Writes the parameters as `KEY` or `KEY=VALUE`, separated by blanks.
 impl fmt::Display for Params {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.texts().join(" "))
@@ -341,7 +343,7 @@ mod tests {
             let error = params(&[own]).expect_err(own).to_string();
             assert!(error.contains("ezz sets the parameter"), "{error}");
         }
-        // Each says by which word of ezz's it is said, or what it is without one.
+        // Each entry names the option that sets the parameter, or explains why there is none.
         for (name, instead) in OWN {
             let said = [
                 "--",
@@ -360,7 +362,7 @@ mod tests {
         assert!(serde_json::from_str::<Params>(r#"{"x":["a\u0000"]}"#).is_err());
     }
 
-    /// It stands in many a jail.conf(5), and every jail has it.
+    /// Many a jail.conf(5) has it, and every jail has it.
     #[test]
     fn what_every_jail_has_may_be_said() {
         for same in ["persist", "persist=1", "persist=true"] {

@@ -1,4 +1,4 @@
-//! All that a host needs to know to run a jail.
+//! The specification of a jail: everything that a host needs to run it.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -12,36 +12,37 @@ use crate::profile::Profile;
 pub struct BaseMount {
     /// The generation whose base it is.
     pub generation: GenerationId,
-    /// Its dataset, as the mount table names it.
+    /// The name of the dataset, as the mount table shows it.
     pub dataset: DatasetName,
-    /// Where it is mounted on the host. Derived files name this and no link of a track, which moves at a swap: what
-    /// starts the jail without ezz must find the base that its own files are of.
+    /// The path where it is mounted on the host. Derived files have this path and not the link of a track, because the
+    /// link moves at a swap. A program that starts the jail without ezz must find the base to which the jail's own
+    /// files belong.
     pub path: PathBuf,
 }
 
-/// All that a host needs to know to run a jail.
+/// Everything that a host needs to run a jail.
 #[derive(Debug, Clone)]
 pub struct JailSpec {
-    /// UUID of the site: names what the host keeps at run time.
+    /// The UUID of the site, which is part of the names of what the host keeps at run time.
     pub site_id: String,
-    /// Its name.
+    /// The name of the jail.
     pub name: JailName,
-    /// Its dataset.
+    /// The dataset of the jail.
     pub dataset: DatasetName,
     /// Where its own files are mounted on the host.
     pub root: PathBuf,
     /// The basejail; none for a thick jail.
     pub base: Option<BaseMount>,
-    /// Its configuration.
+    /// The configuration of the jail.
     pub config: JailConfig,
-    /// The rules of its world. Not a copy for each jail: its patterns are large.
+    /// The rules of its world. It is borrowed where possible, because the patterns of a profile are large.
     pub profile: Cow<'static, Profile>,
-    /// The world it runs.
+    /// The world that it runs.
     pub world: World,
 }
 
 impl PartialEq for JailSpec {
-    /// Profiles are the same if their names are.
+    /// Compares profiles by their names only.
     fn eq(&self, other: &Self) -> bool {
         self.site_id == other.site_id
             && self.name == other.name

@@ -1,4 +1,4 @@
-//! What the pool stores: the JSON of the `ezz:*` properties. Reading and writing them is elsewhere.
+//! The values that the pool stores: the JSON of the `ezz:*` properties. Other modules read and write the properties.
 
 use std::net::IpAddr;
 
@@ -11,39 +11,39 @@ use crate::hint::Hint;
 use crate::name::{DatasetName, FlavourName, FleetName, GenerationId, JailName, TrackName};
 use crate::profile::Os;
 
-/// `ezz:world`: what a generation holds.
+/// `ezz:world`: the world of a generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {
-    /// Read from the finished world, e.g. `14.3-RELEASE-p2`, `debian-12.15`.
+    /// The label, read from the finished world, such as `14.3-RELEASE-p2` or `debian-12.15`.
     pub label: String,
-    /// The profile it was installed by, e.g. `debian`.
+    /// The profile by which it was installed, such as `debian`.
     pub profile: String,
-    /// `freebsd` or `linux`.
+    /// The operating system: `freebsd` or `linux`.
     pub os: String,
-    /// Machine, e.g. `amd64`.
+    /// The machine architecture, such as `amd64`.
     pub arch: String,
-    /// SHA-256 of the archive it came from; none for a directory.
+    /// The SHA-256 of the archive from which it was installed; none for a directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// The generation it was made from by an update.
+    /// The generation from which an update made it; none if it was installed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<GenerationId>,
-    /// What looks like a secret in it and was allowed: where, and of what kind. Not what it is: every user can
-    /// read this.
+    /// The apparent secrets that were allowed: the path and the kind of each, but not its content, because every user
+    /// can read this property.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed: Vec<String>,
-    /// What this version does not know.
+    /// Fields that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
 impl World {
-    /// Whether jails of it run on this system.
+    /// Reports whether jails of this world run on this system.
     pub fn runs_on(&self, os: Os) -> bool {
         self.os == os.as_str()
     }
 
-    /// The system that it needs, as people write it.
+    /// Returns the name of the operating system as people write it.
     pub fn system(&self) -> &str {
         match self.os.as_str() {
             "freebsd" => "FreeBSD",
@@ -53,156 +53,156 @@ impl World {
     }
 }
 
-/// `ezz:sealed`: the promise that a generation is finished for ever.
+/// `ezz:sealed`: records that a generation is finished for ever.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seal {
-    /// SHA-256 of the manifest's text.
+    /// The SHA-256 of the manifest's text.
     pub manifest: String,
-    /// When, RFC 3339 in UTC.
+    /// When it was sealed, as RFC 3339 in UTC.
     pub at: String,
-    /// The release, without patch level, e.g. `14.3-RELEASE`, `debian-12`. It is here and not in
-    /// `ezz:world` because a skeleton outlives its base.
+    /// The release without its patch level, such as `14.3-RELEASE` or `debian-12`. It is here and not in `ezz:world`
+    /// because a skeleton outlives its base.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
-    /// SHA-256 of what the skeleton has, times apart: two skeletons with one digest need no merge. None in a seal
-    /// of an older ezz.
+    /// The SHA-256 of the skeleton's files without their times. No merge is needed between two skeletons with the same
+    /// digest. It is none in the seal of an older ezz.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skeleton: Option<String>,
-    /// What this version does not know.
+    /// Fields that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// `ezz:track:NAME`.
+/// `ezz:track:NAME`: the generations of a track.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Track {
-    /// What followers start on.
+    /// The generation on which the jails that follow the track start.
     #[serde(default)]
     pub current: Option<GenerationId>,
-    /// What a rollback goes back to.
+    /// The generation to which a rollback returns.
     #[serde(default)]
     pub previous: Option<GenerationId>,
-    /// The guid that the sealed snapshot of `previous` had when the track left it: what a rollback
-    /// finds under that name must be the same.
+    /// The guid that the sealed snapshot of `previous` had when the track left it. A rollback requires that the
+    /// snapshot of that name still has this guid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_guid: Option<u64>,
-    /// What this version does not know.
+    /// Fields that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// One swap of a track, as its log keeps it.
+/// One entry in the log of a track's swaps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Swap {
-    /// When, RFC 3339 in UTC.
+    /// When it happened, as RFC 3339 in UTC.
     pub at: String,
-    /// Who: the name of the user that called ezz, as far as it is known.
+    /// The name of the user who called ezz, as far as it is known.
     pub by: String,
-    /// From which generation; none if the track had none.
+    /// The generation that the track left; none if it had none.
     #[serde(default)]
     pub from: Option<GenerationId>,
-    /// To which.
+    /// The generation that the track points to since.
     pub to: GenerationId,
-    /// Why: the verb, or what the user said.
+    /// The reason: the verb, or the text that the user gave.
     pub why: String,
-    /// What this version does not know.
+    /// Fields that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// How far a roll-out is.
+/// The progress of a roll-out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// The track is where it was; the canaries are pinned to the new generation.
+    /// The track still points to the old generation, and the canaries are pinned to the new one.
     Canaries,
-    /// The track is at the new generation, and the jails follow.
+    /// The track points to the new generation, and the jails are restarted on it.
     Swapped,
-    /// Something failed: the track is back, and the jails that had moved follow.
+    /// Something failed: the track points to the old generation again, and the jails that had moved return to it.
     Back,
 }
 
-/// `ezz:rollout:TRACK` on SITE/basejail, while jails are moved to another generation.
+/// `ezz:rollout:TRACK` on SITE/basejail: exists while a roll-out moves jails to another generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
-    /// Where the track was.
+    /// The generation that the track had when the roll-out began.
     pub from: GenerationId,
-    /// Where it goes.
+    /// The generation that the track gets.
     pub to: GenerationId,
-    /// What the track had as previous, and has again if all goes back.
+    /// The previous generation of the track when the roll-out began. The track gets it again if everything goes back.
     #[serde(default)]
     pub previous: Option<GenerationId>,
-    /// How far it is.
+    /// The progress of the roll-out.
     pub phase: Phase,
-    /// Jails that go first.
+    /// The jails that are restarted first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub canaries: Vec<JailName>,
-    /// How many jails are restarted at once.
+    /// The number of jails that are restarted at once.
     pub batch: u32,
-    /// Seconds between batches.
+    /// The pause between two batches, in seconds.
     #[serde(default)]
     pub pause: u64,
     /// The health command of jails that have none of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
-    /// Seconds until a jail must be well.
+    /// The seconds within which a restarted jail must become healthy.
     pub limit: u64,
-    /// Why it goes back, if a jail was not well; without it somebody wanted to.
+    /// The failure because of which everything goes back; none if an administrator decided to go back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<Rejected>,
-    /// Whether that was not the generation's fault: it is not rejected then.
+    /// Whether the generation did not cause the failure. If so, it is not rejected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub spared: bool,
-    /// When it began, RFC 3339 in UTC.
+    /// When it began, as RFC 3339 in UTC.
     pub at: String,
-    /// Who began it.
+    /// The name of the user who began it.
     pub by: String,
-    /// Why.
+    /// The reason, as in the log of swaps.
     pub why: String,
-    /// What this version does not know.
+    /// Fields that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// `ezz:rejected` on SITE/basejail/N: a roll-out of this generation failed, and no track is swapped
-/// to it unless it is named.
+/// `ezz:rejected` on SITE/basejail/N: a roll-out of this generation failed. No track is swapped to it again unless a
+/// command names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
-    /// When, RFC 3339 in UTC.
+    /// When it was rejected, as RFC 3339 in UTC.
     pub at: String,
-    /// Why, for people.
+    /// The reason, for people to read.
     pub why: String,
-    /// What this version does not know.
+    /// Fields that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// `ezz:served` on SITE/basejail/N: a track has left this generation, so it was in use once. The log of
-/// swaps keeps only the last ones.
+/// `ezz:served` on SITE/basejail/N: a track has left this generation, so it has been in use. The log of swaps cannot
+/// show that, because it keeps only the last swaps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Served {
-    /// The track.
+    /// The track that has left it.
     pub track: TrackName,
-    /// What this version does not know.
+    /// Fields that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// `ezz:populated` on SITE/basejail/N, from when the files of a stage are complete: what is left is
-/// ezz's own work, which can be done again.
+/// `ezz:populated` on SITE/basejail/N: the files of the stage are complete. The rest of the work is ezz's own, which
+/// can be repeated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Populated {
-    /// The track that it is for.
+    /// The track for which the generation is made.
     pub track: TrackName,
-    /// The generation that it was made from.
+    /// The generation from which an update made it; none for an install.
     #[serde(default)]
     pub parent: Option<GenerationId>,
-    /// SHA-256 of how it was made, to tell the same command from another.
+    /// The SHA-256 of the way it was made, which distinguishes the same command from another.
     pub by: String,
-    /// The digest of the archive it came from.
+    /// The digest of the archive from which it was installed; none if there was none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// What this version does not know.
+    /// Fields that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
@@ -213,7 +213,7 @@ pub struct Populated {
 pub enum Kind {
     /// A clone of the skeleton, with a basejail mounted read-only.
     Thin,
-    /// A clone of the base: all files its own.
+    /// A clone of the base: all files are its own.
     Thick,
 }
 
@@ -221,37 +221,38 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Base {
-    /// Whatever the track has as current.
+    /// The current generation of this track.
     Track(TrackName),
-    /// Always this generation.
+    /// This generation, whatever any track does.
     Pin(GenerationId),
 }
 
-/// Why a jail is pinned that followed a track: its own files could not be brought to what the track had.
+/// Records why a jail is pinned that followed a track: its own files could not be merged to the generation of the
+/// track.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instead {
-    /// The track that it followed, and follows again when the track has another generation.
+    /// The track that it followed. The jail follows it again when the track gets another generation.
     pub track: TrackName,
-    /// The generation that its own files could not be brought to.
+    /// The generation to which its own files could not be merged.
     pub of: GenerationId,
-    /// What this version does not know.
+    /// Fields that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// An address with its prefix length, and on FreeBSD an interface.
+/// An address with its prefix length and, on FreeBSD, an interface.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Address {
-    /// `em0` in `em0|192.0.2.7/24`.
+    /// The interface: `em0` in `em0|192.0.2.7/24`.
     pub interface: Option<String>,
-    /// The address.
+    /// The IP address.
     pub ip: IpAddr,
-    /// Its prefix length.
+    /// The prefix length.
     pub prefix: u8,
 }
 
-/// An address that does not parse, and why.
+/// The error for a text that is not an address: the text, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("bad address {0:?}: {1}")]
 pub struct AddressError(pub String, pub &'static str);
@@ -337,22 +338,21 @@ impl From<Address> for String {
     }
 }
 
-/// What network a jail sees.
+/// The network that a jail has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
-    /// The host's.
+    /// The network of the host.
     #[default]
     Host,
-    /// Only a loopback of its own.
+    /// Only a loopback interface of its own.
     None,
-    /// A network stack of its own (vnet(9)), with a pair of interfaces to each bridge that its addresses
-    /// name.
+    /// A network stack of its own (vnet(9)), with a pair of interfaces to each bridge that its addresses name.
     Vnet,
 }
 
 impl std::fmt::Display for Network {
-    /// As it is stored.
+    /// Writes the word that is stored.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Network::Host => "host",
@@ -362,87 +362,90 @@ impl std::fmt::Display for Network {
     }
 }
 
-/// A step that is left to do before a new jail is ready.
+/// A step that remains to be done before a new jail is ready.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Todo {
-    /// Set `quota`, in bytes: a native property, which no program can set.
+    /// Sets `quota`, in bytes: a native property, which no channel program can set.
     Quota(u64),
-    /// Lay a flavour over it.
+    /// Lays a flavour over the jail.
     Flavour(FlavourName),
-    /// Clear away what tells its source from other machines, such as its host keys: it is a clone.
+    /// Removes the identity of the jail's source, such as its host keys, because the jail is a clone.
     Identity,
 }
 
-/// `ezz:jail`.
+/// `ezz:jail`: the configuration of a jail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JailConfig {
-    /// Thin or thick.
+    /// Whether the jail is thin or thick.
     pub kind: Kind,
-    /// What it runs on; of a thick jail, what it was made from and which world's rules it follows.
+    /// The generation that it runs on, or the track that it follows. For a thick jail: what it was made from, and whose
+    /// world's rules apply to it.
     pub base: Base,
-    /// Beside a pin: that a conflict made it. Not a part of `base`, where an older ezz would not understand it.
+    /// Records that a conflict made the pin in `base`; none otherwise. It is no part of `base`, where an older ezz
+    /// would not understand it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead: Option<Instead>,
-    /// The generation whose skeleton (thick: whose base) it was made from or merged to. A thin jail starts on the
-    /// base of this generation and on no other.
+    /// The generation from which the jail was made, or to which it was last merged: its skeleton for a thin jail, its
+    /// base for a thick one. A thin jail starts only on the base of this generation.
     pub skel: GenerationId,
-    /// The generation that a record in its own files names, since a merge wrote it there. If the record in the
-    /// files differs, zfs(8) has rolled them back.
+    /// The generation that the record in the jail's own files names, since a merge wrote the record; none before the
+    /// first merge. If the record in the files differs, zfs(8) has rolled the files back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<GenerationId>,
-    /// Its host name; the jail's name if none was given.
+    /// The host name, which is the jail's name unless another was given.
     #[serde(deserialize_with = "super::text::plain")]
     pub hostname: String,
-    /// Its addresses.
+    /// The addresses of the jail.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<Address>,
-    /// Its network.
+    /// The network that the jail has.
     #[serde(default)]
     pub network: Network,
-    /// What it may take of the host.
+    /// What the jail may use of the host.
     #[serde(default, skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
-    /// Parameters of jail(8) beside those that the rest means.
+    /// Parameters of jail(8), besides those that the other fields set.
     #[serde(default, skip_serializing_if = "Params::is_empty")]
     pub params: Params,
-    /// Datasets outside of the site that it administers itself.
+    /// Datasets outside of the site that the jail administers itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datasets: Vec<DatasetName>,
-    /// A command for a shell in the jail, which ends with 0 if the jail is well.
+    /// The health command: a shell command that is run in the jail, and exits with 0 if the jail is healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
-    /// The fleet that it belongs to.
+    /// The fleet that the jail belongs to; none if it belongs to no fleet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<FleetName>,
-    /// The flavours that were laid over it when it was made.
+    /// The flavours that were laid over the jail when it was created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub flavours: Vec<FlavourName>,
-    /// The jails that are started before it, where it is started together with them.
+    /// The jails that are started before this one when they are started together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends: Vec<JailName>,
-    /// Of jails that do not depend on each other those with a lower one are started first.
+    /// The position in the order of starts: of jails that do not depend on each other, those with a lower number start
+    /// first.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub order: i32,
-    /// Whether it is started when the host starts, and by `start --all`.
+    /// Whether the jail is started when the host boots, and by `start --all`.
     #[serde(default = "yes", skip_serializing_if = "Clone::clone")]
     pub boot: bool,
-    /// Whether its processes may make user namespaces; Linux only.
+    /// Whether its processes may create user namespaces; Linux only.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub nested_userns: bool,
-    /// Its labels.
+    /// The labels of the jail.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
-    /// What is left to do; a jail with any of it has never run.
+    /// The steps that remain to be done; a jail that has any has never run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub todo: Vec<Todo>,
-    /// What this version does not know.
+    /// Fields that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
 impl JailConfig {
-    /// One without anything of its own.
+    /// Creates a configuration with the defaults for everything else.
     pub fn new(kind: Kind, base: Base, skel: GenerationId) -> Self {
         JailConfig {
             kind,
@@ -469,13 +472,13 @@ impl JailConfig {
         }
     }
 
-    /// The conflict that has pinned it, if one has.
+    /// Returns the conflict that has pinned the jail; none if no conflict has.
     pub fn held(&self) -> Option<&Instead> {
         let pinned = matches!(self.base, Base::Pin(_));
         self.instead.as_ref().filter(|_| pinned)
     }
 
-    /// The track that it follows, or followed until a conflict pinned it.
+    /// Returns the track that the jail follows, or followed until a conflict pinned it.
     pub fn follows(&self) -> Option<&TrackName> {
         match &self.base {
             Base::Track(track) => Some(track),
@@ -483,7 +486,7 @@ impl JailConfig {
         }
     }
 
-    /// This configuration with another base, which settles a conflict that had pinned the jail.
+    /// Returns this configuration with another base, which settles a conflict that had pinned the jail.
     #[must_use]
     pub fn rebased(&self, base: Base) -> Self {
         JailConfig {
@@ -494,47 +497,48 @@ impl JailConfig {
     }
 }
 
-/// For serde.
+/// The default of `boot`.
 fn yes() -> bool {
     true
 }
 
-/// For serde, which gives a reference.
+/// Takes a reference because serde passes one.
 fn is_zero(order: &i32) -> bool {
     *order == 0
 }
 
-/// `ezz:merging` on a jail, while its own files are brought from one skeleton to another: it must not
-/// start then.
+/// `ezz:merging` on a jail: its own files are being brought from one skeleton to another, and it must not start until
+/// that is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Merging {
-    /// The generation that it was merged to before.
+    /// The generation to which its files belonged before the merge.
     pub from: GenerationId,
-    /// The one that it is merged to.
+    /// The generation to which its files are being brought.
     pub to: GenerationId,
-    /// What this version does not know.
+    /// Fields that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// `ezz:intent:BATCH:N` on SITE/jails: clones that are being made, or jails that are being deleted. While part 0 of a batch is there, none of them is a jail.
+/// `ezz:intent:BATCH:N` on SITE/jails: names clones that are being made, or jails that are being deleted. While part 0
+/// of a batch exists, none of them is a jail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
-    /// Clones of skeletons or of bases.
+    /// Whether they are clones of skeletons or of bases.
     pub kind: Kind,
-    /// Of which generation: together the origin, in a form that survives a rename of the site.
+    /// The generation. With `kind` it identifies the origin in a form that survives a rename of the site.
     pub skel: GenerationId,
-    /// The jail that they are clones of, if it is one: of its snapshot of this batch; then `kind` and
-    /// `skel` are what it has itself.
+    /// The jail that is being cloned; none if the jails are made from a generation. The origin is then the jail's
+    /// snapshot of this batch, and `kind` and `skel` are the jail's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<JailName>,
-    /// The jails.
+    /// The names of the jails.
     pub jails: Vec<JailName>,
-    /// The guids of their datasets, in the same order, if they are being deleted: then `kind` and
-    /// `skel` mean nothing.
+    /// The guids of the jails' datasets, in the same order, if they are being deleted; `kind` and `skel` then have no
+    /// meaning. Empty if they are being created.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guids: Vec<u64>,
-    /// What this version does not know.
+    /// Fields that this version does not know.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
