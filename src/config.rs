@@ -1,6 +1,6 @@
-//! The configuration file of a host: which site, when none is named, and what new jails have.
+//! The configuration file of a host: the site that commands use when none is named, and the defaults of new jails.
 //!
-//! Nothing about jails that exist is in it: the pool is the database. It may be missing.
+//! It has nothing about existing jails, because the pool is the database. The file may be missing.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::hint::Hint;
 use crate::model::{Defaults, OrNone, memory, size};
 use crate::name::DatasetName;
 
-/// Where it is.
+/// The path of the configuration file.
 pub const PATH: &str = if cfg!(target_os = "freebsd") {
     "/usr/local/etc/ezz.toml"
 } else {
@@ -34,7 +34,7 @@ pub struct Config {
     pub defaults: Defaults,
 }
 
-/// The file.
+/// The file as TOML.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
@@ -43,7 +43,7 @@ struct File {
     defaults: Table,
 }
 
-/// Its table of defaults: values as the options of `create` take them.
+/// The table of defaults. Its values have the form that the options of `create` take.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Table {
@@ -52,27 +52,27 @@ struct Table {
     quota: Option<Spanned<String>>,
 }
 
-/// A configuration that cannot be used.
+/// The error for a configuration that cannot be used.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// It is not what ezz expects.
+    /// The file is not a valid configuration.
     #[error("cannot understand {}, line {line}: {why}", path.display())]
     Parse {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Where.
+        /// The line of the error, from 1.
         line: usize,
-        /// Why not.
+        /// What is wrong.
         why: String,
-        /// Whether that is in the table of defaults.
+        /// Whether the error is in the table of defaults.
         defaults: bool,
     },
 }
@@ -91,10 +91,10 @@ impl Hint for ConfigError {
     }
 }
 
-/// Reads the configuration of this host.
+/// Reads the configuration of this host; a missing file is an empty one.
 ///
 /// # Errors
-/// [`ConfigError`]; a missing file is an empty one.
+/// Returns [`ConfigError`] if the file cannot be read or is not valid.
 pub fn load() -> Result<Config, ConfigError> {
     let path = PathBuf::from(PATH);
     match std::fs::read_to_string(&path) {
@@ -109,7 +109,7 @@ pub fn load() -> Result<Config, ConfigError> {
     }
 }
 
-/// What makes no sense in the file.
+/// An error in the file.
 #[derive(Debug)]
 struct Wrong {
     line: usize,
@@ -117,7 +117,7 @@ struct Wrong {
     defaults: bool,
 }
 
-/// What it says, or what makes no sense.
+/// Parses the text of a configuration file.
 fn parse(text: &str) -> Result<Config, Wrong> {
     let wrong = |at: usize, why: &str| {
         let before = text.get(..at).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Fleet files: which jails there are to be, and what each of them is to be.
+//! Fleet files: the jails of a fleet, and the configuration of each of them.
 //!
-//! Read from TOML into jails that are complete and checked as far as the text alone tells; whether the
-//! site can have them is the plan's business. Every error has its place in the file.
-//! Must not be here: pools, hosts, and how a site gets there.
+//! This module reads TOML into jails that are complete, and checked as far as the text alone allows. Whether the site
+//! can have them is decided by the plan. Every error has its place in the file. This module must not know of pools or
+//! hosts, or of the way to bring a site to that state.
 
 mod file;
 mod write;
@@ -16,39 +16,39 @@ use crate::name::{DatasetName, FlavourName, FleetName, JailName, TrackName};
 
 pub use write::Written;
 
-/// Most jails that a file may name.
+/// The largest number of jails that a file may name.
 pub const MOST: usize = 100_000;
 
-/// A place in a file; both from 1.
+/// A place in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Line.
+    /// The line, from 1.
     pub line: usize,
-    /// Column, in characters.
+    /// The column in characters, from 1.
     pub column: usize,
 }
 
-/// A value and where it stands.
+/// A value and its place in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct At<T> {
     /// The value.
     pub value: T,
-    /// Its place.
+    /// The place of the value.
     pub place: Place,
 }
 
-/// What is wrong with a file.
+/// An error in a fleet file.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("line {}, column {}: {what}", place.line, place.column)]
 pub struct FleetError {
-    /// Where.
+    /// The place of the error.
     pub place: Place,
-    /// What.
+    /// The message.
     pub what: String,
 }
 
 impl FleetError {
-    /// At a place.
+    /// Creates an error at a place.
     pub fn new(place: Place, what: impl ToString) -> Self {
         FleetError {
             place,
@@ -57,85 +57,87 @@ impl FleetError {
     }
 }
 
-/// A file, read.
+/// A fleet file, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fleet {
-    /// The fleet: jails belong to one at most.
+    /// The name of the fleet. A jail belongs to at most one fleet.
     pub name: FleetName,
-    /// Its jails.
+    /// The jails of the fleet.
     pub jails: BTreeMap<JailName, Wanted>,
 }
 
-/// Whether a jail is to run, or to be at all.
+/// The requested state of a jail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Wish {
-    /// It runs.
+    /// It exists and runs.
     Running,
-    /// It is there and does not run.
+    /// It exists and does not run.
     Stopped,
-    /// There is no such jail.
+    /// It does not exist.
     Absent,
 }
 
-/// What a jail is made of.
+/// The origin of a jail's files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A generation, by the track that it follows.
+    /// The current generation of this track, which the jail follows.
     Track(At<TrackName>),
-    /// A generation that it stays on: number, `LABEL.N` or label.
+    /// This generation, to which the jail is pinned: a number, `LABEL.N` or a label.
     Pin(At<String>),
-    /// Another jail.
+    /// Another jail, of which it is a clone.
     Jail(At<JailName>),
 }
 
-/// What one jail is to be. What the file does not say (`None`) a new jail has as `ezz create` has it, and
-/// one that is there keeps.
+/// The requested configuration of one jail. If a field is none, the file does not mention it: a new jail gets the
+/// default of `ezz create`, and an existing jail keeps what it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// Where it is named.
+    /// The place in the file where the jail is named.
     pub place: Place,
-    /// Whether it is to run.
+    /// Whether the jail is to run, to be stopped, or not to exist.
     pub wish: Option<Wish>,
-    /// What it is made of.
+    /// The origin of its files.
     pub origin: Option<Origin>,
-    /// Whether it is thick, where the file says so.
+    /// Whether it is thin or thick.
     pub kind: Option<Kind>,
-    /// Its host name.
+    /// The host name.
     pub hostname: Option<String>,
-    /// Addresses of its own.
+    /// The addresses of this jail.
     pub addresses: Option<Vec<At<Address>>>,
-    /// Networks that it has an address of each. With these or `addresses` it has no others.
+    /// The address pools; the jail gets one address from each. If these or `addresses` are given, the jail has no other
+    /// addresses.
     pub pools: Option<Vec<At<AddressPool>>>,
-    /// Its labels, and no others.
+    /// The labels. If they are given, the jail has no others.
     pub labels: Option<Labels>,
-    /// Its network.
+    /// The network that the jail has.
     pub network: Option<Network>,
-    /// What it may take of the host, and no other limits.
+    /// The limits. If they are given, the jail has no others.
     pub limits: Option<Limits>,
     /// Parameters of jail(8).
     pub params: Option<Params>,
-    /// Datasets that it administers itself.
+    /// Datasets that the jail administers itself.
     pub datasets: Option<Vec<At<DatasetName>>>,
-    /// Its health command; empty for none.
+    /// The health command; empty for none.
     pub health: Option<String>,
-    /// Its quota in bytes; 0 for none.
+    /// The quota in bytes; 0 for none.
     pub quota: Option<u64>,
-    /// What is laid over it when it is made.
+    /// The flavours that are laid over the jail when it is created.
     pub flavours: Vec<At<FlavourName>>,
-    /// Jails that are started before it.
+    /// The jails that are started before it.
     pub depends: Option<Vec<At<JailName>>>,
-    /// Among those that do not depend on each other, the lower first.
+    /// The position in the order of starts: of jails that do not depend on each other, those with a lower number start
+    /// first.
     pub order: Option<i32>,
-    /// Whether it is started when the host starts; if the file does not say so, what it says of the state
-    /// counts.
+    /// Whether the jail is started when the host boots. If the file does not mention it, it follows from the requested
+    /// state.
     pub boot: Option<bool>,
-    /// Whether its processes may make user namespaces.
+    /// Whether its processes may create user namespaces.
     pub nested_userns: Option<bool>,
 }
 
 impl Wanted {
-    /// Whether the file says which addresses it has.
+    /// Reports whether the file gives the jail's addresses.
     pub fn names_addresses(&self) -> bool {
         self.addresses.is_some() || self.pools.is_some()
     }
@@ -145,17 +147,17 @@ impl Fleet {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`FleetError`]: no TOML; an unknown key; a value that does not parse; a jail that is named twice;
-    /// jails that depend on each other.
+    /// Returns [`FleetError`] for a text that is not TOML, an unknown key, a value that does not parse, a jail that is
+    /// named twice, and jails that depend on each other in a circle.
     pub fn parse(text: &str) -> Result<Fleet, FleetError> {
         let fleet = file::read(text)?;
         fleet.without_cycles()?;
         Ok(fleet)
     }
 
-    /// Refuses jails that wait for each other.
+    /// Refuses jails that depend on each other in a circle.
     fn without_cycles(&self) -> Result<(), FleetError> {
-        // Those that are known to end; the path that leads to the one that is looked at.
+        // `fine` has the jails from which no circle can be reached; `path` leads to the jail that is examined.
         let mut fine: std::collections::BTreeSet<&JailName> = std::collections::BTreeSet::new();
         for first in self.jails.keys() {
             let mut path: Vec<(&JailName, usize)> = vec![(first, 0)];

@@ -1,7 +1,7 @@
-//! Names, parsed once at the edge into types: datasets, snapshots, jails, tracks, generations.
+//! Names of datasets, snapshots, jails, tracks and generations, parsed once at the edge into types.
 //!
-//! Nothing below the command line checks a name again, the channel programs least of all: they
-//! accept anything (zfs/CONTRACT.md). This module knows nothing of pools or hosts.
+//! Nothing below the command line checks a name again, least of all the channel programs, which accept any name
+//! (zfs/CONTRACT.md). This module must not know of pools or hosts.
 
 mod simple;
 
@@ -14,44 +14,43 @@ use crate::hint::Hint;
 
 pub use simple::{FlavourName, FleetName};
 
-/// Longest dataset or snapshot path in bytes (ZFS_MAX_DATASET_NAME_LEN less its NUL,
-/// include/sys/fs/zfs.h).
+/// The longest path of a dataset or snapshot, in bytes (ZFS_MAX_DATASET_NAME_LEN less its NUL, include/sys/fs/zfs.h).
 pub const MAX_PATH: usize = 255;
 
-/// Longest jail or track name in bytes: a DNS label.
+/// The longest name of a jail or track, in bytes: that of a DNS label.
 pub const MAX_LABEL: usize = 63;
 
-/// Names no jail may have: they are directories of the site.
+/// Names that no jail can have, because they are directories of the site.
 pub const RESERVED: [&str; 4] = ["basejail", "newjail", "flavours", "archive"];
 
-/// Words of ezz's own command line: no new jail is called so.
+/// Words of ezz's own command line. No new jail can have such a name.
 pub const WORDS: [&str; 3] = ["help", "version", "all"];
 
-/// The most names that one pattern may expand to.
+/// The largest number of names that one pattern may expand to.
 pub const MAX_EXPANSION: usize = 100_000;
 
-/// A name that does not parse.
+/// The error for a name that does not parse.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NameError {
-    /// The jail name breaks the pattern of design.md §3.
+    /// The text is not a valid name of a jail.
     #[error("bad jail name {0:?}: {1}")]
     Jail(String, &'static str),
-    /// The track name breaks the same pattern.
+    /// The text is not a valid name of a track.
     #[error("bad track name {0:?}: {1}")]
     Track(String, &'static str),
-    /// The name of a fleet or a flavour breaks the same pattern.
+    /// The text is not a valid name of a fleet or a flavour.
     #[error("bad {0} name {1:?}: {2}")]
     Simple(&'static str, String, &'static str),
-    /// Not a dataset path that OpenZFS and ezz accept.
+    /// The text is not a path of a dataset that both OpenZFS and ezz accept.
     #[error("bad dataset name {0:?}: {1}")]
     Dataset(String, &'static str),
-    /// Not `dataset@snapshot`.
+    /// The text is not a valid `dataset@snapshot`.
     #[error("bad snapshot name {0:?}: {1}")]
     Snapshot(String, &'static str),
-    /// Not a generation number.
+    /// The text is not the number of a generation.
     #[error("bad generation {0:?}: expected a number such as 7 or LABEL.7")]
     Generation(String),
-    /// A range such as `web{01..20}` that cannot be expanded.
+    /// The text has a range, such as `web{01..20}`, that cannot be expanded.
     #[error("bad range in {0:?}: {1}")]
     Range(String, &'static str),
 }
@@ -96,7 +95,7 @@ fn label(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The name of a jail: a DNS label in lower case that begins with a letter, and is not reserved.
+/// The name of a jail: a DNS label in lower case that begins with a letter and is not reserved.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct JailName(String);
@@ -108,7 +107,7 @@ impl JailName {
     /// [`NameError::Jail`], with the rule that is broken.
     pub fn parse(text: &str) -> Result<Self, NameError> {
         label(text).map_err(|why| NameError::Jail(text.to_owned(), why))?;
-        // jail(8) takes an all-digit name for a jid, and rc(8) makes variables of names.
+        // jail(8) takes a name of digits only for a jid, and rc(8) makes variables of names.
         if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
             return Err(NameError::Jail(
                 text.to_owned(),
@@ -121,7 +120,7 @@ impl JailName {
         Ok(JailName(text.to_owned()))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -133,8 +132,8 @@ impl JailName {
 pub struct TrackName(String);
 
 impl TrackName {
-    /// Parses a track name. Unlike a jail's it may begin with a digit (`14`): the links of tracks
-    /// have a directory of their own, where no generation's number is.
+    /// Parses a track name. Unlike a jail's name it may begin with a digit (`14`), because the links of tracks have a
+    /// directory of their own, which contains no numbers of generations.
     ///
     /// # Errors
     /// [`NameError::Track`], with the rule that is broken.
@@ -143,24 +142,24 @@ impl TrackName {
         Ok(TrackName(text.to_owned()))
     }
 
-    /// The track that a site has when none is named.
+    /// Returns the track that is used when a command names none.
     pub fn main() -> Self {
         TrackName("main".to_owned())
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The number of a generation, from 1.
+/// The number of a generation; the first is 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct GenerationId(pub u32);
 
 impl GenerationId {
-    /// Parses the last component of a generation's dataset: digits without a leading zero.
+    /// Parses the last component of the name of a generation's dataset: digits without a leading zero.
     pub fn from_component(text: &str) -> Option<Self> {
         let canonical =
             !text.is_empty() && !text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit());
@@ -177,8 +176,8 @@ impl GenerationId {
 pub struct DatasetName(String);
 
 impl DatasetName {
-    /// Parses a dataset path. Blanks are allowed, as in OpenZFS (module/zcommon/zfs_namecheck.c);
-    /// `%` is not, since such names are hidden.
+    /// Parses a dataset path. Blanks are allowed, as in OpenZFS (module/zcommon/zfs_namecheck.c). `%` is not, because
+    /// OpenZFS hides such datasets.
     ///
     /// # Errors
     /// [`NameError::Dataset`], with the rule that is broken.
@@ -205,37 +204,37 @@ impl DatasetName {
         Ok(DatasetName(text.to_owned()))
     }
 
-    /// The path as text.
+    /// Returns the path as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The pool: all before the first `/`.
+    /// Returns the name of the pool, which is everything before the first `/`.
     pub fn pool(&self) -> &str {
         self.0.split('/').next().unwrap_or(&self.0)
     }
 
-    /// The last component.
+    /// Returns the last component of the path.
     pub fn leaf(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
-    /// The parent dataset; a pool's root has none.
+    /// Returns the parent dataset; none for the root of a pool.
     pub fn parent(&self) -> Option<DatasetName> {
         self.0
             .rsplit_once('/')
             .map(|(parent, _)| DatasetName(parent.to_owned()))
     }
 
-    /// A child of this dataset.
+    /// Returns the name of a child of this dataset.
     ///
     /// # Errors
-    /// [`NameError::Dataset`] if the whole is too long or the component is not allowed.
+    /// [`NameError::Dataset`] if the path is too long or the component is not allowed.
     pub fn child(&self, component: &str) -> Result<DatasetName, NameError> {
         DatasetName::parse(&format!("{}/{component}", self.0))
     }
 
-    /// Whether `other` is this dataset or lies below it.
+    /// Reports whether `other` is this dataset or lies below it.
     pub fn contains(&self, other: &DatasetName) -> bool {
         other.0 == self.0
             || other
@@ -244,16 +243,16 @@ impl DatasetName {
                 .is_some_and(|rest| rest.starts_with('/'))
     }
 
-    /// A snapshot of this dataset.
+    /// Returns the name of a snapshot of this dataset.
     ///
     /// # Errors
-    /// [`NameError::Snapshot`] if the whole is too long or the name is not allowed.
+    /// [`NameError::Snapshot`] if the path is too long or the snapshot's name is not allowed.
     pub fn at(&self, snapshot: &str) -> Result<SnapshotName, NameError> {
         SnapshotName::parse(&format!("{}@{snapshot}", self.0))
     }
 }
 
-/// A snapshot, `dataset@name`.
+/// The name of a snapshot, `dataset@name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SnapshotName {
@@ -283,12 +282,12 @@ impl SnapshotName {
         })
     }
 
-    /// The dataset it is a snapshot of.
+    /// Returns the dataset of the snapshot.
     pub fn dataset(&self) -> &DatasetName {
         &self.dataset
     }
 
-    /// The part after `@`.
+    /// Returns the part after `@`.
     pub fn snapshot(&self) -> &str {
         &self.snapshot
     }
@@ -350,14 +349,14 @@ text_conversions!(
     FlavourName
 );
 
-/// Expands the ranges in an argument: `web{01..20}` is 20 names, `a{1..2}b{1..2}` four.
-/// Leading zeros set the width, as in shells that know the form.
+/// Expands the ranges in an argument: `web{01..20}` becomes 20 names, and `a{1..2}b{1..2}` four. Leading zeros set the
+/// width, as in the shells that have this syntax.
 ///
 /// # Errors
 /// [`NameError::Range`] for a broken or too large range.
 pub fn expand(pattern: &str) -> Result<Vec<String>, NameError> {
     let bad = |why| NameError::Range(pattern.to_owned(), why);
-    // 100 000 times an argument of 128 KiB would be all of the memory.
+    // 100 000 copies of an argument of 128 KiB would exhaust the memory.
     if pattern.contains('{') && pattern.len() > MAX_PATH {
         return Err(bad("it is longer than 255 bytes"));
     }

@@ -1,9 +1,9 @@
-//! Profiles: what is particular to one operating system, as data.
+//! Profiles: the data that distinguish one operating system from another.
 //!
-//! A profile says how a world of that system is recognised, what of it jails share, what must not
-//! be shared by accident (scrub list, secrets), how its version is read, and how it starts, stops
-//! and updates. The built-in ones are `templates/profiles/*.toml`; adding an OS is adding a file.
-//! Must not be here: file access, and any knowledge of a particular OS.
+//! A profile describes how a world of that system is recognised, what jails share of it, what must not be shared by
+//! accident (scrub list, secrets), how its version is read, and how it starts, stops and is updated. The built-in
+//! profiles are `templates/profiles/*.toml`; a new file there adds an operating system. This module must not access
+//! files, and must not know of any particular operating system.
 
 mod own;
 mod relpath;
@@ -27,50 +27,50 @@ const TEMPLATES: [(&str, &str); 2] = [
     ),
 ];
 
-/// A profile file that cannot be used.
+/// The error for a profile file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
-    /// The text is no TOML, or does not say what a profile says.
+    /// The text is not TOML, or does not have the fields of a profile.
     #[error("cannot read profile {origin}, line {line}, column {column}: {message}")]
     Syntax {
-        /// The file, as the user knows it.
+        /// The name of the file, as the user knows it.
         origin: String,
-        /// Line, from 1.
+        /// The line, from 1.
         line: usize,
-        /// Column in characters, from 1.
+        /// The column in characters, from 1.
         column: usize,
         /// What is wrong there.
         message: String,
     },
-    /// Every field is well-formed, but they do not fit each other.
+    /// Every field is well-formed, but some of them contradict each other.
     #[error("profile {origin} is not usable: {problem}")]
     Unusable {
-        /// The file, as the user knows it.
+        /// The name of the file, as the user knows it.
         origin: String,
-        /// What does not fit.
+        /// The contradiction.
         problem: String,
     },
 }
 
-/// The kernel a world needs.
+/// The operating system whose kernel a world needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Os {
-    /// FreeBSD: jails.
+    /// FreeBSD, which runs jails.
     FreeBsd,
-    /// Linux: OCI containers.
+    /// Linux, which runs OCI containers.
     Linux,
 }
 
 impl Os {
-    /// The system that this program was built for.
+    /// The system for which this program was built.
     pub const THIS: Os = if cfg!(target_os = "linux") {
         Os::Linux
     } else {
         Os::FreeBsd
     };
 
-    /// The name used in profiles and properties.
+    /// Returns the name that profiles and properties use.
     pub fn as_str(self) -> &'static str {
         match self {
             Os::FreeBsd => "freebsd",
@@ -80,7 +80,7 @@ impl Os {
 }
 
 impl Os {
-    /// The longest path that its kernel takes: `PATH_MAX` without the NUL.
+    /// Returns the longest path that its kernel takes, in bytes: `PATH_MAX` without the NUL.
     pub fn path_max(self) -> usize {
         match self {
             Os::FreeBsd => 1023,
@@ -89,7 +89,7 @@ impl Os {
     }
 }
 
-/// As people write it.
+/// Writes the name as people write it.
 impl std::fmt::Display for Os {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -99,18 +99,18 @@ impl std::fmt::Display for Os {
     }
 }
 
-/// A glob over paths below the root: `*` does not cross a slash, `**` does.
+/// A glob over paths below the root: `*` does not match a slash, `**` does.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Pattern(GlobMatcher);
 
 impl Pattern {
-    /// Whether the path matches.
+    /// Reports whether the path matches.
     pub fn matches(&self, path: &RelPath) -> bool {
         self.0.is_match(path.as_path())
     }
 
-    /// The text it was made from.
+    /// Returns the text of the pattern.
     pub fn as_str(&self) -> &str {
         self.0.glob().glob()
     }
@@ -130,44 +130,44 @@ impl TryFrom<String> for Pattern {
     }
 }
 
-/// How a world is recognised: every one of these must be there.
+/// How a world is recognised: all of these paths must exist.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Detect {
-    /// Files or directories, not links.
+    /// Files or directories; links do not count.
     pub exist: Vec<RelPath>,
 }
 
-/// What to do with a file of a new world, before it is sealed.
+/// What a scrub does to a path of a staged world.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScrubAction {
-    /// Remove it, and all below it.
+    /// Removes the file, or the directory with everything in it.
     Remove,
-    /// Keep the directory, remove all in it.
+    /// Keeps the directory, and removes everything in it.
     Empty,
-    /// Keep the file, with no content.
+    /// Keeps the file, and removes its content.
     Truncate,
-    /// Give the file this content, if it is there.
+    /// Gives the file this content, if it exists.
     Reset(String),
 }
 
-/// One line of the scrub list; for each file the first one that matches counts.
+/// One rule of the scrub list. For each path the first rule that matches applies.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScrubRule {
-    /// Which files.
+    /// The paths that the rule applies to.
     pub path: Pattern,
-    /// What happens to them.
+    /// What is done to them.
     pub action: ScrubAction,
-    /// Whether they are part of a machine's identity: then they are cleared away of the clones of a jail
-    /// too, for which only the last component may be a pattern.
+    /// Whether the paths are part of a machine's identity. If so, they are also removed from a clone of a jail; that
+    /// requires that only the last component of the path is a pattern.
     #[serde(default)]
     pub identity: bool,
 }
 
 impl ScrubRule {
-    /// The directory of its files, if only the last component of the path is a pattern.
+    /// Returns the directory that contains the rule's files, if only the last component of the path is a pattern.
     pub fn directory(&self) -> Option<RelPath> {
         let directory = match self.path.as_str().rsplit_once('/') {
             Some((directory, _)) => directory,
@@ -177,31 +177,32 @@ impl ScrubRule {
         plain.then(|| RelPath::parse(directory.as_bytes()).ok())?
     }
 
-    /// Whether it is of the identity, and cannot be found without looking everywhere.
+    /// Reports whether the rule is about the identity, but its files cannot be found without a search of the whole
+    /// tree.
     fn nowhere(&self) -> bool {
         self.identity && (self.directory().is_none() || self.path.as_str().contains("**"))
     }
 }
 
-/// What is a secret in this system, besides what looks like one everywhere (private keys).
+/// The secrets of this system, besides those that every system has (private keys).
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Secrets {
-    /// A file that matches and is not empty is a secret.
+    /// Files that are a secret unless they are empty.
     pub paths: Vec<Pattern>,
-    /// Password files, `:`-separated, with the hash in the second field.
+    /// Password files: lines of fields separated by `:`, with a hash in the second field.
     pub shadow: Vec<RelPath>,
-    /// Looks like a secret, but is known not to be one.
+    /// Files that look like a secret, but are known not to be one.
     pub allow: Vec<Pattern>,
 }
 
-/// One piece of a version label.
+/// One part of a label.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelPart {
-    /// The file that holds it.
+    /// The file that contains it.
     pub file: RelPath,
-    /// `KEY="value"` of that file; without it, its first line.
+    /// The key, if the file has lines of the form `KEY="value"`; none to take the first line of the file.
     pub key: Option<String>,
 }
 
@@ -209,25 +210,25 @@ pub struct LabelPart {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelWhen {
-    /// The file.
+    /// The file that is read.
     pub file: RelPath,
-    /// The key in it.
+    /// The key in the file.
     pub key: String,
-    /// The value it must have.
+    /// The value that the key must have.
     pub value: String,
 }
 
-/// A way to make the version label; the first whose condition holds and whose parts are all there
-/// is used. The parts are joined with `-`.
+/// A rule that makes the label of a world. The first rule applies whose condition holds and whose parts all exist. The
+/// parts are joined with `-`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelRule {
-    /// Only if this holds.
+    /// The condition of the rule; none if it always holds.
     pub when: Option<LabelWhen>,
-    /// What is joined.
+    /// The parts that are joined.
     pub parts: Vec<LabelPart>,
-    /// What the patch level begins with; what is before the first of it is the release. Without it,
-    /// every label is a release of its own.
+    /// The text with which a patch level begins. The label up to its first occurrence is the release. If it is none,
+    /// each label is a release of its own.
     pub patch: Option<String>,
 }
 
@@ -235,15 +236,15 @@ pub struct LabelRule {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
-    /// Linux: programs that may be the jail's init, absolute, in order.
+    /// Linux: the absolute paths of programs that can be the jail's init. The first that exists is used.
     #[serde(default)]
     pub init: Vec<String>,
-    /// Linux: run this (under a small init of ours) when there is none.
+    /// Linux: the command that runs under a small init if none of those programs exists.
     #[serde(default)]
     pub command: Vec<String>,
     /// FreeBSD: `exec.start`.
     pub exec: Option<String>,
-    /// FreeBSD: seconds that a start may take; then it is taken back.
+    /// FreeBSD: the seconds that a start may take before it is undone.
     pub timeout: Option<u32>,
 }
 
@@ -255,9 +256,9 @@ pub struct Stop {
     pub exec: Option<String>,
     /// The signal that asks a process to end.
     pub signal: String,
-    /// Seconds until what has not ended is killed.
+    /// The seconds after which the processes that have not ended are killed.
     pub timeout: u32,
-    /// Linux: the same where the world has an init of its own, which waits for its services in turn.
+    /// Linux: the same for a world with an init of its own, which waits for its services one after the other.
     pub init_timeout: Option<u32>,
 }
 
@@ -265,106 +266,105 @@ pub struct Stop {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Update {
-    /// Program and arguments.
+    /// The program and its arguments.
     pub command: Vec<String>,
-    /// Variables, `NAME=value`.
+    /// Variables of the environment, as `NAME=value`.
     #[serde(default)]
     pub environment: Vec<String>,
-    /// Whether it runs on the host, which is told where the world is, and not with the world as its
+    /// Whether the command runs on the host and gets the path of the world. Otherwise it runs with the world as its
     /// root.
     #[serde(default)]
     pub on_host: bool,
-    /// Where the world keeps what it downloads: a directory from outside the world is mounted there,
-    /// so that it is there the next time and in no generation.
+    /// The directory where the world keeps its downloads. A directory from outside of the world is mounted there, so
+    /// that the downloads stay available and become part of no generation.
     #[serde(default)]
     pub cache: Option<RelPath>,
 }
 
-/// The command that makes a world of base packages. It runs on the host, whose package manager does the work.
+/// The command that makes a world from base packages. It runs on the host, whose package manager does the work.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Packages {
-    /// Program and arguments.
+    /// The program and its arguments.
     pub command: Vec<String>,
-    /// Variables, `NAME=value`.
+    /// Variables of the environment, as `NAME=value`.
     #[serde(default)]
     pub environment: Vec<String>,
 }
 
-/// How the accounts of a profile's worlds are numbered.
+/// The numbers that the accounts of a profile's worlds get.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Numbering {
-    /// Those under which the site first saw them.
+    /// Each account keeps the number under which the site first saw it.
     #[default]
     Continuous,
-    /// Those that each world gives them.
+    /// Each world has its own numbers.
     AsGiven,
 }
 
-/// A database that is made from a text: in the jail, at its start, if the text is newer.
+/// A database that is made from a text file. The jail makes it at its start if the text file is newer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// The text.
+    /// The text file.
     pub from: RelPath,
-    /// What is made from it.
+    /// The database.
     pub made: RelPath,
-    /// The command that makes it, for the jail's shell.
+    /// The command that makes the database, for the jail's shell.
     pub command: String,
 }
 
-/// One operating system.
+/// The rules for the worlds of one operating system.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
-    /// Its name, as in `--profile`.
+    /// The name, as in `--profile`.
     pub name: String,
-    /// The kernel it needs.
+    /// The operating system whose kernel its worlds need.
     pub os: Os,
-    /// How many user and group ids a jail of it has, from 0; all that there are if it does not say.
+    /// The number of user and group ids that a jail has, from 0; none for all that exist.
     #[serde(default)]
     pub ids: Option<u32>,
-    /// How it is recognised.
+    /// How a world is recognised.
     pub detect: Detect,
-    /// Directories that jails share. One counts where it is a real directory; where it is a link
-    /// (usr-merged `bin`) the jail has that link too. None lies below another.
+    /// The directories that jails share. One is shared where it is a real directory. Where it is a link (`bin` with a
+    /// merged /usr), the jail has that link too. None of them lies below another.
     pub shared: Vec<RelPath>,
-    /// Directories that a jail must have to be started; made where the world has none.
+    /// The directories that a jail needs to start. They are created where the world lacks them.
     pub mount_points: Vec<RelPath>,
-    /// Applied to the base before it is sealed, hence also to what is made from it.
+    /// The scrub list. It is applied to the base before the seal, and thus to everything that is made from the base.
     #[serde(default)]
     pub scrub: Vec<ScrubRule>,
-    /// What stops an install.
+    /// The secrets that stop an install.
     #[serde(default)]
     pub secrets: Secrets,
-    /// How the version is read.
+    /// How the label is read.
     pub label: Vec<LabelRule>,
-    /// Executables (regular files) whose ELF header tells the architecture.
+    /// Executables whose ELF header shows the architecture. They must be regular files.
     pub arch: Vec<RelPath>,
-    /// How it starts.
+    /// How a jail starts.
     pub start: Start,
-    /// How it stops.
+    /// How a jail stops.
     pub stop: Stop,
-    /// What `ezz console` runs inside.
+    /// The command that `ezz console` runs in the jail.
     pub console: Vec<String>,
-    /// How its world is brought up to date, if that is one command.
+    /// How a world is updated, if a single command can do that.
     #[serde(default)]
     pub update: Option<Update>,
-    /// How its world is made of packages, if it can be.
+    /// How a world is made from packages, if that is possible.
     #[serde(default)]
     pub packages: Option<Packages>,
-    /// Names of the things made for each jail at its first start (`machine-id`, `ssh-host-keys`,
-    /// `ssl-cert-snakeoil`).
+    /// What each jail generates at its first start, such as `machine-id`, `hostid` or `ssh-host-keys`.
     #[serde(default)]
     pub generate: Vec<String>,
-    /// Which numbers the accounts of its worlds get.
+    /// The numbers that the accounts of its worlds get.
     #[serde(default)]
     pub accounts: Numbering,
-    /// What a merge does to which of a jail's own files.
+    /// The rules for a merge of a jail's own files.
     #[serde(default)]
     pub own: Vec<OwnRule>,
-    /// Databases that a merge leaves old.
+    /// The databases that are out of date after a merge.
     #[serde(default)]
     pub database: Vec<Database>,
 }
@@ -373,8 +373,8 @@ impl Profile {
     /// Parses a profile file; `origin` names it in errors.
     ///
     /// # Errors
-    /// What is no TOML, an unknown or missing field, a bad path or glob (all with line and column),
-    /// and lists that contradict themselves.
+    /// Returns [`ProfileError::Syntax`] for a text that is not TOML, an unknown or missing field, and a bad path or
+    /// glob, and [`ProfileError::Unusable`] for fields that contradict each other.
     pub fn parse(text: &str, origin: &str) -> Result<Profile, ProfileError> {
         let profile: Profile = toml::from_str(text).map_err(|e| {
             let (line, column) = position(text, e.span().map_or(0, |span| span.start));
@@ -395,7 +395,7 @@ impl Profile {
         }
     }
 
-    /// The profiles that ezz carries, in the order in which they are tried.
+    /// Returns the profiles that ezz contains, in the order in which they are tried.
     #[expect(
         clippy::expect_used,
         reason = "they are part of the program; a test parses them"
@@ -410,7 +410,7 @@ impl Profile {
         &BUILTIN
     }
 
-    /// Whether the path is shared: one of the shared directories, or below one.
+    /// Reports whether a path is one of the shared directories, or lies below one.
     pub fn is_shared(&self, path: &RelPath) -> bool {
         self.shared.iter().any(|dir| path.is_within(dir))
     }
@@ -448,7 +448,7 @@ impl Profile {
     }
 }
 
-/// Line and column of a byte of a text, both from 1.
+/// Returns the line and column of a byte in a text, both from 1.
 fn position(text: &str, at: usize) -> (usize, usize) {
     let before = text.get(..at).unwrap_or(text);
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -493,7 +493,7 @@ mod tests {
         let text = include_str!("../templates/profiles/debian.toml");
         let bad = text.replace("\"usr/sbin\"", "\"usr/../sbin\"");
         assert_ne!(text, bad);
-        // Of a list the parser knows where it begins; the message has the element.
+        // The parser knows only where a list begins; the message has the element.
         let line = bad
             .lines()
             .position(|l| l.starts_with("shared"))

@@ -1,4 +1,4 @@
-//! The text of a fleet file.
+//! Parses the text of a fleet file.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::name::{FleetName, JailName, expand};
 
-/// The whole.
+/// The whole file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -26,7 +26,7 @@ struct File {
     jail: Vec<Spanned<Entry>>,
 }
 
-/// One or several jails, or what all have that do not say otherwise.
+/// One entry, for one or several jails; or the defaults of all entries.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Entry {
@@ -54,7 +54,7 @@ struct Entry {
     nested_userns: Option<bool>,
 }
 
-/// What a jail may take of the host, as it is written.
+/// The limits as they are written.
 #[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Limited {
@@ -64,10 +64,10 @@ struct Limited {
     cpuset: Option<Spanned<String>>,
 }
 
-/// Turns byte offsets into places.
+/// Converts byte offsets into places.
 struct Text<'a> {
     text: &'a str,
-    /// Where each line begins: there may be as many places as jails.
+    /// The offset at which each line begins. It is computed once, because there may be as many places as jails.
     lines: Vec<usize>,
 }
 
@@ -90,7 +90,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// A text that means something.
+    /// Parses a text, and keeps its place.
     fn parse<T: FromStr>(&self, text: &Spanned<String>) -> Result<At<T>, FleetError>
     where
         T::Err: ToString,
@@ -102,7 +102,7 @@ impl<'a> Text<'a> {
             .map_err(|e| FleetError::new(place, e.to_string()))
     }
 
-    /// A value or `none`, if there is a text.
+    /// Parses a value or `none`, if there is a text.
     fn or_none<T, E: ToString>(
         &self,
         text: Option<&Spanned<String>>,
@@ -126,7 +126,7 @@ impl<'a> Text<'a> {
         all.transpose()
     }
 
-    /// The jails of names and ranges.
+    /// Expands names and ranges into jails.
     fn jails<'t>(
         &self,
         texts: impl IntoIterator<Item = &'t Spanned<String>>,
@@ -285,7 +285,8 @@ fn jails_of(
     Ok(jails)
 }
 
-/// What says of what a jail is made is one thing: an entry's own hides all of the defaults.
+/// Returns the origin of a jail. `track`, `pin` and `clone` are one setting: if the entry has any of them, all of the
+/// defaults' are ignored.
 fn origin(
     places: &Text<'_>,
     entry: &Entry,
@@ -318,7 +319,7 @@ fn origin(
     }
 }
 
-/// Those of the entry beside the defaults.
+/// Returns the labels of the entry and of the defaults.
 fn labels(
     places: &Text<'_>,
     entry: &Entry,
@@ -338,7 +339,7 @@ fn labels(
     Ok(Some(labels.into_iter().collect()))
 }
 
-/// `{name}` in it stands for the jail's.
+/// Returns the host name for a jail; `{name}` in the pattern stands for the jail's name.
 fn hostname_of(
     places: &Text<'_>,
     pattern: Option<&Spanned<String>>,

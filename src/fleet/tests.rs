@@ -5,7 +5,7 @@ fn read(text: &str) -> Fleet {
     Fleet::parse(text).expect("it is good")
 }
 
-/// Line, column and words of what is wrong.
+/// Returns the line, the column and the message of the error.
 #[track_caller]
 fn wrong(text: &str) -> (usize, usize, String) {
     let error = Fleet::parse(text).expect_err("it is bad");
@@ -69,7 +69,7 @@ order = -1
     );
 }
 
-/// What is not said is not the same as what is said to be nothing.
+/// A missing key differs from an empty value.
 #[test]
 fn what_a_file_does_not_say_stays_open() {
     let fleet = read(

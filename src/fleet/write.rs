@@ -1,4 +1,4 @@
-//! A fleet file of the jails that are there.
+//! Writes a fleet file of existing jails.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,22 +8,22 @@ use super::Wish;
 use crate::model::{Base, Cpus, Cpuset, Jail, JailConfig, Kind, Network, in_units};
 use crate::name::{FleetName, JailName};
 
-/// A file to be written.
+/// A fleet file to be written.
 #[derive(Debug)]
 pub struct Written {
     fleet: String,
-    /// Each without a name, and the names of those that are so.
+    /// The entries without names, each with the names of the jails that it describes.
     jails: Vec<(Entry, Vec<JailName>)>,
 }
 
-/// What is in it.
+/// The file as TOML.
 #[derive(Debug, Serialize)]
 struct File {
     fleet: String,
     jail: Vec<Entry>,
 }
 
-/// One jail, or several that differ in their names alone.
+/// An entry for one jail, or for several that differ only in their names.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,7 +79,7 @@ struct Limited {
 }
 
 impl Written {
-    /// A file without jails.
+    /// Creates a file without jails.
     pub fn new(fleet: &FleetName) -> Self {
         Written {
             fleet: fleet.to_string(),
@@ -87,14 +87,14 @@ impl Written {
         }
     }
 
-    /// Adds a jail as it is.
+    /// Adds a jail with its present configuration.
     pub fn add(&mut self, jail: &Jail, config: &JailConfig, running: bool) {
         let (track, pin) = match (config.follows(), &config.base) {
             (Some(track), _) | (None, Base::Track(track)) => (Some(track.to_string()), None),
             (None, Base::Pin(id)) => (None, Some(id.to_string())),
         };
         let limits = &config.limits;
-        // As a pattern it is the same for jails that differ in their names alone.
+        // As a pattern, the host name is equal for jails that differ only in their names.
         let hostname = match config.hostname.strip_prefix(jail.name.as_str()) {
             Some("") => None,
             Some(domain) if domain.starts_with('.') => Some(format!("{{name}}{domain}")),
@@ -120,7 +120,7 @@ impl Written {
             flavours: config.flavours.iter().map(ToString::to_string).collect(),
             depends: texts(&config.depends),
             order: (config.order != 0).then_some(config.order),
-            // Else it follows from the state.
+            // It is left out if it follows from the state.
             boot: (config.boot != running).then_some(config.boot),
             nested_userns: config.nested_userns,
             datasets: config.datasets.iter().map(ToString::to_string).collect(),
@@ -133,7 +133,7 @@ impl Written {
             }),
             labels: config.labels.clone().into_iter().collect(),
         };
-        // An address or a dataset is one jail's.
+        // Only one jail can have an address or a dataset.
         let own = !entry.addresses.is_empty() || !entry.datasets.is_empty();
         let same = self
             .jails
@@ -145,15 +145,15 @@ impl Written {
         }
     }
 
-    /// Whether it has no jail.
+    /// Reports whether the file has no jail.
     pub fn is_empty(&self) -> bool {
         self.jails.is_empty()
     }
 
-    /// The text.
+    /// Returns the text of the file.
     ///
     /// # Errors
-    /// What TOML cannot hold.
+    /// Returns an error if TOML cannot represent a value.
     pub fn text(&self) -> Result<String, toml::ser::Error> {
         let entry = |(entry, names): &(Entry, Vec<JailName>)| {
             let mut entry = entry.clone();
@@ -170,9 +170,9 @@ impl Written {
     }
 }
 
-/// Names as [`expand`](crate::name::expand) reads them: numbers that follow each other are a range.
+/// Combines names into the form that [`expand`](crate::name::expand) reads: consecutive numbers become a range.
 fn fold(names: &[JailName]) -> Vec<String> {
-    // By what is before the number, and by its width, if it has leading zeros.
+    // The groups are by the text before the number and, if the number has leading zeros, by its width.
     let mut groups: BTreeMap<(&str, usize), BTreeSet<u32>> = BTreeMap::new();
     let mut folded = Vec::new();
     let mut unpadded = Vec::new();
@@ -180,7 +180,7 @@ fn fold(names: &[JailName]) -> Vec<String> {
         let name = name.as_str();
         let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
         let (head, number) = name.split_at(name.len() - digits);
-        // So many digits a range may have.
+        // A range may have at most this number of digits.
         match number.parse::<u32>() {
             Ok(value) if digits <= 9 && number.starts_with('0') => {
                 groups.entry((head, digits)).or_default().insert(value);
@@ -190,7 +190,7 @@ fn fold(names: &[JailName]) -> Vec<String> {
         }
     }
     for (head, digits, value) in unpadded {
-        // 10 goes on from 09, and from 9.
+        // 10 continues both 09 and 9.
         let width = if groups.contains_key(&(head, digits)) {
             digits
         } else {
@@ -241,7 +241,7 @@ mod tests {
                 .collect();
             let told = fold(&names);
             assert_eq!(told.join(" "), folded);
-            // And back.
+            // The ranges expand to the same names.
             let mut back: Vec<JailName> = told
                 .iter()
                 .flat_map(|it| expand(it).expect("a range"))

@@ -156,8 +156,8 @@ pub struct Jail {
     pub quota: u64,
 }
 
-/// A dataset that an intent names and that has the origin that the intent records. The command that wrote the intent
-/// did not commit, so the dataset is no jail, whatever properties it has.
+/// A dataset that an intent names, and that has the origin or the guid that the intent records. The command that wrote
+/// the intent did not commit, so the dataset is no jail, whatever properties it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Debris {
     /// The dataset in the form of a jail, which has its name, guid and mount; its `config` is an error.

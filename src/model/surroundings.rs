@@ -1,5 +1,5 @@
-//! What of a host jails may run into: addresses, services, what it lacks. Values of one look, which is
-//! made once for a command, however many jails it is about.
+//! The parts of a host that its jails may conflict with: addresses, services, and what the host lacks. A command reads
+//! them once, however many jails it is about.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,51 +7,51 @@ use std::net::IpAddr;
 
 use crate::name::{DatasetName, JailName};
 
-/// What a host has around some jails. What was not looked at, since none of them needs it, is empty.
+/// The state of a host around some jails. A field that was not read, because none of the jails needs it, is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {
-    /// The host's own name.
+    /// The host name of the host itself.
     pub hostname: Option<String>,
-    /// The addresses that it has, of those at least that the jails have, each with its interface where that
-    /// is known; none if they could not be told.
+    /// The host's addresses, at least those of them that the jails have, each with its interface where that is known.
+    /// It is none if they could not be read.
     pub addresses: Option<BTreeMap<IpAddr, Option<String>>>,
-    /// Its interfaces; none if they do not matter, or could not be told.
+    /// The host's interfaces; none if they do not matter, or could not be read.
     pub interfaces: Option<BTreeSet<String>>,
-    /// Whether it gives the interface that an address names that address when the jail starts, and takes
-    /// it away when the jail stops.
+    /// Whether the host assigns an address to the interface that it names when the jail starts, and removes it when the
+    /// jail stops.
     pub assigns: bool,
-    /// What listens.
+    /// The sockets of the host that accept connections or packets.
     pub listeners: BTreeSet<Listener>,
-    /// Addresses that jails run with, also such as are not of the site.
+    /// The addresses that running jails have, including jails that are not of the site.
     pub taken: BTreeSet<(IpAddr, Owner)>,
-    /// What it lacks that one of the jails needs.
+    /// What the host lacks that one of the jails needs.
     pub lacks: Vec<Lack>,
-    /// What keeps it from starting jails when it boots.
+    /// What keeps the host from starting jails when it boots.
     pub boot: Vec<Lack>,
-    /// What could not be told, and why.
+    /// What could not be read, and why.
     pub unread: Vec<String>,
 }
 
-/// What a host lacks, and what brings it.
+/// Something that a host lacks, and how to get it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lack {
-    /// What.
+    /// What the host lacks.
     pub what: String,
-    /// What to do.
+    /// What the user can do about it.
     pub hint: String,
 }
 
-/// Why a jail cannot start by its name on a host, and what to do.
+/// Why a jail cannot start under its name on a host, and what the user can do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
     /// What has the name.
     pub by: String,
-    /// What to do.
+    /// What the user can do about it.
     pub hint: String,
 }
 
 impl Taken {
-    /// What to do about a jail that is there.
+    /// Returns what the user can do about a jail that exists already.
     pub fn hint_for(&self, jail: &DatasetName) -> String {
         let (parent, _) = jail.as_str().rsplit_once('/').unwrap_or_default();
         format!(
@@ -61,17 +61,17 @@ impl Taken {
     }
 }
 
-/// Whose something is.
+/// The owner of an address or a socket.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
     /// A jail of the site.
     Jail(JailName),
-    /// Somebody else, as they are to be called.
+    /// Another owner, as messages name it.
     Other(String),
 }
 
 impl Owner {
-    /// Whether it is this jail.
+    /// Reports whether the owner is this jail.
     pub fn is(&self, name: &JailName) -> bool {
         matches!(self, Owner::Jail(own) if own == name)
     }
@@ -86,22 +86,22 @@ impl fmt::Display for Owner {
     }
 }
 
-/// On which addresses something listens.
+/// The addresses on which a socket listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bound {
-    /// On all of these families.
+    /// All addresses of these families.
     All {
-        /// IPv4.
+        /// Whether it listens on IPv4.
         v4: bool,
-        /// IPv6.
+        /// Whether it listens on IPv6.
         v6: bool,
     },
-    /// On one.
+    /// One address.
     One(IpAddr),
 }
 
 impl Bound {
-    /// Whether a packet to an address comes there.
+    /// Reports whether a packet to this address reaches the socket.
     pub fn covers(self, ip: IpAddr) -> bool {
         match self {
             Bound::All { v4, v6 } => match ip {
@@ -113,20 +113,20 @@ impl Bound {
     }
 }
 
-/// A socket that waits for whoever comes.
+/// A socket that accepts connections or packets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Listener {
     /// `tcp` or `udp`.
     pub protocol: &'static str,
-    /// Its port.
+    /// The port number.
     pub port: u16,
-    /// Whose it is, or which program's, where that is known.
+    /// The jail or the program that has the socket, where that is known.
     pub by: Option<Owner>,
-    /// Where.
+    /// The addresses on which it listens.
     pub bound: Bound,
 }
 
-/// `tcp 22 (sshd)`.
+/// Writes it as `tcp 22 (sshd)`.
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.protocol, self.port)?;

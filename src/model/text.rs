@@ -1,11 +1,11 @@
-//! Values that users write as text: host names and sizes; and what may be shown of a text.
+//! Host names and sizes, which users write as text; and the characters of a text that are safe to show.
 
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Deserializer, de::Error};
 
-/// Whether a character could make a text look like another one, or like several lines: control
-/// characters, those that change the direction of writing, and those that nobody sees (Unicode's
+/// Reports whether a character can make a text look like another one, or like several lines. These are control
+/// characters, characters that change the direction of writing, and invisible ones (Unicode's
 /// Default_Ignorable_Code_Point, and the separators of lines and paragraphs).
 pub fn deceptive(c: char) -> bool {
     c.is_control()
@@ -16,13 +16,13 @@ pub fn deceptive(c: char) -> bool {
             | 0x1BCA0..=0x1BCA3 | 0x1D173..=0x1D17A | 0xE0000..=0xE0FFF)
 }
 
-/// A text without its deceptive characters: words of a jail or of another program go to the terminal of the
-/// host's root.
+/// Returns a text without its deceptive characters. Text from a jail or from another program is shown on the terminal
+/// of the host's root.
 pub fn printable(text: &str) -> String {
     text.chars().filter(|c| !deceptive(*c)).collect()
 }
 
-/// A text of the pool that is shown in lists, and has no deceptive character.
+/// Reads a text of the pool that is shown in lists, and refuses deceptive characters in it.
 pub(super) fn plain<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let text = String::deserialize(from)?;
     match text.chars().find(|c| deceptive(*c)) {
@@ -34,11 +34,11 @@ pub(super) fn plain<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Err
     }
 }
 
-/// RFC 1123: labels of letters, digits and '-', joined by dots, at most 253 bytes. Linux keeps
-/// 64 of them (`sethostname(2)`), so longer ones are refused there.
+/// Checks a host name by RFC 1123: labels of letters, digits and '-', joined by dots, at most 253 bytes. Linux keeps
+/// only 64 bytes (`sethostname(2)`), so longer names are refused there.
 ///
 /// # Errors
-/// What is expected.
+/// Returns a text that says what is expected.
 pub fn hostname(text: &str) -> Result<String, String> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -58,10 +58,10 @@ pub fn hostname(text: &str) -> Result<String, String> {
     }
 }
 
-/// A size in bytes, with K, M, G or T in powers of 1024, as `zfs set quota` takes it.
+/// Parses a size in bytes, with K, M, G or T for powers of 1024, as `zfs set quota` does.
 ///
 /// # Errors
-/// What is expected.
+/// Returns a text that says what is expected.
 pub fn size(text: &str) -> Result<u64, String> {
     let bad = || "expected a number with K, M, G or T, such as 10G".to_owned();
     let upper = text.to_ascii_uppercase();
@@ -86,7 +86,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(bad)
 }
 
-/// Bytes as [`size`] reads them, in the largest unit that has a whole number of them.
+/// Writes a number of bytes so that [`size`] can read it, in the largest unit of which it is a multiple.
 pub fn in_units(bytes: u64) -> String {
     let units = [("T", 40), ("G", 30), ("M", 20), ("K", 10)];
     let whole = |shift: u32| bytes > 0 && bytes.trailing_zeros() >= shift;
@@ -96,14 +96,14 @@ pub fn in_units(bytes: u64) -> String {
     }
 }
 
-/// The least memory that a jail can be limited to: with less its first process is killed at its start. Of the same
-/// size as that of other programs for containers.
+/// The smallest limit of memory, in bytes. With less, the kernel kills the first process of a jail when it starts.
+/// Other container programs have the same limit.
 pub const MEMORY_LEAST: u64 = 6 << 20;
 
-/// A limit of memory.
+/// Parses a limit of memory.
 ///
 /// # Errors
-/// As [`size`]; with too little no jail starts.
+/// Returns the errors of [`size`], and an error for less than [`MEMORY_LEAST`], with which no jail starts.
 pub fn memory(text: &str) -> Result<u64, String> {
     let bytes = size(text)?;
     if bytes < MEMORY_LEAST {
@@ -117,10 +117,10 @@ pub fn memory(text: &str) -> Result<u64, String> {
     Ok(bytes)
 }
 
-/// A number of processes.
+/// Parses a number of processes.
 ///
 /// # Errors
-/// What is expected.
+/// Returns a text that says what is expected.
 pub fn processes(text: &str) -> Result<u32, String> {
     let number = text.parse::<NonZeroU32>().map(NonZeroU32::get);
     number.map_err(|_| "expected a number from 1 on, such as 500".to_owned())

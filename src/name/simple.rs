@@ -1,4 +1,4 @@
-//! Names that are labels and nothing else.
+//! Names that have no rules besides those of a label.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ macro_rules! simple {
         pub struct $name(String);
 
         impl $name {
-            /// Parses such a name.
+            /// Parses a name.
             ///
             /// # Errors
             /// [`NameError::Simple`], with the rule that is broken.
@@ -23,7 +23,7 @@ macro_rules! simple {
                 Ok($name(text.to_owned()))
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }

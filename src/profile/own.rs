@@ -1,5 +1,5 @@
-//! Classes of a jail's own files: what a merge does to which path. See `docs/own-files.md`.
-//! Must not be here: files, and how versions are compared.
+//! The classes of a jail's own files, which decide what a merge does to a path. See `docs/own-files.md`. This module
+//! must not access files or compare versions of them.
 
 use serde::Deserialize;
 
@@ -9,60 +9,61 @@ use super::{Pattern, Profile, RelPath};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
-    /// Three-way; what cannot be merged is a conflict.
+    /// The three versions are merged; a difference that cannot be merged is a conflict.
     Merged,
-    /// As upstream has it, unless the jail has changed it.
+    /// The jail gets the new version, unless it has changed the file.
     Followed,
-    /// Added where the jail lacks it, and never changed.
+    /// The file is added where the jail lacks it, and never changed.
     Seeded,
-    /// Followed, and made again from other files where the jail has changed it.
+    /// Like followed, but a file that the jail has changed is made again from other files.
     Derived,
-    /// The jail's own, whatever upstream has.
+    /// The file is the jail's own, whatever the skeletons contain.
     Kept,
 }
 
-/// How a merged list is divided, if not into lines.
+/// How a merged file is divided if it is a list of entries and not of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MergedBy {
-    /// Into lines of fields between colons, of which the first is a name.
+    /// Each line has fields between colons, and the first field is a name.
     Name,
-    /// The same; the third field is a number that no two names may have.
+    /// The same, and the third field is a number that no two names may share.
     Number,
 }
 
-/// One rule; for each path the first that matches counts.
+/// One rule. For each path the first rule that matches applies.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OwnRule {
-    /// What it says of its paths.
+    /// The class of the paths.
     pub class: Class,
-    /// Why, for who reads the profile.
+    /// The reason, for people who read the profile.
     pub why: String,
-    /// Which paths.
+    /// The paths that the rule applies to.
     pub paths: Vec<Pattern>,
-    /// Of merged paths.
+    /// How the files are divided; only for merged paths.
     #[serde(default)]
     pub by: Option<MergedBy>,
-    /// Of seeded paths, which are directories then: each is one thing, with all that is in it, and comes to a jail
-    /// as a whole or not at all.
+    /// Whether each path is a directory that a merge treats as a unit: it comes to a jail with everything in it, or not
+    /// at all. Only for seeded paths.
     #[serde(default)]
     pub whole: bool,
 }
 
-/// What the rules say of a path.
+/// The rule for one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Own {
-    /// How it is treated.
+    /// The class of the path.
     pub class: Class,
-    /// How it is divided, if it is a list.
+    /// How the file is divided if it is a list; none for lines.
     pub by: Option<MergedBy>,
-    /// The directory that is one thing, and that it is or lies in.
+    /// The directory that is treated as a unit, if the path is such a directory or lies in one.
     pub whole: Option<RelPath>,
 }
 
 impl OwnRule {
-    /// Whether it matches a path, and by which directory if that is one thing.
+    /// Returns none if the rule does not match a path. If it does, the inner value is the directory that is treated as
+    /// a unit, if there is one.
     fn matches(&self, path: &RelPath) -> Option<Option<RelPath>> {
         let any = |path: &RelPath| self.paths.iter().any(|pattern| pattern.matches(path));
         if !self.whole {
@@ -81,7 +82,7 @@ impl OwnRule {
 }
 
 impl Profile {
-    /// What its rules say of a path. Links to the base are followed, and so is what has no rule.
+    /// Returns the rule for a path. Links to the base are followed, and so are paths without a rule.
     pub fn own(&self, path: &RelPath) -> Own {
         let of_base = self.shared.contains(path);
         let rules = self.own.iter().filter(|_| !of_base);
@@ -102,7 +103,7 @@ impl Profile {
         }
     }
 
-    /// What is wrong with its rules.
+    /// Returns a message if the rules are not usable.
     pub(super) fn problem_of_own(&self) -> Option<String> {
         for (at, rule) in self.own.iter().enumerate() {
             let named = || match rule.paths.first() {
@@ -216,7 +217,7 @@ mod tests {
             "debian",
             Class::Followed,
             &[
-                // Links to the base, whatever else is below var.
+                // Links to the base are followed, although their parent has another rule.
                 "var/lib/dpkg",
                 "usr/bin",
                 "opt/vendor/program",
@@ -336,8 +337,8 @@ mod tests {
         assert_eq!(whole("freebsd", &deep).as_deref(), Some(data));
     }
 
-    /// What scrubbing calls identity is not there in a skeleton, or has no content. A merge must not bring that to a
-    /// jail.
+    /// In a skeleton, the files of the identity do not exist or are empty, because the world was scrubbed. A merge must
+    /// not bring that to a jail.
     #[test]
     fn what_is_identity_is_kept() {
         for profile in Profile::builtin() {
@@ -351,7 +352,7 @@ mod tests {
                     _ => vec![text.to_owned()],
                 };
                 for name in names {
-                    // Shared directories are the base's.
+                    // A shared directory is a part of the base.
                     let path = name.replace('*', "x").parse().expect("a path");
                     let kept = profile.own(&path).class == Class::Kept;
                     assert!(kept || profile.is_shared(&path), "{}: {name}", profile.name);

@@ -1,9 +1,8 @@
 //! `RelPath`: a path below the root of a world, checked once.
 //!
-//! Everything that names a file of a world (an archive, a profile, a manifest) is parsed into this
-//! type at the edge, so that no later code has to think of `..`, of absolute names or of names that
-//! no FreeBSD kernel would take. Bytes, not text: a world may hold names in any encoding.
-//! Must not be here: anything that looks at a file system.
+//! Every name of a file in a world (from an archive, a profile or a manifest) is parsed into this type at the edge. No
+//! later code has to consider `..`, absolute paths, or names that are too long for a kernel. A path is bytes and not
+//! text, because a world may have names in any encoding. This module must not access the file system.
 
 use std::cmp::Ordering;
 use std::ffi::OsStr;
@@ -11,13 +10,13 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The longest component that FreeBSD and Linux take (`NAME_MAX`).
+/// The longest component that FreeBSD and Linux accept (`NAME_MAX`).
 pub const COMPONENT_MAX: usize = 255;
-/// The longest path below a root: Linux' `PATH_MAX` is 4096 with its NUL. What FreeBSD takes is shorter, see
+/// The longest path below a root: `PATH_MAX` of Linux is 4096 with its NUL. FreeBSD has a shorter limit, see
 /// [`crate::profile::Os::path_max`].
 pub const PATH_MAX: usize = 4095;
 
-/// Why some bytes are no path below a root.
+/// Why some bytes are not a path below a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RelPathError {
     /// The path begins with a slash.
@@ -29,27 +28,27 @@ pub enum RelPathError {
     /// The path holds a NUL byte.
     #[error("the path holds a NUL byte")]
     Nul,
-    /// The path or one component of it is too long.
+    /// The path or one of its components is too long.
     #[error("the path is longer than {PATH_MAX} bytes, or a part of it than {COMPONENT_MAX}")]
     TooLong,
 }
 
-/// A normal path below a root: no leading slash, no `.`, `..` or empty component. The root itself
-/// is the empty path. Sorted component by component, which is the order of a tree walk.
+/// A normalised path below a root: no leading slash, no `.`, `..` or empty component. The root itself is the empty
+/// path. Paths are sorted component by component, in the order of a tree walk.
 #[derive(Clone, PartialEq, Eq, Hash, Default, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub struct RelPath(Vec<u8>);
 
 impl RelPath {
-    /// The root itself.
+    /// Returns the root itself.
     pub fn root() -> RelPath {
         RelPath(Vec::new())
     }
 
-    /// Parses bytes; `./`, doubled and trailing slashes are dropped.
+    /// Parses bytes. It drops `./`, and doubled and trailing slashes.
     ///
     /// # Errors
-    /// Absolute paths, `..`, NUL bytes, and what is too long for a kernel.
+    /// Returns an error for an absolute path, `..`, a NUL byte, and a path that is too long for a kernel.
     pub fn parse(bytes: &[u8]) -> Result<RelPath, RelPathError> {
         if bytes.first() == Some(&b'/') {
             return Err(RelPathError::Absolute);
@@ -75,11 +74,11 @@ impl RelPath {
         Ok(RelPath(path))
     }
 
-    /// The path of a child of this directory. `name` comes from a directory listing, hence is one
-    /// component; only the total length can be wrong.
+    /// Returns the path of a child of this directory. `name` comes from a directory listing, so it is one component,
+    /// and only the total length can be wrong.
     ///
     /// # Errors
-    /// Everything that [`RelPath::parse`] refuses.
+    /// Returns the errors of [`RelPath::parse`].
     pub fn join(&self, name: &[u8]) -> Result<RelPath, RelPathError> {
         let mut path = self.0.clone();
         if !path.is_empty() {
@@ -89,23 +88,23 @@ impl RelPath {
         RelPath::parse(&path)
     }
 
-    /// Whether this is the root itself.
+    /// Reports whether this is the root itself.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The bytes of the path.
+    /// Returns the bytes of the path.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The path as `std` types know it; empty for the root.
+    /// Returns the path as a type of `std`; empty for the root.
     pub fn as_path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.0))
     }
 
-    /// The path below a root directory of the host, for messages and mounts. Never open what this
-    /// returns in a tree that somebody else made: it follows links.
+    /// Returns the path below a root directory of the host, for messages and mounts. Do not use it to open a file in a
+    /// tree that a jail or an archive has written: an open follows links.
     pub fn under(&self, root: &Path) -> PathBuf {
         if self.is_root() {
             root.to_path_buf()
@@ -114,7 +113,7 @@ impl RelPath {
         }
     }
 
-    /// The directory that holds it; the root is its own parent.
+    /// Returns the directory that contains the path; the root is its own parent.
     pub fn parent(&self) -> RelPath {
         match self.0.iter().rposition(|b| *b == b'/') {
             Some(at) => RelPath(self.0[..at].to_vec()),
@@ -122,7 +121,7 @@ impl RelPath {
         }
     }
 
-    /// The last component; empty for the root.
+    /// Returns the last component; empty for the root.
     pub fn name(&self) -> &OsStr {
         let start = self
             .0
@@ -132,17 +131,17 @@ impl RelPath {
         OsStr::from_bytes(&self.0[start..])
     }
 
-    /// The components, outermost first; none for the root.
+    /// Returns the components, outermost first; none for the root.
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0.split(|b| *b == b'/').filter(|part| !part.is_empty())
     }
 
-    /// How many components there are.
+    /// Returns the number of components.
     pub fn depth(&self) -> usize {
         self.components().count()
     }
 
-    /// Whether it is `dir` or lies below it.
+    /// Reports whether the path is `dir` or lies below it.
     pub fn is_within(&self, dir: &RelPath) -> bool {
         dir.is_root()
             || (self.0.starts_with(&dir.0)
@@ -152,7 +151,7 @@ impl RelPath {
 
 impl Ord for RelPath {
     fn cmp(&self, other: &Self) -> Ordering {
-        // A slash sorts before every byte that a name can hold: children follow their directory.
+        // A slash sorts before every byte that a name can have, so children directly follow their directory.
         let key = |b: &u8| if *b == b'/' { 0 } else { *b };
         self.0.iter().map(key).cmp(other.0.iter().map(key))
     }
@@ -165,7 +164,7 @@ impl PartialOrd for RelPath {
 }
 
 impl TryFrom<String> for RelPath {
-    /// With the text in it, since a parser may know no more than the list it is in.
+    /// The error has the text, because a parser may know only the list that contains it.
     type Error = String;
     fn try_from(text: String) -> Result<RelPath, String> {
         RelPath::parse(text.as_bytes()).map_err(|e| format!("cannot use {text}: {e}"))
@@ -180,7 +179,7 @@ impl std::str::FromStr for RelPath {
 }
 
 impl fmt::Display for RelPath {
-    /// For messages: `.` for the root, odd bytes escaped as Rust does.
+    /// Writes `.` for the root, and escapes bytes that are not printable as Rust does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_root() {
             f.write_str(".")
