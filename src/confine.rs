@@ -1,23 +1,24 @@
-//! Giving up, in a process that works on what a jail wrote, all that this work does not need.
+//! Removes the rights that a process does not need from a process that works on what a jail wrote.
 //!
-//! What stays is reading and writing the open descriptors, memory and processor time, both bounded.
-//! There is no way back, so only a process that does nothing else calls this.
+//! The process can still read and write its open descriptors, and use a bounded amount of memory and processor time. It
+//! cannot get the other rights back, so this is only for a process that does nothing else.
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, setrlimit};
 use thiserror::Error;
 
-/// Bytes of address space: three texts of a mebibyte and the tables to compare them take a tenth.
+/// The address space, in bytes. Three texts of a mebibyte, and the tables to compare them, take a tenth of this.
 const MEMORY: u64 = 512 << 20;
 
-/// Seconds of processor time, over all that the process is asked.
+/// The processor time in seconds, for all requests to the process.
 const PROCESSOR: u64 = 120;
 
-/// Owner of no file, by its number on both systems: a lookup by name would read the host's accounts.
+/// A user that owns no files. It is a number, the same on both systems, because a look-up by name would read the host's
+/// accounts.
 const NOBODY: u32 = 65534;
 
-/// A right could not be given up.
+/// The error for a right that could not be removed.
 #[derive(Debug, Error)]
 #[error("cannot {action}: {source}")]
 pub struct ConfineError {
@@ -32,12 +33,12 @@ fn failed<E: Into<io::Error>>(action: &'static str) -> impl Fn(E) -> ConfineErro
     }
 }
 
-/// Confines this process. Root becomes nobody; a process that is not root stays who it is. Landlock, where
-/// the kernel has it (Linux 5.13), forbids files and sockets; without it an unprivileged user's rights to
-/// other users' files remain.
+/// Confines this process. Root becomes nobody; the user of any other process stays the same. Landlock forbids files and
+/// sockets where the kernel has it (Linux 5.13). Without it, the process keeps an unprivileged user's rights to the
+/// files of other users.
 ///
 /// # Errors
-/// [`ConfineError`]: the process has more rights than it should, and must end.
+/// Returns [`ConfineError`] if the process still has more rights than it should. It must then end.
 pub fn confine() -> Result<(), ConfineError> {
     if nix::unistd::geteuid().is_root() {
         become_nobody().map_err(failed("become nobody"))?;
@@ -46,7 +47,7 @@ pub fn confine() -> Result<(), ConfineError> {
     let limits = [
         (Resource::As, MEMORY),
         (Resource::Cpu, PROCESSOR),
-        // No file grows, none is opened, no process is started, no core is written.
+        // The process cannot extend a file, open one, start a process or write a core.
         (Resource::Fsize, 0),
         (Resource::Nofile, 0),
         (Resource::Nproc, 0),
@@ -78,7 +79,7 @@ fn forbid_files_and_sockets() -> Result<(), ConfineError> {
         ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, Scope,
     };
     rustix::thread::set_no_new_privs(true).map_err(failed("forbid new privileges"))?;
-    // The newest rules that this kernel knows, of those.
+    // With `BestEffort`, landlock uses those of these rules that the kernel knows.
     let abi = ABI::V6;
     let forbid = || {
         Ruleset::default()

@@ -1,10 +1,10 @@
-//! Where a debug build can be made to die: the tests of crashes end ezz before each of its steps.
+//! Points at which a debug build can be killed. The tests of crashes end ezz before each of its steps.
 //!
-//! `EZZ_DIE_BEFORE_STEP=N` kills the process when it comes to its N-th [`point`], and
-//! `EZZ_INTERRUPT_BEFORE_STEP=N` sends it SIGINT there, as Ctrl-C does. A release build has nothing of it.
-//! Nothing else may be decided by these variables.
+//! `EZZ_DIE_BEFORE_STEP=N` kills the process when it reaches its N-th [`point`], and `EZZ_INTERRUPT_BEFORE_STEP=N`
+//! sends it SIGINT there, as Ctrl-C does. A release build has none of this. These variables must not decide anything
+//! else.
 
-/// The next step begins, or the next part of a long one.
+/// Marks the beginning of a step, or of the next part of a long step.
 #[cfg(debug_assertions)]
 pub fn point() {
     use nix::sys::signal::{Signal, raise};
@@ -19,11 +19,11 @@ pub fn point() {
     }
     let at = Some(REACHED.fetch_add(1, Ordering::Relaxed) + 1);
     if *DEADLY == at {
-        // It cannot be caught, so there is nothing to go on with.
+        // SIGKILL cannot be caught, so nothing after this runs.
         let _dead = raise(Signal::SIGKILL);
     }
     if *ANNOYING == at {
-        // The handler has run when this returns.
+        // The signal handler has run when this returns.
         let _sent = raise(Signal::SIGINT);
     }
 }
@@ -33,7 +33,7 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var_os(variable)?.to_str()?.parse().ok()
 }
 
-/// Nothing: only a debug build can be made to die.
+/// Does nothing in a release build.
 #[cfg(not(debug_assertions))]
 #[inline(always)]
 pub fn point() {}

@@ -1,9 +1,9 @@
-//! Observation: what the pool says of a site, read once before a plan is made.
+//! Observation: the state of a site on the pool, read once before a plan is made.
 //!
-//! Scoped: the site, its generations, and the jails that are asked for; all jails only where a
-//! verb needs them. Rows of skeleton snapshots are never read, they take seconds where there are
-//! thousands of clones. Nothing is changed and nothing decided here; what does not make sense is
-//! kept as an error in its place, so that one broken jail does not hide the others.
+//! An observation has a scope: the site, its generations, and the jails that a command names. It reads all jails only
+//! if the command needs them. It never reads the rows of skeleton snapshots, which take seconds if there are thousands
+//! of clones. This module must not change or decide anything. A value that is not valid is kept as an error in its
+//! place, so that one broken jail does not hide the others.
 
 mod directories;
 mod generations;
@@ -26,7 +26,8 @@ use crate::name::{DatasetName, GenerationId, JailName, NameError, TrackName};
 use crate::plan::intent;
 use crate::ports::{MOUNT_FLAGS, PortError, Query, Row, Source, Zfs};
 
-/// What [`Found`] is made of. In this order: a forged row would leave a rest that does not fit.
+/// The properties that [`Found`] is made from. Their order matters: if a value forges a row, the rest of the real row
+/// does not fit.
 const HEAD: [&str; 4] = [
     property::FORMAT,
     property::ID,
@@ -53,7 +54,7 @@ const GENERATION_PROPERTIES: [&str; 16] = [
     "origin",
 ];
 
-/// What of a jail is read beside those.
+/// The properties of a jail that are read besides those.
 const JAIL_PROPERTIES: [&str; 4] = [
     property::JAIL,
     property::MERGING,
@@ -61,46 +62,46 @@ const JAIL_PROPERTIES: [&str; 4] = [
     property::DELEGATED,
 ];
 
-/// Why a site cannot be read.
+/// The error for a site that cannot be read.
 #[derive(Debug, Error)]
 pub enum ObserveError {
-    /// The pool could not be asked.
+    /// The properties could not be read from the pool.
     #[error("cannot read {site}")]
     Zfs {
-        /// Which site.
+        /// The name of the site.
         site: String,
-        /// Why not.
+        /// The error of the port.
         source: PortError,
     },
-    /// No such dataset.
+    /// The dataset does not exist.
     #[error("there is no dataset {0}")]
     NoDataset(DatasetName),
-    /// A dataset without `ezz:format`.
+    /// The dataset has no `ezz:format`.
     #[error("{0} is not a site of ezz: it has no local ezz:format")]
     NotASite(DatasetName),
-    /// Its `ezz:id` is not what ezz writes.
+    /// The `ezz:id` does not have the form that ezz writes.
     #[error("the ezz:id of {site} is {id:?}, which is not a UUID")]
     BadId {
-        /// Which site.
+        /// The name of the site.
         site: DatasetName,
-        /// The beginning of what it has.
+        /// The beginning of its `ezz:id`.
         id: String,
     },
-    /// No site anywhere.
+    /// No imported pool has a site.
     #[error("no pool of this host has a site of ezz")]
     NoSite,
-    /// More than one.
+    /// More than one site exists, and none was named.
     #[error("this host has several sites: {}", .0.join(", "))]
     SeveralSites(Vec<String>),
     /// A property of the site does not parse.
     #[error("the properties of {site} cannot be understood")]
     Model {
-        /// Which site.
+        /// The name of the site.
         site: DatasetName,
-        /// Which and why.
+        /// The property, and the reason.
         source: ModelError,
     },
-    /// A name does not fit.
+    /// A name is not valid, or too long.
     #[error(transparent)]
     Name(#[from] NameError),
 }
@@ -133,19 +134,19 @@ impl Hint for ObserveError {
     }
 }
 
-/// What has to be known of a site before it is locked and observed.
+/// What a command has to know about a site before it locks and observes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// Its dataset.
+    /// The dataset of the site.
     pub site: DatasetName,
-    /// Its `ezz:id`, by which the host's files of it are named.
+    /// The `ezz:id`, which is part of the names of the host's files for the site.
     pub id: String,
-    /// Where it is mounted.
+    /// The path where the site is mounted.
     pub directory: PathBuf,
 }
 
-/// The only site of this host; replicas count only where there is nothing else, and what is
-/// delegated to a jail never: its root may set any property on it.
+/// Finds the only site of this host. Replicas count only if there is no other site. A dataset that is delegated to a
+/// jail never counts, because the jail's root can set any property on it.
 ///
 /// # Errors
 /// [`ObserveError::NoSite`], [`ObserveError::SeveralSites`], [`ObserveError::Zfs`];
@@ -188,7 +189,7 @@ pub fn only_site(zfs: &dyn Zfs) -> Result<Found, ObserveError> {
     }
 }
 
-/// The site of that name.
+/// Finds the site with this name.
 ///
 /// # Errors
 /// [`ObserveError::NoDataset`], [`ObserveError::NotASite`], [`ObserveError::Zfs`].
@@ -222,13 +223,13 @@ fn found(site: DatasetName, row: &Row) -> Result<Found, ObserveError> {
     })
 }
 
-/// That an id is a UUID: locks, run directories and logs of the host are named by it.
+/// Checks that an id is a UUID, because locks, run directories and logs of the host have it in their names.
 ///
 /// # Errors
 /// [`ObserveError::BadId`].
 pub fn proper_id(site: &DatasetName, id: &str) -> Result<(), ObserveError> {
     let parsed = uuid::Uuid::try_parse(id);
-    // In one form alone: two that mean the same would be two locks.
+    // Only one form is accepted: two ids with the same meaning would be two locks.
     match parsed.is_ok_and(|parsed| parsed.hyphenated().to_string() == id) {
         true => Ok(()),
         false => Err(ObserveError::BadId {
@@ -238,12 +239,12 @@ pub fn proper_id(site: &DatasetName, id: &str) -> Result<(), ObserveError> {
     }
 }
 
-/// All properties of a site's own three datasets. Read before the site is locked it may be old; then the
-/// epoch in it is too, and no program commits on it.
+/// All properties of a site's own three datasets. If they were read before the site was locked, they may be old; the
+/// epoch in them is then old too, and no program commits on it.
 #[derive(Debug)]
 pub struct Top(BTreeMap<String, Row>);
 
-/// Reads them; a command that will commit looks at them, see [`Zfs::look`].
+/// Reads these properties. With `looks` it reads them for a command that will commit, see [`Zfs::look`].
 ///
 /// # Errors
 /// [`ObserveError::Zfs`], [`ObserveError::Name`].
@@ -262,7 +263,7 @@ pub fn top(zfs: &dyn Zfs, site: &DatasetName, looks: bool) -> Result<Top, Observ
     rows(zfs, site, looks, &query).map(Top)
 }
 
-/// Reads, or looks, which is for a command that will commit.
+/// Reads properties; with `looks` for a command that will commit.
 fn rows(
     zfs: &dyn Zfs,
     site: &DatasetName,
@@ -280,10 +281,10 @@ fn rows(
 }
 
 impl Top {
-    /// The site.
+    /// Returns the site.
     ///
     /// # Errors
-    /// As [`named_site`].
+    /// Returns the errors of [`named_site`].
     pub fn found(&self, site: &DatasetName) -> Result<Found, ObserveError> {
         let row = self.0.get(site.as_str());
         found(
@@ -293,23 +294,23 @@ impl Top {
     }
 }
 
-/// What of a site is read.
+/// What an observation reads of a site.
 #[derive(Debug, Default)]
 pub struct Reading<'a> {
-    /// Which jails; none is all.
+    /// The names of the jails to read; none means all.
     pub jails: Option<&'a BTreeSet<JailName>>,
-    /// Of the generations only those that tracks are at, which is one process less.
+    /// Whether to read only the generations that tracks point to, which takes one process less.
     pub current: bool,
     /// Whether it is for a command that commits, see [`Zfs::look`].
     pub looks: bool,
-    /// What is known already.
+    /// The site's own properties, if they have been read already.
     pub top: Option<Top>,
 }
 
-/// Reads a site, its tracks and generations, and jails: those named, or all.
+/// Reads a site with its tracks, its generations, and the named jails or all jails.
 ///
 /// # Errors
-/// [`ObserveError`].
+/// Returns [`ObserveError`] if the site cannot be read.
 pub fn inventory(
     zfs: &dyn Zfs,
     site: &DatasetName,
@@ -339,7 +340,7 @@ pub fn inventory(
     let mut debris = intents::debris(&layout, &intents, read)?;
     let mut left = intents::left(&layout, &intents, read)?;
     if !debris.is_empty() || !left.is_empty() {
-        // Without the site lock: a batch that has been committed since is not debris.
+        // The observation may not have the site lock. A batch that was committed since the first read is not debris.
         let again = read(&Query {
             roots: &[layout.jails.to_string()],
             depth: Some(0),
@@ -380,8 +381,8 @@ pub fn inventory(
             types: &["filesystem", "snapshot"],
             properties: &GENERATION_PROPERTIES,
         })?;
-        // What is below a jail may be delegated to it, and is not read: a property's value can be made
-        // to look like rows of others, and a jail must not keep itself from being stopped that way.
+        // Datasets below a jail may be delegated to it, and are not read: the value of a property can look like rows of
+        // other datasets. A jail must not be able to use that to keep itself from being stopped.
         let (depth, roots) = if scope.is_none() {
             let both = vec![layout.newjail.to_string(), layout.jails.to_string()];
             (1, both)
@@ -396,7 +397,8 @@ pub fn inventory(
         let rest = read(&Query {
             roots: &roots,
             depth: Some(depth),
-            // A volume of that name is in the way, and `zfs get` fails if it may not show it.
+            // A volume with a jail's name is in the way of that jail, and `zfs get` fails for a volume if the types
+            // leave it out.
             types: &["filesystem", "volume"],
             properties: &of_all,
         })?;
@@ -439,11 +441,12 @@ pub fn inventory(
     Ok(inventory)
 }
 
-/// The names of all jails, also of those whose files are not complete yet; not of clones that a create or delete
-/// names which was interrupted, or has not ended. One property of each is read, and nothing else.
+/// Returns the names of all jails, including those whose files are not complete yet. It leaves out the datasets that
+/// the intent of a create or delete names, if the command was interrupted or is still at work. It reads only one
+/// property of each jail.
 ///
 /// # Errors
-/// [`ObserveError`].
+/// Returns [`ObserveError`] if the site cannot be read.
 pub fn names(zfs: &dyn Zfs, site: &DatasetName) -> Result<Vec<JailName>, ObserveError> {
     let layout = Layout::new(site.clone())?;
     let read = |depth, properties| {
@@ -459,7 +462,7 @@ pub fn names(zfs: &dyn Zfs, site: &DatasetName) -> Result<Vec<JailName>, Observe
         })
     };
     let rows = read(1, &[property::JAIL])?;
-    // After the jails: what is committed in between is a jail.
+    // The intents are read after the jails: what is committed in between is a jail.
     let top = read(0, &["all"])?;
     let row = top.get(layout.jails.as_str()).cloned().unwrap_or_default();
     let intents = intents::intents(&layout, false, &row, &mut Vec::new());
@@ -474,7 +477,7 @@ pub fn names(zfs: &dyn Zfs, site: &DatasetName) -> Result<Vec<JailName>, Observe
     Ok(jails.collect())
 }
 
-/// A property that was set on this very dataset, or came with a receive.
+/// Returns a property that was set on this dataset itself, or received with it.
 fn own<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
     row.0
         .get(name)
@@ -482,7 +485,7 @@ fn own<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
         .map(|found| found.value.as_str())
 }
 
-/// The flags of its mount, if they were read.
+/// Returns the flags of the dataset's mount, if they were read.
 fn flags(row: &Row) -> Option<Flags> {
     let found = row.0.get(MOUNT_FLAGS)?;
     Some(Flags::parse(&found.value))
@@ -557,7 +560,7 @@ fn tracks(layout: &Layout, row: &Row) -> Result<BTreeMap<TrackName, Track>, Obse
     Ok(tracks)
 }
 
-/// The logs of swaps. One that does not parse loses what it told, and nothing else.
+/// Returns the logs of swaps. One that does not parse is empty, and has no other effect.
 fn swaps(layout: &Layout, row: &Row) -> BTreeMap<TrackName, SwapLog> {
     let log = |name: &String| {
         let track = TrackName::parse(name.strip_prefix(property::SWAPS)?).ok()?;
@@ -581,7 +584,8 @@ fn decoded<T: for<'a> serde::Deserialize<'a>>(name: &str, row: &Row, property: &
     own(row, property).and_then(|value| decode(name, property, value).ok())
 }
 
-/// Roll-outs that are under way. One that cannot be read is one too: nothing swaps past it.
+/// Returns the roll-outs that are under way. One that does not parse counts too, so that nothing is swapped while it
+/// exists.
 fn rollouts(layout: &Layout, row: &Row) -> BTreeMap<TrackName, UnderWay> {
     let one = |name: &String| {
         let track = TrackName::parse(name.strip_prefix(property::ROLLOUT)?).ok()?;
@@ -592,7 +596,7 @@ fn rollouts(layout: &Layout, row: &Row) -> BTreeMap<TrackName, UnderWay> {
     row.0.keys().filter_map(one).collect()
 }
 
-/// The snapshot that a dataset is a clone of.
+/// Returns the snapshot that a dataset is a clone of; none if it is not a clone.
 fn origin(row: &Row) -> Option<String> {
     Some(text(row, "origin").to_owned()).filter(|origin| !origin.is_empty() && origin != "-")
 }

@@ -1,8 +1,7 @@
-//! The real ZFS: libzfs_core for changes, the `zfs` command for reading.
+//! The real `Zfs`: libzfs_core makes changes, and the command `zfs` reads.
 //!
-//! Reading is a process because every channel program, also a read-only one, is written to the
-//! pool's history; a command that commits, which writes there anyway, looks by a program. Nothing is
-//! decided here.
+//! Reading starts a process because ZFS writes every channel program, also a read-only one, to the history of the pool.
+//! A command that commits writes there anyway, so it looks by a program. This module must not decide anything.
 
 mod encode;
 mod health;
@@ -28,33 +27,33 @@ use crate::ports::{Capabilities, Check, PortError, Query, Row, Zfs};
 
 use rows::{only_missing, parse_get};
 
-/// Clones at once. Each waits for its transaction group, and all that wait share one: with 64,
-/// a thousand take some 60 groups instead of a thousand.
+/// The number of clones that are made at once. Each waits for its transaction group, and all that wait share one. With
+/// 64, a thousand clones take some 60 groups instead of a thousand.
 const CLONE_THREADS: usize = 64;
 
-/// As many datasets are given to one zfs(8): the arguments of a program have 256 KiB on FreeBSD
-/// (`ARG_MAX`), and a name has 255 bytes at most.
+/// The largest number of datasets that one zfs(8) gets. FreeBSD limits the arguments of a program to 256 KiB
+/// (`ARG_MAX`), and a name has at most 255 bytes.
 const MOST_ROOTS: usize = 800;
 
-/// How long zfs(8) may run. The properties of ten thousand jails take it many seconds on a machine with
-/// nothing else to do; on a pool that is suspended it waits until somebody clears that.
+/// The time that zfs(8) may take. On an idle machine it needs many seconds for the properties of ten thousand jails. On
+/// a suspended pool it waits until an administrator clears that.
 const ZFS: Duration = Duration::from_secs(600);
 
-/// How many bytes of properties are read at once: a hundred thousand jails with 8000 bytes each.
+/// The most bytes of properties that are read at once: a hundred thousand jails with 8000 bytes each.
 const ROWS: usize = 1 << 30;
 
-/// It is told from the table of mounts: zfs(8) reads that too, in each of its processes, and it is as long
-/// as there are jails.
+/// This property is read from the mount table. Each process of zfs(8) would read the whole table, which is as long as
+/// there are jails.
 const MOUNTED: &str = "mounted";
 
-/// The OpenZFS of this host; opened when it is first needed.
+/// The OpenZFS of this host. Its library is opened when it is first needed.
 #[derive(Debug, Default)]
 pub struct Pool {
     library: OnceLock<ezz_zfs::Zfs>,
 }
 
 impl Pool {
-    /// Nothing is opened yet.
+    /// Creates a pool without opening the library.
     pub fn new() -> Self {
         Pool::default()
     }
@@ -70,7 +69,7 @@ impl Pool {
 
 impl Zfs for Pool {
     fn read(&self, query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
-        // A clear word where there is no OpenZFS at all, before a missing program is named.
+        // Without OpenZFS this fails with a clear error, before the program `zfs` is reported missing.
         self.library()?;
         let asked = query.properties.len();
         let mut by_zfs: Vec<&str> = query.properties.to_vec();
@@ -278,7 +277,7 @@ impl Zfs for Pool {
     }
 }
 
-/// zfs-get(8), of as many datasets as its arguments can have.
+/// Runs zfs-get(8) for at most [`MOST_ROOTS`] datasets.
 fn get(query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
     let of = || {
         query
@@ -325,7 +324,7 @@ fn get(query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
 /// Runs the program of a commit and reads its reply.
 ///
 /// # Errors
-/// As [`Zfs::commit`].
+/// Returns the errors of [`Zfs::commit`].
 pub fn run(kernel: &dyn Kernel, site: &DatasetName, commit: &Commit) -> Result<(), PortError> {
     let (program, args) = encode::program(site, commit);
     let name = program.name();
@@ -389,10 +388,10 @@ fn answer(
     }
 }
 
-/// Properties in the types that the kernel wants.
+/// Converts properties into the types that the kernel requires.
 ///
 /// # Errors
-/// [`PortError::Property`] of one that ezz does not know how to give.
+/// [`PortError::Property`] for a property that ezz cannot convert.
 pub fn typed(
     dataset: &DatasetName,
     properties: &BTreeMap<String, String>,
@@ -408,8 +407,8 @@ pub fn typed(
     properties.iter().map(one).collect()
 }
 
-/// The value of a native property in the type that the kernel wants (zfs_prop.c: an index is a
-/// number); user properties and paths are text.
+/// Converts the value of a property into the type that the kernel requires. An index is a number (zfs_prop.c); user
+/// properties and paths are text.
 fn typed_property(name: &str, value: &str) -> Option<Value> {
     let index = |table: &[(&str, u64)]| {
         table

@@ -1,5 +1,5 @@
-//! All printing: results on standard output, everything else on standard error; the question
-//! before something is deleted; and how an error becomes words, hints and an exit code.
+//! All printing: results go to standard output, and everything else to standard error. This includes the question
+//! before something is destroyed, and the conversion of an error into messages, hints and an exit code.
 
 mod json;
 mod label;
@@ -21,30 +21,30 @@ pub use json::{Kind, SCHEMA};
 use label::Label;
 pub use label::wants_color;
 
-/// Width of a table where there is no terminal to ask, or it does not know.
+/// The width of a table if there is no terminal, or if the terminal does not know its width.
 const WIDTH: u16 = 80;
 
-/// How a command ended (design.md §8).
+/// The result of a command, which decides its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done.
+    /// The command did what was requested.
     Done,
-    /// Refused or failed, nothing half-done.
+    /// The command refused or failed, and left nothing half-done.
     Failed,
-    /// What was typed makes no sense.
+    /// The arguments are not valid.
     Usage,
-    /// Some jails done, others failed.
+    /// The command succeeded for some jails and failed for others.
     Partly,
-    /// Another ezz holds the lock.
+    /// Another ezz process holds the lock.
     Locked,
-    /// A bug in ezz.
+    /// The command found a bug in ezz.
     Bug,
-    /// The exit code of a command that ran in a jail.
+    /// A command that ran in a jail ended with this exit code.
     Code(u8),
 }
 
 impl Exit {
-    /// The number.
+    /// Returns the exit code.
     pub fn code(self) -> u8 {
         match self {
             Exit::Done => 0,
@@ -64,28 +64,29 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What takes the lines of a command.
+/// The destination of a command's output.
 pub trait Sink: Sync + fmt::Debug {
-    /// A line of the result.
+    /// Writes a line of the result.
     fn out(&self, line: &str);
 
-    /// A line beside the result: a note, an error.
+    /// Writes a line that is not a part of the result, such as a note or an error.
     fn err(&self, line: &str);
 
-    /// Why a part of the result could not be written, if that is so. A reader that went away is no failure.
+    /// Returns why a part of the result could not be written; none if everything was written. A reader that closed its
+    /// pipe is no failure.
     fn lost(&self) -> Option<String> {
         None
     }
 }
 
-/// Standard output and standard error.
+/// Writes to standard output and standard error.
 #[derive(Debug)]
 pub struct Streams;
 
-/// The first error of standard output.
+/// The first error of a write to standard output.
 static LOST: OnceLock<String> = OnceLock::new();
 
-/// Remembers an error of standard output. A reader that went away (`ezz list | head`) is no failure of ours.
+/// Records an error of a write to standard output. A reader that closed its pipe (`ezz list | head`) is no failure.
 fn written(done: io::Result<()>) {
     if let Err(error) = done {
         if error.kind() != io::ErrorKind::BrokenPipe {
@@ -111,18 +112,18 @@ impl Sink for Streams {
     }
 }
 
-/// Where a command prints.
+/// Prints the output of a command.
 #[derive(Debug, Clone, Copy)]
 pub struct Report {
-    /// Results as JSON.
+    /// Whether results are printed as JSON.
     pub json: bool,
-    /// No words beside results and errors.
+    /// Whether only results and errors are printed.
     pub quiet: bool,
-    /// Labels of errors, warnings and hints in colour.
+    /// Whether the labels of errors, warnings and hints are in colour.
     pub color: bool,
-    /// How wide tables are on a terminal; none, if it knows itself.
+    /// The width of tables on a terminal; none to ask the terminal.
     pub width: Option<u16>,
-    /// Where lines go.
+    /// The destination of the lines.
     pub sink: &'static dyn Sink,
 }
 
@@ -135,28 +136,29 @@ impl Report {
         self.sink.err(&plain(line));
     }
 
-    /// A line of the result, for people; nothing with `--json`.
+    /// Prints a line of the result for people; prints nothing with `--json`.
     pub fn line(&self, text: impl AsRef<str>) {
         if !self.json {
             self.out(text.as_ref());
         }
     }
 
-    /// A line that says what was done; not with `--quiet` or `--json`.
+    /// Prints a line that reports what was done; prints nothing with `--quiet` or `--json`.
     pub fn said(&self, text: impl AsRef<str>) {
         if !self.json && !self.quiet {
             self.out(text.as_ref());
         }
     }
 
-    /// A line of progress, on standard error; not with `--quiet`.
+    /// Prints a line of progress on standard error; prints nothing with `--quiet`.
     pub fn note(&self, text: impl AsRef<str>) {
         if !self.quiet {
             self.err(text.as_ref());
         }
     }
 
-    /// Something that the user should look at, though the command goes on, on standard error; not with `--quiet`.
+    /// Prints a warning on standard error: something that the user should look at, although the command continues.
+    /// Prints nothing with `--quiet`.
     pub fn warning(&self, text: impl AsRef<str>) {
         if !self.quiet {
             self.labelled(Label::Warning, text.as_ref());
@@ -168,10 +170,10 @@ impl Report {
         self.sink.err(&format!("{label} {}", plain(text)));
     }
 
-    /// A file as the result, byte for byte.
+    /// Writes a file as the result, byte for byte.
     ///
     /// # Errors
-    /// It could not be written; a reader that went away is no failure.
+    /// Returns the error of the write. A reader that closed its pipe is no failure.
     pub fn file(&self, bytes: &[u8]) -> io::Result<()> {
         let mut stream = io::stdout().lock();
         let written = stream.write_all(bytes).and_then(|()| stream.flush());
@@ -191,18 +193,18 @@ impl Report {
         let _closed = stream.flush();
     }
 
-    /// Ends the line of a question that was not answered.
+    /// Ends the line of a question that has got no answer.
     pub fn unanswered(&self) {
         let _closed = writeln!(io::stderr().lock());
     }
 
-    /// The result of a command that only reads, as one JSON object on one line; nothing without `--json`.
+    /// Prints the result of a command that only reads, as one JSON object on one line; prints nothing without `--json`.
     pub fn object<T: Serialize>(&self, kind: Kind, value: &T) {
         self.envelope(&Envelope::new(kind, None, value));
     }
 
-    /// The result of a command that changes something, or would: one JSON object on one line; nothing without
-    /// `--json`.
+    /// Prints the result of a command that changes something, or would with `--dry-run`, as one JSON object on one
+    /// line; prints nothing without `--json`.
     pub fn result<T: Serialize>(&self, kind: Kind, changed: bool, value: &T) {
         self.envelope(&Envelope::new(kind, Some(changed), value));
     }
@@ -219,13 +221,13 @@ impl Report {
         }
     }
 
-    /// A table for people; nothing with `--json`. On a terminal it fits the width; elsewhere a row is one line,
-    /// however long, and nothing in it is cut.
+    /// Prints a table for people; prints nothing with `--json`. On a terminal the table fits the width. Elsewhere each
+    /// row is one line, however long, and nothing is cut.
     pub fn table(&self, head: &[&str], rows: Vec<Vec<String>>) {
         self.lines_of(Some(head), rows);
     }
 
-    /// The same without its first line.
+    /// Prints a table without a header line.
     pub fn rows(&self, rows: Vec<Vec<String>>) {
         self.lines_of(None, rows);
     }
@@ -249,12 +251,12 @@ impl Report {
         }
     }
 
-    /// An error: the chain of its causes, then hints.
+    /// Prints an error with its causes, then the hints.
     pub fn error(&self, error: &dyn Error, hints: &[String]) {
         self.error_of_program(error, hints, &[]);
     }
 
-    /// The same with the last lines of a program that has failed. The only place that prints an error.
+    /// Prints an error, and the last lines of the program that failed. All errors are printed here.
     pub fn error_of_program(&self, error: &dyn Error, hints: &[String], said: &[String]) {
         let chain = chain(error);
         if self.json {
@@ -291,7 +293,7 @@ impl Report {
     }
 }
 
-/// The lines of a table whose columns are as wide as what is in them.
+/// Returns the lines of a table in which each column is as wide as its longest cell.
 fn aligned(rows: Vec<Vec<String>>) -> Vec<String> {
     const GAP: usize = 2;
     let width = |cell: &String| cell.chars().count();
@@ -310,7 +312,7 @@ fn aligned(rows: Vec<Vec<String>>) -> Vec<String> {
     rows.iter().map(line).collect()
 }
 
-/// The lines of a table that fits a terminal.
+/// Returns the lines of a table that fits a terminal.
 fn fitted(head: Option<Vec<String>>, rows: Vec<Vec<String>>, width: Option<u16>) -> Vec<String> {
     let mut table = Table::new();
     table
@@ -327,7 +329,7 @@ fn fitted(head: Option<Vec<String>>, rows: Vec<Vec<String>>, width: Option<u16>)
     table.to_string().lines().map(str::to_owned).collect()
 }
 
-/// Where a table is too narrow for a long name, only columns with long cells are wrapped.
+/// Makes sure that only columns with long cells are wrapped if the table is too wide.
 fn keep_short_columns_whole(table: &mut Table) {
     const GAP: u16 = 2;
     const SHORT: u16 = 22;
@@ -340,14 +342,15 @@ fn keep_short_columns_whole(table: &mut Table) {
     for (column, width) in table.column_iter_mut().zip(widths) {
         column.set_padding((0, GAP));
         if fits && width <= SHORT {
-            // The padding is a part of a column's width.
+            // The padding counts as a part of a column's width.
             let whole = Width::Fixed(width + GAP);
             column.set_constraint(ColumnConstraint::LowerBoundary(whole));
         }
     }
 }
 
-/// An error and its causes, each once: transparent wrappers say the same twice.
+/// Returns the messages of an error and its causes. A message that repeats the one before it is left out, because a
+/// transparent wrapper has the message of its source.
 fn chain(error: &dyn Error) -> Vec<String> {
     let mut chain = vec![error.to_string()];
     let mut cause = error.source();
@@ -361,13 +364,14 @@ fn chain(error: &dyn Error) -> Vec<String> {
     chain
 }
 
-/// Names of files come from archives and manifests, values from properties that others can set, lines of
-/// programs from jails: none of them may move the cursor of root's terminal, or look like a line of ours.
+/// Escapes the deceptive characters of a line. Names of files come from archives and manifests, values from properties
+/// that others can set, and lines of programs from jails. None of them may move the cursor on root's terminal, or look
+/// like a line that ezz has printed.
 fn plain(line: &str) -> Cow<'_, str> {
     escaped(line, |c| c.escape_default().to_string())
 }
 
-/// The same in JSON, where such characters are only in strings: serde_json leaves most.
+/// Escapes the same characters in JSON, where they occur only in strings. serde_json does not escape most of them.
 fn plain_json(text: &str) -> Cow<'_, str> {
     escaped(text, |c| {
         let units = c.encode_utf16(&mut [0; 2]).to_vec();
@@ -389,7 +393,7 @@ fn escaped(text: &str, escape: impl Fn(char) -> String) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// Bytes for people: `87.7M`, in powers of 1024, as `zfs list` shows them.
+/// Returns a number of bytes as `zfs list` shows it, in powers of 1024, such as `87.7M`.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["K", "M", "G", "T", "P", "E"];
     if count < 1024 {

@@ -1,17 +1,17 @@
-//! One line in the system's log for each command that changed something: who, what, epoch before
-//! and after, result. A host without a log socket is no reason to fail.
+//! Writes one line to the system's log for each command that changed something: the user, the command, the epoch before
+//! and after it, and the result. A command does not fail if the host has no log socket.
 
 use std::os::unix::net::UnixDatagram;
 
 use crate::model::deceptive;
 
-/// The sockets of syslogd: Linux, then FreeBSD.
+/// The sockets of syslogd, for Linux and for FreeBSD.
 const SOCKETS: [&str; 2] = ["/dev/log", "/var/run/log"];
 
-/// Facility auth (4) and severity notice (5), RFC 5424 §6.2.1.
+/// The facility auth (4) and the severity notice (5), RFC 5424 §6.2.1.
 const PRIORITY: u8 = 4 * 8 + 5;
 
-/// Writes one line. A name may be hostile: what could look like another line is replaced.
+/// Writes one line. It replaces deceptive characters, because a hostile name could otherwise look like another line.
 pub fn write(message: &str) {
     let clean: String = message
         .chars()
@@ -22,7 +22,7 @@ pub fn write(message: &str) {
     let Ok(socket) = UnixDatagram::unbound() else {
         return;
     };
-    // A log that is full must not hold up the command.
+    // A full log must not delay the command.
     if socket.set_nonblocking(true).is_err() {
         return;
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-/// The first items of a list, and how many more it has: `a, b and 3 more`.
+/// Returns the first items of a list, and the number of the others: `a, b and 3 more`.
 pub fn first_few<T: Display>(
     items: impl IntoIterator<Item = T>,
     most: usize,
@@ -21,7 +21,7 @@ pub fn first_few<T: Display>(
     }
 }
 
-/// A word as a shell takes it.
+/// Returns a word with the quotes that a shell needs to read it as one word.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@=,+%".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

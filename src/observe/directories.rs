@@ -1,4 +1,4 @@
-//! What a site has in its directory beside what the pool tells: what is in the way of jails, flavours.
+//! Reads the site directory: whatever is in the way of jails, and the flavours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,9 +9,9 @@ use crate::name::{FlavourName, JailName};
 use crate::plan::Directory;
 use crate::ports::Zfs;
 
-/// What is at the directories of the jails that were asked for and do not exist yet; of those that
-/// do, whether somebody else's mount lies on it, or (Linux) below: a running jail of FreeBSD has
-/// mounts of its own there.
+/// Returns the state of the directories of the named jails. For a jail that does not exist yet, it is what exists at
+/// its path. For one that exists, it is whether a foreign mount lies on the directory or, on Linux, below it; on
+/// FreeBSD a running jail has mounts of its own below it.
 ///
 /// # Errors
 /// [`ObserveError::Zfs`] if the mounts cannot be read.
@@ -27,7 +27,7 @@ pub fn directories(
         site: inventory.site.layout.site.to_string(),
         source,
     };
-    // Those that are to be made need no look at all that is mounted.
+    // Only existing jails need the mount table.
     let mounts = match asked.iter().any(|name| inventory.jails.contains_key(name)) {
         true => zfs.mounts().map_err(failed)?,
         false => Vec::new(),
@@ -49,7 +49,7 @@ pub fn directories(
                 let at = inventory.site.directory.join(name.as_str());
                 let debris = inventory.debris.get(name);
                 Ok(Some(match zfs.mounted_at(&at).map_err(failed)? {
-                    // It is unmounted before it is cleared away.
+                    // The debris is unmounted before it is destroyed.
                     Some(mount)
                         if debris.is_some_and(|d| mount.source == d.jail.dataset.as_str()) =>
                     {
@@ -68,7 +68,7 @@ pub fn directories(
     Ok(found)
 }
 
-/// The flavours of a site: the directories below `flavours`; none if the site is not mounted.
+/// Returns the flavours of a site: the directories below `flavours`. There are none if the site is not mounted.
 pub fn flavours(inventory: &Inventory) -> BTreeSet<FlavourName> {
     let at = inventory.site.directory.join(FLAVOURS);
     let entries = std::fs::read_dir(at).into_iter().flatten().flatten();

@@ -1,5 +1,5 @@
-//! The intents of a site, and the clones that they name. What is debris is told here, by name,
-//! origin and mark; what becomes of it is the plans'.
+//! The intents of a site, and the datasets that they name. This module recognises debris by its name, its origin and
+//! its mark; the plans decide what happens to it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +10,8 @@ use crate::name::JailName;
 use crate::plan::intent;
 use crate::ports::{Query, Row, Source};
 
-/// The intents of a site: property, text and meaning. Those whose mark is gone are only left over,
-/// and mean nothing.
+/// Returns the intents of a site: each property with its text and its meaning. An intent whose mark does not exist is a
+/// remainder, and has no meaning.
 pub(super) fn intents(
     layout: &Layout,
     replica: bool,
@@ -43,22 +43,21 @@ pub(super) fn intents(
     found
 }
 
-/// The jails that were being deleted.
+/// Returns the jails that were being deleted.
 pub(super) fn deleting(intents: &BTreeMap<String, (String, Option<Intent>)>) -> BTreeSet<JailName> {
     let meant = intents.values().filter_map(|(_, intent)| intent.as_ref());
     let deleting = meant.filter(|intent| !intent.guids.is_empty());
     deleting.flat_map(|intent| intent.jails.clone()).collect()
 }
 
-/// By what a dataset is known to be the one that is meant.
+/// What identifies a dataset as the one that an intent means.
 enum Mark {
     Origin(String),
     Guid(u64),
 }
 
-/// The clones that intents name: of the intent's origin, or of the guid of what was being
-/// deleted, and not delegated. Anything else that has
-/// such a name is somebody's.
+/// Returns the datasets that intents name, if they have the origin of the intent, or the guid of the jail that was
+/// being deleted, and are not delegated. Any other dataset with such a name is not debris.
 pub(super) fn debris(
     layout: &Layout,
     intents: &BTreeMap<String, (String, Option<Intent>)>,
@@ -101,7 +100,7 @@ pub(super) fn debris(
         if !meant || text(row, property::DELEGATED) == "on" {
             continue;
         }
-        // Rows of one jail follow each other but for names such as a-b, which is not below a.
+        // The rows of a jail follow each other, except that names such as a-b, which is not below a, can be among them.
         let below = rows
             .range(dataset.to_string()..)
             .take_while(|(row, _)| row.starts_with(dataset.as_str()))
@@ -123,20 +122,20 @@ pub(super) fn debris(
     Ok(found)
 }
 
-/// What a second look at datasets without `ezz:jail` found.
+/// The results of a second look at datasets without `ezz:jail`.
 pub(super) struct Unfinished {
     /// The intents that the first look did not find.
     pub intents: BTreeMap<String, (String, Option<Intent>)>,
-    /// Clones that these name.
+    /// The datasets that these intents name.
     pub debris: BTreeMap<JailName, Debris>,
-    /// The rows of the rest, as they are now; a dataset that is gone has none.
+    /// The present rows of the other datasets. A dataset that no longer exists has no row.
     pub rows: BTreeMap<String, Row>,
 }
 
-/// Looks again at datasets that had no `ezz:jail` and that no intent named. Where programs cannot clone, a
-/// create without the reader's locks may have written its intent after the intents were read, and made its
-/// clones before the jails were. Its commit sets `ezz:jail` and removes the intent at once, so a dataset
-/// that is neither named by an intent now, nor has an `ezz:jail` afterwards, is not ezz's.
+/// Looks again at datasets that had no `ezz:jail` and that no intent named. Where channel programs cannot clone, a
+/// create for which the reader holds no locks may have written its intent after the reader had read the intents, and
+/// made its clones before the reader read the jails. Its commit sets `ezz:jail` and removes the intent at once. So a
+/// dataset that no intent names now, and that has no `ezz:jail` afterwards, is not ezz's.
 pub(super) fn unfinished(
     layout: &Layout,
     replica: bool,
@@ -171,7 +170,7 @@ pub(super) fn unfinished(
     })
 }
 
-/// Snapshots of jails that intents tell of, and that do not go with their last clone yet.
+/// Returns the snapshots of jails that intents record, and that are not yet destroyed with their last clone.
 pub(super) fn left(
     layout: &Layout,
     intents: &BTreeMap<String, (String, Option<Intent>)>,

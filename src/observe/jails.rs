@@ -1,4 +1,4 @@
-//! The jails of a site, from their rows. What does not make sense is kept as an error in its place.
+//! Reads the jails of a site from their rows. A value that is not valid is kept as an error in its place.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -46,7 +46,7 @@ pub(super) fn jails(
     found
 }
 
-/// The direct children of the jails' dataset that have no `ezz:jail` of their own.
+/// Returns the direct children of the jails' dataset that have no `ezz:jail` of their own.
 pub(super) fn unmarked(layout: &Layout, rows: &BTreeMap<String, Row>) -> BTreeSet<JailName> {
     let prefix = format!("{}/", layout.jails);
     let name = |(name, row): (&String, &Row)| {

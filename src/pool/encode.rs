@@ -1,5 +1,5 @@
-//! A commit as the channel program that carries it out, with its arguments. `zfs/CONTRACT.md` documents the
-//! arguments. Nothing is decided or looked up here.
+//! Translates a commit into the channel program that carries it out, and its arguments. `zfs/CONTRACT.md` documents the
+//! arguments. This module must not decide or look up anything.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use ezz_zfs::program::{Args, Program};
 use crate::name::DatasetName;
 use crate::plan::{Commit, Expect, NewJail, Set};
 
-/// The program of a commit on a site, and its arguments.
+/// Returns the program and the arguments of a commit on a site.
 pub(super) fn program(site: &DatasetName, commit: &Commit) -> (Program, Args) {
     let args = match commit.epoch() {
         Some(epoch) => Args::at_epoch(site.as_str(), epoch),
         None => Args::new(site.as_str()),
     };
-    // Every field is named, so that none can be forgotten.
+    // Each pattern names every field, so that none can be forgotten.
     match commit {
         Commit::Init { id } => (Program::Init, args.text("id", id)),
         Commit::Stage { epoch: _, seq } => (Program::Stage, args.text("seq", seq.to_string())),
@@ -94,7 +94,7 @@ fn with_intents(args: Args, intents: &BTreeMap<String, String>) -> Args {
         .texts("iv", intents.values())
 }
 
-/// Columns of jails. Each origin is sent once: a thousand jails have few.
+/// Adds the columns of new jails to the arguments. Each origin is sent once, because a thousand jails have few origins.
 fn clones(args: Args, jails: &[NewJail]) -> Args {
     let mut origins = Vec::new();
     let mut origin_of = Vec::with_capacity(jails.len());

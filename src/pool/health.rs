@@ -1,16 +1,16 @@
-//! What zpool(8) says of a pool's devices and data.
+//! The health of a pool's devices and data, as zpool(8) reports it.
 
 use crate::exec::Exec;
 use crate::ports::{Check, Level};
 
-/// Looks, if zpool(8) answers.
+/// Runs zpool(8); returns none if it fails.
 pub(super) fn of(pool: &str) -> Option<Check> {
     let status = Exec::new("zpool").ok()?.args(["status", pool]);
     let output = status.run().ok()?;
     parse(pool, &String::from_utf8_lossy(&output.stdout))
 }
 
-/// Reads the lines `state:` and `errors:` (zpool-status(8)), which no version has without the other.
+/// Parses the lines `state:` and `errors:` (zpool-status(8)). Every version prints both or neither.
 fn parse(pool: &str, text: &str) -> Option<Check> {
     let value = |key: &str| {
         let mut lines = text.lines();

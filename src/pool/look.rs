@@ -1,4 +1,4 @@
-//! Looking by a program instead of a process: see [`Zfs::look`](crate::ports::Zfs::look).
+//! Reads properties by a channel program instead of a process: see [`Zfs::look`](crate::ports::Zfs::look).
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use super::{MOUNTED, Pool, mounts};
 use crate::model::property;
 use crate::ports::{PortError, PropertyValue, Query, Row, Source};
 
-/// As many datasets are looked at by one program, whose arguments stay in the pool's history.
+/// The largest number of datasets that one program looks at. Its arguments stay in the history of the pool.
 const MOST: usize = 64;
 
-/// What of a dataset is looked at, beside all properties of ezz, if all are asked for.
+/// The native properties that are read when all are requested, besides all properties of ezz.
 const OF_ALL: [&str; 5] = [
     "available",
     "mountpoint",
@@ -21,8 +21,7 @@ const OF_ALL: [&str; 5] = [
 ];
 
 impl Pool {
-    /// The rows of a look; nothing if it has to be read in the other way, which also knows the words
-    /// for what is wrong with a pool.
+    /// Returns the rows of a look; none if they must be read by zfs(8), which also reports what is wrong with a pool.
     pub(super) fn looked(
         &self,
         query: &Query<'_>,
@@ -35,7 +34,7 @@ impl Pool {
         let all = query.properties == ["all"];
         let mut properties = match all {
             true => OF_ALL.to_vec(),
-            // What tells the type of a row, and where it should be mounted.
+            // The type of a row, and the path where it should be mounted.
             false => [query.properties, &["type", "mountpoint"]].concat(),
         };
         properties.retain(|property| *property != MOUNTED);
@@ -49,7 +48,7 @@ impl Pool {
     }
 }
 
-/// The rows of what was looked at, of these types.
+/// Returns the rows that have one of these types.
 fn rows(found: Looked, types: &[&str]) -> BTreeMap<String, Row> {
     let of_type = |row: &BTreeMap<String, (String, From)>| {
         row.get("type")

@@ -1,5 +1,5 @@
-//! Mounting and unmounting: one look at the table of mounts for many of them, and never anything of
-//! somebody else's.
+//! Mounts and unmounts datasets. It reads the mount table once for many datasets, and never touches a mount that is not
+//! ezz's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, Permissions};
@@ -18,20 +18,20 @@ use crate::plan::MountAs;
 use crate::plan::is_open;
 use crate::ports::{MOUNT_FLAGS, PortError, PropertyValue, Row, Source};
 
-/// Mounts at once: the kernel does the work, a few threads keep it busy.
+/// The number of mounts at once. The kernel does the work, and a few threads are enough to keep it busy.
 const MOUNT_THREADS: usize = 16;
 
-/// Up to so many are each asked of the kernel; else all that is mounted is read once.
+/// The number of paths up to which the kernel is asked about each; for more, the whole mount table is read once.
 const FEW: usize = 16;
 
-/// Adds to rows whether they are mounted, anywhere, in the words of zfs(8).
+/// Adds `mounted` to rows, as zfs(8) does: whether the dataset is mounted at any path.
 pub(super) fn fill(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
     let Some(first) = rows.keys().next().cloned() else {
         return Ok(());
     };
     let mounts = ezz_zfs::mounted().map_err(unread(&first))?;
     let mounted: BTreeSet<&str> = mounts.iter().map(|mount| mount.source.as_str()).collect();
-    // The last mount at a place hides the others.
+    // The last mount at a path hides the others.
     let places: BTreeMap<&Path, &ezz_zfs::Mounted> = mounts
         .iter()
         .map(|mount| (mount.target.as_path(), mount))
@@ -54,7 +54,7 @@ pub(super) fn fill(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
     Ok(())
 }
 
-/// The same of a few: whether they are mounted where they should be.
+/// Adds `mounted` to a few rows: whether the dataset is mounted at its mountpoint.
 pub(super) fn fill_at(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
     for (name, row) in rows.iter_mut() {
         let Some(home) = home(row) else {
@@ -71,13 +71,13 @@ pub(super) fn fill_at(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError>
     Ok(())
 }
 
-/// Where it should be mounted.
+/// Returns the mountpoint of a row.
 fn home(row: &Row) -> Option<PathBuf> {
     let found = row.0.get("mountpoint")?;
     Some(PathBuf::from(&found.value))
 }
 
-/// Adds the flags of its mount in its place to a row.
+/// Adds the flags of the mount to a row, if the dataset is mounted at its mountpoint.
 fn note_flags(name: &str, row: &mut Row, here: &ezz_zfs::Mounted) {
     if here.source == name {
         let words = flags_of(here).words().join(",");
@@ -92,12 +92,12 @@ fn computed(value: &str) -> PropertyValue {
     }
 }
 
-/// That the mounts could not be told, of a dataset or of this host.
+/// Returns the error for mounts of a dataset, or of this host, that could not be read.
 pub(super) fn unread(of: &str) -> impl Fn(MountError) -> PortError {
     cannot("read the mounts for", of)
 }
 
-/// A mount in the words of the ports.
+/// Converts a mount into the type of the ports.
 pub(super) fn seen(mount: &ezz_zfs::Mounted) -> Mount {
     Mount {
         whole: mount.root == Path::new("/"),
@@ -116,12 +116,12 @@ fn flags_of(mount: &ezz_zfs::Mounted) -> Flags {
     }
 }
 
-/// See [`crate::ports::Zfs::mount_all`].
+/// Implements [`crate::ports::Zfs::mount_all`].
 pub(super) fn mount_all(what: &[(&DatasetName, &Path, MountAs)]) -> Result<usize, PortError> {
     let Some((first, ..)) = what.first() else {
         return Ok(0);
     };
-    // Of several at one place the last counts.
+    // Of several mounts at one path, the last one counts.
     let mut there = BTreeMap::new();
     if what.len() <= FEW {
         for (dataset, at, _) in what {
@@ -157,7 +157,7 @@ pub(super) fn mount_all(what: &[(&DatasetName, &Path, MountAs)]) -> Result<usize
     Ok(changed)
 }
 
-/// See [`crate::ports::Zfs::unmount_all`].
+/// Implements [`crate::ports::Zfs::unmount_all`].
 pub(super) fn unmount_all(what: &[(&DatasetName, &Path)]) -> Result<usize, PortError> {
     let Some((first, _)) = what.first() else {
         return Ok(0);
@@ -172,7 +172,7 @@ pub(super) fn unmount_all(what: &[(&DatasetName, &Path)]) -> Result<usize, PortE
     Ok(done)
 }
 
-/// The mounts, by where they are: among thousands each is looked for.
+/// The mounts by their path, because there may be thousands and each is looked up.
 struct Table<'a>(BTreeMap<&'a Path, Vec<(usize, &'a ezz_zfs::Mounted)>>);
 
 impl<'a> Table<'a> {
@@ -185,7 +185,7 @@ impl<'a> Table<'a> {
         Table(table)
     }
 
-    /// Those at a directory or below it. A path sorts right before those below it.
+    /// Returns the mounts at a directory or below it. A path sorts right before the paths below it.
     fn within(&self, at: &'a Path) -> impl Iterator<Item = (usize, &'a ezz_zfs::Mounted)> {
         self.0
             .range(at..)
@@ -194,7 +194,7 @@ impl<'a> Table<'a> {
     }
 }
 
-/// Mounts a dataset, or gives its mount the flags that it lacks; nothing else may be there.
+/// Mounts a dataset, or gives its mount the flags that it lacks. No other mount may be there.
 fn mount(
     there: Option<&ezz_zfs::Mounted>,
     dataset: &DatasetName,
@@ -224,14 +224,14 @@ fn mount(
             changed = Changed::Done;
         }
     }
-    // The root of a new dataset is 0755, and what is below is for root alone.
+    // The root of a new dataset has the mode 0755, but only root may see what is below it.
     if how == MountAs::Site && protect(at)? == Changed::Done {
         changed = Changed::Done;
     }
     Ok(changed)
 }
 
-/// See [`crate::ports::Zfs::mount_snapshot`].
+/// Implements [`crate::ports::Zfs::mount_snapshot`].
 pub(super) fn mount_snapshot(snapshot: &SnapshotName, at: &Path) -> Result<Changed, PortError> {
     let name = snapshot.to_string();
     let there = ezz_zfs::mounted_at(at).map_err(cannot("mount", &name))?;
@@ -250,9 +250,9 @@ pub(super) fn mount_snapshot(snapshot: &SnapshotName, at: &Path) -> Result<Chang
     }
 }
 
-/// Unmounts what is mounted at or below a directory of a dataset.
+/// Unmounts a dataset, and whatever belongs to it at or below a directory.
 fn unmount(table: &Table<'_>, dataset: &DatasetName, at: &Path) -> Result<Changed, PortError> {
-    // Deepest first, and of several at one place the last one first.
+    // The deepest path comes first; of several mounts at one path, the last one comes first.
     let own = |mount: &ezz_zfs::Mounted| mount.belongs_to(dataset.as_str());
     let there: Vec<(usize, &ezz_zfs::Mounted)> = table.within(at).collect();
     let mut targets: Vec<(PathBuf, usize)> = there
@@ -260,7 +260,7 @@ fn unmount(table: &Table<'_>, dataset: &DatasetName, at: &Path) -> Result<Change
         .filter(|(_, mount)| own(mount))
         .map(|(index, mount)| (mount.target.clone(), *index))
         .collect();
-    // A directory names the last mount on it: somebody else's would go instead of ours.
+    // umount(2) of a path ends the last mount there, which could be a foreign one instead of ours.
     for (target, index) in &targets {
         let over = there.iter().find(|(other, mount)| {
             let on = mount.target == *target && other > index;
@@ -312,13 +312,13 @@ fn of(flags: Flags) -> MountFlags {
     }
 }
 
-/// Never called with any flag: see [`MountAs::lacks`].
+/// Is never called with a flag: see [`MountAs::lacks`].
 #[cfg(not(target_os = "linux"))]
 fn restrict(_at: &Path, _flags: MountFlags) -> Result<(), MountError> {
     Ok(())
 }
 
-/// Makes a site directory root's own.
+/// Gives a site directory to root, and closes it to all other users.
 fn protect(at: &Path) -> Result<Changed, PortError> {
     let failed = |source| PortError::Directory {
         path: at.to_owned(),
@@ -330,7 +330,7 @@ fn protect(at: &Path) -> Result<Changed, PortError> {
     }
     std::os::unix::fs::chown(at, Some(0), Some(0)).map_err(failed)?;
     std::fs::set_permissions(at, Permissions::from_mode(0o700)).map_err(failed)?;
-    // What was said to be closed is closed after a power cut too.
+    // A directory that was reported closed must also be closed after a power cut.
     std::fs::File::open(at)
         .and_then(|directory| directory.sync_all())
         .map_err(failed)?;

@@ -1,12 +1,11 @@
-//! What `zfs get` prints, and what it complains of. Must not be here: starting it, and what a row
-//! means.
+//! Parses the output and the errors of `zfs get`. This module must not start it, or interpret a row.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ports::{PropertyValue, Row, Source};
 
-/// Whether all that `zfs get` complained of is roots that do not exist. Every line must name one
-/// of them, in the words of libzfs; anything else stays an error.
+/// Reports whether all errors of `zfs get` are about roots that do not exist. Every line must name one of them in the
+/// words of libzfs; any other line stays an error.
 pub fn only_missing(stderr: &str, roots: &[String]) -> bool {
     let roots: BTreeSet<&str> = roots.iter().map(String::as_str).collect();
     let known = |line: &str| {
@@ -17,13 +16,12 @@ pub fn only_missing(stderr: &str, roots: &[String]) -> bool {
     !stderr.trim().is_empty() && stderr.lines().all(known)
 }
 
-/// Reads what `zfs get` printed: for each dataset the properties that were asked for, in that order. A
-/// value with a line break could look like a row of another dataset, but what is left of the
-/// real row does not fit then, as long as the last property is a native one. `all` has no such
-/// order, and is only for what no jail can write.
+/// Parses the output of `zfs get`: for each dataset, the requested properties in the requested order. A value with a
+/// line break could look like a row of another dataset. But the rest of the real row then does not fit, as long as the
+/// last property is a native one. `all` has no such order, and is only for datasets whose properties no jail can write.
 ///
 /// # Errors
-/// A line that `zfs get` does not print, with the reason.
+/// Returns a line that `zfs get` does not print, with the reason.
 pub fn parse_get(text: &str, wanted: &[&str]) -> Result<BTreeMap<String, Row>, String> {
     let mut rows: BTreeMap<String, Row> = BTreeMap::new();
     let ordered = wanted != ["all"];
@@ -102,7 +100,7 @@ mod tests {
             "x\tlocal\nt/a\tquota\t0\tdefault\nt/a\ttype\tfilesystem\t-\nt/b\tezz:jail\t{}\tlocal\nt/b\tquota\t9\t-\nt/b\ttype\tfilesystem",
             "x\nt/b",
             "x\tlocal\nt/a\tezz:jail\t{}",
-            // All rows of the dataset itself, twice.
+            // It forges all rows of the dataset itself, a second time.
             "x\tlocal\nt/a\tquota\t0\tdefault\nt/a\ttype\tfilesystem\t-\nt/a\tezz:jail\t{}",
         ] {
             let text = block("t/a", forged) + &block("t/b", "-");

@@ -1,29 +1,29 @@
-//! What a look at the host or at the pool found.
+//! The results of a check of the host or of a pool.
 
 use serde::Serialize;
 
-/// How a check of the host ended.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// Everything is as it should be.
     Ok,
-    /// Works, with a limit that the user should know.
+    /// It works, but with a limitation that the user should know.
     Warning,
-    /// Jails cannot run so.
+    /// Jails cannot run like this.
     Bad,
 }
 
-/// One thing that `doctor` looked at.
+/// One thing that `doctor` has checked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at, e.g. `crun`.
+    /// What was checked, such as `crun`.
     pub what: String,
-    /// How it is.
+    /// The result.
     pub level: Level,
-    /// What was found.
+    /// What the check found.
     pub found: String,
-    /// What to do.
+    /// What the user can do about it; none if there is nothing to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }

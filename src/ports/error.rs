@@ -1,4 +1,4 @@
-//! What hosts and ZFS could not do, in words. What to do about it is in `hints.rs`.
+//! The errors of hosts and of ZFS. `hints.rs` has what users can do about them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,80 +9,80 @@ use crate::model::Taken;
 use crate::name::{DatasetName, JailName};
 use crate::profile::Os;
 
-/// What a host could not do.
+/// An error of a host.
 #[derive(Debug, Error)]
 pub enum HostError {
     /// A program failed or is missing.
     #[error("cannot {action} {jail}")]
     Program {
-        /// What was being done.
+        /// What ezz tried to do.
         action: &'static str,
-        /// To which jail.
+        /// The name of the jail.
         jail: String,
-        /// The program's failure.
+        /// The failure of the program.
         source: crate::exec::ExecError,
     },
-    /// A file of the host.
+    /// An operation on a file of the host failed.
     #[error("cannot {action} {}", path.display())]
     File {
-        /// What was being done.
+        /// What ezz tried to do.
         action: &'static str,
-        /// To which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A mount.
+    /// A mount or unmount failed.
     #[error("cannot {action} for {jail}")]
     Mount {
-        /// What was being done.
+        /// What ezz tried to do.
         action: &'static str,
-        /// For which jail.
+        /// The name of the jail.
         jail: String,
-        /// Why not.
+        /// The failure of the mount.
         source: ezz_zfs::mount::MountError,
     },
-    /// The host lacks something.
+    /// The host lacks something that the command needs.
     #[error("this host lacks {what}")]
     Missing {
-        /// What.
+        /// What the host lacks.
         what: String,
-        /// What to do about it.
+        /// What the user can do about it.
         hint: String,
     },
-    /// It must be stopped first.
+    /// The jail is running, and must be stopped first.
     #[error("{0} is running")]
     Running(JailName),
-    /// It must run.
+    /// The jail is not running, and must be started first.
     #[error("{0} is not running")]
     NotRunning(JailName),
-    /// It did not do what it should within its time.
+    /// The jail did not do something in time.
     #[error("{jail} did not {action} within {seconds} s")]
     Timeout {
-        /// Which jail.
+        /// The name of the jail.
         jail: JailName,
         /// What it should have done.
         action: &'static str,
-        /// How long was waited.
+        /// The seconds that ezz waited.
         seconds: u64,
     },
-    /// Something else on this host has its name.
+    /// Another jail or object of this host has the name.
     #[error("the name {jail} is in use on this host: {by}")]
     Taken {
-        /// Which jail.
+        /// The name of the jail.
         jail: JailName,
         /// What has the name.
         by: String,
-        /// What to do about it.
+        /// What the user can do about it.
         hint: String,
     },
-    /// Its start was ended before it was done: whoever asked for that knows why.
+    /// Another command has ended the start before it was complete; the user of that command knows why.
     #[error("the start of {0} was interrupted and undone")]
     Ended(JailName),
-    /// Its world is of another system.
+    /// The world of the jail is of another operating system.
     #[error("{jail} cannot start: its world {world} needs {needs}, but this host runs {host}")]
     Foreign {
-        /// Which jail.
+        /// The name of the jail.
         jail: JailName,
         /// The label of its world.
         world: String,
@@ -91,74 +91,74 @@ pub enum HostError {
         /// The system of this host.
         host: Os,
     },
-    /// The runtime or jail(8) refused it.
+    /// The OCI runtime or jail(8) did not start the jail.
     #[error("{jail} did not start: {why}")]
     Start {
-        /// Which jail.
+        /// The name of the jail.
         jail: JailName,
-        /// The runtime's own words.
+        /// The message of the runtime.
         why: String,
     },
-    /// A command could not be run in it.
+    /// A command could not be run in the jail.
     #[error("cannot run the command in {jail}: {why}")]
     Command {
-        /// Which jail.
+        /// The name of the jail.
         jail: JailName,
-        /// The runtime's own words, or what was asked wrongly.
+        /// The message of the runtime, or what is wrong with the request.
         why: String,
     },
-    /// A command that it does not have, or that cannot be executed.
+    /// The jail does not have the command, or cannot execute it.
     #[error("cannot run {command:?} in {jail}: {why}")]
     NoCommand {
-        /// Which jail.
+        /// The name of the jail.
         jail: JailName,
         /// The command, without its arguments.
         command: String,
-        /// Why not.
+        /// Why it cannot be executed.
         why: String,
-        /// Whether it is not there.
+        /// Whether the command does not exist.
         missing: bool,
     },
-    /// A command could not be run in it as the user that was asked for, or as its root.
+    /// A command could not be run in the jail as the requested user, or as the jail's root.
     #[error("cannot run the command in {jail}: {why}")]
     Account {
-        /// Which jail.
+        /// The name of the jail.
         jail: JailName,
-        /// Why it has no such account, or none that can be used.
+        /// Why the jail has no such account, or none that can be used.
         why: String,
-        /// Whether it is what was asked for that no jail can have.
+        /// Whether no jail can have the requested account.
         asked: bool,
-        /// What to do about it.
+        /// What the user can do about it.
         hint: String,
     },
-    /// Its health command says that it is not well.
+    /// The health command of the jail failed.
     #[error("{jail} failed its health check: {command:?} {why}")]
     Unwell {
-        /// Which jail.
+        /// The name of the jail.
         jail: JailName,
-        /// The command.
+        /// The health command.
         command: String,
-        /// How it ended, and its last words.
+        /// How the command ended, and the last lines that it printed.
         why: String,
     },
-    /// Something the host printed or keeps does not parse.
+    /// Something that the host has printed or stored does not parse.
     #[error("cannot read {what}: {why}")]
     Parse {
         /// What was read.
         what: String,
-        /// What is wrong.
+        /// What is wrong with it.
         why: String,
     },
 }
 
 impl HostError {
-    /// The first of the names that are taken.
+    /// Returns the error for the first name that is taken; none if no name is.
     pub fn taken(names: BTreeMap<JailName, Taken>) -> Option<Self> {
         let (jail, Taken { by, hint }) = names.into_iter().next()?;
         Some(HostError::Taken { jail, by, hint })
     }
 
-    /// A jail whose health command ended badly: how, and what it said last.
+    /// Returns the error for a health command that failed: how it ended, and what it printed last.
     pub fn unwell(jail: &JailName, command: &[String], how: &str, said: &str) -> Self {
         let said = super::one_line(said);
         let colon = if said.is_empty() { "" } else { ": " };
@@ -170,137 +170,137 @@ impl HostError {
     }
 }
 
-/// What ZFS could not do.
+/// An error of ZFS.
 #[derive(Debug, Error)]
 pub enum PortError {
-    /// There is no usable OpenZFS.
+    /// The host has no usable OpenZFS.
     #[error("OpenZFS cannot be used here")]
     Open(#[source] ezz_zfs::OpenError),
     /// A call of libzfs_core failed.
     #[error(transparent)]
     Call(ezz_zfs::ZfsError),
-    /// The program did not run to its end. What it did is unknown until observed again.
+    /// A channel program did not run to its end. What it changed is unknown until the site is observed again.
     #[error("the {program} program did not finish on {site}")]
     Program {
-        /// Which program.
+        /// The name of the program.
         program: &'static str,
-        /// On which site.
+        /// The site on which it ran.
         site: DatasetName,
-        /// Why.
+        /// Why it did not finish.
         source: ezz_zfs::ProgramError,
     },
-    /// Another ezz committed since the plan was made.
+    /// Another ezz process has committed since the plan was made.
     #[error("{site} has changed since it was read (epoch {found}, expected {expected})")]
     Stale {
-        /// Which site.
+        /// The name of the site.
         site: DatasetName,
-        /// The epoch the plan was made from.
+        /// The epoch from which the plan was made.
         expected: u64,
-        /// The epoch that was found.
+        /// The epoch that the program found.
         found: String,
     },
-    /// The program's checks refused, and nothing has changed.
+    /// The checks of the program refused, and nothing was changed.
     #[error("the {program} program refused: {dataset}: {why}")]
     Refused {
-        /// Which program.
+        /// The name of the program.
         program: &'static str,
-        /// On which dataset.
+        /// The dataset that it refused.
         dataset: String,
-        /// Which check.
+        /// The check that refused.
         reason: ezz_zfs::program::Why,
-        /// Its own words.
+        /// The message of the program.
         why: String,
     },
-    /// The program failed in the middle; what it had done is undone, but for `left`.
+    /// The program failed half-way. It has undone its changes, except for `left`.
     #[error("the {program} program failed: {dataset}: {why}{}{left}", if left.is_empty() { "" } else { "; could not undo: " })]
     Failed {
-        /// Which program.
+        /// The name of the program.
         program: &'static str,
-        /// On which dataset.
+        /// The dataset where it failed.
         dataset: String,
-        /// Its own words.
+        /// The message of the program.
         why: String,
-        /// What could not be undone.
+        /// What could not be undone; empty if everything was.
         left: String,
     },
-    /// A `zfs` command failed.
+    /// The command `zfs` failed.
     #[error("cannot {action} {dataset}")]
     Command {
-        /// What was being done.
+        /// What ezz tried to do.
         action: &'static str,
-        /// To which dataset.
+        /// The name of the dataset.
         dataset: String,
-        /// Its failure.
+        /// The failure of the command.
         source: crate::exec::ExecError,
     },
-    /// A mount failed.
+    /// A mount or unmount failed.
     #[error("cannot {action} {dataset}")]
     Mount {
-        /// What was being done.
+        /// What ezz tried to do.
         action: &'static str,
-        /// Which dataset.
+        /// The name of the dataset.
         dataset: String,
-        /// Why not.
+        /// The failure of the mount.
         source: ezz_zfs::mount::MountError,
     },
-    /// Something uses the dataset.
+    /// A process uses the dataset.
     #[error("{dataset} is busy: a process on this host uses {}", at.display())]
     Busy {
-        /// Which dataset.
+        /// The name of the dataset.
         dataset: String,
-        /// Where it is mounted.
+        /// The path where it is mounted.
         at: PathBuf,
     },
-    /// Something else is mounted where it should be: a mount would hide that.
+    /// Something else is mounted at the path, and a mount would hide it.
     #[error("cannot mount {dataset} at {}: {by} is mounted there", at.display())]
     Occupied {
-        /// Which dataset.
+        /// The name of the dataset.
         dataset: String,
-        /// Where.
+        /// The path of the mount.
         at: PathBuf,
-        /// What is there.
+        /// What is mounted there.
         by: String,
     },
-    /// Somebody else's mount hides what should be used, or lies below what should be unmounted.
+    /// A foreign mount hides what should be used, or lies below what should be unmounted.
     #[error("{dataset} is hidden: {by} is mounted at {}", at.display())]
     Covered {
-        /// Which dataset.
+        /// The name of the dataset.
         dataset: String,
-        /// Where the other mount is.
+        /// The path of the foreign mount.
         at: PathBuf,
-        /// What it is of.
+        /// What is mounted there.
         by: String,
     },
-    /// A directory is in the way, or cannot be made.
+    /// A directory is in the way, or cannot be created.
     #[error("cannot use the directory {}", path.display())]
     Directory {
-        /// Which directory.
+        /// The path of the directory.
         path: PathBuf,
-        /// Why not.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// Something does not parse.
+    /// The output of a command does not parse.
     #[error("cannot read the properties of {dataset}: {why}")]
     Parse {
-        /// Of which dataset.
+        /// The dataset whose properties were read.
         dataset: String,
-        /// What is wrong.
+        /// What is wrong with it.
         why: String,
     },
-    /// A property that ezz does not know how to give to libzfs_core.
+    /// ezz cannot convert a property for libzfs_core.
     #[error("cannot set {property}={value} when creating {dataset}")]
     Property {
-        /// On which dataset.
+        /// The dataset that was to be created.
         dataset: DatasetName,
-        /// Which property.
+        /// The name of the property.
         property: String,
-        /// To which value.
+        /// The value of the property.
         value: String,
     },
 }
 
 impl PortError {
-    /// Whether the program said that this OpenZFS cannot clone in programs.
+    /// Reports whether a program refused because this OpenZFS cannot clone in programs.
     pub fn unsupported(&self) -> bool {
         matches!(
             self,
@@ -311,7 +311,7 @@ impl PortError {
         )
     }
 
-    /// Whether a program refused since a dataset is mounted somewhere or in use.
+    /// Reports whether a program refused because a dataset is mounted or in use.
     pub fn refused_busy(&self) -> bool {
         matches!(self, PortError::Refused { reason, .. }
             if *reason == ezz_zfs::program::Why::Busy)
@@ -336,7 +336,7 @@ impl PortError {
             if matches!(source, ezz_zfs::ProgramError::ReadOnly { .. }))
     }
 
-    /// Whether the call said that the dataset or snapshot it was about does not exist.
+    /// Reports whether a call failed because its dataset or snapshot does not exist.
     pub fn no_such_dataset(&self) -> bool {
         matches!(self, PortError::Call(error) if error.errno.name() == Some("ENOENT"))
     }

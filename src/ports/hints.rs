@@ -27,7 +27,7 @@ impl Hint for HostError {
         )),
         HostError::Running(name) => Some(format!("`ezz stop {name}`")),
         HostError::NotRunning(name) => Some(format!("`ezz start {name}`")),
-        // Where Linux has them; a removal goes on where the last one had to stop.
+        // This path exists only on Linux. The next stop continues the removal where this one failed.
         HostError::File { path, .. } if path.starts_with("/sys/fs/cgroup") => Some(format!(
             "`find {} -name cgroup.procs -exec cat {{}} +` lists the processes that keep it; stop the jail again when they have ended",
             path.display()

@@ -1,4 +1,4 @@
-//! How a command ended that was to change a world: its last words, and its log.
+//! The end of a command that was to change a world: the last lines that it printed, and its log.
 
 use std::path::{Path, PathBuf};
 
@@ -8,16 +8,16 @@ use crate::model::printable;
 /// How such a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorldRun {
-    /// Its exit code, 128 + signal if a signal ended it; none if it was stopped.
+    /// Its exit code, or 128 + signal if a signal ended it; none if ezz stopped it.
     pub code: Option<i32>,
-    /// The last lines that it printed, without what would control a terminal.
+    /// The last lines that it printed, without characters that control a terminal.
     pub said: Vec<String>,
-    /// All that it printed.
+    /// The file with everything that it printed.
     pub log: PathBuf,
 }
 
 impl WorldRun {
-    /// From how its process ended.
+    /// Creates the value from the end of the command's process.
     pub fn new(ended: &Watched, log: PathBuf) -> Self {
         WorldRun {
             code: ended.status.map(code),
@@ -27,14 +27,15 @@ impl WorldRun {
     }
 }
 
-/// How many lines of a failed updater an error shows, and how many characters of each.
+/// The number of lines of a failed command that an error shows, and the number of characters of each.
 const LINES: usize = 10;
 const WIDTH: usize = 200;
 
-/// The last lines of what another program has printed, without what would control the terminal of the host's root.
+/// Returns the last lines that another program has printed, without characters that control the terminal of the host's
+/// root.
 fn last_lines(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| {
-        // Of a progress bar what it showed last.
+        // A progress bar overwrites its line: only its last state is kept.
         let line = line.trim_end().rsplit('\r').next().unwrap_or_default();
         printable(line).chars().take(WIDTH).collect::<String>()
     });
@@ -42,13 +43,13 @@ fn last_lines(text: &str) -> Vec<String> {
     lines[lines.len().saturating_sub(LINES)..].to_vec()
 }
 
-/// How many logs of such commands a host keeps.
+/// The number of logs of such commands that a host keeps.
 const LOGS: usize = 5;
 
-/// Removes all logs of earlier commands but the newest few, from the directory that one was written in.
+/// Removes the logs of earlier commands, except for the newest few, from the directory of a log.
 ///
 /// # Errors
-/// The system's.
+/// Returns the error of the operating system.
 pub fn few_logs(log: &Path) -> std::io::Result<()> {
     let Some(directory) = log.parent() else {
         return Ok(());
@@ -68,7 +69,7 @@ pub fn few_logs(log: &Path) -> std::io::Result<()> {
     for (_, old) in &logs[..logs.len().saturating_sub(LOGS)] {
         match std::fs::remove_file(old) {
             Ok(()) => {}
-            // Another command has removed it just now.
+            // Another command may have removed it at the same time.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }

@@ -1,19 +1,19 @@
-//! How a jail is stopped.
+//! The rules by which a jail is stopped.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::profile::Profile;
 
-/// Seconds until a jail without a profile is killed.
+/// The seconds after which a jail without a profile is killed.
 const PATIENCE: u32 = 30;
 
-/// What says how a jail is asked to end, and how long it may take.
+/// How a jail is asked to end, and how long that may take.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Stopping<'a> {
-    /// The rules of its world; a jail without them gets SIGTERM.
+    /// The rules of the jail's world. A jail without them gets SIGTERM.
     pub profile: Option<&'a Profile>,
-    /// Seconds until what has not ended is killed, if the user has set them.
+    /// The seconds after which the processes that have not ended are killed; none unless the user has set them.
     pub timeout: Option<u32>,
     /// Whom [`crate::ports::Host::ask`] has asked to end before.
     pub asked: Option<&'a Asked>,
@@ -31,8 +31,8 @@ pub struct Asked {
 }
 
 impl Stopping<'_> {
-    /// Seconds until what has not ended is killed. A world with an init of its own has more of them, because the init
-    /// ends its services one after the other.
+    /// Returns the seconds after which the processes that have not ended are killed. A world with an init of its own
+    /// has more time, because the init ends its services one after the other.
     pub fn seconds(&self, own_init: bool) -> u32 {
         let usual = self.profile.map_or(PATIENCE, |profile| {
             let stop = &profile.stop;

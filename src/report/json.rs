@@ -1,37 +1,37 @@
-//! What all objects of `--json` have in common. `docs/json.md` describes each kind.
+//! The keys that all objects of `--json` have. `docs/json.md` describes each kind of object.
 
 use serde::Serialize;
 
-/// Version of the schema: raised when a key goes or changes its meaning, not when one is added.
+/// The version of the schema. It is raised when a key is removed or gets another meaning, but not when a key is added.
 pub const SCHEMA: u32 = 1;
 
-/// What an object is about.
+/// The kind of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// An adoption of a replica.
+    /// The adoption of a replica.
     Adoption,
     /// What `apply` changes of one jail.
     Change,
-    /// What `doctor` found.
+    /// The findings of `doctor`.
     Diagnosis,
     /// A file that differs between two generations.
     Difference,
-    /// A distribution set of a release that was fetched.
+    /// A distribution set of a release that was downloaded.
     Download,
-    /// A command or one jail of it failed.
+    /// The failure of a command, or of one of its jails.
     Error,
-    /// The space that a prune gave back.
+    /// The space that a prune has freed.
     Freed,
     /// A generation that was installed.
     Install,
-    /// A jail as it is.
+    /// A jail, as it is now.
     Jail,
     /// What a command did to one jail.
     JailResult,
-    /// A generation's place in the tree of generations.
+    /// The place of a generation in the tree of generations.
     Lineage,
-    /// What a merge did to one jail's own files.
+    /// What a merge did to the own files of one jail.
     Merge,
     /// What a dry run would do.
     Plan,
@@ -39,32 +39,32 @@ pub enum Kind {
     PruneResult,
     /// The end of a roll-out.
     Rollout,
-    /// A site as it is.
+    /// A site, as it is now.
     Site,
-    /// A site that `init` made or found.
+    /// A site that `init` has created, or has found.
     SiteResult,
-    /// A swap of the past, from a track's log.
+    /// A past swap, from the log of a track.
     Swap,
     /// What a command did to the generation that a track points to.
     SwapResult,
-    /// A track as it is.
+    /// A track, as it is now.
     Track,
     /// What a command did to a track.
     TrackResult,
-    /// A generation that an update sealed.
+    /// A generation that an update has sealed.
     Update,
-    /// Whether a generation is as it was sealed.
+    /// Whether a generation still matches its seal.
     Verification,
-    /// A generation as it is.
+    /// A generation, as it is now.
     World,
 }
 
-/// An object as it is printed: what it is, and what it says.
+/// An object as it is printed: its kind, and the keys of its value.
 #[derive(Debug, Serialize)]
 pub(super) struct Envelope<'a, T> {
     pub(super) kind: Kind,
     pub(super) schema: u32,
-    /// Whether the command changed something, or would: left out by commands that only read.
+    /// Whether the command changed something, or would with `--dry-run`. Commands that only read leave it out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) changed: Option<bool>,
     #[serde(flatten)]

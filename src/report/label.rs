@@ -1,10 +1,10 @@
-//! How errors, warnings and hints are marked, as cargo and jj do it.
+//! The labels of errors, warnings and hints, which look like those of cargo and jj.
 
 use std::io::{IsTerminal, stderr};
 
 use clap::builder::styling::{AnsiColor, Style};
 
-/// What a line of standard error is.
+/// The kind of a line on standard error.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Label {
     Error,
@@ -13,7 +13,7 @@ pub(super) enum Label {
 }
 
 impl Label {
-    /// The label with its colon, in its colour if that is wanted.
+    /// Returns the label with its colon, in colour if requested.
     pub(super) fn shown(self, color: bool) -> String {
         let (word, of) = match self {
             Label::Error => ("error", AnsiColor::Red),
@@ -28,8 +28,8 @@ impl Label {
     }
 }
 
-/// Whether standard error takes colours: it is a terminal that can, and the user has not set `NO_COLOR`
-/// (no-color.org: to anything but nothing).
+/// Reports whether standard error shows colours: it is a terminal that can show them, and the user has not set
+/// `NO_COLOR` to a value that is not empty (no-color.org).
 pub fn wants_color() -> bool {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     stderr().is_terminal()
