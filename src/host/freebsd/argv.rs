@@ -1,4 +1,4 @@
-//! The exact arguments of the programs that are run. Pure.
+//! The exact arguments of the programs that ezz runs. This module is pure.
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -6,7 +6,8 @@ use std::path::Path;
 use crate::name::JailName;
 use crate::ports::ExecRequest;
 
-/// jail(8): start. `-f` and not rc.d/jail, which exits 0 when a start failed.
+/// Returns the arguments by which jail(8) starts a jail. It gets the file by `-f`; rc.d/jail is not used, because it
+/// exits with 0 when a start has failed.
 pub fn create(conf: &Path, name: &JailName) -> Vec<OsString> {
     words([
         OsStr::new("-f"),
@@ -16,7 +17,7 @@ pub fn create(conf: &Path, name: &JailName) -> Vec<OsString> {
     ])
 }
 
-/// jail(8): stop, with exec.stop and all unmounts of the file.
+/// Returns the arguments by which jail(8) stops a jail, with exec.stop and all unmounts of its file.
 pub fn remove(conf: &Path, name: &JailName) -> Vec<OsString> {
     words([
         OsStr::new("-f"),
@@ -26,13 +27,13 @@ pub fn remove(conf: &Path, name: &JailName) -> Vec<OsString> {
     ])
 }
 
-/// jail(8): end a jail without its file: its processes are killed, nothing is unmounted.
+/// Returns the arguments by which jail(8) ends a jail without its file: it kills the processes, and unmounts nothing.
 pub fn remove_without_conf(jid: u32) -> Vec<OsString> {
     words(["-R".to_owned(), jid.to_string()])
 }
 
-/// jail(8): a jail for the world of a generation that is being built, with the host's network, that lives
-/// until it is removed. No file says it: it is nobody's to start at boot.
+/// Returns the arguments by which jail(8) creates a jail for the world of a staged generation. It has the host's
+/// network, and exists until it is removed. No file describes it, so nothing starts it at boot.
 pub fn create_stage(name: &str, root: &Path) -> Vec<OsString> {
     let mut path = OsString::from("path=");
     path.push(root);
@@ -50,24 +51,25 @@ pub fn create_stage(name: &str, root: &Path) -> Vec<OsString> {
     argv
 }
 
-/// jexec(8): a command of the profile, as jail(8) would run exec.stop.
+/// Returns the arguments by which jexec(8) runs a command of the profile, as jail(8) would run exec.stop.
 pub fn shutdown(jid: u32, command: &str) -> Vec<OsString> {
     let jid = jid.to_string();
     words(["-l", &jid, "/bin/sh", "-c", command])
 }
 
-/// sh(1) becomes the command that its arguments are.
+/// The shell replaces itself with the command in its arguments.
 const EXECUTE: &str = r#"exec "$@""#;
-/// The same, in the directory that comes first. One that the jail does not have is the command's failure to be
-/// executed, as on Linux.
+/// The same in a directory, which is the first argument. If the jail does not have the directory, the command could not
+/// be executed, as on Linux.
 const IN_DIRECTORY: &str = r#"cd -- "$1" || exit 126; shift; exec "$@""#;
 
-/// jexec(8): a command of the user. By jid: the name may be that of another jail by then.
+/// Returns the arguments by which jexec(8) runs a command of the user. The jail is given by its jid, because another
+/// jail may have the name by then.
 ///
-/// Variables and the directory are set inside, by the jail's own programs: jexec has options for
-/// neither in every release. The jail's sh(1) executes the command: it exits with 127 if the command is not
-/// there and with 126 if it cannot be executed (bin/sh/exec.c), where jexec(8) exits with 1 as the command
-/// may. A look at the files beforehand could not tell these apart: they may change meanwhile.
+/// The jail's own programs set the variables and the directory, because jexec has options for neither in every release.
+/// The jail's sh(1) executes the command: it exits with 127 if the command does not exist and with 126 if it cannot be
+/// executed (bin/sh/exec.c). jexec(8) would exit with 1, as the command itself may. ezz does not look at the files
+/// beforehand, because they may change before the command runs.
 pub fn run(jid: u32, request: &ExecRequest, console: &[String]) -> Vec<OsString> {
     let mut argv = words(["-l"]);
     if let Some(user) = &request.user {
@@ -92,10 +94,10 @@ pub fn run(jid: u32, request: &ExecRequest, console: &[String]) -> Vec<OsString>
     argv
 }
 
-/// script(1): a terminal of its own for a command. With the caller's own terminal as its
-/// controlling one, a program in the jail could type into the host's shell (TIOCSTI, tty(4)).
-/// `-w` passes changes of the window's size on. script(1) exits with the command's status, or with
-/// the bare number of the signal that ended it.
+/// Returns the arguments by which script(1) gives a command a terminal of its own. If the caller's terminal were its
+/// controlling terminal, a program in the jail could type into the host's shell (TIOCSTI, tty(4)). `-w` passes on
+/// changes of the window's size. script(1) exits with the command's status, or with the bare number of the signal that
+/// ended it.
 pub fn in_terminal(program: &Path, argv: Vec<OsString>) -> Vec<OsString> {
     let mut out = words(["-q", "-w", "-t", "0", "/dev/null"]);
     out.push(program.into());

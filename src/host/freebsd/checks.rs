@@ -1,4 +1,4 @@
-//! What `doctor` looks at on a FreeBSD host.
+//! The checks of `doctor` on a FreeBSD host.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::{FreeBsd, files, params};
 use crate::name::JailName;
 use crate::ports::{Check, Host, HostError, Level};
 
-/// The programs that are run; all are part of FreeBSD's base.
+/// The programs that ezz runs; all of them are part of FreeBSD's base system.
 const PROGRAMS: [&str; 9] = [
     "jail",
     "jls",
@@ -23,10 +23,10 @@ const PROGRAMS: [&str; 9] = [
     "pkill",
 ];
 
-/// Prints the variable `$2` of the service `$1`.
+/// A shell command that prints the variable `$2` of the service `$1`.
 const VARIABLE: &str = r#". /etc/rc.subr; load_rc_config "$1"; eval "printf '%s' \"\${$2-}\"""#;
 
-/// All checks.
+/// Runs all checks.
 pub fn all(host: &FreeBsd) -> Vec<Check> {
     let system = host.system.as_ref();
     let mut checks = vec![
@@ -54,7 +54,7 @@ pub fn all(host: &FreeBsd) -> Vec<Check> {
         &["-i", VIMAGE.name, RACCT.name],
     )));
     checks.extend(modules(system));
-    // Others have boot off, or have lost their file, which is told elsewhere.
+    // The other jails have boot off, or have lost their file, which another check reports.
     let mut names = host.derived().unwrap_or_default();
     names.retain(|name| host.conf_file(name).is_file());
     let main = files::read(&host.places.main_conf).ok().flatten();
@@ -66,15 +66,15 @@ pub fn all(host: &FreeBsd) -> Vec<Check> {
     checks
 }
 
-/// Whether the rules of jails, or those of another number, are loaded into the kernel.
+/// Checks that a devfs ruleset is loaded into the kernel: the usual one for jails, or the one with this number.
 ///
 /// # Errors
-/// [`HostError::Missing`].
+/// [`HostError::Missing`] if it is not loaded, or cannot be read.
 pub fn ruleset(system: &dyn System, number: Option<&str>) -> Result<(), HostError> {
     let usual = DEVFS_RULESET.to_string();
     let number = number.unwrap_or(&usual);
     let found = match run(system, "devfs", &["rule", "-s", number, "show"]) {
-        // With none, every device is shown.
+        // Ruleset 0 has no rules, so a jail sees every device.
         Ok(_) if number == "0" => "shows every device",
         Ok(rules) if rules.is_empty() => "is not loaded",
         Ok(_) => return Ok(()),
@@ -86,10 +86,10 @@ pub fn ruleset(system: &dyn System, number: Option<&str>) -> Result<(), HostErro
     })
 }
 
-/// Whether the kernel counts what jails use, which rctl(8) needs.
+/// Checks that the kernel accounts for the resources of jails, which rctl(8) needs.
 ///
 /// # Errors
-/// What was found instead.
+/// Returns what was found instead.
 pub fn limits(system: &dyn System) -> Result<(), String> {
     match run(system, "sysctl", &["-n", "kern.racct.enable"]).as_deref() {
         Ok("1") => Ok(()),
@@ -119,19 +119,20 @@ fn check(what: &str, level: Level, found: &str, hint: Option<&str>) -> Check {
     }
 }
 
-/// The services that a boot needs: their variables, and what is without them.
+/// The services that a boot needs: name, variable, and what does not work without the service.
 pub(super) const BOOT: [(&str, &str, &str); 2] = [
     ("zfs", "zfs_enable", "no dataset is mounted at boot"),
     ("jail", "jail_enable", "no jail starts at boot"),
 ];
 
-/// A variable of rc.conf(5) as the script of a service gets it at boot: rc.subr(8) also reads what stands
-/// in rc.conf.d for that service alone. sysrc(8) does not, and is a package of its own (bsdconfig).
+/// Returns a variable of rc.conf(5) as the script of a service gets it at boot. rc.subr(8) also reads the file in
+/// rc.conf.d for that service. sysrc(8) does not read it, and is a separate package (bsdconfig).
 pub(super) fn variable(system: &dyn System, service: &str, name: &str) -> Result<String, String> {
     run(system, "sh", &["-c", VARIABLE, "sh", service, name])
 }
 
-/// By `__FreeBSD_version`, which systems that are made from FreeBSD keep, whatever they call their releases.
+/// Checks the kernel by its `__FreeBSD_version`, which systems derived from FreeBSD keep, whatever they call their
+/// releases.
 fn kernel(release: &str, version: &str) -> Check {
     let major = version.parse().ok().map(|number: u32| number / 100_000);
     match major {
@@ -155,7 +156,7 @@ fn kernel(release: &str, version: &str) -> Check {
     }
 }
 
-/// What only jails need that ask for it: of those that do, doctor tells by itself.
+/// Checks the features that only some jails need. `doctor` reports the jails that need a feature that is missing.
 fn features(told: Result<String, String>) -> Check {
     let what = "kernel features";
     let text = match told {
@@ -187,7 +188,7 @@ fn features(told: Result<String, String>) -> Check {
     }
 }
 
-/// The parameters that come with a module, if it is loaded.
+/// Checks for parameters whose modules are not loaded.
 fn modules(system: &dyn System) -> Option<Check> {
     let known = params::Known::of_kernel(system).ok()?;
     let missing = known.unloaded();
@@ -216,7 +217,7 @@ fn programs(system: &dyn System) -> Check {
     }
 }
 
-/// A variable of rc.conf(5) that must be on.
+/// Checks a variable of rc.conf(5) that must be on.
 fn knob(name: &str, value: Result<String, String>, otherwise: &str) -> Check {
     let value = match value {
         Ok(value) => value,
@@ -234,14 +235,14 @@ fn knob(name: &str, value: Result<String, String>, otherwise: &str) -> Check {
     )
 }
 
-/// What cannot be told is not taken for well, nor for wrong.
+/// Returns the check of something that could not be read: it is neither healthy nor broken.
 fn unread(name: &str, why: &str) -> Check {
     let found = format!("cannot be read: {why}");
     check(name, Level::Warning, &found, Some("look into /etc/rc.conf"))
 }
 
-/// Whether rc.d/jail finds the jails at boot: it takes those that jail_list names, and if that is
-/// empty those of jail.conf, but does not look through jail.conf.d by itself.
+/// Checks that rc.d/jail finds the jails at boot. It starts the jails that jail_list names and, if that is empty, those
+/// of jail.conf. It does not search jail.conf.d by itself.
 fn boot(names: &[JailName], jail_list: &str, main_conf: &str, directory: &Path) -> Check {
     let what = "start at boot";
     let listed: BTreeSet<&str> = jail_list.split_whitespace().collect();
@@ -274,8 +275,8 @@ fn boot(names: &[JailName], jail_list: &str, main_conf: &str, directory: &Path) 
     )
 }
 
-/// Whether jail.conf(5) includes them all: at the beginning of a line, by the absolute path, which
-/// is also the form by which rc.d/jail knows that a jail's own file is not to be used alone.
+/// Reports whether jail.conf(5) includes all jails: at the beginning of a line, by the absolute path. By this form
+/// rc.d/jail also recognises that a jail's own file is not to be used alone.
 pub(super) fn includes(main_conf: &str, directory: &Path) -> bool {
     let glob = format!("{}/*.conf", directory.display());
     main_conf.lines().any(|line| {

@@ -1,8 +1,8 @@
-//! Whether running jails have the parameters that their configuration says: what protects the host from a jail must
-//! not depend on who has started it, or on which ezz.
+//! Checks that running jails have the parameters of their configuration. The parameters that protect the host from a
+//! jail must not depend on who has started it, or by which version of ezz.
 //!
-//! `jail -e` says what jail(8) makes of /etc/jail.conf with all that it includes, jls(8) what the kernel has: a
-//! program each, however many jails run.
+//! `jail -e` prints the configuration that jail(8) reads from /etc/jail.conf and all its includes, and jls(8) prints
+//! the parameters in the kernel. Each runs once, however many jails are running.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +10,11 @@ use super::{FreeBsd, params, program_of};
 use crate::name::JailName;
 use crate::ports::HostError;
 
-/// What stands between two parameters. No value has it: a control character.
+/// The separator of parameters in the output of `jail -e`. It is a control character, which no value has.
 const SEPARATOR: &str = "\u{1f}";
 
-/// Parameters that protect the host, beside `allow.*`. A jail can change none of them, but raise its securelevel.
+/// The parameters that protect the host, besides `allow.*`. A jail cannot change any of them, except that it can raise
+/// its securelevel.
 const NUMBERS: [&str; 4] = [
     "children.max",
     "devfs_ruleset",
@@ -21,15 +22,15 @@ const NUMBERS: [&str; 4] = [
     "securelevel",
 ];
 
-/// What a jail says, or has.
+/// The compared parameters of one jail, with their values.
 type Values = BTreeMap<String, i64>;
 
 impl FreeBsd {
-    /// Running jails whose parameters are not those of /etc/jail.conf, with what differs.
+    /// Returns the running jails whose parameters differ from those of /etc/jail.conf, with the differences.
     pub(super) fn differing(&self) -> Result<BTreeMap<JailName, Vec<String>>, HostError> {
         let view = self.look()?;
         let running: Vec<JailName> = view.running_names();
-        // Otherwise each jail is started by its own file, and there is nothing else that holds for it.
+        // If it does not include the jails, each is started by its own file alone.
         if running.is_empty() || !self.included() {
             return Ok(BTreeMap::new());
         }
@@ -87,7 +88,7 @@ fn differences(said: &Values, has: &Values) -> Vec<String> {
     .collect()
 }
 
-/// The output of `jail -e`: a line for each jail, which begins with its name. A value may have line breaks, too.
+/// Parses the output of `jail -e`: a line for each jail, which begins with its name. A value may contain line breaks.
 fn exhibited(text: &str) -> BTreeMap<String, Values> {
     let mut all: BTreeMap<String, Values> = BTreeMap::new();
     let mut current = String::new();
@@ -111,7 +112,7 @@ fn exhibited(text: &str) -> BTreeMap<String, Values> {
     all
 }
 
-/// A parameter that is compared: `allow.x`, `allow.nox`, `allow.x=true`, `securelevel=2`.
+/// Parses a parameter that is compared: `allow.x`, `allow.nox`, `allow.x=true`, `securelevel=2`.
 fn value(item: &str) -> Option<(String, i64)> {
     let (name, text) = match item.split_once('=') {
         Some((name, text)) => (name, Some(text)),
@@ -129,14 +130,14 @@ fn value(item: &str) -> Option<(String, i64)> {
         Some("false") => false,
         Some(number) => number.parse::<i64>().ok()? != 0,
     };
-    // No flag of jail(8)'s own begins so.
+    // No flag of jail(8) has a name of its own that begins with `no`.
     Some(match last.strip_prefix("no") {
         Some(last) => (format!("{node}.{last}"), i64::from(!on)),
         None => (name.to_owned(), i64::from(on)),
     })
 }
 
-/// The output of jls(8): numbers and flags as such or as text, as `jls` has it.
+/// Parses the output of jls(8). Numbers and flags may be JSON numbers and booleans, or strings.
 fn kernels(text: &[u8]) -> Result<BTreeMap<String, Values>, String> {
     let whole: serde_json::Value =
         serde_json::from_slice(text).map_err(|error| error.to_string())?;
@@ -170,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_jail_exhibits() {
-        // Written from the emitting code (usr.sbin/jail/jail.c of 15.0), not recorded on a FreeBSD.
+        // Written from the source that prints it (usr.sbin/jail/jail.c of 15.0), not recorded on a FreeBSD host.
         let text = "name=web;allow.raw_sockets;allow.mount.nozfs;securelevel=2;exec.start=\"a b\"\n\
                     name=db;exec.poststart=\"a\nsecurelevel=9\";allow.chflags=false;children.max=5;persist\n";
         let found = exhibited(&text.replace(';', SEPARATOR));

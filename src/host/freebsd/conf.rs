@@ -1,8 +1,8 @@
-//! The files that jail(8) reads: one block of jail.conf(5) for a jail, and its fstab, as text.
+//! The files that jail(8) reads, as text: one block of jail.conf(5) for a jail, and its fstab.
 //!
-//! One self-contained file per jail works in every way a host may use it: named in `jail_list`,
-//! included by jail.conf, or given to `jail -f` (rc.d/jail). No variables, no includes, every
-//! string in single quotes. Pure: nothing here looks at a file or at the host.
+//! A self-contained file per jail works in every way that a host may use it: named in `jail_list`, included by
+//! jail.conf, or given to `jail -f` (rc.d/jail). It has no variables and no includes, and every string is in single
+//! quotes. This module is pure: it must not access files or the host.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -15,19 +15,19 @@ use crate::name::JailName;
 use crate::ports::JailSpec;
 use crate::profile::{Database, Os};
 
-/// Devices a jail sees: the ruleset `devfsrules_jail` of /etc/defaults/devfs.rules.
+/// The devices that a jail sees: the ruleset `devfsrules_jail` of /etc/defaults/devfs.rules.
 pub const DEVFS_RULESET: u32 = 4;
 
-/// `osrelease` holds 31 bytes and a NUL (`OSRELEASELEN`, sys/jail.h).
+/// The longest `osrelease`, without its NUL (`OSRELEASELEN`, sys/jail.h).
 const OSRELEASE_MAX: usize = 31;
 
-/// What sets resource limits. Its words have nothing for which jail(8) would start a shell.
+/// The program that sets resource limits. Its arguments have no character for which jail(8) would start a shell.
 pub const RCTL: &str = "/usr/bin/rctl";
 
-/// What binds a jail to processors. It is for the kernel to undo: the set goes with the jail.
+/// The program that binds a jail to processors. The kernel removes the set with the jail.
 const CPUSET: &str = "/usr/bin/cpuset";
 
-/// Parameters whose values stand beside what ezz itself does then.
+/// Parameters to which ezz adds values of its own.
 const MERGED: [&str; 5] = [
     "exec.prestart",
     "exec.created",
@@ -36,19 +36,19 @@ const MERGED: [&str; 5] = [
     "exec.poststop",
 ];
 
-/// The first words of each file; the site's id follows.
+/// The beginning of each file; the id of the site follows.
 const MARK: &str = "# Made by ezz for site ";
 
-/// A value that cannot be written into one of the files.
+/// The error for a value that cannot be written into one of the files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfError {
-    /// jail(8) reads C strings.
+    /// The value has a NUL byte; jail(8) reads C strings.
     #[error("{what} has a NUL byte")]
     Nul {
-        /// Which value.
+        /// What the value is, for the message.
         what: &'static str,
     },
-    /// An address of a network of its own does not say which bridge it is reached by.
+    /// The jail has a network stack of its own, and one of its addresses names no bridge.
     #[error("each address of a jail with a network of its own names its bridge: BRIDGE|ADDRESS")]
     Bridge,
 }
@@ -56,25 +56,27 @@ pub enum ConfError {
 /// The two files of one jail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
-    /// Its block for jail.conf.d.
+    /// The block for jail.conf.d.
     pub conf: Vec<u8>,
-    /// Its fstab; none for a thick jail, which mounts nothing of ezz's.
+    /// The fstab; none for a thick jail, which has no mounts of ezz's.
     pub fstab: Option<Vec<u8>>,
 }
 
-/// Where the files of one jail are to name each other.
+/// The paths that the block of a jail contains.
 #[derive(Debug, Clone, Copy)]
 pub struct Names<'a> {
-    /// Its fstab.
+    /// The path of the fstab.
     pub fstab: &'a Path,
-    /// The log of what it prints at start and stop. Outside the jail: jail(8) opens it as root.
+    /// The path of the log of what the jail prints at its start and stop. It is outside of the jail, because jail(8)
+    /// opens it as root.
     pub console_log: &'a Path,
 }
 
-/// The text of a jail's files.
+/// Returns the text of a jail's files.
 ///
 /// # Errors
-/// [`ConfError`]: a value has a NUL.
+/// Returns [`ConfError`] if a value has a NUL, or an address names no bridge although the jail has a network stack of
+/// its own.
 pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
     let mut block = Block::new(&spec.name);
     block.text("path", "the path of the jail", spec.root.as_os_str())?;
@@ -173,7 +175,7 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
         "the path of the console log",
         names.console_log.as_os_str(),
     )?;
-    // A jail is a virtual host: it is there until it is stopped, also with nothing running in it.
+    // A jail is a virtual host: it exists until it is stopped, even if no process runs in it.
     block.flag("persist");
 
     let mark = mark(&spec.site_id);
@@ -188,7 +190,8 @@ pub fn render(spec: &JailSpec, names: Names<'_>) -> Result<Files, ConfError> {
     Ok(Files { conf, fstab })
 }
 
-/// The rules of rctl(8) that limit a jail. They stay in the kernel by its name, also without the jail.
+/// Returns the rules of rctl(8) that limit a jail. They stay in the kernel under the jail's name, even when the jail
+/// does not exist.
 pub(super) fn rules(name: &JailName, limits: &Limits) -> Vec<String> {
     let rule = |resource: &str, most: u64| format!("jail:{name}:{resource}:deny={most}");
     let rules = [
@@ -203,7 +206,8 @@ pub(super) fn rules(name: &JailName, limits: &Limits) -> Vec<String> {
     rules.into_iter().flatten().collect()
 }
 
-/// The command that makes a database again if its text is newer. A jail starts with an old one, too.
+/// Returns a command that makes a database again if its text file is newer. If the command fails, the jail still
+/// starts.
 fn remade(database: &Database) -> String {
     let Database {
         from,
@@ -215,8 +219,8 @@ fn remade(database: &Database) -> String {
     )
 }
 
-/// What undoes what the commands of a file make on the host: those of its `exec.poststop` that are ezz's own for
-/// this jail. The user's are jail(8)'s to run.
+/// Returns the commands of a file's `exec.poststop` that ezz has written for this jail. They undo on the host what
+/// other commands of the file have created. jail(8) runs those of the user.
 pub fn undone(conf: &str, site_id: &str, name: &JailName) -> Vec<String> {
     let line = conf
         .lines()
@@ -227,14 +231,14 @@ pub fn undone(conf: &str, site_id: &str, name: &JailName) -> Vec<String> {
     ours.map(str::to_owned).collect()
 }
 
-/// How many seconds jail(8) waits between SIGTERM and the end of a jail, as its file says.
+/// Returns the seconds that jail(8) waits between SIGTERM and the end of a jail, as its file says.
 pub fn stop_timeout(conf: &str) -> Option<u32> {
     let mut lines = conf.lines().rev();
     let value = lines.find_map(|line| line.trim().strip_prefix("stop.timeout = "))?;
     value.trim_end_matches(';').trim_matches('\'').parse().ok()
 }
 
-/// The file with another time there.
+/// Returns the file with another number there.
 pub fn with_stop_timeout(conf: &str, seconds: u32) -> String {
     let lines = conf.lines().map(
         |line| match line.trim_start().strip_prefix("stop.timeout = ") {
@@ -245,42 +249,42 @@ pub fn with_stop_timeout(conf: &str, seconds: u32) -> String {
     lines.collect()
 }
 
-/// All commands that can undo something of a jail, for one whose file is lost: whether there is anything to
-/// undo, only they can tell.
+/// Returns all commands that can undo something of a jail, for a jail whose file is lost. Each has no effect if there
+/// is nothing to undo.
 pub fn own(site_id: &str, name: &JailName) -> Vec<String> {
     let pairs = (0..vnet::PAIRS_MAX).map(|number| vnet::removal(site_id, name, number));
     pairs.chain([no_rules(name)]).collect()
 }
 
-/// What removes all limits of a jail.
+/// Returns the command that removes all limits of a jail.
 fn no_rules(name: &JailName) -> String {
     format!("{RCTL} -r jail:{name}")
 }
 
-/// The comment that begins each file.
+/// Returns the comment that begins each file.
 fn mark(site_id: &str) -> String {
     format!("{MARK}{site_id}. Edits are lost at the next start.\n")
 }
 
-/// Whose a file is, by its first line: the id of a site, or none if ezz did not make it.
+/// Returns the id of the site that owns a file, from its first line; none if ezz did not make the file.
 pub fn owner(text: &[u8]) -> Option<&str> {
     let line = text.split(|&byte| byte == b'\n').next()?;
     let rest = std::str::from_utf8(line).ok()?.strip_prefix(MARK)?;
     rest.split_once('.').map(|(id, _)| id)
 }
 
-/// The first line of a file of ezz's, and the rest.
+/// Splits a file of ezz's into its first line and the rest.
 pub(super) fn marked(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let _owner = owner(text)?;
     let end = text.iter().position(|byte| *byte == b'\n')?;
     Some(text.split_at(end + 1))
 }
 
-/// The fstab of a running jail whose own was lost, from what is mounted in it: without the file
-/// jail(8) refuses to stop the jail.
+/// Returns the fstab of a running jail whose own was lost, from the mounts in it. Without that file, jail(8) refuses to
+/// stop the jail.
 ///
 /// # Errors
-/// [`ConfError`]: a path has a NUL.
+/// Returns [`ConfError`] if a path has a NUL.
 pub fn fstab_of_mounted<'a>(
     site_id: &str,
     mounted: impl IntoIterator<Item = (&'a Path, &'a Path, bool)>,
@@ -296,7 +300,7 @@ pub fn fstab_of_mounted<'a>(
     Ok(text)
 }
 
-/// One line of an fstab that mounts a directory on another.
+/// Returns one line of an fstab, which mounts a directory on another.
 fn nullfs_line(source: &Path, target: &Path, options: &str) -> Result<Vec<u8>, ConfError> {
     let mut line = fstab_word(source.as_os_str(), "the path of the basejail")?;
     line.push(b' ');
@@ -305,8 +309,8 @@ fn nullfs_line(source: &Path, target: &Path, options: &str) -> Result<Vec<u8>, C
     Ok(line)
 }
 
-/// A word of an fstab line as strunvis(3) reads it. jail(8) splits at every kind of blank and cuts
-/// the line at any `#` (usr.sbin/jail/config.c), hence more is escaped than fstab(5) asks for.
+/// Writes a word of an fstab line so that strunvis(3) can read it. jail(8) splits a line at every kind of blank and
+/// cuts it at any `#` (usr.sbin/jail/config.c), so more is escaped than fstab(5) requires.
 fn fstab_word(word: &OsStr, what: &'static str) -> Result<Vec<u8>, ConfError> {
     let mut out = Vec::with_capacity(word.len());
     for &byte in word.as_bytes() {
@@ -319,8 +323,8 @@ fn fstab_word(word: &OsStr, what: &'static str) -> Result<Vec<u8>, ConfError> {
     Ok(out)
 }
 
-/// A string as jail.conf(5) reads it, whatever is in it. Single quotes stop the expansion of
-/// variables but not of backslashes, unlike in sh (usr.sbin/jail/jaillex.l).
+/// Writes a string so that jail.conf(5) can read it, whatever it contains. Single quotes prevent the expansion of
+/// variables but, unlike in sh, not of backslashes (usr.sbin/jail/jaillex.l).
 fn quoted(text: &OsStr, what: &'static str) -> Result<Vec<u8>, ConfError> {
     match text.as_bytes().contains(&0) {
         true => Err(ConfError::Nul { what }),
@@ -328,7 +332,7 @@ fn quoted(text: &OsStr, what: &'static str) -> Result<Vec<u8>, ConfError> {
     }
 }
 
-/// The same of what has no NUL, such as a path.
+/// Writes a string that has no NUL, such as a path, in the same way.
 pub(super) fn in_quotes(text: &OsStr) -> Vec<u8> {
     let mut out = vec![b'\''];
     for &byte in text.as_bytes() {
@@ -348,8 +352,8 @@ enum Value {
     List(Vec<String>),
 }
 
-/// What the jail sees of the network. Both families are always said: their defaults depend on
-/// each other and on the kernel.
+/// Returns the parameters of the jail's network. Both address families are always given, because their defaults depend
+/// on each other and on the kernel.
 fn network(spec: &JailSpec) -> Vec<(&'static str, Value)> {
     let addresses = &spec.config.addresses;
     match spec.config.network {
@@ -368,9 +372,9 @@ fn network(spec: &JailSpec) -> Vec<(&'static str, Value)> {
                     .iter()
                     .filter(|address| address.ip.is_ipv4() == v4)
                     .map(|address| match address.interface {
-                        // jail(8) adds it to the interface before the start, removes it after.
+                        // jail(8) adds the address to the interface before the start, and removes it after the stop.
                         Some(_) => address.to_string(),
-                        // It is there already: only the kernel hears of it, without a prefix.
+                        // The host has the address already: only the kernel needs to know it, without the prefix.
                         None => address.ip.to_string(),
                     })
                     .collect()
@@ -392,8 +396,8 @@ fn network(spec: &JailSpec) -> Vec<(&'static str, Value)> {
     }
 }
 
-/// `__FreeBSD_version` of a release, e.g. 1403000 for `14.3-RELEASE-p2`; none where it does not
-/// follow from the name (sys/sys/param.h of each release).
+/// Returns the `__FreeBSD_version` of a release, such as 1403000 for `14.3-RELEASE-p2`; none where it does not follow
+/// from the name (sys/sys/param.h of each release).
 fn osreldate(label: &str) -> Option<u32> {
     let (version, rest) = label.split_once('-')?;
     if !rest.starts_with("RELEASE") {
@@ -408,12 +412,12 @@ fn osreldate(label: &str) -> Option<u32> {
     }
 }
 
-/// A block that is being written.
+/// A block of jail.conf(5) that is being written.
 struct Block(Vec<u8>);
 
 impl Block {
     fn new(name: &JailName) -> Self {
-        // A jail's name has nothing that ends a token: letters, digits and hyphens.
+        // A jail's name has only letters, digits and hyphens, none of which ends a token.
         Block(format!("{name} {{\n").into_bytes())
     }
 
@@ -444,7 +448,7 @@ impl Block {
         Ok(())
     }
 
-    /// Commands that are run in this order; without any it says nothing.
+    /// Writes the commands that are run in this order; writes nothing if there are none.
     fn commands(
         &mut self,
         name: &str,

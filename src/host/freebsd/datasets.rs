@@ -1,24 +1,25 @@
-//! Datasets that a jail administers itself (zfs-jail(8)): what is run for them on the host. The kernel forgets
-//! them when the jail is gone, but not what was mounted in it.
+//! The commands on the host for datasets that a jail administers itself (zfs-jail(8)). When the jail ends, the kernel
+//! takes the datasets from it, but does not unmount what was mounted in it.
 //!
-//! jail(8) has `zfs.dataset` from 15.0 on, and goes on where the dataset is not marked as a jail's; so
-//! commands do it, on every release alike.
+//! jail(8) has `zfs.dataset` only from 15.0 on, and continues if a dataset is not marked as a jail's. Commands work the
+//! same on every release.
 
 use crate::name::{DatasetName, JailName};
 
 const ZFS: &str = "/sbin/zfs";
 const UMOUNT: &str = "/sbin/umount";
 
-/// What a jail needs to mount them, and the value; a user's own word replaces it.
+/// The parameters that a jail needs to mount the datasets, with their values. A parameter that the user gives replaces
+/// them.
 pub(super) const NEEDS: [(&str, Option<u32>); 3] = [
     ("allow.mount", None),
     ("allow.mount.zfs", None),
-    // Above it a jail mounts nothing (prison_priv_check and vfs_mount.c).
+    // With a higher value a jail cannot mount anything (prison_priv_check and vfs_mount.c).
     ("enforce_statfs", Some(1)),
 ];
 
-/// Gives a dataset to a jail that was just made. Without the mark the jail could change nothing of it
-/// (zfs_secpolicy_write_perms), which nobody would be told.
+/// Returns the command that gives a dataset to a new jail. It fails if the dataset is not marked: the jail could then
+/// change nothing of it (zfs_secpolicy_write_perms), and nothing would report that.
 pub(super) fn give(name: &JailName, dataset: &DatasetName) -> String {
     format!(
         "test \"$({ZFS} get -H -o value jailed \"{dataset}\")\" = on || \
@@ -26,11 +27,12 @@ pub(super) fn give(name: &JailName, dataset: &DatasetName) -> String {
     )
 }
 
-/// Unmounts what the jail has left mounted of it, the deepest first: else it stays mounted below the jail's
-/// root, which could not be unmounted then.
+/// Returns the command that unmounts what the jail has left mounted of a dataset, the deepest first. Otherwise it would
+/// stay mounted below the jail's root, which could then not be unmounted.
 ///
-/// By umount(8): zfs-unmount(8) passes over a dataset that is a jail's, and ends with 0 (libzfs_changelist.c).
-/// The jail's last processes, just killed, may keep it busy for a moment.
+/// The command uses umount(8), because zfs-unmount(8) skips a dataset that is a jail's, and exits with 0
+/// (libzfs_changelist.c). The jail's last processes, which were just killed, may keep the dataset busy for a moment, so
+/// the command tries again.
 pub(super) fn take(dataset: &DatasetName) -> String {
     format!(
         "{ZFS} list -H -o mounted,name -t filesystem -r \"{dataset}\" | /usr/bin/tail -r | \
@@ -98,7 +100,7 @@ mod tests {
         assert_eq!(values(&spec, "allow.mount.zfs"), [Vec::<String>::new()]);
         assert_eq!(values(&spec, "enforce_statfs"), [["1"]]);
 
-        // What the user says stands.
+        // The user's parameters replace those of ezz.
         let params = ["enforce_statfs=0", "allow.mount", "exec.created=/bin/true"];
         let params = params.map(|text| text.parse().expect("a parameter"));
         spec.config.params = crate::model::Params::new(params).expect("valid");
@@ -114,8 +116,8 @@ mod tests {
         assert_eq!(values(&spec, "enforce_statfs"), [["2"]]);
     }
 
-    /// The commands are sh, run here with a zfs and an umount that write down what they are told; the
-    /// umount fails once.
+    /// Runs the commands by sh(1) on this host, with a zfs and an umount that record their arguments. The umount fails
+    /// once.
     #[test]
     fn the_commands_do_what_they_say() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -143,7 +145,7 @@ mod tests {
             let _ = std::fs::remove_file(&said);
             let command = command.replace(ZFS, &zfs.display().to_string());
             let command = command.replace(UMOUNT, &umount.display().to_string());
-            // tail -r is not of every system.
+            // Not every system has `tail -r`.
             let command = command.replace("/usr/bin/tail -r", "sed '1!G;h;$!d'");
             let exec = crate::exec::Exec::new("sh").expect("it is there");
             let ok = exec.args(["-c", &command]).run().is_ok();

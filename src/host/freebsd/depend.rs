@@ -1,10 +1,10 @@
-//! What starts before what when rc.d/jail starts the jails: `depend` of jail.conf(5).
+//! The order in which rc.d/jail starts the jails: `depend` of jail.conf(5).
 //!
-//! jail(8) fails a jail whose `depend` names one that its configuration has not, and all jails that depend
-//! on each other in a circle (usr.sbin/jail/state.c, dep_setup). So a file has it only where rc.d/jail
-//! reads all of them as one configuration, of jails whose files are there, and never in a circle; and
-//! ezz itself, which starts each jail alone and in its own order, has a second file without it. That one also has
-//! what /etc/jail.conf says of all jails (`globals`).
+//! jail(8) fails a jail whose `depend` names a jail that its configuration lacks, and all jails that depend on each
+//! other in a circle (usr.sbin/jail/state.c, dep_setup). So a file has `depend` only where rc.d/jail reads all jails as
+//! one configuration, it names only jails whose files exist, and it never forms a circle. ezz itself starts each jail
+//! alone and in its own order, by a second file without `depend`. That file also has what /etc/jail.conf says of all
+//! jails (`globals`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,28 +16,29 @@ use crate::model::Changed;
 use crate::name::JailName;
 use crate::ports::{HostError, JailSpec};
 
-/// What the line begins with.
+/// The beginning of the line.
 const DEPEND: &str = "    depend = ";
 
-/// How the second file ends; no glob for `*.conf` finds it.
+/// The extension of the second file, which no glob for `*.conf` matches.
 const ALONE: &str = "alone";
 
-/// A file of a jail while a stop has another time than it says.
+/// A file of a jail, changed for a stop with another timeout than it contains.
 #[derive(Debug)]
 pub(super) struct Timed {
-    /// The file that jail(8) reads.
+    /// The path of the file that jail(8) reads.
     pub(super) path: PathBuf,
-    /// What it was before, if it was changed: a text, or no file.
+    /// What to restore after the stop: a text, or no file. The outer value is none if nothing was changed.
     before: Option<Option<Vec<u8>>>,
 }
 
 impl FreeBsd {
-    /// The file by which ezz starts and stops a jail where its own has a `depend`, or is not all that holds for it.
+    /// Returns the path of the second file. ezz starts and stops a jail by it if the first file has a `depend`, or
+    /// lacks something that /etc/jail.conf says of all jails.
     pub(super) fn alone_file(&self, name: &JailName) -> PathBuf {
         self.places.conf.join(format!("{name}.{ALONE}"))
     }
 
-    /// The file by which ezz starts and stops a jail.
+    /// Returns the path of the file by which ezz starts and stops a jail.
     pub(super) fn used_file(&self, name: &JailName) -> Result<PathBuf, HostError> {
         let alone = self.alone_file(name);
         Ok(match files::is_of(&alone, &self.site_id)? {
@@ -46,8 +47,8 @@ impl FreeBsd {
         })
     }
 
-    /// The file by which ezz stops a jail. Where ezz has not written a second one, and one is needed by now,
-    /// service(8) may have started the jail by what stands in it.
+    /// Returns the path of the file by which ezz stops a jail. If a second file is needed now and does not exist, this
+    /// writes it, because service(8) may have started the jail with the settings in it.
     pub(super) fn file_to_stop(&self, name: &JailName) -> Result<PathBuf, HostError> {
         let used = self.used_file(name)?;
         let text = files::read(&used)?.unwrap_or_default();
@@ -64,7 +65,8 @@ impl FreeBsd {
         Ok(alone)
     }
 
-    /// The file by which ezz stops a jail with another time until it kills: jail(8) takes that from the file alone.
+    /// Returns a file by which ezz stops a jail with another timeout, because jail(8) reads the timeout only from the
+    /// file.
     pub(super) fn timed(
         &self,
         name: &JailName,
@@ -87,7 +89,7 @@ impl FreeBsd {
         Ok(timed)
     }
 
-    /// Makes the file again what it was.
+    /// Restores the file after the stop.
     pub(super) fn untimed(&self, timed: Timed) -> Result<(), HostError> {
         let _ = match timed.before {
             None => Changed::Already,
@@ -97,7 +99,7 @@ impl FreeBsd {
         Ok(())
     }
 
-    /// The two files of a jail, in the order in which they are written, from the text without dependencies.
+    /// Returns the two files of a jail in the order in which they are written, from the text without dependencies.
     pub(super) fn with_dependencies(
         &self,
         spec: &JailSpec,
@@ -105,7 +107,7 @@ impl FreeBsd {
     ) -> Result<[Wanted; 2], HostError> {
         let (conf, alone) = (self.conf_file(&spec.name), self.alone_file(&spec.name));
         if !spec.config.boot {
-            // Where no glob finds it rc.d/jail does not start it, and ezz does.
+            // No glob matches the second file, so rc.d/jail does not start the jail, but ezz can.
             return Ok([(alone, Some(text)), (conf, None)]);
         }
         let on = self.dependencies(spec)?;
@@ -120,7 +122,7 @@ impl FreeBsd {
         })
     }
 
-    /// The jails that its file may name.
+    /// Returns the jails that the `depend` of a jail's file may name.
     fn dependencies(&self, spec: &JailSpec) -> Result<Vec<JailName>, HostError> {
         let mut on = Vec::new();
         if spec.config.depends.is_empty() || !self.reads_all() {
@@ -135,7 +137,7 @@ impl FreeBsd {
         Ok(on)
     }
 
-    /// Whether a jail is another, or depends on it by the files that are there.
+    /// Reports whether a jail is another one, or depends on it according to the existing files.
     fn leads_to(&self, from: &JailName, to: &JailName) -> Result<bool, HostError> {
         let mut seen: BTreeSet<JailName> = BTreeSet::new();
         let mut left = vec![from.clone()];
@@ -151,8 +153,8 @@ impl FreeBsd {
         Ok(false)
     }
 
-    /// Whether rc.d/jail reads the jails as one configuration: jail.conf includes them, and no jail_list
-    /// names single ones, whose files some releases use alone.
+    /// Reports whether rc.d/jail reads the jails as one configuration. That is so if jail.conf includes them, and no
+    /// jail_list names single jails, whose files some releases use alone.
     fn reads_all(&self) -> bool {
         *self.reads_all.get_or_init(|| {
             let main = files::read(&self.places.main_conf).ok().flatten();
@@ -163,7 +165,8 @@ impl FreeBsd {
         })
     }
 
-    /// Takes a jail whose files go out of those of others: they would not start at boot.
+    /// Removes a jail whose files are being removed from the dependencies of the other jails, which would otherwise not
+    /// start at boot.
     pub(super) fn release(&self, name: &JailName) -> Result<(), HostError> {
         if self.dependents.get().is_none() {
             let _ = self.dependents.set(self.all_dependents()?);
@@ -180,7 +183,7 @@ impl FreeBsd {
             on.retain(|it| it != name);
             if on.is_empty() {
                 let _ = files::put(&conf, &self.site_id, &text)?;
-                // Unless it has more than the jail's own file.
+                // The second file stays if it has more than the first.
                 if used == text {
                     let _ = files::remove(&alone, &self.site_id)?;
                 }
@@ -191,7 +194,7 @@ impl FreeBsd {
         Ok(())
     }
 
-    /// Which jails depend on which, by their files: looked at once for a command.
+    /// Returns the dependents of each jail, according to the files. They are read once for a command.
     fn all_dependents(&self) -> Result<BTreeMap<JailName, BTreeSet<JailName>>, HostError> {
         let mut all: BTreeMap<JailName, BTreeSet<JailName>> = BTreeMap::new();
         for entry in fs::read_dir(&self.places.conf)
@@ -216,7 +219,7 @@ impl FreeBsd {
     }
 }
 
-/// The text of a file with its dependencies, which names of jails need no quotes for; last in the block.
+/// Returns the text of a file with its dependencies, at the end of the block. Names of jails need no escapes.
 fn depending(text: &[u8], on: &[JailName]) -> Vec<u8> {
     let names: Vec<String> = on.iter().map(|name| format!("'{name}'")).collect();
     let mut with = text.strip_suffix(b"}\n").unwrap_or(text).to_vec();
@@ -224,14 +227,14 @@ fn depending(text: &[u8], on: &[JailName]) -> Vec<u8> {
     with
 }
 
-/// Such a text without its dependencies.
+/// Returns the text of a file without its dependencies.
 fn without(text: &[u8]) -> Vec<u8> {
     let lines = text.split_inclusive(|byte| *byte == b'\n');
     let kept = lines.filter(|line| !line.starts_with(DEPEND.as_bytes()));
     kept.flatten().copied().collect()
 }
 
-/// The dependencies in such a text.
+/// Returns the dependencies in the text of a file.
 fn depends(text: &[u8]) -> Vec<JailName> {
     let text = String::from_utf8_lossy(text);
     let line = text.lines().find_map(|line| line.strip_prefix(DEPEND));
@@ -277,7 +280,7 @@ mod tests {
         assert_eq!(host.drift(spec).expect("readable"), Vec::<PathBuf>::new());
     }
 
-    /// What the file says, read by the grammar of jail.conf(5).
+    /// Returns the dependencies of a file, read by the grammar of jail.conf(5).
     fn said(path: &Path) -> Option<Vec<String>> {
         let text = fs::read(path).expect("it is there");
         let mut blocks = reader::read(&text).expect("jail(8) could read it");
@@ -293,7 +296,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let host = host(directory.path(), true);
         let web = after("web", &["db", "gone", "db"]);
-        // Of what is not there no file may speak.
+        // No file may name a jail without a file.
         derive(&host, &web);
         assert_eq!(said(&host.conf_file(&web.name)), None);
         assert_eq!(
@@ -312,7 +315,7 @@ mod tests {
         assert_eq!(said(&alone), None);
         assert!(!alone.to_str().expect("text").ends_with(".conf"));
 
-        // It goes with its jail, and with what it names.
+        // A dependency is removed with its jail, and with the jail that it names.
         let more = after("app", &["db", "web"]);
         derive(&host, &more);
         host.release(&spec("db").name).expect("released");
@@ -327,7 +330,7 @@ mod tests {
         assert!(!host.alone_file(&more.name).exists());
     }
 
-    /// rc.d/jail does not find it, and starts what comes after it all the same.
+    /// rc.d/jail does not find the file, and still starts the jails that come after it.
     #[test]
     fn one_that_does_not_start_at_boot_has_a_file_for_ezz_alone() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -358,7 +361,7 @@ mod tests {
         derive(&host, &after("c", &["a"]));
         derive(&host, &after("a", &["b"]));
         let names = ["a", "b", "c"].map(|name| spec(name).name);
-        // The last one that was written would have closed it.
+        // The file that was written last would have closed the circle.
         assert_eq!(said(&host.conf_file(&names[2])), Some(vec!["a".to_owned()]));
         assert_eq!(said(&host.conf_file(&names[0])), Some(vec!["b".to_owned()]));
         assert_eq!(said(&host.conf_file(&names[1])), None);

@@ -1,6 +1,6 @@
-//! Whom the end of a jail kills. jail(8) asks each process by SIGTERM, waits for `stop.timeout`, removes the jail, which
-//! kills the others, and says nothing about it (`term_procs` in usr.sbin/jail/command.c). So ezz looks at the
-//! processes of the jail while jail(8) is at work.
+//! Finds the processes that are killed when a jail ends. jail(8) sends SIGTERM to each process, waits for
+//! `stop.timeout`, and removes the jail, which kills the remaining processes. It does not report them (`term_procs` in
+//! usr.sbin/jail/command.c). So ezz looks at the processes of the jail while jail(8) is at work.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use crate::exec::ExecError;
 use crate::model::Killed;
 use crate::name::JailName;
 
-/// Between two looks.
+/// The time between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long a look may take.
+/// The time that a look may take.
 const PS: Duration = Duration::from_secs(5);
 
-/// The processes of a jail, looked at again and again.
+/// Repeated looks at the processes of a jail.
 #[derive(Debug)]
 pub(super) struct Looks<'a> {
     host: &'a FreeBsd,
@@ -41,15 +41,15 @@ impl<'a> Looks<'a> {
         }
     }
 
-    /// Looks, if the last look was a while ago.
+    /// Looks again, if the last look was long enough ago.
     pub(super) fn again(&self) {
         if self.last.get().elapsed() < LOOK {
             return;
         }
-        // That it cannot be told who is killed keeps nobody from stopping the jail.
+        // If the processes cannot be read, the jail can still be stopped.
         let found = self.host.processes(self.jid).unwrap_or_default();
         self.last.set(Instant::now());
-        // After its end jail(8) still has to unmount what was in it.
+        // After the jail has ended, jail(8) still has to unmount what was in it.
         let view = self.host.look_again();
         let there = |view: Arc<View>| view.jails.iter().any(|it| it.jid == self.jid && !it.dying);
         if !found.is_empty() || view.is_ok_and(there) {
@@ -57,7 +57,7 @@ impl<'a> Looks<'a> {
         }
     }
 
-    /// Those that were there at the last look, if the jail was stopped only after its time was over.
+    /// Returns the processes of the last look, if the jail ended only after the timeout.
     pub(super) fn killed(self, timeout: Duration) -> Vec<Killed> {
         match self.begun.elapsed() >= timeout {
             true => self.found.into_inner(),
@@ -67,21 +67,22 @@ impl<'a> Looks<'a> {
 }
 
 impl FreeBsd {
-    /// The processes of a jail that live.
+    /// Returns the processes of a jail that have not ended.
     fn processes(&self, jid: u32) -> Result<Vec<Killed>, ExecError> {
         let ps = self.system.exec("ps")?.limit(PS);
         let jid = jid.to_string();
         let ps = ps.args(["-x", "-J", &jid, "-o", "pid=", "-o", "stat=", "-o", "comm="]);
-        // It fails if there are none.
+        // ps(1) fails if there are none.
         let ended = ps.ended()?;
         let text = String::from_utf8_lossy(&ended.stdout);
         Ok(text.lines().filter_map(process).collect())
     }
 
-    /// Asks the processes of a jail to end, and waits as long as its time allows; those that are left.
+    /// Sends SIGTERM to the processes of a jail, waits until they have ended or the time is over, and returns those
+    /// that are left.
     pub(super) fn ask_processes(&self, jid: u32, time: Duration) -> Result<Vec<Killed>, ExecError> {
         let pkill = self.system.exec("pkill")?.limit(PS);
-        // With the jail as its only condition. That there is none is a failure to it.
+        // The jail is the only condition. pkill(1) fails if no process matches.
         outcome(pkill.args(["-TERM", "-j", &jid.to_string()]))?;
         let begun = Instant::now();
         let mut pause = Pause::new();
@@ -94,7 +95,7 @@ impl FreeBsd {
         }
     }
 
-    /// Says who was killed.
+    /// Reports the processes that were killed.
     pub(super) fn killed_in(&self, name: &JailName, killed: Vec<Killed>, time: Duration) {
         if killed.is_empty() {
             return;
@@ -107,7 +108,7 @@ impl FreeBsd {
     }
 }
 
-/// A line of ps(1): number, state, name, which may have blanks. A zombie has ended.
+/// Parses a line of ps(1): process id, state, and name, which may contain blanks. A zombie has ended.
 fn process(line: &str) -> Option<Killed> {
     let (pid, rest) = line.trim_start().split_once(' ')?;
     let (state, name) = rest.trim_start().split_once(' ')?;

@@ -1,7 +1,7 @@
-//! Derived files on the host: whose they are, and writing them in one step.
+//! The derived files on the host: which site owns a file, and how a file is written in one step.
 //!
-//! The directory is shared with the administrator's own files and with other sites: a file that
-//! does not name this site in its first line is never written over and never removed.
+//! The directory is shared with the administrator's own files and with other sites. ezz never overwrites or removes a
+//! file that does not name this site in its first line.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -12,13 +12,13 @@ use super::conf;
 use crate::model::Changed;
 use crate::ports::HostError;
 
-/// Longest derived file that is read; what is longer is not ours.
+/// The longest derived file that is read, in bytes. A longer one is not ezz's.
 const MAX: u64 = 1 << 20;
 
-/// What a file holds, if it is there.
+/// Returns the content of a file; none if it does not exist.
 ///
 /// # Errors
-/// [`HostError::File`].
+/// [`HostError::File`] if it cannot be read.
 pub fn read(path: &Path) -> Result<Option<Vec<u8>>, HostError> {
     let failed = |source| file_error("read", path, source);
     let file = match File::open(path) {
@@ -30,10 +30,10 @@ pub fn read(path: &Path) -> Result<Option<Vec<u8>>, HostError> {
     Ok(Some(text))
 }
 
-/// Makes a file of this site hold the text.
+/// Writes a text into a file of this site.
 ///
 /// # Errors
-/// [`HostError::File`]: it cannot be written, or is somebody else's.
+/// [`HostError::File`] if the file cannot be written, or is not this site's.
 pub fn put(path: &Path, site_id: &str, text: &[u8]) -> Result<Changed, HostError> {
     match read(path)? {
         Some(now) if now == text => return Ok(Changed::Already),
@@ -47,7 +47,7 @@ pub fn put(path: &Path, site_id: &str, text: &[u8]) -> Result<Changed, HostError
 /// Removes a file, if it is one of this site.
 ///
 /// # Errors
-/// [`HostError::File`]: it cannot be read or removed.
+/// [`HostError::File`] if it cannot be read or removed.
 pub fn remove(path: &Path, site_id: &str) -> Result<Changed, HostError> {
     if !is_of(path, site_id)? {
         return Ok(Changed::Already);
@@ -56,15 +56,15 @@ pub fn remove(path: &Path, site_id: &str) -> Result<Changed, HostError> {
     Ok(Changed::Done)
 }
 
-/// Whether a file is there and of this site.
+/// Reports whether a file exists and is this site's.
 ///
 /// # Errors
-/// [`HostError::File`].
+/// [`HostError::File`] if it cannot be read.
 pub fn is_of(path: &Path, site_id: &str) -> Result<bool, HostError> {
     Ok(read(path)?.is_some_and(|text| conf::owner(&text) == Some(site_id)))
 }
 
-/// The error of a file.
+/// Returns the error for an operation on a file.
 pub fn file_error(action: &'static str, path: &Path, source: io::Error) -> HostError {
     HostError::File {
         action,
@@ -83,7 +83,8 @@ fn ours(path: &Path, site_id: &str, text: &[u8]) -> Result<(), HostError> {
     Err(file_error("replace", path, source))
 }
 
-/// Writes beside it, then renames: a reader sees the old text or the new one, also after a crash.
+/// Writes a new file beside the old one and renames it, so that a reader sees either the old text or the new one, even
+/// after a crash.
 fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let temporary = temporary(path);
@@ -91,7 +92,7 @@ fn write(path: &Path, text: &[u8]) -> io::Result<()> {
         .and_then(|()| fs::rename(&temporary, path))
         .and_then(|()| File::open(directory)?.sync_all());
     if written.is_err() {
-        // The first error is the one to tell; the name is taken over by the next attempt.
+        // The first error is the one to report. The next attempt reuses the name.
         drop(fs::remove_file(&temporary));
     }
     written
@@ -111,7 +112,7 @@ fn write_new(path: &Path, text: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Not `*.conf`: jail.conf may include all of those.
+/// The name is not `*.conf`, because jail.conf may include all of those.
 fn temporary(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());

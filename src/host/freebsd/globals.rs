@@ -1,10 +1,11 @@
-//! What /etc/jail.conf says of every jail beside its own block: global parameters, wildcard blocks, and files that
-//! it includes.
+//! The parts of /etc/jail.conf that apply to every jail in addition to its own block: global parameters, wildcard
+//! blocks, and included files.
 //!
-//! rc.d/jail starts the jails by /etc/jail.conf where that includes their files, so all of it holds for them. jail(8)
-//! by a jail's own file knows none of it, and by /etc/jail.conf it would start and stop what the jail depends on
-//! too. So ezz gives jail(8) a second file: /etc/jail.conf with the block of this one jail where its own file is
-//! included. Values are not read here, and statements keep their text and order: what they mean is jail(8)'s to say.
+//! rc.d/jail starts the jails by /etc/jail.conf if that includes their files, so these parts apply to the jails. If
+//! jail(8) were given a jail's own file, it would know none of them. If it were given /etc/jail.conf, it would also
+//! start and stop what the jail depends on. So ezz gives jail(8) a second file: /etc/jail.conf with the block of this
+//! one jail in the place of the include. This module must not interpret values. Statements keep their text and order,
+//! and jail(8) decides what they mean.
 
 mod grammar;
 
@@ -19,10 +20,10 @@ use crate::name::JailName;
 use crate::ports::HostError;
 use grammar::{Statement, statements};
 
-/// What stands in /etc/jail.conf beside jails of this site.
+/// The content of /etc/jail.conf without the jails of this site.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Globals {
-    /// The statements that hold for them, in their order.
+    /// The statements that apply to the jails, in their order.
     pieces: Vec<Piece>,
     /// The jails that it defines itself.
     jails: BTreeSet<Vec<u8>>,
@@ -30,50 +31,51 @@ pub(super) struct Globals {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Piece {
-    /// A statement.
+    /// The text of a statement.
     Text(Vec<u8>),
-    /// An include of files in the directory of the jails' own: the pattern of their names, and what those of the
-    /// administrator say, by name.
+    /// An include of files in the directory of the jails' own files: the pattern of their names, and the statements in
+    /// files of the administrator that apply to the jails, by the name of the file.
     Jails(String, Vec<(String, Vec<u8>)>),
 }
 
-/// Why a file is not understood. jail(8) would not take it either.
+/// The error for a file that cannot be parsed. jail(8) would not accept it either.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum GlobalsError {
-    /// It does not follow the grammar.
+    /// The file does not follow the grammar.
     #[error("{path}: line {line}: {what}", path = path.display())]
     Syntax {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Where in it.
+        /// The line, from 1.
         line: usize,
-        /// What is wrong.
+        /// What is wrong there.
         what: &'static str,
     },
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("{path}: {why}", path = path.display())]
     Read {
-        /// Which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Why it cannot be read.
         why: String,
     },
 }
 
 impl FreeBsd {
-    /// What holds for all jails; read once for a command.
+    /// Returns what applies to all jails; it is read once for a command.
     fn globals(&self) -> &Result<Globals, GlobalsError> {
         self.globals
             .get_or_init(|| Globals::of(&self.places.main_conf, &self.places.conf))
     }
 
-    /// The text by which ezz gives a jail to jail(8) where that is more than its own file.
+    /// Returns the text that ezz gives to jail(8) for a jail; none if the jail's own file is enough.
     pub(super) fn framed(&self, name: &JailName, text: &[u8]) -> Option<Vec<u8>> {
         let globals = self.globals().as_ref().ok()?;
         globals.around(name, text)
     }
 
-    /// Refuses to start a jail without what may protect the host from it.
+    /// Refuses to start a jail if /etc/jail.conf cannot be read, because it may have what protects the host from the
+    /// jail.
     pub(super) fn knows_globals(&self) -> Result<(), HostError> {
         match self.globals() {
             Ok(_) => Ok(()),
@@ -87,13 +89,13 @@ impl FreeBsd {
         }
     }
 
-    /// Whether rc.d/jail starts the jails of the site by /etc/jail.conf.
+    /// Reports whether rc.d/jail starts the jails of the site by /etc/jail.conf.
     pub(super) fn included(&self) -> bool {
         let globals = self.globals().as_ref();
         globals.is_ok_and(|all| all.pieces.iter().any(|it| matches!(it, Piece::Jails(..))))
     }
 
-    /// Whether /etc/jail.conf has a block of its own for a jail.
+    /// Reports whether /etc/jail.conf has a block of its own for a jail.
     pub(super) fn defined_by_hand(&self, name: &JailName) -> bool {
         let globals = self.globals().as_ref();
         globals.is_ok_and(|all| all.jails.contains(name.as_str().as_bytes()))
@@ -101,7 +103,7 @@ impl FreeBsd {
 }
 
 impl Globals {
-    /// Of a file; `jails` is the directory of the jails' own files.
+    /// Reads a file; `jails` is the directory of the jails' own files.
     fn of(main: &Path, jails: &Path) -> Result<Self, GlobalsError> {
         let Some(text) = read(main)? else {
             return Ok(Globals::default());
@@ -131,8 +133,8 @@ impl Globals {
         })
     }
 
-    /// The text of a jail's file, `block`, among what else holds for the jail; none if there is nothing else,
-    /// or if the file is not included.
+    /// Returns the text of a jail's file, `block`, with everything else that applies to the jail; none if there is
+    /// nothing else, or if the file is not included.
     fn around(&self, name: &JailName, block: &[u8]) -> Option<Vec<u8>> {
         let own = format!("{name}.conf");
         let (mark, block) = conf::marked(block)?;
@@ -165,7 +167,8 @@ impl Globals {
     }
 }
 
-/// What the files of the administrator beside the jails' own say of all jails, by their names.
+/// Returns the statements that apply to all jails in the administrator's files beside the jails' own, by the name of
+/// the file.
 fn others(directory: &Path, pattern: &str) -> Result<Vec<(String, Vec<u8>)>, GlobalsError> {
     let mut all = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -203,7 +206,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, GlobalsError> {
     })
 }
 
-/// jail(8) takes a relative path from the directory of the file that includes it.
+/// Returns an absolute path: for jail(8) a path is relative to the directory of the file that includes it.
 fn absolute(path: &[u8], by: &Path) -> PathBuf {
     let path = Path::new(OsStr::from_bytes(path));
     by.parent().unwrap_or(Path::new("/")).join(path)
@@ -224,8 +227,8 @@ fn include(path: &Path) -> Vec<u8> {
     text
 }
 
-/// glob(3) of one name, but for brackets and backslashes: a name of a jail's file has neither, and a pattern
-/// with them is taken for one that fits.
+/// Matches one name as glob(3) does, except for brackets and backslashes. The name of a jail's file has neither, and a
+/// pattern with them counts as a match.
 fn fits(pattern: &str, name: &str) -> bool {
     if pattern.contains(['[', '\\']) {
         return true;
@@ -287,7 +290,7 @@ mod tests {
              {WEB}children.max = 0;\n"
         );
         assert_eq!(around(main, &[]), Some(expected));
-        // As rc.d/jail does it without an include, or with nothing beside it: by the jail's own file.
+        // Without an include, or with nothing besides it, the jail's own file is enough, as for rc.d/jail.
         for none in [
             "allow.raw_sockets;",
             "",

@@ -1,14 +1,14 @@
-//! What jls(8) prints, as data: the only word on whether a jail runs.
+//! The output of jls(8) as data. Only jls(8) shows whether a jail is running.
 //!
-//! Exit statuses of jail(8) are no such word: it removes a jail and exits 1 when an unmount failed,
-//! and rc.d/jail exits 0 when a start failed. Pure.
+//! The exit statuses of other programs do not: jail(8) exits with 1 if it has removed a jail but an unmount failed, and
+//! rc.d/jail exits with 0 if a start failed. This module is pure.
 
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-/// Arguments that print every jail, also those the kernel is not done with. `-n` makes the keys
-/// the parameters' own names, which are the same in every release (usr.sbin/jls/jls.c).
+/// The arguments that print every jail, including those with which the kernel has not finished. With `-n` the keys are
+/// the names of the parameters, which are the same in every release (usr.sbin/jls/jls.c).
 pub const ARGUMENTS: [&str; 8] = [
     "--libxo", "json", "-d", "-n", "jid", "name", "path", "dying",
 ];
@@ -16,28 +16,27 @@ pub const ARGUMENTS: [&str; 8] = [
 /// A jail in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Its number.
+    /// The jail's id in the kernel.
     pub jid: u32,
-    /// Its full name; a child's has its parent's in front.
+    /// The full name, which begins with the parent's name for a child.
     pub name: String,
-    /// Its root directory.
+    /// The root directory.
     pub path: PathBuf,
-    /// Removed, and still referred to by something in the kernel.
+    /// Whether it was removed, but something in the kernel still refers to it.
     pub dying: bool,
 }
 
-/// Parses the output. Numbers and booleans are taken as such or as text: which of the two they
-/// are depends on the release and on the options.
+/// Parses the output. Numbers and booleans may be JSON values or strings, depending on the release and on the options.
 ///
 /// # Errors
-/// What is not as it should be.
+/// Returns what is wrong with the output.
 pub fn parse(text: &[u8]) -> Result<Vec<Seen>, String> {
     let whole: Value = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     let list = whole
         .get("jail-information")
         .and_then(|information| information.get("jail"));
     match list {
-        // libxo leaves a list without entries out in some styles.
+        // In some styles libxo leaves out a list without entries.
         None if whole.get("jail-information").is_some() => Ok(Vec::new()),
         Some(Value::Array(jails)) => jails.iter().map(seen).collect(),
         _ => Err("it has no list of jails".to_owned()),
@@ -70,7 +69,7 @@ fn seen(jail: &Value) -> Result<Seen, String> {
 mod tests {
     use super::*;
 
-    // Written from the emitting code, not recorded on a FreeBSD.
+    // Written from the source that prints it, not recorded on a FreeBSD host.
     const TWO: &[u8] = br#"{"__version": "2", "jail-information": {"jail": [
         {"jid":"3","name":"web","path":"/usr/jails/web","dying":false},
         {"jid":4,"name":"web.db","path":"/usr/jails/web/x","dying":"true"}]}}

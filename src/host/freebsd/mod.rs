@@ -1,9 +1,9 @@
 //! FreeBSD: jails of the kernel, through jail(8), jls(8), jexec(8) and derived files.
 //!
-//! It works through files and the system's own programs, so it compiles and is tested on every OS.
-//! What a running jail *is* comes from jls and the mount table, never from an exit status. Nothing
-//! is unmounted by force, and a jail's files stay until it is gone: jail(8) needs them to stop it.
-//! Must not be here: anything that reads or follows a path inside a jail.
+//! The module works through files and the system's own programs, so it compiles and is tested on every OS. The state of
+//! a running jail comes from jls and the mount table, never from an exit status. Nothing is unmounted by force. The
+//! files of a jail stay until the jail has ended, because jail(8) needs them to stop it. This module must not read or
+//! follow a path inside a jail.
 
 mod argv;
 mod checks;
@@ -43,23 +43,22 @@ use crate::profile::Os;
 use system::{System, ThisSystem};
 use view::View;
 
-/// Where the host keeps what ezz makes, and what it looks at.
+/// The paths of the host's files, and the times that ezz waits for the host.
 #[derive(Debug, Clone)]
 pub struct Places {
-    /// One file per jail; rc.d/jail looks here by name.
+    /// The directory with one file per jail; rc.d/jail looks here by name.
     pub conf: PathBuf,
     /// The administrator's file, which may include the others.
     pub main_conf: PathBuf,
-    /// Console logs: root's own directory.
+    /// The directory of the console logs, which only root can read.
     pub log: PathBuf,
-    /// How long is waited for what goes by itself: a mount that is busy after its jail is gone, since a
-    /// dying jail keeps its root until the last reference.
+    /// The time that ezz waits for something that ends by itself. For example, a mount stays busy after its jail has
+    /// ended, because a dying jail keeps its root until the last reference to it.
     pub patience: Duration,
-    /// The most that jail(8) may take to start a jail, if the profile gives it more: exec.start is the jail's whole
-    /// rc(8), which runs whatever services it has.
+    /// The most time that jail(8) may take to start a jail, even if the profile allows more. exec.start is the jail's
+    /// whole rc(8), which runs all of its services.
     pub start: Duration,
-    /// How long a program may take that ends a jail or clears up after it, and waits for nothing but the
-    /// kernel.
+    /// The time that a program may take that ends a jail or cleans up after it, and that waits only for the kernel.
     pub helper: Duration,
 }
 
@@ -76,7 +75,7 @@ impl Default for Places {
     }
 }
 
-/// A derived file, and what it should hold; none means that it should not be there.
+/// The path of a derived file and its intended content; none means that the file should not exist.
 type Wanted = (PathBuf, Option<Vec<u8>>);
 
 /// A FreeBSD host.
@@ -85,25 +84,25 @@ pub struct FreeBsd {
     site_id: String,
     site_directory: PathBuf,
     places: Places,
-    /// Whether rc.d/jail reads the files of all jails as one; looked at once.
+    /// Whether rc.d/jail reads the files of all jails as one configuration; determined once.
     reads_all: OnceLock<bool>,
     /// What /etc/jail.conf says of all jails; read once.
     globals: OnceLock<Result<globals::Globals, globals::GlobalsError>>,
-    /// Which jails depend on which, by their files; looked at once.
+    /// The dependents of each jail, according to the files; read once.
     dependents: OnceLock<BTreeMap<JailName, BTreeSet<JailName>>>,
-    /// The last look at the kernel, until this process changes something there: a command is about
-    /// thousands of jails, and each look starts a program and reads the whole mount table.
+    /// The last look at the kernel, until this process changes something there. A command may be about thousands of
+    /// jails, and each look starts a program and reads the whole mount table.
     seen: Mutex<Option<Arc<View>>>,
     /// Held while derived files are written: those of one jail say what those of others say.
     writing: Mutex<()>,
     system: Arc<dyn System>,
     notes: Mutex<Vec<String>>,
-    /// What the last stop of each jail has killed.
+    /// The processes that the last stop of each jail has killed.
     killed: Mutex<BTreeMap<JailName, Vec<Killed>>>,
 }
 
 impl FreeBsd {
-    /// The host as it is, for the jails of one site.
+    /// Creates the real host, for the jails of one site.
     pub fn new(site_id: &str, site_directory: &Path) -> Self {
         FreeBsd::on(
             site_id,
@@ -113,7 +112,7 @@ impl FreeBsd {
         )
     }
 
-    /// With other places than the usual ones, on a system that may be made of stand-ins.
+    /// Creates a host with other paths and times, on a system that may consist of stand-ins.
     pub fn on(
         site_id: &str,
         site_directory: &Path,
@@ -144,7 +143,8 @@ impl FreeBsd {
         self.places.conf.join(format!("{name}.conf"))
     }
 
-    /// Beside the conf, so that one is not there without the other; no glob for `*.conf` finds it.
+    /// Returns the path of a jail's fstab. It is beside the conf, so that both exist or neither; no glob for `*.conf`
+    /// matches it.
     fn fstab_file(&self, name: &JailName) -> PathBuf {
         self.places.conf.join(format!("{name}.fstab"))
     }
@@ -153,8 +153,8 @@ impl FreeBsd {
         self.places.log.join(format!("{name}.log"))
     }
 
-    /// What the derived files of a jail should hold, in the order in which they are written: the
-    /// conf names the fstab.
+    /// Returns the intended content of a jail's derived files, in the order in which they are written: the conf names
+    /// the fstab.
     fn wanted(&self, spec: &JailSpec) -> Result<[Wanted; 3], HostError> {
         let fstab = self.fstab_file(&spec.name);
         let log = self.log_file(&spec.name);
@@ -170,11 +170,11 @@ impl FreeBsd {
         Ok([(fstab, made.fstab), first, second])
     }
 
-    /// Writes the derived files; the caller knows that the jail does not run.
+    /// Writes the derived files. The caller has checked that the jail does not run.
     fn write(&self, spec: &JailSpec) -> Result<Changed, HostError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         make_directory(&self.places.conf, 0o755)?;
-        // jail(8) makes the log, and not its directory; service(8) may be the first that starts the jail.
+        // jail(8) creates the log, but not its directory, and service(8) may be the first to start the jail.
         make_directory(&self.places.log, 0o700)?;
         let mut all = Changed::Already;
         let wanted = self.wanted(spec)?;
@@ -192,7 +192,7 @@ impl FreeBsd {
         Ok(all)
     }
 
-    /// Refuses parameters whose modules are not loaded: jail(8) would not know them.
+    /// Refuses parameters whose modules are not loaded, because jail(8) would not know them.
     fn modules(&self, params: &Params) -> Result<(), HostError> {
         if params.is_empty() {
             return Ok(());
@@ -208,7 +208,7 @@ impl FreeBsd {
         missing.map_or(Ok(()), Err)
     }
 
-    /// The kernel as the command has seen it, or sees it now.
+    /// Returns the last look at the kernel, or looks now if there is none.
     fn look(&self) -> Result<Arc<View>, HostError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(view) = &*seen {
@@ -219,13 +219,13 @@ impl FreeBsd {
         Ok(view)
     }
 
-    /// The kernel as it is now: what others do is waited for, or must be known.
+    /// Looks at the kernel now, where changes by other programs matter.
     fn look_again(&self) -> Result<Arc<View>, HostError> {
         self.changed();
         self.look()
     }
 
-    /// Something was done that the last look does not show.
+    /// Discards the last look, which does not show a change that was just made.
     fn changed(&self) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -250,7 +250,7 @@ impl Host for FreeBsd {
         }
         let unknown = params::Known::of_kernel(self.system.as_ref())?;
         let mut unknown = unknown.unknown(params);
-        // A module can be loaded until the jail starts.
+        // A missing module can still be loaded before the jail starts.
         unknown.retain(|name| params::module(name).is_none());
         if unknown.is_empty() {
             return Ok(());
@@ -268,7 +268,7 @@ impl Host for FreeBsd {
     }
 
     fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {
-        // What a plan is made from.
+        // Plans are made from this, so it must be current.
         Ok(self.look_again()?.states())
     }
 
@@ -277,8 +277,8 @@ impl Host for FreeBsd {
         if stale.is_empty() {
             return Ok(Changed::Already);
         }
-        // A jail without files was never started from them: no need to ask the kernel, which
-        // counts when a thousand jails are made.
+        // A jail without files was never started from them, so the kernel need not be asked. That saves time when a
+        // thousand jails are created.
         if stale.iter().any(|path| path.exists()) && self.look()?.runs(&spec.name) {
             return Err(HostError::Running(spec.name.clone()));
         }
@@ -393,12 +393,12 @@ impl Host for FreeBsd {
         if let Some(term) = std::env::var_os("TERM").filter(|_| request.terminal) {
             exec = exec.env("TERM", term);
         }
-        // Without a limit: it is what the administrator has asked for.
+        // There is no limit, because the administrator has requested the command.
         let status = exec.interactive().map_err(&failed)?;
         Ok(code(status))
     }
 
-    /// jexec(8) becomes the command, so to kill it is to kill that.
+    /// jexec(8) becomes the command, so killing it kills the command.
     fn probe(
         &self,
         spec: &JailSpec,
@@ -431,7 +431,7 @@ impl Host for FreeBsd {
     }
 
     fn takes_packages(&self) -> Result<(), HostError> {
-        // /usr/sbin/pkg is always there, and would fetch the real one without being asked.
+        // /usr/sbin/pkg always exists, and would download the real pkg(8) without a question.
         let found = checks::run(self.system.as_ref(), "pkg", &["-N"]);
         found.map(|_| ()).map_err(|why| HostError::Missing {
             what: format!("pkg(8), which installs base packages ({why})"),
@@ -448,7 +448,7 @@ impl Host for FreeBsd {
     }
 }
 
-/// Both results in one.
+/// Combines two results.
 fn done(one: Changed, other: Changed) -> Changed {
     if one == Changed::Done { one } else { other }
 }

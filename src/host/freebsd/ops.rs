@@ -1,4 +1,4 @@
-//! Starting and stopping, step by step.
+//! Starts and stops jails, step by step.
 
 use std::path::Path;
 use std::thread::sleep;
@@ -14,25 +14,25 @@ use crate::name::JailName;
 use crate::ports::{Host, HostError, JailSpec, Stopping, ensure_native};
 use crate::profile::Os;
 
-/// How much longer than for a mount a start waits for the jail that was there before.
+/// The factor by which a start waits longer for an earlier jail of the same name than for a mount.
 const DYING: u32 = 3;
 
-/// What exec.stop may take beyond the profile's own limit: rc.shutdown ends what it started by
-/// itself after 90 s (rcshutdown_timeout, /etc/defaults/rc.conf).
+/// The seconds that exec.stop may take beyond the profile's limit. rc.shutdown itself ends after 90 s what it has
+/// started (rcshutdown_timeout, /etc/defaults/rc.conf).
 const SHUTDOWN: u64 = 120;
 
-/// Seconds that a start may take where the profile does not say.
+/// The seconds that a start may take if the profile does not say.
 const START: u32 = 1800;
 
-/// How much longer than timeout(1) lets a program run ezz waits for that: it kills what ignores its
-/// signal after five seconds.
+/// The time that ezz waits beyond the limit that it gives to timeout(1), which kills a program that ignores its signal
+/// after five seconds.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How a program ended that is not believed anyway.
+/// How a program ended whose exit status does not count.
 pub(super) struct Outcome {
-    /// What it said, on one line.
+    /// What it printed on standard error, on one line.
     pub(super) stderr: String,
-    /// Whether it ended by itself, and within its limit.
+    /// Whether it ended by itself and within its limit.
     pub(super) ended: bool,
 }
 
@@ -68,7 +68,7 @@ impl FreeBsd {
         ensure_native(spec, Os::FreeBsd)?;
         self.takes(spec.config.network, &spec.config.params)?;
         self.modules(&spec.config.params)?;
-        // Without its rules a devfs shows every device of the host.
+        // Without its ruleset, a devfs shows every device of the host.
         let ruleset = spec.config.params.get("devfs_ruleset");
         let ruleset = ruleset.and_then(<[String]>::last).map(String::as_str);
         checks::ruleset(self.system.as_ref(), ruleset)?;
@@ -79,7 +79,7 @@ impl FreeBsd {
             })?;
         }
         self.has_bridges(spec)?;
-        // A mount that a failed stop left would be mounted over, or be refused as its own copy.
+        // Otherwise the start would mount over a mount that a failed stop has left, or be refused because of it.
         let _ = self.clean(name)?;
         let _ = self.write(spec)?;
 
@@ -99,7 +99,7 @@ impl FreeBsd {
             let outcome = outcome.map_err(program_error("start", name))?;
             let jid = self.look()?.jid(name);
             if let (Some(jid), false) = (jid, outcome.ended) {
-                // Its rc(8) was killed half-way: nobody knows what of it runs.
+                // Its rc(8) was killed half-way, so it is unknown which services are running.
                 self.remove(name, jid)?;
             } else if jid.is_some() {
                 return Ok(Changed::Done);
@@ -152,14 +152,14 @@ impl FreeBsd {
         if self.look()?.jid(name) != Some(jid) {
             self.killed_in(name, looks.killed(time), time);
         } else {
-            // Its file is gone, or jail(8) could not use it: the same steps without it.
+            // The file is lost, or jail(8) could not use it: take the same steps without it.
             let command = how.profile.and_then(|profile| profile.stop.exec.as_ref());
             if let Some(command) = command.filter(|_| lost) {
                 let timeout = self.limited(limit).map_err(failed())?;
                 let jexec = self.system.program("jexec").map_err(failed())?;
                 outcome(timeout.arg(jexec).args(argv::shutdown(jid, command))).map_err(failed())?;
             }
-            // Who could not be asked is killed all the same.
+            // Processes that could not be asked to end are killed anyway.
             if let Ok(left) = self.ask_processes(jid, time) {
                 self.killed_in(name, left, time);
             }
@@ -171,7 +171,7 @@ impl FreeBsd {
         Ok(done(Changed::Done, self.clean(name)?))
     }
 
-    /// Removes a jail from the kernel, which kills its processes, and waits until it is gone.
+    /// Removes a jail from the kernel, which kills its processes, and waits until it has ended.
     fn remove(&self, name: &JailName, jid: u32) -> Result<(), HostError> {
         let failed = || program_error("stop", name);
         let jail = self.system.exec("jail").map_err(failed())?;
@@ -185,7 +185,7 @@ impl FreeBsd {
         self.wait_gone(name, jid)
     }
 
-    /// Unmounts what jail(8) left below the root of a jail that does not run.
+    /// Unmounts what jail(8) has left below the root of a jail that does not run.
     pub(super) fn clean(&self, name: &JailName) -> Result<Changed, HostError> {
         let root = self.look()?.root(name);
         let changed = self.clean_below(&root, name.as_str())?;
@@ -193,22 +193,22 @@ impl FreeBsd {
         Ok(changed)
     }
 
-    /// Removes the limits and interfaces of a jail that does not run: after a failed start jail(8) runs no
-    /// exec.poststop, and the next jail of the name would have the limits.
+    /// Removes the limits and interfaces of a jail that does not run. After a failed start, jail(8) runs no
+    /// exec.poststop, and the next jail of that name would get the limits.
     fn after_stop(&self, name: &JailName) -> Result<(), HostError> {
         let conf = files::read(&self.used_file(name)?)?.unwrap_or_default();
         let text = String::from_utf8_lossy(&conf);
         self.undo(name, conf::undone(&text, &self.site_id, name))
     }
 
-    /// Runs ezz's own commands of exec.poststop, which have no blanks but between their words.
+    /// Runs ezz's own commands of exec.poststop, which have blanks only between their words.
     fn undo(&self, name: &JailName, commands: Vec<String>) -> Result<(), HostError> {
         let failed = || program_error("clear up after", name);
         for command in commands {
             let mut words = command.split(' ');
             let program = words.next().and_then(|path| path.rsplit('/').next());
             let program = self.system.exec(program.unwrap_or_default());
-            // That there is nothing is a failure to these programs, and what is wanted here.
+            // These programs fail if there is nothing to remove, which is the intended state here.
             let program = program.map_err(failed())?.limit(self.places.helper);
             let ended = outcome(program.args(words)).map_err(failed())?;
             if !ended.ended {
@@ -218,7 +218,7 @@ impl FreeBsd {
         Ok(())
     }
 
-    /// The same of any root. Never by force: a mount that is busy has a user, who would lose files.
+    /// Unmounts what jail(8) has left below any root. It never uses force: the user of a busy mount would lose files.
     pub(super) fn clean_below(&self, root: &Path, jail: &str) -> Result<Changed, HostError> {
         let begin = Instant::now();
         let mut pause = Pause::new();
@@ -250,8 +250,8 @@ impl FreeBsd {
         }
     }
 
-    /// Makes the fstab of a running jail again if it is lost: jail(8) reads it before anything
-    /// else, and without it leaves the jail running.
+    /// Writes the fstab of a running jail if it is lost. jail(8) reads it before anything else, and without it leaves
+    /// the jail running.
     fn mend_fstab(&self, name: &JailName) -> Result<(), HostError> {
         let path = self.fstab_file(name);
         if files::read(&path)?.is_some() {
@@ -279,7 +279,7 @@ impl FreeBsd {
         files::put(&path, &self.site_id, &text).map(drop)
     }
 
-    /// timeout(1), which ends what does not end by itself.
+    /// Returns timeout(1), which ends a program that does not end by itself.
     fn limited(&self, seconds: u64) -> Result<Exec, ExecError> {
         let timeout = self.system.exec("timeout")?;
         let timeout = timeout.limit(Duration::from_secs(seconds) + TIMEOUT);
@@ -303,14 +303,14 @@ impl FreeBsd {
     }
 }
 
-/// Runs a program in a process group of its own: a ctrl-C at the terminal is for ezz, which
-/// finishes or undoes what it began, and must not end jail(8) between its steps. One that exceeds its
-/// limit is no error either: what it has done, the kernel tells.
+/// Runs a program in a process group of its own. A Ctrl-C at the terminal is meant for ezz, which finishes or undoes
+/// what it has begun, and must not end jail(8) between two steps. A program that exceeds its limit is not an error
+/// either: the kernel shows what it has done.
 pub(super) fn outcome(exec: Exec) -> Result<Outcome, ExecError> {
     outcome_unless(exec, &|| false)
 }
 
-/// The same, of a program that is ended as soon as `stop` says so.
+/// The same for a program that is ended as soon as `stop` returns true.
 pub(super) fn outcome_unless(exec: Exec, stop: &dyn Fn() -> bool) -> Result<Outcome, ExecError> {
     match exec.ended_unless(stop) {
         Ok(ended) => {
@@ -332,8 +332,8 @@ pub(super) fn outcome_unless(exec: Exec, stop: &dyn Fn() -> bool) -> Result<Outc
     }
 }
 
-/// What was said, on one line, without the commands that jail(8) shows when they fail: those that ezz gives it
-/// are long, and say nothing that the program which failed has not said.
+/// Returns what a program printed, on one line. It leaves out the commands that jail(8) prints when they fail: the
+/// commands that ezz gives it are long, and the program that failed has printed the reason itself.
 fn causes(stderr: &str) -> String {
     const SHOWN: usize = 100;
     let long = |line: &&str| {
@@ -368,7 +368,7 @@ fn why(outcome: &Outcome, log: &std::path::Path) -> String {
     format!("{said} (what it printed itself is in {})", log.display())
 }
 
-/// Longer and longer pauses, a second at most.
+/// Pauses that double in length, up to a second.
 pub(super) struct Pause(Duration);
 
 impl Pause {

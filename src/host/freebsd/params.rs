@@ -1,4 +1,4 @@
-//! Which parameters of jail(8) this host knows: an unknown one fails every start of the jail.
+//! The parameters of jail(8) that this host knows. A jail with an unknown parameter can never start.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +7,8 @@ use super::system::System;
 use crate::model::Params;
 use crate::ports::HostError;
 
-/// Those of jail(8) itself, and the `__FreeBSD_version` that they came with (usr.sbin/jail/config.c,
-/// `intparams`; 0: all that ezz runs on).
+/// The parameters of jail(8) itself, with the `__FreeBSD_version` that introduced them (usr.sbin/jail/config.c,
+/// `intparams`). 0 means all versions on which ezz runs.
 const INTERNAL: [(&str, u32); 30] = [
     ("allow.dying", 0),
     ("exec.clean", 0),
@@ -34,7 +34,7 @@ const INTERNAL: [(&str, u32); 30] = [
     ("stop.timeout", 0),
     ("vnet.interface", 0),
     ("zfs.dataset", 1_500_000),
-    // Of the kernel, and read by jail(8) in a way of its own.
+    // The kernel has these parameters, but jail(8) reads them in a way of its own.
     ("cpuset.id", 0),
     ("devfs_ruleset", 0),
     ("enforce_statfs", 0),
@@ -43,8 +43,8 @@ const INTERNAL: [(&str, u32); 30] = [
     ("allow.mount", 0),
 ];
 
-/// Those that are there only while a module is loaded (sys/kern/sysv_*.c, `prison_add_vfs` of each file
-/// system, sys/compat/linux). What mounts a file system loads its module.
+/// The parameters that exist only while a module is loaded (sys/kern/sysv_*.c, `prison_add_vfs` of each file system,
+/// sys/compat/linux). A mount of a file system loads its module.
 const MODULES: [(&str, &str); 14] = [
     ("sysvmsg", "sysvmsg"),
     ("sysvsem", "sysvsem"),
@@ -62,7 +62,7 @@ const MODULES: [(&str, &str); 14] = [
     ("allow.mount.zfs", "zfs"),
 ];
 
-/// The module that a parameter comes with, if it comes with one.
+/// Returns the module that has a parameter; none if the parameter needs no module.
 pub fn module(name: &str) -> Option<&'static str> {
     let found = MODULES
         .iter()
@@ -77,7 +77,7 @@ fn contrary_of(name: &str) -> String {
     }
 }
 
-/// The kernel's own, and those of its modules that are loaded.
+/// The parameters of the kernel, including those of its loaded modules, and the kernel's version.
 #[derive(Debug, Default)]
 pub struct Known {
     kernel: BTreeSet<String>,
@@ -85,10 +85,10 @@ pub struct Known {
 }
 
 impl Known {
-    /// Asks the kernel.
+    /// Reads the parameters from the kernel.
     ///
     /// # Errors
-    /// [`HostError::Program`].
+    /// [`HostError::Program`] if sysctl(8) fails.
     pub fn of_kernel(system: &dyn System) -> Result<Self, HostError> {
         let ask = |arguments: &[&str]| {
             system
@@ -105,18 +105,18 @@ impl Known {
         })
     }
 
-    /// Those of a jail that it does not know.
+    /// Returns the parameters that this host does not know.
     pub fn unknown(&self, params: &Params) -> Vec<String> {
         let names = params.iter().map(|(name, _)| name);
         names.filter(|name| !self.knows(name)).cloned().collect()
     }
 
-    /// Whether the kernel has it, and jls(8) can be asked for it.
+    /// Reports whether the kernel has the parameter, so that jls(8) can print it.
     pub fn in_kernel(&self, name: &str) -> bool {
         self.kernel.contains(name)
     }
 
-    /// Those of modules that are not loaded.
+    /// Returns the parameters of modules that are not loaded.
     pub fn unloaded(&self) -> Vec<&'static str> {
         let names = MODULES.iter().map(|(name, _)| *name);
         names.filter(|name| !self.knows(name)).collect()
@@ -127,7 +127,7 @@ impl Known {
             let since = INTERNAL.iter().find(|(it, _)| *it == name);
             self.kernel.contains(name) || since.is_some_and(|(_, since)| self.version >= *since)
         };
-        // jail(8) takes a `no` before the last word of a flag.
+        // jail(8) accepts a `no` before the last word of a flag.
         let (node, last) = name.rsplit_once('.').unwrap_or(("", name));
         let positive = last.strip_prefix("no").map(|last| match node {
             "" => last.to_owned(),
@@ -137,8 +137,8 @@ impl Known {
     }
 }
 
-/// `allow.mount` of `security.jail.param.allow.mount.`: a parameter that has others below it ends with
-/// a dot.
+/// Returns the name in a line of sysctl(8): `allow.mount` for `security.jail.param.allow.mount.`. A parameter that has
+/// others below it ends with a dot.
 fn name_of(line: &str) -> Option<String> {
     let name = line.trim().strip_prefix("security.jail.param.")?;
     Some(name.trim_end_matches('.').to_owned())

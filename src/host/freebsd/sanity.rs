@@ -1,6 +1,6 @@
-//! What is around jails on a FreeBSD host: the addresses of its interfaces, what listens, with which
-//! addresses jails run, what the kernel and rc.conf(5) lack. Each program is asked once for all jails, and
-//! only if one of them needs it; what they print is read here. Must not be here: what any of it means.
+//! The surroundings of jails on a FreeBSD host: the addresses of its interfaces, the sockets that listen, the addresses
+//! of running jails, and what the kernel and rc.conf(5) lack. Each program runs once for all jails, and only if one of
+//! them needs it. This module parses what they print. It must not judge what any of it means.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -13,18 +13,19 @@ use super::system::System;
 use crate::model::{Bound, JailConfig, Lack, Listener, Network, Owner, Surroundings};
 use crate::name::JailName;
 
-/// Ports from here on are given to clients (net.inet.ip.portrange.first); a UDP socket on one waits for
-/// answers, most likely.
+/// Ports from here on are given to clients (net.inet.ip.portrange.first). A UDP socket on such a port is most likely
+/// one that waits for answers.
 const CLIENTS: u16 = 10_000;
 
-/// jls(8): addresses first, since they have no blanks; as text, which is the same in every release.
+/// The arguments of jls(8). The addresses come first because they have no blanks. The output is text, which is the same
+/// in every release.
 const JLS: [&str; 5] = ["-n", "ip4.addr", "ip6.addr", "name", "path"];
 
-/// sockstat(1): sockets of processes in no jail (`-j 0`: libjail's jail_getid.c), in columns as wide as they
-/// need to be.
+/// The arguments of sockstat(1): the sockets of processes in no jail (`-j 0`: libjail's jail_getid.c), in columns that
+/// are as wide as necessary.
 const SOCKSTAT: [&str; 4] = ["-46lqw", "-j", "0", "-Ptcp,udp"];
 
-/// Looks at what the jails need; `site` is the site directory, without links.
+/// Reads what the jails need; `site` is the path of the site directory, without links.
 pub(super) fn look(
     system: &dyn System,
     site: &Path,
@@ -71,7 +72,7 @@ pub(super) fn look(
     around
 }
 
-/// What the kernel lacks of what the jails need, each once.
+/// Returns what the kernel lacks of what the jails need, each only once.
 fn lacks(system: &dyn System, jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
     let mut lacks = BTreeSet::new();
     let mut features = Vec::new();
@@ -102,7 +103,7 @@ fn lacks(system: &dyn System, jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
         .collect();
     if let Ok(loaded) = run(system, "devfs", &["rule", "showsets"]) {
         let loaded: BTreeSet<&str> = loaded.split_whitespace().collect();
-        // Of ruleset 0 the start speaks: it hides nothing.
+        // The start of a jail reports ruleset 0, which hides nothing.
         let missing = rulesets
             .iter()
             .filter(|it| !loaded.contains(*it) && **it != "0");
@@ -124,7 +125,7 @@ fn lacks(system: &dyn System, jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
     lacks.into_iter().collect()
 }
 
-/// That a parameter comes with a module that is not loaded.
+/// Returns the lack of a module that has a parameter.
 pub(super) fn module_lack(name: &str, module: &str) -> Lack {
     Lack {
         what: format!("the parameter {name} is there only with the kernel module {module}"),
@@ -132,23 +133,23 @@ pub(super) fn module_lack(name: &str, module: &str) -> Lack {
     }
 }
 
-/// Something that a kernel can be built or booted without.
+/// A feature that a kernel can be built or booted without.
 pub(super) struct Feature {
-    /// Its sysctl(8), which is 1 where it is there.
+    /// The name of its sysctl(8), which is 1 if the kernel has the feature.
     pub(super) name: &'static str,
-    /// What needs it.
+    /// What needs the feature.
     pub(super) what: &'static str,
     hint: &'static str,
 }
 
-/// Networks of jails.
+/// Network stacks of jails.
 pub(super) const VIMAGE: Feature = Feature {
     name: "kern.features.vimage",
     what: "networks of jails",
     hint: "a kernel with `options VIMAGE`, as GENERIC has it",
 };
 
-/// Resource limits.
+/// Resource limits of jails.
 pub(super) const RACCT: Feature = Feature {
     name: "kern.racct.enable",
     what: "limits of jails",
@@ -164,7 +165,7 @@ impl Feature {
     }
 }
 
-/// Whether a boot mounts the datasets and starts jails; what cannot be told is doctor's to tell.
+/// Returns what keeps a boot from mounting the datasets or starting the jails. `doctor` reports what cannot be read.
 fn boot(system: &dyn System) -> Vec<Lack> {
     let off = |(service, name, otherwise): (&str, &str, &str)| {
         let value = variable(system, service, name).ok()?;
@@ -176,13 +177,13 @@ fn boot(system: &dyn System) -> Vec<Lack> {
     BOOT.into_iter().filter_map(off).collect()
 }
 
-/// rc.subr's checkyesno takes these four words.
+/// Reports whether checkyesno of rc.subr(8) accepts a word, which it does for these four.
 pub(super) fn is_yes(value: &str) -> bool {
     let mut words = ["yes", "true", "on", "1"].iter();
     words.any(|word| value.eq_ignore_ascii_case(word))
 }
 
-/// Lines `NAME: VALUE` of sysctl(8), which leaves out what it does not know.
+/// Parses lines `NAME: VALUE` of sysctl(8), which leaves out names that it does not know.
 pub(super) fn pairs(text: &str) -> BTreeMap<&str, &str> {
     let lines = text.lines().filter_map(|line| line.split_once(':'));
     lines
@@ -190,7 +191,7 @@ pub(super) fn pairs(text: &str) -> BTreeMap<&str, &str> {
         .collect()
 }
 
-/// Interfaces with their addresses (sbin/ifconfig/af_inet.c, af_inet6.c).
+/// Parses interfaces with their addresses (sbin/ifconfig/af_inet.c, af_inet6.c).
 fn interfaces(text: &str) -> BTreeMap<String, Vec<IpAddr>> {
     let mut all: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
     let mut current = None;
@@ -208,7 +209,7 @@ fn interfaces(text: &str) -> BTreeMap<String, Vec<IpAddr>> {
         let address = words
             .next()
             .filter(|_| matches!(family, Some("inet" | "inet6")));
-        // fe80::1%lo0
+        // Such as fe80::1%lo0.
         let address = address.and_then(|text| text.split(['%', '/']).next()?.parse().ok());
         let addresses = current.as_ref().and_then(|name| all.get_mut(name));
         if let (Some(addresses), Some(address)) = (addresses, address) {
@@ -226,7 +227,7 @@ fn by_address(interfaces: &BTreeMap<String, Vec<IpAddr>>) -> BTreeMap<IpAddr, Op
     all.collect()
 }
 
-/// Rows of sockstat(1): user, command (which may have blanks), pid, descriptor, protocol, both addresses.
+/// Parses rows of sockstat(1): user, command (which may have blanks), pid, descriptor, protocol, both addresses.
 fn listeners(text: &str) -> BTreeSet<Listener> {
     text.lines().filter_map(listener).collect()
 }
@@ -263,7 +264,7 @@ fn listener(row: &str) -> Option<Listener> {
     })
 }
 
-/// Lines `ip4.addr=A,B ip6.addr= name=NAME path=PATH` of jls(8).
+/// Parses lines `ip4.addr=A,B ip6.addr= name=NAME path=PATH` of jls(8).
 fn taken(text: &str, site: &Path) -> BTreeSet<(IpAddr, Owner)> {
     let mut all = BTreeSet::new();
     for line in text.lines() {
@@ -292,8 +293,8 @@ fn taken(text: &str, site: &Path) -> BTreeSet<(IpAddr, Owner)> {
 mod tests {
     use super::*;
 
-    // Written from the emitting code (sbin/ifconfig, usr.bin/sockstat, usr.sbin/jls of 15.0), not recorded
-    // on a FreeBSD.
+    // Written from the source that prints it (sbin/ifconfig, usr.bin/sockstat, usr.sbin/jls of 15.0), not recorded on a
+    // FreeBSD host.
     const IFCONFIG: &str = "\
 em0: flags=1008843<UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST,LOWER_UP> metric 0 mtu 1500
 \toptions=48505bb<RXCSUM,TXCSUM,VLAN_MTU>

@@ -1,5 +1,5 @@
-//! Commands that change the world of a generation that is being built: on the host, or in a jail that has
-//! the staged base as its root and lives as long as its command.
+//! Runs commands that change the world of a staged generation: on the host, or in a jail that has the staged base as
+//! its root and ends with its command.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use crate::model::Changed;
 use crate::name::GenerationId;
 use crate::ports::{ExecRequest, HostError, Place, WorldRequest, WorldRun, make_cache};
 
-/// The host's resolver, which the world is given while its command runs.
+/// The host's resolver configuration, which the world gets while its command runs.
 const RESOLVER: &str = "/etc/resolv.conf";
 
 impl FreeBsd {
@@ -37,7 +37,7 @@ impl FreeBsd {
         };
         if let Place::Host = request.place {
             let mut exec = request.on_host().ok_or_else(no_command)?;
-            // What the commands of the profile run; there is none before `pkg bootstrap`.
+            // The commands of the profile run this. It does not exist before `pkg bootstrap`.
             if let Ok(pkg) = self.system.program("pkg") {
                 exec = exec.env("EZZ_PKG", pkg);
             }
@@ -118,15 +118,15 @@ impl FreeBsd {
         site.join("basejail").join(generation.to_string())
     }
 
-    /// The log of a command that changes a world.
+    /// Returns the path of the log of a command that changes a world.
     fn stage_log(&self, generation: GenerationId) -> PathBuf {
         let directory = self.places.log.join(&self.site_id);
         directory.join(format!("stage-{generation}.log"))
     }
 }
 
-/// Gives the world the host's resolver. What every world gets before its seal takes it away again; no
-/// link of the world's is followed.
+/// Gives the world the host's resolver configuration. The preparation of a seal removes it again. No link of the world
+/// is followed.
 fn resolver(root: &Path) -> io::Result<()> {
     let text = match fs::read(RESOLVER) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

@@ -1,5 +1,5 @@
-//! The system below the adapter: its programs, its table of mounts, umount(2). One small port, so that the
-//! adapter as a whole runs on programs that stand in for FreeBSD's (tests/standins).
+//! The system below the adapter: its programs, its mount table and umount(2). This is a small port, so that the whole
+//! adapter can run on stand-ins for FreeBSD's programs (tests/standins).
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,32 +9,32 @@ use ezz_zfs::{MountError, Mounted};
 
 use crate::exec::{self, Exec, ExecError};
 
-/// What the adapter asks of the system it runs on.
+/// What the adapter needs from the system on which it runs.
 pub trait System: fmt::Debug + Send + Sync {
-    /// The absolute path of a program of the base system.
+    /// Returns the absolute path of a program of the base system.
     ///
     /// # Errors
-    /// [`ExecError::NotFound`].
+    /// [`ExecError::NotFound`] if the program does not exist.
     fn program(&self, name: &str) -> Result<PathBuf, ExecError>;
 
-    /// All mounts, oldest first.
+    /// Returns all mounts, oldest first.
     ///
     /// # Errors
-    /// The table cannot be read.
+    /// Returns an error if the mount table cannot be read.
     fn mounted(&self) -> Result<Arc<Vec<Mounted>>, MountError>;
 
-    /// Unmounts what is mounted at a directory. There is no word for force.
+    /// Unmounts what is mounted at a directory. There is no way to force it.
     ///
     /// # Errors
-    /// In use, not mounted, or something else.
+    /// Returns an error if the mount is in use, does not exist, or cannot be unmounted.
     fn unmount(&self, at: &Path) -> Result<(), MountError>;
 }
 
 impl dyn System + '_ {
-    /// A program to run.
+    /// Returns a program, ready to run.
     ///
     /// # Errors
-    /// [`ExecError::NotFound`].
+    /// [`ExecError::NotFound`] if the program does not exist.
     pub fn exec(&self, name: &str) -> Result<Exec, ExecError> {
         Ok(Exec::at(&self.program(name)?))
     }

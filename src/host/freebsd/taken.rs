@@ -1,5 +1,5 @@
-//! Names of jails that something else on the host has. The kernel and /etc/jail.conf.d know jails by their names
-//! alone, whichever site they are of.
+//! Finds names of jails that something else on the host has. The kernel and /etc/jail.conf.d identify jails only by
+//! their names, regardless of the site.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::name::JailName;
 use crate::ports::HostError;
 
 impl FreeBsd {
-    /// Those of these names that a file, a running jail or /etc/jail.conf has already.
+    /// Returns those of the names that a file, a running jail or /etc/jail.conf already has.
     pub(super) fn names_taken(
         &self,
         names: &[&JailName],
@@ -25,7 +25,7 @@ impl FreeBsd {
         Ok(all)
     }
 
-    /// Whether a file of a jail is there that is not of this site.
+    /// Returns whether a file for a jail exists that is not of this site.
     pub(super) fn file_taken(&self, name: &JailName) -> Result<Option<Taken>, HostError> {
         let mut theirs: Vec<String> = Vec::new();
         let mut by = None;
@@ -70,7 +70,7 @@ impl FreeBsd {
                 hint: format!("choose another name, or end that jail: `jail -r {name}`"),
             }));
         }
-        // What rc.d/jail reads in place of the jail's file in jail.conf.d (parse_options).
+        // rc.d/jail reads this file instead of the jail's file in jail.conf.d (parse_options).
         let own = format!("jail.{name}.conf");
         let own = self.places.main_conf.with_file_name(own);
         if own.exists() {

@@ -1,4 +1,4 @@
-//! What the tests of this module share.
+//! Helpers for the tests of this module.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::name::{DatasetName, GenerationId, JailName, TrackName};
 use crate::ports::{BaseMount, JailSpec};
 use crate::profile::Profile;
 
-/// A thin jail that follows `main`.
+/// Returns a thin jail that follows `main`.
 pub fn spec(name: &str) -> JailSpec {
     let dataset = |text: &str| DatasetName::parse(text).expect("a dataset");
     let generation = GenerationId(7);
@@ -47,7 +47,7 @@ pub fn spec(name: &str) -> JailSpec {
     }
 }
 
-/// A jail as jls prints it.
+/// Returns a jail as jls prints it.
 pub fn jail(jid: u32, name: &str, path: &str, dying: bool) -> Seen {
     Seen {
         jid,
@@ -57,7 +57,7 @@ pub fn jail(jid: u32, name: &str, path: &str, dying: bool) -> Seen {
     }
 }
 
-/// A mount as the kernel tells it.
+/// Returns a mount as the kernel reports it.
 pub fn mount(source: &str, target: &str, fstype: &str) -> Mounted {
     Mounted {
         source: source.to_owned(),

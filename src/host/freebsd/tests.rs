@@ -1,4 +1,4 @@
-//! Derived files in a directory of their own; what needs a kernel is not here.
+//! Tests of the derived files in a temporary directory. Tests that need a kernel are elsewhere.
 
 use super::testing::spec;
 use super::*;
@@ -81,7 +81,7 @@ fn a_second_site_and_the_administrator_keep_their_files() {
     assert_eq!(kept, "mail { path = /home/mail; }\n");
 }
 
-/// The programs of the updater, by stand-ins that write down what they are called with.
+/// Runs the updater with stand-ins for its programs, which record their arguments.
 #[test]
 fn the_updater_has_the_flags_that_it_needs_without_a_terminal() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -128,7 +128,7 @@ fn the_updater_has_the_flags_that_it_needs_without_a_terminal() {
         let called = called.replace(&cache.display().to_string(), "CACHE");
         called.replace(&root.display().to_string(), "ROOT")
     };
-    // freebsd-update.sh knows no other way without a terminal, on a world that is not the host's.
+    // freebsd-update.sh has no other way to run without a terminal on a world that is not the host's.
     assert_eq!(
         run(false),
         "/bin/cat pkg -N -r ROOT\n\
@@ -136,7 +136,7 @@ fn the_updater_has_the_flags_that_it_needs_without_a_terminal() {
          -f ROOT/etc/freebsd-update.conf --currently-running 14.3-RELEASE fetch install\n"
     );
     assert!(cache.is_dir(), "downloads have a directory");
-    // A packaged base is refused by freebsd-update.
+    // freebsd-update refuses a base that is made from packages.
     assert_eq!(
         run(true),
         "/bin/cat pkg -N -r ROOT\n\

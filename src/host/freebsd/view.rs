@@ -1,4 +1,4 @@
-//! What the kernel knows at one moment: its jails and its mounts, and what follows from them.
+//! The jails and mounts of the kernel at one moment, and what follows from them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -12,26 +12,26 @@ use crate::model::JailState;
 use crate::name::JailName;
 use crate::ports::HostError;
 
-/// What jail(8) mounts below a jail's root. ZFS is not among them: the jail's own dataset, and
-/// what the administrator mounted there, are not ours to unmount.
+/// The file systems that jail(8) mounts below a jail's root. ZFS is not among them: ezz must not unmount the jail's own
+/// dataset, or what the administrator has mounted there.
 const MOUNTED_BY_JAIL: [&str; 5] = ["nullfs", "devfs", "fdescfs", "procfs", "tmpfs"];
 
-/// The kernel at one moment, as far as one site goes.
+/// The kernel at one moment, as far as it matters to one site.
 #[derive(Debug)]
 pub struct View {
-    /// The site directory, without links: jls prints the kernel's own paths.
+    /// The site directory, without links, because jls prints paths as the kernel has them.
     pub site: PathBuf,
-    /// All jails, also those of others.
+    /// All jails, including those that are not of this site.
     pub jails: Vec<Seen>,
     /// All mounts, oldest first.
     pub mounts: Arc<Vec<Mounted>>,
 }
 
 impl View {
-    /// Asks the kernel.
+    /// Reads the jails and mounts from the kernel.
     ///
     /// # Errors
-    /// [`HostError`]: jls failed or printed something else, the mounts cannot be read.
+    /// Returns [`HostError`] if jls fails or its output does not parse, or if the mounts cannot be read.
     pub fn of_kernel(system: &dyn System, site_directory: &Path) -> Result<View, HostError> {
         let output = system
             .exec("jls")
@@ -58,13 +58,13 @@ impl View {
         })
     }
 
-    /// Where a jail of the site has its root.
+    /// Returns the root of a jail of the site.
     pub fn root(&self, name: &JailName) -> PathBuf {
         self.site.join(name.as_str())
     }
 
-    /// The jail of the site that runs by a name. One of the same name that has its root elsewhere
-    /// is not of the site.
+    /// Returns the running jail of the site with this name. A jail with the same name but another root is not of the
+    /// site.
     fn running(&self, name: &JailName) -> Option<&Seen> {
         let root = self.root(name);
         self.jails
@@ -72,17 +72,17 @@ impl View {
             .find(|jail| !jail.dying && jail.name == name.as_str() && jail.path == root)
     }
 
-    /// Whether processes of it may run.
+    /// Reports whether processes of the jail may be running.
     pub fn runs(&self, name: &JailName) -> bool {
         self.running(name).is_some()
     }
 
-    /// The number of a jail that runs.
+    /// Returns the jid of a running jail.
     pub fn jid(&self, name: &JailName) -> Option<u32> {
         self.running(name).map(|jail| jail.jid)
     }
 
-    /// The jails of the site that run.
+    /// Returns the names of the site's running jails.
     pub fn running_names(&self) -> Vec<JailName> {
         let alive = self.jails.iter().filter(|jail| !jail.dying);
         let names = alive.filter_map(|jail| {
@@ -92,7 +92,7 @@ impl View {
         names.collect()
     }
 
-    /// The root of a jail that runs by this name and is not of this site.
+    /// Returns the root of a running jail with this name that is not of this site.
     pub fn stranger(&self, name: &JailName) -> Option<&Path> {
         let root = self.root(name);
         self.jails
@@ -101,8 +101,8 @@ impl View {
             .map(|jail| jail.path.as_path())
     }
 
-    /// All jails of the site that the kernel has, and those that it has not any more and that left mounts: to
-    /// stop one of these is to clear them away.
+    /// Returns the states of all jails of the site that the kernel has, and of those that have ended and left mounts.
+    /// Stopping one of the latter removes its mounts.
     pub fn states(&self) -> BTreeMap<JailName, JailState> {
         let mut states = BTreeMap::new();
         for jail in &self.jails {
@@ -113,7 +113,7 @@ impl View {
                 continue;
             }
             if jail.dying {
-                // One that was started again meanwhile has the same name and runs.
+                // A jail that was started again meanwhile has the same name, and runs.
                 states.entry(name).or_insert(JailState::Dying);
             } else {
                 let base = self.base(&jail.path);
@@ -128,8 +128,8 @@ impl View {
         states
     }
 
-    /// The dataset that a jail sees at /basejail. nullfs tells the directory it was mounted from,
-    /// and ZFS what is mounted there.
+    /// Returns the dataset that a jail has at /basejail. For nullfs the mount table has the source directory, and for
+    /// ZFS the dataset that is mounted there.
     fn base(&self, root: &Path) -> Option<String> {
         let target = root.join("basejail");
         let over = self
@@ -142,16 +142,16 @@ impl View {
             .map(|mount| mount.source.clone())
     }
 
-    /// What jail(8) mounted below the root of a jail and is there still, newest first: the order
-    /// in which it can be unmounted.
+    /// Returns the mounts of jail(8) that still exist below the root of a jail, newest first, which is the order in
+    /// which they can be unmounted.
     pub fn mounted_in(&self, name: &JailName) -> Vec<&Mounted> {
         self.mounted_below(&self.root(name))
     }
 
-    /// The same of any root.
+    /// Returns the same for any root.
     pub fn mounted_below(&self, root: &Path) -> Vec<&Mounted> {
         let below = |mount: &&Mounted| mount.target != *root && mount.target.starts_with(root);
-        // The cheap question first: a site may have thousands of datasets mounted.
+        // The cheap test comes first, because a site may have thousands of mounted datasets.
         self.mounts
             .iter()
             .rev()
@@ -160,15 +160,15 @@ impl View {
             .collect()
     }
 
-    /// The number of the jail that has its root at a path, whatever it is called.
+    /// Returns the jid of the jail whose root is this path, whatever its name.
     pub fn jid_at(&self, root: &Path) -> Option<u32> {
         let mut jails = self.jails.iter();
         let found = jails.find(|jail| !jail.dying && jail.path == *root);
         found.map(|jail| jail.jid)
     }
 
-    /// Jails that the kernel does not have, alive or dying, with something below their roots that jail(8)
-    /// mounts. One pass over the mounts, however many jails there are.
+    /// Returns the jails that the kernel does not have, alive or dying, but that have mounts of jail(8) below their
+    /// roots. It reads the mounts once, however many jails there are.
     pub fn left(&self) -> Vec<JailName> {
         let in_kernel: BTreeSet<(&str, &Path)> = self
             .jails
@@ -179,7 +179,7 @@ impl View {
         let below = ours.filter_map(|mount| {
             let mut parts = mount.target.strip_prefix(&self.site).ok()?.iter();
             let name = parts.next()?.to_str()?;
-            // The root itself is no mount of jail(8).
+            // A mount on the root itself is not one of jail(8).
             parts.next().map(|_| name)
         });
         let names: BTreeSet<&str> = below.collect();

@@ -1,8 +1,8 @@
-//! A network of a jail's own: for each bridge that its addresses name a pair of interfaces (epair(4)), one end
-//! on the bridge, the other in the jail.
+//! The network of a jail with a network stack of its own. For each bridge that the jail's addresses name, there is a
+//! pair of interfaces (epair(4)): one end is on the bridge, the other in the jail.
 //!
-//! Their names come from the site and the jail, so that what a failed start or a crash left is found by the
-//! next one.
+//! The names of the interfaces are computed from the site and the jail, so that the next start finds what a failed
+//! start or a crash has left.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,26 +13,26 @@ use crate::model::{Address, JailConfig, Network};
 use crate::name::JailName;
 use crate::ports::{HostError, JailSpec};
 
-/// So many bridges are looked for of a jail whose file is lost.
+/// The number of pairs that are looked for if the file of a jail is lost.
 pub const PAIRS_MAX: usize = 8;
 
-/// What makes interfaces.
+/// The program that creates and removes interfaces.
 pub const IFCONFIG: &str = "/sbin/ifconfig";
 
-/// One pair.
+/// One pair of interfaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair<'a> {
-    /// The host's end.
+    /// The name of the host's end.
     pub host: String,
-    /// The jail's end.
+    /// The name of the jail's end.
     pub jail: String,
-    /// The bridge that the host's end is on.
+    /// The name of the bridge to which the host's end belongs.
     pub bridge: &'a str,
     /// The addresses of the jail's end.
     pub addresses: Vec<&'a Address>,
 }
 
-/// The pairs of a jail, in the order of its addresses; an address without a bridge has none.
+/// Returns the pairs of a jail, in the order of its addresses. An address without a bridge has no pair.
 pub fn pairs<'a>(site_id: &str, name: &JailName, config: &'a JailConfig) -> Vec<Pair<'a>> {
     if config.network != Network::Vnet {
         return Vec::new();
@@ -58,7 +58,8 @@ pub fn pairs<'a>(site_id: &str, name: &JailName, config: &'a JailConfig) -> Vec<
     pairs
 }
 
-/// At most 15 bytes (`IFNAMSIZ`), and not ending with a digit, which ifconfig(8) would take for a unit.
+/// Returns the name of an interface. It has at most 15 bytes (`IFNAMSIZ`), and does not end with a digit, which
+/// ifconfig(8) would take for a unit.
 fn interface(site_id: &str, name: &JailName, number: usize, end: char) -> String {
     let digest = Sha256::digest(format!("{site_id}\n{name}"));
     let hash: String = digest
@@ -70,8 +71,8 @@ fn interface(site_id: &str, name: &JailName, number: usize, end: char) -> String
 }
 
 impl FreeBsd {
-    /// That the bridges which the addresses of a jail name are there: else only a command of the start would
-    /// miss them. A look that fails keeps no jail from its start.
+    /// Checks that the bridges exist that the jail's addresses name; otherwise only a command of the start would fail.
+    /// If the bridges cannot be read, the jail may start.
     pub(super) fn has_bridges(&self, spec: &JailSpec) -> Result<(), HostError> {
         let pairs = pairs(&spec.site_id, &spec.name, &spec.config);
         if pairs.is_empty() {
@@ -95,7 +96,8 @@ impl FreeBsd {
 }
 
 impl Pair<'_> {
-    /// What makes it, on the host, before the jail is there. What was left of it goes first.
+    /// Returns the command that creates the pair on the host, before the jail exists. It first removes what is left of
+    /// the pair.
     pub fn make(&self) -> String {
         let Pair {
             host, jail, bridge, ..
@@ -106,12 +108,12 @@ impl Pair<'_> {
         )
     }
 
-    /// What gives the jail's end its addresses, in the jail.
+    /// Returns the commands that run in the jail and give the jail's end its addresses.
     pub fn configure(&self) -> Vec<String> {
         let Pair { jail, .. } = self;
         let mut commands = Vec::new();
         if self.addresses.iter().any(|address| address.ip.is_ipv6()) {
-            // As an interface is that no rc.conf speaks of.
+            // An interface that no rc.conf mentions has IPv6 disabled.
             commands.push(format!("{IFCONFIG} {jail} inet6 -ifdisabled"));
         }
         commands.extend(self.addresses.iter().map(|address| {
@@ -127,13 +129,13 @@ impl Pair<'_> {
         commands
     }
 
-    /// What removes it, both ends, on the host.
+    /// Returns the command that removes both ends, on the host.
     pub fn remove(&self) -> String {
         remove(&self.host)
     }
 }
 
-/// The same by the number of a pair.
+/// Returns the same command for a pair given by its number.
 pub fn removal(site_id: &str, name: &JailName, number: usize) -> String {
     remove(&interface(site_id, name, number, 'a'))
 }

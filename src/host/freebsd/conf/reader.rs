@@ -1,7 +1,7 @@
-//! Readers of jail.conf(5) and of jail(8)'s fstab, for tests: they follow the rules of
-//! usr.sbin/jail (jaillex.l, jailparse.y, config.c, command.c), not what the writer does.
+//! Readers of jail.conf(5) and of jail(8)'s fstab, for tests. They follow the rules of usr.sbin/jail (jaillex.l,
+//! jailparse.y, config.c, command.c), and not the behaviour of the writer.
 
-/// A block: its name, and each parameter with its values; a flag has none.
+/// A block: its name, and each parameter with its values. A flag has no values.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ReadBlock {
     pub name: Vec<u8>,
@@ -76,7 +76,7 @@ fn mark(tokens: &[Token], at: &mut usize, byte: u8) -> Result<(), String> {
     Ok(())
 }
 
-/// Pieces that touch are one word; comments begin in the middle of an unquoted word too.
+/// Splits a text into tokens. Adjacent pieces form one word, and a comment can begin in the middle of an unquoted word.
 fn lex(text: &[u8]) -> Result<Vec<Token>, String> {
     let mut tokens = Vec::new();
     let mut open: Option<Vec<u8>> = None;
@@ -131,7 +131,7 @@ fn plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"_!%&()-.:<>?@[]^`|~$*+/\\".contains(&byte)
 }
 
-/// Reads to the closing quote; returns how many bytes that were, the quote included.
+/// Reads up to the closing quote, and returns the number of bytes that it has read, including the quote.
 fn quoted(text: &[u8], quote: u8, out: &mut Vec<u8>) -> Result<usize, String> {
     let mut at = 0;
     loop {
@@ -186,7 +186,7 @@ fn digits(text: &[u8], most: usize, radix: u32) -> (u8, usize) {
     (u8::try_from(value & 0xff).unwrap_or(0), count)
 }
 
-/// The lines of an fstab as jail(8) takes them: four words, the first two through strunvis(3).
+/// Reads the lines of an fstab as jail(8) does: four words, the first two decoded by strunvis(3).
 pub fn read_fstab(text: &[u8]) -> Vec<Vec<Vec<u8>>> {
     text.split(|&byte| byte == b'\n')
         .map(|line| line.split(|&byte| byte == b'#').next().unwrap_or_default())
@@ -208,7 +208,7 @@ pub fn read_fstab(text: &[u8]) -> Vec<Vec<Vec<u8>>> {
         .collect()
 }
 
-/// The octal part of unvis(3); the other escapes are not written by anybody here.
+/// Decodes the octal escapes of unvis(3). ezz writes no others.
 fn unvis(word: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut at = 0;

@@ -1,6 +1,6 @@
-//! The rules of jail.conf(5), jail(8), mount_nullfs(8) and rc.d/jail that concern what is written into the files of
-//! a jail, one test each. Those that concern what is run are in `tests/ground/rules.rs`; the table of all is in
-//! tests/README.md.
+//! The rules of jail.conf(5), jail(8), mount_nullfs(8) and rc.d/jail for the content of a jail's files, with one test
+//! each. The tests of the rules for the programs that are run are in `tests/ground/rules.rs`. tests/README.md has a
+//! table of all rules.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ fn files(spec: &JailSpec) -> Files {
     render(spec, names).expect("it can be written")
 }
 
-/// A jail with all that can be said of one.
+/// Returns a jail that has every possible setting.
 fn full() -> JailSpec {
     let mut spec = spec("web");
     spec.config.network = Network::Vnet;
@@ -66,7 +66,7 @@ fn parameters(spec: &JailSpec) -> Vec<(String, Vec<String>)> {
         .collect()
 }
 
-/// jaillex.l: an unquoted word ends where a comment begins, also in its middle: `//`, `#`, `/*`.
+/// jaillex.l: an unquoted word ends where a comment begins, even in its middle: `//`, `#`, `/*`.
 #[test]
 fn what_may_have_a_slash_or_a_blank_is_in_quotes() {
     for spec in [spec("web"), full()] {
@@ -109,8 +109,8 @@ fn an_empty_value_is_two_quotes_and_each_line_ends() {
     }
 }
 
-/// jaillex.l: `$` begins a variable outside quotes and in double ones; an unknown one marks the jail as failed, and
-/// `jail -r` does nothing then. rc.d/jail parses each file alone: what another defines is not there.
+/// jaillex.l: `$` begins a variable outside of quotes and in double quotes. An unknown variable marks the jail as
+/// failed, and then `jail -r` does nothing. rc.d/jail parses each file alone, so variables of other files do not exist.
 #[test]
 fn there_are_no_variables_no_double_quotes_and_no_includes() {
     let text = conf(&full());
@@ -123,8 +123,8 @@ fn there_are_no_variables_no_double_quotes_and_no_includes() {
     assert_eq!(read(text.as_bytes()).map(|blocks| blocks.len()), Ok(1));
 }
 
-/// config.c (equalopts): `allow.mount` and `allow.nomount` are one parameter, of which the later word counts, and so
-/// are two lines of one parameter.
+/// config.c (equalopts): `allow.mount` and `allow.nomount` are one parameter, and so are two lines of one parameter.
+/// The last one counts.
 #[test]
 fn each_parameter_is_there_once() {
     for spec in [spec("web"), full()] {
@@ -140,9 +140,9 @@ fn each_parameter_is_there_once() {
     }
 }
 
-/// jailparse.y and jail.8: a block of digits sets the jid; a dot makes a child; `*` is a wildcard; `a=b` on the command
-/// line is a parameter, `-x` an option. rc.d/jail asks for `a_b` when told `a.b`, and gives `a-b` and `a_b` one
-/// variable. The kernel takes 255 bytes.
+/// jailparse.y and jail.8: a block whose name has only digits sets the jid; a dot makes a child; `*` is a wildcard; on
+/// the command line `a=b` is a parameter and `-x` an option. rc.d/jail asks for `a_b` when it is given `a.b`, and uses
+/// one variable for `a-b` and `a_b`. The kernel allows 255 bytes.
 #[test]
 fn no_name_of_a_jail_is_taken_for_something_else() {
     for bad in [
@@ -178,8 +178,8 @@ fn the_jail_of_a_stage_has_a_name_that_the_kernel_takes() {
     );
 }
 
-/// config.c, command.c: a path is compared as text with that of the jail; it is absolute, and without a slash at its
-/// end.
+/// config.c, command.c: the path of a mount is compared with the path of the jail as text. It is absolute, and does not
+/// end with a slash.
 #[test]
 fn what_is_mounted_in_a_jail_is_below_its_path_as_text() {
     let spec = spec("web");
@@ -191,8 +191,8 @@ fn what_is_mounted_in_a_jail_is_below_its_path_as_text() {
     }
 }
 
-/// jail.8: without `ip4` and `ip6` what a jail has depends on the kernel and on the addresses; with a vnet neither may
-/// be said.
+/// jail.8: without `ip4` and `ip6`, the network of a jail depends on the kernel and on its addresses. With a vnet,
+/// neither may be given.
 #[test]
 fn an_address_has_its_interface_only_where_jail_is_to_add_it() {
     let mut spec = spec("web");
@@ -200,7 +200,7 @@ fn an_address_has_its_interface_only_where_jail_is_to_add_it() {
     let of = |spec: &JailSpec, name: &str| parameters(spec).into_iter().find(|(it, _)| it == name);
     let (_, values) = of(&spec, "ip4.addr").expect("it is there");
     assert_eq!(values, ["em0|192.0.2.7/24"]);
-    // Without an interface jail(8) would take the prefix for nothing, and the kernel refuse it.
+    // Without an interface, jail(8) would not understand the prefix, and the kernel would refuse it.
     spec.config.addresses = vec!["192.0.2.7/24".parse().expect("an address")];
     let (_, values) = of(&spec, "ip4.addr").expect("it is there");
     assert_eq!(values, ["192.0.2.7"]);
@@ -209,7 +209,7 @@ fn an_address_has_its_interface_only_where_jail_is_to_add_it() {
     assert!(of(&spec, "ip4").is_none() && of(&spec, "ip6").is_none());
 }
 
-/// jail.8: `exec.consolelog` is opened as root, appended to, and no link is looked for outside the jail.
+/// jail.8: `exec.consolelog` is opened as root and appended to. Outside of the jail, jail(8) does not check for links.
 #[test]
 fn the_console_log_is_not_in_the_jail() {
     let spec = spec("web");
@@ -220,7 +220,8 @@ fn the_console_log_is_not_in_the_jail() {
     assert!(!Path::new(&values[0]).starts_with(&spec.root));
 }
 
-/// jail.8: JID, JNAME and JPATH in the environment of commands came after 14.0, and `exec.clean` takes all of it.
+/// jail.8: JID, JNAME and JPATH were added to the environment of commands after 14.0, and `exec.clean` removes all of
+/// it.
 #[test]
 fn no_command_needs_the_environment_of_a_later_release() {
     let text = conf(&full());
@@ -232,14 +233,14 @@ fn no_command_needs_the_environment_of_a_later_release() {
     );
 }
 
-/// jail.8: a jail whose processes have ended is gone, unless it is to persist.
+/// jail.8: a jail ceases to exist when its processes have ended, unless it has `persist`.
 #[test]
 fn a_jail_persists() {
     assert!(parameters(&spec("web")).contains(&("persist".to_owned(), Vec::new())));
 }
 
-/// command.c: fields five and six are never read, four are; the fourth is `-o`. mount_nullfs(8): what is shared by
-/// jails must not be writable, and a mount cannot be made read-only later.
+/// command.c: the first four fields are read, and the fifth and the sixth are not; the fourth is `-o`. mount_nullfs(8):
+/// what jails share must not be writable, and a mount cannot be made read-only later.
 #[test]
 fn a_base_is_always_mounted_read_only() {
     for name in ["web", "a-b"] {
@@ -250,8 +251,8 @@ fn a_base_is_always_mounted_read_only() {
     }
 }
 
-/// mount_nullfs.c: source and target are refused if one is in the other. The directory of a base is beside those of
-/// all jails, since no jail can have its name.
+/// mount_nullfs.c: a mount is refused if its source and target lie in each other. The directory of a base is beside
+/// those of all jails, since no jail can have its name.
 #[test]
 fn a_base_is_never_inside_its_jail() {
     for reserved in ["basejail", "newjail", "flavours", "archive"] {
@@ -262,7 +263,7 @@ fn a_base_is_never_inside_its_jail() {
     assert!(!base.path.starts_with(&root) && !root.starts_with(&base.path));
 }
 
-/// rc.d/jail and `.include "/etc/jail.conf.d/*.conf"`: nothing but the conf may look like one.
+/// rc.d/jail and `.include "/etc/jail.conf.d/*.conf"`: only the block of a jail may have a name that matches.
 #[test]
 fn only_the_conf_is_found_by_the_glob_of_an_include() {
     let parameters = parameters(&spec("web"));
@@ -271,8 +272,8 @@ fn only_the_conf_is_found_by_the_glob_of_an_include() {
     assert!(!values[0].ends_with(".conf"));
 }
 
-/// command.c (next_command): after a start that failed no exec.poststop is run, so ezz undoes what it did itself, and
-/// nothing that the user had meant for a stop.
+/// command.c (next_command): no exec.poststop is run after a start that failed. So ezz undoes what its own commands
+/// did, but does not run the commands that the user wants at a stop.
 #[test]
 fn only_what_ezz_did_for_this_jail_is_undone() {
     let spec = full();
@@ -287,7 +288,7 @@ fn only_what_ezz_did_for_this_jail_is_undone() {
     assert_eq!(undone[2], "/usr/bin/rctl -r jail:web");
     let all = own(&spec.site_id, &spec.name);
     assert!(undone.iter().all(|command| all.contains(command)));
-    // Nor by quotes in what the user says.
+    // Quotes in a command of the user cannot smuggle in another one.
     let mut hostile = spec.clone();
     hostile.config.limits = Limits::default();
     hostile.config.params = params(&["exec.poststop=x '/usr/bin/rctl -r jail:other' y"]);

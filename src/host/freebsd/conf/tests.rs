@@ -1,4 +1,4 @@
-//! What is written, read back by a reader of the real grammar.
+//! Tests that read the files back with a reader of the real grammar.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -18,7 +18,7 @@ fn files(spec: &JailSpec) -> Files {
     render(spec, names).expect("nothing in it has a NUL")
 }
 
-/// The values of one parameter of the only block; none if it is not there.
+/// Returns the values of a parameter of the only block; none if it does not exist.
 fn values(conf: &[u8], name: &str) -> Option<Vec<String>> {
     let mut blocks = read(conf).expect("jail(8) can read it");
     assert_eq!(blocks.len(), 1);
@@ -114,11 +114,11 @@ fn limits_are_rules_that_go_with_the_jail() {
     );
     let removed = value(&conf, "exec.poststop").expect("it is there");
     assert_eq!(removed, "/usr/bin/rctl -r jail:web");
-    // With one of these jail(8) would give it to a shell (command.c).
+    // If a command has one of these, jail(8) runs it by a shell (command.c).
     let shell = |text: &str| text.contains(|c| "!\"$&'()*;<>?[\\]`{|}~".contains(c));
     assert!(!added.iter().chain([&removed]).any(|text| shell(text)));
 
-    // The kernel need not count for it, and takes it away with the jail.
+    // The kernel does not need resource accounting for this, and removes the set with the jail.
     spec.config.limits = Limits {
         cpuset: Some("1".parse().expect("a list")),
         ..Limits::default()
@@ -192,7 +192,7 @@ fn a_network_of_its_own_is_made_before_it_and_goes_after_it() {
     assert!(before.contains("/sbin/ifconfig bridge0 addm ez"));
     let after = values(&made, "exec.poststop").expect("it is there");
     assert_eq!(after.len(), 3);
-    // The same is undone where jail(8) did not come to it, and what the user wants is not.
+    // ezz undoes the same if jail(8) did not get there, and does not run the user's commands.
     let text = std::str::from_utf8(&made).expect("text");
     let undone = undone(text, &spec.site_id, &spec.name);
     assert!(undone[0].starts_with("/sbin/ifconfig ez") && undone[0].ends_with("0a destroy"));
@@ -310,7 +310,7 @@ fn the_owner_is_in_the_first_line() {
 
 #[test]
 fn the_reader_knows_the_grammar() {
-    // The cases of jaillex.l that were tried on the real lexer: facts, not this writer's habits.
+    // These cases of jaillex.l were tried with the real lexer: they are facts, not habits of this writer.
     let one = |text: &str| read(format!("j {{ x = {text}; }}").as_bytes());
     let x = |text: &str| one(text).map(|blocks| blocks[0].parameters[0].1[0].clone());
     assert_eq!(x("'a\\tb'"), Ok(b"a\tb".to_vec()));

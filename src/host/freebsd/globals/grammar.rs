@@ -1,31 +1,31 @@
-//! The grammar of jail.conf(5), as far as statements can be told from each other by it: words, quotes, comments,
-//! braces. Pure; values are not read.
+//! The grammar of jail.conf(5), as far as it separates statements: words, quotes, comments and braces. This module is
+//! pure, and must not interpret values.
 
 use std::path::Path;
 
 use super::GlobalsError;
 
-/// A statement of jail.conf(5) at its top.
+/// A top-level statement of jail.conf(5).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Statement<'a> {
     /// The path of an include, without its quotes.
     Include(Vec<u8>),
     /// The block of one jail, by its name.
     Jail(Vec<u8>),
-    /// A parameter, a variable or a wildcard block, as it stands there.
+    /// The text of a parameter, a variable or a wildcard block.
     Other(&'a [u8]),
 }
 
-/// A word of the grammar, and where it ends.
+/// A token of the grammar.
 #[derive(Debug, PartialEq, Eq)]
 enum Word {
-    /// Pieces that touch, without their quotes.
+    /// A word: adjacent pieces, without their quotes.
     Text(Vec<u8>),
     /// One of `{};,=`, or `+=` as `+`.
     Mark(u8),
 }
 
-/// The statements of a text (usr.sbin/jail/jaillex.l, jailparse.y).
+/// Splits a text into statements (usr.sbin/jail/jaillex.l, jailparse.y).
 pub(super) fn statements<'a>(
     text: &'a [u8],
     path: &Path,
@@ -80,7 +80,7 @@ pub(super) fn statements<'a>(
                 found.push(Statement::Jail(name.clone()));
             }
             Some(_) => found.push(Statement::Other(whole)),
-            // A `;` alone.
+            // The statement is only a `;`.
             None => {}
         }
         begin = None;
@@ -98,7 +98,7 @@ struct Words<'a> {
 }
 
 impl Words<'_> {
-    /// The next word and where it begins; what is wrong with the text, if something is.
+    /// Returns the next word and the offset where it begins, or the error in the text.
     fn take(&mut self) -> Result<Option<(usize, Word)>, &'static str> {
         self.skip()?;
         let from = self.at;
@@ -140,7 +140,7 @@ impl Words<'_> {
         Ok(word.map(|word| (from, Word::Text(word))))
     }
 
-    /// Passes over blanks and comments.
+    /// Skips blanks and comments.
     fn skip(&mut self) -> Result<(), &'static str> {
         loop {
             let rest = &self.text[self.at..];
@@ -163,7 +163,8 @@ impl Words<'_> {
         }
     }
 
-    /// How a comment that begins here ends; it may begin in the middle of a word.
+    /// Returns the end of a comment that begins here, which may be in the middle of a word; none if no comment begins
+    /// here.
     fn comment(&self) -> Option<&'static [u8]> {
         match &self.text[self.at..] {
             [b'#', ..] | [b'/', b'/', ..] => Some(b"\n"),
