@@ -1,5 +1,5 @@
-//! What would happen at the next boot: whether the pool is imported, and whether the unit starts
-//! the jails. Looks only; a host that is booted by something else than systemd is told so.
+//! The checks of the next boot: whether the pool is imported, and whether the unit starts the jails. They change
+//! nothing. On a host that does not boot by systemd, they report that.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use super::checks::check;
 use crate::exec::Exec;
 use crate::ports::{Check, Level};
 
-/// Where units are looked for, the administrator's first (systemd.unit(5)).
+/// The directories where systemd looks for units, the administrator's first (systemd.unit(5)).
 const UNITS: [&str; 4] = [
     "etc/systemd/system",
     "usr/local/lib/systemd/system",
@@ -18,14 +18,14 @@ const UNITS: [&str; 4] = [
 const UNIT: &str = "ezz.service";
 const CACHE: &str = "etc/zfs/zpool.cache";
 
-/// All checks; `root` is the host's.
+/// Runs all checks; `root` is the root directory of the host.
 pub(super) fn all(root: &Path, site_directory: &Path) -> Vec<Check> {
     let mut checks = vec![unit(root)];
     checks.extend(pool(site_directory).map(|pool| import(root, &pool, cache_file(&pool))));
     checks
 }
 
-/// The unit mounts what is not mounted, restores what is derived, and starts every jail.
+/// Checks the unit, which mounts the datasets, restores the derived files, and starts every jail.
 fn unit(root: &Path) -> Check {
     let what = "start at boot";
     let found = UNITS
@@ -66,7 +66,7 @@ fn unit(root: &Path) -> Check {
     }
 }
 
-/// The pool of the dataset that is mounted at the site directory.
+/// Returns the pool of the dataset that is mounted at the site directory.
 fn pool(site_directory: &Path) -> Option<String> {
     let mounts = ezz_zfs::mounted().ok()?;
     let mount = mounts
@@ -75,7 +75,7 @@ fn pool(site_directory: &Path) -> Option<String> {
     mount.source.split('/').next().map(str::to_owned)
 }
 
-/// The pool's `cachefile`: `-` is the usual one.
+/// Returns the pool's property `cachefile`; `-` means the default file.
 fn cache_file(pool: &str) -> Option<String> {
     let exec = Exec::new("zpool").ok()?;
     let output = exec
@@ -85,8 +85,8 @@ fn cache_file(pool: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// zfs-import-cache imports what the cache file names; where there is none, zfs-import-scan
-/// imports all that it finds (etc/systemd/system/*.service.in of OpenZFS).
+/// Checks that the pool is imported at boot. zfs-import-cache imports the pools in the cache file. If there is no cache
+/// file, zfs-import-scan imports all pools that it finds (etc/systemd/system/*.service.in of OpenZFS).
 fn import(root: &Path, pool: &str, cachefile: Option<String>) -> Check {
     let what = "import at boot";
     let cache = root.join(CACHE);
@@ -120,10 +120,10 @@ fn shown(path: &Path, root: &Path) -> PathBuf {
     Path::new("/").join(below)
 }
 
-/// The cache file is a packed nvlist whose names are the pools (`spa_write_cachefile`). Modules write it as it is
-/// in memory: size of the name with its NUL, a spare, one element, type 19 (nvlist), the name (`nvpair_t` in
-/// sys/nvpair.h). Older ones wrote XDR: length, text, padding. Only a whole name counts: `tank` is not there because
-/// `tank2` is.
+/// Reports whether the cache file names a pool. The file is a packed nvlist whose names are the pools
+/// (`spa_write_cachefile`). Modules write it as it is in memory: size of the name with its NUL, a spare, one element,
+/// type 19 (nvlist), the name (`nvpair_t` in sys/nvpair.h). Older modules wrote XDR: length, text, padding. Only a
+/// whole name counts, so `tank2` does not stand for `tank`.
 fn has_name(cache: &[u8], pool: &str) -> bool {
     let (Ok(length), Ok(size)) = (u32::try_from(pool.len()), i16::try_from(pool.len() + 1)) else {
         return false;
@@ -192,7 +192,7 @@ mod tests {
                 .hint
                 .is_some_and(|hint| hint.contains("cachefile=/etc/zfs/zpool.cache tank"))
         );
-        // The beginning of what OpenZFS 2.3.9 wrote on x86_64.
+        // The beginning of a file that OpenZFS 2.3.9 wrote on x86_64.
         let written =
             b"\0\x01\0\0\0\0\0\0\x01\0\0\0\x30\0\0\0\x05\0\0\0\x01\0\0\0\x13\0\0\0tank\0\0\0\0";
         if cfg!(target_endian = "little") {

@@ -1,7 +1,7 @@
-//! The OCI bundle of a jail: what the runtime is told.
+//! The OCI bundle of a jail, which is the input of the runtime.
 //!
-//! Pure: everything that had to be looked up is in [`Bundle`]. The root is assumed hostile: the
-//! runtime resolves mount targets inside it, /dev is always a fresh tmpfs.
+//! This module is pure: everything that had to be looked up is in [`Bundle`]. It assumes that the root is hostile: the
+//! runtime resolves mount targets inside of it, and /dev is always a new tmpfs.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ use super::ids::{COUNT, IdRange};
 use super::users::Account;
 use crate::model::{Limits, Network};
 
-/// What podman gives a container (containers.conf(5), `default_capabilities`).
+/// The capabilities that podman gives to a container (containers.conf(5), `default_capabilities`).
 pub(super) const CAPABILITIES: [(Capability, &str); 11] = [
     (Capability::Chown, "CAP_CHOWN"),
     (Capability::DacOverride, "CAP_DAC_OVERRIDE"),
@@ -35,28 +35,28 @@ pub(super) const CAPABILITIES: [(Capability, &str); 11] = [
     (Capability::SysChroot, "CAP_SYS_CHROOT"),
 ];
 
-/// Where our own init appears in a jail whose world has none: in the tmpfs, so that the root needs
-/// no file for it.
+/// The path of the host's small init in a jail whose world has no init. It is in the tmpfs, so that the root needs no
+/// file for it.
 pub(super) const OWN_INIT: &str = "/dev/init";
 
-/// A directory that every jail has and no host. Commands are started from it: `crun exec` up to at
-/// least 1.8.1 runs them on the host, in no namespace of the jail, if the jail ends meanwhile
-/// (`join_process_namespaces` in its linux.c forgets to return the error).
+/// A directory that every jail has and no host has. Commands start from it, because `crun exec` up to at least 1.8.1
+/// runs a command on the host, in no namespace of the jail, if the jail ends meanwhile (`join_process_namespaces` in
+/// its linux.c forgets to return the error).
 pub(super) const INSIDE: &str = "/dev/ezz";
 
 pub(super) const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// In which the processor time of a jail is measured, in microseconds: the kernel's own (cpu.max).
+/// The period in which the processor time of a jail is measured, in microseconds. It is the kernel's default (cpu.max).
 const PERIOD: u64 = 100_000;
 
-/// Bytes of its shared memory, as podman has it, and of its /run. What is in them is the host's
-/// memory, and without a size each could be half of it.
+/// The sizes of a jail's shared memory (as in podman) and of its /run. Their content is in the host's memory, and
+/// without a size each of them could take half of it.
 const SHM: &str = "64m";
 const RUN: &str = "128m";
-/// Of its /tmp, where its init wants one in memory: systemd's own may have half of the host's memory.
+/// The size of /tmp, if the jail's init wants it in memory. Without a size, it could take half of the host's memory.
 const TMP: &str = "512m";
 
-/// What podman hides (pkg/specgen, `DefaultMaskPaths`).
+/// The paths that podman hides (pkg/specgen, `DefaultMaskPaths`).
 const MASKED: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
@@ -72,13 +72,14 @@ const MASKED: [&str; 12] = [
     "/sys/fs/selinux",
 ];
 
-/// More of the same, where /sys is the host's.
+/// More paths that podman hides, which exist if /sys is the host's.
 const MASKED_SYS: [&str; 2] = ["/sys/dev/block", "/sys/devices/virtual/powercap"];
 
-/// The names and counters of all datasets of the host's pools (`kstat/zfs/POOL/objset-*`), which every process may read.
+/// The names and counters of all datasets of the host's pools (`kstat/zfs/POOL/objset-*`), which every process may
+/// read.
 const MASKED_ZFS: &str = "/proc/spl";
 
-/// What podman makes read-only.
+/// The paths that podman makes read-only.
 const READ_ONLY: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
@@ -90,64 +91,64 @@ const READ_ONLY: [&str; 5] = [
 /// The first process of a jail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Init {
-    /// The world's own.
+    /// An init of the world.
     World(String),
-    /// A small one of the host around a command.
+    /// The host's small init, with a command.
     Own {
-        /// The host's catatonit.
+        /// The path of the host's catatonit.
         program: PathBuf,
-        /// What it runs.
+        /// The command that it runs.
         command: Vec<String>,
     },
-    /// A command that prepares the jail, and ends.
+    /// A command that prepares the jail and then ends.
     Once(Vec<String>),
 }
 
 impl Init {
-    /// Whether it gets a /dev/console, as an init that manages a whole system expects.
+    /// Reports whether it gets a /dev/console, which an init that manages a whole system expects.
     pub(super) fn has_console(&self) -> bool {
         matches!(self, Init::World(_))
     }
 }
 
-/// All that decides a bundle.
+/// Everything that determines a bundle.
 #[derive(Debug, Clone)]
 pub(super) struct Bundle<'a> {
-    /// Host name.
+    /// The host name of the jail.
     pub hostname: &'a str,
-    /// Network.
+    /// The network that the jail has.
     pub network: Network,
-    /// Where the root is mounted for the runtime.
+    /// The path where the root is mounted for the runtime.
     pub root: &'a Path,
-    /// Where the basejail is mounted for the runtime.
+    /// The path where the basejail is mounted for the runtime; none if the jail has no basejail.
     pub base: Option<&'a Path>,
-    /// The host's ids of this jail; none without a user namespace.
+    /// The jail's range of ids on the host; none without a user namespace.
     pub ids: Option<IdRange>,
-    /// First process.
+    /// The first process.
     pub init: &'a Init,
-    /// Variables of it beside the usual ones, `NAME=value`.
+    /// Environment variables of the first process besides the usual ones, as `NAME=value`.
     pub environment: &'a [String],
-    /// The host's resolv.conf, if the jail is to see it.
+    /// The path of the host's resolv.conf, if the jail is to see it.
     pub resolver: Option<&'a Path>,
     /// Whether /tmp is a file system of its own, in memory.
     pub tmp: bool,
-    /// A directory for downloads, and where it is to be seen.
+    /// A directory for downloads, and its path in the container.
     pub cache: Option<(&'a Path, PathBuf)>,
-    /// Path of its cgroup.
+    /// The path of the jail's cgroup.
     pub cgroup: &'a str,
-    /// What it may take of the host; the host has the controllers of what is limited.
+    /// The limits of the jail. The host has the controllers that they need.
     pub limits: Limits,
-    /// Which controllers and what swap the host has.
+    /// The controllers and the swap of the host.
     pub control: &'a Control,
-    /// System calls.
+    /// The system calls that the jail may use.
     pub seccomp: LinuxSeccomp,
 }
 
 impl Bundle<'_> {
-    /// The runtime's configuration.
+    /// Returns the runtime's configuration.
     ///
     /// # Errors
-    /// A part that the specification does not allow.
+    /// Returns an error for a part that the specification does not allow.
     pub(super) fn spec(&self) -> Result<Spec, OciSpecError> {
         let words = match self.init {
             Init::World(path) => vec![path.clone()],
@@ -158,7 +159,7 @@ impl Bundle<'_> {
                 .chain(command.iter().cloned())
                 .collect(),
         };
-        // Without HOME crun looks it up in the jail's passwd, which may be a pipe that never ends.
+        // Without HOME, crun looks it up in the jail's passwd, which may be a pipe that never ends.
         let mut environment = vec![
             PATH.to_owned(),
             "HOME=/root".to_owned(),
@@ -208,7 +209,7 @@ impl Bundle<'_> {
             mount("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev")?,
             self.sysfs()?,
         ];
-        // A world's own init manages cgroups below its own.
+        // An init of the world manages cgroups below its own.
         let writable = match self.init {
             Init::World(_) => "rw",
             Init::Own { .. } | Init::Once(_) => "ro",
@@ -217,12 +218,12 @@ impl Bundle<'_> {
         mounts.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options)?);
         mounts.push(mount("/run", "tmpfs", "tmpfs", &tmpfs("mode=755", RUN))?);
         if let Init::World(_) = self.init {
-            // systemd wants it to be a mount of its own, and cannot make it one.
+            // systemd requires that it is a mount of its own, but cannot mount it.
             let options = "nosuid,nodev,noexec,mode=1777,size=5m";
             mounts.push(mount("/run/lock", "tmpfs", "tmpfs", options)?);
         }
         if self.tmp {
-            // The options of systemd's own tmp.mount, which finds it mounted and is content.
+            // The options of systemd's own tmp.mount, which accepts a /tmp that is mounted already.
             mounts.push(mount(
                 "/tmp",
                 "tmpfs",
@@ -250,7 +251,7 @@ impl Bundle<'_> {
         Ok(mounts)
     }
 
-    /// A sysfs can be mounted only by the owner of the network that it shows.
+    /// Returns the mount of /sys. Only the owner of a network can mount a sysfs that shows it.
     fn sysfs(&self) -> Result<Mount, OciSpecError> {
         match (self.network, self.ids) {
             (Network::Host, Some(_)) => bind(
@@ -283,7 +284,7 @@ impl Bundle<'_> {
             .map(|typ| LinuxNamespaceBuilder::default().typ(typ).build())
             .collect::<Result<Vec<_>, _>>()?;
         let mut masked: Vec<&str> = MASKED.into_iter().chain(MASKED_SYS).collect();
-        // Looking into a snapshot in /.zfs would mount it on the host and make the dataset busy.
+        // A look into a snapshot in /.zfs would mount it on the host and make the dataset busy.
         masked.extend(["/.zfs", MASKED_ZFS]);
         if self.base.is_some() {
             masked.push("/basejail/.zfs");
@@ -304,7 +305,7 @@ impl Bundle<'_> {
     }
 
     fn resources(&self) -> Result<LinuxResources, OciSpecError> {
-        // All of them; the runtime adds the harmless ones.
+        // Denies all devices; the runtime allows the harmless ones.
         let devices = LinuxDeviceCgroupBuilder::default()
             .allow(false)
             .access("rwm")
@@ -320,7 +321,8 @@ impl Bundle<'_> {
             let mut memory = LinuxMemoryBuilder::default().limit(bytes);
             // A jail without a limit of its own may use the swap.
             if self.control.swap && self.limits.memory.is_some() {
-                // Of both together: without it the rest would go to the host's swap.
+                // The limit of memory and swap together: without it, the jail could use the host's swap beyond its
+                // memory limit.
                 memory = memory.swap(bytes);
             }
             resources = resources.memory(memory.build()?);
@@ -345,10 +347,10 @@ impl Bundle<'_> {
     }
 }
 
-/// The process of an `exec` in a running jail.
+/// Returns the process of an `exec` in a running jail.
 ///
 /// # Errors
-/// A part that the specification does not allow.
+/// Returns an error for a part that the specification does not allow.
 pub(super) fn exec_process(
     command: Vec<String>,
     account: &Account,
@@ -399,7 +401,7 @@ fn process(
         .user(user.clone())
         .capabilities(capabilities(user.uid() == 0)?)
         .rlimits(vec![limit(PosixRlimitType::RlimitNofile, 1024, 524_288)?])
-        // Set, su and sudo would not work; a jail is a virtual host.
+        // With it, su and sudo would not work, and a jail is a virtual host.
         .no_new_privileges(false)
         .oom_score_adj(0))
 }
@@ -408,7 +410,7 @@ fn root_user() -> Result<User, OciSpecError> {
     UserBuilder::default().uid(0u32).gid(0u32).build()
 }
 
-/// An ordinary user has none, and can get those of the bounding set by su.
+/// Returns the capabilities of a process. An ordinary user has none, and can get those of the bounding set by su.
 fn capabilities(root: bool) -> Result<LinuxCapabilities, OciSpecError> {
     let all: Capabilities = CAPABILITIES
         .iter()
@@ -457,7 +459,8 @@ fn mount(at: &str, typ: &str, source: &str, options: &str) -> Result<Mount, OciS
         .build()
 }
 
-/// Private, since what the runtime mounts on it (masks) would else appear on the host as well.
+/// Returns a bind mount. It is private, because the runtime mounts masks on it, which would otherwise appear on the
+/// host as well.
 fn bind(at: &str, source: &Path, options: &str) -> Result<Mount, OciSpecError> {
     MountBuilder::default()
         .destination(at)

@@ -1,4 +1,4 @@
-//! Cgroups of jails and of their conmons, in the unified hierarchy (cgroups(7)).
+//! The cgroups of jails and of their conmons, in the unified hierarchy (cgroups(7)).
 
 mod tree;
 
@@ -14,74 +14,74 @@ use crate::ports::HostError;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// How deep a jail may nest cgroups below its own.
+/// The number of levels of cgroups that a jail may nest below its own.
 ///
-/// Its root can make cgroups: systemd does so for services and sessions, and everybody can who may
-/// make a user namespace. systemd needs five levels for a user's services; a container of that user
-/// with a systemd and users of its own needs eleven. Fifteen is the most that keeps the path of
-/// each of them, with names of 255 bytes, below `PATH_MAX`: beyond it /proc/PID/cgroup cannot be
-/// read on some kernels (`proc_cgroup_show` in Linux's kernel/cgroup/cgroup.c), and is cut off on others.
+/// A jail's root can create cgroups. systemd does so for services and sessions, and so can every user who may create a
+/// user namespace. systemd needs five levels for a user's services; a container of that user with a systemd and users
+/// of its own needs eleven. Fifteen is the most that keeps the path of each of them, with names of 255 bytes, below
+/// `PATH_MAX`. A longer path in /proc/PID/cgroup cannot be read on some kernels (`proc_cgroup_show` in Linux's
+/// kernel/cgroup/cgroup.c), and is cut off on others.
 pub(super) const DEPTH: u32 = 15;
 
-/// How many cgroups a jail may have below its own. A Debian world with its own init has about forty,
-/// and a session of a user adds about six. The host has 65535 ids for cgroups with a memory
-/// controller, which all of its jails share (`MEM_CGROUP_ID_MAX`).
+/// The number of cgroups that a jail may have below its own. A Debian world with its own init has about forty, and a
+/// session of a user adds about six. The host has 65535 ids for cgroups with a memory controller, which all of its
+/// jails share (`MEM_CGROUP_ID_MAX`).
 pub(super) const DESCENDANTS: u32 = 1024;
 
 const MAX_DEPTH: &str = "cgroup.max.depth";
 const MAX_DESCENDANTS: &str = "cgroup.max.descendants";
 
-/// The limits of the cgroup of each jail: files and what is in them. They belong to the host's root,
-/// and the kernel counts them for the whole tree below.
+/// The limits of each jail's cgroup, as files and their content. The files belong to the host's root, and the kernel
+/// applies the limits to the whole tree below.
 pub(super) const LIMITS: [(&str, u32); 2] = [(MAX_DEPTH, DEPTH), (MAX_DESCENDANTS, DESCENDANTS)];
 
-/// Processes of one jail.
+/// The largest number of processes of a jail without a limit of its own.
 pub(super) const PROCESSES: u32 = 16_384;
 
-/// What part of the host's memory one jail cannot have: an eighth.
+/// The part of the host's memory that a jail without a limit of its own cannot have: an eighth.
 const KEPT: u64 = 8;
 
-/// How long the kernel may take to end what was killed.
+/// The time that the kernel may take to end killed processes.
 const END: Duration = Duration::from_secs(10);
 
-/// How long the removal of a tree of cgroups may take. Jails of an ezz that set no limits may have as
-/// many as the kernel's memory holds.
+/// The time that the removal of a tree of cgroups may take. Jails of an ezz that set no limits may have as many cgroups
+/// as the kernel's memory holds.
 const REMOVE: Duration = Duration::from_secs(120);
 
-/// Between two attempts to remove a cgroup that is in use.
+/// The pause between two attempts to remove a cgroup that is in use.
 const PAUSE: Duration = Duration::from_millis(10);
 
 fn path(cgroup: &str) -> PathBuf {
     PathBuf::from(format!("{ROOT}{cgroup}"))
 }
 
-/// What the host can limit.
+/// The limits that the host supports.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Control {
-    /// The controllers that its root has; none without a unified hierarchy.
+    /// The controllers of the host's root cgroup; none without a unified hierarchy.
     pub(super) controllers: Vec<String>,
-    /// Whether there is swap.
+    /// Whether the host has swap.
     pub(super) swap: bool,
-    /// Bytes of memory; none if it cannot be read.
+    /// The host's memory in bytes; none if it cannot be read.
     pub(super) memory: Option<u64>,
 }
 
 impl Control {
-    /// Looks.
+    /// Reads the values from the host.
     pub(super) fn of_host() -> Self {
         let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
         let controllers = read(&Path::new(ROOT).join("cgroup.controllers"));
         Control {
             controllers: controllers.split_whitespace().map(str::to_owned).collect(),
-            // One line says what the columns are.
+            // The first line has the names of the columns.
             swap: read(Path::new("/proc/swaps")).lines().count() > 1,
             memory: total(&read(Path::new("/proc/meminfo"))),
         }
     }
 
-    /// The limits of a jail that has none of its own, as far as the host can keep them: no jail alone can take the
-    /// host's last process id, or so much memory that the kernel kills what is not of that jail. They are those of
-    /// this host at this moment, and never stored.
+    /// Returns the limits of a jail that has none of its own, as far as the host can enforce them. With them, no single
+    /// jail can take the host's last process id, or so much memory that the kernel kills processes outside of that
+    /// jail. They depend on this host at this moment, and are never stored.
     pub(super) fn built_in(&self) -> Limits {
         let memory = self.memory.filter(|_| self.has("memory"));
         Limits {
@@ -91,20 +91,20 @@ impl Control {
         }
     }
 
-    /// Whether the host has the unified hierarchy.
+    /// Reports whether the host has the unified hierarchy.
     pub(super) fn unified(&self) -> bool {
         !self.controllers.is_empty()
     }
 
-    /// Whether there is a controller.
+    /// Reports whether the host has a controller.
     pub(super) fn has(&self, name: &str) -> bool {
         self.controllers.iter().any(|it| it == name)
     }
 
-    /// Refuses limits that cannot be kept.
+    /// Refuses limits that the host cannot enforce.
     ///
     /// # Errors
-    /// [`HostError::Missing`].
+    /// [`HostError::Missing`] if a controller is missing.
     pub(super) fn can(&self, limits: &Limits) -> Result<(), HostError> {
         match self.missing_for(limits) {
             None => Ok(()),
@@ -115,7 +115,7 @@ impl Control {
         }
     }
 
-    /// The controller that these limits need, and that is not there.
+    /// Returns a controller that these limits need and that the host lacks; none if it has all of them.
     pub(super) fn missing_for(&self, limits: &Limits) -> Option<&'static str> {
         let needed = [
             ("memory", limits.memory.is_some()),
@@ -130,12 +130,12 @@ impl Control {
     }
 }
 
-/// What brings a controller.
+/// Returns what the user can do about a missing controller.
 pub(super) fn controller_hint(name: &str) -> String {
     format!("Linux may need cgroup_enable={name} on its command line")
 }
 
-/// The bytes of memory in a text of /proc/meminfo.
+/// Returns the bytes of memory in a text of /proc/meminfo.
 fn total(text: &str) -> Option<u64> {
     let line = text
         .lines()
@@ -144,7 +144,7 @@ fn total(text: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// The names of the cgroups in one; none if that is missing.
+/// Returns the names of the cgroups in a cgroup; none if it does not exist.
 pub(super) fn list(cgroup: &str) -> io::Result<Vec<String>> {
     let path = path(cgroup);
     let mut names = super::paths::list(&path)?;
@@ -152,15 +152,15 @@ pub(super) fn list(cgroup: &str) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Whether a cgroup lacks one of [`LIMITS`], because an older ezz or somebody by hand has made it so;
-/// false if it is not there.
+/// Reports whether a cgroup lacks one of [`LIMITS`], because an older ezz created it or an administrator changed it;
+/// false if it does not exist.
 pub(super) fn lacks_limits(cgroup: &str) -> io::Result<bool> {
     for (name, limit) in LIMITS {
         let path = path(cgroup).join(name);
         let Some(text) = super::process::read(&path)? else {
             return Ok(false);
         };
-        // `max` is none.
+        // `max` means no limit.
         if text.trim().parse().map_or(true, |found: u32| found > limit) {
             return Ok(true);
         }
@@ -168,33 +168,35 @@ pub(super) fn lacks_limits(cgroup: &str) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Moves a process into a cgroup, which is made if it is missing.
+/// Moves a process into a cgroup, and creates the cgroup if it is missing.
 pub(super) fn enter(cgroup: &str, pid: u32) -> io::Result<()> {
     let path = path(cgroup);
     fs::create_dir_all(&path)?;
     fs::write(path.join("cgroup.procs"), pid.to_string())
 }
 
-/// Writes to a file of the kernel's. Where there is no such file none is made.
+/// Writes to a file of the kernel. It does not create a file.
 fn write(path: &Path, text: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     file.write_all(text.as_bytes())
 }
 
-/// The most cgroups of a jail that are looked into for its processes: more than [`DESCENDANTS`], which jails of
-/// an older ezz can have. What is in the others is killed without having been asked.
+/// The largest number of a jail's cgroups in which its processes are looked for. It exceeds [`DESCENDANTS`], because
+/// jails of an older ezz can have more. Processes in the other cgroups are killed without a signal that asks them to
+/// end.
 const LOOK: usize = 8192;
 
-/// The processes in a cgroup and below it; none if it is not there.
+/// Returns the processes in a cgroup and below it; none if it does not exist.
 ///
 /// # Errors
-/// The system's.
+/// Returns the error of the operating system.
 pub(super) fn processes(cgroup: &str) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     tree::visit(&path(cgroup), LOOK, &mut |directory| {
-        // One that is being removed, or whose threads are spread over several, has none to read.
+        // The file cannot be read in a cgroup that is being removed, or whose processes have their threads in several
+        // cgroups.
         if let Some(text) = tree::read(directory, c"cgroup.procs")? {
-            // 0 is one that this process cannot see.
+            // 0 stands for a process that this one cannot see.
             let pids = text.lines().filter_map(|line| line.parse::<u32>().ok());
             found.extend(pids.filter(|pid| *pid != 0));
         }
@@ -203,19 +205,19 @@ pub(super) fn processes(cgroup: &str) -> io::Result<Vec<u32>> {
     Ok(found)
 }
 
-/// Kills all processes in a cgroup and below it, if it is there. Since Linux 5.14.
+/// Kills all processes in a cgroup and below it, if it exists. Linux supports this from 5.14 on.
 pub(super) fn kill(cgroup: &str) {
-    // Before that, the end of a jail's first process ends the others.
+    // On older kernels, the end of a jail's first process ends the others.
     let _ = write(&path(cgroup).join("cgroup.kill"), "1");
 }
 
-/// Kills all in a cgroup and below it, and removes it, if it is there.
+/// Kills all processes in a cgroup and below it, and removes it, if it exists.
 ///
 /// # Errors
-/// [`HostError::File`] if it stays busy, or if that takes too long.
+/// [`HostError::File`] if the cgroup stays busy, or if the removal takes too long.
 pub(super) fn remove(cgroup: &str) -> Result<(), HostError> {
     let path = path(cgroup);
-    // What lives still makes no more of them.
+    // Processes that are still running cannot create more cgroups.
     let _ = write(&path.join(MAX_DESCENDANTS), "0");
     kill(cgroup);
     let mut removal = Removal {
@@ -226,11 +228,11 @@ pub(super) fn remove(cgroup: &str) -> Result<(), HostError> {
     tree::remove(&path, &mut removal).map_err(file("remove", &path))
 }
 
-/// A removal at work.
+/// A removal in progress.
 struct Removal<'a> {
     cgroup: &'a str,
     begun: Instant,
-    /// How long it has waited for processes since it removed something.
+    /// The time that it has waited for processes since it last removed something.
     idle: Duration,
 }
 
@@ -251,7 +253,7 @@ impl tree::Pace for Removal<'_> {
         if self.idle >= END {
             return Err(io::ErrorKind::ResourceBusy.into());
         }
-        // Each time, since something may have been forked, or have come from outside.
+        // This is repeated, because a process may have been forked, or moved here from outside.
         kill(self.cgroup);
         sleep(PAUSE);
         self.idle += PAUSE;

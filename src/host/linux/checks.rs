@@ -1,5 +1,5 @@
-//! What `doctor` asks a Linux host. Looks only; the one thing it makes is a mount that tells
-//! whether ids can be mapped, and it takes that away again.
+//! The checks of `doctor` on a Linux host. They change nothing, with one exception: a temporary mount, which shows
+//! whether ids can be mapped, and which is removed again.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -13,14 +13,14 @@ use super::start::{PROGRAMS, SECCOMP_PACKAGE, can_map_ids, seccomp_profile};
 use crate::exec::find;
 use crate::ports::{Check, Level};
 
-/// The controllers that limits of jails need.
+/// The controllers that the limits of jails need.
 const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 
-/// What the start of a jail may need below /run: its configuration, and what crun and conmon keep of it.
+/// The space that the start of a jail may need below /run: its configuration, and the files of crun and conmon.
 const BYTES: u64 = 256 << 10;
 const FILES: u64 = 32;
 
-/// All checks.
+/// Runs all checks.
 pub(super) fn all(paths: &Paths, site_directory: &Path) -> Vec<Check> {
     let mut checks = vec![runtime()];
     checks.extend(
@@ -122,12 +122,12 @@ fn user_namespaces() -> Check {
     }
 }
 
-/// Whether a start would find no room for what it makes in memory.
+/// Returns a check if a start would not find enough space for its files in memory.
 fn no_room(run: &Path) -> Option<Check> {
     let mut places = run.ancestors();
     let (at, system) = places.find_map(|at| Some((at, rustix::fs::statvfs(at).ok()?)))?;
     let bytes = system.f_bavail.saturating_mul(system.f_frsize);
-    // Some file systems have no limit of files.
+    // Some file systems have no limit on the number of files.
     let files = if system.f_files == 0 {
         u64::MAX
     } else {
@@ -165,7 +165,7 @@ fn mapped_ids(paths: &Paths, site_directory: &Path) -> Check {
     }
 }
 
-/// Nobody but root may come near the files of jails, or could run what a jail made setuid.
+/// Checks that only root can reach the files of jails. Any other user could run programs that a jail has made setuid.
 fn reachable(site_directory: &Path) -> Option<Check> {
     let metadata = fs::metadata(site_directory).ok()?;
     let mode = metadata.mode() & 0o777;
@@ -179,7 +179,7 @@ fn reachable(site_directory: &Path) -> Option<Check> {
     })
 }
 
-/// The host's network belongs to the host's users; a jail's root is none of them.
+/// Checks the low ports. The host's network belongs to the host's users, and the root of a jail is none of them.
 fn low_ports() -> Option<Check> {
     let text = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").ok()?;
     let first: u32 = text.trim().parse().ok()?;

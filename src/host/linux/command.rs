@@ -1,28 +1,28 @@
-//! What `crun exec` is told of a command in a running jail. Pure.
+//! The specification that `crun exec` gets for a command in a running jail. This module is pure.
 
 use std::path::Path;
 
 use super::bundle::exec_process;
 use super::users::Account;
 
-/// A command and what surrounds it.
+/// A command and its context.
 #[derive(Debug, Clone)]
 pub struct Command<'a> {
     /// The program and its arguments.
     pub words: Vec<String>,
-    /// The directory in the jail.
+    /// The working directory in the jail.
     pub directory: &'a Path,
-    /// Variables beside those of the account, `NAME=value`.
+    /// Environment variables besides those of the account, as `NAME=value`.
     pub environment: Vec<String>,
-    /// Rows and columns of its terminal, if it gets one.
+    /// The rows and columns of its terminal; none if it gets no terminal.
     pub terminal: Option<(u16, u16)>,
 }
 
 impl Command<'_> {
-    /// The process specification (config.md of the OCI runtime specification, `process`), as JSON.
+    /// Returns the process specification (config.md of the OCI runtime specification, `process`) as JSON.
     ///
     /// # Errors
-    /// A part that the specification does not allow, in words.
+    /// Returns a message for a part that the specification does not allow.
     pub fn specification(self, account: &Account) -> Result<Vec<u8>, String> {
         let Command {
             words,

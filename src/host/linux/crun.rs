@@ -1,5 +1,5 @@
-//! Which crun is new enough. The floor follows crun's advisories: of each one that could reach ezz the fix is
-//! below it; for the others the table gives the reason, which tests keep true.
+//! The version of crun that ezz requires. The minimum follows crun's advisories: it has the fix of each one that could
+//! reach a jail. For the other advisories the table gives the reason why they cannot, and tests verify that.
 
 use std::sync::OnceLock;
 
@@ -9,14 +9,14 @@ use crate::ports::HostError;
 /// Major, minor, patch.
 pub(super) type Version = (u32, u32, u32);
 
-/// The oldest crun that ezz starts jails with: the one of Debian 12, which the tests run.
+/// The oldest crun with which ezz starts jails: that of Debian 12, which the tests run.
 pub(super) const FLOOR: Version = (1, 8, 1);
 
-/// The first crun that leaves the command's standard error alone when it has a log. Earlier ones write what fails
-/// there, too (`log_also_to_stderr` in their `src/libcrun/error.c`).
+/// The first crun that writes nothing on the command's standard error when it has a log. Earlier ones write their
+/// errors there, too (`log_also_to_stderr` in their `src/libcrun/error.c`).
 const QUIET: Version = (1, 17, 0);
 
-/// Whether the installed crun writes its errors on the command's standard error as well as into its log.
+/// Reports whether the installed crun writes its errors on the command's standard error as well as into its log.
 pub(super) fn repeats_errors() -> bool {
     let version = version_line().ok().and_then(|line| parse(&line));
     version.is_some_and(|version| version < QUIET)
@@ -27,13 +27,13 @@ pub(super) fn repeats_errors() -> bool {
 struct Advisory {
     /// Its CVE number.
     id: &'static str,
-    /// The first release that has the fix; none if there was none in November 2026.
+    /// The first release that has the fix; none if no release had it in November 2026.
     fixed: Option<Version>,
-    /// Why it cannot reach a jail of ezz, whatever the release; none if it can.
+    /// Why it cannot reach a jail in any release; none if it can.
     unreachable: Option<&'static str>,
 }
 
-/// Newest first. Sources: the advisories of containers/crun, Red Hat's tracker for those of 2026.
+/// The advisories, newest first. Sources: the advisories of containers/crun, and Red Hat's tracker for those of 2026.
 const ADVISORIES: [Advisory; 6] = [
     Advisory {
         id: "CVE-2026-88265",
@@ -67,7 +67,7 @@ const ADVISORIES: [Advisory; 6] = [
     },
 ];
 
-/// `crun version 1.8.1`, `crun version 1.21`.
+/// Parses a line such as `crun version 1.8.1` or `crun version 1.21`.
 pub(super) fn parse(line: &str) -> Option<Version> {
     let mut numbers = line
         .strip_prefix("crun version ")?
@@ -77,20 +77,20 @@ pub(super) fn parse(line: &str) -> Option<Version> {
     Some((next()?, next()?, next().unwrap_or(0)))
 }
 
-/// The first line that the installed crun prints for `--version`.
+/// Returns the first line that the installed crun prints for `--version`.
 ///
 /// # Errors
-/// [`ExecError`] if it is not there or fails.
+/// [`ExecError`] if crun does not exist or fails.
 pub(super) fn version_line() -> Result<String, ExecError> {
     let output = Exec::new("crun")?.arg("--version").run()?;
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-/// Refuses a crun below the floor. A command asks once, however many jails it starts.
+/// Refuses a crun below the minimum. A command asks only once, however many jails it starts.
 ///
 /// # Errors
-/// [`HostError::Missing`] names the version that is there and the one that is needed.
+/// [`HostError::Missing`], which names the version that is installed and the one that is required.
 pub(super) fn require() -> Result<(), HostError> {
     static LINE: OnceLock<String> = OnceLock::new();
     let line = match LINE.get() {
@@ -118,14 +118,14 @@ pub(super) fn require() -> Result<(), HostError> {
     })
 }
 
-/// The advisories that reach jails which this version starts.
+/// Returns the advisories that reach jails if this version starts them.
 fn reached(version: Version) -> Vec<&'static str> {
     let reaches =
         |it: &&Advisory| it.unreachable.is_none() && it.fixed.is_none_or(|fixed| version < fixed);
     ADVISORIES.iter().filter(reaches).map(|it| it.id).collect()
 }
 
-/// `1.8.1`.
+/// Returns the version as text, such as `1.8.1`.
 pub(super) fn shown((major, minor, patch): Version) -> String {
     format!("{major}.{minor}.{patch}")
 }

@@ -1,9 +1,8 @@
-//! Commands in a running jail.
+//! Runs commands in a running jail.
 //!
-//! With a terminal, the command gets one of the jail's (`relay`). Without, it gets our streams, but
-//! never a terminal of the host's: that one is relayed through pipes here. How the
-//! command runs is given to crun as a whole process specification, since with single options an
-//! ordinary user would get the jail's capabilities.
+//! With a terminal, the command gets a terminal of the jail (`relay`). Without one, it gets the streams of ezz, except
+//! for streams that are a terminal of the host: those are relayed through pipes here. crun gets a whole process
+//! specification, because with single options an ordinary user would get the jail's capabilities.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -34,14 +33,14 @@ use crate::model::{JailState, Network, printable};
 use crate::name::JailName;
 use crate::ports::{ExecRequest, HostError, JailSpec};
 
-/// No account file is larger.
+/// The most bytes of an account file that are read.
 const ACCOUNTS_MAX: u64 = 16 << 20;
 
-/// The descriptors that crun gets: the specification, and its log.
+/// The descriptors that crun gets: the process specification and its log.
 const SPECIFICATION: i32 = 3;
 const LOG: i32 = 4;
 
-/// How much of crun's log is read, in bytes.
+/// The most bytes of crun's log that are read.
 const LOG_MOST: u64 = 64 << 10;
 
 /// A line of crun's log.
@@ -101,7 +100,8 @@ pub(super) fn exec(
     Ok(code(status))
 }
 
-/// What it means that crun failed, with the reason only if crun has not written that on our standard error itself.
+/// Returns the error for a crun that failed. It has the reason only if crun has not written that on the standard error
+/// of ezz itself.
 fn failed(
     paths: &Paths,
     request: &ExecRequest,
@@ -129,7 +129,7 @@ fn failed(
     })
 }
 
-/// Refuses a command that the jail does not have. Who has nothing to look with goes on: crun finds out.
+/// Refuses a command that the jail does not have. If the look itself fails, the command is tried, and crun finds out.
 fn look_up(paths: &Paths, spec: &JailSpec, request: &ExecRequest) -> Result<(), HostError> {
     let Some(word) = request.command.first() else {
         return Ok(());
@@ -140,7 +140,7 @@ fn look_up(paths: &Paths, spec: &JailSpec, request: &ExecRequest) -> Result<(), 
     let Ok(inside) = Inside::of_process(init.pid) else {
         return Ok(());
     };
-    // Its number may have become another's, if the jail has ended since.
+    // If the jail has ended since, another process may have its process id.
     if init.wait(Duration::ZERO).unwrap_or(true) {
         return Err(HostError::NotRunning(spec.name.clone()));
     }
@@ -167,10 +167,10 @@ fn no_command(name: &JailName, request: &ExecRequest, why: NoCommand) -> HostErr
     }
 }
 
-/// Runs a command in a jail without anybody to talk to, for so long.
+/// Runs a command in a jail without input, for a limited time.
 ///
 /// # Errors
-/// See [`crate::ports::Host::probe`].
+/// Returns the errors of [`crate::ports::Host::probe`].
 pub(super) fn probe(
     paths: &Paths,
     spec: &JailSpec,
@@ -196,7 +196,7 @@ pub(super) fn probe(
     };
     let run = || -> io::Result<(Watched, Option<String>)> {
         let (mut command, log) = call.command()?;
-        // All pipes: crun gives what it has as standard streams to the jail's root.
+        // All streams are pipes, because crun gives its standard streams to the jail's root.
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -231,15 +231,15 @@ pub(super) fn probe(
     Err(HostError::unwell(name, command, &how, &said))
 }
 
-/// Kills the process whose id crun has written, with its group, which another process of crun's led.
-/// crun is its parent and waits for it, so the number is no other's yet.
+/// Kills the process whose id crun has written, and its process group, which another process of crun's led. crun is its
+/// parent and waits for it, so no other process has the id yet.
 fn kill(pid: &Path) {
     let number = process::number(pid).ok().flatten();
     let id = number.and_then(|number| Pid::from_raw(i32::try_from(number).ok()?));
     let Some(id) = id else {
         return;
     };
-    // Any of this may fail because it has ended just now.
+    // Any of this may fail because the process has just ended.
     let group = getpgid(Some(id)).ok().filter(|group| *group != getpgrp());
     if let Some(group) = group {
         let _ = kill_process_group(group, Signal::KILL);
@@ -247,7 +247,7 @@ fn kill(pid: &Path) {
     let _ = kill_process(id, Signal::KILL);
 }
 
-/// What it means that crun failed.
+/// Returns the error for a crun that failed.
 fn refused(paths: &Paths, name: &JailName, why: &str) -> Result<HostError, HostError> {
     if state::init(paths, name)?.is_none() {
         return Ok(HostError::NotRunning(name.clone()));
@@ -286,7 +286,7 @@ impl Call {
         })
     }
 
-    /// The command with its descriptors, and the file that it logs into.
+    /// Returns the command with its descriptors, and the file for its log.
     fn command(&self) -> io::Result<(Command, File)> {
         let mut specification = memory("process")?;
         specification.write_all(&self.specification)?;
@@ -308,7 +308,7 @@ impl Call {
     }
 }
 
-/// What crun has logged as an error: then it is crun that failed, and not the command.
+/// Returns the errors in crun's log. If there are any, crun itself failed, and not the command.
 fn failure(mut log: File) -> io::Result<Option<String>> {
     log.rewind()?;
     let mut said = Vec::new();
@@ -326,7 +326,7 @@ fn errors(log: &str) -> Option<String> {
     (!errors.is_empty()).then(|| printable(&errors.join("; ")))
 }
 
-/// The process specification, as JSON.
+/// Returns the process specification as JSON.
 fn specification(
     paths: &Paths,
     spec: &JailSpec,
@@ -362,13 +362,13 @@ fn specification(
     command.specification(&account).map_err(refused)
 }
 
-/// The ids of a running jail. The kernel says which: a configuration could be of another start.
+/// Returns the ids of a running jail. The kernel is asked, because a configuration file could be from another start.
 fn ids(paths: &Paths, name: &JailName) -> Result<JailIds, HostError> {
     let gone = || HostError::NotRunning(name.clone());
     let init = state::init(paths, name)?.ok_or_else(gone)?;
     let own = init.has_own_ids();
     let proc = Path::new("/proc");
-    // Once it has ended, its number may be another process's.
+    // After its end, another process may have its process id.
     if init.wait(Duration::ZERO).map_err(file("look at", proc))? {
         return Err(gone());
     }
@@ -378,7 +378,7 @@ fn ids(paths: &Paths, name: &JailName) -> Result<JailIds, HostError> {
     }
 }
 
-/// The account of a jail that a command runs as.
+/// Returns the account of the jail as which a command runs.
 fn account(spec: &JailSpec, user: Option<&str>, ids: JailIds) -> Result<Account, HostError> {
     let refused = |error: AccountError| error.in_jail(&spec.name);
     let wanted = Wanted::parse(user, ids).map_err(refused)?;
@@ -404,7 +404,7 @@ fn memory(name: &str) -> io::Result<File> {
     Ok(memfd_create(name, MemfdFlags::CLOEXEC)?.into())
 }
 
-/// There is no limit: it is what the administrator has asked for.
+/// There is no limit, because the administrator has requested the command.
 fn without_terminal(mut command: Command) -> io::Result<ExitStatus> {
     let caught = Caught::new(false)?;
     let piped = |terminal: bool| {
@@ -423,18 +423,18 @@ fn without_terminal(mut command: Command) -> io::Result<ExitStatus> {
     let relays = relays(&mut child)?;
     let status = caught.until_ended(&mut child)?;
     for relay in relays {
-        // A relay that panicked has nothing more to say.
+        // A relay that panicked has nothing more to copy.
         let _ = relay.join();
     }
     Ok(status)
 }
 
-/// Copies between the child's pipes and our terminal. The one that reads from the terminal is not
-/// waited for: it ends with the process.
+/// Copies between the child's pipes and the terminal of ezz. The thread that reads from the terminal is not joined: it
+/// ends with the process.
 fn relays(child: &mut Child) -> io::Result<Vec<JoinHandle<()>>> {
     let copy = |from: OwnedFd, to: OwnedFd| {
         std::thread::spawn(move || {
-            // Ends at the end of the one, or when nobody reads the other.
+            // The copy ends at the end of its input, or when its output has no reader.
             let _ = io::copy(&mut File::from(from), &mut File::from(to));
         })
     };

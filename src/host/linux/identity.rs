@@ -1,5 +1,5 @@
-//! What makes a jail an individual, given to it before it runs for the first time. What it has is
-//! left alone, and nothing is followed out of it.
+//! Gives a jail its identity before it runs for the first time. What the jail already has stays unchanged, and no link
+//! is followed out of the jail.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -9,16 +9,16 @@ use super::names;
 use crate::ports::{HostError, JailSpec};
 use crate::profile::{RelPath, ScrubAction};
 
-/// No /etc/hosts or /etc/hostname is larger.
+/// The most bytes of /etc/hosts or /etc/hostname that are read.
 const TEXT_MAX: u64 = 1 << 20;
 
-/// /etc/hosts, if the profile says nothing of it.
+/// The text of /etc/hosts if the profile does not have one.
 const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\t\tlocalhost ip6-localhost ip6-loopback\n";
 
-/// Directories that the runtime mounts on. A link there would move the mount elsewhere.
+/// The directories on which the runtime mounts. A link in the place of one would move the mount elsewhere.
 const MOUNT_POINTS: [&str; 4] = ["dev", "proc", "sys", "run"];
 
-/// Makes the mount points, and checks that they are directories.
+/// Creates the mount points, and checks that they are directories.
 ///
 /// # Errors
 /// [`HostError::Start`] if one of them is a link or a file.
@@ -31,10 +31,10 @@ pub(super) fn mount_points(inside: &Inside, spec: &JailSpec) -> Result<(), HostE
     Ok(())
 }
 
-/// Makes a directory of the root, and checks that it is one.
+/// Creates a directory of the root, and checks that it is one.
 ///
 /// # Errors
-/// As [`mount_points`].
+/// Returns the errors of [`mount_points`].
 pub(super) fn mount_point(
     inside: &Inside,
     spec: &JailSpec,
@@ -45,10 +45,10 @@ pub(super) fn mount_point(
         .map_err(|e| refused(spec, directory, e))
 }
 
-/// Makes the mount points, and gives the jail its names.
+/// Creates the mount points, and gives the jail its names.
 ///
 /// # Errors
-/// As [`mount_points`]; [`HostError::File`].
+/// Returns the errors of [`mount_points`], and [`HostError::File`].
 pub(super) fn prepare(inside: &Inside, spec: &JailSpec, own_init: bool) -> Result<(), HostError> {
     mount_points(inside, spec)?;
     let create = |name: &str, text: &str| {
@@ -58,7 +58,7 @@ pub(super) fn prepare(inside: &Inside, spec: &JailSpec, own_init: bool) -> Resul
     };
     own_names(inside, spec)?;
     let generate = |what: &str| spec.profile.generate.iter().any(|name| name == what);
-    // systemd takes an empty one for a first boot, and makes one itself.
+    // systemd takes an empty machine-id for a first boot, and generates one itself.
     if generate("machine-id") && own_init {
         let id = format!("{}\n", uuid::Uuid::new_v4().simple());
         if !create("machine-id", &id)? {
@@ -70,7 +70,7 @@ pub(super) fn prepare(inside: &Inside, spec: &JailSpec, own_init: bool) -> Resul
     Ok(())
 }
 
-/// Gives the jail's files its names, where they are missing or as ezz has written them.
+/// Writes the jail's names into its files, where they are missing or unchanged since ezz wrote them.
 fn own_names(inside: &Inside, spec: &JailSpec) -> Result<(), HostError> {
     let hostname = &spec.config.hostname;
     let read = |name: &str| {
@@ -81,7 +81,8 @@ fn own_names(inside: &Inside, spec: &JailSpec) -> Result<(), HostError> {
     let fresh = fresh_hosts(spec);
     let old = read("hosts")?;
     let before = old.as_deref().and_then(|old| names::named(old, fresh));
-    // The host name first: a start that is killed between the two can go on by the name in the other.
+    // The host name comes first: if a start is killed between the two, the next one can continue with the name in the
+    // other file.
     let line = format!("{hostname}\n");
     let is_new = inside.create("etc", "hostname", line.as_bytes());
     if !is_new.map_err(failed("write", spec, "hostname"))? {
@@ -103,7 +104,8 @@ fn own_names(inside: &Inside, spec: &JailSpec) -> Result<(), HostError> {
     Ok(())
 }
 
-/// A jail whose quota is used up starts with the names that it has: it may be started to be cleaned up.
+/// Ignores an error for lack of space. A jail whose quota is used up starts with the names that it has, because it may
+/// be started to be cleaned up.
 fn if_there_is_room(replaced: std::io::Result<bool>) -> std::io::Result<()> {
     match replaced {
         Err(e) if matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => Ok(()),
@@ -111,7 +113,7 @@ fn if_there_is_room(replaced: std::io::Result<bool>) -> std::io::Result<()> {
     }
 }
 
-/// What /etc/hosts is in a world, after its scrub.
+/// Returns the text of /etc/hosts in a world after its scrub.
 fn fresh_hosts(spec: &JailSpec) -> &str {
     let hosts = RelPath::parse(b"etc/hosts").unwrap_or_default();
     let mut rules = spec.profile.scrub.iter();
@@ -135,10 +137,10 @@ fn failed(
     }
 }
 
-/// Whether the jail lacks the key that Debian's ssl-cert makes for each machine, and has its directory.
+/// Reports whether the jail has the directory, but not the key, that Debian's ssl-cert generates for each machine.
 ///
 /// # Errors
-/// [`HostError::File`].
+/// [`HostError::File`] if the directory cannot be read.
 pub(super) fn wants_certificate(inside: &Inside, spec: &JailSpec) -> Result<bool, HostError> {
     if !spec
         .profile
@@ -155,20 +157,20 @@ pub(super) fn wants_certificate(inside: &Inside, spec: &JailSpec) -> Result<bool
     }
 }
 
-/// Whether a jail with an init of its own has its /tmp in memory: its world wants that (Debian 13), and its
-/// administrator has not said otherwise by `systemctl mask tmp.mount`.
+/// Reports whether a jail with an init of its own has its /tmp in memory. That is so if its world wants it (Debian 13),
+/// and its administrator has not changed that by `systemctl mask tmp.mount`.
 ///
 /// # Errors
-/// The system's.
+/// Returns the error of the operating system.
 pub(super) fn wants_tmp(world: &Inside, inside: &Inside) -> std::io::Result<bool> {
     let wanted = world.exists("usr/lib/systemd/system/local-fs.target.wants/tmp.mount")?;
     Ok(wanted && !inside.is_link_to("etc/systemd/system", "tmp.mount", b"/dev/null"))
 }
 
-/// Whether an ssh server of the jail has no keys yet.
+/// Reports whether an ssh server in the jail has no keys yet.
 ///
 /// # Errors
-/// [`HostError::File`].
+/// [`HostError::File`] if the directory cannot be read.
 pub(super) fn wants_host_keys(inside: &Inside, spec: &JailSpec) -> Result<bool, HostError> {
     if !spec
         .profile
@@ -181,7 +183,7 @@ pub(super) fn wants_host_keys(inside: &Inside, spec: &JailSpec) -> Result<bool, 
     for kind in ["ed25519", "rsa"] {
         match inside.is_vacant("etc/ssh", &format!("ssh_host_{kind}_key")) {
             Ok(true) => {}
-            // It has one, or no server is configured.
+            // The server has a key, or is not configured.
             Ok(false) => return Ok(false),
             Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return Ok(false);
@@ -198,10 +200,10 @@ pub(super) fn wants_host_keys(inside: &Inside, spec: &JailSpec) -> Result<bool, 
     Ok(true)
 }
 
-/// The host's resolv.conf, if the jail has none of its own.
+/// Returns the path of the host's resolv.conf, if the jail has none of its own.
 ///
 /// # Errors
-/// [`HostError::File`].
+/// [`HostError::File`] if the jail's /etc cannot be read.
 pub(super) fn resolver(
     inside: &Inside,
     spec: &JailSpec,

@@ -1,9 +1,9 @@
-//! Ids of the host for the users of jails: 65536 for each jail that runs, from a range that nobody
-//! else uses, and a user namespace that maps them.
+//! The host's ids for the users of jails: 65536 for each running jail, from a range that no other program uses, and a
+//! user namespace that maps them.
 //!
-//! A slot is a link `RUN/ids/SLOT -> SITE/JAIL`, made with one system call, so that it is never
-//! seen without its owner. It belongs to the jail until the jail is cleared away; a jail that finds
-//! a slot of its own (its start was killed) takes that again. All are gone after a reboot.
+//! A slot is a link `RUN/ids/SLOT -> SITE/JAIL`. One system call creates it, so it never exists without its owner. It
+//! belongs to the jail until the jail's remains are removed. A jail that already has a slot, because its start was
+//! killed, gets the same slot again. All slots are gone after a reboot.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -14,37 +14,37 @@ use std::process::{Child, Stdio};
 use super::process::readable;
 use crate::exec::{Exec, ExecError, GONE, LIMIT, gone};
 
-/// Ids of one jail.
+/// The number of ids of one jail.
 pub(super) const COUNT: u32 = 65_536;
 
-/// From here to the foreign ids nobody else takes any: docs/UIDS-GIDS.md of systemd.
+/// From here to the foreign ids, no other program takes any: docs/UIDS-GIDS.md of systemd.
 const FIRST: u32 = 0x7000_0000;
 const SLOTS: u32 = 0x0FFE;
 
-/// The ids of a jail on the host.
+/// The range of a jail's ids on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct IdRange(u32);
 
 impl IdRange {
-    /// The range of a slot; none if there is no such slot.
+    /// Returns the range of a slot; none if there is no such slot.
     pub(super) fn from_slot(slot: u32) -> Option<Self> {
         (slot < SLOTS).then_some(IdRange(slot))
     }
 
-    /// The host's id of the jail's root.
+    /// Returns the host's id of the jail's root.
     pub(super) fn first(self) -> u32 {
         FIRST + self.0 * COUNT
     }
 }
 
-/// Takes a slot for `owner`, the one it has already if there is one; none if all are taken.
+/// Takes a slot for `owner`, and prefers one that it already has; none if all slots are taken.
 pub(super) fn take(directory: &Path, owner: &str) -> io::Result<Option<IdRange>> {
     fs::create_dir_all(directory)?;
     let links = links(directory)?;
     if let Some((slot, _)) = links.iter().find(|(_, of)| of == Path::new(owner)) {
         return Ok(IdRange::from_slot(*slot));
     }
-    // The same jail gets the same ids, mostly: that is easier to follow in the host's listings.
+    // A jail mostly gets the same ids again, which makes the host's listings easier to follow.
     let first = hash(owner) % SLOTS;
     for slot in (first..SLOTS).chain(0..first) {
         if links.iter().any(|(taken, _)| *taken == slot) {
@@ -52,7 +52,7 @@ pub(super) fn take(directory: &Path, owner: &str) -> io::Result<Option<IdRange>>
         }
         match std::os::unix::fs::symlink(owner, directory.join(slot.to_string())) {
             Ok(()) => return Ok(IdRange::from_slot(slot)),
-            // Another start took it since we looked.
+            // Another start has taken it since the look.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e),
         }
@@ -60,7 +60,7 @@ pub(super) fn take(directory: &Path, owner: &str) -> io::Result<Option<IdRange>>
     Ok(None)
 }
 
-/// Who owns slots, of those whose name begins so; without that beginning.
+/// Returns the owners of slots whose names begin with a prefix, without the prefix.
 pub(super) fn owners(directory: &Path, prefix: &str) -> io::Result<Vec<String>> {
     let links = links(directory)?.into_iter();
     Ok(links
@@ -68,7 +68,7 @@ pub(super) fn owners(directory: &Path, prefix: &str) -> io::Result<Vec<String>> 
         .collect())
 }
 
-/// Who owns the slot that an id of the host is in, if it is in one.
+/// Returns the owner of the slot that contains an id of the host; none if no slot does.
 pub(super) fn owner_of(directory: &Path, id: u32) -> Option<String> {
     let slot = id.checked_sub(FIRST)? / COUNT;
     let range = IdRange::from_slot(slot)?;
@@ -76,7 +76,7 @@ pub(super) fn owner_of(directory: &Path, id: u32) -> Option<String> {
     owner.to_str().map(str::to_owned)
 }
 
-/// Frees what `owner` has.
+/// Frees the slots of `owner`.
 pub(super) fn free(directory: &Path, owner: &str) -> io::Result<()> {
     for (slot, of) in links(directory)? {
         if of == Path::new(owner) {
@@ -96,7 +96,7 @@ fn links(directory: &Path) -> io::Result<Vec<(u32, PathBuf)>> {
     for entry in entries {
         let entry = entry?;
         let slot = entry.file_name().to_str().and_then(|s| s.parse().ok());
-        // One that cannot be read was freed since, or is not ours.
+        // A link that cannot be read was freed since, or is not ezz's.
         if let (Some(slot), Ok(owner)) = (slot, fs::read_link(entry.path())) {
             links.push((slot, owner));
         }
@@ -110,18 +110,18 @@ fn hash(text: &str) -> u32 {
     })
 }
 
-/// A user namespace that maps a range, kept by a process until this is dropped.
+/// A user namespace that maps a range. A process keeps it until this value is dropped.
 #[derive(Debug)]
 pub(super) struct UserNamespace {
-    /// /proc/PID/ns/user.
+    /// An open /proc/PID/ns/user.
     pub fd: OwnedFd,
     helper: Child,
 }
 
 impl UserNamespace {
-    /// Makes one. Mounts made with it stay when it is gone.
+    /// Creates a user namespace. Mounts that were made with it stay when it ends.
     pub(super) fn new(ids: IdRange) -> Result<Self, NamespaceError> {
-        // The helper becomes cat only after it has left our namespace: its echo says so.
+        // The helper becomes cat only after it has left the host's namespace, which its echo shows.
         let exec = Exec::new("unshare")?
             .args(["--user", "--"])
             .arg(crate::exec::find("cat")?);
@@ -144,13 +144,13 @@ impl UserNamespace {
     }
 }
 
-/// A user namespace could not be made.
+/// The error for a user namespace that could not be created.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NamespaceError {
-    /// Its process.
+    /// The process that keeps it failed.
     #[error(transparent)]
     Exec(#[from] ExecError),
-    /// Its maps.
+    /// Its maps could not be written.
     #[error("cannot map ids in a user namespace")]
     Map(#[source] io::Error),
 }
@@ -173,7 +173,7 @@ fn open(helper: &mut Child, ids: IdRange) -> io::Result<OwnedFd> {
     output.read_exact(&mut [0])?;
     let proc = PathBuf::from(format!("/proc/{}", helper.id()));
     let map = format!("0 {} {COUNT}\n", ids.first());
-    // Each map must be one write(2).
+    // Each map must be written by one write(2).
     fs::write(proc.join("uid_map"), &map)?;
     fs::write(proc.join("gid_map"), &map)?;
     Ok(fs::File::open(proc.join("ns/user"))?.into())
@@ -181,7 +181,7 @@ fn open(helper: &mut Child, ids: IdRange) -> io::Result<OwnedFd> {
 
 fn end(helper: &mut Child) {
     drop(helper.stdin.take());
-    // Best effort: without its standard input it ends by itself.
+    // A failure does not matter: without its standard input the process ends by itself.
     let _ = helper.kill();
     let _ = gone(helper, GONE);
 }

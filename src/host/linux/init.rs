@@ -1,5 +1,5 @@
-//! What the first process of a jail is, by a look at the program that it runs, and how such a program is asked to
-//! shut its system down. A jail chooses what this sees: it decides only how the jail is asked.
+//! Recognises the first process of a jail by the program that it runs, and determines how to request that it shuts down
+//! its system. A jail controls what this module reads, so it must decide only how the jail is asked to stop.
 
 use std::fs;
 use std::io;
@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use super::bundle::OWN_INIT;
 use super::process::{Process, Seen};
 
-/// Inits that take another signal than SIGTERM for a shutdown: the name of the program, and the signal.
+/// Inits that need another signal than SIGTERM for a shutdown: the name of the program, and the signal.
 ///
-/// systemd(1); busybox `init/init.c`; init(8) of sysvinit and `openrc-init` run their `ctrlaltdel` and their
-/// `reboot` runlevel, which end services as a halt does; runit(8) likewise.
+/// systemd(1); busybox `init/init.c`. init(8) of sysvinit and `openrc-init` run their `ctrlaltdel` and their `reboot`
+/// runlevel, which ends services as a halt does; so does runit(8).
 const SIGNALS: [(&str, &str); 5] = [
     ("systemd", SYSTEMD),
     ("busybox", "SIGUSR2"),
@@ -20,14 +20,14 @@ const SIGNALS: [(&str, &str); 5] = [
     ("runit", "SIGINT"),
 ];
 
-/// `halt.target`.
+/// The signal that starts `halt.target`.
 const SYSTEMD: &str = "SIGRTMIN+3";
 
-/// What Debian's inittab for sysvinit runs at the console when a reboot has failed (`z6:6:respawn:/sbin/sulogin`):
-/// all services have ended by then.
+/// The program that Debian's inittab for sysvinit runs at the console after a reboot has failed
+/// (`z6:6:respawn:/sbin/sulogin`). All services have ended by then.
 const AFTER_ALL: &str = "sulogin";
 
-/// Whether an init that was asked to shut down still waits for this process of its jail.
+/// Reports whether an init that is shutting down still waits for this process of its jail.
 pub(super) fn works(process: &Seen, init: u32) -> bool {
     let after_all = process.parent == init && process.name == AFTER_ALL;
     process.pid != init && !after_all
@@ -36,34 +36,35 @@ pub(super) fn works(process: &Seen, init: u32) -> bool {
 /// The first process of a jail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Init {
-    /// The host's small one, around a command: no service of the jail hears from it.
+    /// The small init of the host with a command; it passes no signal to the services of the jail.
     Own,
     /// systemd, which ends by itself.
     Systemd,
-    /// Any other. One that ends its services, and cannot end itself without the right to reboot, stays.
+    /// Any other program. An init that has ended its services, but cannot end itself without the right to reboot,
+    /// stays.
     Other {
-        /// What asks it to shut down; none if it is no init that is known.
+        /// The signal that requests its shutdown; none if it is not a known init.
         signal: Option<&'static str>,
     },
 }
 
 impl Init {
-    /// Looks.
+    /// Determines the kind of a process.
     pub(super) fn of(process: &Process) -> io::Result<Self> {
         let link = PathBuf::from(format!("/proc/{}/exe", process.pid));
         match fs::read_link(&link) {
             Ok(program) => Ok(Init::by_program(&program)),
-            // It has ended.
+            // The process has ended.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Init::Own),
             Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(Init::Own),
             Err(error) => Err(error),
         }
     }
 
-    /// By the path of the program, as the jail has it.
+    /// Determines the kind by the path of the program, as the jail has it.
     fn by_program(program: &Path) -> Self {
         let text = program.to_string_lossy();
-        // After an upgrade of the package.
+        // The kernel adds this after an upgrade of the package.
         let path = text.strip_suffix(" (deleted)").unwrap_or(&text);
         let name = path.rsplit('/').next().unwrap_or_default();
         let known = SIGNALS.iter().find(|(known, _)| *known == name);
@@ -76,7 +77,7 @@ impl Init {
         }
     }
 
-    /// The signal that asks it to shut down.
+    /// Returns the signal that requests its shutdown.
     pub(super) fn signal<'a>(&self, usual: &'a str) -> &'a str {
         match self {
             Init::Systemd => SYSTEMD,

@@ -1,8 +1,8 @@
-//! Files of a jail, seen from the host without leaving the jail.
+//! Accesses files of a jail from the host without leaving the jail.
 //!
-//! A jail's root may plant any link, device or pipe in it. All access goes from one descriptor of
-//! its root through openat2(2): reading resolves links as if in a chroot, writing follows none.
-//! Nothing here runs or interprets what it finds.
+//! A jail's root may place any link, device or pipe in it. All access starts from one descriptor of its root and uses
+//! openat2(2): reading resolves links as in a chroot, and writing follows none. This module must not run or interpret
+//! what it finds.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -19,34 +19,34 @@ use rustix::io::Errno;
 #[derive(Debug)]
 pub(super) struct Inside(OwnedFd);
 
-/// What a path leads to, links followed.
+/// What exists at a path, after following links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Nothing.
+    /// Nothing exists there.
     Missing,
-    /// A regular file that somebody may execute.
+    /// A regular file that is executable for some user.
     Program,
     /// A directory.
     Directory,
-    /// Something else.
+    /// Any other file.
     Other,
 }
 
 impl Inside {
-    /// Opens a root; the last component must not be a link.
+    /// Opens a root; the last component of its path must not be a link.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(Inside(openat(rustix::fs::CWD, root, flags, Mode::empty())?))
     }
 
-    /// The root of a running process, with what is mounted there for it.
+    /// Opens the root of a running process, with the mounts that the process has.
     pub(super) fn of_process(pid: u32) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = format!("/proc/{pid}/root");
         Ok(Inside(openat(rustix::fs::CWD, root, flags, Mode::empty())?))
     }
 
-    /// What a path leads to, links followed, also into other mounts.
+    /// Returns what exists at a path. It follows links, also into other mounts.
     pub(super) fn kind(&self, path: &str) -> io::Result<Kind> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -63,10 +63,10 @@ impl Inside {
         })
     }
 
-    /// The whole content of a regular file; none if there is no such file. One of more than so many bytes is
-    /// [`io::ErrorKind::FileTooLarge`]: what is cut somewhere can say something else.
+    /// Returns the whole content of a regular file; none if there is no such file. A file of more than `most` bytes is
+    /// an error, [`io::ErrorKind::FileTooLarge`], because a part of a text can mean something else than the whole.
     pub(super) fn read(&self, path: &str, most: u64) -> io::Result<Option<Vec<u8>>> {
-        // Non-blocking: it may be a pipe that nobody writes to.
+        // Non-blocking, because it may be a pipe without a writer.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let Some(fd) = self.resolve(path, flags)? else {
             return Ok(None);
@@ -82,7 +82,7 @@ impl Inside {
         Ok(Some(content))
     }
 
-    /// The first bytes of a regular file, links followed, also into other mounts.
+    /// Returns the first bytes of a regular file. It follows links, also into other mounts.
     pub(super) fn head(&self, path: &str, bytes: u64) -> io::Result<Vec<u8>> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -95,7 +95,7 @@ impl Inside {
         Ok(head)
     }
 
-    /// Whether a path, links followed, is a regular file that somebody may execute.
+    /// Reports whether a path leads to a regular file that is executable for some user. It follows links.
     pub(super) fn is_program(&self, path: &str) -> io::Result<bool> {
         let Some(fd) = self.resolve(path, OFlags::PATH | OFlags::CLOEXEC)? else {
             return Ok(false);
@@ -103,7 +103,8 @@ impl Inside {
         Ok(is_file(&fd)? && fstat(&fd)?.st_mode & 0o111 != 0)
     }
 
-    /// When a regular file was changed last, links followed: seconds and nanoseconds. None if there is no such file.
+    /// Returns when a regular file was last changed, in seconds and nanoseconds; none if there is no such file. It
+    /// follows links.
     pub(super) fn modified(&self, path: &str) -> io::Result<Option<(i64, u64)>> {
         let Some(fd) = self.resolve(path, OFlags::PATH | OFlags::CLOEXEC)? else {
             return Ok(None);
@@ -113,13 +114,13 @@ impl Inside {
         Ok(is_file.then_some((stat.st_mtime, stat.st_mtime_nsec as u64)))
     }
 
-    /// Whether a path is a directory, and no link leads there.
+    /// Reports whether a path is a directory that is reached through no link.
     pub(super) fn is_directory(&self, path: &str) -> bool {
         self.directory(path).is_ok()
     }
 
-    /// Makes a directory, if it is missing, in the root or in real directories below it.
-    /// `NotADirectory` if it or one on the way is a link or something else.
+    /// Creates a directory, if it is missing, in the root or in real directories below it. The error is `NotADirectory`
+    /// if the directory or one of its parents is a link or another file.
     pub(super) fn ensure_directory(&self, path: &str) -> io::Result<()> {
         match mkdirat(&self.0, path, Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => self.directory(path).map(drop),
@@ -127,7 +128,7 @@ impl Inside {
         }
     }
 
-    /// Creates a file in a directory of the root; false if it has one of that name, whatever it is.
+    /// Creates a file in a directory of the root; returns false if the name exists already, whatever it is.
     pub(super) fn create(&self, directory: &str, name: &str, content: &[u8]) -> io::Result<bool> {
         let directory = self.directory(directory)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
@@ -143,7 +144,7 @@ impl Inside {
         }
     }
 
-    /// Fills a file that is there and empty; false if it is missing, not empty or not a file.
+    /// Writes the content of an empty file; returns false if the file is missing, not empty, or not a regular file.
     pub(super) fn fill(&self, directory: &str, name: &str, content: &[u8]) -> io::Result<bool> {
         let directory = self.directory(directory)?;
         let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW;
@@ -156,8 +157,8 @@ impl Inside {
         }
     }
 
-    /// The whole content of a regular file in a directory of the root, through no link; none if there is no such
-    /// file, or if it has more than so many bytes.
+    /// Returns the whole content of a regular file in a directory of the root, through no link; none if there is no
+    /// such file, or if it has more than `most` bytes.
     pub(super) fn read_own(
         &self,
         directory: &str,
@@ -179,7 +180,7 @@ impl Inside {
         Ok((read as u64 <= most).then_some(content))
     }
 
-    /// Puts another file in the place of a regular one, all at once; false if there is none of that name.
+    /// Replaces a regular file in one step; returns false if there is none of that name.
     pub(super) fn replace(&self, directory: &str, name: &str, content: &[u8]) -> io::Result<bool> {
         let opened = self.directory(directory)?;
         match statat(&opened, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -188,7 +189,7 @@ impl Inside {
             Err(errno) => return Err(errno.into()),
         }
         let new = format!(".{name}.ezz-new");
-        // What a killed start has left.
+        // The remains of a killed start.
         match unlinkat(&opened, &*new, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
@@ -197,7 +198,7 @@ impl Inside {
             Ok(true) => {}
             Ok(false) => return Ok(false),
             Err(error) => {
-                // Nothing of it takes the last room.
+                // An incomplete file must not take up the last free space.
                 let _ = unlinkat(&opened, &*new, AtFlags::empty());
                 return Err(error);
             }
@@ -206,7 +207,7 @@ impl Inside {
         Ok(true)
     }
 
-    /// Whether a path, the last link of it not followed, is a link with this target.
+    /// Reports whether a name in a directory is a link with this target.
     pub(super) fn is_link_to(&self, directory: &str, name: &str, target: &[u8]) -> bool {
         let found = self
             .directory(directory)
@@ -214,13 +215,13 @@ impl Inside {
         matches!(found, Ok(Ok(found)) if found.as_bytes() == target)
     }
 
-    /// Whether there is anything at a path, links followed in the root; a link that leads nowhere counts too.
+    /// Reports whether anything exists at a path. It follows links in the root; a link that leads nowhere counts too.
     pub(super) fn exists(&self, path: &str) -> io::Result<bool> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(self.resolve(path, flags)?.is_some())
     }
 
-    /// Whether a name in a directory of the root is missing, or an empty regular file.
+    /// Reports whether a name in a directory of the root is missing, or is an empty regular file.
     pub(super) fn is_vacant(&self, directory: &str, name: &str) -> io::Result<bool> {
         let directory = self.directory(directory)?;
         match statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -247,7 +248,7 @@ impl Inside {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         match openat2(&self.0, path, flags, Mode::empty(), resolve) {
             Ok(fd) => Ok(Some(fd)),
-            // LOOP and XDEV: links in a circle, or into something that is mounted there.
+            // LOOP and XDEV: links in a circle, or into another mount.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NXIO) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
@@ -282,12 +283,12 @@ mod tests {
         for name in ["etc/absolute", "etc/up"] {
             assert_eq!(inside.read(name, 2).expect("read"), Some(b"in".to_vec()));
         }
-        // A link to itself there, and not the host's file.
+        // In the jail it is a link to itself; the host's file must not be read.
         assert_eq!(inside.read("etc/passwd", 9).expect("read"), None);
         assert_eq!(inside.read("etc/missing", 9).expect("read"), None);
     }
 
-    /// `10` is the beginning of `1000`.
+    /// A part of `1000` could be read as `10`.
     #[test]
     fn no_file_is_cut() {
         let (directory, inside) = root();
@@ -297,7 +298,7 @@ mod tests {
         assert_eq!(whole.as_deref(), Some(&b"x:*:1000:1000"[..]));
         let cut = inside.read("etc/passwd", 12).map_err(|error| error.kind());
         assert_eq!(cut, Err(io::ErrorKind::FileTooLarge));
-        // A hole of any length takes no more time.
+        // A sparse file of any length takes no more time.
         let file = File::options().write(true).open(&passwd).expect("opened");
         file.set_len(1 << 40).expect("set");
         let hole = inside.read("etc/passwd", 12).map_err(|error| error.kind());
@@ -332,7 +333,7 @@ mod tests {
         let at = |name: &str| directory.path().join("etc").join(name);
         assert!(!inside.replace("etc", "hosts", b"new").expect("looked"));
         std::fs::write(at("hosts"), "old").expect("written");
-        // What a killed start has left, and what a jail may have put there.
+        // The remains of a killed start, or something that a jail has placed there.
         symlink("/etc/passwd", at(".hosts.ezz-new")).expect("linked");
         let old = inside.read_own("etc", "hosts", 3).expect("read");
         assert_eq!(old.as_deref(), Some(&b"old"[..]));
@@ -340,7 +341,7 @@ mod tests {
         assert!(inside.replace("etc", "hosts", b"new").expect("replaced"));
         assert_eq!(std::fs::read(at("hosts")).expect("read"), b"new");
         assert!(!at(".hosts.ezz-new").exists());
-        // A link stays, and so does what it leads to.
+        // A link is not replaced, and neither is its target.
         symlink("hosts", at("link")).expect("linked");
         assert_eq!(inside.read_own("etc", "link", 9).expect("read"), None);
         assert!(!inside.replace("etc", "link", b"x").expect("looked"));

@@ -1,30 +1,30 @@
-//! Ids of users and groups as a jail numbers them. Pure.
+//! The ids of users and groups in a jail. This module is pure.
 //!
-//! A jail's account files are its own root's text, so a number in them becomes a [`JailId`] before
-//! anything uses it, and a [`JailId`] cannot hold a number that the jail does not have.
+//! The jail's own root controls the account files, so a number in them becomes a [`JailId`] before anything uses it. A
+//! [`JailId`] cannot hold a number that the jail does not have.
 
 use std::fmt;
 
 use super::ids::COUNT;
 
-/// Digits of the largest id.
+/// The number of digits of the largest id.
 const DIGITS: usize = 10;
 
-/// Digits of a number that are shown.
+/// The number of digits of a number that are shown.
 const SHOWN: usize = 20;
 
-/// Which ids a jail has.
+/// The ids that a jail has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JailIds {
     /// 0 to 65535, mapped by a user namespace of its own.
     Own,
-    /// Those of the host, since it has no user namespace: OpenZFS before 2.2 cannot mount its files with
-    /// other ids. All but 4294967295.
+    /// The ids of the host, except for 4294967295. The jail has no user namespace, because OpenZFS before 2.2 cannot
+    /// mount its files with other ids.
     OfHost,
 }
 
 impl JailIds {
-    /// The largest of them.
+    /// Returns the largest of these ids.
     pub fn last(self) -> u32 {
         match self {
             JailIds::Own => COUNT - 1,
@@ -32,15 +32,15 @@ impl JailIds {
         }
     }
 
-    /// The id that a text is, or a number that the jail does not have; none if it is no number. An id is
-    /// decimal digits: no sign, no blank.
+    /// Reads a text as an id: a number that the jail has, or one that it does not have; none if the text is not a
+    /// number. An id has only decimal digits, without a sign or blanks.
     pub fn read(self, text: &[u8]) -> Option<Result<JailId, Outside>> {
         if text.is_empty() || !text.iter().all(u8::is_ascii_digit) {
             return None;
         }
         let zeros = text.iter().take_while(|digit| **digit == b'0').count();
         let digits = &text[zeros.min(text.len() - 1)..];
-        // One digit more than an id has makes a number that is outside, whatever follows.
+        // A number with one digit more than an id is too large, whatever follows.
         let value = digits
             .iter()
             .take(DIGITS + 1)
@@ -60,8 +60,8 @@ impl fmt::Display for JailIds {
 
 /// The id of a user or of a group in a jail.
 ///
-/// Never 4294967295. That is `(uid_t)-1`, which setresuid(2), setresgid(2) and chown(2) take for "leave it
-/// as it is": a process on its way into a jail would stay the host's root.
+/// It is never 4294967295. That is `(uid_t)-1`, for which setresuid(2), setresgid(2) and chown(2) leave the id as it
+/// is: a process that enters a jail would stay the host's root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct JailId(u32);
 
@@ -69,13 +69,13 @@ impl JailId {
     /// Root, or root's group.
     pub const ROOT: JailId = JailId(0);
 
-    /// The number.
+    /// Returns the number.
     pub fn get(self) -> u32 {
         self.0
     }
 }
 
-/// A number that the jail does not have: its first digits, since it may be as long as a file.
+/// A number that the jail does not have. It holds only the first digits, because the text may be as long as a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outside(String);
 

@@ -1,4 +1,4 @@
-//! What the runtime is told, read back from its JSON.
+//! Tests of the runtime's configuration, read back from its JSON.
 
 use serde_json::{Value, json};
 
@@ -93,7 +93,7 @@ fn a_thin_jail() {
     assert_eq!(spec["linux"]["cgroupsPath"], "/ezz/S/web1");
 }
 
-/// In every container, also in those that prepare a jail or a world.
+/// The limits are in every container, including those that prepare a jail or a world.
 #[test]
 fn cgroups_below_a_jails_have_limits() {
     const ONCE: &Init = &Init::Once(Vec::new());
@@ -106,10 +106,10 @@ fn cgroups_below_a_jails_have_limits() {
     for spec in [bundle(|_| ()), bundle(|b| b.init = ONCE)] {
         assert_eq!(spec["linux"]["resources"]["unified"], limits);
     }
-    // crun refuses them where there is no unified hierarchy.
+    // crun refuses them if there is no unified hierarchy.
     let spec = bundle(|b| b.control = NONE);
     assert_eq!(spec["linux"]["resources"]["unified"], Value::Null);
-    // The longest path below the cgroup of the longest name is one that /proc/PID/cgroup can tell.
+    // Even the longest path below the cgroup of the longest name fits into /proc/PID/cgroup.
     let longest = "/ezz/12345678/".len() + 63 + cgroup::DEPTH as usize * 256;
     assert!(longest < 4096, "{longest}");
 }
@@ -161,7 +161,7 @@ fn a_thick_jail_with_an_init_and_no_network() {
     assert!(!has(&spec["linux"]["maskedPaths"], "/basejail/.zfs"));
     assert!(namespaces(&spec).contains(&"network"));
     assert_eq!(at(&spec, "/sys").expect("mounted")["type"], "sysfs");
-    // A closure cannot lend `init` for long enough: asked directly.
+    // A closure cannot borrow `init` for long enough, so this bundle is made directly.
     let own = Bundle {
         hostname: "a",
         network: Network::None,
@@ -225,7 +225,7 @@ fn limits_are_resources() {
     assert_eq!(*cpu, json!({"cpus": "1"}));
 }
 
-/// Its swap stays open: what the host keeps of its memory is enough against an out-of-memory kill.
+/// The jail may use the swap: the memory that is kept for the host is enough to prevent an out-of-memory kill.
 #[test]
 fn a_jail_without_a_limit_of_memory_leaves_the_host_an_eighth() {
     let host = Control {
@@ -268,7 +268,8 @@ fn users_of_an_exec_have_no_capabilities() {
     assert_eq!(value["env"], env);
 }
 
-/// An init whose world wants /tmp in memory cannot mount it itself: it finds it mounted. The others have their own.
+/// An init whose world wants /tmp in memory cannot mount it itself, and finds it mounted. Other jails have /tmp on
+/// disk.
 #[test]
 fn tmp_is_in_memory_only_where_the_world_wants_it() {
     assert!(at(&bundle(|_| ()), "/tmp").is_none());

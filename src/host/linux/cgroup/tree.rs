@@ -1,8 +1,8 @@
-//! Removes or visits a tree of directories that hold no files of anybody, as cgroups are.
+//! Removes or visits a tree of directories that contains no files, such as a tree of cgroups.
 //!
-//! Such a tree may be the work of a hostile jail: thousands of directories deep, with paths that
-//! exceed `PATH_MAX`, or with thousands of directories beside each other. So this uses names and
-//! `..` instead of paths, three descriptors however deep the tree is, and no recursion.
+//! A hostile jail may have created the tree: thousands of directories deep, with paths that exceed `PATH_MAX`, or with
+//! thousands of directories side by side. So this module uses names and `..` instead of paths, three descriptors
+//! however deep the tree is, and no recursion.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -18,28 +18,28 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// What a removal asks its caller.
+/// The calls that a removal makes to its caller.
 pub(super) trait Pace {
-    /// Called before each step.
+    /// Is called before each step.
     ///
     /// # Errors
-    /// The time is over.
+    /// Returns an error when the time is over.
     fn step(&mut self) -> io::Result<()>;
 
-    /// Called after each directory that was removed.
+    /// Is called after each directory that was removed.
     fn removed(&mut self) {}
 
-    /// Called when a directory cannot be removed although there is none below it: waits a moment.
+    /// Is called when a directory cannot be removed although there is none below it. It waits a moment.
     ///
     /// # Errors
-    /// It has waited long enough.
+    /// Returns an error when it has waited long enough.
     fn busy(&mut self) -> io::Result<()>;
 }
 
-/// Removes a directory and those below it; it may be missing.
+/// Removes a directory and those below it. The directory may be missing.
 ///
 /// # Errors
-/// The system's, or that of [`Pace`].
+/// Returns the error of the operating system, or of [`Pace`].
 pub(super) fn remove(path: &Path, pace: &mut dyn Pace) -> io::Result<()> {
     loop {
         let root = match openat(CWD, path, DIRECTORY, Mode::empty()) {
@@ -49,7 +49,7 @@ pub(super) fn remove(path: &Path, pace: &mut dyn Pace) -> io::Result<()> {
         };
         match remove_below(root, pace) {
             Ok(()) => {}
-            // Somebody else removes it too: begin again at its top.
+            // Another process removes the tree too: start again at its top.
             Err(e) if e.kind() == io::ErrorKind::NotFound => pace.busy()?,
             Err(e) => return Err(e),
         }
@@ -61,10 +61,10 @@ pub(super) fn remove(path: &Path, pace: &mut dyn Pace) -> io::Result<()> {
     }
 }
 
-/// Calls a function with each directory of a tree, up to so many; there may be none.
+/// Calls a function for each directory of a tree, for at most `most` of them. The tree may be missing.
 ///
 /// # Errors
-/// The system's; the function's.
+/// Returns the error of the operating system or of the function.
 pub(super) fn visit(
     path: &Path,
     most: usize,
@@ -77,7 +77,7 @@ pub(super) fn visit(
     };
     each(&here)?;
     let mut seen = 1;
-    // Those that are still to be visited, of each directory on the way to `here`.
+    // The directories that remain to be visited, for each level on the way to `here`.
     let mut pending = vec![children(&here)?];
     while let Some(names) = pending.last_mut() {
         let Some(name) = names.pop() else {
@@ -102,7 +102,7 @@ pub(super) fn visit(
     Ok(())
 }
 
-/// The names of the directories in one; none in one that is being removed.
+/// Returns the names of the directories in a directory; none if it is being removed.
 fn children(directory: &OwnedFd) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
@@ -118,10 +118,10 @@ fn children(directory: &OwnedFd) -> io::Result<Vec<CString>> {
     Ok(names)
 }
 
-/// The text of a file in a directory; none if it is not there or cannot be read as it is.
+/// Returns the text of a file in a directory; none if it does not exist, or cannot be read in its present state.
 ///
 /// # Errors
-/// The system's.
+/// Returns the error of the operating system.
 pub(super) fn read(directory: &OwnedFd, name: &CStr) -> io::Result<Option<String>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = openat(directory, name, flags, Mode::empty()).map_err(io::Error::from);
@@ -137,7 +137,7 @@ pub(super) fn read(directory: &OwnedFd, name: &CStr) -> io::Result<Option<String
 
 fn remove_below(root: OwnedFd, pace: &mut dyn Pace) -> io::Result<()> {
     let mut here = root;
-    // The way from the root to `here`.
+    // The names on the way from the root to `here`.
     let mut names: Vec<CString> = Vec::new();
     loop {
         if let Some(name) = remove_children(&here, pace)? {
@@ -157,14 +157,14 @@ fn remove_below(root: OwnedFd, pace: &mut dyn Pace) -> io::Result<()> {
         here = openat(&here, c"..", DIRECTORY, Mode::empty())?;
         match unlinkat(&here, &name, AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => pace.removed(),
-            // Processes are in it, or something has been made in it since.
+            // It contains processes, or something was created in it since.
             Err(Errno::BUSY | Errno::NOTEMPTY) => pace.busy()?,
             Err(errno) => return Err(errno.into()),
         }
     }
 }
 
-/// Removes the directories in a directory, up to the first that cannot be removed: its name.
+/// Removes the directories in a directory, up to the first that cannot be removed, and returns the name of that one.
 fn remove_children(directory: &OwnedFd, pace: &mut dyn Pace) -> io::Result<Option<CString>> {
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
@@ -188,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives up when something stays.
+    /// A pace that gives up when a directory stays busy.
     #[derive(Default)]
     struct Counted {
         steps: usize,
@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    /// Makes directories below each other, of a name so long that their path exceeds every limit.
+    /// Creates nested directories with names so long that the path exceeds every limit.
     fn nest(root: &Path, depth: usize) {
         let name = "d".repeat(200);
         let mut here = openat(CWD, root, DIRECTORY, Mode::empty()).expect("opened");
@@ -233,7 +233,7 @@ mod tests {
         let mut pace = Counted::default();
         remove(&root, &mut pace).expect("removed");
         assert!(!root.exists());
-        // Each is tried a few times, and not once for each of the others.
+        // Each directory is tried a few times, and not once for each of the others.
         assert!(pace.steps < 8000, "{}", pace.steps);
     }
 
@@ -275,7 +275,7 @@ mod tests {
         };
         let error = remove(&root, &mut pace).expect_err("it takes longer");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        // What is in use stays, and so does the way to it.
+        // A directory that is in use stays, and so do its parents.
         let file = root.join("d".repeat(200)).join("file");
         std::fs::write(&file, "").expect("written");
         let error = remove(&root, &mut Counted::default()).expect_err("in use");
