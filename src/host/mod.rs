@@ -1,8 +1,7 @@
-//! The hosts that can run jails; [`this_host`] chooses by operating system, and nothing else does.
+//! The hosts that can run jails. Only [`this_host`] chooses between them, by the operating system.
 //!
-//! FreeBSD's is built everywhere, since it works through files and programs. Linux' is built only
-//! there: it resolves paths of jails with openat2(2) and watches processes by pidfd, which no
-//! other kernel has.
+//! The FreeBSD host is built everywhere, because it works through files and programs. The Linux host is built only on
+//! Linux: it resolves paths of jails with openat2(2) and watches processes by pidfd, which no other kernel has.
 
 pub mod freebsd;
 #[cfg(target_os = "linux")]
@@ -12,13 +11,13 @@ use std::path::Path;
 
 use crate::ports::Host;
 
-/// The host that this program was built for.
+/// Returns the host for which this program was built.
 #[cfg(target_os = "linux")]
 pub fn this_host(site_id: &str, site_directory: &Path) -> Box<dyn Host> {
     Box::new(linux::Linux::new(site_id, site_directory))
 }
 
-/// The host that this program was built for.
+/// Returns the host for which this program was built.
 #[cfg(not(target_os = "linux"))]
 pub fn this_host(site_id: &str, site_directory: &Path) -> Box<dyn Host> {
     Box::new(freebsd::FreeBsd::new(site_id, site_directory))

@@ -1,35 +1,35 @@
-//! Whether a running jail has a command that the kernel can execute, before crun is asked to run it: crun before
-//! 1.17 prints its own words on the command's standard error, where nothing tells the two apart.
+//! Checks that a running jail has a command that the kernel can execute, before crun runs it. crun before 1.17 prints
+//! its own errors on the command's standard error, where they cannot be distinguished from the command's output.
 //!
-//! It is a look through the jail's root, in the jail's mounts, and no promise: crun decides.
+//! The check looks through the jail's root, in the jail's mounts. It is no guarantee: crun decides.
 
 use std::fs;
 use std::path::Path;
 
 use super::inside::{Inside, Kind};
 
-/// How much of a program the kernel looks at to find out its format (`BINPRM_BUF_SIZE`).
+/// The bytes of a program that the kernel reads to determine its format (`BINPRM_BUF_SIZE`).
 const HEAD: u64 = 256;
 
-/// The header of the smallest ELF file, one of 32 bits (elf(5)).
+/// The size of the header of the smallest ELF file, one of 32 bits (elf(5)).
 const ELF: usize = 52;
 
-/// Formats that the administrator of the host has added (binfmt_misc).
+/// The directory of formats that the host's administrator has added (binfmt_misc).
 const ADDED: &str = "/proc/sys/fs/binfmt_misc";
 
 /// Why a command cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NoCommand {
-    /// It is not there.
+    /// The command does not exist.
     Missing(String),
-    /// It is there, and cannot be executed.
+    /// The command exists, but cannot be executed.
     Unfit(String),
 }
 
-/// Looks a command up as execvp(3) does. An error of the look itself is no reason not to try.
+/// Looks up a command as execvp(3) does. If the look itself fails, that is no reason not to try the command.
 ///
 /// # Errors
-/// [`NoCommand`].
+/// Returns [`NoCommand`] if the command does not exist or cannot be executed.
 pub(super) fn look(
     inside: &Inside,
     word: &str,
@@ -74,9 +74,9 @@ pub(super) fn look(
     })
 }
 
-/// Why a program with file capabilities does not start where one of them is in no bounding set (execve(2)).
+/// Why a program with file capabilities does not start if one of them is not in the bounding set (execve(2)).
 const CAPABILITIES: &str = "its file has capabilities that no jail has (`getcap` shows them)";
-/// Whether the kernel knows the format of a program, and has the interpreter of a script (execve(2)).
+/// Checks that the kernel knows the format of a program, and that the interpreter of a script exists (execve(2)).
 fn runs(inside: &Inside, file: &Path, directory: &Path) -> Result<(), NoCommand> {
     let Some(Ok(head)) = file.to_str().map(|file| inside.head(file, HEAD)) else {
         return Ok(());
@@ -101,7 +101,7 @@ fn runs(inside: &Inside, file: &Path, directory: &Path) -> Result<(), NoCommand>
     }
 }
 
-/// The format of a program, by its first bytes.
+/// The format of a program, determined by its first bytes.
 #[derive(Debug, PartialEq, Eq)]
 enum Format {
     Elf,
@@ -129,12 +129,12 @@ impl Format {
     }
 }
 
-/// Whether the kernel may know more formats than its own. It has two files of its own there.
+/// Reports whether the kernel may know more formats than its own. The directory has two files of the kernel's.
 fn formats_were_added() -> bool {
     fs::read_dir(ADDED).is_ok_and(|found| found.count() > 2)
 }
 
-/// What the administrator can look for where crun's words name only an error number.
+/// Returns a possible cause where crun's message has only an error number.
 pub(super) fn cause(why: &str) -> Option<&'static str> {
     denied(why).then_some(CAPABILITIES)
 }
@@ -143,7 +143,7 @@ fn denied(why: &str) -> bool {
     why.contains("exec") && why.contains("Operation not permitted")
 }
 
-/// What crun's own words mean: those of execvp(3).
+/// Returns the meaning of crun's own messages, which are those of execvp(3).
 pub(super) fn meaning(why: &str) -> Option<NoCommand> {
     let has = |words: &str| why.contains(words);
     if has("not found in $PATH") || has("exec") && has("No such file or directory") {
@@ -185,7 +185,7 @@ mod tests {
             assert_eq!(look(good, "/"), Ok(()), "{good}");
         }
         assert_eq!(look("./run", "/work"), Ok(()));
-        // Not the host's own file.
+        // The jail's file must be found, not the host's.
         for missing in ["nosuch", "sh", "/bin/nosuch", "run", ""] {
             let found = look(missing, "/");
             assert!(matches!(found, Err(NoCommand::Missing(_))), "{found:?}");

@@ -1,23 +1,23 @@
-//! The names of a jail in its own files: /etc/hostname, and its line in /etc/hosts, without which sudo(8) and
-//! `hostname -f` do not find it.
+//! The names of a jail in its own files: /etc/hostname, and a line in /etc/hosts, without which sudo(8) and `hostname
+//! -f` do not find the jail's name.
 //!
-//! Both follow the host name of the jail for as long as they are as ezz has written them. The line has a mark, so
-//! that its jail's administrator may change the rest of the file, or take the mark away and have the line.
-//! Here is the text alone; must not be here: reading and writing files.
+//! Both follow the jail's host name as long as they are unchanged since ezz wrote them. The line has a mark, so that
+//! the jail's administrator may change the rest of the file, or remove the mark and own the line. This module has only
+//! the text, and must not read or write files.
 
-/// What ezz's line in /etc/hosts ends with.
+/// The end of ezz's line in /etc/hosts.
 const MARK: &str = "# the name of this jail, kept by ezz";
 
-/// Debian's address for the name of a machine that may have no other.
+/// The address that Debian gives to the name of a machine that may have no other address.
 const ADDRESS: &str = "127.0.1.1";
 
-/// /etc/hosts for a jail that has none.
+/// Returns the text of /etc/hosts for a jail that has none.
 pub(super) fn new_hosts(fresh: &str, hostname: &str) -> String {
     format!("{fresh}{}", line(hostname))
 }
 
-/// /etc/hosts with the jail's name; none if it has it, or if it is its administrator's. `fresh` is what it has in a
-/// world.
+/// Returns /etc/hosts with the jail's name; none if it has the name already, or belongs to the jail's administrator.
+/// `fresh` is its text in a world.
 pub(super) fn hosts(text: &str, fresh: &str, hostname: &str) -> Option<String> {
     let wanted = line(hostname);
     if text.lines().any(is_marked) {
@@ -36,20 +36,20 @@ pub(super) fn hosts(text: &str, fresh: &str, hostname: &str) -> Option<String> {
     (text == fresh || unmarked(text, fresh).is_some()).then(|| new_hosts(fresh, hostname))
 }
 
-/// The name that ezz has written into /etc/hosts.
+/// Returns the name that ezz has written into /etc/hosts.
 pub(super) fn named<'a>(text: &'a str, fresh: &str) -> Option<&'a str> {
     let marked = text.lines().find(|line| is_marked(line));
     let marked = marked.and_then(|line| line.split_whitespace().nth(1));
     marked.or_else(|| unmarked(text, fresh))
 }
 
-/// Whether /etc/hostname follows: it has the name that ezz has written before.
+/// Reports whether /etc/hostname follows the host name: it has the name that ezz wrote before.
 pub(super) fn hostname_follows(text: &str, before: Option<&str>, hostname: &str) -> bool {
     let found = text.trim();
     found != hostname && before == Some(found)
 }
 
-/// The name in a file that an older ezz has written, which made no mark.
+/// Returns the name in a file that was written by an older ezz, which made no mark.
 fn unmarked<'a>(text: &'a str, fresh: &str) -> Option<&'a str> {
     let line = text.strip_prefix(fresh)?.strip_suffix('\n')?;
     let name = line.strip_prefix(ADDRESS)?.strip_prefix('\t')?;
@@ -61,7 +61,7 @@ fn is_marked(line: &str) -> bool {
     line.starts_with(ADDRESS) && line.trim_end().ends_with(MARK)
 }
 
-/// The whole name first, then its first part, as hosts(5) wants it.
+/// Returns the line: the whole name comes first and then its first part, as hosts(5) requires.
 fn line(hostname: &str) -> String {
     match hostname.split_once('.') {
         Some((short, _)) => format!("{ADDRESS}\t{hostname} {short}\t{MARK}\n"),
@@ -84,17 +84,17 @@ mod tests {
         let second = hosts(&first, FRESH, "www.example.org").expect("changed");
         assert_eq!(second, new_hosts(FRESH, "www.example.org"));
         assert!(second.contains("127.0.1.1\twww.example.org www\t# "));
-        // Lines of the administrator's stay where they are.
+        // Lines of the administrator stay where they are.
         let own = format!("10.0.0.1 db\n{second}10.0.0.2 mail\n");
         let third = hosts(&own, FRESH, "web3").expect("changed");
         let expected = format!("10.0.0.1 db\n{}10.0.0.2 mail\n", new_hosts(FRESH, "web3"));
         assert_eq!(third, expected);
-        // Without the mark the line is theirs, and so is the file.
+        // Without the mark the line is the administrator's, and so is the file.
         let theirs = third.replace(MARK, "");
         assert_eq!(hosts(&theirs, FRESH, "web4"), None);
         assert_eq!(named(&theirs, FRESH), None);
         assert_eq!(hosts("10.0.0.1 db\n", FRESH, "web4"), None);
-        // Copied by mistake, it is there once again.
+        // A line that was copied by mistake exists only once afterwards.
         let twice = format!("{first}{first}");
         let once = hosts(&twice, FRESH, "web1").expect("changed");
         assert_eq!(once.matches(MARK).count(), 1);

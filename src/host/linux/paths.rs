@@ -1,4 +1,4 @@
-//! Where everything of a site is at run time, and how its containers and cgroups are called.
+//! The paths of everything that a site has at run time, and the names of its containers and cgroups.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, Permissions};
@@ -22,7 +22,7 @@ pub(super) struct Paths {
 
 impl Paths {
     pub(super) fn new(site_id: &str, run: &Path, log: &Path) -> Self {
-        // A UUID by rights; but it is read from a pool, and becomes a part of paths.
+        // It should be a UUID, but it is read from a pool and becomes a part of paths.
         let site = site_id
             .chars()
             .map(|c| {
@@ -48,26 +48,26 @@ impl Paths {
         notes.push(text);
     }
 
-    /// Takes the notes.
+    /// Returns the notes, and forgets them.
     pub(super) fn notes(&self) -> Vec<String> {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut notes)
     }
 
-    /// Remembers what a stop had to kill: see [`crate::ports::Host::killed`].
+    /// Remembers the processes that a stop had to kill: see [`crate::ports::Host::killed`].
     pub(super) fn killed(&self, name: &JailName, processes: Vec<Killed>) {
         let mut killed = self.killed.lock().unwrap_or_else(PoisonError::into_inner);
         killed.insert(name.clone(), processes);
     }
 
-    /// What the last stop of a jail had to kill.
+    /// Returns the processes that the last stop of a jail had to kill.
     pub(super) fn killed_of(&self, name: &JailName) -> Vec<Killed> {
         let killed = self.killed.lock().unwrap_or_else(PoisonError::into_inner);
         killed.get(name).cloned().unwrap_or_default()
     }
 
-    /// Those of the worlds that are being built, as if they were jails of another site: no jail's
-    /// name can be in the way of theirs.
+    /// Returns the paths of the worlds that are being staged. They are those of another site, so that their names
+    /// cannot collide with a jail's name.
     pub(super) fn worlds(&self) -> Paths {
         Paths {
             site: format!("w{}", self.site),
@@ -75,7 +75,7 @@ impl Paths {
         }
     }
 
-    /// Those of all sites that have jails here, or had.
+    /// Returns the paths of all sites that have jails on this host, or had some.
     pub(super) fn sites(&self) -> io::Result<Vec<Paths>> {
         let of = |site: String| Paths {
             site,
@@ -86,114 +86,114 @@ impl Paths {
         Ok(all)
     }
 
-    /// Of all sites.
+    /// Returns the directory of all sites.
     pub(super) fn run(&self) -> &Path {
         &self.run
     }
 
-    /// All of the site.
+    /// Returns the directory of this site.
     pub(super) fn site(&self) -> PathBuf {
         self.run.join(&self.site)
     }
 
-    /// One directory for each jail that runs or left something behind.
+    /// Returns the directory that has one directory for each jail that runs or has left something behind.
     pub(super) fn jails(&self) -> PathBuf {
         self.site().join("jails")
     }
 
-    /// The bundle of a jail, and conmon's files.
+    /// Returns the directory of a jail's bundle and of conmon's files.
     pub(super) fn jail(&self, name: &JailName) -> PathBuf {
         self.jails().join(name.as_str())
     }
 
-    /// Where the jail's files are mounted with its ids.
+    /// Returns the path where the jail's files are mounted with its ids.
     pub(super) fn root(&self, name: &JailName) -> PathBuf {
         self.jail(name).join("root")
     }
 
-    /// Where its basejail is mounted with its ids.
+    /// Returns the path where its basejail is mounted with its ids.
     pub(super) fn base(&self, name: &JailName) -> PathBuf {
         self.jail(name).join("base")
     }
 
-    /// Where the downloads of a world that is being built are mounted with its ids.
+    /// Returns the path where the downloads of a world that is being staged are mounted with its ids.
     pub(super) fn cache(&self, name: &JailName) -> PathBuf {
         self.jail(name).join("cache")
     }
 
-    /// There once its first process was let go. crun's own word is no help: it calls a container
-    /// running whose making was killed.
+    /// Returns the path of a file that exists once the jail's first process was allowed to run. crun does not show
+    /// that: it also reports a container as running whose creation was killed.
     pub(super) fn started(&self, name: &JailName) -> PathBuf {
         self.jail(name).join("started")
     }
 
-    /// What crun knows; not the bundle.
+    /// Returns the directory of crun's state, which does not include the bundles.
     pub(super) fn crun(&self) -> PathBuf {
         self.site().join("crun")
     }
 
-    /// What crun knows of one jail.
+    /// Returns the directory of crun's state for one jail.
     pub(super) fn crun_state(&self, name: &JailName) -> PathBuf {
         self.crun().join(self.container(name))
     }
 
-    /// One file for each jail that ended, with its exit status.
+    /// Returns the directory that has one file for each jail that has ended, with its exit status.
     pub(super) fn exits(&self) -> PathBuf {
         self.site().join("exit")
     }
 
-    /// The exit status of one jail.
+    /// Returns the path of the file with the exit status of one jail.
     pub(super) fn exit(&self, name: &JailName) -> PathBuf {
         self.exits().join(self.container(name))
     }
 
-    /// The slots of ids, which all sites of the host share.
+    /// Returns the directory of the slots of ids, which all sites of the host share.
     pub(super) fn ids(&self) -> PathBuf {
         self.run.join("ids")
     }
 
-    /// Who owns a slot of ids.
+    /// Returns the name of a jail as the owner of a slot of ids.
     pub(super) fn owner(&self, name: &JailName) -> String {
         format!("{}{name}", self.owners())
     }
 
-    /// What the owners of this site begin with.
+    /// Returns the beginning of the names of this site's owners.
     pub(super) fn owners(&self) -> String {
         format!("{}/", self.site)
     }
 
-    /// The consoles' logs.
+    /// Returns the directory of the console logs.
     pub(super) fn logs(&self) -> PathBuf {
         self.log.join(&self.site)
     }
 
-    /// What a jail's first process prints.
+    /// Returns the path of the log of what a jail's first process prints.
     pub(super) fn log(&self, name: &JailName) -> PathBuf {
         self.logs().join(format!("{name}.log"))
     }
 
-    /// The container's id.
+    /// Returns the id of a jail's container.
     pub(super) fn container(&self, name: &JailName) -> String {
         format!("ezz-{}-{name}", self.short())
     }
 
-    /// The jail whose container has this id.
+    /// Returns the jail whose container has this id.
     pub(super) fn jail_of(&self, container: &str) -> Option<JailName> {
         let name = container.strip_prefix(&format!("ezz-{}-", self.short()))?;
         JailName::parse(name).ok()
     }
 
-    /// The cgroup of a jail, below the host's root.
+    /// Returns the cgroup of a jail, below the host's root cgroup.
     pub(super) fn cgroup(&self, name: &JailName) -> String {
         format!("{}/{name}", self.cgroups())
     }
 
-    /// The cgroup that those of the site's jails are in.
+    /// Returns the cgroup that contains those of the site's jails.
     pub(super) fn cgroups(&self) -> String {
         format!("/ezz/{}", self.short())
     }
 
-    /// The cgroup of its conmon, and of crun while that makes it. No jail can be called so.
+    /// Returns the cgroup of a jail's conmon, and of crun while crun creates the container. No jail can have this name.
     pub(super) fn watcher(&self, name: &JailName) -> String {
         format!("/ezz/{}/_{name}", self.short())
     }
@@ -202,8 +202,9 @@ impl Paths {
         self.site.get(..8).unwrap_or(&self.site)
     }
 
-    /// Makes the directories. The way to the jails can be passed, not listed: crun opens a root as
-    /// the jail's own root user, who is nobody on the host. Each jail's is closed to all but him.
+    /// Creates the directories. The parents of the jails' directories can be passed through, but not listed: crun opens
+    /// a root as the jail's own root user, who has no rights on the host. Each jail's directory is closed to all other
+    /// users.
     pub(super) fn create(&self) -> io::Result<()> {
         for path in [&self.run, &self.site(), &self.jails()] {
             DirBuilder::new().mode(0o711).recursive(true).create(path)?;
@@ -216,7 +217,7 @@ impl Paths {
     }
 }
 
-/// The names in a directory; none if it is missing.
+/// Returns the names in a directory; none if it is missing.
 pub(super) fn list(directory: &Path) -> io::Result<Vec<String>> {
     match fs::read_dir(directory) {
         Ok(entries) => entries
@@ -227,7 +228,7 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<String>> {
     }
 }
 
-/// Removes a file; false if it was missing.
+/// Removes a file; returns false if it was missing.
 pub(super) fn remove(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),

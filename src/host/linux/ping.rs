@@ -1,17 +1,17 @@
-//! Why ping(8) fails in a jail on the host's network: it opens sockets that need no right only where the host lets its
-//! groups do so, and what it prints then names other ways, which no jail has.
+//! Explains why ping(8) fails in a jail on the host's network. It opens sockets that need no privilege, but only if the
+//! host allows its groups to do so. The message of ping then suggests other ways, which no jail has.
 
 use std::fs;
 use std::path::Path;
 
-/// The groups that may open such sockets, as two numbers; none if the first is the larger (icmp(7)).
+/// The groups that may open such sockets, as two numbers; no group if the first number exceeds the second (icmp(7)).
 const RANGE: &str = "/proc/sys/net/ipv4/ping_group_range";
 
-/// How many groups a jail has.
+/// The number of groups that a jail has.
 const GROUPS: u64 = 65536;
 
-/// What the administrator of the host can do for a ping that has failed in a jail with this first process; none if the
-/// groups of the jail may open its sockets, or the command is another.
+/// Returns what the host's administrator can do about a ping that has failed in a jail with this first process. It is
+/// none if the groups of the jail may open the sockets, or if the command is not ping.
 pub(super) fn closed(command: &[String], pid: impl FnOnce() -> Option<u32>) -> Option<String> {
     let word = Path::new(command.first()?).file_name()?.to_str()?;
     if !matches!(word, "ping" | "ping4" | "ping6") {
@@ -28,8 +28,8 @@ pub(super) fn closed(command: &[String], pid: impl FnOnce() -> Option<u32>) -> O
     })
 }
 
-/// Whether a range has all groups of a jail, whose map begins with its first group in the jail, that of the host, and how
-/// many.
+/// Reports whether a range contains all groups of a jail. The jail's map begins with its first group in the jail, that
+/// group on the host, and the number of groups.
 fn covers(range: &str, map: &str) -> Option<bool> {
     let numbers = |text: &str| -> Option<Vec<u64>> {
         let words = text.split_whitespace();
@@ -59,7 +59,7 @@ mod tests {
         ] {
             assert_eq!(covers(range, jail), Some(so), "{range}");
         }
-        // One without ids of its own.
+        // A jail without ids of its own.
         assert_eq!(covers("0\t65535\n", "0 0 4294967295\n"), Some(true));
         for odd in ["", "1\n", "a\tb\n", "1\t2\t3\n"] {
             assert_eq!(covers(odd, jail), None, "{odd:?}");

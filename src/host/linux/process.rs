@@ -1,5 +1,5 @@
-//! Processes by pidfd: waiting, signalling, and telling a jail's first process from a stranger
-//! that got its number. No process is started here.
+//! Processes by pidfd: waits for them, signals them, and distinguishes a jail's first process from another one that has
+//! got its process id. This module must not start a process.
 
 use std::fs;
 use std::io;
@@ -14,20 +14,20 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 /// A live process that belongs to a cgroup.
 #[derive(Debug)]
 pub(super) struct Process {
-    /// Its number.
+    /// Its process id.
     pub pid: u32,
     fd: OwnedFd,
 }
 
 impl Process {
-    /// The process whose number is in a file, if it lives and is in this cgroup or below it.
+    /// Returns the process whose id is in a file, if it has not ended and is in this cgroup or below it.
     ///
-    /// The number alone may be somebody else's by now. Into a jail's cgroup nothing of the host
-    /// ever moves, and a jail cannot leave it.
+    /// The id alone is not enough, because another process may have it by now. No process of the host ever moves into a
+    /// jail's cgroup, and a jail cannot leave it.
     ///
-    /// Some kernels do not tell the cgroup of a process whose path is longer than `PATH_MAX`. Only jails
-    /// nest cgroups so deep; whether it is this jail's is then told by the host's id of its user, which
-    /// `owns` is asked about.
+    /// Some kernels do not show the cgroup of a process if its path is longer than `PATH_MAX`. Only jails nest cgroups
+    /// so deep. Whether the process is of this jail is then determined by the host's id of its user, for which `owns`
+    /// is called.
     pub(super) fn find(
         pid_file: &Path,
         cgroup: &str,
@@ -39,7 +39,7 @@ impl Process {
         }
     }
 
-    /// The process of this number, under the same conditions.
+    /// Returns the process with this id, under the same conditions.
     pub(super) fn of_cgroup(
         pid: u32,
         cgroup: &str,
@@ -48,7 +48,7 @@ impl Process {
         let Some(process) = Process::open(pid)? else {
             return Ok(None);
         };
-        // Looked at after it was opened: if these are right, so is the descriptor, or it has died.
+        // These are read after the open: if they are right, the descriptor is right too, or the process has ended.
         let proc = PathBuf::from(format!("/proc/{pid}"));
         let inside = match told(read(&proc.join("cgroup")))? {
             Some(groups) => in_cgroup(&groups, cgroup),
@@ -61,7 +61,7 @@ impl Process {
         Ok((inside && lives).then_some(process))
     }
 
-    /// The process of this number, if it is this program, `/conmon` or `/crun`, for this container.
+    /// Returns the process with this id, if it is this program, `/conmon` or `/crun`, for this container.
     pub(super) fn of_container(
         pid: u32,
         program: &str,
@@ -69,8 +69,8 @@ impl Process {
     ) -> io::Result<Option<Self>> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
         let is_it = || -> io::Result<bool> {
-            // A process of the jail may call itself so; its user is not the host's root. Its words are not
-            // even read, which it could make last.
+            // A process of the jail may have the same name, but its user is not the host's root. Its arguments are not
+            // even read, because the process could delay that forever.
             if fs::metadata(&proc).map_or(true, |proc| proc.uid() != 0) {
                 return Ok(false);
             }
@@ -83,7 +83,7 @@ impl Process {
             return Ok(None);
         }
         let process = Process::open(pid)?;
-        // Looked at again: the number may be another's since.
+        // This is checked again, because another process may have the id by now.
         Ok(if is_it()? { process } else { None })
     }
 
@@ -98,7 +98,7 @@ impl Process {
         }
     }
 
-    /// Whether it is in a user namespace other than ours, that is, has ids of its own.
+    /// Reports whether the process is in a user namespace other than ours, which means that it has ids of its own.
     pub(super) fn has_own_ids(&self) -> io::Result<bool> {
         let namespace = |process: &str| -> io::Result<(u64, u64)> {
             let met = fs::metadata(format!("/proc/{process}/ns/user"))?;
@@ -107,22 +107,22 @@ impl Process {
         Ok(namespace("self")? != namespace(&self.pid.to_string())?)
     }
 
-    /// Where its mount table is, which [`mount_table`] reads.
+    /// Returns the path of its mount table, which [`mount_table`] reads.
     pub(super) fn table(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/mountinfo", self.pid))
     }
 
-    /// Whether it has begun to end and the kernel is not done with it.
+    /// Reports whether it has begun to end, but the kernel has not finished with it.
     pub(super) fn is_ending(&self) -> io::Result<bool> {
         mount_table(&self.table()).map(|table| table.is_none())
     }
 
-    /// Waits until it has ended; false if it has not within the time.
+    /// Waits until it has ended; returns false if it has not ended in time.
     pub(super) fn wait(&self, time: Duration) -> io::Result<bool> {
         readable(&self.fd, time)
     }
 
-    /// Sends a signal; it may have ended.
+    /// Sends a signal. It is no error if the process has ended.
     pub(super) fn signal(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.fd, signal) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
@@ -131,36 +131,36 @@ impl Process {
     }
 }
 
-/// What /proc says of a process that lives.
+/// What /proc shows of a process that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// Its number.
+    /// Its process id.
     pub pid: u32,
-    /// That of its parent; 0 if the parent is out of sight.
+    /// The process id of its parent; 0 if the parent is not visible.
     pub parent: u32,
     /// Whether it has a controlling terminal.
     pub terminal: bool,
-    /// When it started, in clock ticks since the boot. With the number this names one process.
+    /// When it started, in clock ticks since the boot. Together with the process id this identifies a process.
     pub began: u64,
-    /// Its name, which it chooses itself.
+    /// Its name, which the process chooses itself.
     pub name: String,
 }
 
 impl Seen {
-    /// Looks; none if it has ended.
+    /// Reads a process; returns none if it has ended.
     pub(super) fn of(pid: u32) -> io::Result<Option<Self>> {
         let stat = read(&PathBuf::from(format!("/proc/{pid}/stat")))?;
         Ok(stat.and_then(|stat| Seen::parse(pid, &stat)))
     }
 
-    /// /proc/PID/stat (proc_pid_stat(5)). The name is in parentheses and may contain anything.
+    /// Parses /proc/PID/stat (proc_pid_stat(5)). The name is in parentheses and may contain any character.
     fn parse(pid: u32, stat: &str) -> Option<Self> {
         if is_dead(stat) {
             return None;
         }
         let (_, rest) = stat.split_once('(')?;
         let (name, rest) = rest.rsplit_once(')')?;
-        // From the third field on.
+        // The fields from the third one on.
         let fields: Vec<&str> = rest.split_whitespace().collect();
         Some(Seen {
             pid,
@@ -172,8 +172,8 @@ impl Seen {
     }
 }
 
-/// The numbers of a process in the PID namespaces that it is in, from the host's inwards; none of one that
-/// has ended.
+/// Returns the ids of a process in the PID namespaces that contain it, starting with that of the host; none if the
+/// process has ended.
 pub(super) fn numbers(pid: u32) -> io::Result<Vec<u32>> {
     let status = read(&PathBuf::from(format!("/proc/{pid}/status")))?;
     Ok(status.as_deref().map(namespaced).unwrap_or_default())
@@ -185,7 +185,7 @@ fn namespaced(status: &str) -> Vec<u32> {
     numbers.filter_map(|number| number.parse().ok()).collect()
 }
 
-/// Waits until a descriptor can be read; false if it cannot within the time.
+/// Waits until a descriptor can be read; returns false if it cannot in time.
 pub(super) fn readable(fd: &impl AsFd, time: Duration) -> io::Result<bool> {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     let timeout = PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX);
@@ -197,12 +197,12 @@ pub(super) fn readable(fd: &impl AsFd, time: Duration) -> io::Result<bool> {
     }
 }
 
-/// The number in a file; none if the file is missing or not yet written.
+/// Returns the number in a file; none if the file is missing or not yet written.
 pub(super) fn number(path: &Path) -> io::Result<Option<u32>> {
     Ok(read(path)?.and_then(|text| text.trim().parse().ok()))
 }
 
-/// Text of a file; none if it, or the process whose it is, is gone.
+/// Returns the text of a file; none if the file does not exist, or its process has ended.
 pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
@@ -216,11 +216,11 @@ pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// The mount table in a process's /proc/PID/mountinfo; none if it has ended, or has begun to.
+/// Returns the mount table in a process's /proc/PID/mountinfo; none if the process has ended, or has begun to end.
 ///
-/// One that ends leaves its mount namespace, and its directory in /proc stands until the last process
-/// of its PID namespace is waited for. In between the table cannot be opened: `EINVAL`, and before it
-/// `ENOENT` (`mounts_open_common` in Linux's fs/proc_namespace.c).
+/// A process that ends leaves its mount namespace, but its directory in /proc exists until the last process of its PID
+/// namespace is waited for. In between, an open of the table fails with `EINVAL`, and before that with `ENOENT`
+/// (`mounts_open_common` in Linux's fs/proc_namespace.c).
 pub(super) fn mount_table(path: &Path) -> io::Result<Option<String>> {
     match read(path) {
         Err(e) if e.raw_os_error() == Some(nix::libc::EINVAL) => Ok(None),
@@ -228,8 +228,8 @@ pub(super) fn mount_table(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-/// What was read of /proc/PID/cgroup, nothing of a process that is gone; none if the kernel does not tell it
-/// because it is too long (`proc_cgroup_show` in kernel/cgroup/cgroup.c of Linux 6.1; 7.2 cuts it off).
+/// Returns the content of /proc/PID/cgroup, which is empty for a process that has ended. It is none if the kernel does
+/// not show it because it is too long (`proc_cgroup_show` in kernel/cgroup/cgroup.c of Linux 6.1; 7.2 cuts it off).
 fn told(groups: io::Result<Option<String>>) -> io::Result<Option<String>> {
     match groups {
         Err(e) if e.raw_os_error() == Some(nix::libc::ENAMETOOLONG) => Ok(None),
@@ -237,7 +237,7 @@ fn told(groups: io::Result<Option<String>>) -> io::Result<Option<String>> {
     }
 }
 
-/// /proc/PID/cgroup (cgroups(7)): `0::/PATH` is the unified hierarchy.
+/// Reports whether /proc/PID/cgroup (cgroups(7)) has this cgroup or one below it; `0::/PATH` is the unified hierarchy.
 pub fn in_cgroup(text: &str, cgroup: &str) -> bool {
     text.lines()
         .filter_map(|line| line.strip_prefix("0::"))
@@ -245,21 +245,22 @@ pub fn in_cgroup(text: &str, cgroup: &str) -> bool {
         .any(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// /proc/PID/status (proc_pid_status(5)): the real user id, as the reader's user namespace has it. A
-/// process cannot get one that the namespace of its jail does not map.
+/// Returns the real user id in /proc/PID/status (proc_pid_status(5)), as it is in the reader's user namespace. A
+/// process cannot get an id that the namespace of its jail does not map.
 pub fn real_user(status: &str) -> Option<u32> {
     let mut lines = status.lines();
     let ids = lines.find_map(|line| line.strip_prefix("Uid:"))?;
     ids.split_whitespace().next()?.parse().ok()
 }
 
-/// /proc/PID/stat: the state follows the name, which may hold anything and is in parentheses.
+/// Reports whether a process has ended, from /proc/PID/stat. The state follows the name, which is in parentheses and
+/// may contain any character.
 pub fn is_dead(stat: &str) -> bool {
     let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
     state.is_none_or(|state| state.starts_with(['Z', 'X', 'x']))
 }
 
-/// The number of a signal by its name, `SIGTERM` or `SIGRTMIN+3`; real-time ones as glibc counts.
+/// Returns the number of a signal by its name, `SIGTERM` or `SIGRTMIN+3`. Real-time signals are numbered as in glibc.
 pub(super) fn signal_number(name: &str) -> Option<i32> {
     if let Some(offset) = name.strip_prefix("SIGRTMIN") {
         let offset: i32 = if offset.is_empty() {
@@ -377,7 +378,7 @@ mod tests {
         let proc = PathBuf::from(format!("/proc/{}", child.id()));
         let process = Process::open(child.id()).expect("opened").expect("there");
         assert!(process.wait(Duration::from_secs(10)).expect("waited for"));
-        // Nobody has asked for its exit status: it is still there.
+        // Its exit status was not requested, so it still exists.
         assert!(is_dead(
             &fs::read_to_string(proc.join("stat")).expect("there")
         ));

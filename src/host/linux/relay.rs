@@ -1,8 +1,7 @@
-//! A terminal of the jail's own, relayed to ours.
+//! Relays a terminal of the jail to the terminal of ezz.
 //!
-//! crun makes the pty in the jail and hands its other end over a socket. It could relay as well,
-//! but up to 1.8 it does not pass on that our window has another size. The jail's processes never
-//! get a descriptor of the host's terminal.
+//! crun creates the pty in the jail, and passes its other end over a socket. crun could relay it as well, but up to 1.8
+//! it does not pass on a new size of the window. The jail's processes never get a descriptor of the host's terminal.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut, Read, Write};
@@ -20,10 +19,10 @@ use rustix::termios::{tcgetwinsize, tcsetwinsize};
 
 use crate::exec::signals::Caught;
 
-/// Bytes that are moved at once.
+/// The number of bytes that are copied at once.
 const CHUNK: usize = 16 * 1024;
 
-/// Where crun hands over the terminal.
+/// The socket over which crun passes the terminal.
 #[derive(Debug)]
 pub(super) struct Console {
     listener: UnixListener,
@@ -31,7 +30,7 @@ pub(super) struct Console {
 }
 
 impl Console {
-    /// Makes the socket in a root-only directory.
+    /// Creates the socket in a directory that only root can access.
     pub(super) fn new(directory: &Path) -> io::Result<Self> {
         let path = directory.join(format!("tty-{}", std::process::id()));
         super::paths::remove(&path)?;
@@ -39,13 +38,13 @@ impl Console {
         Ok(Console { listener, path })
     }
 
-    /// What crun is told.
+    /// Returns the path of the socket, for crun.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Runs crun and relays until it ends; crun passes on the signals that it gets. There is no limit: it is
-    /// what the administrator has asked for.
+    /// Runs crun, and relays until it ends. crun passes on the signals that it gets. There is no limit, because the
+    /// administrator has requested the command.
     pub(super) fn run(&self, mut command: Command) -> io::Result<ExitStatus> {
         let caught = Caught::new(false)?;
         let mut child = command
@@ -59,7 +58,7 @@ impl Console {
             let relay = scope.spawn(|| {
                 let relayed = self.relay(&ended);
                 if relayed.is_err() {
-                    // It may have ended just now.
+                    // It may have just ended.
                     let _ = pidfd_send_signal(&ended, Signal::KILL);
                 }
                 relayed
@@ -77,7 +76,7 @@ impl Console {
             (ended.as_fd(), PollFlags::POLLIN),
         ])?;
         if ready[0].is_empty() {
-            // It failed, and has logged why.
+            // crun has failed, and has logged the reason.
             return Ok(());
         }
         let (socket, _) = self.listener.accept()?;
@@ -91,12 +90,12 @@ impl Console {
 
 impl Drop for Console {
     fn drop(&mut self) {
-        // What stays is removed by the next process of that number.
+        // If the removal fails, the next process with this process id removes the socket.
         let _ = super::paths::remove(&self.path);
     }
 }
 
-/// The descriptor that came with a message.
+/// Returns the descriptor that came with a message.
 fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -109,7 +108,7 @@ fn receive(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     }))
 }
 
-/// Our terminal in raw mode, until this is dropped.
+/// Sets ezz's terminal to raw mode until this is dropped.
 struct Raw(Termios);
 
 impl Raw {
@@ -124,12 +123,12 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        // If it has gone, there is nothing to put back.
+        // If the terminal does not exist any more, there is nothing to restore.
         let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.0);
     }
 }
 
-/// Moves bytes and window sizes until the command has ended and its last words are out.
+/// Copies bytes and window sizes until the command has ended and its last output was copied.
 fn shuttle(master: OwnedFd, ended: &OwnedFd) -> io::Result<()> {
     let stdin = io::stdin();
     let resize = |master: &File| match tcgetwinsize(&stdin) {
@@ -171,7 +170,7 @@ fn shuttle(master: OwnedFd, ended: &OwnedFd) -> io::Result<()> {
     result
 }
 
-/// What was typed and is not yet in the jail: it may not be reading.
+/// Input that was typed but is not yet in the jail, which may not be reading.
 #[derive(Default)]
 struct Input {
     pending: Vec<u8>,
@@ -200,12 +199,12 @@ impl Input {
             return Ok(());
         }
         let mut chunk = [0; CHUNK];
-        // Not by the buffered reader of the standard library: it would hide bytes from poll.
+        // The buffered reader of the standard library would hide bytes from poll.
         match rustix::io::read(io::stdin(), &mut chunk) {
             Ok(0) => self.closed = true,
             Ok(n) => self.pending.extend_from_slice(&chunk[..n]),
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => {}
-            // Our terminal has gone.
+            // The terminal of ezz does not exist any more.
             Err(_) => self.closed = true,
         }
         Ok(())
@@ -226,7 +225,7 @@ impl Input {
     }
 }
 
-/// Copies what the jail wrote; false at the end.
+/// Copies what the jail has written; returns false at the end.
 fn output(master: &mut File) -> io::Result<bool> {
     let mut chunk = [0; CHUNK];
     match master.read(&mut chunk) {
@@ -251,7 +250,7 @@ fn would_wait(error: &io::Error) -> bool {
     )
 }
 
-/// Waits for one of these, without a limit; what each is ready for.
+/// Waits without a limit until one of the descriptors is ready, and returns for what each is ready.
 fn wait<const N: usize>(
     descriptors: &[(BorrowedFd<'_>, PollFlags); N],
 ) -> io::Result<[PollFlags; N]> {

@@ -1,7 +1,7 @@
-//! crun and conmon: how they are called, and how their failures come back.
+//! Calls crun and conmon, and reports their failures.
 //!
-//! conmon starts `crun create`, tells the process id or crun's error through a pipe, and stays with
-//! the jail: it outlives ezz and its terminal, keeps the log and writes the exit status.
+//! conmon starts `crun create`, and passes the process id or crun's error through a pipe. It stays with the jail: it
+//! outlives ezz and its terminal, keeps the log, and writes the exit status.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -26,27 +26,27 @@ use crate::model::printable;
 use crate::name::JailName;
 use crate::ports::HostError;
 
-/// The console's log is cut when it has this many bytes.
+/// The size in bytes at which the console's log is cut.
 const LOG_SIZE: u64 = 4 << 20;
 
-/// How long `crun create` may take; it waits for nothing but the kernel.
+/// The time that `crun create` may take; it waits only for the kernel.
 const CREATE: Duration = Duration::from_secs(120);
 
-/// How often it is asked meanwhile whether it is to go on.
+/// The interval at which `stop` is called meanwhile.
 const ASK: Duration = Duration::from_millis(50);
 
-/// How long `crun delete` may take. All it has left to do is to remove a few files: the processes and
-/// the cgroup of the container are gone by then.
+/// The time that `crun delete` may take. It only has to remove a few files, because the processes and the cgroup of the
+/// container no longer exist.
 const DELETE: Duration = Duration::from_secs(30);
 
-/// How long the command may take that prepares a jail. Keys for ssh take a second, and many times
-/// that on a machine that is slow or has much else to do.
+/// The time that the command may take that prepares a jail. The generation of keys for ssh takes a second, but much
+/// more on a machine that is slow or busy.
 pub(super) const ONCE: Duration = Duration::from_secs(300);
 
-/// How much of what crun or conmon print is kept, in bytes.
+/// The most bytes of the output of crun or conmon that are kept.
 const WORDS: u64 = 64 << 10;
 
-/// The descriptors that conmon is told of.
+/// The descriptors that conmon gets.
 const SYNC: i32 = 3;
 const START: i32 = 4;
 
@@ -58,12 +58,12 @@ struct Report {
     message: Option<String>,
 }
 
-/// `crun` with the options that all its commands need.
+/// Returns `crun` with the options that all its commands need.
 pub(super) fn crun(paths: &Paths) -> Result<Exec, ExecError> {
     Ok(dying_with_us("crun")?.args(crun_options(paths)))
 }
 
-/// One of its commands on a container, which finishes also if somebody presses Ctrl-C meanwhile.
+/// Returns one of its commands on a container, which finishes even if the user presses Ctrl-C meanwhile.
 fn crun_on(paths: &Paths, name: &JailName, command: &[&str]) -> Result<Exec, ExecError> {
     let exec = crun(paths)?.args(command);
     Ok(exec.arg(paths.container(name)))
@@ -78,30 +78,30 @@ fn crun_options(paths: &Paths) -> [OsString; 4] {
     ]
 }
 
-/// `crun` for a command in a jail. If ezz is killed, it gets SIGTERM and passes it on to the command, as it
-/// does with every signal (`wait_for_process` in crun's container.c); killed itself, it would leave the
-/// command behind.
+/// Returns `crun` for a command in a jail. If ezz is killed, crun gets SIGTERM and passes it on to the command, as it
+/// does with every signal (`wait_for_process` in crun's container.c). If crun were killed, it would leave the command
+/// behind.
 pub(super) fn crun_for_command(paths: &Paths) -> Result<Exec, ExecError> {
     Ok(signalled_after_us("crun", "TERM")?.args(crun_options(paths)))
 }
 
-/// A program that is killed when this process is: what it goes on to do would come between what the
-/// next ezz does.
+/// Returns a program that is killed when this process ends. Otherwise its further work would interfere with the next
+/// ezz.
 fn dying_with_us(program: &str) -> Result<Exec, ExecError> {
     signalled_after_us(program, "KILL")
 }
 
-/// A program that gets a signal when this process ends.
+/// Returns a program that gets a signal when this process ends.
 fn signalled_after_us(program: &str, signal: &str) -> Result<Exec, ExecError> {
     Ok(Exec::new("setpriv")?
         .args(["--pdeathsig", signal, "--"])
         .arg(crate::exec::find(program)?))
 }
 
-/// Creates the container from the bundle in the jail's directory: its first process waits.
+/// Creates the container from the bundle in the jail's directory. Its first process waits.
 ///
 /// # Errors
-/// [`HostError::Start`] with crun's own words.
+/// [`HostError::Start`] with crun's own message.
 pub(super) fn create(
     paths: &Paths,
     name: &JailName,
@@ -115,7 +115,7 @@ pub(super) fn create(
     let spawn = || -> io::Result<(Child, OwnedFd, OwnedFd, File)> {
         let (sync, sync_write) = pipe(())?;
         let (start_read, start) = pipe(())?;
-        // Its own copy of our end: it takes an end of the file for the sign to go on.
+        // conmon gets a copy of our end, because it takes the end of the file as the sign to continue.
         let never_ends = start.try_clone()?;
         let errors = File::from(memfd_create("conmon", MemfdFlags::CLOEXEC)?);
         let mut command = conmon.command();
@@ -180,9 +180,9 @@ pub(super) fn create(
     }
 }
 
-/// crun gives the files that it has as standard streams to the jail's root, which with a console
-/// is the host's /dev/null (seen with 1.8.1). The jail has that device too, and could change its
-/// mode. Nothing of the jail runs yet.
+/// Gives /dev/null back to the host's root. crun gives the files of its standard streams to the jail's root, and with a
+/// console that is the host's /dev/null (seen with 1.8.1). The jail has that device too, and could change its mode.
+/// Nothing of the jail runs yet.
 fn null_to_root(null: &Path) -> io::Result<()> {
     let metadata = fs::metadata(null)?;
     if metadata.uid() != 0 || metadata.gid() != 0 {
@@ -206,7 +206,7 @@ fn conmon(paths: &Paths, name: &JailName, console: bool) -> Result<Exec, ExecErr
             "--name",
             name.as_str(),
         ])
-        // A pipe as standard input, where there can be one: see `null_to_root`.
+        // Standard input is a pipe where that is possible: see `null_to_root`.
         .arg(if console { "--terminal" } else { "--stdin" })
         .arg("--full-attach")
         .arg("--bundle")
@@ -230,14 +230,14 @@ fn conmon(paths: &Paths, name: &JailName, console: bool) -> Result<Exec, ExecErr
     Ok(exec)
 }
 
-/// Moves conmon away from our cgroup, lets it go on, and waits for what it tells.
+/// Moves conmon out of our cgroup, lets it continue, and waits for its report.
 fn handshake(
     cgroup: &str,
     child: &mut Child,
     (sync, start): (OwnedFd, OwnedFd),
     stop: &dyn Fn() -> bool,
 ) -> io::Result<Report> {
-    // Else it would end with the service or the session that ezz was called from.
+    // Otherwise conmon would end with the service or the session from which ezz was called.
     let moved = cgroup::enter(cgroup, child.id());
     let report = moved.and_then(|()| {
         File::from(start).write_all(b"x")?;
@@ -247,7 +247,7 @@ fn handshake(
     if report.is_err() {
         child.kill()?;
     }
-    // It has left a child behind that goes on.
+    // It has left behind a child that continues.
     if gone(child, GONE)?.is_none() {
         child.kill()?;
         return Err(io::ErrorKind::TimedOut.into());
@@ -255,7 +255,7 @@ fn handshake(
     report
 }
 
-/// The first line that comes out of a pipe, if it comes within the time of `crun create`.
+/// Returns the first line from a pipe, if it comes within the time of `crun create`.
 fn read_line(mut pipe: File, stop: &dyn Fn() -> bool) -> io::Result<Vec<u8>> {
     let begun = Instant::now();
     let mut line = Vec::new();
@@ -286,7 +286,7 @@ fn read_line(mut pipe: File, stop: &dyn Fn() -> bool) -> io::Result<Vec<u8>> {
 /// Runs the bundle's command to its end, without conmon.
 ///
 /// # Errors
-/// [`HostError::Start`] with its last words.
+/// [`HostError::Start`] with the last lines that it printed.
 pub(super) fn run_once(
     paths: &Paths,
     name: &JailName,
@@ -313,8 +313,8 @@ pub(super) fn run_once(
     })
 }
 
-/// Runs the bundle's command, without conmon and without input, until it ends or is to stop. What
-/// it prints goes into a log.
+/// Runs the bundle's command, without conmon and without input, until it ends or is to stop. Its output goes into a
+/// log.
 ///
 /// # Errors
 /// [`HostError::Program`] if crun could not be started.
@@ -338,7 +338,7 @@ fn watched(
         .arg(paths.jail(name))
         .arg(paths.container(name));
     let run = || -> io::Result<Watched> {
-        // All pipes: see `null_to_root`.
+        // All streams are pipes: see `null_to_root`.
         let mut child = exec
             .command()
             .stdin(Stdio::piped())
@@ -346,7 +346,7 @@ fn watched(
             .stderr(Stdio::piped())
             .spawn()?;
         drop(child.stdin.take());
-        // crun ends when its container has; what stays is cleared away afterwards.
+        // crun ends when its container has ended; the remains are removed afterwards.
         watch.over(&mut child, || cgroup::kill(&paths.cgroup(name)))
     };
     run().map_err(|source| {
@@ -357,10 +357,10 @@ fn watched(
     })
 }
 
-/// Lets the first process of a created container go.
+/// Lets the first process of a created container run.
 ///
 /// # Errors
-/// [`HostError::Start`] with crun's own words.
+/// [`HostError::Start`] with crun's own message.
 pub(super) fn start(
     paths: &Paths,
     name: &JailName,
@@ -381,22 +381,20 @@ pub(super) fn start(
     })
 }
 
-/// Sends a signal by number to the first process: for those that have no name in POSIX.
+/// Sends a signal by its number to the first process, for signals that have no name in POSIX.
 pub(super) fn kill(paths: &Paths, name: &JailName, signal: i32) -> Result<(), ExecError> {
     let kill = crun_on(paths, name, &["kill"])?;
     kill.arg(signal.to_string()).run().map(drop)
 }
 
-/// Removes what crun knows of a container whose processes and cgroup are gone: by crun, which knows
-/// what there is, and without it if it fails or does not end. A jail must be stopped whatever crun
-/// does.
+/// Removes crun's state of a container whose processes and cgroup no longer exist. It uses crun, which knows what
+/// exists, and does without crun if that fails or does not end. A jail must be stopped whatever crun does.
 pub(super) fn delete(paths: &Paths, name: &JailName) -> Result<(), HostError> {
     let state = paths.crun_state(name);
     if !state.exists() {
         return Ok(());
     }
-    // Without it the container's making was killed: crun has nothing but a directory, which it cannot
-    // read.
+    // Without it, the creation of the container was killed. crun then has only a directory, which it cannot read.
     let whole = state.join("status").exists();
     let delete = crun_on(paths, name, &["delete", "--force"]);
     let result = delete.and_then(|delete| delete.limit(DELETE).run());
@@ -419,7 +417,7 @@ pub(super) fn delete(paths: &Paths, name: &JailName) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Waits for a jail's conmon to end, and ends it if it does not, with a crun that it had started.
+/// Waits until a jail's conmon has ended. If it does not end, it is killed, together with a crun that it has started.
 pub(super) fn end_conmon(paths: &Paths, name: &JailName, time: Duration) -> Result<(), HostError> {
     let pid = paths.jail(name).join("conmon.pid");
     let watcher = paths.watcher(name);
@@ -430,20 +428,20 @@ pub(super) fn end_conmon(paths: &Paths, name: &JailName, time: Duration) -> Resu
     cgroup::remove(&watcher)
 }
 
-/// Ends a conmon that waits for the sign to go on, which comes no more: the ezz that had started it
-/// was killed before it could be put into its cgroup.
+/// Ends a conmon that waits for the sign to continue, which will not come: the ezz that started it was killed before it
+/// could move conmon into its cgroup.
 pub(super) fn end_strays(paths: &Paths, name: &JailName) -> Result<(), HostError> {
     signal_all(paths, name, "/conmon", Signal::KILL)
 }
 
-/// Lets those `crun exec` go on that are suspended, as by Ctrl-Z in a shell. Each has started a process in
-/// the jail and is to ask how that has ended; until then the kernel does not end the jail
-/// (`zap_pid_ns_processes` in Linux's kernel/pid_namespace.c).
+/// Continues each `crun exec` that is suspended, as by Ctrl-Z in a shell. Each has started a process in the jail and
+/// has to wait for its end; until it does, the kernel does not end the jail (`zap_pid_ns_processes` in Linux's
+/// kernel/pid_namespace.c).
 pub(super) fn wake_sessions(paths: &Paths, name: &JailName) -> Result<(), HostError> {
     signal_all(paths, name, "/crun", Signal::CONT)
 }
 
-/// Signals each process of a program for this jail.
+/// Signals each process of a program that belongs to this jail.
 fn signal_all(
     paths: &Paths,
     name: &JailName,
@@ -466,19 +464,19 @@ fn signal_all(
     Ok(())
 }
 
-/// The last lines of the console's log, without conmon's stamps.
+/// Returns the last lines of the console's log, without conmon's stamps.
 pub(super) fn log_tail(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().map(without_stamp).collect();
     printable(&lines[lines.len().saturating_sub(5)..].join("; "))
 }
 
-/// `TIME STREAM TAG TEXT`: the format that conmon calls k8s-file.
+/// Removes the stamp of a line in conmon's format k8s-file, `TIME STREAM TAG TEXT`.
 fn without_stamp(line: &str) -> &str {
     line.splitn(4, ' ').nth(3).unwrap_or(line)
 }
 
-/// One line, without the name and the time that crun and conmon put before their words.
+/// Returns a message as one line, without the name and the time that crun and conmon put before it.
 fn plain(message: &str) -> String {
     let lines: Vec<&str> = message
         .lines()

@@ -1,8 +1,8 @@
-//! What is around jails on a Linux host, without a process: whether it has their addresses, what
-//! listens, with which addresses jails of any site run.
+//! The surroundings of jails on a Linux host: whether it has their addresses, the sockets that listen, and the
+//! addresses of running jails of any site. No process is started.
 //!
-//! A jail on the host's network shares the host's ports, and ezz gives it no address: it has those that the
-//! host has. So what listens on all addresses is in its way, whoever it is, other jails too.
+//! A jail on the host's network shares the host's ports. ezz gives it no address; it has those of the host. So every
+//! socket that listens on all addresses can conflict with it, including those of other jails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -18,11 +18,11 @@ use crate::name::JailName;
 use crate::ports::HostError;
 use crate::text::first_few;
 
-/// Ports from here on are given to clients (ip_local_port_range of ip(7)); a UDP socket on one waits for
-/// answers, most likely.
+/// Ports from here on are given to clients (ip_local_port_range of ip(7)). A UDP socket on such a port is most likely
+/// one that waits for answers.
 const CLIENTS: u16 = 32_768;
 
-/// Looks at what the jails need.
+/// Reads what the jails need.
 pub(super) fn look(paths: &Paths, jails: &[(&JailName, &JailConfig)]) -> Surroundings {
     let mut around = Surroundings {
         hostname: nix::unistd::gethostname()
@@ -58,7 +58,7 @@ pub(super) fn look(paths: &Paths, jails: &[(&JailName, &JailConfig)]) -> Surroun
     around
 }
 
-/// Limits that would be refused at the start, each kind once, with the jails that have them.
+/// Returns the limits that a start would refuse, each kind once, with the jails that have them.
 fn lacks(jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> {
     let mut limited = jails.iter().filter(|(_, it)| !it.limits.is_empty());
     match limited.next() {
@@ -84,12 +84,13 @@ fn lacks_of(control: &Control, jails: &[(&JailName, &JailConfig)]) -> Vec<Lack> 
     refused.into_iter().map(lack).collect()
 }
 
-/// Whether a socket can have an address: also one of a range that is local as a whole, such as 127.0.0.0/8.
+/// Reports whether a socket can have an address. That includes addresses of a range that is local as a whole, such as
+/// 127.0.0.0/8.
 fn is_here(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// The sockets that wait for whoever comes, by the tables of proc_pid_net(5).
+/// Returns the sockets that accept connections or packets, from the tables of proc_pid_net(5).
 fn listeners(
     directory: &Path,
     owner: &dyn Fn(u32) -> Option<Owner>,
@@ -103,7 +104,7 @@ fn listeners(
     ] {
         match File::open(directory.join(file)) {
             Ok(table) => read(BufReader::new(table), protocol, owner, &mut all)?,
-            // A kernel without IPv6.
+            // The kernel has no IPv6.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
@@ -111,10 +112,11 @@ fn listeners(
     Ok(all)
 }
 
-/// Adds those that listen by one table of proc_pid_net(5) for `tcp` or `udp`; `owner` names who has a user id.
+/// Adds the sockets that listen in one table of proc_pid_net(5), for `tcp` or `udp`. `owner` returns the owner of a
+/// user id.
 ///
 /// # Errors
-/// The table cannot be read. A line that is none of such a table is passed over.
+/// Returns an error if the table cannot be read. It skips a line that does not belong in such a table.
 pub fn read(
     table: impl BufRead,
     protocol: &'static str,
@@ -129,11 +131,11 @@ pub fn read(
             continue;
         };
         match (protocol, *state) {
-            // The kernel lists those that listen first (tcp_seq_start, net/ipv4/tcp_ipv4.c): a host may have
-            // a hundred thousand connections.
+            // The kernel lists listening sockets first (tcp_seq_start, net/ipv4/tcp_ipv4.c). A host may have a hundred
+            // thousand connections.
             ("tcp", "0A") => {}
             ("tcp", _) => break,
-            // Not connected.
+            // The socket is not connected.
             (_, "07") => {}
             _ => continue,
         }
@@ -148,7 +150,7 @@ pub fn read(
                 v4: true,
                 v6: false,
             },
-            // Both, unless its program wants only IPv6, which no table tells.
+            // It listens on both families, unless its program wants only IPv6, which the table does not show.
             IpAddr::V6(ip) if ip.is_unspecified() => Bound::All { v4: true, v6: true },
             ip => Bound::One(ip),
         };
@@ -162,7 +164,8 @@ pub fn read(
     Ok(())
 }
 
-/// `0100007F:0016`: words of four bytes in the order of this machine, the port as it is read.
+/// Parses an address such as `0100007F:0016`: words of four bytes in this machine's byte order, and the port as a plain
+/// number.
 pub fn endpoint(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -180,7 +183,7 @@ pub fn endpoint(text: &str) -> Option<(IpAddr, u16)> {
     Some((ip, port))
 }
 
-/// The jail that a user id of the host belongs to, if it has ids of its own.
+/// Returns the jail to which a user id of the host belongs; none if no jail has it.
 fn owner(paths: &Paths, uid: u32) -> Option<Owner> {
     let of = ids::owner_of(&paths.ids(), uid)?;
     let own = of.strip_prefix(&paths.owners());
@@ -194,7 +197,7 @@ fn stranger(name: &str) -> String {
     format!("jail {name} of another site")
 }
 
-/// Those of the addresses that running jails were started with, whatever their site.
+/// Returns those of the addresses with which running jails of any site were started.
 fn taken(paths: &Paths, wanted: &BTreeSet<IpAddr>) -> Result<BTreeSet<(IpAddr, Owner)>, HostError> {
     let mut taken = BTreeSet::new();
     for site in paths.sites().map_err(super::file("list", &paths.site()))? {
@@ -220,7 +223,7 @@ fn taken(paths: &Paths, wanted: &BTreeSet<IpAddr>) -> Result<BTreeSet<(IpAddr, O
     Ok(taken)
 }
 
-/// The addresses in what a jail was started with: `start::runs_as`.
+/// Returns the addresses in the record of a jail's start: `start::runs_as`.
 fn addresses(started: &str) -> impl Iterator<Item = IpAddr> {
     let line = started.lines().nth(2).unwrap_or_default();
     let words = line.split(' ').filter_map(|word| word.parse().ok());
@@ -231,7 +234,7 @@ fn addresses(started: &str) -> impl Iterator<Item = IpAddr> {
 mod tests {
     use super::*;
 
-    // Of a Linux 6.12.
+    // Recorded on Linux 6.12.
     const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000:0016 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 19219 1 000000009a4c5f0c 100 0 0 10 0
    1: 0100007F:1F40 00000000:0000 0A 00000000:00000000 00:00000000 00000000 1879048193        0 20001 1 00000000f1d1a5a6 100 0 0 10 0
@@ -334,7 +337,7 @@ mod tests {
     #[test]
     fn an_address_is_here_or_not() {
         assert!(is_here(Ipv4Addr::LOCALHOST.into()));
-        // TEST-NET-3 (RFC 5737), which nobody has.
+        // TEST-NET-3 (RFC 5737), which no host has.
         assert!(!is_here(Ipv4Addr::new(203, 0, 113, 77).into()));
     }
 

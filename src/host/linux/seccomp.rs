@@ -1,8 +1,8 @@
-//! The containers project's seccomp profile, turned into the form of the OCI runtime
-//! specification: conditions on architecture, capabilities and kernel are decided here.
+//! Converts the containers project's seccomp profile into the form of the OCI runtime specification. It evaluates the
+//! conditions on architecture, capabilities and kernel.
 //!
-//! Pure: the text comes from outside. Which system calls are allowed is the profile's business.
-//! Format: containers-common, `pkg/seccomp/seccomp.json`, documented in its `types.go`.
+//! This module is pure: the text comes from its caller. The profile decides which system calls are allowed. Format:
+//! containers-common, `pkg/seccomp/seccomp.json`, documented in its `types.go`.
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
@@ -11,21 +11,21 @@ use oci_spec::runtime::{
 };
 use serde::Deserialize;
 
-/// Where Debian's golang-github-containers-common and its peers put the profile; the first is the
+/// The paths of the profile in Debian's golang-github-containers-common and similar packages. The first one is the
 /// administrator's own.
 pub(super) const PROFILES: [&str; 2] = [
     "/etc/containers/seccomp.json",
     "/usr/share/containers/seccomp.json",
 ];
 
-/// What the conditions of a profile are about.
+/// The values that the conditions of a profile refer to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Machine<'a> {
-    /// As Rust names it, `std::env::consts::ARCH`.
+    /// The architecture as Rust names it, `std::env::consts::ARCH`.
     pub arch: &'a str,
     /// The capabilities that the jail's processes may have.
     pub capabilities: &'a [&'a str],
-    /// Major and minor number of the kernel.
+    /// The major and minor number of the kernel's version.
     pub kernel: (u32, u32),
 }
 
@@ -71,7 +71,7 @@ struct Condition {
 /// Converts a profile for this machine.
 ///
 /// # Errors
-/// The text is not a profile, or the machine's architecture has no name in seccomp.
+/// Returns an error if the text is not a profile, or if seccomp has no name for the machine's architecture.
 pub(super) fn convert(text: &str, machine: Machine<'_>) -> Result<LinuxSeccomp, serde_json::Error> {
     let profile: Profile = serde_json::from_str(text)?;
     let (go, native) = names(machine.arch);
@@ -98,19 +98,20 @@ pub(super) fn convert(text: &str, machine: Machine<'_>) -> Result<LinuxSeccomp, 
     Ok(seccomp)
 }
 
-/// The flag of clone(2) and unshare(2) that asks for a user namespace.
+/// The flag of clone(2) and unshare(2) that requests a user namespace.
 const CLONE_NEWUSER: u64 = 0x1000_0000;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 
-/// Takes from a profile what makes user namespaces. In one of its own, root of a jail has every capability, and with them
-/// reaches parts of the kernel that are closed to the jail otherwise: mounts, netfilter, packet sockets.
+/// Removes from a profile what creates user namespaces. In a user namespace of its own, root of a jail has every
+/// capability. With them it reaches parts of the kernel that are otherwise closed to the jail: mounts, netfilter,
+/// packet sockets.
 ///
 /// clone3(2) has its flags in memory, where seccomp cannot look. It fails as on a kernel without it, and the C library
 /// falls back to clone(2).
 ///
 /// # Errors
-/// A rule that cannot be written, which would be a fault of ezz.
+/// Returns an error for a rule that cannot be written, which would be a bug in ezz.
 pub(super) fn deny_user_namespaces(
     seccomp: &mut LinuxSeccomp,
     arch: &str,
@@ -122,7 +123,7 @@ pub(super) fn deny_user_namespaces(
         rule.set_names(others.cloned().collect());
     }
     rules.retain(|rule| !rule.names().is_empty());
-    // clone(2): the order of the arguments is another one there.
+    // clone(2): on s390x the order of the arguments is different.
     let flags_of_clone = usize::from(arch == "s390x");
     for (name, index) in [("clone", flags_of_clone), ("unshare", 0)] {
         for (action, errno, bit) in [
@@ -171,7 +172,7 @@ impl Rule {
     }
 }
 
-/// A rule counts if all of its `includes` and none of its `excludes` hold.
+/// Reports whether a rule applies: all of its `includes` and none of its `excludes` hold.
 fn applies(rule: &Rule, arch: &str, machine: Machine<'_>) -> bool {
     let has = |cap: &String| machine.capabilities.contains(&cap.as_str());
     let new_enough = |text: &String| version(text).is_none_or(|wanted| machine.kernel >= wanted);
@@ -188,13 +189,13 @@ fn applies(rule: &Rule, arch: &str, machine: Machine<'_>) -> bool {
     included && !excluded
 }
 
-/// Major and minor number of a kernel release such as `6.1.0-18-amd64`.
+/// Returns the major and minor number of a kernel release such as `6.1.0-18-amd64`.
 pub(super) fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// The names of an architecture in conditions (those of Go) and in seccomp.
+/// Returns the names of an architecture in conditions, which are those of Go, and in seccomp.
 fn names(arch: &str) -> (&str, &'static str) {
     match arch {
         "x86_64" => ("amd64", "SCMP_ARCH_X86_64"),

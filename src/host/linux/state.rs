@@ -1,5 +1,5 @@
-//! What runs: from conmon's files, the process table and the mount table of each jail. No process
-//! is started, and nothing is changed.
+//! Determines which jails run, from conmon's files, the process table and the mount table of each jail. This module
+//! must not start a process or change anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,7 +14,7 @@ use crate::model::JailState;
 use crate::name::JailName;
 use crate::ports::HostError;
 
-/// The first process of a jail, if it lives.
+/// Returns the first process of a jail, if it has not ended.
 pub(super) fn init(paths: &Paths, name: &JailName) -> Result<Option<Process>, HostError> {
     let pid = paths.jail(name).join("pid");
     let group = paths.cgroup(name);
@@ -24,7 +24,7 @@ pub(super) fn init(paths: &Paths, name: &JailName) -> Result<Option<Process>, Ho
         if found.is_some() {
             return Ok(found);
         }
-        // The file may be lost. The first process has the number 1 in the PID namespace below the host's.
+        // The file may be lost. The first process has the id 1 in the PID namespace below that of the host.
         for number in cgroup::processes(&group)? {
             if let [_, 1] = process::numbers(number)?[..] {
                 let found = Process::of_cgroup(number, &group, owns)?;
@@ -38,7 +38,8 @@ pub(super) fn init(paths: &Paths, name: &JailName) -> Result<Option<Process>, Ho
     look().map_err(file("look for the process of", &pid))
 }
 
-/// Jails of which the host has a run directory, ids, a cgroup or a container: they run, or have left it.
+/// Returns the jails for which the host has a run directory, ids, a cgroup or a container: they run, or have left these
+/// behind.
 pub(super) fn kept(paths: &Paths) -> Result<BTreeSet<JailName>, HostError> {
     let jails = paths.jails();
     let mut all = paths::list(&jails).map_err(file("list", &jails))?;
@@ -58,7 +59,7 @@ pub(super) fn kept(paths: &Paths) -> Result<BTreeSet<JailName>, HostError> {
     Ok(names)
 }
 
-/// Jails that run, left something behind, or whose exit status is remembered.
+/// Returns the jails that run, that have left something behind, or whose exit status is known.
 pub(super) fn known(paths: &Paths) -> Result<BTreeSet<JailName>, HostError> {
     let mut names = kept(paths)?;
     let exits = paths.exits();
@@ -67,7 +68,7 @@ pub(super) fn known(paths: &Paths) -> Result<BTreeSet<JailName>, HostError> {
     Ok(names)
 }
 
-/// Those of [`kept`] that do not run, or whose run directory does not say that they were started.
+/// Returns those of [`kept`] that do not run, or whose run directory does not record that they were started.
 pub(super) fn left(paths: &Paths) -> Result<Vec<JailName>, HostError> {
     let mut left = Vec::new();
     for name in kept(paths)? {
@@ -78,7 +79,7 @@ pub(super) fn left(paths: &Paths) -> Result<Vec<JailName>, HostError> {
     Ok(left)
 }
 
-/// The state of all of them.
+/// Returns the states of all of them.
 pub(super) fn all(paths: &Paths) -> Result<BTreeMap<JailName, JailState>, HostError> {
     known(paths)?
         .into_iter()
@@ -89,7 +90,7 @@ pub(super) fn all(paths: &Paths) -> Result<BTreeMap<JailName, JailState>, HostEr
         .collect()
 }
 
-/// The state of one.
+/// Returns the state of one jail.
 pub(super) fn of(paths: &Paths, name: &JailName) -> Result<JailState, HostError> {
     let Some(init) = init(paths, name)? else {
         return Ok(JailState::Stopped {
@@ -113,24 +114,24 @@ pub(super) fn of(paths: &Paths, name: &JailName) -> Result<JailState, HostError>
     Ok(JailState::Running { id: init.pid, base })
 }
 
-/// Whether a container was made and never started: crun's pipe is still there, which its first
-/// process waits at (`exec.fifo` in crun's state directory). So a start leaves it that was killed
-/// between the two; it is no jail that runs, and the next start clears it away.
+/// Reports whether a container was created but never started. crun's pipe, at which the first process waits, then still
+/// exists (`exec.fifo` in crun's state directory). A start that was killed between the two steps leaves such a
+/// container. It is no running jail, and the next start removes it.
 fn unstarted(paths: &Paths, name: &JailName) -> bool {
     paths.crun_state(name).join("exec.fifo").exists()
 }
 
-/// The exit status that conmon left.
+/// Returns the exit status that conmon has written.
 pub(super) fn exit(paths: &Paths, name: &JailName) -> Result<Option<i32>, HostError> {
     let path = paths.exit(name);
     let text = process::read(&path).map_err(file("read", &path))?;
     Ok(text.and_then(|text| text.trim().parse().ok()))
 }
 
-/// What is mounted at /basejail in a jail, by the mount table of one of its processes.
+/// Returns what is mounted at /basejail in a jail, according to the mount table of one of its processes.
 ///
 /// # Errors
-/// A line that is none of a mount table.
+/// Returns an error for a line that is not one of a mount table.
 pub fn base_of(mountinfo: &str) -> Result<Option<String>, String> {
     let mounts = parse_mountinfo(mountinfo).map_err(|e| e.to_string())?;
     let base = mounts

@@ -1,9 +1,9 @@
-//! Who a command in a jail runs as: from what was asked for and the text of the jail's passwd(5) and
-//! group(5). Pure.
+//! Determines the account as which a command in a jail runs, from the request and the text of the jail's passwd(5) and
+//! group(5). This module is pure.
 //!
-//! The jail's own resolver (NSS, LDAP) is not asked: that would run its code on the host. Both files are
-//! hostile: they are read in linear time, and a number that the jail does not have is an error and never
-//! another identity.
+//! The jail's own resolver (NSS, LDAP) is not asked, because that would run its code on the host. Both files are
+//! hostile: they are read in linear time, and a number that the jail does not have is an error and never another
+//! identity.
 
 use std::collections::BTreeSet;
 
@@ -11,75 +11,75 @@ use super::jail_id::{JailId, JailIds, Outside};
 use crate::name::JailName;
 use crate::ports::HostError;
 
-/// Groups that a process can have beside its own: `NGROUPS_MAX` of Linux, setgroups(2).
+/// The number of groups that a process can have besides its own: `NGROUPS_MAX` of Linux, setgroups(2).
 const GROUPS_MAX: usize = 65_536;
 
-/// Bytes of a name and of a home directory: `LOGIN_NAME_MAX` and `PATH_MAX` of Linux.
+/// The longest name and the longest home directory, in bytes: `LOGIN_NAME_MAX` and `PATH_MAX` of Linux.
 const NAME_MAX: usize = 256;
 const HOME_MAX: usize = 4096;
 
-/// The files, as messages call them.
+/// The names of the files in messages.
 const PASSWD: &str = "/etc/passwd";
 const GROUP: &str = "/etc/group";
 
-/// Who a command runs as.
+/// The account as which a command runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
-    /// The name, where it is known.
+    /// The name of the user, where it is known.
     pub name: Option<String>,
-    /// User id in the jail.
+    /// The user id in the jail.
     pub uid: JailId,
-    /// Group id in the jail.
+    /// The group id in the jail.
     pub gid: JailId,
-    /// Supplementary groups.
+    /// The supplementary groups.
     pub groups: Vec<JailId>,
-    /// Home directory.
+    /// The home directory.
     pub home: String,
 }
 
-/// Why a jail's files give no account.
+/// The error for an account that cannot be determined from a jail's files.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccountError {
-    /// A number was asked for that the jail does not have.
+    /// The request has a number that the jail does not have.
     #[error("{number} is not a {kind} id of this jail, whose ids are {ids}")]
     Asked {
         /// `user` or `group`.
         kind: &'static str,
-        /// The number.
+        /// The number in the request.
         number: Outside,
-        /// Those that it has.
+        /// The ids that the jail has.
         ids: JailIds,
     },
-    /// No user of that name.
+    /// The jail has no user of that name.
     #[error("it has no user {0:?}")]
     NoUser(String),
-    /// No group of that name.
+    /// The jail has no group of that name.
     #[error("it has no group {0:?}")]
     NoGroup(String),
-    /// One of the files gives a number that the jail does not have.
+    /// One of the files has a number that the jail does not have.
     #[error("its {file} gives {whose} the {kind} id {number}, but the ids of this jail are {ids}")]
     Outside {
-        /// Which file.
+        /// The path of the file.
         file: &'static str,
-        /// `the user www`, `the group adm`.
+        /// The owner of the number, such as `the user www` or `the group adm`.
         whose: String,
         /// `user` or `group`.
         kind: &'static str,
-        /// The number.
+        /// The number in the file.
         number: Outside,
-        /// Those that it has.
+        /// The ids that the jail has.
         ids: JailIds,
     },
-    /// One of the files is longer than any that is read.
+    /// One of the files is longer than the most that is read.
     #[error("its {0} is larger than 16 MiB")]
     TooLarge(String),
-    /// More groups than a process can have.
+    /// The user is in more groups than a process can have.
     #[error("its {GROUP} lists the user {0:?} in more than {GROUPS_MAX} groups")]
     Groups(String),
 }
 
 impl AccountError {
-    /// As the refusal of a command in a jail.
+    /// Converts it into the error for a command in a jail.
     pub(super) fn in_jail(self, jail: &JailName) -> HostError {
         let hint = match &self {
             AccountError::NoUser(_) | AccountError::NoGroup(_) => {
@@ -102,10 +102,10 @@ impl AccountError {
     }
 }
 
-/// Who was asked for.
+/// The requested user and group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted<'a> {
-    /// Nobody: the jail's root.
+    /// No user was requested: the jail's root.
     Root,
     /// `USER` or `USER:GROUP`.
     User {
@@ -116,8 +116,8 @@ pub enum Wanted<'a> {
     },
 }
 
-/// A user or a group as it was typed. Digits are always a number, never a name: else a jail could name a
-/// user `1000` and give it the id 0.
+/// A user or a group as it was typed. Digits are always a number, never a name. Otherwise a jail could name a user
+/// `1000` and give it the id 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Id<'a> {
     /// A number.
@@ -127,10 +127,10 @@ pub enum Id<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    /// Parses what was typed, if anything was.
+    /// Parses the text that was typed; without one, the request is for root.
     ///
     /// # Errors
-    /// [`AccountError::Asked`].
+    /// [`AccountError::Asked`] for a number that the jail does not have.
     pub fn parse(text: Option<&'a str>, ids: JailIds) -> Result<Self, AccountError> {
         let Some(text) = text else {
             return Ok(Wanted::Root);
@@ -150,7 +150,7 @@ impl<'a> Wanted<'a> {
         })
     }
 
-    /// Whether passwd decides who it is, and does not only add a name and a home directory.
+    /// Reports whether passwd decides which account it is, and does not only add a name and a home directory.
     pub fn needs_passwd(&self) -> bool {
         !matches!(
             self,
@@ -161,7 +161,7 @@ impl<'a> Wanted<'a> {
         )
     }
 
-    /// Whether group decides who it is.
+    /// Reports whether group decides which account it is.
     pub fn needs_group(&self) -> bool {
         !matches!(
             self,
@@ -172,13 +172,14 @@ impl<'a> Wanted<'a> {
         )
     }
 
-    /// The account, from the text of both files. As with getpwnam(3), the first entry of a name or a number
-    /// counts, and a line that is no entry is passed over.
+    /// Returns the account, from the text of both files. As with getpwnam(3), the first entry of a name or a number
+    /// counts, and a line that is not an entry is skipped.
     ///
-    /// A user who is asked for by number needs no entry, and root none at all: both have group 0 then.
+    /// A user who is requested by a number needs no entry, and root needs none at all. Without an entry, both have
+    /// group 0.
     ///
     /// # Errors
-    /// [`AccountError`].
+    /// Returns [`AccountError`] if the account cannot be determined.
     pub fn account(
         &self,
         passwd: &[u8],
@@ -236,7 +237,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// The groups that list a user as a member, each once.
+/// Returns the groups that list a user as a member, each once.
 fn supplementary(group: &[u8], user: &str, ids: JailIds) -> Result<Vec<JailId>, AccountError> {
     let mut gids = BTreeSet::new();
     for found in lines(group).filter_map(|line| Group::of(line, ids)) {
@@ -264,8 +265,8 @@ struct User<'a> {
 }
 
 impl<'a> User<'a> {
-    /// None of a line that is no entry: another number of fields, a name or a home directory that no
-    /// environment should have, ids that are no numbers.
+    /// Parses a line; returns none if it is not an entry. That is so for another number of fields, for a name or a home
+    /// directory that no environment should have, and for ids that are not numbers.
     fn of(line: &'a [u8], ids: JailIds) -> Option<Self> {
         let [name, _, uid, gid, _, home, _] = fields(line)?;
         let home = printable(home, HOME_MAX)?;
@@ -277,7 +278,7 @@ impl<'a> User<'a> {
         })
     }
 
-    /// One of its ids.
+    /// Returns one of its ids, or an error if the jail does not have that id.
     fn checked(
         &self,
         kind: &'static str,
@@ -314,7 +315,7 @@ impl<'a> Group<'a> {
         })
     }
 
-    /// Its id.
+    /// Returns its id, or an error if the jail does not have that id.
     fn checked(&self, ids: JailIds) -> Result<JailId, AccountError> {
         self.gid.clone().map_err(|number| AccountError::Outside {
             file: GROUP,
@@ -326,7 +327,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// The fields of a line that has so many.
+/// Returns the fields of a line that has exactly `N` of them.
 fn fields<const N: usize>(line: &[u8]) -> Option<[&[u8]; N]> {
     let mut rest = line.split(|byte| *byte == b':');
     let mut all = [&line[..0]; N];
@@ -336,13 +337,14 @@ fn fields<const N: usize>(line: &[u8]) -> Option<[&[u8]; N]> {
     rest.next().is_none().then_some(all)
 }
 
-/// A name. What begins like a comment, a line of NIS (nss_files of glibc) or with a blank is none.
+/// Returns a text if it is a name. A text that begins like a comment, like a line of NIS (nss_files of glibc) or with a
+/// blank is not.
 fn name_of(text: &[u8]) -> Option<&str> {
     let name = printable(text, NAME_MAX)?;
     (!name.is_empty() && !name.starts_with(['#', '+', '-', ' '])).then_some(name)
 }
 
-/// A text of less than so many bytes, if it has no control characters.
+/// Returns a text if it has less than `limit` bytes and no control characters.
 fn printable(text: &[u8], limit: usize) -> Option<&str> {
     let text = std::str::from_utf8(text).ok()?;
     (text.len() < limit && !text.contains(char::is_control)).then_some(text)

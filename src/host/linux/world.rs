@@ -1,5 +1,5 @@
-//! Commands in the world of a generation that is being built: a container as a jail's, with the
-//! staged base as its root, that lives as long as its command.
+//! Runs commands in the world of a staged generation: in a container like that of a jail, which has the staged base as
+//! its root and ends with its command.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,13 +17,13 @@ use crate::name::{DatasetName, GenerationId, JailName, NameError};
 use crate::ports::{HostError, JailSpec, Place, WorldRequest, WorldRun, make_cache};
 use crate::profile::Profile;
 
-/// Where the command finds the world.
+/// The environment variable with the path of the world, for the command.
 const ROOT: &str = "EZZ_ROOT";
 
 /// Runs a command in a world.
 ///
 /// # Errors
-/// See [`crate::ports::Host::run_in_world`].
+/// Returns the errors of [`crate::ports::Host::run_in_world`].
 pub(super) fn run(paths: &Paths, request: &WorldRequest<'_>) -> Result<WorldRun, HostError> {
     let paths = &paths.worlds();
     let name = &name(request.generation)?;
@@ -56,10 +56,10 @@ pub(super) fn run(paths: &Paths, request: &WorldRequest<'_>) -> Result<WorldRun,
     Ok(WorldRun::new(&ended, log))
 }
 
-/// Ends what is left of a command.
+/// Ends and removes what is left of a command.
 ///
 /// # Errors
-/// See [`crate::ports::Host::clear_world`].
+/// Returns the errors of [`crate::ports::Host::clear_world`].
 pub(super) fn clear(paths: &Paths, generation: GenerationId) -> Result<Changed, HostError> {
     let paths = &paths.worlds();
     let name = &name(generation)?;
@@ -72,7 +72,7 @@ pub(super) fn clear(paths: &Paths, generation: GenerationId) -> Result<Changed, 
     })
 }
 
-/// What such a container is called; among those of jails it could be a jail's.
+/// Returns the name of such a container. A jail could have the same name, so they are not kept among the jails.
 fn name(generation: GenerationId) -> Result<JailName, HostError> {
     JailName::parse(&format!("stage-{generation}")).map_err(|error: NameError| HostError::Parse {
         what: format!("generation {generation}"),
@@ -106,7 +106,7 @@ fn on_host(
     exec.watched(watch).map_err(program)
 }
 
-/// The world as a jail.
+/// Returns the world in the form of a jail.
 fn spec(
     name: &JailName,
     request: &WorldRequest<'_>,

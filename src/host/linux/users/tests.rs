@@ -1,4 +1,4 @@
-//! Accounts of honest and of hostile files.
+//! Tests with honest and with hostile account files.
 
 use super::*;
 
@@ -15,17 +15,17 @@ fn account_of(
     Wanted::parse(wanted, ids)?.account(passwd.as_bytes(), group.as_bytes(), ids)
 }
 
-/// In a jail with ids of its own.
+/// Returns the account in a jail with ids of its own.
 fn account(passwd: &str, group: &str, wanted: &str) -> Result<Account, AccountError> {
     account_of(passwd, group, Some(wanted), JailIds::Own)
 }
 
-/// What a command runs with when nobody is named.
+/// Returns the account of a command for which no user is requested.
 fn root(passwd: &str, group: &str) -> Result<Account, AccountError> {
     account_of(passwd, group, None, JailIds::Own)
 }
 
-/// Its numbers: user, group, supplementary groups.
+/// Returns the numbers of an account: user, group, supplementary groups.
 fn numbers(account: &Account) -> (u32, u32, Vec<u32>) {
     let groups = account.groups.iter().map(|gid| gid.get());
     (account.uid.get(), account.gid.get(), groups.collect())
@@ -38,7 +38,7 @@ fn gives(passwd: &str, group: &str, wanted: &str, expected: (u32, u32, &[u32])) 
     assert_eq!((uid, gid, groups.as_slice()), expected, "{wanted}");
 }
 
-/// The words of a refusal.
+/// Checks the message of a refusal.
 #[track_caller]
 fn refused(result: Result<Account, AccountError>, words: &[&str]) {
     let text = result.expect_err("a refusal").to_string();
@@ -84,13 +84,13 @@ fn who_is_not_there_is_nobody() {
         let missing = AccountError::NoGroup(group.to_owned());
         assert_eq!(account(PASSWD, GROUP, wanted), Err(missing), "{wanted:?}");
     }
-    // An entry without a name is found by no name.
+    // No name finds an entry without a name.
     let nameless = format!(":x:0:0::/:\n{PASSWD}");
     refused(account(&nameless, ":x:0:\n", ""), &["no user"]);
     refused(account(&nameless, ":x:0:\n", "www:"), &["no group"]);
 }
 
-/// (uid_t)-1 means "no change" to setresuid(2): the process would stay the host's root.
+/// To setresuid(2), (uid_t)-1 means "no change": the process would stay the host's root.
 #[test]
 fn numbers_that_the_jail_does_not_have_are_refused() {
     for number in [
@@ -119,13 +119,13 @@ fn numbers_that_the_jail_does_not_have_are_refused() {
                 &[&outside[..], &["/etc/group", "\"evil\""]].concat(),
             );
         }
-        // What was asked for is no fault of the jail's.
+        // A number in the request is not the jail's fault.
         for wanted in [number, &format!("{number}:0"), &format!("www:{number}")] {
             let asked = account(PASSWD, GROUP, wanted);
             assert!(matches!(asked, Err(AccountError::Asked { .. })), "{wanted}");
             refused(asked, &outside);
         }
-        // Those that are not concerned are what they were.
+        // Other accounts are not affected.
         gives(&all, &groups, "www", (33, 33, &[4, 101]));
         gives(&all, &groups, "group:33", (33, 33, &[]));
         gives(&all, &groups, "member:34", (34, 34, &[]));
@@ -142,7 +142,7 @@ fn the_last_id_is_one() {
     gives(passwd, group, "0000:00", (0, 0, &[]));
 }
 
-/// Without a user namespace the host's ids are the jail's; but for the one that is none.
+/// Without a user namespace, the jail has the host's ids, except for the one that is not an id.
 #[test]
 fn a_jail_with_the_hosts_ids_has_all_but_the_last() {
     let passwd = "far:x:4294967294:65536::/:\nevil:x:4294967295:0::/:\nroot:x:0:4294967295::/:\n";
@@ -171,7 +171,7 @@ fn without_a_user_it_is_root() {
         (first.name.as_deref(), numbers(&first)),
         (Some("toor"), (0, 5, vec![]))
     );
-    // Also in a jail that has lost its passwd, or whose root is somebody else there.
+    // This holds even in a jail that has lost its passwd, or in which another account is called root.
     for passwd in [
         "",
         "root:x:1:1::/:\n",
@@ -186,7 +186,7 @@ fn without_a_user_it_is_root() {
     }
 }
 
-/// Root by numbers is a way in that no file of the jail can close.
+/// No file of the jail can prevent access as root by numbers.
 #[test]
 fn two_numbers_need_no_file() {
     let (passwd, group) = ("root:x:0:4294967295::/:\n", "evil:x:4294967295:root\n");
@@ -205,7 +205,7 @@ fn two_numbers_need_no_file() {
     }
 }
 
-/// As with getpwnam(3).
+/// The first entry counts, as with getpwnam(3).
 #[test]
 fn the_first_entry_of_a_name_counts() {
     let passwd = format!("www:x:80:80::/first:\n{PASSWD}also:x:80:81::/second:\n");
@@ -213,7 +213,7 @@ fn the_first_entry_of_a_name_counts() {
     gives(&passwd, &group, "www", (80, 80, &[4, 101]));
     gives(&passwd, &group, "80", (80, 80, &[4, 101]));
     gives(&passwd, &group, "www:adm", (80, 40, &[]));
-    // That it cannot be used does not make the second one count.
+    // The second entry does not count even if the first one cannot be used.
     let passwd = format!("www:x:4294967295:80::/:\n{PASSWD}");
     refused(account(&passwd, GROUP, "www"), &["4294967295"]);
 }
@@ -293,7 +293,7 @@ fn no_process_has_more_groups_than_the_kernel_takes() {
     let most = of(65_536).expect("an account");
     assert_eq!(most.groups.len(), 65_536);
     refused(of(65_537), &["\"www\"", "65536 groups"]);
-    // As often as one is listed, it is one.
+    // A group that lists a user more than once counts once.
     let often = "g:x:4:www\n".repeat(200_000);
     gives(PASSWD, &often, "www", (33, 33, &[4]));
 }
