@@ -91,7 +91,7 @@ impl Cpus {
     /// Creates a value from hundredths of one processor.
     ///
     /// # Errors
-    /// Returns [`CpusError`] if the number is 0, or exceeds [`Self::MOST`].
+    /// Returns [`CpusError`] if the number is 0, or exceeds that of 4096 processors.
     pub fn from_hundredths(hundredths: u32) -> Result<Self, CpusError> {
         match hundredths {
             1..=Self::MOST => Ok(Cpus(hundredths)),

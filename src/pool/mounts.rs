@@ -24,7 +24,7 @@ const MOUNT_THREADS: usize = 16;
 /// The number of paths up to which the kernel is asked about each; for more, the whole mount table is read once.
 const FEW: usize = 16;
 
-/// Adds `mounted` to rows, as zfs(8) does: whether the dataset is mounted at any path.
+/// Adds `mounted` to rows, with the values of zfs(8): whether the dataset is mounted at any path.
 pub(super) fn fill(rows: &mut BTreeMap<String, Row>) -> Result<(), PortError> {
     let Some(first) = rows.keys().next().cloned() else {
         return Ok(());

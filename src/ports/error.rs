@@ -76,7 +76,7 @@ pub enum HostError {
         /// What the user can do about it.
         hint: String,
     },
-    /// Another command has ended the start before it was complete; the user of that command knows why.
+    /// Another command or a signal has ended the start before it was complete; the user knows why.
     #[error("the start of {0} was interrupted and undone")]
     Ended(JailName),
     /// The world of the jail is of another operating system.

@@ -21,7 +21,7 @@ pub enum Class {
     Kept,
 }
 
-/// How a merged file is divided if it is a list of entries and not of lines.
+/// How a merged file is divided into entries, if not simply into lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MergedBy {
