@@ -70,7 +70,7 @@ pub enum ConfigError {
         path: PathBuf,
         /// The line of the error, from 1.
         line: usize,
-        /// What is wrong.
+        /// What is wrong in that line.
         why: String,
         /// Whether the error is in the table of defaults.
         defaults: bool,

@@ -55,11 +55,11 @@ pub const FORMAT: u32 = 1;
 /// The longest value of an `ezz:*` property, in bytes. ZFS takes 8191 (dsl_prop.c).
 pub const MAX_VALUE: usize = 8000;
 
-/// The prefix of the snapshots of jails that ezz makes before a merge.
+/// The prefix of the snapshots of jails that ezz creates before a merge.
 pub const MERGE_SNAPSHOT: &str = "ezz-merge-";
 
-/// The prefix of the snapshots of jails that ezz makes after a merge. The difference between the two snapshots is what
-/// the merge wrote.
+/// The prefix of the snapshots of jails that ezz creates after a merge. The difference between the two snapshots is
+/// what the merge wrote.
 pub const MERGED_SNAPSHOT: &str = "ezz-merged-";
 
 /// The prefix of the snapshots from which clones of jails are made. ezz destroys such a snapshot with its last clone.

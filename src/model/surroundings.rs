@@ -12,7 +12,7 @@ use crate::name::{DatasetName, JailName};
 pub struct Surroundings {
     /// The host name of the host itself.
     pub hostname: Option<String>,
-    /// The host's addresses, at least those of them that the jails have, each with its interface where that is known.
+    /// The host's addresses, at least those that the jails have, each with its interface where that is known.
     /// It is none if they could not be read.
     pub addresses: Option<BTreeMap<IpAddr, Option<String>>>,
     /// The host's interfaces; none if they do not matter, or could not be read.

@@ -14,7 +14,7 @@ macro_rules! simple {
         pub struct $name(String);
 
         impl $name {
-            /// Parses a name.
+            /// Parses a name by the rules of a label.
             ///
             /// # Errors
             /// [`NameError::Simple`], with the rule that is broken.

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use crate::exec::{Exec, ExecError};
 use crate::ports::HostError;
 
-/// Major, minor, patch.
+/// A version: major, minor and patch number.
 pub(super) type Version = (u32, u32, u32);
 
 /// The oldest crun with which ezz starts jails: that of Debian 12, which the tests run.

@@ -109,7 +109,7 @@ pub enum Wanted<'a> {
     Root,
     /// `USER` or `USER:GROUP`.
     User {
-        /// The user.
+        /// The user, by name or by number.
         user: Id<'a>,
         /// The group, which replaces all groups of the user.
         group: Option<Id<'a>>,
@@ -120,9 +120,9 @@ pub enum Wanted<'a> {
 /// `1000` and give it the id 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Id<'a> {
-    /// A number.
+    /// An id, given in digits.
     Number(JailId),
-    /// A name.
+    /// A name, to be looked up in passwd or group.
     Name(&'a str),
 }
 

@@ -251,8 +251,8 @@ fn a_base_is_always_mounted_read_only() {
     }
 }
 
-/// mount_nullfs.c: a mount is refused if its source and target lie in each other. The directory of a base is beside
-/// those of all jails, since no jail can have its name.
+/// mount_nullfs.c: a mount is refused if its source lies in its target, or the other way round. The directory of a base
+/// is beside those of all jails, because no jail can have its name.
 #[test]
 fn a_base_is_never_inside_its_jail() {
     for reserved in ["basejail", "newjail", "flavours", "archive"] {
