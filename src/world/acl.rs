@@ -1,9 +1,8 @@
-//! POSIX access control lists: the text of archives to the bytes of Linux's extended attribute.
+//! Converts POSIX access control lists from the text of archives to the bytes of Linux's extended attribute.
 //!
-//! The layout is that of `include/uapi/linux/posix_acl_xattr.h`: version 2, then entries of tag,
-//! permissions and id, little-endian, sorted by tag and id. GNU tar writes
-//! names even when it is asked for numbers; they are looked up in the world's own account files,
-//! as text: the host's accounts are not the world's.
+//! The layout is that of `include/uapi/linux/posix_acl_xattr.h`: version 2, then entries of tag, permissions and id,
+//! little-endian, sorted by tag and id. GNU tar writes names even if it is asked for numbers. They are looked up in the
+//! world's own account files, as text, because the host's accounts are not those of the world.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,7 +22,7 @@ const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
 const OTHER: u16 = 0x20;
 
-/// No account file is larger.
+/// The largest account file that is read.
 const ACCOUNTS_MAX: u64 = 16 << 20;
 
 /// The accounts of a world.
@@ -34,13 +33,13 @@ pub(super) struct Accounts {
 }
 
 impl Accounts {
-    /// Reads `etc/passwd` and `etc/group`; what is not there has no names.
+    /// Reads `etc/passwd` and `etc/group`; a missing file has no names.
     pub(super) fn read(dirs: &mut Dirs) -> Result<Accounts, WorldError> {
         let mut table = |path: &[u8]| -> Result<BTreeMap<String, u32>, WorldError> {
             let path = RelPath::parse(path).unwrap_or_default();
             let text = dirs.read(&path, ACCOUNTS_MAX + 1)?.unwrap_or_default();
             if text.len() as u64 > ACCOUNTS_MAX {
-                // What is cut somewhere can say something else: `10` is the beginning of `1000`.
+                // A truncated file can have another meaning: `10` is the beginning of `1000`.
                 let error = io::Error::other("it is larger than 16 MiB");
                 return Err(WorldError::io("read", path.under(dirs.root()), error));
             }
@@ -53,7 +52,7 @@ impl Accounts {
     }
 }
 
-/// Names and their numbers. As with getpwnam(3), the first of a name counts.
+/// Parses names and their numbers. As with getpwnam(3), the first line of a name counts.
 fn table_of(text: &str) -> BTreeMap<String, u32> {
     let mut table = BTreeMap::new();
     for (name, id) in text.lines().filter_map(account) {
@@ -62,25 +61,25 @@ fn table_of(text: &str) -> BTreeMap<String, u32> {
     table
 }
 
-/// Name and number, the first and third field of both files.
+/// Parses name and number, the first and third field of both files.
 fn account(line: &str) -> Option<(&str, u32)> {
     let mut fields = line.split(':');
     let name = fields.next().filter(|name| !name.is_empty())?;
     Some((name, id(fields.nth(1)?)?))
 }
 
-/// A number that an entry of a list can have: digits, and not the one that stands for none.
+/// Parses a number that an entry of a list can have: only digits, and not the number that means "no id".
 fn id(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let id = text.parse().ok().filter(|_| digits)?;
     (id != NO_ID).then_some(id)
 }
 
-/// The attribute for a list such as `user::rwx,user:1000:r-x,mask::rwx`; none if the list says only
-/// what the mode says too.
+/// Converts a list such as `user::rwx,user:1000:r-x,mask::rwx` to the attribute; returns `None` if the list has only
+/// what the mode has, too.
 ///
 /// # Errors
-/// It cannot be understood; or, [`EntryError::AclName`], it has a name that is not among the accounts.
+/// The list cannot be understood; [`EntryError::AclName`]: it has a name that is not an account of the world.
 pub(super) fn from_text(text: &[u8], known: &Accounts) -> Result<Option<Vec<u8>>, EntryError> {
     let bad = || EntryError::Field {
         what: "access control list",
@@ -94,7 +93,7 @@ pub(super) fn from_text(text: &[u8], known: &Accounts) -> Result<Option<Vec<u8>>
             continue;
         }
         let fields: Vec<&str> = line.split(':').collect();
-        // `other:r-x` is solaris' and libarchive's short form of `other::r-x`.
+        // `other:r-x` is the short form that Solaris and libarchive use for `other::r-x`.
         let (tag, name, perms, number) = match fields[..] {
             [tag, perms] if matches!(tag, "other" | "mask") => (tag, "", perms, None),
             [tag, name, perms] => (tag, name, perms, None),
@@ -118,7 +117,7 @@ pub(super) fn from_text(text: &[u8], known: &Accounts) -> Result<Option<Vec<u8>>
                 } else {
                     &known.groups
                 };
-                // Digits are a number and no name, whatever the account files say.
+                // Digits are a number and not a name, whatever the account files contain.
                 match name.bytes().all(|byte| byte.is_ascii_digit()) {
                     true => id(name).ok_or_else(bad)?,
                     false => names
@@ -161,7 +160,7 @@ fn to_bytes(mut entries: Vec<(u16, u32, u16)>) -> Vec<u8> {
     bytes
 }
 
-/// The attribute with other numbers; none if they stay, or if it is none that this ezz knows.
+/// Returns the attribute with other numbers; `None` if no number changes, or if this ezz does not know the format.
 pub(super) fn moved(attribute: &[u8], moves: &Moves) -> Option<Vec<u8>> {
     let (version, rest) = attribute.split_first_chunk()?;
     let rows = rest.chunks_exact(8);
@@ -260,7 +259,7 @@ mod tests {
             let refused = list(&format!("user:{name}:rwx"));
             assert_eq!(refused, Err(EntryError::AclName(name.to_owned())));
         }
-        // A user that is called so is not the one who is meant.
+        // A user whose name is `1000` is not meant.
         assert_eq!(
             list("user:1000:rwx"),
             from_text(b"user:1000:rwx,mask::rwx", &Accounts::default())

@@ -1,5 +1,5 @@
-//! A world from a directory: the same guarantees as for an archive, through the same writer.
-//! Also the copy of the private part that becomes a skeleton.
+//! Copies a world from a directory, with the same guarantees as for an archive, through the same writer. The private
+//! part that becomes a skeleton is copied in the same way.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,7 +20,7 @@ use crate::profile::RelPath;
 pub(super) struct Copier {
     pub(super) writer: Writer,
     pub(super) report: ExtractReport,
-    /// The first copied name of each file that has several, and how many were copied.
+    /// The first copied name of each file that has several names, and how many of them were copied.
     names: BTreeMap<(u64, u64), (RelPath, u64, u64)>,
     buffer: Vec<u8>,
 }
@@ -35,7 +35,7 @@ impl Copier {
         })
     }
 
-    /// Copies what was visited, without what is below it.
+    /// Copies the visited file, without the files below it.
     pub(super) fn copy(
         &mut self,
         node: &Node<'_>,
@@ -106,7 +106,7 @@ impl Copier {
         Ok(())
     }
 
-    /// How many files have names that were not copied, hence became files of their own.
+    /// Returns the number of files some of whose names were not copied, so that they became separate files.
     pub(super) fn broken_links(&self) -> u64 {
         self.names
             .values()
@@ -115,7 +115,7 @@ impl Copier {
     }
 }
 
-/// What the writer refuses is a problem of the source tree here.
+/// Converts an error of the writer to an error about the source tree.
 pub(super) fn in_copy(error: WriteError, node: &Node<'_>) -> WorldError {
     error.of_entry(|problem: EntryError| node.error("copy", io::Error::other(problem)))
 }
@@ -146,11 +146,11 @@ pub(super) fn copy_tree(
     Ok(report)
 }
 
-/// Copies a tree over another that has never been used: what it has is added or replaced, and directories
-/// that are there keep their owner and mode. No link of either is followed.
+/// Copies a tree over another that has never been used. Files are added or replaced, and existing directories keep
+/// their owner and mode. No link of either tree is followed.
 ///
 /// # Errors
-/// [`WorldError`]; a file below a link, such as one of a jail into its basejail, is one.
+/// A [`WorldError`]; a file below a link, such as a link of a jail into its basejail, is also an error.
 pub fn lay_over(from: &Path, to: &Path) -> Result<(), WorldError> {
     let context = Context::quiet();
     let mut copier = Copier::new(to)?;
@@ -160,7 +160,7 @@ pub fn lay_over(from: &Path, to: &Path) -> Result<(), WorldError> {
         let found = found.map_err(|e| in_copy(e.into(), node))?;
         match (node.kind(), found.map(|stat| kind(&stat))) {
             (FileType::Directory, Some(FileType::Directory)) => {}
-            // What is below it is not the jail's own, and without the link it would not have that.
+            // The files below the link do not belong to the jail, and would be missing in it without the link.
             (FileType::Directory, Some(FileType::Symlink)) => {
                 let through = EntryError::ThroughLink(node.path.clone());
                 return Err(in_copy(through.into(), node));

@@ -1,8 +1,8 @@
-//! Compression: which one it is, by the first bytes, and taking it away.
+//! Detects the compression by the first bytes, and decompresses.
 //!
-//! All three formats allow several members one after the other; what follows the last one and is
-//! not padding is an error. xz in several blocks (as FreeBSD's release engineering makes it) is
-//! decoded in parallel; gzip and zstd frames cannot be.
+//! All three formats allow several members one after the other. Data after the last member that are not padding are an
+//! error. xz in several blocks, as FreeBSD's release engineering makes it, is decoded in parallel; gzip and zstd frames
+//! cannot be.
 
 use std::io::{self, BufRead};
 
@@ -12,7 +12,7 @@ use super::error::WorldError;
 use super::input::{Chunks, Sink};
 use super::look;
 
-/// Formats that are taken away.
+/// The compression formats that are supported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Gzip,
@@ -22,11 +22,11 @@ pub(super) enum Format {
 
 const XZ_MAGIC: &[u8] = b"\xfd7zXZ\0";
 const LAYER: &str = "input";
-/// xz -9 needs 65 MiB; more than this is no honest archive.
+/// xz -9 needs 65 MiB; no honest archive needs more than this.
 const XZ_MEMORY: u64 = 1 << 30;
-/// The window of `zstd --long=29`; the library stops at 27 unless asked.
+/// The window of `zstd --long=29`; without this setting the library accepts at most 27.
 const ZSTD_WINDOW_LOG: u32 = 29;
-/// Above this xz decodes in one thread. Zero, the default, would mean always.
+/// Above this limit xz decodes in one thread. With zero, the default, it always would.
 const XZ_THREADING_MEMORY: u64 = 512 << 20;
 
 impl Format {
@@ -49,13 +49,13 @@ impl Format {
         }
     }
 
-    /// Zeros behind the end are padding (gzip of a tape's block size; xz specification §2.2).
+    /// Whether zeros behind the end are padding (gzip on a tape with fixed blocks; xz specification §2.2).
     fn is_padded(self) -> bool {
         matches!(self, Format::Gzip | Format::Xz)
     }
 }
 
-/// The compression of an input; none for a plain tar. Everything else is refused.
+/// Detects the compression of an input; returns `None` for a plain tar archive. Everything else is refused.
 pub(super) fn sniff(input: &mut Chunks, origin: &str) -> Result<Option<Format>, WorldError> {
     let start = input.peek(512)?;
     if let Some(format) = Format::of(start) {
@@ -70,7 +70,7 @@ pub(super) fn sniff(input: &mut Chunks, origin: &str) -> Result<Option<Format>, 
     })
 }
 
-/// Refuses what was compressed and is no tar archive. What is too short to tell is left to who reads it.
+/// Refuses compressed data that are not a tar archive. Data that are too short to decide are left to the reader.
 pub(super) fn inside(input: &mut Chunks, origin: &str) -> Result<(), WorldError> {
     let start = input.peek(512)?;
     if start.len() < 512 || is_tar(start) {
@@ -93,7 +93,7 @@ fn is_tar(start: &[u8]) -> bool {
             .is_some_and(super::header::checksum_is_right)
 }
 
-/// Takes the compression away until the input ends, or nobody listens any more.
+/// Decompresses until the input ends, or until the receiver no longer exists.
 pub(super) fn decompress(
     format: Format,
     mut input: Chunks,
@@ -172,8 +172,8 @@ fn xz_stream(input: Chunks, sink: &Sink, origin: &str) -> Member {
     }
 }
 
-/// One xz stream. The crate's own reader is not used: at the end of a stream it has no way to tell
-/// what of the input is left.
+/// One xz stream. The reader of the crate is not used, because at the end of a stream it cannot return the rest of the
+/// input.
 struct XzStream {
     input: Chunks,
     stream: Stream,
@@ -196,7 +196,7 @@ impl io::Read for XzStream {
             if made > 0 {
                 return Ok(made);
             }
-            // The first call without progress may still be followed by one with.
+            // A call that makes no progress may still be followed by one that does.
             if consumed == 0 && last && !self.ended {
                 if stuck {
                     return Err(io::ErrorKind::UnexpectedEof.into());

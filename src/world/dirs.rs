@@ -21,17 +21,17 @@ use crate::profile::RelPath;
 /// Why a directory below the root could not be opened.
 #[derive(Debug)]
 pub(super) enum DirError {
-    /// It, or one above it, is a symbolic link.
+    /// The directory, or one above it, is a symbolic link.
     Link(RelPath),
-    /// It, or one above it, is a file.
+    /// The directory, or one above it, is a file.
     File(RelPath),
-    /// It, or one above it, is missing.
+    /// The directory, or one above it, is missing.
     Missing(RelPath),
-    /// The system says no.
+    /// The system refused an operation.
     Sys(WorldError),
 }
 
-/// Open directories from the root to the one last used.
+/// The open directories from the root to the one that was used last.
 #[derive(Debug)]
 pub(super) struct Dirs {
     root: OwnedFd,
@@ -49,7 +49,7 @@ const DIR_FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 impl Dirs {
-    /// Opens a root. The root itself is the caller's: it may be reached through links.
+    /// Opens a root. The root itself belongs to the caller and may be reached through links.
     pub(super) fn open(root: &Path) -> Result<Dirs, WorldError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(root, flags, Mode::empty())
@@ -61,17 +61,17 @@ impl Dirs {
         })
     }
 
-    /// The descriptor of the root alone.
+    /// Returns the descriptor of the root alone.
     pub(super) fn into_root(self) -> OwnedFd {
         self.root
     }
 
-    /// The root, for messages.
+    /// Returns the path of the root, for messages.
     pub(super) fn root(&self) -> &Path {
         &self.path
     }
 
-    /// The descriptor of a directory; with `create`, missing ones are made (root's, 0755).
+    /// Returns the descriptor of a directory; with `create`, missing ones are created (root's, 0755).
     pub(super) fn dir(&mut self, dir: &RelPath, create: bool) -> Result<BorrowedFd<'_>, DirError> {
         let same = self
             .stack
@@ -112,7 +112,7 @@ impl Dirs {
         last.map_or(self.root.as_fd(), AsFd::as_fd)
     }
 
-    /// [`Dirs::dir`] of the directory that holds a path.
+    /// Returns the descriptor of the directory that holds a path, as [`Dirs::dir`].
     pub(super) fn parent(
         &mut self,
         path: &RelPath,
@@ -121,7 +121,7 @@ impl Dirs {
         self.dir(&path.parent(), create)
     }
 
-    /// What is at a path, without following a link there; none if there is nothing.
+    /// Returns the status of a path, without following a link there; `None` if nothing exists there.
     pub(super) fn stat(&mut self, path: &RelPath) -> Result<Option<Stat>, DirError> {
         let host = path.under(&self.path);
         if path.is_root() {
@@ -141,8 +141,8 @@ impl Dirs {
         }
     }
 
-    /// Opens a regular file or directory for reading, through no link; none if there is nothing
-    /// of the kind. Never waits for the other end of a fifo.
+    /// Opens a regular file or directory for reading, through no link; returns `None` if neither exists there. Never
+    /// waits for the other end of a fifo.
     pub(super) fn open_file(&mut self, path: &RelPath) -> Result<Option<File>, WorldError> {
         let host = path.under(&self.path);
         let parent = match self.parent(path, false) {
@@ -158,7 +158,7 @@ impl Dirs {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
             Ok(fd) => fd,
-            // A link: ELOOP on Linux, EMLINK on FreeBSD; a socket: ENXIO, EOPNOTSUPP.
+            // A link gives ELOOP on Linux and EMLINK on FreeBSD; a socket gives ENXIO or EOPNOTSUPP.
             Err(Errno::NOENT | Errno::LOOP | Errno::MLINK | Errno::NXIO | Errno::OPNOTSUPP) => {
                 return Ok(None);
             }
@@ -169,7 +169,7 @@ impl Dirs {
         Ok(usable.then(|| File::from(fd)))
     }
 
-    /// The beginning of a regular file, with the guarantees of [`Dirs::open_file`].
+    /// Reads the beginning of a regular file, with the guarantees of [`Dirs::open_file`].
     pub(super) fn read(
         &mut self,
         path: &RelPath,
@@ -187,7 +187,7 @@ impl Dirs {
         }
     }
 
-    /// Says what was in the way of the component after those on the stack.
+    /// Returns the error for the component that follows those on the stack.
     fn failure(&self, dir: &RelPath, errno: Errno) -> DirError {
         let parts: Vec<&[u8]> = dir.components().take(self.stack.len() + 1).collect();
         let at = RelPath::parse(&parts.join(&b'/')).unwrap_or_default();
@@ -208,7 +208,7 @@ impl Dirs {
 }
 
 impl DirError {
-    /// As an error of a tree that should have been well-formed.
+    /// Converts the error to that of a tree that should have been well-formed.
     pub(super) fn in_tree(self, root: &Path) -> WorldError {
         match self {
             DirError::Link(path) | DirError::File(path) => WorldError::NotADirectory {
@@ -223,12 +223,12 @@ impl DirError {
     }
 }
 
-/// A number of the system, whose width differs between systems.
+/// Widens a number whose width differs between systems.
 pub(super) fn wide(number: impl Into<u64>) -> u64 {
     number.into()
 }
 
-/// A directory that nobody has described, whatever the umask is.
+/// Creates a directory that the input does not describe, regardless of the umask.
 fn made(parent: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
     let mode = Mode::from_raw_mode(0o755);
     rustix::fs::mkdirat(parent, name, mode)?;
@@ -237,7 +237,7 @@ fn made(parent: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// The type of what was looked at.
+/// Returns the type of a file from its status.
 pub(super) fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode as rustix::fs::RawMode)
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with a world, each with the object it went wrong on, and what to do about it.
+//! The errors of worlds. Each names the object that it is about, and has a hint about what to do.
 
 use std::io;
 use std::path::PathBuf;
@@ -8,10 +8,10 @@ use super::numbers::Kind;
 use crate::hint::{self, Hint};
 use crate::profile::{Os, RelPath, RelPathError};
 
-/// Where an archive is cut that ends between two entries, without an end mark.
+/// The place where an archive ends that has no end mark after its last entry.
 pub(super) const NO_END: &str = "the archive, before its end mark";
 
-/// A world that cannot be taken, changed or read.
+/// A world cannot be accepted, changed or read.
 #[derive(Debug, thiserror::Error)]
 pub enum WorldError {
     /// The work was asked to stop.
@@ -20,23 +20,23 @@ pub enum WorldError {
     /// The process that compares texts could not be started, or could not give up its rights.
     #[error("cannot compare texts: {0}")]
     Worker(String),
-    /// The system refused something.
+    /// The system refused an operation.
     #[error("cannot {op} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation, as a verb.
         op: &'static str,
-        /// On what.
+        /// The path that the operation was about.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
     /// The input is something else than an archive.
     #[error("{origin} is not a world archive: it looks like {found}")]
     NotAnArchive {
-        /// The source.
+        /// The name of the source.
         origin: String,
-        /// What it looks like.
+        /// What the input looks like.
         found: &'static str,
     },
     /// The archive ends too early.
@@ -44,102 +44,102 @@ pub enum WorldError {
         "{origin} is truncated: it ends at byte {offset} of the {layer}, in the middle of {within}"
     )]
     Truncated {
-        /// The source.
+        /// The name of the source.
         origin: String,
-        /// Where it ends.
+        /// The offset at which the archive ends.
         offset: u64,
-        /// Which bytes were counted: those of the input, or of the archive inside.
+        /// Whether the offset counts bytes of the input or of the decompressed archive.
         layer: &'static str,
-        /// What is cut.
+        /// The part that is truncated.
         within: &'static str,
     },
-    /// There is something behind the end of the archive.
+    /// The archive has data after its end.
     #[error("{origin} has data after its end, at byte {offset} of the {layer}")]
     Trailing {
-        /// The source.
+        /// The name of the source.
         origin: String,
-        /// Where it begins.
+        /// The offset at which the data begin.
         offset: u64,
-        /// Which bytes were counted.
+        /// Whether the offset counts bytes of the input or of the decompressed archive.
         layer: &'static str,
     },
-    /// The compressed data are damaged, or made in a way that is not supported.
+    /// The compressed data are damaged, or use an unsupported feature.
     #[error("cannot decompress {origin} ({format}), near byte {offset} of the input")]
     Decompress {
-        /// The source.
+        /// The name of the source.
         origin: String,
         /// `gzip`, `xz` or `zstd`.
         format: &'static str,
-        /// About where.
+        /// The approximate offset of the damage.
         offset: u64,
-        /// What the decoder said.
+        /// The error of the decoder.
         #[source]
         source: io::Error,
     },
-    /// The archive has an entry that cannot be read.
+    /// The archive has a malformed entry.
     #[error("{origin} is damaged at byte {offset} of the archive: {problem}")]
     Malformed {
-        /// The source.
+        /// The name of the source.
         origin: String,
-        /// Where the header begins.
+        /// The offset of the entry's header.
         offset: u64,
-        /// What is wrong with it.
+        /// What is wrong with the entry.
         problem: String,
     },
-    /// The archive has an entry that is not taken.
+    /// The archive has an entry that is refused.
     #[error("cannot unpack the entry {name} (at byte {offset} of the archive)")]
     Entry {
-        /// Its name, odd bytes escaped.
+        /// The name of the entry, odd bytes escaped.
         name: String,
-        /// Where its header begins.
+        /// The offset of the entry's header.
         offset: u64,
-        /// Why.
+        /// Why the entry is refused.
         #[source]
         source: EntryError,
     },
-    /// The digest is another than was asked for.
+    /// The digest is not the expected one.
     #[error("the SHA-256 of {origin} is {found}, not {expected}")]
     Digest {
-        /// The source.
+        /// The name of the source.
         origin: String,
-        /// What was asked for.
+        /// The digest that was asked for.
         expected: String,
-        /// What it is.
+        /// The digest of the input.
         found: String,
     },
-    /// A directory was given, and a digest for it.
+    /// A digest was given for a directory.
     #[error("{} is a directory: it has no SHA-256", path.display())]
     DigestOfDirectory {
         /// The directory.
         path: PathBuf,
     },
-    /// No profile knows it.
+    /// No profile recognises the world.
     #[error("it is not a world of a known profile ({known}){}", found.as_ref().map(|it| format!(": {it}")).unwrap_or_default())]
     Unknown {
-        /// The profiles that were tried.
+        /// The names of the profiles that were tried.
         known: String,
-        /// What it is, as far as that can be told.
+        /// What the tree looks like, as far as that can be recognised.
         found: Option<Resemblance>,
     },
-    /// No profile knows what has come of it so far.
+    /// No profile recognises the part of the world that has been unpacked so far.
     #[error("{origin} does not contain a world of a known profile ({known}) in its first {looked}")]
     NotSoFar {
-        /// The source.
+        /// The name of the source.
         origin: String,
-        /// The profiles that were tried.
+        /// The names of the profiles that were tried.
         known: String,
-        /// How much was looked at.
+        /// The amount of data that was examined.
         looked: String,
     },
-    /// It is larger than it may be.
+    /// The world is larger than its bound.
     #[error("{origin} unpacks to more than {most} bytes")]
     TooLarge {
-        /// The source.
+        /// The name of the source.
         origin: String,
-        /// The limit.
+        /// The limit in bytes.
         most: u64,
     },
-    /// A path that the kernel of its system does not take.
+    /// A path is longer than the world's kernel accepts.
     #[error("the path {path} is longer than the {most} bytes that {os} takes")]
     PathTooLong {
         /// The path.
@@ -149,30 +149,30 @@ pub enum WorldError {
         /// The system.
         os: Os,
     },
-    /// Files that belong to ids that no jail has.
+    /// Files of the world belong to ids that do not exist in jails.
     #[error("{count} files have owners above {most}, which do not exist in jails: {}", list.join(", "))]
     Owners {
-        /// How many.
+        /// The number of such files.
         count: u64,
-        /// The first of them, with their owners.
+        /// The first of these files, with their owners.
         list: Vec<String>,
-        /// The last id of a jail.
+        /// The greatest id of a jail.
         most: u32,
     },
-    /// The file that tells the version does not.
+    /// The file that states the version of the world does not contain a usable one.
     #[error("cannot read the version of the {profile} world in {}: {problem}", path.display())]
     Label {
-        /// The profile.
+        /// The name of the profile.
         profile: String,
-        /// The root.
+        /// The root of the world.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with the file.
         problem: String,
     },
-    /// The world has a file where ezz must put something.
+    /// The world has a file at a path that ezz needs.
     #[error("the world has a {path} of its own")]
     Occupied {
-        /// What is in the way.
+        /// The path of the file that is in the way.
         path: RelPath,
     },
     /// A path that must be a directory of the tree is a link or something else.
@@ -180,52 +180,52 @@ pub enum WorldError {
     NotADirectory {
         /// The path.
         path: RelPath,
-        /// The root.
+        /// The root of the tree.
         root: PathBuf,
     },
-    /// A name that no kernel would take, or a tree that is too deep.
+    /// A name that no kernel accepts, or a tree that is too deep.
     #[error("cannot use the name {name} in {}", dir.display())]
     Name {
         /// The name, odd bytes escaped.
         name: String,
-        /// Where it was found.
+        /// The directory that has the name.
         dir: PathBuf,
-        /// Why.
+        /// Why the name cannot be used.
         #[source]
         source: RelPathError,
     },
-    /// A manifest that says nothing sensible.
+    /// A manifest that is not valid.
     #[error("the manifest is damaged in line {line}: {problem}")]
     Manifest {
-        /// The line, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         problem: String,
     },
-    /// A ledger of accounts that says nothing sensible.
+    /// A ledger of accounts that is not valid.
     #[error("the ledger of accounts is damaged in line {line}: {problem}")]
     Ledger {
-        /// The line, from 1.
+        /// The number of the line, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         problem: String,
     },
-    /// Another world was sealed while this one was staged.
+    /// A world that was sealed while this one was staged has other numbers for the same accounts.
     #[error(
         "{generation} was sealed in the meantime, and its {kind} {name} or that number differs from this world"
     )]
     Meanwhile {
-        /// The other.
+        /// The generation that was sealed meanwhile.
         generation: String,
-        /// A user or a group.
+        /// Whether the account is a user or a group.
         kind: Kind,
-        /// Its name there.
+        /// The name of the account in that generation.
         name: String,
     },
-    /// There are more accounts than numbers.
+    /// All numbers are in use.
     #[error("no number is free for a new {kind}: the worlds of this site use all up to 65533")]
     NumbersUsedUp {
-        /// A user or a group.
+        /// Whether a user or a group needs a number.
         kind: Kind,
     },
     /// A file whose owner or group is 4294967295, which chown(2) takes for "leave it as it is".
@@ -238,68 +238,68 @@ pub enum WorldError {
         /// Its group.
         gid: u32,
     },
-    /// A file system that cannot hold an attribute.
+    /// The file system cannot store an attribute.
     #[error("cannot set {attribute} of {path}")]
     Attribute {
-        /// The attribute.
+        /// The name of the attribute.
         attribute: String,
         /// The file.
         path: RelPath,
-        /// What the system said.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
 }
 
-/// Why an entry of an archive is not taken.
+/// Why an entry of an archive is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
-    /// Its name is absolute, leads out, or is no name.
+    /// The name of the entry is absolute, leads out of the root, or is not valid.
     #[error("its name is not a path below the root: {0}")]
     Name(RelPathError),
-    /// The target of a hard link is absolute, leads out, or is no name.
+    /// The target of a hard link is absolute, leads out of the root, or is not valid.
     #[error("it is a hard link to {target}, which is not a path below the root: {problem}")]
     HardLinkName {
         /// The target.
         target: String,
-        /// Why.
+        /// Why the target cannot be used.
         problem: RelPathError,
     },
-    /// A directory on its way is a link.
+    /// A directory in the path of the entry is a link.
     #[error("it leads through the link {0}")]
     ThroughLink(RelPath),
-    /// A directory on its way is a file.
+    /// A directory in the path of the entry is a file.
     #[error("it leads through {0}, which is not a directory")]
     ThroughFile(RelPath),
-    /// Something else would take the place of a directory.
+    /// The entry is not a directory, but one exists at its path.
     #[error("it would replace a directory")]
     ReplacesDirectory,
-    /// The root can only be a directory.
+    /// The entry is the root, but not a directory.
     #[error("it would replace the root")]
     ReplacesRoot,
-    /// The target of a hard link is not there.
+    /// The target of a hard link does not exist.
     #[error("it is a hard link to {0}, which does not precede it in the archive")]
     MissingTarget(RelPath),
     /// The target of a hard link is a directory.
     #[error("it is a hard link to {0}, which is a directory")]
     DirectoryTarget(RelPath),
-    /// A hard link to itself.
+    /// The entry is a hard link to itself.
     #[error("it is a hard link to itself")]
     SelfLink,
     /// A symbolic link without a target, or with one that is too long or has a NUL byte.
     #[error("it is a link with an unusable target")]
     LinkTarget,
-    /// ZFS shows its snapshots there.
+    /// The entry is in the directory in which ZFS shows its snapshots.
     #[error("it is in .zfs, which is ZFS's own directory")]
     OfZfs,
-    /// A kind of entry that ezz does not know.
+    /// ezz does not know the type of the entry.
     #[error("it is of the unknown type {0}")]
     UnknownType(String),
-    /// It has a name without a number, which the world's account files do not know.
+    /// The access control list of the entry has a name without a number, and the name is not an account of the world.
     #[error("its access control list names {0}, which is not an account of the world")]
     AclName(String),
-    /// An owner that no file can have: chown(2) takes the last number for "leave it as it is", so that the file
-    /// would be root's.
+    /// The entry has an owner that no file can have: chown(2) takes the last number for "leave it as it is", so that
+    /// the file would belong to root.
     #[error("its {what} is {id}, and ids are 0 to 4294967294")]
     Owner {
         /// `owner` or `group`.
@@ -307,34 +307,34 @@ pub enum EntryError {
         /// The number.
         id: u64,
     },
-    /// Cannot be understood.
+    /// A field of the entry cannot be understood.
     #[error("its {what} cannot be understood: {value}")]
     Field {
-        /// Which field.
+        /// The name of the field.
         what: &'static str,
-        /// What it says, odd bytes escaped.
+        /// The value of the field, odd bytes escaped.
         value: String,
     },
 }
 
-/// What a directory that is no world of a known profile looks like.
+/// What a directory looks like that is not a world of a known profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Resemblance {
-    /// A directory in it is one.
+    /// A directory in it is a world.
     #[error("its directory {dir} is one ({profile})")]
     Below {
-        /// Which directory.
+        /// The directory that is a world.
         dir: RelPath,
-        /// Of which profile.
+        /// The profile of that world.
         profile: String,
     },
-    /// Another system.
+    /// A world of a system that no profile knows.
     #[error("its os-release says that it is {0}")]
     Other(String),
 }
 
 impl WorldError {
-    /// Shorthand for what the system refused.
+    /// Makes an error about an operation that the system refused.
     pub(super) fn io(
         op: &'static str,
         path: impl Into<PathBuf>,
@@ -347,7 +347,7 @@ impl WorldError {
         }
     }
 
-    /// Whether a file became another while it was looked at, as a running jail may change it.
+    /// Whether the error means that a file was replaced while it was being read, as a running jail may do.
     pub(super) fn is_of_a_change(&self) -> bool {
         use rustix::io::Errno;
         match self {
@@ -368,7 +368,7 @@ impl WorldError {
         }
     }
 
-    /// What a reader wrapped in an [`io::Error`] comes out again; everything else is `otherwise`.
+    /// Returns the [`WorldError`] that a reader has wrapped in an [`io::Error`]; all other errors become `otherwise`.
     pub(super) fn unwrap_io(
         error: io::Error,
         otherwise: impl FnOnce(io::Error) -> WorldError,

@@ -1,6 +1,6 @@
-//! A world into an empty directory, from an archive or from another directory.
+//! Puts a world into an empty directory, from an archive or from another directory.
 //!
-//! Must not be here: the format (`tarball`), the safety of writing (`writer`).
+//! This module must not know the format (`tarball`), nor how files are written safely (`writer`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,43 +19,43 @@ use super::tarball::{Entry, Kind, Tarball};
 use super::writer::{WriteError, Writer, write_at};
 use crate::profile::RelPath;
 
-/// What was taken, and what was not.
+/// What was extracted, and what was left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExtractReport {
-    /// Files, without further names of them.
+    /// The number of files, without further names of them.
     pub files: u64,
-    /// Directories.
+    /// The number of directories.
     pub dirs: u64,
-    /// Symbolic links and further names of files.
+    /// The number of symbolic links and further names of files.
     pub links: u64,
-    /// Bytes of the files.
+    /// The size of the files in bytes.
     pub bytes: u64,
     /// Devices, fifos and sockets that were left out.
     pub dropped_devices: u64,
     /// Files whose flags (`schg`) were left out.
     pub dropped_flags: u64,
-    /// Extended attributes and lists that were left out, since they are of another system.
+    /// Extended attributes and lists that were left out because they belong to another system.
     pub dropped_attributes: u64,
-    /// Directories of a source that were other file systems: copied empty.
+    /// Directories of the source that were other file systems, and were copied empty.
     pub skipped_mounts: u64,
-    /// The digest of the input; none of a directory.
+    /// The digest of the input; `None` for a directory.
     pub sha256: Option<Digest>,
-    /// How many bytes the input had; 0 for a directory.
+    /// The size of the input in bytes; 0 for a directory.
     pub input_bytes: u64,
 }
 
-/// What of a world is taken.
+/// The bounds within which a world is extracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
-    /// Most bytes that it may unpack to, by the sizes of its files and their headers.
+    /// The most bytes that the world may unpack to, counted by the sizes of its files and their headers.
     pub most: u64,
-    /// Whether it is known to be a world. If not, a profile must know what has come of it after the first
-    /// [`SO_FAR`] bytes.
+    /// Whether the input is known to be a world. If it is not, a profile must recognise what the first [`SO_FAR`] bytes
+    /// unpacked to.
     pub known: bool,
 }
 
 impl Bounds {
-    /// None.
+    /// Sets no bounds.
     pub fn none() -> Bounds {
         Bounds {
             most: u64::MAX,
@@ -64,10 +64,10 @@ impl Bounds {
     }
 }
 
-/// How much is unpacked of what may be no world.
+/// The amount that is unpacked of an input that may not be a world.
 pub const SO_FAR: u64 = 4 << 30;
 
-/// A world that can be taken: its source is there, and does not look like something else.
+/// A world that can be extracted: its source exists, and does not look like something else.
 #[derive(Debug)]
 pub struct Opened(Inner);
 
@@ -80,10 +80,10 @@ enum Inner {
     },
 }
 
-/// Opens a source and looks at its beginning. Nothing is made.
+/// Opens a source and examines its beginning. Nothing is created.
 ///
 /// # Errors
-/// A source that cannot be read, or is neither an archive nor a world in a directory; a digest of a directory.
+/// The source cannot be read, or is neither an archive nor a world in a directory; a digest is given for a directory.
 pub fn open(
     source: Source,
     expected: Option<Digest>,
@@ -99,10 +99,10 @@ pub fn open(
     }
 }
 
-/// Takes a world into `root`, which exists and is empty, without bounds.
+/// Extracts a world into `root`, which exists and is empty, without bounds.
 ///
 /// # Errors
-/// As [`open`] and [`Opened::extract`].
+/// Those of [`open`] and [`Opened::extract`].
 pub fn extract(
     source: Source,
     root: &Path,
@@ -113,16 +113,16 @@ pub fn extract(
 }
 
 impl Opened {
-    /// Takes it into `root`, which exists and is empty.
+    /// Extracts the world into `root`, which exists and is empty.
     ///
-    /// Owners are numeric, modes, times, hard links, extended attributes and POSIX ACLs are kept.
-    /// Devices, fifos and sockets are dropped and counted, so are file flags: `schg` would make the tree
-    /// unremovable, and the read-only dataset protects better (freebsd-src `bsd.lib.mk`, PRECIOUSLIB).
-    /// On an error the root holds part of a world: the caller throws it away.
+    /// Numeric owners, modes, times, hard links, extended attributes and POSIX ACLs are kept. Devices, fifos and
+    /// sockets are dropped and counted. So are file flags: `schg` would make the tree unremovable, and the read-only
+    /// dataset protects better (freebsd-src `bsd.lib.mk`, PRECIOUSLIB). On an error the root holds part of a world,
+    /// which the caller discards.
     ///
     /// # Errors
-    /// A source that cannot be read, is truncated or damaged, exceeds its bounds, or whose SHA-256 is not the
-    /// expected one; an entry that would leave the root; whatever the system refuses.
+    /// The source cannot be read, is truncated or damaged, exceeds its bounds, or has another SHA-256 than the expected
+    /// one; an entry would leave the root; the system refuses an operation.
     pub fn extract(
         self,
         root: &Path,
@@ -138,8 +138,8 @@ impl Opened {
         let size = Size::new(bounds, &input.origin);
         let taken = unpack(&mut input, root, whole, size, context, &phase);
         let digest = match taken {
-            // Of an archive that is damaged or hostile the digest says whether it is the one
-            // that was meant; a stop or a full disk say nothing about it.
+            // If an archive is damaged or hostile, its digest shows whether it is the intended one. If the work was
+            // stopped or the disk is full, the digest does not matter.
             Err(ref e) if expected.is_some() && is_of_the_archive(e) => input.digest(),
             Err(e) => return Err(e),
             Ok(_) => input.digest(),
@@ -162,7 +162,7 @@ impl Opened {
     }
 }
 
-/// How large a world is so far.
+/// The size of a world so far.
 #[derive(Debug)]
 pub(super) struct Size {
     bounds: Bounds,
@@ -179,7 +179,7 @@ impl Size {
         }
     }
 
-    /// Adds an entry before it is written; one without content counts too.
+    /// Adds an entry before it is written; an entry without content counts, too.
     pub(super) fn add(&mut self, root: &Path, bytes: u64) -> Result<(), WorldError> {
         self.bytes = self
             .bytes
@@ -256,11 +256,11 @@ fn unpack(
     Ok(unpacking.report)
 }
 
-/// Offset of the entry, and its lists: the attribute and the text.
+/// For each path, the offset of the entry and its lists: the attribute and the text.
 type Named = BTreeMap<RelPath, (u64, Vec<(&'static str, Vec<u8>)>)>;
 
-/// Sets access control lists with names, when the world's account files are there. After modes and
-/// times: the list is not reached by the one and does not change the other.
+/// Sets access control lists with names, after the world's account files were extracted. This is done after modes and
+/// times: setting a list does not change the time, and the mode does not affect the list.
 fn set_named(root: &Path, named: &Named) -> Result<(), WorldError> {
     if named.is_empty() {
         return Ok(());
@@ -331,7 +331,7 @@ impl Unpacking<'_> {
                 self.report.links += 1;
                 self.writer.symlink(path, target, &entry.meta)
             }
-            // Another name of something that was dropped is dropped too.
+            // A further name of a dropped file is dropped, too.
             Kind::HardLink(target) if self.dropped.contains(target) => {
                 self.dropped.insert(path.clone());
                 Ok(())
@@ -349,8 +349,8 @@ impl Unpacking<'_> {
         made.map_err(|e| e.of_entry(|problem| self.tarball.entry(problem)))
     }
 
-    /// Leads names through links of the world to the directories that they are in, as tar(1) does it: in a world
-    /// with /usr merged, an archive may have bin/sh.
+    /// Resolves names through links of the world to the directories that contain them, as tar(1) does: an archive of a
+    /// world with merged /usr may have bin/sh.
     fn resolve(&mut self, entry: &mut Entry) -> Result<(), WorldError> {
         let failed = |e: WriteError| e.of_entry(|problem| self.tarball.entry(problem));
         entry.path = self.writer.resolve(&entry.path).map_err(failed)?;

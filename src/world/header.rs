@@ -1,8 +1,8 @@
-//! The fields of a tar header. Layouts: POSIX.1-2001 ustar, and the GNU tar manual, "Basic Tar
+//! The fields of a tar header. The layouts are those of POSIX.1-2001 ustar, and of the GNU tar manual, "Basic Tar
 //! Format".
-//! Must not be here: what an entry means; that is `tarball`.
+//! This module must not know what an entry means (`tarball`).
 
-/// Everything in a tar is a multiple of this.
+/// All sizes in a tar archive are multiples of this.
 pub(super) const BLOCK: usize = 512;
 
 /// Offset and length of a field.
@@ -18,25 +18,25 @@ pub(super) const TYPE: usize = 156;
 pub(super) const LINK: Field = (157, 100);
 pub(super) const PREFIX: Field = (345, 155);
 
-/// A block that is a header, or one piece of it.
+/// A block that is a header or a part of one.
 pub(super) struct Header(pub(super) [u8; BLOCK]);
 
 impl Header {
-    /// The bytes of a field.
+    /// Returns the bytes of a field.
     pub(super) fn field(&self, (start, length): Field) -> &[u8] {
         &self.0[start..start + length]
     }
 
-    /// A text field: up to its NUL, if it has one.
+    /// Returns a text field up to its NUL, if it has one.
     pub(super) fn text(&self, at: Field) -> &[u8] {
         let bytes = self.field(at);
         &bytes[..bytes.iter().position(|b| *b == 0).unwrap_or(bytes.len())]
     }
 
-    /// The name, with ustar's prefix.
+    /// Returns the name, with the prefix of ustar.
     pub(super) fn path(&self) -> Vec<u8> {
         let name = self.text(NAME);
-        // GNU's magic has no NUL here, and other things where ustar has its prefix.
+        // The magic of GNU tar has no NUL here, and its header has other fields where ustar has the prefix.
         let prefix = if &self.0[257..263] == b"ustar\0" {
             self.text(PREFIX)
         } else {
@@ -50,11 +50,11 @@ impl Header {
     }
 }
 
-/// A number: octal text, or GNU's big-endian binary with the top bit set.
+/// Parses a number: octal text, or GNU tar's big-endian binary form, whose top bit is set.
 pub(super) fn numeric(bytes: &[u8]) -> Option<i64> {
     let (first, rest) = bytes.split_first()?;
     if first & 0x80 != 0 {
-        // 0x80 is positive, 0xff negative; the value takes all the bits below.
+        // 0x80 marks a positive number, 0xff a negative one; the value uses all bits below.
         let mut value: i128 = if first & 0x40 != 0 { -1 } else { 0 };
         value = (value << 6) | i128::from(first & 0x3f);
         for byte in rest {
@@ -74,7 +74,7 @@ pub(super) fn numeric(bytes: &[u8]) -> Option<i64> {
     Some(value)
 }
 
-/// Whether the block has the checksum of a header. Old writers summed signed bytes.
+/// Whether the block has the checksum of a header. Old programs summed signed bytes.
 pub(super) fn checksum_is_right(block: &[u8]) -> bool {
     let (start, length) = CHECKSUM;
     let Some(expected) = block.get(start..start + length).and_then(numeric) else {

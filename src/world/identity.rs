@@ -1,9 +1,9 @@
-//! Clearing away of a clone what tells its source from other machines: what the profile calls identity.
+//! Removes from a clone the files that identify its source, which the profile marks as identity.
 //!
-//! The tree is a jail's, whose root may have put anything anywhere. So only the directories that the
-//! profile names are looked into, through no link, and only files and links are touched: a directory
-//! in the place of a key is no key.
-//! Must not be here: what the identity is; that is the profile.
+//! The tree belongs to a jail, whose root user may have put anything anywhere. So only the directories that the profile
+//! names are examined, through no link, and only files and links are removed: a directory in the place of a key is not
+//! a key.
+//! This module must not know which files are the identity; the profile does.
 
 use std::path::Path;
 
@@ -15,11 +15,11 @@ use super::scrub::rewrite;
 use super::walk::Node;
 use crate::profile::{Profile, ScrubAction, ScrubRule};
 
-/// Clears the identity away; how many files that were. A jail can put millions of files there: `stop` is
-/// asked before each.
+/// Removes the identity, and returns how many files that were. A jail can put millions of files there, so `stop` is
+/// called before each of them.
 ///
 /// # Errors
-/// Whatever the system refuses; [`WorldError::Interrupted`].
+/// The system refuses an operation; [`WorldError::Interrupted`].
 pub fn clear_identity(
     root: &Path,
     profile: &Profile,
@@ -46,14 +46,14 @@ fn apply(dirs: &mut Dirs, rule: &ScrubRule, stop: &dyn Fn() -> bool) -> Result<u
     };
     let at = |op, e: rustix::io::Errno| WorldError::io(op, directory.under(&root), e);
     let mut cleared = 0;
-    // One after the other, not all in memory.
+    // Entries are read one after the other, not all into memory.
     for entry in Dir::read_from(parent).map_err(|e| at("list", e))? {
         if stop() {
             return Err(WorldError::Interrupted);
         }
         let entry = entry.map_err(|e| at("list", e))?;
         let name = entry.file_name();
-        // One that is no name of a file is none of the profile's.
+        // An entry that is not a valid file name cannot be in the profile.
         let Ok(path) = directory.join(name.to_bytes()) else {
             continue;
         };
@@ -74,7 +74,7 @@ fn apply(dirs: &mut Dirs, rule: &ScrubRule, stop: &dyn Fn() -> bool) -> Result<u
             (ScrubAction::Truncate, FileType::RegularFile) if stat.st_size == 0 => continue,
             (ScrubAction::Truncate, FileType::RegularFile) => Some(""),
             (ScrubAction::Reset(content), FileType::RegularFile) => Some(content.as_str()),
-            // A link, or what is no file, in the place of one tells as much as the file.
+            // A link, or something else that is not a file, identifies the source as much as the file would.
             _ => None,
         };
         match content {

@@ -1,7 +1,7 @@
-//! Where a world comes from, and the bytes of it: one thread reads and digests, one decompresses,
-//! the caller's takes what comes out. Bounded queues of large chunks lie between them.
+//! Where a world comes from, and its bytes. One thread reads and digests the input, one decompresses it, and the
+//! caller's thread takes the result. Bounded queues of large chunks lie between them.
 //!
-//! Must not be here: what the bytes mean (`decode`, `tarball`).
+//! This module must not know what the bytes mean (`decode`, `tarball`).
 
 use std::fmt;
 use std::fs::File;
@@ -24,16 +24,16 @@ const QUEUE: usize = 4;
 
 /// Where a world comes from.
 pub enum Source {
-    /// A directory that holds one.
+    /// A directory that holds a world.
     Dir(PathBuf),
     /// An archive: tar, plain or compressed by gzip, xz or zstd.
     File(PathBuf),
-    /// The same, from a pipe.
+    /// A tar archive as in `File`, read from a pipe.
     Stdin(Box<dyn Read + Send>),
 }
 
 impl Source {
-    /// `-` is standard input, a directory a directory, everything else an archive.
+    /// Parses an argument: `-` is standard input, a directory is a `Dir`, and everything else is an archive.
     pub fn from_arg(arg: &Path) -> Source {
         if arg == Path::new("-") {
             Source::Stdin(Box::new(io::stdin()))
@@ -44,7 +44,7 @@ impl Source {
         }
     }
 
-    /// Its name in messages.
+    /// Returns the name of the source for messages.
     pub fn origin(&self) -> String {
         match self {
             Source::Dir(path) | Source::File(path) => path.display().to_string(),
@@ -59,25 +59,25 @@ impl fmt::Debug for Source {
     }
 }
 
-/// A SHA-256.
+/// A SHA-256 digest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
 impl Digest {
-    /// From its bytes.
+    /// Makes a digest from its 32 bytes.
     pub fn new(bytes: [u8; 32]) -> Digest {
         Digest(bytes)
     }
 
-    /// Of some bytes.
+    /// Computes the digest of some bytes.
     pub fn of(bytes: &[u8]) -> Digest {
         Digest(sha2::Sha256::digest(bytes).into())
     }
 
-    /// Of what a reader gives, to its end.
+    /// Computes the digest of everything that a reader returns until its end.
     ///
     /// # Errors
-    /// Those of the reader.
+    /// The errors of the reader.
     pub fn of_reader(reader: &mut impl Read) -> io::Result<Digest> {
         let mut hasher = sha2::Sha256::new();
         let mut buffer = [0; 64 << 10];
@@ -104,14 +104,14 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// No SHA-256.
+/// A text that is not a SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected the 64 hexadecimal digits of a SHA-256")]
 pub struct DigestError;
 
 impl std::str::FromStr for Digest {
     type Err = DigestError;
-    /// 64 hexadecimal digits of either case.
+    /// Parses 64 hexadecimal digits of either case.
     fn from_str(text: &str) -> Result<Digest, DigestError> {
         let mut bytes = [0; 32];
         hex::decode_to_slice(text, &mut bytes).map_err(|_| DigestError)?;
@@ -145,12 +145,12 @@ impl Chunks {
         }
     }
 
-    /// How many bytes were consumed.
+    /// Returns how many bytes were consumed.
     pub(super) fn offset(&self) -> u64 {
         self.before + self.used as u64
     }
 
-    /// What is there, at least one byte; empty only at the end.
+    /// Returns the bytes that have arrived, at least one; empty only at the end.
     pub(super) fn fill(&mut self) -> Result<&[u8], WorldError> {
         if self.used == self.chunk.len() && !self.ended {
             let next = self.receive()?;
@@ -161,7 +161,7 @@ impl Chunks {
         Ok(&self.chunk[self.used..])
     }
 
-    /// At least `n` bytes if there are so many before the end.
+    /// Returns at least `n` bytes, or fewer if the end comes before that.
     pub(super) fn peek(&mut self, n: usize) -> Result<&[u8], WorldError> {
         while self.chunk.len() - self.used < n && !self.ended {
             let next = self.receive()?;
@@ -178,7 +178,7 @@ impl Chunks {
         self.used = (self.used + n).min(self.chunk.len());
     }
 
-    /// Throws away what is left.
+    /// Discards the remaining bytes.
     fn drain(&mut self) -> Result<(), WorldError> {
         loop {
             let length = self.fill()?.len();
@@ -232,12 +232,12 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Sends a chunk that is not empty; `false` if nobody listens any more.
+    /// Sends a chunk that is not empty; returns `false` if the receiver no longer exists.
     pub(super) fn send(&self, chunk: Vec<u8>) -> bool {
         chunk.is_empty() || self.queue.send(Ok(chunk)).is_ok()
     }
 
-    /// Fills chunks from a reader until it ends; `false` if nobody listens any more.
+    /// Sends chunks from a reader until it ends; returns `false` if the receiver no longer exists.
     pub(super) fn send_all(&self, reader: &mut impl Read) -> io::Result<bool> {
         loop {
             let chunk = read_chunk(reader)?;
@@ -249,21 +249,21 @@ impl Sink {
     }
 }
 
-/// A full chunk, or less at the end.
+/// Reads a full chunk, or less at the end.
 fn read_chunk(reader: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut chunk = Vec::with_capacity(CHUNK);
     reader.take(CHUNK as u64).read_to_end(&mut chunk)?;
     Ok(chunk)
 }
 
-/// How much of an input was read, and how much of that was told.
+/// How much of an input was read, and how much of that was reported.
 pub(super) struct Meter {
     read: Arc<AtomicU64>,
     told: u64,
 }
 
 impl Meter {
-    /// Tells how much was read since the last time.
+    /// Reports how much was read since the last call.
     pub(super) fn tell(&mut self, phase: &Phase<'_>) {
         let read = self.read.load(Ordering::Relaxed);
         phase.advance(read - self.told);
@@ -281,13 +281,13 @@ impl fmt::Debug for Input {
 pub(super) struct Input {
     /// The bytes of the archive, decompressed.
     pub(super) chunks: Chunks,
-    /// Its name in messages.
+    /// The name of the source for messages.
     pub(super) origin: String,
-    /// How long the input is, if that is known.
+    /// The length of the input, if it is known.
     pub(super) length: Option<u64>,
-    /// How much of the input was read.
+    /// Counts how much of the input was read.
     pub(super) meter: Meter,
-    /// Whether it is compressed: then its end is marked, and a cut is noticed.
+    /// Whether the input is compressed: then its end is marked, and a truncation is noticed.
     pub(super) compressed: bool,
     digest: Receiver<(Digest, u64)>,
 }
@@ -328,7 +328,7 @@ impl Input {
                 let name = origin.clone();
                 spawn("ezz-decompress", &origin, move || {
                     if let Err(error) = decode::decompress(format, raw, &sink, &name) {
-                        // Nobody listens after an error of his own: nothing is lost then.
+                        // The caller stops receiving only after an error of its own, so nothing is lost then.
                         let _ = sink.queue.send(Err(error));
                     } else {
                         let _ = sink.queue.send(Ok(Vec::new()));
@@ -351,7 +351,7 @@ impl Input {
         })
     }
 
-    /// After the end of the chunks: the digest and the length of the input.
+    /// Returns the digest and the length of the input, after reading the chunks to their end.
     pub(super) fn digest(&mut self) -> Result<(Digest, u64), WorldError> {
         self.chunks.drain()?;
         self.digest.recv().map_err(|_| {
@@ -403,7 +403,7 @@ fn read_input(
             }
         }
     }
-    // The digest first: who sees the end of the chunks finds it there.
+    // Send the digest first, so that a receiver that sees the end of the chunks finds it.
     let _ = digest.send((Digest(hash.finalize().into()), length));
     let _ = sink.queue.send(Ok(Vec::new()));
 }

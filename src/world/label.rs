@@ -1,5 +1,5 @@
-//! Which world it is: the profile that knows it, its version and architecture, all read as text or
-//! bytes. Nothing of a world is ever run for this.
+//! Determines which world a tree is: its profile, version and architecture, all of which are read as text or bytes. No
+//! program of the world is run for this.
 
 use std::path::Path;
 
@@ -10,32 +10,32 @@ use super::error::{Resemblance, WorldError};
 use super::walk::names;
 use crate::profile::{LabelRule, Os, Profile, RelPath};
 
-/// Version files are small; nothing above this is read.
+/// The largest version file that is read.
 const SIZE_MAX: u64 = 1 << 20;
-/// The longest label.
+/// The greatest length of a label.
 const LABEL_MAX: usize = 64;
-/// In how many directories of a root a world is looked for.
+/// The number of directories of a root in which a world is looked for.
 const LOOKED: usize = 64;
 
-/// What a world is.
+/// What is known about a world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorldLabel {
-    /// `14.3-RELEASE-p2`, `debian-12.15`.
+    /// The label, such as `14.3-RELEASE-p2` or `debian-12.15`.
     pub label: String,
-    /// The label without its patch level: `14.3-RELEASE`, `debian-12`.
+    /// The label without its patch level, such as `14.3-RELEASE` or `debian-12`.
     pub release: String,
-    /// The kernel it needs.
+    /// The operating system whose kernel the world needs.
     pub os: Os,
     /// `amd64`, `arm64`, `i386`, `riscv64` …: the names FreeBSD and Debian agree on.
     pub arch: &'static str,
-    /// The name of its profile.
+    /// The name of the world's profile.
     pub profile: String,
 }
 
-/// The first built-in profile that knows a world.
+/// Returns the first built-in profile that recognises a world.
 ///
 /// # Errors
-/// None knows it; or the root cannot be read.
+/// No profile recognises the world, or the root cannot be read.
 pub fn detect(root: &Path) -> Result<&'static Profile, WorldError> {
     let mut dirs = Dirs::open(root)?;
     if let Some(profile) = known_at(&mut dirs, &RelPath::root()) {
@@ -47,17 +47,17 @@ pub fn detect(root: &Path) -> Result<&'static Profile, WorldError> {
     })
 }
 
-/// The names of the built-in profiles.
+/// Returns the names of the built-in profiles.
 pub(super) fn known() -> String {
     let known: Vec<&str> = Profile::builtin().iter().map(|p| p.name.as_str()).collect();
     known.join(", ")
 }
 
-/// The first built-in profile that knows what is in a directory.
+/// Returns the first built-in profile that recognises the content of a directory.
 fn known_at(dirs: &mut Dirs, at: &RelPath) -> Option<&'static Profile> {
     Profile::builtin().iter().find(|profile| {
         profile.detect.exist.iter().all(|path| {
-            // Through a link it would be the host's file that is found.
+            // A link could lead to a file of the host instead.
             let path = at.join(path.as_bytes()).ok();
             let found = path.and_then(|path| dirs.stat(&path).unwrap_or(None));
             let found = found.map(|stat| kind(&stat));
@@ -66,7 +66,7 @@ fn known_at(dirs: &mut Dirs, at: &RelPath) -> Option<&'static Profile> {
     })
 }
 
-/// What a tree that is no world may be instead: one that holds a world, or another system.
+/// Returns what a tree that is not a world resembles: a directory in it is a world, or it has another system.
 fn resembles(dirs: &mut Dirs) -> Result<Option<Resemblance>, WorldError> {
     let root = dirs.root().to_path_buf();
     let listed = dirs.dir(&RelPath::root(), false);
@@ -95,10 +95,10 @@ fn resembles(dirs: &mut Dirs) -> Result<Option<Resemblance>, WorldError> {
     Ok(None)
 }
 
-/// Reads version and architecture of a world.
+/// Reads the version and the architecture of a world.
 ///
 /// # Errors
-/// The files that tell them are missing or say nothing usable.
+/// The files that state them are missing or not usable.
 pub fn label(root: &Path, profile: &Profile) -> Result<WorldLabel, WorldError> {
     let mut dirs = Dirs::open(root)?;
     let problem = |problem: String| WorldError::Label {
@@ -134,7 +134,7 @@ pub fn label(root: &Path, profile: &Profile) -> Result<WorldLabel, WorldError> {
     })
 }
 
-/// The label, or what is missing for it.
+/// Returns the label, or a description of what is missing for it.
 fn by_rule(dirs: &mut Dirs, rule: &LabelRule) -> Result<Result<String, String>, WorldError> {
     if let Some(when) = &rule.when {
         let text = text(dirs, &when.file)?;
@@ -181,8 +181,8 @@ fn by_rule(dirs: &mut Dirs, rule: &LabelRule) -> Result<Result<String, String>, 
     Ok(Ok(label))
 }
 
-/// `KEY=value` of a shell-like file, as text: quotes are taken away, but what a shell would expand
-/// is no value.
+/// Returns the value of `KEY=value` in a shell-like text. Quotes are removed; a value that a shell would expand does
+/// not count.
 fn assignment(text: &str, key: &str) -> Option<String> {
     let value = text
         .lines()
@@ -210,7 +210,7 @@ fn arch(dirs: &mut Dirs, probes: &[RelPath]) -> Result<Option<&'static str>, Wor
     Ok(None)
 }
 
-/// The machine of an ELF header (System V ABI, `e_machine`).
+/// Returns the machine of an ELF header (System V ABI, `e_machine`).
 fn machine(header: &[u8]) -> Option<&'static str> {
     let (ident, rest) = header.split_at_checked(16)?;
     if !ident.starts_with(b"\x7fELF") {

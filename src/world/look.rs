@@ -1,22 +1,22 @@
-//! What an input is that holds no world, by its first bytes and the names of its first entries: told before
-//! anything is made for it.
+//! Recognises an input that is not a world by its first bytes and the names of its first entries, so that it is refused
+//! before anything is created for it.
 //!
-//! Must not be here: what a world is; that is `label`, which looks at files.
+//! This module must not know what a world is: that is the task of `label`, which examines files.
 
 use super::error::WorldError;
 use super::header::{BLOCK, Header, SIZE, checksum_is_right, numeric};
 use super::input::Chunks;
 
-/// How much of an archive is looked at.
+/// The number of bytes of an archive that are examined.
 const LOOKED: usize = 64 << 10;
 
-/// What `docker save`, `podman save` and skopeo write.
+/// The output of `docker save`, `podman save` and skopeo.
 pub(super) const CONTAINER_IMAGE: &str = "an image of containers";
 
-/// Packages of systems.
+/// Packages of operating systems.
 pub(super) const PACKAGES: [&str; 2] = ["a Debian package", "an RPM package"];
 
-/// What the beginning of an input looks like that is neither a tar archive nor compressed.
+/// Returns what the beginning of an input looks like that is neither a tar archive nor compressed.
 pub(super) fn unlike(start: &[u8]) -> &'static str {
     match start {
         [] => "an empty file",
@@ -46,8 +46,8 @@ fn is_web_page(start: &[u8]) -> bool {
         .any(|tag| text.starts_with(tag))
 }
 
-/// Refuses an archive, decompressed, whose first entries say that it is something else than a world. What is
-/// damaged is left to who reads it.
+/// Refuses a decompressed archive whose first entries show that it is not a world. A damaged archive is left to the
+/// reader.
 pub(super) fn archive(input: &mut Chunks, origin: &str) -> Result<(), WorldError> {
     if names(input.peek(LOOKED)?).any(|name| is_of_image(&name)) {
         return Err(WorldError::NotAnArchive {
@@ -58,7 +58,8 @@ pub(super) fn archive(input: &mut Chunks, origin: &str) -> Result<(), WorldError
     Ok(())
 }
 
-/// The layout of the OCI (image-spec, "oci-layout") and that of Docker before it: a directory for each layer.
+/// Whether a name belongs to the layout of the OCI (image-spec, "oci-layout"), or to that of Docker before it, which
+/// has a directory for each layer.
 fn is_of_image(name: &[u8]) -> bool {
     let mut parts = name
         .split(|b| *b == b'/')
@@ -73,7 +74,7 @@ fn is_of_image(name: &[u8]) -> bool {
     }
 }
 
-/// The names in the headers that are wholly there.
+/// Returns the names in the headers that are complete.
 fn names(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let mut rest = bytes;
     std::iter::from_fn(move || {

@@ -1,8 +1,8 @@
-//! What a file has besides its content: owner, mode, time, extended attributes.
+//! The metadata of a file: owner, mode, time and extended attributes.
 //!
-//! One list says which extended attributes belong to a world; extraction, copies and the manifest
-//! all use it. Not on it: what only the host that set it understands (`security.selinux`, `trusted.*`), and
-//! what the host has no place for (extattr(9) of FreeBSD knows `user` and `system` alone).
+//! One list says which extended attributes belong to a world; extraction, copies and the manifest all use it. The list
+//! does not have attributes that only the host that set them understands (`security.selinux`, `trusted.*`), nor those
+//! that the host cannot store (extattr(9) of FreeBSD knows only `user` and `system`).
 
 use std::fs::File;
 use std::io;
@@ -16,11 +16,11 @@ use crate::profile::RelPath;
 
 /// Linux keeps POSIX access control lists in these; FreeBSD has system calls for them instead.
 pub(super) const ACL_ACCESS: &str = "system.posix_acl_access";
-/// See [`ACL_ACCESS`].
+/// The default access control list of a directory; see [`ACL_ACCESS`].
 pub(super) const ACL_DEFAULT: &str = "system.posix_acl_default";
 
-/// A file with more bytes of attributes than this is not read: Linux alone would allow 9000 attributes of
-/// 64 KiB each (xattr(7)).
+/// The most bytes of attributes that are read of one file: Linux alone would allow 9000 attributes of 64 KiB each
+/// (xattr(7)).
 const ATTRIBUTES_MAX: usize = 1 << 20;
 
 /// The owner or group that chown(2) takes for "leave it as it is".
@@ -29,20 +29,20 @@ pub(super) const NO_CHANGE: u32 = u32::MAX;
 /// Name and value of an extended attribute.
 pub(super) type Attribute = (String, Vec<u8>);
 
-/// Everything but the content.
+/// All metadata of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Meta {
-    /// Permissions with setuid, setgid and sticky.
+    /// The permissions, with setuid, setgid and sticky.
     pub(super) mode: u32,
-    /// Numeric owner.
+    /// The numeric owner.
     pub(super) uid: u32,
-    /// Numeric group.
+    /// The numeric group.
     pub(super) gid: u32,
     /// Modification time, seconds.
     pub(super) mtime: i64,
     /// Modification time, nanoseconds.
     pub(super) nsec: u32,
-    /// Those that belong to a world, sorted by name.
+    /// The extended attributes that belong to a world, sorted by name.
     pub(super) attributes: Vec<Attribute>,
 }
 
@@ -53,7 +53,7 @@ pub(super) fn is_kept(name: &str) -> bool {
 }
 
 impl Meta {
-    /// Owner, mode and time of what was looked at; no attributes.
+    /// Returns owner, mode and time from a status, without attributes.
     pub(super) fn of(stat: &Stat) -> Meta {
         Meta {
             mode: (wide(stat.st_mode) & 0o7777) as u32,
@@ -65,7 +65,7 @@ impl Meta {
         }
     }
 
-    /// What a file of ezz's own has in a base: the owner of this process, and no time of its own.
+    /// Returns the metadata of a file that ezz adds to a base: the owner of this process, and no time of its own.
     pub(super) fn own(mode: u32) -> Meta {
         Meta {
             mode,
@@ -77,7 +77,7 @@ impl Meta {
         }
     }
 
-    /// What an open file has, with its attributes.
+    /// Returns the metadata of an open file, with its attributes.
     pub(super) fn of_file(stat: &Stat, file: &File) -> io::Result<Meta> {
         Ok(Meta {
             attributes: attributes(file)?,
@@ -85,7 +85,7 @@ impl Meta {
         })
     }
 
-    /// The modification time for the system; the access time stays.
+    /// Returns the modification time for the system; the access time stays.
     pub(super) fn times(&self) -> Timestamps {
         Timestamps {
             last_access: Timespec {
@@ -99,7 +99,7 @@ impl Meta {
         }
     }
 
-    /// The owner for chown(2).
+    /// Returns the owner for chown(2).
     fn owner(&self, path: &RelPath) -> Result<(Uid, Gid), WorldError> {
         if [self.uid, self.gid].contains(&NO_CHANGE) {
             return Err(WorldError::Owner {
@@ -111,8 +111,8 @@ impl Meta {
         Ok((Uid::from_raw(self.uid), Gid::from_raw(self.gid)))
     }
 
-    /// Sets it all on an open file or directory. The order counts: chown clears setuid and
-    /// capabilities, everything before it changes the time.
+    /// Sets all metadata on an open file or directory. The order matters: chown(2) clears setuid and capabilities, and
+    /// all other steps change the time.
     pub(super) fn apply(
         &self,
         file: &File,
@@ -135,8 +135,8 @@ impl Meta {
         rustix::fs::futimens(file, &self.times()).map_err(|e| sys("set the time of", e))
     }
 
-    /// Removes from an open file or directory the attributes that this has not: a default access control list above
-    /// it gives some to what is made new.
+    /// Removes from an open file or directory the attributes that are not in `self`: a new file inherits some from a
+    /// default access control list above it.
     pub(super) fn strip(&self, file: &File, path: &RelPath) -> Result<(), WorldError> {
         let failed = |attribute: &str, source| WorldError::Attribute {
             attribute: attribute.to_owned(),
@@ -145,7 +145,7 @@ impl Meta {
         };
         let there = match attributes(file) {
             Ok(there) => there,
-            // More than any release has.
+            // The file has more attributes than any release has.
             Err(e) if e.kind() == io::ErrorKind::FileTooLarge => return Ok(()),
             Err(e) => return Err(failed("the list", e)),
         };
@@ -156,7 +156,7 @@ impl Meta {
         Ok(())
     }
 
-    /// Sets what a symbolic link can have.
+    /// Sets the metadata that a symbolic link can have.
     pub(super) fn apply_to_link(
         &self,
         parent: impl std::os::fd::AsFd,
@@ -172,11 +172,11 @@ impl Meta {
     }
 }
 
-/// Makes the path of the host, for messages.
+/// Returns the path on the host, for messages.
 pub(super) type RelHost<'a> = dyn Fn(&RelPath) -> std::path::PathBuf + 'a;
 
-/// The attributes of an open file that belong to a world, sorted. `FileTooLarge` if they have more than
-/// [`ATTRIBUTES_MAX`] bytes.
+/// Returns the attributes of an open file that belong to a world, sorted. Fails with `FileTooLarge` if they have more
+/// than [`ATTRIBUTES_MAX`] bytes.
 pub(super) fn attributes(file: &File) -> io::Result<Vec<Attribute>> {
     let names = match file.list_xattr() {
         Ok(names) => names,
@@ -205,7 +205,7 @@ pub(super) fn attributes(file: &File) -> io::Result<Vec<Attribute>> {
 mod tests {
     use super::*;
 
-    /// Whoever has described it, an archive or a file system: the file would stay root's without a word.
+    /// The owner comes from an archive or a file system; without this check the file would silently stay root's.
     #[test]
     fn no_file_keeps_its_owner_for_want_of_a_number() -> Result<(), Box<dyn std::error::Error>> {
         let directory = tempfile::tempdir()?;

@@ -1,10 +1,10 @@
 //! Worlds: from a published archive or directory to a base and a skeleton ready to be sealed.
 //!
-//! The order, each step on plain directories that the caller has mounted: [`extract`] (or a copy of
-//! a directory) → [`detect`] → [`scrub`] → [`numbers`] → [`find_secrets`] → [`label`] → [`make_skeleton`] →
-//! [`manifest::write`]. Nothing here trusts the world: all access goes through directory
-//! descriptors, no link below the root is ever followed, and nothing of it is executed.
-//! Must not be here: ZFS, mounts, processes, printing.
+//! The caller has mounted plain directories, on which the steps run in this order: [`extract`] (or a copy of a
+//! directory) → [`detect`] → [`scrub`] → [`numbers`] → [`find_secrets`] → [`label`] → [`make_skeleton`] →
+//! [`manifest::write`]. Nothing here trusts the world: all access uses directory descriptors, no link below the root is
+//! ever followed, and no program of the world is executed.
+//! This module must not use ZFS, mount, start processes or print.
 
 mod acl;
 mod copy;

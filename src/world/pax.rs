@@ -1,25 +1,25 @@
-//! Extended (pax) headers: records `LENGTH KEY=VALUE\n` that say what a ustar header cannot.
+//! Extended (pax) headers: records `LENGTH KEY=VALUE\n` with what a ustar header cannot express.
 //!
-//! Keys: POSIX.1-2001 pax; `SCHILY.*` as star and libarchive write them; `LIBARCHIVE.xattr.*` (name
+//! The keys are those of POSIX.1-2001 pax; `SCHILY.*` as star and libarchive write them; `LIBARCHIVE.xattr.*` (name
 //! percent-encoded, value base64); `GNU.sparse.*` in the three versions that GNU tar documents.
-//! Must not be here: reading blocks; that is `tarball`.
+//! This module must not read blocks (`tarball`).
 
 use super::acl::{self, Accounts};
 use super::error::EntryError;
 use super::meta::{ACL_ACCESS, ACL_DEFAULT, Attribute, is_kept};
 
-/// A sparse file: where its data lie, and how long it is.
+/// A sparse file: where its data are, and how long it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sparse {
     /// Offset and length of each piece of data.
     pub(super) map: Vec<(u64, u64)>,
-    /// The length of the file.
+    /// The length of the file in bytes.
     pub(super) size: u64,
-    /// The map is at the beginning of the data (version 1.0).
+    /// Whether the map is at the beginning of the data (version 1.0).
     pub(super) map_in_data: bool,
 }
 
-/// What the records of one entry say.
+/// The values of the records of one entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Pax {
     pub(super) path: Option<Vec<u8>>,
@@ -32,17 +32,17 @@ pub(super) struct Pax {
     /// Access control lists with names, which the world's account files must resolve.
     pub(super) named_acls: Vec<(&'static str, Vec<u8>)>,
     pub(super) sparse: Option<Sparse>,
-    /// FreeBSD file flags or Linux inode flags, which are not restored.
+    /// Whether the entry has FreeBSD file flags or Linux inode flags, which are not restored.
     pub(super) flags: bool,
-    /// Extended attributes and lists that are not of this world or system.
+    /// The number of extended attributes and lists that do not belong to this world or system.
     pub(super) dropped: u64,
 }
 
-/// Parses the records of a header. The error is what is wrong with them.
+/// Parses the records of a header.
 pub(super) fn parse(data: &[u8]) -> Result<Pax, EntryError> {
     let mut pax = Pax::default();
     let mut sparse = SparseKeys::default();
-    // Padding NULs behind the last record are seen in the wild.
+    // Some archives have padding NULs behind the last record.
     let mut rest = data;
     while rest.first().is_some_and(|b| *b != 0) {
         let (key, value, next) = record(rest).ok_or_else(|| field("extended header", rest))?;
@@ -68,7 +68,7 @@ pub(super) fn parse(data: &[u8]) -> Result<Pax, EntryError> {
                 } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
                     sparse.key(name, value)?;
                 }
-                // The rest (atime, ctime, uname, comment, …) is not restored.
+                // The other keys (atime, ctime, uname, comment, …) are not restored.
             }
         }
     }
@@ -162,7 +162,7 @@ impl SparseKeys {
     }
 }
 
-/// Checks that a sparse map is in order and within the file, and returns how much data it has.
+/// Checks that a sparse map is in order and within the file; returns the size of its data.
 pub(super) fn check_map(map: &[(u64, u64)], size: u64) -> Result<u64, EntryError> {
     let mut end = 0u64;
     let mut data = 0u64;
@@ -186,7 +186,7 @@ pub(super) fn field(what: &'static str, value: &[u8]) -> EntryError {
     }
 }
 
-/// One record, and what follows it.
+/// Returns the key and the value of one record, and the bytes after it.
 fn record(data: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = data.iter().take(12).position(|b| *b == b' ')?;
     let length: usize = std::str::from_utf8(&data[..space]).ok()?.parse().ok()?;
@@ -204,7 +204,7 @@ pub(super) fn number(what: &'static str, value: &[u8]) -> Result<u64, EntryError
         .ok_or_else(|| field(what, value))
 }
 
-/// Seconds with a fraction, perhaps before 1970.
+/// Parses seconds with a fraction, perhaps before 1970.
 fn time(value: &[u8]) -> Result<(i64, u32), EntryError> {
     let bad = || field("time", value);
     let text = std::str::from_utf8(value).map_err(|_| bad())?;
@@ -217,7 +217,7 @@ fn time(value: &[u8]) -> Result<(i64, u32), EntryError> {
     for digit in fraction.bytes().chain(std::iter::repeat(b'0')).take(9) {
         nsec = nsec * 10 + u32::from(digit - b'0');
     }
-    // -1.25 is a quarter before -1: the fraction of the system counts forward.
+    // -1.25 is a quarter before -1, while the system's fraction counts forward.
     if whole.starts_with('-') && nsec > 0 {
         Ok((
             seconds.checked_sub(1).ok_or_else(bad)?,

@@ -1,5 +1,5 @@
-//! How long work tells what it does, and how it is stopped.
-//! Must not be here: terminals and signals; the caller has them.
+//! How long work reports its progress, and how it is stopped.
+//! This module must not handle terminals and signals; the caller does.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::WorldError;
 
-/// Told what happens; phases do not overlap.
+/// Receives progress reports; phases do not overlap.
 pub trait Progress: Sync {
-    /// A phase begins; `total` in bytes or items, where it is known.
+    /// A phase begins; `total` is its size in bytes or items, if it is known.
     fn start(&self, phase: &str, total: Option<u64>);
-    /// So many more are done.
+    /// `n` more bytes or items are done.
     fn advance(&self, n: u64);
-    /// The phase has ended, well or not.
+    /// The phase has ended, successfully or not.
     fn finish(&self);
 }
 
-/// Tells nobody.
+/// Discards all progress reports.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Quiet;
 
@@ -27,12 +27,12 @@ impl Progress for Quiet {
     fn finish(&self) {}
 }
 
-/// A flag that stops the work at its next look; a signal handler may share it.
+/// A flag that stops the work at its next check; a signal handler may share it.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
 
 impl Cancel {
-    /// Uses a flag that somebody else sets.
+    /// Wraps a flag that is set elsewhere, such as by a signal handler.
     pub fn new(flag: Arc<AtomicBool>) -> Cancel {
         Cancel(flag)
     }
@@ -42,12 +42,12 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it was asked.
+    /// Whether the work was asked to stop.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// The error to leave with, if it was asked.
+    /// Returns an error if the work was asked to stop.
     ///
     /// # Errors
     /// [`WorldError::Interrupted`].
@@ -59,7 +59,7 @@ impl Cancel {
         }
     }
 
-    /// A reader that fails once the work was asked to stop; [`Cancel::check`] then says why.
+    /// Wraps a reader so that it fails after the work was asked to stop; [`Cancel::check`] then returns the reason.
     pub(super) fn reader<R>(&self, inner: R) -> Cancellable<'_, R> {
         Cancellable {
             inner,
@@ -76,23 +76,23 @@ pub(super) struct Cancellable<'a, R> {
 
 impl<R: Read> Read for Cancellable<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // Not `ErrorKind::Interrupted`: readers try again after that.
+        // `ErrorKind::Interrupted` is not used, because readers try again after it.
         self.cancel.check().map_err(io::Error::other)?;
         self.inner.read(buffer)
     }
 }
 
-/// What every step here is given.
+/// The progress and the cancel flag that every step gets.
 #[derive(Clone)]
 pub struct Context<'a> {
-    /// Who is told.
+    /// Receives the progress of the step.
     pub progress: &'a dyn Progress,
-    /// What stops it.
+    /// Stops the step.
     pub cancel: Cancel,
 }
 
 impl Context<'static> {
-    /// Tells nobody and is never stopped.
+    /// Returns a context that reports nothing and is never stopped.
     pub fn quiet() -> Context<'static> {
         Context {
             progress: &Quiet,

@@ -1,8 +1,9 @@
-//! The record in a jail's own files of the generation that they were last merged to.
+//! The record, in a jail's own files, of the generation that they were last merged to.
 //!
-//! It goes back with the files if somebody rolls their dataset back, while the jail's properties stay. It lies in the
-//! directory that the base is mounted on: a jail that runs sees what is mounted there and cannot reach it.
-//! Must not be here: what follows from it.
+//! If an administrator rolls the dataset back, the record goes back with the files, but the properties of the jail do
+//! not. The record lies in the directory that the base is mounted on, so a running jail sees the mounted base instead
+//! and cannot reach it.
+//! This module must not decide what follows from the record.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -15,30 +16,30 @@ use super::dirs::Dirs;
 use super::error::WorldError;
 use crate::profile::RelPath;
 
-/// Where it is, below the root of a jail.
+/// The path of the record below the root of a jail.
 const PATH: &str = "basejail/.ezz-generation";
 
-/// A number and a line break are shorter.
+/// The longest record: a number and a line break are shorter.
 const SIZE_MAX: u64 = 16;
 
 fn path() -> RelPath {
     RelPath::parse(PATH.as_bytes()).unwrap_or_default()
 }
 
-/// Reads it; none if there is none that makes sense.
+/// Reads the record; returns `None` if it does not exist or is not valid.
 ///
 /// # Errors
-/// Whatever the system refuses.
+/// The system refuses an operation.
 pub fn read(root: &Path) -> Result<Option<u32>, WorldError> {
     let bytes = Dirs::open(root)?.read(&path(), SIZE_MAX)?;
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
     Ok(text.and_then(|text| text.strip_suffix('\n')?.parse().ok()))
 }
 
-/// Writes it, through no link. One that is there is replaced.
+/// Writes the record, through no link, and replaces an existing one.
 ///
 /// # Errors
-/// Whatever the system refuses.
+/// The system refuses an operation.
 pub fn write(root: &Path, generation: u32) -> Result<(), WorldError> {
     let path = path();
     let host = path.under(root);
@@ -74,7 +75,7 @@ mod tests {
             std::fs::write(&file, odd).expect("writable");
             assert!(matches!(read(at), Ok(None)), "{odd:?}");
         }
-        // Neither is written through a link.
+        // Neither reading nor writing follows a link.
         std::fs::remove_file(&file).expect("it is there");
         std::fs::write(at.join("other"), "3\n").expect("writable");
         std::os::unix::fs::symlink("../other", &file).expect("a link");
@@ -82,7 +83,7 @@ mod tests {
         write(at, 4).expect("written");
         let other = std::fs::read_to_string(at.join("other")).expect("readable");
         assert_eq!(other, "3\n");
-        // Nor is a fifo waited for, or a file without end read.
+        // A fifo is not waited for, and an endless file is not read.
         std::fs::remove_file(&file).expect("it is there");
         let mode = Mode::from_raw_mode(0o600);
         rustix::fs::mkfifoat(rustix::fs::CWD, &file, mode).expect("a fifo");
@@ -92,7 +93,7 @@ mod tests {
         let long = File::create(&file).expect("writable");
         long.set_len(1 << 40).expect("sparse");
         assert!(matches!(read(at), Ok(None)));
-        // What cannot be replaced is named.
+        // The error names the path that cannot be replaced.
         for odd in ["basejail/.ezz-generation/mine", "basejail"] {
             let root = tempfile::tempdir().expect("a directory");
             let at = root.path().join(odd);

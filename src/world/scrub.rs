@@ -1,8 +1,7 @@
-//! Removing from a new world what must not be shared: the profile's scrub list, and device nodes.
+//! Removes from a new world what must not be shared: what the profile's scrub list names, and device nodes.
 //!
-//! Times of directories and files stay what they were, so that the same archive always makes the
-//! same manifest.
-//! Must not be here: what is on the list; that is the profile.
+//! Directories and files keep their times, so that the same archive always gives the same manifest.
+//! This module must not know what is on the list; the profile does.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,30 +18,30 @@ use super::progress::{Context, Phase};
 use super::walk::{Node, Visit, names, walk};
 use crate::profile::{Profile, RelPath, ScrubAction};
 
-/// What was done.
+/// What a scrub has changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScrubReport {
-    /// What was removed: the outermost paths.
+    /// The outermost paths that were removed.
     pub removed: Vec<RelPath>,
-    /// Files that are empty now.
+    /// Files that were truncated to nothing.
     pub truncated: Vec<RelPath>,
-    /// Files that have their default content now.
+    /// Files that were reset to their default content.
     pub reset: Vec<RelPath>,
-    /// Device nodes, fifos and sockets that were removed.
+    /// The number of device nodes, fifos and sockets that were removed.
     pub devices: u64,
-    /// Files, of those that stay, whose owner or group is one that no jail of the profile has.
+    /// The number of remaining files whose owner or group does not exist in a jail of the profile.
     pub owners: u64,
-    /// The first of them: path, owner and group.
+    /// The first of these files: path, owner and group.
     pub owned: Vec<(RelPath, u32, u32)>,
 }
 
 impl ScrubReport {
-    /// Whether nothing had to be done.
+    /// Whether nothing was changed.
     pub fn is_empty(&self) -> bool {
         *self == ScrubReport::default()
     }
 
-    /// That jails have all owners of the files.
+    /// Checks that the owners of all files exist in jails.
     ///
     /// # Errors
     /// [`WorldError::Owners`].
@@ -69,13 +68,13 @@ impl ScrubReport {
     }
 }
 
-/// How many files of unknown owners are named.
+/// The number of files with unknown owners that are named.
 const SHOWN: usize = 3;
 
 /// Applies the profile's scrub list to a world.
 ///
 /// # Errors
-/// A path that the kernel of the world does not take; whatever the system refuses.
+/// A path is longer than the world's kernel accepts, or the system refuses an operation.
 pub fn scrub(
     root: &Path,
     profile: &Profile,
@@ -193,7 +192,7 @@ fn apply(
             report.reset.push(node.path.clone());
             Ok(Changed::Content)
         }
-        // Directories below `var/log/**` stay, links to files that are truncated elsewhere too.
+        // Directories below `var/log/**` stay, and so do links to files that are truncated elsewhere.
         _ => Ok(Changed::Nothing),
     }
 }
@@ -203,8 +202,8 @@ fn unlink(node: &Node<'_>) -> Result<(), WorldError> {
         .map_err(|e| node.error("remove", e))
 }
 
-/// Removes everything in a directory; says how many devices there were. Those of other file systems
-/// are in the way: a caller who mounts things into a world that is being made has made a mistake.
+/// Removes everything in a directory, and returns the number of device nodes. A mount below it is an error: nothing may
+/// be mounted in a world that is being made.
 fn empty(node: &Node<'_>) -> Result<u64, WorldError> {
     fn remove(dir: impl AsFd, node: &Node<'_>) -> Result<u64, WorldError> {
         let mut devices = 0;
@@ -241,8 +240,8 @@ fn is(node: &Node<'_>, content: &[u8]) -> Result<bool, WorldError> {
     Ok(found == content)
 }
 
-/// Replaces a file by one with the same owner, mode, time and attributes. A new one, because the
-/// old one may have other names.
+/// Replaces a file by a new one with the same owner, mode, time and attributes. The old file is not written to, because
+/// it may have other names.
 pub(super) fn rewrite(node: &Node<'_>, content: &[u8]) -> Result<(), WorldError> {
     let meta = Meta::of_file(node.stat, &node.open()?)
         .map_err(|e| node.error("read the attributes of", e))?;

@@ -1,8 +1,8 @@
-//! Looking for secrets in the private part of a world: what every jail made from it would share.
+//! Finds secrets in the private part of a world, which every jail that is made from it would share.
 //!
-//! By content: private keys, and password hashes that work. By name: what the profile lists. Only
-//! the private part is looked at; the test keys that distributions ship in `usr/share` are no secret.
-//! Must not be here: the decision; an install stops unless it is allowed.
+//! It finds private keys and usable password hashes by their content, and the files that the profile lists by their
+//! name. Only the private part is examined: the test keys that distributions ship in `usr/share` are not secrets.
+//! This module must not decide what to do: an install stops unless secrets are allowed.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -16,35 +16,35 @@ use super::progress::{Context, Phase};
 use super::walk::{Node, Visit, walk};
 use crate::profile::{Profile, RelPath};
 
-/// Keys are small; nothing above this is read.
+/// The largest file that is searched for keys, which are small.
 const SIZE_MAX: u64 = 256 << 10;
 
-/// No password file is larger.
+/// The largest password file that is searched.
 const SHADOW_MAX: u64 = 16 << 20;
 
-/// What a finding looks like.
+/// The kind of secret that a finding looks like.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FindingKind {
-    /// A private key, in PEM, OpenSSH's or PGP's armour.
+    /// A private key in the armour of PEM, OpenSSH or PGP.
     PrivateKey,
-    /// The account has a password that works.
+    /// A password that can be used to log in.
     Password {
-        /// The account.
+        /// The account that has the password.
         account: String,
     },
-    /// A file that holds credentials, says the profile.
+    /// A file that holds credentials according to the profile.
     Credentials,
 }
 
 /// Something that looks like a secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// Where.
+    /// The file that holds the secret.
     pub path: RelPath,
-    /// What.
+    /// The kind of secret.
     pub kind: FindingKind,
-    /// The digest of the file, or of the hash of the password: it tells this secret from another one in its
-    /// place. Not to be stored where others read it, since a short secret can be found by its digest.
+    /// The digest of the file, or of the hash of the password. It distinguishes this secret from another one in its
+    /// place. It must not be stored where others can read it, because a short secret can be found from its digest.
     pub digest: Digest,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for Finding {
 /// Looks for secrets in the private part of a world, after [`super::scrub`].
 ///
 /// # Errors
-/// Whatever the system refuses.
+/// The system refuses an operation.
 pub fn find_secrets(
     root: &Path,
     profile: &Profile,
@@ -118,7 +118,7 @@ fn look(
         return Ok(());
     }
     if shadow && size > SHADOW_MAX {
-        // Who hides a password behind so much is not let through.
+        // A world that hides a password behind so much data is refused.
         return Err(node.error("look for passwords in", io::ErrorKind::FileTooLarge));
     }
     let mut content = Vec::new();
@@ -144,8 +144,8 @@ fn look(
     Ok(())
 }
 
-/// The accounts of a password file whose second field is a hash. Not: an empty one (FreeBSD ships
-/// root so), and what begins with `*` or `!`, which is locked.
+/// Returns the accounts of a password file whose second field is a hash. An empty field (as FreeBSD ships root) is not
+/// a hash, and a field that begins with `*` or `!` is locked.
 fn passwords(content: &[u8]) -> Vec<(String, &[u8])> {
     content
         .split(|b| *b == b'\n')
@@ -159,8 +159,8 @@ fn passwords(content: &[u8]) -> Vec<(String, &[u8])> {
         .collect()
 }
 
-/// Whether a line opens the armour of a private key: `-----BEGIN … PRIVATE KEY-----`, or PGP's with
-/// ` BLOCK`. A line, so that programs and manuals that only mention it are no finding.
+/// Whether a line opens the armour of a private key: `-----BEGIN … PRIVATE KEY-----`, or that of PGP with ` BLOCK`. It
+/// must be a whole line, so that programs and manuals that only mention it are not findings.
 fn holds_private_key(content: &[u8]) -> bool {
     content.split(|b| *b == b'\n').any(|line| {
         let line = line.trim_ascii();

@@ -1,8 +1,8 @@
-//! The skeleton: what each jail owns of a world, and relative links to what it shares.
+//! The skeleton: the files of a world that each jail owns, and relative links to the shared ones.
 //!
-//! Relative links are right from inside a jail and from the host. A private link that leads through
-//! a shared directory needs no change: the kernel goes through the skeleton's own link.
-//! Must not be here: what is shared; that is the profile.
+//! Relative links work both from inside a jail and from the host. A private link that leads through a shared directory
+//! needs no change, because the kernel follows the skeleton's own link.
+//! This module must not know which directories are shared; the profile does.
 
 use std::path::Path;
 
@@ -20,27 +20,27 @@ use crate::profile::{Profile, RelPath};
 /// The mount point of the base in a jail.
 const BASEJAIL: &str = "basejail";
 
-/// What a skeleton has.
+/// What a skeleton contains.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SkeletonReport {
-    /// Shared directories that the world has, each a link in the skeleton.
+    /// The shared directories of the world, each of which is a link in the skeleton.
     pub shared: Vec<RelPath>,
-    /// Files.
+    /// The number of files.
     pub files: u64,
-    /// Directories.
+    /// The number of directories.
     pub dirs: u64,
-    /// Symbolic links and further names of files, without those to the base.
+    /// The number of symbolic links and of further names of files, without the links to the base.
     pub links: u64,
-    /// Bytes of the files.
+    /// The size of the files in bytes.
     pub bytes: u64,
-    /// Files that have other names in the shared part: those are two files now.
+    /// The number of files that have other names in the shared part: each of them is two files now.
     pub broken_links: u64,
 }
 
-/// Makes the skeleton of a scrubbed base in an empty directory.
+/// Creates the skeleton of a scrubbed base in an empty directory.
 ///
 /// # Errors
-/// A world that has `/basejail` itself, or whatever the system refuses.
+/// The world has a `/basejail` of its own, or the system refuses an operation.
 pub fn make_skeleton(
     base: &Path,
     skeleton: &Path,
@@ -94,7 +94,7 @@ pub fn make_skeleton(
     })
 }
 
-/// `usr/bin` → `../basejail/usr/bin`.
+/// Returns the target of the link to a shared directory: `usr/bin` → `../basejail/usr/bin`.
 fn link_to_base(path: &RelPath) -> Vec<u8> {
     let mut target = b"../".repeat(path.depth() - 1);
     target.extend_from_slice(BASEJAIL.as_bytes());
@@ -103,8 +103,8 @@ fn link_to_base(path: &RelPath) -> Vec<u8> {
     target
 }
 
-/// A directory to mount on. A link is refused: jail(8) follows none below a jail's path, and an OCI
-/// runtime should not.
+/// Creates a directory to mount on. A link is refused: jail(8) follows no link below a jail's path, and an OCI runtime
+/// should not.
 fn mount_point(dirs: &mut Dirs, path: &RelPath) -> Result<(), WorldError> {
     let root = dirs.root().to_path_buf();
     match dirs.dir(path, false) {
@@ -118,7 +118,7 @@ fn mount_point(dirs: &mut Dirs, path: &RelPath) -> Result<(), WorldError> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(e) => return Err(WorldError::io("make the directory", path.under(&root), e)),
     }
-    // Not by mkdir: the umask would count.
+    // mkdir(2) would apply the umask.
     let fd = dirs.dir(path, false).map_err(|e| e.in_tree(&root))?;
     rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))
         .map_err(|e| WorldError::io("set the mode of", path.under(&root), e))

@@ -1,10 +1,10 @@
-//! Reading tar: v7, ustar, pax, and what GNU tar adds (long names, sparse files, binary numbers).
+//! Reads tar archives: v7, ustar, pax, and the extensions of GNU tar (long names, sparse files, binary numbers).
 //!
-//! Our own reader rather than a crate's, because a world comes from outside: extended headers are
-//! bounded, an archive without its end mark is truncated and not just short, every error has its
-//! offset, and all three pax sparse formats are known (bsdtar writes one of them unasked).
-//! Layouts: POSIX.1-2001 pax, and the GNU tar manual, "Basic Tar Format".
-//! Must not be here: writing files.
+//! This is our own reader and not that of a crate, because a world comes from outside: extended headers are bounded, an
+//! archive without its end mark is truncated and not just short, every error has its offset, and all three pax sparse
+//! formats are known (bsdtar writes one of them without being asked). The layouts are those of POSIX.1-2001 pax, and of
+//! the GNU tar manual, "Basic Tar Format".
+//! This module must not write files.
 
 use rustix::fs::FileType;
 
@@ -18,21 +18,21 @@ use super::pax::{self, Pax, Sparse, field};
 use crate::profile::{PATH_MAX, RelPath, RelPathError};
 
 const LAYER: &str = "archive";
-/// The largest extended header or long name. Linux bounds all attributes of a file to 64 KiB.
+/// The largest extended header or long name. Linux limits all attributes of a file to 64 KiB.
 const EXTENDED_MAX: u64 = 1 << 20;
-/// The largest number of pieces of a sparse file.
+/// The most pieces of a sparse file.
 const PIECES_MAX: usize = 1 << 20;
-/// The most extended headers and long names before one entry: honest writers need three.
+/// The most extended headers and long names before one entry; honest programs need three.
 const HEADERS_MAX: usize = 16;
-/// The most zeros behind the end mark. Writers fill up a block of a tape, of some megabytes at most.
+/// The most zeros behind the end mark. Programs fill up a block of a tape, which has some megabytes at most.
 const PADDING_MAX: u64 = 64 << 20;
-/// The longest target of a symbolic link: that of a path.
+/// The longest target of a symbolic link, which is that of a path.
 const TARGET_MAX: usize = PATH_MAX;
 
-/// What an entry makes.
+/// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A file; its data follow.
+    /// A file, whose data follow.
     File,
     /// A directory.
     Dir,
@@ -44,21 +44,21 @@ pub(super) enum Kind {
     Special(FileType),
 }
 
-/// One entry.
+/// One entry of an archive.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) path: RelPath,
     pub(super) kind: Kind,
     pub(super) meta: Meta,
-    /// The length of the file.
+    /// The length of the file in bytes.
     pub(super) size: u64,
     /// Offset and length of the pieces of data that follow.
     pub(super) pieces: Vec<(u64, u64)>,
-    /// It has file flags, which are not restored.
+    /// Whether the entry has file flags, which are not restored.
     pub(super) flags: bool,
-    /// Access control lists with names, of the attributes they become.
+    /// Access control lists with names, each with the attribute that it becomes.
     pub(super) named_acls: Vec<(&'static str, Vec<u8>)>,
-    /// Attributes that are not restored.
+    /// The number of attributes that are not restored.
     pub(super) dropped_attributes: u64,
 }
 
@@ -66,19 +66,19 @@ pub(super) struct Entry {
 pub(super) struct Tarball<'a> {
     input: &'a mut Chunks,
     origin: &'a str,
-    /// Whether something else than the end mark tells that the archive is whole.
+    /// Whether something other than the end mark shows that the archive is complete.
     whole: bool,
-    /// Data of the current entry that were not read yet, and the padding after them.
+    /// Data of the current entry that were not read yet; `padding` is what follows them.
     data: u64,
     padding: u64,
-    /// Where the header of the current entry begins.
+    /// Offset of the header of the current entry.
     at: u64,
     name: String,
 }
 
 impl<'a> Tarball<'a> {
-    /// `whole` says that the input would be known to be cut without an end mark: by its compression, or by its
-    /// digest.
+    /// Creates a reader. `whole` says that a truncated input would be noticed without an end mark, by its compression
+    /// or its digest.
     pub(super) fn new(input: &'a mut Chunks, origin: &'a str, whole: bool) -> Tarball<'a> {
         Tarball {
             input,
@@ -91,7 +91,7 @@ impl<'a> Tarball<'a> {
         }
     }
 
-    /// The next entry; none at the end mark, after which only zeros may follow.
+    /// Returns the next entry; `None` at the end mark, after which only zeros may follow.
     pub(super) fn next(&mut self) -> Result<Option<Entry>, WorldError> {
         let mut pax: Option<Pax> = None;
         let mut long_name = None;
@@ -119,7 +119,7 @@ impl<'a> Tarball<'a> {
                     pax = Some(pax::parse(&data).map_err(|e| self.entry(e))?);
                 }
                 b'g' => {
-                    // What it says would hold for all that follow: harmless are only comments.
+                    // A global header holds for all entries that follow. Only comments are harmless.
                     let data = self.extended(size)?;
                     let global = pax::parse(&data).map_err(|e| self.entry(e))?;
                     if global != Pax::default() {
@@ -138,7 +138,7 @@ impl<'a> Tarball<'a> {
         }
     }
 
-    /// The next piece of the data of the current entry; empty when there is no more.
+    /// Returns the next piece of the data of the current entry; empty at their end.
     pub(super) fn data(&mut self) -> Result<&[u8], WorldError> {
         if self.data == 0 {
             return Ok(&[]);
@@ -158,12 +158,12 @@ impl<'a> Tarball<'a> {
         self.data -= n as u64;
     }
 
-    /// Where the header of the current entry begins.
+    /// Returns the offset of the header of the current entry.
     pub(super) fn offset(&self) -> u64 {
         self.at
     }
 
-    /// The error for the current entry.
+    /// Returns an error about the current entry.
     pub(super) fn entry(&self, source: EntryError) -> WorldError {
         WorldError::Entry {
             name: self.name.clone(),
@@ -209,10 +209,10 @@ impl<'a> Tarball<'a> {
         self.padding = 0;
         match kind {
             Kind::File => self.expect(size),
-            // Some writers give a directory or link the size of what it is on disk, without data.
+            // Some programs give a directory or link the size that it has on disk, without data.
             _ if size == 0 || kind == Kind::Dir => {}
-            // Old writers give a further name the size of the file, and no data; by POSIX.1-2001 the data may
-            // come once more. What follows tells which.
+            // Old programs give a further name the size of the file, and no data; by POSIX.1-2001 the data may follow
+            // once more. The next block shows which of the two it is.
             Kind::HardLink(_) => {
                 if !self.begins_header()? {
                     self.expect(size);
@@ -268,8 +268,8 @@ impl<'a> Tarball<'a> {
         self.padding = data.wrapping_neg() % BLOCK as u64;
     }
 
-    /// The map of a pax sparse file, which in version 1.0 is the beginning of its data: decimal
-    /// numbers, one a line, the first one the number of pieces, filled up to a whole block.
+    /// Returns the map of a pax sparse file. In version 1.0 it is the beginning of the data: decimal numbers, one a
+    /// line, the first one the number of pieces, padded to a whole block.
     fn pax_sparse(&mut self, mut sparse: Sparse) -> Result<(u64, Vec<(u64, u64)>), WorldError> {
         if sparse.map_in_data {
             let mut block = Vec::new().into_iter();
@@ -307,7 +307,7 @@ impl<'a> Tarball<'a> {
         self.checked(sparse.map, sparse.size)
     }
 
-    /// The map of an old GNU sparse file: four pieces in the header, 21 in each block after it.
+    /// Returns the map of an old GNU sparse file: four pieces in the header, and 21 in each block after it.
     fn gnu_sparse(
         &mut self,
         header: &Header,
@@ -379,7 +379,7 @@ impl<'a> Tarball<'a> {
         Ok(())
     }
 
-    /// The data of an extended header or long name.
+    /// Reads the data of an extended header or long name.
     fn extended(&mut self, size: u64) -> Result<Vec<u8>, WorldError> {
         if size > EXTENDED_MAX {
             return Err(self.malformed("an extended header that is too large"));
@@ -408,8 +408,8 @@ impl<'a> Tarball<'a> {
         })
     }
 
-    /// A header; none at a block of zeros, which is the end mark, and at an end without one between two
-    /// entries, as GNU tar and bsdtar take it, if the archive is known to be whole.
+    /// Reads a header. Returns `None` at a block of zeros, which is the end mark. If the archive is known to be
+    /// complete, an end between two entries counts as an end mark, as for GNU tar and bsdtar.
     fn header(&mut self, between: bool) -> Result<Option<[u8; BLOCK]>, WorldError> {
         match self.block()? {
             None if between && self.whole && self.at > 0 => Ok(None),
@@ -433,7 +433,7 @@ impl<'a> Tarball<'a> {
         Ok(Some(block))
     }
 
-    /// Only zeros may follow the end mark; all of it is read, so that all of it is digested.
+    /// Checks that only zeros follow the end mark, and reads all of them, so that they are digested.
     fn end(&mut self) -> Result<(), WorldError> {
         let mark = self.input.offset();
         loop {
@@ -485,13 +485,13 @@ impl<'a> Tarball<'a> {
     }
 }
 
-/// A name below the root. A slash at its beginning is taken away, as tar(1) does it.
+/// Parses a name below the root. A slash at its beginning is removed, as tar(1) does it.
 fn below(name: &[u8]) -> Result<RelPath, RelPathError> {
     let start = name.iter().position(|b| *b != b'/').unwrap_or(name.len());
     RelPath::parse(&name[start..])
 }
 
-/// A GNU long name ends with its NUL.
+/// Removes the NUL at the end of a GNU long name.
 fn trimmed(mut name: Vec<u8>) -> Vec<u8> {
     if name.last() == Some(&0) {
         name.pop();

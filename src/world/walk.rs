@@ -1,6 +1,5 @@
-//! Walking a tree through directory descriptors, sorted, without following links or leaving its
-//! file system.
-//! Must not be here: what is done with what is found.
+//! Walks a tree through directory descriptors, sorted, without following links or leaving its file system.
+//! This module must not know what is done with the files.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -17,15 +16,15 @@ use crate::profile::RelPath;
 
 /// A file of a tree.
 pub(super) struct Node<'a> {
-    /// Where it is.
+    /// The path of the file below the root.
     pub(super) path: &'a RelPath,
-    /// The directory that holds it; of the root, the root.
+    /// The directory that holds the file; for the root, the root itself.
     pub(super) parent: BorrowedFd<'a>,
-    /// What it is.
+    /// The status of the file.
     pub(super) stat: &'a Stat,
     /// The root of the walk, for messages.
     pub(super) root: &'a Path,
-    /// It is another file system, which is not entered.
+    /// Whether the file is the root of another file system, which is not entered.
     pub(super) is_mount: bool,
 }
 
@@ -42,24 +41,24 @@ const DIR: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-/// Never waits for the other end of a fifo that took the place of a file.
+/// The flags for opening a file; a fifo that has taken its place is not waited for.
 const FILE: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
     .union(OFlags::CLOEXEC);
 
 impl Node<'_> {
-    /// Its type.
+    /// Returns the type of the file.
     pub(super) fn kind(&self) -> FileType {
         kind(self.stat)
     }
 
-    /// An error about it.
+    /// Makes an error about the file.
     pub(super) fn error(&self, op: &'static str, e: impl Into<std::io::Error>) -> WorldError {
         WorldError::io(op, self.path.under(self.root), e)
     }
 
-    /// Opens a regular file or a directory for reading, and checks that it is still the same.
+    /// Opens a regular file or a directory for reading, and checks that it is still the same file.
     pub(super) fn open(&self) -> Result<File, WorldError> {
         let flags = if self.kind() == FileType::Directory {
             DIR
@@ -80,7 +79,7 @@ impl Node<'_> {
         Ok(File::from(fd))
     }
 
-    /// The target of a symbolic link.
+    /// Returns the target of a symbolic link.
     pub(super) fn link_target(&self) -> Result<Vec<u8>, WorldError> {
         rustix::fs::readlinkat(self.parent, self.path.name(), Vec::new())
             .map(CString::into_bytes)
@@ -88,10 +87,10 @@ impl Node<'_> {
     }
 }
 
-/// Visits the root and everything below it, a directory before its entries, those by name.
+/// Visits the root and everything below it: a directory before its entries, and the entries by name.
 ///
-/// `.zfs` in the root is no part of the tree. Directories on other file systems are visited and
-/// marked, but not entered.
+/// `.zfs` in the root does not belong to the tree. Directories on other file systems are visited and marked, but not
+/// entered.
 pub(super) fn walk(
     root: &Path,
     cancel: &Cancel,
@@ -139,7 +138,7 @@ impl Walk<'_> {
             if dir.is_root() && name.as_bytes() == b".zfs" {
                 continue;
             }
-            // A tree that is deeper than a path can be long ends here.
+            // A tree that is deeper than the longest path ends here.
             let path = dir
                 .join(name.as_bytes())
                 .map_err(|source| WorldError::Name {
@@ -195,7 +194,7 @@ impl Walk<'_> {
     }
 }
 
-/// The names in a directory, sorted.
+/// Returns the names in a directory, sorted.
 pub(super) fn names(fd: impl AsFd) -> rustix::io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(fd)? {

@@ -1,9 +1,9 @@
-//! Making a tree below a root that hostile input describes: nothing is written through a link.
+//! Creates a tree below a root from hostile input: nothing is written through a link.
 //!
-//! Files are made new (`O_EXCL`), never opened for writing where something is; what is in the way is
-//! unlinked first, a directory never. Owner, mode and time of directories are set at the end, so
-//! that their entries do not change them and no default ACL reaches what is made below.
-//! Must not be here: where the tree comes from.
+//! Files are always created (`O_EXCL`), and existing ones never opened for writing. A file in the way is unlinked
+//! first; a directory never is. Owner, mode and time of directories are set at the end, so that their entries do not
+//! change them, and so that no default ACL affects what is created below them.
+//! This module must not know where the tree comes from.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,7 +19,7 @@ use super::error::{EntryError, WorldError};
 use super::meta::Meta;
 use crate::profile::RelPath;
 
-/// What went wrong: the input asked for something it may not, or the system refused.
+/// The input asked for something that is not allowed, or the system refused an operation.
 #[derive(Debug)]
 pub(super) enum WriteError {
     Entry(EntryError),
@@ -27,7 +27,7 @@ pub(super) enum WriteError {
 }
 
 impl WriteError {
-    /// With the words of an archive entry.
+    /// Converts the error; `entry` makes the error for a problem of an archive entry.
     pub(super) fn of_entry(self, entry: impl FnOnce(EntryError) -> WorldError) -> WorldError {
         match self {
             WriteError::Entry(problem) => entry(problem),
@@ -59,10 +59,10 @@ impl From<DirError> for WriteError {
     }
 }
 
-/// How many links one name may lead through (`MAXSYMLINKS`).
+/// The number of links that one name may lead through (`MAXSYMLINKS`).
 const LINKS_MAX: usize = 40;
 
-/// A tree being made.
+/// A tree that is being created.
 #[derive(Debug)]
 pub(super) struct Writer {
     dirs: Dirs,
@@ -70,7 +70,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// The root must exist.
+    /// Opens the root, which must exist.
     pub(super) fn open(root: &Path) -> Result<Writer, WorldError> {
         Ok(Writer {
             dirs: Dirs::open(root)?,
@@ -78,15 +78,15 @@ impl Writer {
         })
     }
 
-    /// The path that a name stands for: where a directory on its way is a link to another one below the root, the
-    /// path through that. No file is made.
+    /// Returns the path that a name stands for: a directory in it that is a link to another one below the root is
+    /// replaced by the target. No file is created.
     pub(super) fn resolve(&mut self, path: &RelPath) -> Result<RelPath, WriteError> {
         let mut path = path.clone();
         let mut last = RelPath::root();
         for _ in 0..LINKS_MAX {
             let link = match self.dirs.parent(&path, false) {
                 Ok(_) => return Ok(path),
-                // What is missing is made, or missed, by who asked for it.
+                // The caller creates a missing directory, or reports it.
                 Err(DirError::Missing(_)) => return Ok(path),
                 Err(DirError::Link(link)) => link,
                 Err(error) => return Err(error.into()),
@@ -97,13 +97,13 @@ impl Writer {
             let target = rustix::fs::readlinkat(parent, link.name(), Vec::new())
                 .map_err(|e| WorldError::io("read the link", host, e))?;
             let target = leads(&link, target.as_bytes()).ok_or_else(through)?;
-            // It must be there: nothing is made by way of a link that leads nowhere.
+            // The target must exist: nothing is created through a link that leads nowhere.
             match self.dirs.dir(&target, false) {
                 Ok(_) | Err(DirError::Link(_)) => {}
                 Err(DirError::Sys(error)) => return Err(error.into()),
                 Err(DirError::Missing(_) | DirError::File(_)) => return Err(through()),
             }
-            // From the slash behind the link on, which is not the last component.
+            // The part that begins with the slash after the link, which is not the last component.
             let rest = &path.as_bytes()[link.as_bytes().len() + 1..];
             path = target
                 .join(rest)
@@ -113,7 +113,7 @@ impl Writer {
         Err(EntryError::ThroughLink(last).into())
     }
 
-    /// A directory; one that is there is kept, with the new owner, mode and time.
+    /// Creates a directory; an existing one is kept, with the new owner, mode and time.
     pub(super) fn dir(&mut self, path: &RelPath, meta: Meta) -> Result<(), WriteError> {
         if !path.is_root() {
             let host = path.under(self.dirs.root());
@@ -137,7 +137,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A symbolic link. Its target may be anything: nobody follows it from outside.
+    /// Creates a symbolic link. Its target may be anything, because no program follows it from outside.
     pub(super) fn symlink(
         &mut self,
         path: &RelPath,
@@ -154,7 +154,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Another name for a file that is there.
+    /// Creates another name for an existing file.
     pub(super) fn hard_link(&mut self, path: &RelPath, target: &RelPath) -> Result<(), WriteError> {
         let host = self.host(path)?;
         if path == target {
@@ -177,7 +177,7 @@ impl Writer {
         Ok(())
     }
 
-    /// A new, empty file. Its owner, mode and time are set by [`Writer::close`].
+    /// Creates an empty file. [`Writer::close`] sets its owner, mode and time.
     pub(super) fn create(&mut self, path: &RelPath) -> Result<File, WriteError> {
         let host = self.host(path)?;
         let parent = self.dirs.parent(path, true)?;
@@ -189,12 +189,12 @@ impl Writer {
         Ok(File::from(fd))
     }
 
-    /// Ends a file.
+    /// Finishes a file by setting its owner, mode and time.
     pub(super) fn close(&self, path: &RelPath, file: &File, meta: &Meta) -> Result<(), WorldError> {
         meta.apply(file, path, &|p| p.under(self.dirs.root()))
     }
 
-    /// Sets what directories have, the deepest first.
+    /// Sets owner, mode and time of the directories, the deepest first.
     pub(super) fn finish(mut self) -> Result<(), WorldError> {
         let root = self.dirs.root().to_path_buf();
         let pending = std::mem::take(&mut self.pending);
@@ -218,9 +218,9 @@ impl Writer {
     }
 }
 
-/// Where a link leads that lies in a real directory: a path below the root, or none. An absolute target is one
-/// below the root, as it is in a jail. What goes up from a directory that the target names is not followed, since
-/// that may be a link itself.
+/// Returns the path below the root to which a link in a real directory leads, or `None`. An absolute target is one
+/// below the root, as it is in a jail. A target that goes up from a directory that it names is not followed, since that
+/// directory may itself be a link.
 fn leads(link: &RelPath, target: &[u8]) -> Option<RelPath> {
     let start = link.parent();
     let mut parts: Vec<&[u8]> = match target.first() {
@@ -244,7 +244,7 @@ fn leads(link: &RelPath, target: &[u8]) -> Option<RelPath> {
     RelPath::parse(&parts.join(&b'/')).ok()
 }
 
-/// Makes something, and once more after removing what was in its way.
+/// Creates something; if another file is in the way, removes it and tries again.
 fn replacing<T>(
     parent: impl AsFd,
     path: &RelPath,
@@ -264,7 +264,7 @@ fn replacing<T>(
 fn unlink(parent: impl AsFd, path: &RelPath, host: &Path) -> Result<(), WriteError> {
     match rustix::fs::unlinkat(&parent, path.name(), AtFlags::empty()) {
         Ok(()) => Ok(()),
-        // Linux says EISDIR, POSIX and FreeBSD EPERM.
+        // Linux returns EISDIR, POSIX and FreeBSD EPERM.
         Err(e @ (Errno::ISDIR | Errno::PERM)) => {
             let there = rustix::fs::statat(&parent, path.name(), AtFlags::SYMLINK_NOFOLLOW);
             match there.map(|stat| kind(&stat)) {

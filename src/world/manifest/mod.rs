@@ -1,10 +1,11 @@
-//! The manifest of a sealed base: every file with all that matters of it, as mtree(5) text.
+//! The manifest of a sealed base: every file with everything about it that matters, as mtree(5) text.
 //!
-//! It lies compressed in the base itself, below [`DIR`], of which only the ledger of accounts is part of it; its
-//! SHA-256 is kept on the sealed snapshot. Each line is complete (no `/set`), sorted as a walk, so that two manifests
-//! can be compared line by line. Beyond mtree(5) there is `xattr.NAME=SHA-256`: a file capability
-//! must not change unseen. Not in it: the root's time, which the manifest itself changes.
-//! Must not be here: the decision what a difference means.
+//! The manifest is stored compressed in the base itself, below [`DIR`]. The ledger of accounts is the only file of that
+//! directory that the manifest lists. The SHA-256 of the manifest is stored on the sealed snapshot. Each line is
+//! complete (no `/set`), and the lines are sorted as a walk is, so that two manifests can be compared line by line. An
+//! extension of mtree(5) is `xattr.NAME=SHA-256`: a file capability must not change unnoticed. The time of the root is
+//! not in the manifest, because writing the manifest changes it.
+//! This module must not decide what a difference means.
 
 mod text;
 mod verify;
@@ -33,29 +34,29 @@ use text::Line;
 
 /// The directory that ezz owns in every base.
 pub const DIR: &str = ".ezz";
-/// The manifest, below the root.
+/// The path of the manifest below the root.
 pub const PATH: &str = ".ezz/manifest.mtree.zst";
 
 const FILE: &str = "manifest.mtree.zst";
 const LEVEL: i32 = 6;
-/// No honest manifest is larger; the compressed one may come from elsewhere.
+/// No honest manifest is larger. The compressed file may come from another machine.
 const SIZE_MAX: u64 = 512 << 20;
 
-/// What was written.
+/// The result of writing a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Written {
-    /// SHA-256 of the text, not compressed.
+    /// SHA-256 of the uncompressed text.
     pub sha256: Digest,
-    /// How many files it names.
+    /// The number of files in the manifest.
     pub entries: u64,
-    /// How many bytes were hashed.
+    /// The number of bytes that were hashed.
     pub bytes: u64,
 }
 
-/// Makes the manifest of a tree and writes it there; one that is there is replaced.
+/// Creates the manifest of a tree and writes it into the tree, replacing an existing one.
 ///
 /// # Errors
-/// The world has other files below [`DIR`]; whatever the system refuses.
+/// The world has other files below [`DIR`], or the system refuses an operation.
 pub fn write(root: &Path, context: &Context<'_>) -> Result<Written, WorldError> {
     if let Some(foreign) = foreign(root)?.into_iter().next() {
         return Err(WorldError::Occupied { path: foreign });
@@ -86,11 +87,11 @@ pub fn write(root: &Path, context: &Context<'_>) -> Result<Written, WorldError> 
     })
 }
 
-/// SHA-256 of what a manifest of a tree would say, times apart: of two trees with the same there is nothing to
-/// compare.
+/// Returns the SHA-256 of the manifest that a tree would have, without times. Two trees with the same digest have the
+/// same content.
 ///
 /// # Errors
-/// Whatever the system refuses.
+/// The system refuses an operation.
 pub fn content(root: &Path, context: &Context<'_>) -> Result<Digest, WorldError> {
     let mut lines = scan(root, context)?;
     for line in &mut lines {
@@ -99,10 +100,10 @@ pub fn content(root: &Path, context: &Context<'_>) -> Result<Digest, WorldError>
     Ok(Digest::of(text::render(&lines).as_bytes()))
 }
 
-/// Reads the manifest of a tree; also its SHA-256, to be compared with the one on the snapshot.
+/// Reads the manifest of a tree; also returns its SHA-256, which the caller compares with the one on the snapshot.
 ///
 /// # Errors
-/// It is missing, or damaged.
+/// The manifest is missing or damaged.
 pub fn read(root: &Path) -> Result<(String, Digest), WorldError> {
     let host = root.join(PATH);
     let failed = |e: io::Error| WorldError::io("read", &host, e);
@@ -124,10 +125,10 @@ pub fn read(root: &Path) -> Result<(String, Digest), WorldError> {
     Ok((text, sha256))
 }
 
-/// The numbers of users and of groups that files of a sealed base belong to, of those whose paths count.
+/// Returns the numbers of the users and groups that own files of a sealed base, as far as the paths of the files count.
 ///
 /// # Errors
-/// The manifest is missing, or damaged.
+/// The manifest is missing or damaged.
 pub(super) fn owners(
     root: &Path,
     counts: impl Fn(&RelPath) -> bool,
@@ -142,21 +143,21 @@ pub(super) fn owners(
     Ok((users, groups))
 }
 
-/// Whether it is the directory that ezz owns, or in it.
+/// Whether a path is the directory that ezz owns, or lies in it.
 fn is_own(path: &RelPath) -> bool {
     path.components().next() == Some(DIR.as_bytes())
 }
 
-/// Parses the text of a manifest and writes it again: the same text.
+/// Parses the text of a manifest and renders it again, which gives the same text.
 ///
 /// # Errors
-/// Everything that is no manifest as [`write`] makes it.
+/// The text is not a manifest as [`write`] produces it.
 #[doc(hidden)]
 pub fn rewrite(text: &str) -> Result<String, WorldError> {
     text::parse(text).map(|lines| text::render(&lines))
 }
 
-/// Files below [`DIR`] that are not ezz's.
+/// Lists the files below [`DIR`] that are not ezz's.
 fn foreign(root: &Path) -> Result<Vec<RelPath>, WorldError> {
     let dir = RelPath::parse(DIR.as_bytes()).unwrap_or_default();
     let mut dirs = Dirs::open(root)?;
@@ -177,7 +178,7 @@ fn foreign(root: &Path) -> Result<Vec<RelPath>, WorldError> {
         .collect())
 }
 
-/// Reads the whole tree.
+/// Reads the whole tree into lines, sorted as the walk.
 fn scan(root: &Path, context: &Context<'_>) -> Result<Vec<Line>, WorldError> {
     let mut lines: Vec<Line> = Vec::new();
     walk(root, &context.cancel, &mut |node| {
@@ -192,7 +193,7 @@ fn scan(root: &Path, context: &Context<'_>) -> Result<Vec<Line>, WorldError> {
         let stat = node.stat;
         let meta = Meta::of(stat);
         let mut line = Line::new(node.path.clone(), node.kind());
-        // Nobody asks for the mode of a link: Linux has this for all, FreeBSD what the umask left.
+        // The kernel ignores the mode of a link: it is 0777 on Linux, and depends on the umask on FreeBSD.
         let mode = match node.kind() {
             FileType::Symlink => 0o777,
             _ => meta.mode,
@@ -227,7 +228,7 @@ fn scan(root: &Path, context: &Context<'_>) -> Result<Vec<Line>, WorldError> {
             context.cancel.check()?;
             match dirs {
                 Ok(dirs) => opened(line, dirs, buffer, context, &phase),
-                // The error cannot be taken out of what is shared: make it again.
+                // The error cannot be moved out of the shared value, so open the root again to get it.
                 Err(_) => Dirs::open(root).map(drop),
             }
         },
@@ -235,7 +236,7 @@ fn scan(root: &Path, context: &Context<'_>) -> Result<Vec<Line>, WorldError> {
     Ok(lines)
 }
 
-/// What must be opened for: attributes and the digest.
+/// Adds the attributes and the digest, for which the file must be opened.
 fn opened(
     line: &mut Line,
     dirs: &mut Dirs,

@@ -1,5 +1,5 @@
-//! The text of a manifest: mtree(5) lines, names escaped as vis(3) does with three octal digits.
-//! Writing is the inverse of parsing, and parsing takes nothing else than what writing makes.
+//! The text of a manifest: mtree(5) lines, whose names are escaped as in vis(3), with three octal digits. Parsing is
+//! the inverse of writing, and accepts only what writing produces.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use rustix::fs::FileType;
 use crate::profile::RelPath;
 use crate::world::error::WorldError;
 
-/// The first line: the signature that mtree(5) wants, and the version of what is ours.
+/// The first line: the signature that mtree(5) requires, and the version of our format.
 const HEADER: &str = "#mtree v2.0 ezz 1";
 /// Keywords in the order in which they are written; extended attributes follow.
 const KEYWORDS: [&str; 9] = [
@@ -32,12 +32,12 @@ const TYPES: [(FileType, &str); 7] = [
     (FileType::Socket, "socket"),
 ];
 
-/// One file.
+/// The line of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) path: RelPath,
     pub(super) kind: FileType,
-    /// Bytes of a file; not written from here.
+    /// Size of a file in bytes; it is not written from this field.
     pub(super) size: u64,
     pub(super) words: BTreeMap<String, String>,
 }
@@ -57,13 +57,13 @@ impl Line {
         }
     }
 
-    /// Sets a keyword; the value is escaped already where it must be.
+    /// Sets a keyword; the caller has already escaped the value where that is necessary.
     pub(super) fn set(&mut self, keyword: &str, value: String) {
         self.words.insert(keyword.to_owned(), value);
     }
 }
 
-/// The whole text.
+/// Renders the whole text.
 pub(super) fn render(lines: &[Line]) -> String {
     let mut text = String::with_capacity(lines.len() * 200);
     text.push_str(HEADER);
@@ -94,7 +94,7 @@ fn render_line(line: &Line, text: &mut String) {
 /// Parses a whole text.
 ///
 /// # Errors
-/// Everything that [`render`] would not have written.
+/// A text that [`render`] would not have written.
 pub(super) fn parse(text: &str) -> Result<Vec<Line>, WorldError> {
     let bad = |at: usize, problem: String| WorldError::Manifest {
         line: at + 1,
@@ -129,7 +129,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Line>, WorldError> {
 }
 
 fn parse_line(row: &str) -> Result<Line, String> {
-    // All that is not so is escaped: no control character gets into a report.
+    // Everything else is escaped, so that no control character gets into a report.
     if let Some(other) = row.bytes().find(|b| *b != b' ' && !b.is_ascii_graphic()) {
         return Err(format!("it holds the byte {other:#04x}"));
     }
@@ -185,7 +185,7 @@ fn parse_line(row: &str) -> Result<Line, String> {
     Ok(line)
 }
 
-/// Escapes what would end a word or mean something in mtree(5), and all that is not printable ASCII.
+/// Escapes the characters that would end a word or have a meaning in mtree(5), and all that are not printable ASCII.
 pub(super) fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for byte in bytes {
@@ -199,7 +199,7 @@ pub(super) fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// The inverse of [`escape`]; none for what it does not make.
+/// The inverse of [`escape`]; returns `None` for a text that `escape` does not produce.
 pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -222,7 +222,7 @@ pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
     (escape(&bytes) == text).then_some(bytes)
 }
 
-/// The line, from 1, that holds a byte.
+/// Returns the number of the line that holds a byte, counted from 1.
 pub(super) fn line_of(bytes: &[u8], at: usize) -> usize {
     bytes[..at].iter().filter(|b| **b == b'\n').count() + 1
 }

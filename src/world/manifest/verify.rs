@@ -1,5 +1,5 @@
 //! Comparing a tree with a manifest.
-//! Must not be here: where the manifest comes from, and whether it is the right one.
+//! This module must not know where the manifest comes from, nor whether it is the right one.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -15,27 +15,27 @@ use crate::profile::RelPath;
 /// How a file differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It is there, and not in the manifest.
+    /// The file exists, but is not in the manifest.
     Added,
-    /// It is in the manifest, and not there.
+    /// The file is in the manifest, but does not exist.
     Missing,
-    /// One of its keywords has another value.
+    /// One keyword of the file has another value.
     Changed {
         /// The keyword of mtree(5), or `xattr.NAME`.
         keyword: String,
-        /// What the manifest says; none if it has no such keyword.
+        /// The value in the manifest; `None` if the manifest has no such keyword for the file.
         expected: Option<String>,
-        /// What is there.
+        /// The value that the file has; `None` if it has none.
         found: Option<String>,
     },
 }
 
-/// A file that differs.
+/// One difference between a tree and its manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Which.
+    /// The file that differs.
     pub path: RelPath,
-    /// How.
+    /// How the file differs.
     pub what: Change,
 }
 
@@ -57,10 +57,10 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Compares a tree with the text of a manifest; all differences, sorted by path.
+/// Compares a tree with the text of a manifest; returns all differences, sorted by path.
 ///
 /// # Errors
-/// The text is no manifest; the tree cannot be read.
+/// The text is not a manifest, or the tree cannot be read.
 pub fn verify(
     root: &Path,
     manifest: &str,
@@ -91,24 +91,24 @@ pub fn verify(
     Ok(differences)
 }
 
-/// How a file of one manifest differs from that of another.
+/// How a file differs between two manifests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Which.
+    /// The file that differs.
     pub path: RelPath,
-    /// Its type and bytes before; none if it was not there.
+    /// Type and size in bytes before; `None` if the file did not exist.
     pub before: Option<(String, u64)>,
-    /// The same after.
+    /// Type and size in bytes after; `None` if the file no longer exists.
     pub after: Option<(String, u64)>,
-    /// Keywords of mtree(5) that have another value, of a file that is in both.
+    /// The mtree(5) keywords whose values differ, for a file that is in both manifests.
     pub keywords: Vec<String>,
 }
 
-/// Compares two manifests: all files that differ, sorted by path. Times alone are no difference:
-/// whoever unpacks a file anew gives it another. What ezz itself has put there is none either.
+/// Compares two manifests; returns all files that differ, sorted by path. A file whose time alone differs does not
+/// count, because a file that is unpacked again gets another time. Neither do the files that ezz itself has put there.
 ///
 /// # Errors
-/// A text that is no manifest.
+/// One of the texts is not a manifest.
 pub fn diff(before: &str, after: &str) -> Result<Vec<Step>, WorldError> {
     let side = |line: &Line| {
         let word = |name: &str| line.words.get(name).cloned().unwrap_or_default();
@@ -147,7 +147,7 @@ pub fn diff(before: &str, after: &str) -> Result<Vec<Step>, WorldError> {
     Ok(steps)
 }
 
-/// Walks two sorted lists at once: the lines of one path together.
+/// Walks two sorted lists at once, and passes the lines of one path together.
 fn pairs(was: Vec<Line>, is: Vec<Line>, mut each: impl FnMut((Option<Line>, Option<Line>))) {
     let (mut was, mut is) = (was.into_iter().peekable(), is.into_iter().peekable());
     loop {

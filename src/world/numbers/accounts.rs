@@ -1,8 +1,8 @@
-//! The accounts of a tree as passwd(5), group(5) and master.passwd(5) list them, and the same texts with
+//! Reads the accounts of a tree as passwd(5), group(5) and master.passwd(5) list them, and rewrites these texts with
 //! other numbers.
 //!
-//! A world or a jail wrote these texts: they are bytes here, and what is no account is left as it is.
-//! Must not be here: which number an account gets.
+//! A world or a jail wrote these texts. They are handled as bytes, and a line that is not an account stays as it is.
+//! This module must not decide which number an account gets.
 
 use std::path::Path;
 
@@ -11,12 +11,12 @@ use super::super::error::WorldError;
 use super::Moves;
 use crate::profile::RelPath;
 
-/// Whether a number is a user's or a group's.
+/// The kind of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A user's.
+    /// A user.
     User,
-    /// A group's.
+    /// A group.
     Group,
 }
 
@@ -29,19 +29,19 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// The texts that list accounts, and what the first number in a line of each is.
+/// The texts that list accounts, and the kind of the first number in their lines.
 pub(super) const TEXTS: [(&str, Kind); 3] = [
     ("etc/passwd", Kind::User),
     ("etc/group", Kind::Group),
     ("etc/master.passwd", Kind::User),
 ];
 
-/// No account file is larger.
+/// The largest account file that is read.
 const TEXT_MAX: u64 = 16 << 20;
 
-/// The number of an account in its line.
+/// The field with the number of an account.
 const NUMBER: usize = 2;
-/// The number of a user's group.
+/// The field with the number of a user's group.
 const GROUP: usize = 3;
 
 /// The number that chown(2) takes for "leave it as it is".
@@ -50,16 +50,16 @@ const NO_ID: u32 = u32::MAX;
 /// The accounts of a tree, in the order of their texts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Accounts {
-    /// Names and numbers of users.
+    /// The names and numbers of users.
     pub users: Vec<(String, u32)>,
-    /// Names and numbers of groups.
+    /// The names and numbers of groups.
     pub groups: Vec<(String, u32)>,
-    /// Groups that users have, whether or not they have names.
+    /// The primary groups of users, whether or not these groups have names.
     pub primary: Vec<u32>,
 }
 
 impl Accounts {
-    /// Reads them from a tree. A text that is not there, or is no regular file, lists nothing.
+    /// Reads the accounts of a tree. A text that does not exist, or is not a regular file, lists nothing.
     ///
     /// # Errors
     /// A text cannot be read, or is larger than 16 MiB.
@@ -70,7 +70,7 @@ impl Accounts {
         })
     }
 
-    /// Reads them from a tree whose texts have at most so many bytes; none if one is longer.
+    /// Reads the accounts of a tree; returns `None` if a text has more than `most` bytes.
     pub(super) fn read_up_to(root: &Path, most: u64) -> Result<Option<Accounts>, WorldError> {
         let mut accounts = Accounts::default();
         for (path, kind) in TEXTS {
@@ -83,7 +83,7 @@ impl Accounts {
         Ok(Some(accounts))
     }
 
-    /// Adds the accounts of a text. As with getpwnam(3), the first of a name counts.
+    /// Adds the accounts of a text. As with getpwnam(3), the first line of a name counts.
     pub fn add(&mut self, text: &[u8], kind: Kind) {
         let list = match kind {
             Kind::User => &mut self.users,
@@ -106,7 +106,7 @@ impl Accounts {
         }
     }
 
-    /// The accounts of one kind.
+    /// Returns the accounts of one kind.
     pub(super) fn of(&self, kind: Kind) -> &[(String, u32)] {
         match kind {
             Kind::User => &self.users,
@@ -115,13 +115,13 @@ impl Accounts {
     }
 }
 
-/// The bytes of a text, one more than `most` at the most.
+/// Reads a text, at most `most` + 1 bytes.
 pub(super) fn text_of(root: &Path, path: &str, most: u64) -> Result<Option<Vec<u8>>, WorldError> {
     let path = RelPath::parse(path.as_bytes()).unwrap_or_default();
     Dirs::open(root)?.read(&path, most + 1)
 }
 
-/// The fields of a line that names an account: no comment, and no line of NIS.
+/// Returns the fields of a line that names an account, and `None` for a comment or a line of NIS.
 fn fields(line: &[u8]) -> Option<Vec<&[u8]>> {
     let first = line.first()?;
     if matches!(first, b'#' | b'+' | b'-') {
@@ -130,7 +130,7 @@ fn fields(line: &[u8]) -> Option<Vec<&[u8]>> {
     Some(line.split(|byte| *byte == b':').collect())
 }
 
-/// A name that a ledger can hold: a word of printable characters.
+/// Parses a name that a ledger can hold: a word of printable characters.
 pub(super) fn name(field: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(field).ok()?;
     let odd = |c: char| c.is_whitespace() || c.is_control();
@@ -139,7 +139,7 @@ pub(super) fn name(field: &[u8]) -> Option<&str> {
         .filter(|name| !name.contains(odd))
 }
 
-/// A number as getpwnam(3) reads it: with blanks or a plus before it, too. None if no file can have it.
+/// Parses a number as getpwnam(3) does, also with blanks or a plus before it. Returns `None` if no file can have it.
 pub(super) fn number(field: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(field).ok()?.trim();
     let digits = text.strip_prefix('+').unwrap_or(text);
@@ -148,7 +148,7 @@ pub(super) fn number(field: &[u8]) -> Option<u32> {
     (number != NO_ID).then_some(number)
 }
 
-/// A text with other numbers; everything else of it stays byte for byte. None if nothing changes.
+/// Returns a text with other numbers, and all other bytes as they were; `None` if nothing changes.
 pub fn rewritten(text: &[u8], kind: Kind, moves: &Moves) -> Option<Vec<u8>> {
     let mut changed = false;
     let mut result = Vec::with_capacity(text.len() + 64);

@@ -1,59 +1,59 @@
-//! How the accounts of a new world get the numbers that the site knows them by.
+//! Gives the accounts of a new world the numbers that they have in the site.
 //!
-//! Files belong to a number, so numbers are moved, not names: two names of one number (root and toor) move
-//! together. No two numbers become one: where a number moves to one that files of the world may have without
-//! an account, those move on.
-//! Must not be here: files.
+//! A file belongs to a number. So numbers are moved, not names, and two names of one number (root and toor) move
+//! together. Two numbers never become one: if a number moves to one that files of the world may have without an
+//! account, those files get another number.
+//! This module must not access files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::error::WorldError;
 use super::{Accounts, FIRST_OF_PEOPLE, Kind, LAST, Ledger, Moves, is_fixed};
 
-/// Free numbers of a system's own accounts are looked for downwards to this.
+/// The lowest number that a system account can get; free numbers are looked for downwards.
 const LAST_OF_SYSTEM: u32 = 100;
 
-/// The numbers that jails of a system have.
+/// The numbers that exist in jails of a system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How many there are, from 0 on; none: all that the kernel knows.
+    /// The count of ids, from 0 on; `None` if all ids of the kernel exist.
     pub ids: Option<u32>,
 }
 
 impl Limits {
-    /// Whether an account with this number keeps it whatever the ledger says, and is not noted there.
+    /// Whether an account with this number keeps it whatever the ledger has, and is not added to the ledger.
     pub(super) fn leaves(self, number: u32) -> bool {
         is_fixed(number) || self.ids.is_some_and(|ids| number >= ids)
     }
 }
 
-/// An account whose number is another than its world gave it.
+/// An account whose number differs from the one in its world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Renumbered {
-    /// Of a user or of a group.
+    /// Whether the account is a user or a group.
     pub kind: Kind,
-    /// Its name.
+    /// The name of the account.
     pub name: String,
-    /// What the world gave it.
+    /// The number in the world.
     pub from: u32,
-    /// What the site knows it by.
+    /// The number in the site.
     pub to: u32,
 }
 
-/// How a world gets the numbers of its site.
+/// The result of assigning numbers to a world.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Assigned {
-    /// Which numbers of its files and account files become which.
+    /// The new numbers of its files and account files.
     pub moves: Moves,
-    /// The accounts that are renumbered, in the order of their texts.
+    /// The accounts that get another number, in the order of their texts.
     pub renumbered: Vec<Renumbered>,
     /// The ledger with the accounts of this world.
     pub ledger: Ledger,
-    /// What an administrator should look at.
+    /// Messages for the administrator.
     pub warnings: Vec<String>,
 }
 
-/// Finds the numbers of a world's accounts by the ledger of its site.
+/// Assigns numbers to a world's accounts by the ledger of its site.
 ///
 /// # Errors
 /// [`WorldError::NumbersUsedUp`].
@@ -67,7 +67,7 @@ pub fn assign(world: &Accounts, ledger: &Ledger, limits: Limits) -> Result<Assig
         ledger: ledger.clone(),
         ..Assigned::default()
     };
-    // Numbers that were made for users, which groups of the same names get too.
+    // Numbers that users got, which groups with the same names get, too.
     let mut made: BTreeMap<&str, u32> = BTreeMap::new();
     for kind in Kind::both() {
         one_kind(kind, world, limits, &mut free, &mut made, &mut assigned)?;
@@ -75,7 +75,7 @@ pub fn assign(world: &Accounts, ledger: &Ledger, limits: Limits) -> Result<Assig
     Ok(assigned)
 }
 
-/// What of a world that keeps its numbers is otherwise than the site knows it, and the ledger with it.
+/// Compares a world that keeps its numbers with the ledger, and returns the differences and the new ledger.
 pub fn changed(world: &Accounts, ledger: &Ledger, limits: Limits) -> Assigned {
     let mut assigned = Assigned::default();
     for kind in Kind::both() {
@@ -120,7 +120,7 @@ fn one_kind<'a>(
     let known = assigned.ledger.clone();
     let mut targets: BTreeMap<u32, u32> = BTreeMap::new();
     let mut taken: BTreeSet<u32> = BTreeSet::new();
-    // Those that the site knows.
+    // The accounts that the site knows.
     for number in &order {
         let names = &names[number];
         let mut numbers = names.iter().filter_map(|name| known.number(kind, name));
@@ -150,7 +150,7 @@ fn one_kind<'a>(
             assigned.warnings.push(warning);
         }
     }
-    // Those that are new and can keep what they have, then those that cannot.
+    // New accounts that can keep their numbers, then those that cannot.
     let new = |targets: &BTreeMap<u32, u32>| {
         let open = |number: &&u32| !limits.leaves(**number) && !targets.contains_key(*number);
         order.iter().filter(open).copied().collect::<Vec<_>>()
@@ -194,8 +194,8 @@ fn one_kind<'a>(
         .into_iter()
         .filter(|(from, to)| from != to)
         .collect();
-    // Files that have such a number without an account must not become the account's: they get the one that was
-    // left at the other end, unless it is another's.
+    // Files that have such a number without an account must not become the account's. They get the number that became
+    // free at the other end, unless that belongs to another account.
     let from: BTreeMap<u32, u32> = moves.iter().map(|(from, to)| (*to, *from)).collect();
     for end in moves.values().filter(|to| !names.contains_key(to)) {
         let mut left = *end;
@@ -214,19 +214,19 @@ fn one_kind<'a>(
 }
 
 impl Kind {
-    /// Users, then groups.
+    /// Iterates over users, then groups.
     pub(super) fn both() -> impl Iterator<Item = Kind> {
         [Kind::User, Kind::Group].into_iter()
     }
 }
 
-/// Numbers that neither users nor groups have.
+/// Finds numbers that neither users nor groups have.
 pub(super) struct Free {
     used: BTreeSet<u32>,
     last: u32,
-    /// The next to look at, downwards.
+    /// The next number to try for a system account, downwards.
     system: u32,
-    /// The next to look at, upwards.
+    /// The next number to try for people, upwards.
     people: u32,
 }
 
@@ -249,12 +249,12 @@ impl Free {
         }
     }
 
-    /// No account gets one of these.
+    /// Marks numbers that no account may get.
     pub(super) fn avoid(&mut self, numbers: impl Iterator<Item = u32>) {
         self.used.extend(numbers);
     }
 
-    /// A number for an account that had this one.
+    /// Returns a free number for an account that had the number `like`.
     pub(super) fn take(&mut self, like: u32, kind: Kind) -> Result<u32, WorldError> {
         while like < FIRST_OF_PEOPLE && self.system >= LAST_OF_SYSTEM {
             let number = self.system;
@@ -329,10 +329,10 @@ mod tests {
             BTreeMap::from([(101, 102), (102, 999), (999, 101)])
         );
         assert_eq!(found.warnings, [""; 0]);
-        // A third world has what the second got.
+        // A third world gets the numbers of the second.
         let third = assign(&second, &found.ledger, LINUX).expect("room");
         assert_eq!((told(&third), &third.ledger), (told(&found), &found.ledger));
-        // What is numbered already stays.
+        // A world that has its numbers already keeps them.
         let done = accounts("root=0 db=102 www=999", "root=0 db=102 www=999");
         let again = assign(&done, &found.ledger, LINUX).expect("room");
         assert!(again.moves.is_empty() && again.ledger == found.ledger);
@@ -342,7 +342,7 @@ mod tests {
     fn the_number_of_an_account_that_went_is_no_others() {
         let ledger = after(&accounts("a=998 b=1000", ""), &accounts("", "")).ledger;
         let found = assign(&accounts("c=998 d=1000 e=999", ""), &ledger, LINUX).expect("room");
-        // 999 is its own of one that is new.
+        // 999 is the number of an account that is new.
         assert_eq!(told(&found), "user c 998>997; user d 1000>1001");
     }
 
@@ -359,7 +359,7 @@ mod tests {
             found.warnings[0].contains("z has the number 0 now, and 60"),
             "{found:?}"
         );
-        // Two that were one, and one that was two.
+        // Accounts that shared a number and now have two, and accounts that had two and now share one.
         let apart = assign(&accounts("a=50 b=51", ""), &found.ledger, LINUX).expect("room");
         assert_eq!(told(&apart), "");
         assert!(apart.warnings[0].contains("shared 50"), "{apart:?}");
@@ -374,7 +374,7 @@ mod tests {
         // 102 has no account in the new world, and may have files there.
         assert_eq!(found.moves.users, BTreeMap::from([(101, 102), (102, 101)]));
         assert_eq!(told(&found), "user db 101>102");
-        // 101 was another's once.
+        // 101 once belonged to another account.
         let mut ledger = assign(&accounts("db=102", ""), &Ledger::default(), LINUX)
             .expect("room")
             .ledger;
@@ -394,7 +394,7 @@ mod tests {
         let found = assign(&second, &ledger, LINUX).expect("room");
         assert_eq!(told(&found), "");
         assert_eq!(found.ledger.number(Kind::User, "huge"), None);
-        // Elsewhere all numbers are jails'.
+        // On a system without a limit all numbers exist in jails.
         let all = assign(&first, &ledger, Limits { ids: None }).expect("room");
         assert_eq!(all.ledger.number(Kind::User, "huge"), Some(100_000));
         // No world at all.
@@ -416,7 +416,7 @@ mod tests {
             refused,
             Err(WorldError::NumbersUsedUp { kind: Kind::User })
         ));
-        // A hundred thousand that all move.
+        // A hundred thousand accounts that all move.
         let free = Limits { ids: None };
         let ledger = assign(&many(1..=20_000, "a"), &Ledger::default(), free)
             .expect("room")
@@ -459,8 +459,8 @@ mod tests {
     }
 
     proptest! {
-        /// Any sequence of worlds: an account that has a number keeps it, and no number gets a second account
-        /// that the world itself has not made the same.
+        /// For any sequence of worlds, an account that has a number keeps it, and no number gets a second account
+        /// unless the world itself has both under one number.
         #[test]
         fn no_file_passes_from_one_account_to_another(worlds in proptest::collection::vec(world(), 1..6)) {
             let mut ledger = Ledger::default();
@@ -471,7 +471,7 @@ mod tests {
                     let to: BTreeSet<u32> = moves.values().copied().collect();
                     prop_assert_eq!(to.len(), moves.len());
                     prop_assert!(moves.keys().chain(&to).all(|n| !LINUX.leaves(*n)));
-                    // What moves away is not left in the place of what moves there.
+                    // The number that moves away from a target does not stay there.
                     prop_assert!(to.iter().all(|n| moves.contains_key(n)
                         || !world.of(kind).iter().any(|(_, own)| own == n)));
                     for number in ledger.numbers(kind) {

@@ -1,7 +1,7 @@
-//! The accounts of a skeleton in a jail, which may know them by other numbers: an account that the jail has
-//! keeps the number it has there, since the jail's files carry it, and a new one gets a free number where the
-//! jail has given its number to another.
-//! Must not be here: what happens to a file.
+//! Translates the accounts of a skeleton for a jail, which may know them by other numbers. An account that the jail has
+//! keeps its number there, since the jail's files carry it. A new account gets a free number if the jail has given its
+//! number to another account.
+//! This module must not decide what happens to a file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,39 +19,39 @@ use crate::profile::{Profile, RelPath};
 /// The numbers of two skeletons in one jail.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(in crate::world) struct Owners {
-    /// Those of the skeleton that the jail's files come from.
+    /// The moves for the skeleton that the jail's files come from.
     old: Moves,
-    /// Those of the one that they are brought to.
+    /// The moves for the skeleton that the files are brought to.
     new: Moves,
     /// Accounts whose number the jail has given to another.
     taken: Vec<Taken>,
-    /// Those of them that the old skeleton has by the same number: the jail has renamed them, or given their number to
-    /// another, before this merge.
+    /// The accounts in `taken` that have the same number in the old skeleton: the jail has renamed them, or given their
+    /// number to another account, before this merge.
     renamed: Vec<Taken>,
     /// Whether the jail's lists are too long to be read, so that its numbers are not known.
     unread: bool,
 }
 
-/// An account of a release that files of the base belong to by a number that is another account's in the jail.
+/// An account of a release that owns files of the base by a number that belongs to another account in the jail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
-    /// Of users or of groups.
+    /// Whether the account is a user or a group.
     pub kind: Kind,
     /// The account of the release.
     pub name: String,
-    /// Its number.
+    /// The number of the account.
     pub number: u32,
-    /// Who has this number in the jail.
+    /// The account that has this number in the jail.
     pub by: String,
 }
 
 impl Taken {
-    /// Whether this is the text that lists the account.
+    /// Whether a path is that of the text that lists accounts of this kind.
     pub(in crate::world) fn is_in(&self, path: &RelPath) -> bool {
         path.as_bytes() == self.text().as_bytes()
     }
 
-    /// The text that lists the account.
+    /// Returns the path of the text that lists accounts of this kind.
     pub(in crate::world) fn list(&self) -> Option<RelPath> {
         RelPath::parse(self.text().as_bytes()).ok()
     }
@@ -79,12 +79,12 @@ impl fmt::Display for Taken {
     }
 }
 
-/// Whose version of a file.
+/// Which skeleton a version of a file comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::world) enum Side {
-    /// The skeleton's that the jail's files come from.
+    /// The skeleton that the jail's files come from.
     Old,
-    /// The skeleton's that they are brought to.
+    /// The skeleton that they are brought to.
     New,
 }
 
@@ -93,12 +93,12 @@ pub(in crate::world) enum Side {
 pub(in crate::world) struct Skeletons {
     old: Accounts,
     new: Accounts,
-    /// Numbers that the site has used for accounts. One that it has removed may have left files in a jail.
+    /// The numbers that the site has used for accounts. A removed account may have left files in a jail.
     used: Vec<u32>,
 }
 
 impl Skeletons {
-    /// Reads the accounts of both, and the ledger of the base of the new generation, if that is known.
+    /// Reads the accounts of both skeletons, and the ledger of the base of the new generation, if it is known.
     pub(in crate::world) fn read(
         old: &Path,
         new: &Path,
@@ -118,7 +118,7 @@ impl Skeletons {
 }
 
 impl Owners {
-    /// Reads the accounts of a jail. Where they are too long to be read, nothing is translated.
+    /// Reads the accounts of a jail. If its texts are too long to be read, nothing is translated.
     pub(in crate::world) fn read(
         skeletons: &Skeletons,
         jail: &Path,
@@ -152,7 +152,7 @@ impl Owners {
         free.avoid(numbers(old).into_iter());
         free.avoid(used.iter().copied());
         let mut owners = Owners::default();
-        // Numbers that were found for users, which groups of the same names get too.
+        // Numbers that users got, which groups with the same names get, too.
         let mut made: BTreeMap<&str, u32> = BTreeMap::new();
         for kind in Kind::both() {
             let jail = Listed::of(own, kind);
@@ -184,7 +184,7 @@ impl Owners {
                         owners.taken.extend(jail.taken(kind, name, *number));
                     }
                     Some(_) => {}
-                    // The jail has renamed or removed it, and what it has of the account carries the old number.
+                    // The jail has renamed or removed the account, and its files of the account carry the old number.
                     None => match before.get(name.as_str()) {
                         Some(was) if seen.insert(*number) => {
                             if was == number {
@@ -225,12 +225,12 @@ impl Owners {
         self.old.is_empty() && self.new.is_empty()
     }
 
-    /// What a file of a skeleton has, with the owners that it has in the jail.
+    /// Returns the metadata of a skeleton's file with the owners that it has in the jail.
     pub(in crate::world) fn owner_in_jail(&self, side: Side, meta: &Meta) -> Meta {
         self.moves(side).meta(meta)
     }
 
-    /// An account file of a skeleton with the jail's numbers; other texts as they are.
+    /// Returns an account file of a skeleton with the jail's numbers; other texts stay as they are.
     pub(in crate::world) fn text_in_jail(
         &self,
         side: Side,
@@ -241,14 +241,14 @@ impl Owners {
             .iter()
             .find(|(name, _)| name.as_bytes() == path.as_bytes());
         let moved = kind.and_then(|(_, kind)| rewritten(text.as_bytes(), *kind, self.moves(side)));
-        // Digits in the place of digits: it is as much UTF-8 as before.
+        // Digits replace digits, so a text that was UTF-8 still is.
         let moved = moved.and_then(|bytes| String::from_utf8(bytes).ok());
         moved.unwrap_or(text)
     }
 
-    /// The accounts whose numbers the jail has given to others, and that shared files of the base belong to. Of those
-    /// that had the number before, only the ones that no shared file of the old base belongs to: for the others nothing
-    /// changes. The bases are read only if there are such accounts.
+    /// Returns the accounts whose numbers the jail has given to other accounts, and that own shared files of the base.
+    /// If the old skeleton already had the number, an account counts only if it owns no shared file of the old base:
+    /// for the others nothing changes. The bases are read only if there are such accounts.
     pub(in crate::world) fn taken_in(
         &self,
         base: &Path,
@@ -278,8 +278,8 @@ impl Owners {
         Ok(all)
     }
 
-    /// An account that the jail has renamed, or whose number it has given to another, if it is the owner of a file that
-    /// the release adds.
+    /// Returns the renamed account that owns a file that the release adds, if there is one. An account whose number the
+    /// jail has given to another counts as renamed.
     pub(in crate::world) fn renamed_owner(&self, meta: &Meta) -> Option<&Taken> {
         self.renamed.iter().find(|taken| match taken.kind {
             Kind::User => taken.number == meta.uid,
@@ -295,7 +295,7 @@ impl Owners {
     }
 }
 
-/// The accounts of one kind that a jail has.
+/// The accounts of one kind in a jail.
 struct Listed<'a> {
     by_name: BTreeMap<&'a str, u32>,
     by_number: BTreeMap<u32, Vec<&'a str>>,
@@ -367,7 +367,7 @@ mod tests {
         );
         let found = owners(&old, &new, &old);
         assert!(found.old.is_empty() && !found.agree());
-        // The number of www is db's in the jail.
+        // In the jail, db has the number of www.
         assert_eq!(found.new.users, BTreeMap::from([(101, 102), (102, 999)]));
         assert_eq!(found.new.groups, BTreeMap::from([(101, 102), (102, 999)]));
         let path = RelPath::parse(b"etc/passwd").expect("a path");
@@ -385,7 +385,7 @@ mod tests {
             "{told:?}"
         );
         assert_eq!(told.len(), 2);
-        // Once it is there, it has that number, and what comes with the next release too.
+        // An account that the jail has keeps its number, also in the next release.
         let jail = accounts(
             "root:x:0:0 db:x:102:102 www:x:999:999",
             "db:x:102: www:x:999:",
@@ -401,10 +401,10 @@ mod tests {
         let jail = accounts("mine:x:51:60 n:x:5:5", "");
         let found = owners(&old, &new, &jail);
         assert_eq!(found.new.users, BTreeMap::from([(51, 999)]));
-        // A group that a user of the jail has, without an entry.
+        // The primary group of a user of the jail that has no entry.
         assert_eq!(found.new.groups, BTreeMap::from([(60, 998)]));
         assert!(owners(&new, &new, &new).agree());
-        // Numbers that no jail has are no numbers.
+        // Numbers that cannot exist in jails are ignored.
         let hostile = accounts("a:x:70000:0 b:x:4294967295:0", "");
         assert!(owners(&old, &new, &hostile).agree());
     }

@@ -1,5 +1,5 @@
-//! The ledger: its text, and where it lies in a sealed base.
-//! Must not be here: which number a new account gets.
+//! The text of the ledger, and its place in a sealed base.
+//! This module must not decide which number a new account gets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -15,20 +15,20 @@ use super::accounts::name;
 use super::{Accounts, Kind, is_fixed};
 use crate::profile::RelPath;
 
-/// Its name in the directory that ezz owns in each base.
+/// The name of the ledger in the directory that ezz owns in each base.
 pub(in crate::world) const FILE: &str = "accounts";
 
-/// What its text begins with: the version follows.
+/// The beginning of the text; the version follows.
 const HEADER: &str = "# ezz accounts ";
 const VERSION: &str = "1";
 
-/// The name of a number that an account has had in some world of the site, and that no other account gets.
+/// The name in a line for a number that an account of the site once had, and that no other account gets.
 const USED: &str = "-";
 
-/// No honest ledger is larger.
+/// The largest ledger that is read.
 const SIZE_MAX: u64 = 16 << 20;
 
-/// Which numbers the accounts of a family of worlds have. It only grows.
+/// The numbers of the accounts of a family of worlds. A ledger only grows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     users: Table,
@@ -45,7 +45,7 @@ struct Table {
 }
 
 impl Ledger {
-    /// What a base that has none of its own stands for: its accounts, as they are.
+    /// Makes the ledger of a base that has none: its accounts with the numbers that they have.
     pub fn of(accounts: &Accounts) -> Ledger {
         let mut ledger = Ledger::default();
         for kind in [Kind::User, Kind::Group] {
@@ -56,10 +56,10 @@ impl Ledger {
         ledger
     }
 
-    /// Parses its text.
+    /// Parses the text of a ledger.
     ///
     /// # Errors
-    /// [`WorldError::Ledger`]: everything that [`Ledger::text`] would not have written.
+    /// [`WorldError::Ledger`]: a text that [`Ledger::text`] would not have written.
     pub fn parse(text: &str) -> Result<Ledger, WorldError> {
         let bad = |at: usize, problem: String| WorldError::Ledger {
             line: at + 1,
@@ -110,7 +110,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Its text.
+    /// Renders the text of the ledger.
     pub fn text(&self) -> String {
         let mut text = format!("{HEADER}{VERSION}\n");
         for (kind, table) in [(Kind::User, &self.users), (Kind::Group, &self.groups)] {
@@ -178,13 +178,13 @@ impl Ledger {
         table.by_number.contains_key(&number) || table.used.contains(&number)
     }
 
-    /// All numbers that accounts of the site have or have had.
+    /// Returns all numbers that accounts of the site have or have had.
     pub(super) fn numbers(&self, kind: Kind) -> impl Iterator<Item = u32> {
         let table = self.table(kind);
         table.by_number.keys().chain(&table.used).copied()
     }
 
-    /// Notes an account, unless it is there or its number means the same everywhere.
+    /// Adds an account, unless the ledger has it or its number means the same account everywhere.
     pub(super) fn add(&mut self, kind: Kind, name: &str, number: u32) {
         let table = self.table_mut(kind);
         if !is_fixed(number) && !table.by_name.contains_key(name) {
@@ -192,7 +192,7 @@ impl Ledger {
         }
     }
 
-    /// Adds what another ledger knows; where the two differ, this one counts.
+    /// Adds the accounts of another ledger; where the two differ, this one wins.
     pub fn extend(&mut self, other: &Ledger) {
         for kind in [Kind::User, Kind::Group] {
             let theirs = other.table(kind);
@@ -202,7 +202,8 @@ impl Ledger {
                 table.used.insert(*number);
             }
             for (number, names) in &theirs.by_number {
-                // Two names of one number stay together; else a number that is another's is not shared.
+                // Names that shared a number still do; otherwise a number that belongs to another account is not
+                // shared.
                 let shared = before
                     .by_number
                     .get(number)
@@ -220,7 +221,7 @@ impl Ledger {
         }
     }
 
-    /// An account that two ledgers of one site know differently, so that a file could pass from one to another.
+    /// Returns an account that two ledgers of one site know differently, so that a file could pass to another account.
     pub fn differs(&self, other: &Ledger) -> Option<(Kind, String)> {
         [Kind::User, Kind::Group].into_iter().find_map(|kind| {
             let (ours, theirs) = (self.table(kind), other.table(kind));
@@ -261,10 +262,10 @@ impl Table {
     }
 }
 
-/// The ledger of a sealed base; of one that was sealed before there were ledgers, its accounts.
+/// Reads the ledger of a sealed base; for a base that was sealed before ezz wrote ledgers, its accounts.
 ///
 /// # Errors
-/// [`WorldError::Ledger`]; whatever the system refuses.
+/// [`WorldError::Ledger`], or the system refuses an operation.
 pub fn of_base(root: &Path) -> Result<Ledger, WorldError> {
     let Some(bytes) = Dirs::open(root)?.read(&path(), SIZE_MAX + 1)? else {
         return Accounts::read(root).map(|accounts| Ledger::of(&accounts));
@@ -280,10 +281,10 @@ pub fn of_base(root: &Path) -> Result<Ledger, WorldError> {
     Ledger::parse(&text)
 }
 
-/// Writes the ledger into a base that is being made; one that is there is replaced.
+/// Writes the ledger into a base that is being made, replacing an existing one.
 ///
 /// # Errors
-/// Whatever the system refuses.
+/// The system refuses an operation.
 pub fn write(root: &Path, ledger: &Ledger) -> Result<(), WorldError> {
     let path = path();
     let host = path.under(root);
@@ -350,7 +351,7 @@ mod tests {
     #[test]
     fn the_first_counts_and_no_number_gets_a_second_name() {
         let mut first = ledger("user db 102\nuser toor2 50\nuser x2 50\n");
-        // A site that took a release before there were ledgers.
+        // A site that sealed a release before ezz wrote ledgers.
         first.extend(&ledger(
             "user db 101\nuser www 102\nuser x2 50\nuser x3 50\nuser new 7\n",
         ));
@@ -360,7 +361,7 @@ mod tests {
         );
         assert!(first.has(Kind::User, 101));
         assert_eq!(first.number(Kind::User, "www"), None);
-        // What was another's is nobody's afterwards.
+        // A number that belonged to another account is never given again.
         first.extend(&ledger("user late 101\n"));
         assert_eq!(first.number(Kind::User, "late"), None);
         let again = first.clone();

@@ -1,10 +1,10 @@
-//! Numbers of accounts, which are continuous in a site: no file passes from one account to another because a
-//! release gives its accounts other numbers.
+//! Keeps the numbers of accounts the same throughout a site, so that no file passes from one account to another because
+//! a release numbers its accounts differently.
 //!
-//! The [`Ledger`] says which number each account of a family of worlds has. It lies in each sealed base and
-//! only grows. [`assign`] finds out how a new world has to be renumbered by it, [`renumber`] does that to its
-//! files, and `Owners` translates what a jail takes of a skeleton into that jail's own numbers.
-//! Must not be here: where earlier ledgers come from.
+//! The [`Ledger`] has the number of each account of a family of worlds. It is stored in each sealed base and only
+//! grows. [`assign`] computes from it how a new world must be renumbered, [`renumber`] applies that to the files of the
+//! world, and `Owners` translates the files that a jail gets from a skeleton into the numbers of that jail.
+//! This module must not know where earlier ledgers come from.
 
 mod accounts;
 mod assign;
@@ -25,36 +25,36 @@ pub use walk::renumber;
 use super::acl;
 use super::meta::{ACL_ACCESS, ACL_DEFAULT, Meta};
 
-/// The kernel's number for owners that it cannot show; a jail's nobody.
+/// The number that the kernel shows for owners that it cannot map; in a jail, nobody.
 const OVERFLOW: u32 = 65534;
 
-/// The last number that an account is given.
+/// The greatest number that an account is given.
 const LAST: u32 = 65533;
 
-/// Numbers below are those of a system's own accounts.
+/// Lower numbers are those of system accounts.
 const FIRST_OF_PEOPLE: u32 = 1000;
 
-/// Whether a number means the same account everywhere, and stays what it is.
+/// Whether a number means the same account everywhere, and never changes.
 pub(in crate::world) const fn is_fixed(number: u32) -> bool {
     matches!(number, 0 | OVERFLOW)
 }
 
-/// Which numbers become which. No two become the same.
+/// Which numbers become which. No two numbers become the same one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Moves {
-    /// Those of users.
+    /// The old and new numbers of users.
     pub users: BTreeMap<u32, u32>,
-    /// Those of groups.
+    /// The old and new numbers of groups.
     pub groups: BTreeMap<u32, u32>,
 }
 
 impl Moves {
-    /// Whether all numbers stay.
+    /// Whether no number changes.
     pub fn is_empty(&self) -> bool {
         self.users.is_empty() && self.groups.is_empty()
     }
 
-    /// What a number becomes, if it does not stay.
+    /// Returns the new number, or `None` if the number stays.
     pub(super) fn moved(&self, kind: Kind, number: u32) -> Option<u32> {
         let moves = match kind {
             Kind::User => &self.users,
@@ -70,7 +70,7 @@ impl Moves {
         }
     }
 
-    /// What a file has, with the owners and the entries of its access control lists moved.
+    /// Returns the metadata of a file with new numbers in its owners and access control lists.
     pub(super) fn meta(&self, meta: &Meta) -> Meta {
         let owner = |kind, number| self.moved(kind, number).unwrap_or(number);
         let attribute = |(name, value): &(String, Vec<u8>)| {

@@ -1,8 +1,8 @@
-//! Giving the files of a tree their owners' other numbers: one walk.
+//! Gives the files of a tree the new numbers of their owners, in one walk.
 //!
-//! A tree that this was stopped in is no longer known: a number in it may be the old one or the new one. Its
-//! caller makes such a tree again, and never goes on with it.
-//! Must not be here: which numbers.
+//! If the walk is stopped, the state of the tree is unknown: a number in it may be the old one or the new one. The
+//! caller makes such a tree again, and never continues with it.
+//! This module must not decide which numbers change.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -20,11 +20,11 @@ use super::Moves;
 use super::accounts::{TEXTS, rewritten};
 use crate::profile::{Profile, RelPath};
 
-/// Moves the owners of all files of a tree, and the numbers in its account files. Permissions with setuid,
-/// setgid and sticky, times, capabilities and access control lists stay. Returns how many files were changed.
+/// Moves the owners of all files of a tree, and the numbers in its account files. Permissions with setuid, setgid and
+/// sticky, times, capabilities and access control lists stay. Returns the number of files that were changed.
 ///
 /// # Errors
-/// Whatever the system refuses; interrupted. The tree is half renumbered then.
+/// The system refuses an operation, or the work was interrupted. The tree is then half renumbered.
 pub fn renumber(
     root: &Path,
     profile: &Profile,
@@ -44,7 +44,7 @@ pub fn renumber(
         if node.is_mount {
             return Ok(Visit::Skip);
         }
-        // A second name of a file that has its new owner already.
+        // A further name of a file that has its new owner already.
         let several = node.kind() != FileType::Directory && node.stat.st_nlink > 1;
         if several && !done.insert(node.stat.st_ino) {
             return Ok(Visit::Enter);
@@ -55,7 +55,7 @@ pub fn renumber(
     Ok(changed)
 }
 
-/// Returns whether something of it was changed.
+/// Renumbers one file; returns whether something was changed.
 fn one(node: &Node<'_>, moves: &Moves) -> Result<bool, WorldError> {
     let host = |path: &RelPath| path.under(node.root);
     match node.kind() {
@@ -96,8 +96,8 @@ fn of_file(node: &Node<'_>, file: &File) -> Result<Meta, WorldError> {
     Meta::of_file(node.stat, file).map_err(|e| node.error("read the attributes of", e))
 }
 
-/// The account files. A text that a database is made from becomes newer than it: the jail makes the database
-/// again at its start.
+/// Rewrites the account files. A text from which a database is made becomes newer than the database, so that the jail
+/// makes the database again at its start.
 fn texts(root: &Path, profile: &Profile, moves: &Moves) -> Result<(), WorldError> {
     for (path, kind) in TEXTS {
         let path = RelPath::parse(path.as_bytes()).unwrap_or_default();

@@ -1,12 +1,12 @@
-//! Requests and answers as bytes in a pipe: a kind, then each text behind its length.
+//! Encodes requests and answers as bytes in a pipe: a kind, then each text behind its length.
 //!
-//! Neither side trusts the other: a length that no text can have ends the conversation.
+//! Neither side trusts the other: a length that no text can have ends the exchange.
 
 use std::io::{self, Read, Write};
 
 use super::{Answer, By, Request, TEXT_MAX};
 
-/// The longest text of an answer, in bytes: what three texts can become, with signs before their lines.
+/// The longest text of an answer in bytes: what a merge of three texts can produce, with signs before their lines.
 const ANSWER_MAX: u64 = 8 * TEXT_MAX;
 
 /// A request that was read.
@@ -17,10 +17,10 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// As what was asked.
+    /// Decodes the request.
     ///
     /// # Errors
-    /// `InvalidData`: no request has this kind or so many texts.
+    /// `InvalidData`: no request has this kind or this number of texts.
     pub fn request(&self) -> io::Result<Request<'_>> {
         Ok(match (self.kind, self.texts.as_slice()) {
             (kind @ b'L'..=b'N', [base, ours, theirs]) => Request::Merge {
@@ -39,7 +39,7 @@ impl Asked {
     }
 }
 
-/// A request as bytes.
+/// Encodes a request.
 pub fn request(request: &Request<'_>) -> Vec<u8> {
     match *request {
         Request::Merge {
@@ -59,10 +59,10 @@ pub fn request(request: &Request<'_>) -> Vec<u8> {
     }
 }
 
-/// Reads a request; none at the end of the stream.
+/// Reads a request; returns `None` at the end of the stream.
 ///
 /// # Errors
-/// Those of the reader; `InvalidData`.
+/// The errors of the reader; `InvalidData`.
 pub fn read_request(from: &mut impl Read) -> io::Result<Option<Asked>> {
     let Some(kind) = read_kind(from)? else {
         return Ok(None);
@@ -80,7 +80,7 @@ pub fn read_request(from: &mut impl Read) -> io::Result<Option<Asked>> {
 /// Writes an answer.
 ///
 /// # Errors
-/// Those of the writer.
+/// The errors of the writer.
 pub fn write_answer(to: &mut impl Write, answer: &Answer) -> io::Result<()> {
     let bytes = match answer {
         Answer::Text(text) => frame(b'T', &[text]),
@@ -92,10 +92,10 @@ pub fn write_answer(to: &mut impl Write, answer: &Answer) -> io::Result<()> {
     to.flush()
 }
 
-/// The answer in the bytes that have come so far; none if there are too few of them yet.
+/// Decodes the answer in the bytes that have arrived so far; returns `None` if more bytes are needed.
 ///
 /// # Errors
-/// `InvalidData`: they are no answer, or more than one.
+/// `InvalidData`: the bytes are not an answer, or are more than one.
 pub fn answer(bytes: &[u8]) -> io::Result<Option<Answer>> {
     let Some((kind, rest)) = bytes.split_first() else {
         return Ok(None);

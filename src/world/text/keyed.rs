@@ -1,23 +1,23 @@
-//! Lists of accounts, merged name by name and field by field: two names that were added at the same place
-//! are no conflict, nor is a shell that one side has changed and a comment that the other has.
+//! Merges lists of accounts name by name and field by field. Two names that were added at the same place do not
+//! conflict. Neither do a shell that one side has changed and a comment that the other has changed.
 //!
-//! passwd(5), group(5) and their like have a line for each name, with fields between colons. Lines
-//! without a colon (comments) are their own names; lines of NIS begin with `+` or `-` and stay last. A jail
-//! chose one of the texts: the work is linear in their lines, but for the sorting.
+//! passwd(5), group(5) and similar files have a line for each name, with fields between colons. A line without a colon
+//! (a comment) is its own name. Lines of NIS begin with `+` or `-` and stay last. A jail chose one of the texts, so the
+//! work is linear in the number of lines, except for the sorting.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The field of a number in passwd(5) and group(5).
+/// The index of the number's field in passwd(5) and group(5).
 const NUMBER: usize = 2;
 
-/// The number of a user's group in passwd(5).
+/// The index of the field in passwd(5) that has the number of the user's group.
 const GROUP: usize = 3;
 
-/// How many fields group(5) and gshadow(5) have; the last are the members.
+/// The number of fields of group(5) and gshadow(5), whose last field lists the members.
 const OF_GROUPS: usize = 4;
 
-/// Three versions of a list as one; none if both sides have made different things of one field, or, where
-/// `numbered`, have given two new names one number, which would make them one account.
+/// Merges three versions of a list. Returns `None` if both sides have changed one field in different ways, or, with
+/// `numbered`, have given one number to two new names, which would make them one account.
 pub(super) fn merge(base: &str, ours: &str, theirs: &str, numbered: bool) -> Option<String> {
     let (was, own, new) = (List::parse(base)?, List::parse(ours)?, List::parse(theirs)?);
     let mut result = BTreeMap::new();
@@ -42,7 +42,7 @@ pub(super) fn merge(base: &str, ours: &str, theirs: &str, numbered: bool) -> Opt
     Some(text)
 }
 
-/// Three versions of the line of one name: what becomes of it, or none if they are in conflict.
+/// Merges three versions of the line of one name; returns `None` if they conflict.
 fn line(
     (was, own, new): (Option<&str>, Option<&str>, Option<&str>),
     numbered: bool,
@@ -56,7 +56,7 @@ fn line(
     let (own, new) = (own?, new?);
     let fields = |line: &str| -> Vec<String> { line.split(':').map(str::to_owned).collect() };
     let (own, new) = (fields(own), fields(new));
-    // Both have added the name: what one has left empty, the other has said.
+    // Both sides have added the name: a field that one has left empty gets the value of the other.
     let was = was.map_or_else(|| vec![String::new(); own.len()], fields);
     if own.len() != was.len() || own.len() != new.len() || own.len() < 2 {
         return None;
@@ -64,7 +64,7 @@ fn line(
     let count = own.len();
     let versions = was.iter().zip(own.iter().zip(&new)).enumerate();
     let merged = versions.map(|(at, (was, (own, new)))| match (numbered, count, at) {
-        // In gshadow(5) the third are the administrators of the group.
+        // In gshadow(5) the third field lists the administrators of the group.
         (true, OF_GROUPS, 3) | (false, OF_GROUPS, 2 | 3) => Some(members(was, own, new)),
         (true, _, NUMBER) | (true, _, GROUP) => {
             of_three(was, own, new, |a, b| number(a) == number(b))
@@ -75,7 +75,7 @@ fn line(
     merged.map(|fields| Some(fields.join(":")))
 }
 
-/// Three versions of a field, if not both have changed it.
+/// Merges three versions of a field; returns `None` if both sides have changed it.
 fn of_three(was: &str, own: &str, new: &str, same: impl Fn(&str, &str) -> bool) -> Option<String> {
     if same(own, was) {
         Some(new.to_owned())
@@ -86,8 +86,8 @@ fn of_three(was: &str, own: &str, new: &str, same: impl Fn(&str, &str) -> bool) 
     }
 }
 
-/// Three versions of a list of names between commas, which is a set: what either has added is there, what
-/// either has removed is not.
+/// Merges three versions of a list of names between commas, which is a set: the result has the names that either side
+/// has added, and lacks those that either side has removed.
 fn members(was: &str, own: &str, new: &str) -> String {
     fn names(text: &str) -> Vec<&str> {
         text.split(',').filter(|name| !name.is_empty()).collect()
@@ -103,13 +103,14 @@ fn members(was: &str, own: &str, new: &str) -> String {
     stays.chain(comes).collect::<Vec<_>>().join(",")
 }
 
-/// A number as who looks an account up reads it: `0999` is 999. What is none is its text.
+/// Returns a number as programs that look up an account read it: `0999` is 999. A text that is not a number is returned
+/// as it is.
 fn number(text: &str) -> Result<u64, &str> {
     let text = text.trim();
     text.parse().map_err(|_| text)
 }
 
-/// Whether the two sides have made one account of two names that are not one on either side.
+/// Whether the two sides have made one account of two names that are separate accounts on each side.
 fn clash(
     was: &List<'_>,
     sides: [&List<'_>; 2],
@@ -124,7 +125,7 @@ fn clash(
         names.push(*key);
         *new |= !was.lines.contains_key(key);
     }
-    // root and toor are one on purpose, also where one side has just made toor.
+    // root and toor share a number on purpose, also where one side has just added toor.
     let together = |list: &List<'_>, third: &Result<u64, &str>, names: &[Key<'_>]| {
         let mut names = names.iter();
         names.all(|key| list.line(key).and_then(account).as_ref() == Some(third))
@@ -135,16 +136,16 @@ fn clash(
     })
 }
 
-/// The number of an account in its line, if it has one.
+/// Returns the number of an account in its line, if it has one.
 fn account(line: &str) -> Option<Result<u64, &str>> {
     let third = line.split(':').nth(NUMBER).map(number);
     third.filter(|third| *third != Err(""))
 }
 
-/// The jail's order; what the release has added follows what it follows there.
+/// Returns the keys in the jail's order; a key that the release has added follows the key that it follows there.
 fn order<'a>(own: &List<'a>, new: &List<'a>) -> Vec<Key<'a>> {
     let added = |key: &Key<'a>| !own.lines.contains_key(key);
-    // What comes after each, if that is added.
+    // The key that comes after each key, if the release has added it.
     let mut after: BTreeMap<Option<Key<'a>>, Key<'a>> = BTreeMap::new();
     let mut before = None;
     for key in &new.order {
@@ -166,7 +167,7 @@ fn order<'a>(own: &List<'a>, new: &List<'a>) -> Vec<Key<'a>> {
     for key in &own.order {
         if is_nis(key) && !ended {
             ended = true;
-            // Nothing but lines of NIS comes after the first of them.
+            // Only lines of NIS come after the first line of NIS.
             let rest = new.order.iter().filter(|key| added(key) && !is_nis(key));
             let done: BTreeSet<Key<'a>> = order.iter().copied().collect();
             order.extend(rest.filter(|key| !done.contains(*key)));
@@ -178,17 +179,17 @@ fn order<'a>(own: &List<'a>, new: &List<'a>) -> Vec<Key<'a>> {
     order
 }
 
-/// The name of a line, and the how manieth it is: of comments and empty lines there may be several.
+/// The name of a line and its index among equal names, since comments and empty lines may occur more than once.
 type Key<'a> = (&'a str, usize);
 
-/// The lines of one version by their names.
+/// The lines of one version by their keys.
 struct List<'a> {
     lines: BTreeMap<Key<'a>, &'a str>,
     order: Vec<Key<'a>>,
 }
 
 impl<'a> List<'a> {
-    /// None if a name is there twice.
+    /// Parses a text; returns `None` if a name occurs twice.
     fn parse(text: &'a str) -> Option<Self> {
         let mut list = List {
             lines: BTreeMap::new(),
@@ -253,10 +254,10 @@ mod tests {
                 "# accounts\nroot:$6$hash:0:0::/root:/bin/sh\ntoor:*:0:0::/root:\ndaemon:*:1:1::/:\n_tss:*:601:601::/:\n"
             )
         );
-        // Removed here, and untouched there.
+        // The jail has removed a line that the release has not touched.
         let ours = BASE.replace("daemon:*:1:1::/:\n", "");
         assert_eq!(merge(BASE, &ours, BASE, true), Some(ours.clone()));
-        // A member of a group, and a group of the release.
+        // The jail has added a member to a group, and the release has added a group.
         let base = "root:*:0:\nwheel:*:10:root\n";
         assert_eq!(
             merge(
@@ -277,7 +278,7 @@ mod tests {
         assert_eq!(merge(BASE, &ours, &theirs, true), None);
         let gone = BASE.replace("daemon:*:1:1::/:\n", "");
         assert_eq!(merge(BASE, &ours, &gone, true), None);
-        // A name twice is no list of names.
+        // A text that has a name twice is not a list of names.
         assert_eq!(merge(BASE, &format!("{BASE}{BASE}"), BASE, true), None);
     }
 
@@ -296,10 +297,10 @@ mod tests {
         let both = format!("{base}toor:x:0:0::/root:\nbackup:x:102:102::/:\n");
         let theirs = base.replace("db:x:102:102::", "db:x:102:102:new:");
         let merged = both.replace("db:x:102:102::", "db:x:102:102:new:");
-        // The jail has them, or the release brings them.
+        // The jail has both names, or the release brings both.
         assert_eq!(merge(base, &both, &theirs, true), Some(merged.clone()));
         assert_eq!(merge(base, &theirs, &both, true), Some(merged));
-        // One from each side are two accounts still.
+        // One name from each side are still two accounts.
         let (ours, theirs) = (
             format!("{base}a:x:0:0::/:\n"),
             format!("{base}b:x:0:0::/:\n"),
@@ -309,7 +310,7 @@ mod tests {
 
     #[test]
     fn fields_are_merged_by_themselves() {
-        // Your shell, and the release's comment.
+        // The jail has changed the shell, and the release the comment.
         let base = "root:x:0:0:root:/root:/bin/sh\nd:x:1:1::/:\n";
         let ours = "root:x:0:0:root:/root:/bin/zsh\nd:x:1:1::/:\n";
         let theirs = "root:x:0:0:Charlie Root:/root:/bin/sh\nd:x:1:1::/:\n";
@@ -317,12 +318,12 @@ mod tests {
             merge(base, ours, theirs, true).as_deref(),
             Some("root:x:0:0:Charlie Root:/root:/bin/zsh\nd:x:1:1::/:\n")
         );
-        // One field that both have changed is a conflict, as is a line of another form.
+        // A field that both have changed is a conflict, and so is a line of another form.
         let sh = |shell: &str| base.replace("/bin/sh", shell);
         assert_eq!(merge(base, &sh("/a"), &sh("/b"), true), None);
         assert_eq!(merge(base, &sh("/a:more"), &sh("/b"), true), None);
         assert_eq!(merge(base, &sh("/a"), &sh("/a"), true), Some(sh("/a")));
-        // Both have added a name: what is not the same is a conflict, or was left open by one.
+        // Both have added a name: fields that differ conflict, unless one of them is empty.
         let (a, b) = (
             base.to_owned() + "n:x:9:9:::\n",
             base.to_owned() + "n:x:9:9:N::\n",
@@ -345,10 +346,10 @@ mod tests {
             let told = merge(&of(was), &of(own), &of(new), true);
             assert_eq!(told, Some(of(merged)), "{was:?} {own:?} {new:?}");
         }
-        // In gshadow(5) administrators are, too.
+        // Administrators in gshadow(5) are merged, too.
         let told = merge("g:!:a:\n", "g:!:a,b:m\n", "g:!:a,c:n\n", false);
         assert_eq!(told.as_deref(), Some("g:!:a,b,c:m,n\n"));
-        // A group that both have added.
+        // Both have added the same group.
         let told = merge("r:x:0:\n", "r:x:0:\ng:x:5:a\n", "r:x:0:\ng:x:5:b\n", true);
         assert_eq!(told.as_deref(), Some("r:x:0:\ng:x:5:a,b\n"));
     }
@@ -366,7 +367,7 @@ mod tests {
         let theirs = BASE.replace("daemon:*:1:1:", "daemon:*:1:2:");
         let told = merge(BASE, &ours, &theirs, true).expect("it is the same number");
         assert!(told.contains("daemon:*:1:2::/:/bin/sh\n"), "{told}");
-        // In shadow(5) they are dates, and those are texts.
+        // In shadow(5) the numbers are dates, which are compared as text.
         assert_eq!(merge("a:*:1:\n", "a:*:2:\n", "a:*:3:\n", true), None);
     }
 
@@ -377,7 +378,7 @@ mod tests {
         let ours = base.replace("# a", "# mine");
         let told = merge(base, &ours, &theirs, true).expect("no conflict");
         assert_eq!(told, format!("{ours}new:*:5:5::/:\n"));
-        // No root, nothing at all, a NUL, no newline at the end: as they are.
+        // A text without root, an empty text, one with a NUL, and one without a last newline are accepted as they are.
         assert_eq!(
             merge(base, "", &theirs, true).as_deref(),
             Some("new:*:5:5::/:\n")
@@ -387,7 +388,7 @@ mod tests {
             merge("", "a:\0:1:1", "", true).as_deref(),
             Some("a:\0:1:1\n")
         );
-        // Lines of NIS stay last, also behind what follows them in the release.
+        // Lines of NIS stay last, also if other lines follow them in the release.
         assert_eq!(
             merge("a:x\n+\n", "a:x\n+\n", "a:x\n+\nb:x\n", false).as_deref(),
             Some("a:x\nb:x\n+\n")
@@ -405,7 +406,7 @@ mod tests {
         let told = merge("", &ours, &theirs, true).expect("no conflict");
         assert_eq!(told.lines().count(), 150_000);
         assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
-        // Members are no less.
+        // The same holds for members.
         let of = |range: std::ops::Range<u32>| -> String {
             let names: Vec<String> = range.map(|n| format!("n{n}")).collect();
             format!("g:*:1:{}\n", names.join(","))

@@ -1,18 +1,18 @@
-//! Differences of texts line by line, and the three-way merge that rests on them, with bounded work.
+//! Computes differences of texts line by line, and the three-way merge that is based on them, with bounded work.
 //!
-//! The algorithm is the greedy one of E. W. Myers (*An O(ND) Difference Algorithm and Its Variations*,
-//! 1986). Its cost is the number of lines times the number of edits. A jail can choose both, so a text
-//! beyond [`LINES_MAX`] or [`EDITS_MAX`] has no result instead of a late one.
-//! Must not be here: files, processes, what a result means for a jail.
+//! The algorithm is the greedy one of E. W. Myers (*An O(ND) Difference Algorithm and Its Variations*, 1986). Its cost
+//! is the number of lines times the number of edits. A jail can choose both. So a text beyond [`LINES_MAX`] or
+//! [`EDITS_MAX`] gets no result, rather than a late one.
+//! This module must not know files, processes, or what a result means for a jail.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Longer texts are not compared, in lines.
+/// The longest text that is compared, in lines.
 pub(super) const LINES_MAX: usize = 100_000;
 
-/// Texts that are further apart are not compared, in lines removed and added. The search keeps the
-/// square of this in memory, 8 bytes each: 32 MiB.
+/// The greatest difference between texts that are compared, in lines removed and added. The search keeps the square of
+/// this number in memory, 8 bytes each: 32 MiB.
 pub(super) const EDITS_MAX: usize = 2_000;
 
 /// How many lines of a difference are printed.
@@ -25,15 +25,15 @@ const CONTEXT: usize = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooDifferent;
 
-/// Lines of the one text that stand in the place of lines of the other. One range may be empty.
+/// Lines of one text that replace lines of the other. One of the ranges may be empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Hunk {
     old: Range<usize>,
     new: Range<usize>,
 }
 
-/// Merges what two texts have made of a common one, line by line. None if both have changed the same
-/// lines, or lines that touch each other, in different ways.
+/// Merges line by line what two texts have made of a common base. Returns `None` if both have changed the same lines,
+/// or adjacent lines, in different ways.
 ///
 /// # Errors
 /// [`TooDifferent`].
@@ -43,7 +43,7 @@ pub(super) fn merge(base: &str, ours: &str, theirs: &str) -> Result<Option<Strin
     let sides = [words.read(ours)?, words.read(theirs)?];
     let hunks = [diff(&base, &sides[0])?, diff(&base, &sides[1])?];
     let mut ahead = [hunks[0].as_slice(), hunks[1].as_slice()];
-    // Up to where the base was used, and what each side has more than the base up to there.
+    // How far the base is used, and how many lines more than the base each side has up to there.
     let mut at = 0;
     let mut shift = [0_isize; 2];
     let mut merged = String::new();
@@ -97,8 +97,7 @@ fn growth(hunk: &Hunk) -> isize {
     hunk.new.len() as isize - hunk.old.len() as isize
 }
 
-/// How one text becomes another, in the unified format of diff(1), for people: at most
-/// [`PATCH_MAX`] lines.
+/// Shows people how one text becomes another, in the unified format of diff(1), with at most [`PATCH_MAX`] lines.
 ///
 /// # Errors
 /// [`TooDifferent`].
@@ -109,7 +108,7 @@ pub(super) fn patch(old: &str, new: &str) -> Result<String, TooDifferent> {
     let mut lines = vec!["--- original".to_owned(), "+++ modified".to_owned()];
     let mut rest = hunks.as_slice();
     while let Some(first) = rest.first() {
-        // Changes with few lines between them are printed together.
+        // Changes that are close to each other are printed together.
         let near = |pair: &[Hunk]| pair[1].old.start - pair[0].old.end <= 2 * CONTEXT;
         let count = 1 + rest.windows(2).take_while(|pair| near(pair)).count();
         let (group, others) = rest.split_at(count);
@@ -142,7 +141,7 @@ pub(super) fn patch(old: &str, new: &str) -> Result<String, TooDifferent> {
     Ok(lines.join("\n") + "\n")
 }
 
-/// A range of lines as diff(1) counts them: from 1, an empty range after the line before it.
+/// Formats a range of lines as diff(1) does: it counts from 1, and an empty range has the number of the line before it.
 fn span(range: &Range<usize>) -> String {
     match range.len() {
         0 => format!("{},0", range.start),
@@ -158,7 +157,7 @@ fn shown(sign: char, line: &str) -> String {
     }
 }
 
-/// A text as numbered lines: equal lines of one [`Words`] have one number.
+/// A text as numbered lines: equal lines of the texts of one [`Words`] have the same number.
 struct Text<'a> {
     lines: Vec<&'a str>,
     numbers: Vec<u32>,
@@ -182,7 +181,7 @@ impl<'a> Words<'a> {
     }
 }
 
-/// The hunks that make one text into the other, in order, never two that touch.
+/// Returns the hunks that turn one text into the other, in order; no two of them touch.
 fn diff(old: &Text<'_>, new: &Text<'_>) -> Result<Vec<Hunk>, TooDifferent> {
     let (a, b) = (old.numbers.as_slice(), new.numbers.as_slice());
     let same = |pair: &(&u32, &u32)| pair.0 == pair.1;
@@ -209,8 +208,8 @@ fn diff(old: &Text<'_>, new: &Text<'_>) -> Result<Vec<Hunk>, TooDifferent> {
     Ok(hunks)
 }
 
-/// Runs of equal lines on a shortest path from the one text to the other: where they begin in each,
-/// and how long they are; none is empty.
+/// Returns the runs of equal lines on a shortest path from one text to the other: where each begins in both texts, and
+/// its length, which is never 0.
 fn snakes(a: &[u32], b: &[u32]) -> Result<Vec<(usize, usize, usize)>, TooDifferent> {
     let (n, m) = (a.len() as isize, b.len() as isize);
     let most = (a.len() + b.len()).min(EDITS_MAX) as isize;
@@ -220,7 +219,7 @@ fn snakes(a: &[u32], b: &[u32]) -> Result<Vec<(usize, usize, usize)>, TooDiffere
     let mut trace: Vec<Vec<isize>> = Vec::new();
     let mut found = false;
     'edits: for d in 0..=most {
-        // What the step before has reached, for the way back.
+        // Keep what the previous step has reached, for the way back.
         trace.push(reach[index(-d)..=index(d)].to_vec());
         for k in (-d..=d).step_by(2) {
             let down = k == -d || (k != d && reach[index(k - 1)] < reach[index(k + 1)]);
@@ -321,7 +320,7 @@ mod tests {
             ),
             ("", "", Some("")),
             ("a\nB\nc\nd\ne\n", "a\nbb\nc\nd\ne\n", None),
-            // Neighbours: whether they belong together is not known here.
+            // Adjacent changes: the merge cannot know whether they belong together.
             ("a\nB\nc\nd\ne\n", "a\nb\nC\nd\ne\n", None),
             ("a\nx\nb\nc\nd\ne\n", "a\ny\nb\nc\nd\ne\n", None),
             ("", "a\nb\nC\nd\ne\n", None),
@@ -329,7 +328,7 @@ mod tests {
             assert_eq!(merge(base, ours, theirs), Ok(merged.map(str::to_owned)));
             assert_eq!(merge(base, theirs, ours), Ok(merged.map(str::to_owned)));
         }
-        // The last line has no end, and that is a change too.
+        // A missing newline at the end of the last line is a change, too.
         assert_eq!(merge("a\nb", "a\nb\n", "a\nb\nc"), Ok(None));
         assert_eq!(
             merge("a\nb", "a\nb\n", "x\na\nb"),
@@ -376,7 +375,7 @@ mod tests {
             assert_eq!(merge(&short, &long, &other), Err(TooDifferent));
             assert_eq!(patch(&long, &other), Err(TooDifferent));
         }
-        // Few edits in a long text are no matter.
+        // A long text with few edits is accepted.
         let long = random(1_000_000, 90_000);
         let ours = format!("{long}ours\n");
         let theirs = format!("theirs\n{long}");

@@ -1,9 +1,9 @@
-//! Texts that both a jail and its release have changed: what becomes of them.
+//! Merges texts that both a jail and its release have changed.
 //!
-//! A jail chose the bytes of one of the texts, so the work on them is bounded (`lines`) and can be done
-//! by a process that may do nothing else: a [`Request`] and its [`Answer`] travel through pipes
-//! ([`frames`]). [`InProcess`] answers without one.
-//! Must not be here: files of a jail, processes.
+//! A jail chose the bytes of one of the texts. So the work is bounded (`lines`), and can be done by a process that has
+//! no other rights: a [`Request`] and its [`Answer`] travel through pipes ([`frames`]). [`InProcess`] answers without
+//! such a process.
+//! This module must not access files of a jail, nor start processes.
 
 pub mod frames;
 mod keyed;
@@ -12,62 +12,62 @@ mod lines;
 use super::error::WorldError;
 use super::progress::Cancel;
 
-/// Longer texts are not merged, in bytes.
+/// The longest text that is merged, in bytes.
 pub const TEXT_MAX: u64 = 1 << 20;
 
-/// What is compared when texts are merged.
+/// The unit by which texts are compared in a merge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum By {
     /// Lines and their neighbours.
     Line,
     /// The name that each line begins with.
     Name,
-    /// The name too, and no two names may get one number.
+    /// The name, as in `Name`; in addition, no two names may get one number.
     Account,
 }
 
 /// One question about texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// What both sides have made of a base, as one text.
+    /// Merges what both sides have made of a base into one text.
     Merge {
-        /// How.
+        /// The unit of comparison.
         by: By,
-        /// What both come from.
+        /// The version that both sides come from.
         base: &'a str,
-        /// The jail's.
+        /// The version of the jail.
         ours: &'a str,
-        /// The release's.
+        /// The version of the release.
         theirs: &'a str,
     },
-    /// How a text becomes another, for people.
+    /// Shows people how one text becomes another.
     Patch {
-        /// The one.
+        /// The text before.
         old: &'a str,
-        /// The other.
+        /// The text after.
         new: &'a str,
     },
 }
 
-/// What becomes of texts.
+/// The result of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The merged text, or the patch.
     Text(String),
     /// Both sides have changed the same part in different ways.
     Conflict,
-    /// They are too long or too different to be compared.
+    /// The texts are too long or too different to be compared.
     TooDifferent,
-    /// The process that does the work ended, or did not answer in its time.
+    /// The process that does the work has ended, or did not answer in time.
     NoAnswer,
 }
 
-/// Who answers.
+/// Something that answers requests about texts.
 pub trait Texts {
     /// Answers one request.
     ///
     /// # Errors
-    /// [`WorldError::Interrupted`]; [`WorldError::Worker`]: there is no process that could answer.
+    /// [`WorldError::Interrupted`]; [`WorldError::Worker`]: no process that could answer exists.
     fn answer(&mut self, request: &Request<'_>, cancel: &Cancel) -> Result<Answer, WorldError>;
 }
 
@@ -82,7 +82,7 @@ impl Texts for InProcess {
     }
 }
 
-/// Answers a request: a pure function, with bounded work.
+/// Answers a request. This is a pure function with bounded work.
 pub fn answer(request: &Request<'_>) -> Answer {
     match *request {
         Request::Merge {
