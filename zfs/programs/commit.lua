@@ -1,4 +1,4 @@
--- Compares and sets many user properties: p of ds must be as x says, and becomes what v says.
+-- Compares and sets many user properties: property p of ds must have the value x, and gets the value v.
 local r = stale()
 if r then return r end
 local n = #a.ds
@@ -11,14 +11,14 @@ for _, s in ipairs(a.sealed) do
   if not zfs.exists(s) then return no("absent", s) end
   if not own(s, "ezz:sealed") then return no("unsealed", s) end
 end
--- Each set counts 96 KiB of space, and each undo again: a big list must not get stuck half-way.
+-- Each set needs 96 KiB of space, and so does each undo: a long list must not get stuck half-way.
 if n > 16 and zfs.get_prop(string.match(S, "^[^/]+"), "available") < n * 2 * 98304 then
   return no("space", S, ENOSPC)
 end
 local function set(i)
   return change(a.ds[i], a.p[i], a.v[i])
 end
--- Of an adoption the last change comes after the epoch: it is the one that makes a site of a replica.
+-- In an adoption the last change follows the epoch, because that change turns the replica into a site.
 local m = a.adopt and n - 1 or n
 for i = 1, m do
   r = set(i)

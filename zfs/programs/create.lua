@@ -1,7 +1,6 @@
--- Clones all jails, or none. The undo is to destroy the clones, which needs no space. Clones of a jail
--- are of a snapshot that is made here and goes with the last of them. The intents
--- are there from before the first clone to after the last property, so that it shows if a signal
--- stops the program in between, which keeps what was done.
+-- Clones all jails or none. The undo destroys the clones, which needs no space. Clones of a jail are made from a
+-- snapshot that is created here and destroyed with the last of them. The intents exist from before the first clone
+-- until after the last property: if a signal stops the program in between, its changes remain, and the intents show it.
 local r = stale()
 if r then return r end
 if not zfs.sync.clone then return no("unsupported") end

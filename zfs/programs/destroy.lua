@@ -1,5 +1,5 @@
--- Destroys datasets in the order given, dependants first. Everything that can be known is checked
--- before, because a destroy has no undo.
+-- Destroys datasets in the given order, dependants first. Everything that can be checked is checked first, because a
+-- destroy cannot be undone.
 local r = stale()
 if r then return r end
 local gone = {}
@@ -31,8 +31,9 @@ for i, d in ipairs(a.ds) do
   end
   gone[d] = true
 end
--- The epoch first: it can be undone as long as nothing is destroyed. So can the intents, which say if a
--- signal stops the program that the rest is to go too; without the first of them they say nothing.
+-- The epoch comes first: it can be undone as long as nothing is destroyed. The same holds for the intents. If a signal
+-- stops the program, they show that the rest is to be destroyed, too; without the first of them the others have no
+-- meaning.
 r = raise()
 if r then return r end
 local J = S .. "/jails"

@@ -1,4 +1,4 @@
--- Makes an existing dataset a site. The format comes last: without it there is no site.
+-- Makes an existing dataset a site. The format is set last: without it the dataset is not a site.
 if not zfs.exists(S) then return no("no-site", S) end
 local v, s = zfs.get_prop(S, "ezz:format")
 if v then

@@ -1,5 +1,5 @@
--- What zfs-get(8) tells of datasets and snapshots, of those that are there: the values, and where they were
--- set. `own` asks for every property of ezz beside those that are named.
+-- Returns what zfs-get(8) shows of datasets and snapshots, for those that exist: the values, and where they were set.
+-- With `own` every property of ezz is returned, in addition to those that are named.
 local a, found = ..., {}
 for _, d in ipairs(a.ds) do
   if zfs.exists(d) then

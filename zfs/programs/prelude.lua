@@ -1,16 +1,16 @@
--- What every program shares: the input, the epoch, the undo list, the replies.
--- A step returns nil when it worked, else the reply to end with, so that a body reads
--- `return step() or step() or ok()`. The contract is in CONTRACT.md.
+-- The parts that all programs share: the input, the epoch, the undo list, the replies. A step returns nil if it
+-- succeeded, and otherwise the reply to end with, so that a program reads `return step() or step() or ok()`. The
+-- contract is in CONTRACT.md.
 local a = ...
 local S, U, E = a.site, {}, nil
 
--- The value that is set on ds itself; while a replica is adopted, also one it received.
+-- Returns the value that is set on ds itself; while a replica is adopted, also a received value.
 local function own(ds, p)
   local v, s = zfs.get_prop(ds, p)
   if s == ds or a.adopt and s == "$recvd" then return v end
 end
 
--- Whether a property is not as expected: "=VALUE" exactly that, "-" not set, "*" anything.
+-- Whether a property differs from the expectation: "=VALUE" is exactly that value, "-" not set, "*" anything.
 local function differs(ds, p, x)
   if x == "*" then return false end
   local v = own(ds, p)
@@ -30,7 +30,7 @@ local function stale()
   E = tostring(tonumber(e) + 1)
 end
 
--- Runs the undo list backwards. A call gets exactly its arguments: one more, even nil, is an error.
+-- Runs the undo list backwards. A call gets exactly its arguments: one more, even nil, would be an error.
 local function back(why, ds, e, p)
   local bad
   for i = #U, 1, -1 do
@@ -48,7 +48,7 @@ local function later(...)
   U[#U + 1] = {...}
 end
 
--- Sets a user property; no value means inherit.
+-- Sets a user property; without a value the property is inherited.
 local function put(ds, p, v)
   local o, e = own(ds, p), 0
   if v then e = zfs.sync.set_prop(ds, p, v) else e = zfs.sync.inherit(ds, p) end
@@ -70,8 +70,8 @@ local function ok(n)
   return {status = "ok", epoch = E, number = n}
 end
 
--- Why a file system could not be destroyed although nothing depends on it; EBUSY is a mount.
--- Own snapshots give EBUSY too: then a rollback, which minds only mounts, tells.
+-- Returns why a file system cannot be destroyed although nothing depends on it; EBUSY means a mount. A file system's
+-- own snapshots give EBUSY, too. Then a rollback, which only a mount prevents, shows which it is.
 local function busy(ds)
   local e = zfs.check.destroy(ds)
   if e == 0 then return nil end

@@ -1,5 +1,5 @@
--- Destroys one half of a generation with its sealed snapshot. If other bases are clones of it, the
--- heir, one of them, takes its snapshots and their places over first.
+-- Destroys one half of a generation with its sealed snapshot. If other bases are clones of it, one of them, the heir,
+-- first takes over its snapshots and their origins.
 local r = stale()
 if r then return r end
 local d, h, moved = a.ds, a.heir, {}
@@ -20,7 +20,7 @@ if h then
 end
 local e = busy(d)
 if e == EBUSY then return no("busy", d, e) end
--- The mark tells what a program that was stopped in its middle has left.
+-- The mark shows what a program that was stopped half-way has left behind.
 r = raise() or put(d, "ezz:pruned", "1")
 if r then return r end
 if h then
@@ -32,7 +32,7 @@ if h then
 else
   moved[#moved + 1] = d
 end
--- No undo from here. A snapshot that something else is a clone of stays where it has been moved to.
+-- Nothing can be undone from here. A snapshot that has other clones stays where the promotion has moved it.
 for i, s in ipairs(moved) do
   if h then s = h .. string.match(s, "@.*$") end
   local kept

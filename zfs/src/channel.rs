@@ -1,7 +1,7 @@
-//! Channel programs: running one, its limits, its errors, and what this kernel can do.
+//! Channel programs: how one is run, its limits and errors, and what the running kernel supports.
 //!
-//! A program is Lua that the kernel runs in one transaction group. The programs of ezz are in
-//! `program`; here is nothing that knows what they do.
+//! A channel program is Lua code that the kernel runs in one transaction group. The programs of ezz are in `program`;
+//! this module must not know what they do.
 
 use std::ffi::CString;
 use std::ptr;
@@ -11,17 +11,17 @@ use crate::errno::Errno;
 use crate::error::ProgramError;
 use crate::nvlist::{self, NvError, NvMap, RawList, Value};
 
-/// How much a channel program may use. The kernel refuses more than ten times the default.
+/// The resources that a channel program may use. The kernel refuses more than ten times the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Lua instructions, checked every 100.
+    /// The number of Lua instructions, checked every 100 instructions.
     pub instructions: u64,
-    /// Bytes, arguments and reply included.
+    /// The memory in bytes, including arguments and reply.
     pub memory: u64,
 }
 
 impl Limits {
-    /// The most that an unchanged module accepts (`ZCP_MAX_INSTRLIMIT`, `ZCP_MAX_MEMLIMIT`).
+    /// The largest limits that an unmodified module accepts (`ZCP_MAX_INSTRLIMIT`, `ZCP_MAX_MEMLIMIT`).
     pub const MAX: Limits = Limits {
         instructions: 100_000_000,
         memory: 100 << 20,
@@ -38,23 +38,23 @@ impl Default for Limits {
     }
 }
 
-/// What this kernel's OpenZFS can do.
+/// What the OpenZFS of the running kernel supports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Programs can clone (`zfs.sync.clone`): OpenZFS 2.4 and later.
+    /// Whether programs can clone (`zfs.sync.clone`): OpenZFS 2.4 and later.
     pub sync_clone: bool,
-    /// The module's version as it gives it, such as `2.4.4-1`; `None` where it gives none.
+    /// The version that the module reports, such as `2.4.4-1`; `None` if it reports none.
     pub module: Option<String>,
 }
 
 impl Zfs {
-    /// Runs a channel program in one transaction group, and returns what it returned: a map whose
-    /// one name is `return`, or none when it returned nothing.
+    /// Runs a channel program in one transaction group, and returns its result: a map with the single name `return`, or
+    /// an empty map if the program returned nothing.
     ///
-    /// The source and the arguments stay in the pool's history, readable by root.
+    /// The source and the arguments remain in the pool's history, which root can read.
     ///
     /// # Errors
-    /// See [`ProgramError`]; after some of them what the program did stays done.
+    /// See [`ProgramError`]; after some of them the changes of the program remain.
     pub fn program(
         &self,
         pool: &str,
@@ -65,8 +65,8 @@ impl Zfs {
         self.run_program("(unnamed)", pool, source, args, limits, true)
     }
 
-    /// Runs a channel program that only reads, outside a transaction. It is written to the pool's
-    /// history like any other, and refused on a read-only pool.
+    /// Runs a channel program that only reads, outside a transaction. The kernel writes it to the pool's history like
+    /// any other program, and refuses it on a read-only pool.
     ///
     /// # Errors
     /// See [`ProgramError`].
@@ -80,12 +80,12 @@ impl Zfs {
         self.run_program("(unnamed)", pool, source, args, limits, false)
     }
 
-    /// Asks the kernel what it can do, by one read-only program: once per command is enough.
+    /// Finds out by one read-only program what the kernel supports; once per command is enough.
     ///
     /// # Errors
     /// See [`ProgramError`].
     pub fn capabilities(&self, pool: &str) -> Result<Capabilities, ProgramError> {
-        // The table zfs.sync is there in open context too; only calling it is an error.
+        // The table zfs.sync exists in open context, too; only calling its functions is an error.
         const PROBE: &str = "return zfs.sync.clone ~= nil";
         let reply = self.run_program(
             "probe",
@@ -107,7 +107,7 @@ impl Zfs {
         })
     }
 
-    /// The one place that runs programs; `name` is for the errors.
+    /// Runs a program. This is the only function that does so; `name` is for the errors.
     pub(crate) fn run_program(
         &self,
         name: &str,
@@ -136,8 +136,8 @@ impl Zfs {
             self.lib.core.lzc_channel_program_nosync
         };
         let mut reply = ptr::null_mut();
-        // SAFETY: initialised; strings and list outlive the call; `reply` receives a list that is
-        // ours, also on an error: there it holds the message.
+        // SAFETY: the library is initialised; strings and list outlive the call; `reply` receives a list that we own,
+        // also on an error: then it holds the message.
         let code = unsafe {
             call(
                 c_pool.as_ptr(),
@@ -148,7 +148,7 @@ impl Zfs {
                 &raw mut reply,
             )
         };
-        // SAFETY: as above: nobody else frees or uses it.
+        // SAFETY: as above: no other code frees or uses the list.
         let reply = match unsafe { RawList::adopt(self.lib, reply) } {
             Some(reply) => reply.to_map().map_err(|error| ProgramError::Reply {
                 program: name.to_owned(),
@@ -163,7 +163,7 @@ impl Zfs {
     }
 }
 
-/// Tells apart what a non-zero return of lzc_channel_program means (zcp.c, zfs_ioctl.c).
+/// Converts a non-zero return of lzc_channel_program to an error (zcp.c, zfs_ioctl.c).
 fn program_error(
     name: &str,
     pool: &str,
@@ -178,7 +178,7 @@ fn program_error(
     });
     if errno == Errno::PROGRAM_FAILED {
         let message = message.unwrap_or_default();
-        // zcp_pool_error(): the sync task itself could not start, in the same clothes.
+        // zcp_pool_error(): the sync task itself could not start, which has the form of a Lua error.
         if let Some(code) = pool_errno(&message) {
             return match code {
                 libc::ENOENT => ProgramError::NoPool { pool },
@@ -235,25 +235,25 @@ fn program_error(
     }
 }
 
-/// The errno in `Could not open pool: NAME errno: N`.
+/// Returns the errno in `Could not open pool: NAME errno: N`.
 fn pool_errno(message: &str) -> Option<i32> {
     let rest = message.strip_prefix("Could not open pool: ")?;
     rest.rsplit_once(" errno: ")?.1.trim().parse().ok()
 }
 
-/// The version text of the loaded module, such as `2.4.4-1`; no pool is asked.
+/// Returns the version of the loaded module, such as `2.4.4-1`, without accessing a pool.
 #[cfg(target_os = "linux")]
 pub fn module_version() -> Option<String> {
     let text = std::fs::read_to_string("/sys/module/zfs/version").ok()?;
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-/// The version text of the loaded module, such as `2.4.4-1`; no pool is asked.
+/// Returns the version of the loaded module, such as `2.4.4-1`, without accessing a pool.
 #[cfg(target_os = "freebsd")]
 pub fn module_version() -> Option<String> {
     let mut buffer = [0u8; 128];
     let mut length = buffer.len();
-    // SAFETY: the name is a C string, the buffer has the length given, nothing is set.
+    // SAFETY: the name is a C string, the buffer has the given length, and no value is set.
     let code = unsafe {
         libc::sysctlbyname(
             c"vfs.zfs.version.module".as_ptr(),
@@ -272,7 +272,7 @@ pub fn module_version() -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-/// The version text of the loaded module, such as `2.4.4-1`; no pool is asked.
+/// Returns the version of the loaded module, such as `2.4.4-1`, without accessing a pool.
 #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
 pub fn module_version() -> Option<String> {
     None

@@ -1,9 +1,9 @@
-//! Datasets, snapshots and clones: the calls of libzfs_core, made safe. Holds are in `hold`, channel
-//! programs in `channel`.
+//! Safe wrappers for the calls of libzfs_core on datasets, snapshots and clones. Holds are in `hold`, channel programs
+//! in `channel`.
 //!
-//! Every call blocks until it is on disk (its transaction group), and none can be given a time
-//! limit. Nothing here checks names, mounts anything or reads properties in bulk: libzfs_core has
-//! no call for that. Errors per call: `libzfs_core.c` and facts of the OpenZFS sources.
+//! Every call blocks until its transaction group is on disk, and no call accepts a time limit. This module does not
+//! check names, mount anything or read properties in bulk: libzfs_core has no call for that. The errors of each call
+//! are from `libzfs_core.c` and the OpenZFS sources.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
@@ -16,7 +16,7 @@ use crate::sys::{self, Lib, NvList};
 /// `ZFS_MAX_DATASET_NAME_LEN`, with the NUL.
 const NAME_SPACE: usize = 256;
 
-/// An opened OpenZFS. Cheap to hold, usable from any thread; closes with the last one.
+/// An open handle of OpenZFS. It is cheap to hold and usable from any thread; the last one closes the library.
 #[derive(Debug)]
 pub struct Zfs {
     pub(crate) lib: &'static Lib,
@@ -24,7 +24,7 @@ pub struct Zfs {
 
 impl Drop for Zfs {
     fn drop(&mut self) {
-        // SAFETY: pairs with the successful libzfs_core_init in `open`; the library counts them.
+        // SAFETY: pairs with the successful libzfs_core_init in `open`; the library counts these calls.
         unsafe { (self.lib.core.libzfs_core_fini)() }
     }
 }
@@ -33,28 +33,29 @@ impl Zfs {
     /// Loads the libraries and opens `/dev/zfs`.
     ///
     /// # Errors
-    /// No library, no module, no permission: each its own variant, with a hint.
+    /// The library or the module is missing, or permission is denied; each is a variant with a hint.
     pub fn open() -> Result<Zfs, OpenError> {
         let lib = Lib::get()?;
-        // SAFETY: no precondition; it takes a lock, opens the device and counts.
+        // SAFETY: there is no precondition; the call takes a lock, opens the device and counts.
         match unsafe { (lib.core.libzfs_core_init)() } {
             0 => Ok(Zfs { lib }),
             code => Err(OpenError::from_errno(Errno(code))),
         }
     }
 
-    /// Creates a file system, then sets its properties (two transactions; destroyed again if they
-    /// are refused). Native properties as the kernel wants them: `UInt` for numbers and indices.
+    /// Creates a file system, then sets its properties. These are two transactions; if the properties are refused, the
+    /// file system is destroyed again. Native properties have the form that the kernel expects: `UInt` for numbers and
+    /// indices.
     ///
     /// # Errors
-    /// EEXIST; ENOENT without parent; EINVAL; ENOSPC; and the general ones.
+    /// EEXIST; ENOENT if the parent is missing; EINVAL; ENOSPC; and the general ones.
     pub fn create(&self, name: &str, props: &NvMap) -> Result<(), ZfsError> {
         let call = Call {
             operation: "create",
             dataset: name,
         };
         let (c_name, list) = (call.c_string(name)?, call.list(self.lib, props)?);
-        // SAFETY: initialised; both pointers outlive the call; no wrapping key is given.
+        // SAFETY: the library is initialised; both pointers outlive the call; no wrapping key is given.
         call.check(unsafe {
             (self.lib.core.lzc_create)(
                 c_name.as_ptr(),
@@ -66,11 +67,11 @@ impl Zfs {
         })
     }
 
-    /// Clones a snapshot. With properties these are two transactions: a crash between them leaves
-    /// the clone without (zfs_ioctl.c, `zfs_ioc_clone`).
+    /// Clones a snapshot. With properties these are two transactions: a crash between them leaves the clone without its
+    /// properties (zfs_ioctl.c, `zfs_ioc_clone`).
     ///
     /// # Errors
-    /// EEXIST; ENOENT for parent or origin; EINVAL when origin is no snapshot; EXDEV; EDQUOT;
+    /// EEXIST; ENOENT if parent or origin is missing; EINVAL if the origin is not a snapshot; EXDEV; EDQUOT;
     /// ENAMETOOLONG; ENOSPC.
     pub fn clone(&self, name: &str, origin: &str, props: &NvMap) -> Result<(), ZfsError> {
         let call = Call {
@@ -79,17 +80,17 @@ impl Zfs {
         };
         let (c_name, c_origin) = (call.c_string(name)?, call.c_string(origin)?);
         let list = call.list(self.lib, props)?;
-        // SAFETY: initialised; the pointers outlive the call.
+        // SAFETY: the library is initialised; the pointers outlive the call.
         call.check(unsafe {
             (self.lib.core.lzc_clone)(c_name.as_ptr(), c_origin.as_ptr(), list.as_ptr())
         })
     }
 
-    /// Makes all these snapshots, of one pool, in one transaction, or none. User properties only,
-    /// the same on all.
+    /// Creates all these snapshots of one pool in one transaction, or none of them. Only user properties are possible,
+    /// which are the same on all of them.
     ///
     /// # Errors
-    /// EEXIST, ENOENT, EDQUOT and so on in `per`; EXDEV for two of one file system or two pools.
+    /// EEXIST, ENOENT, EDQUOT and so on in `per`; EXDEV for two snapshots of one file system, or of two pools.
     pub fn snapshot(&self, snapshots: &[&str], props: &NvMap) -> Result<(), ZfsError> {
         let call = Call {
             operation: "snapshot",
@@ -98,33 +99,34 @@ impl Zfs {
         let list = call.list(self.lib, &flags(snapshots))?;
         let props = call.list(self.lib, props)?;
         let mut failed = ptr::null_mut();
-        // SAFETY: initialised; both lists outlive the call; `failed` receives a list that
-        // `check_each` owns.
+        // SAFETY: the library is initialised; both lists outlive the call; `failed` receives a list that `check_each`
+        // owns.
         let code =
             unsafe { (self.lib.core.lzc_snapshot)(list.as_ptr(), props.as_ptr(), &raw mut failed) };
-        // SAFETY: the list that the call gave is ours and used nowhere else.
+        // SAFETY: we own the list that the call returned, and no other code uses it.
         unsafe { call.check_each(self.lib, code, failed) }
     }
 
     /// Destroys one file system without children or snapshots, or one snapshot.
     ///
     /// # Errors
-    /// EBUSY mounted, in use, or has snapshots; EEXIST has children or clones; ENOENT.
+    /// EBUSY if it is mounted, in use, or has snapshots; EEXIST if it has children or clones; ENOENT.
     pub fn destroy(&self, name: &str) -> Result<(), ZfsError> {
         let call = Call {
             operation: "destroy",
             dataset: name,
         };
         let c_name = call.c_string(name)?;
-        // SAFETY: initialised; the pointer outlives the call.
+        // SAFETY: the library is initialised; the pointer outlives the call.
         call.check(unsafe { (self.lib.core.lzc_destroy)(c_name.as_ptr()) })
     }
 
-    /// Destroys all these snapshots, of one pool, or none; those that do not exist are ignored.
-    /// With `defer`, held and cloned ones go when the last hold and clone is gone.
+    /// Destroys all these snapshots of one pool, or none of them; snapshots that do not exist are ignored. With
+    /// `defer`, held and cloned snapshots are destroyed when their last hold is released and their last clone is
+    /// destroyed.
     ///
     /// # Errors
-    /// In `per`: EBUSY held or mounted, EEXIST has clones.
+    /// In `per`: EBUSY if a snapshot is held or mounted, EEXIST if it has clones.
     pub fn destroy_snaps(&self, snapshots: &[&str], defer: bool) -> Result<(), ZfsError> {
         let call = Call {
             operation: "destroy",
@@ -132,20 +134,20 @@ impl Zfs {
         };
         let list = call.list(self.lib, &flags(snapshots))?;
         let mut failed = ptr::null_mut();
-        // SAFETY: initialised; the list outlives the call; `failed` receives a list that
-        // `check_each` owns.
+        // SAFETY: the library is initialised; the list outlives the call; `failed` receives a list that `check_each`
+        // owns.
         let code = unsafe {
             (self.lib.core.lzc_destroy_snaps)(list.as_ptr(), defer.into(), &raw mut failed)
         };
-        // SAFETY: the list that the call gave is ours and used nowhere else.
+        // SAFETY: we own the list that the call returned, and no other code uses it.
         unsafe { call.check_each(self.lib, code, failed) }
     }
 
     /// Makes a clone the owner of its origin snapshot and of all older ones.
     ///
     /// # Errors
-    /// EINVAL no clone; EEXIST a snapshot of that name is there, named in `per`; EBUSY a snapshot
-    /// that would move is in use; ENOSPC; EDQUOT.
+    /// EINVAL if it is not a clone; EEXIST if a snapshot of the same name exists, which is named in `per`; EBUSY if a
+    /// snapshot that would move is in use; ENOSPC; EDQUOT.
     pub fn promote(&self, clone: &str) -> Result<(), ZfsError> {
         let call = Call {
             operation: "promote",
@@ -153,13 +155,13 @@ impl Zfs {
         };
         let c_name = call.c_string(clone)?;
         let mut clash = [0 as c_char; NAME_SPACE];
-        // SAFETY: initialised; the name outlives the call; the buffer has the length given, and
-        // the library writes a C string into it only for EEXIST.
+        // SAFETY: the library is initialised; the name outlives the call; the buffer has the given length, and the
+        // library writes a C string into it only for EEXIST.
         let code = unsafe {
             (self.lib.core.lzc_promote)(c_name.as_ptr(), clash.as_mut_ptr(), NAME_SPACE as c_int)
         };
         call.check(code).map_err(|mut error| {
-            // SAFETY: the buffer was zeroed, and strlcpy ends what it writes with a NUL.
+            // SAFETY: the buffer was zeroed, and strlcpy terminates what it writes with a NUL.
             let name = unsafe { CStr::from_ptr(clash.as_ptr()) }.to_string_lossy();
             if !name.is_empty() {
                 error.per.push((name.into_owned(), Errno(libc::EEXIST)));
@@ -168,46 +170,47 @@ impl Zfs {
         })
     }
 
-    /// Renames a dataset and all below it, in one transaction. Mounts stay as they are.
+    /// Renames a dataset and all datasets below it in one transaction. Mounts stay as they are.
     ///
     /// # Errors
-    /// EEXIST, ENOENT, EINVAL into its own child or other pool, EACCES out of an encryption root.
+    /// EEXIST, ENOENT, EINVAL if the target is below it or in another pool, EACCES if it would leave an encryption
+    /// root.
     pub fn rename(&self, from: &str, to: &str) -> Result<(), ZfsError> {
         let call = Call {
             operation: "rename",
             dataset: from,
         };
         let (c_from, c_to) = (call.c_string(from)?, call.c_string(to)?);
-        // SAFETY: initialised; the pointers outlive the call.
+        // SAFETY: the library is initialised; the pointers outlive the call.
         call.check(unsafe { (self.lib.core.lzc_rename)(c_from.as_ptr(), c_to.as_ptr()) })
     }
 
-    /// Takes a file system back to this snapshot (its full name), which must be the latest.
+    /// Rolls a file system back to this snapshot (its full name), which must be the latest one.
     ///
     /// # Errors
-    /// ESRCH not a snapshot of it; EEXIST a later snapshot or bookmark exists; EBUSY.
+    /// ESRCH if it is not a snapshot of the file system; EEXIST if a later snapshot or bookmark exists; EBUSY.
     pub fn rollback_to(&self, filesystem: &str, snapshot: &str) -> Result<(), ZfsError> {
         let call = Call {
             operation: "roll back",
             dataset: filesystem,
         };
         let (c_name, c_snapshot) = (call.c_string(filesystem)?, call.c_string(snapshot)?);
-        // SAFETY: initialised; the pointers outlive the call.
+        // SAFETY: the library is initialised; the pointers outlive the call.
         call.check(unsafe { (self.lib.core.lzc_rollback_to)(c_name.as_ptr(), c_snapshot.as_ptr()) })
     }
 
-    /// Whether a dataset or snapshot exists. *Any* error reads as "no", that of a suspended pool
-    /// too: never take a "no" for permission to destroy something.
+    /// Whether a dataset or snapshot exists. *Any* error gives `false`, also that of a suspended pool: never destroy
+    /// something because of a `false`.
     pub fn exists(&self, name: &str) -> bool {
         let Ok(c_name) = CString::new(name) else {
             return false;
         };
-        // SAFETY: initialised; the pointer outlives the call.
+        // SAFETY: the library is initialised; the pointer outlives the call.
         unsafe { (self.lib.core.lzc_exists)(c_name.as_ptr()) != 0 }
     }
 }
 
-/// One call, for its errors.
+/// One call and its object, for the errors.
 #[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     pub(crate) operation: &'static str,
@@ -253,10 +256,10 @@ impl Call<'_> {
         }
     }
 
-    /// Checks a call that reports per object; a report with return value 0 is an error too.
+    /// Checks a call that reports errors per object; a report with return value 0 is an error, too.
     ///
     /// # Safety
-    /// `failed` is null or a list that nobody else frees or uses.
+    /// `failed` is null or a list that no other code frees or uses.
     pub(crate) unsafe fn check_each(
         &self,
         lib: &'static Lib,
@@ -269,7 +272,7 @@ impl Call<'_> {
                 .to_map()
                 .map_err(|error| self.conversion(&error))?
                 .into_iter()
-                // N_MORE_ERRORS is a count of errors that did not fit, not one of them.
+                // N_MORE_ERRORS is a count of errors that did not fit, and not one of the errors.
                 .filter(|(name, _)| name != "N_MORE_ERRORS")
                 .filter_map(|(name, value)| {
                     let number = i32::try_from(value.as_int()?).ok()?;

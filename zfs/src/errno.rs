@@ -1,12 +1,11 @@
-//! Errors of the kernel, by name.
+//! Errors of the kernel by name.
 //!
-//! OpenZFS returns an errno as a value. Its number means different things on Linux and FreeBSD, so
-//! nothing outside this file may compare with a literal. Numbers from 1024 on are OpenZFS' own
-//! (`zfs_errno_t` in `sys/fs/zfs.h`) and the same everywhere.
+//! OpenZFS returns an errno as a value. Linux and FreeBSD use different numbers, so only this file may compare with a
+//! literal. Numbers from 1024 on belong to OpenZFS (`zfs_errno_t` in `sys/fs/zfs.h`) and are the same everywhere.
 
 use std::fmt;
 
-/// An errno as OpenZFS returned it. Displays as `EBUSY: Device or resource busy`.
+/// An errno that OpenZFS returned. It is displayed as `EBUSY: Device or resource busy`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Errno(pub i32);
 
@@ -18,7 +17,7 @@ macro_rules! names {
     };
 }
 
-/// Errnos that some OpenZFS call or a mount can give, and that both systems know.
+/// The errnos that an OpenZFS call or a mount can return, and that both systems have.
 const NAMES: &[(i32, &str)] = names![
     EPERM,
     ENOENT,
@@ -74,8 +73,8 @@ const NAMES: &[(i32, &str)] = names![
     EOPNOTSUPP,
 ];
 
-/// What only Linux has. On FreeBSD the SPL maps ECHRNG to ENXIO and ETIME to ETIMEDOUT, and
-/// checksum errors to its own EINTEGRITY (`os/freebsd/spl/sys/ccompile.h`).
+/// The errnos that only Linux has. On FreeBSD the SPL maps ECHRNG to ENXIO and ETIME to ETIMEDOUT, and checksum errors
+/// to its own EINTEGRITY (`os/freebsd/spl/sys/ccompile.h`).
 #[cfg(target_os = "linux")]
 const SYSTEM_NAMES: &[(i32, &str)] = names![
     ECHRNG,
@@ -97,7 +96,7 @@ const SYSTEM_NAMES: &[(i32, &str)] = &[(97, "EINTEGRITY"), (libc::ENOTCAPABLE, "
 #[cfg(not(any(target_os = "linux", target_os = "freebsd")))]
 const SYSTEM_NAMES: &[(i32, &str)] = &[];
 
-/// `zfs_errno_t`, from 1024 on, in order, with what each means.
+/// The errors of `zfs_errno_t` from 1024 on, in order, each with its meaning.
 const ZFS_NAMES: &[(&str, &str)] = &[
     ("ZFS_ERR_CHECKPOINT_EXISTS", "the pool has a checkpoint"),
     (
@@ -168,24 +167,24 @@ const ZFS_NAMES: &[(&str, &str)] = &[
     ),
 ];
 
-/// The first of OpenZFS' own numbers.
+/// The first number that belongs to OpenZFS.
 const ZFS_FIRST: i32 = 1024;
 
 impl Errno {
-    /// A channel program ended with a Lua error: ECHRNG, which FreeBSD spells ENXIO.
+    /// A channel program ended with a Lua error: ECHRNG, which is ENXIO on FreeBSD.
     #[cfg(not(target_os = "freebsd"))]
     pub const PROGRAM_FAILED: Errno = Errno(libc::ECHRNG);
-    /// A channel program ended with a Lua error: ECHRNG, which FreeBSD spells ENXIO.
+    /// A channel program ended with a Lua error: ECHRNG, which is ENXIO on FreeBSD.
     #[cfg(target_os = "freebsd")]
     pub const PROGRAM_FAILED: Errno = Errno(libc::ENXIO);
-    /// A channel program reached its instruction limit: ETIME, which FreeBSD spells ETIMEDOUT.
+    /// A channel program reached its instruction limit: ETIME, which is ETIMEDOUT on FreeBSD.
     #[cfg(not(target_os = "freebsd"))]
     pub const PROGRAM_TIMED_OUT: Errno = Errno(libc::ETIME);
-    /// A channel program reached its instruction limit: ETIME, which FreeBSD spells ETIMEDOUT.
+    /// A channel program reached its instruction limit: ETIME, which is ETIMEDOUT on FreeBSD.
     #[cfg(target_os = "freebsd")]
     pub const PROGRAM_TIMED_OUT: Errno = Errno(libc::ETIMEDOUT);
 
-    /// The errno of the calling thread, right after a failed system call.
+    /// Returns the errno of the calling thread, right after a failed system call.
     pub(crate) fn last() -> Errno {
         Errno(
             std::io::Error::last_os_error()
@@ -194,7 +193,7 @@ impl Errno {
         )
     }
 
-    /// Its name on this system, if it has one.
+    /// Returns the name of the errno on this system, if it has one.
     pub fn name(self) -> Option<&'static str> {
         if let Some(own) = self.zfs() {
             return Some(own.0);
@@ -206,7 +205,7 @@ impl Errno {
             .map(|(_, name)| *name)
     }
 
-    /// The errno of this name on this system.
+    /// Returns the errno with this name on this system.
     pub fn from_name(name: &str) -> Option<Errno> {
         let own = ZFS_NAMES.iter().position(|(own, _)| *own == name);
         if let Some(index) = own.and_then(|index| i32::try_from(index).ok()) {

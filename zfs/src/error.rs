@@ -1,7 +1,7 @@
-//! What can go wrong when OpenZFS is asked for something.
+//! The errors of calls of OpenZFS.
 //!
-//! Each error names the operation and the object; what to do about it is `hint()`. `Display` never
-//! repeats the source. No decision is taken here: whether an error is fatal is for the caller.
+//! Each error names the operation and the object; `hint()` says what to do about it. `Display` never repeats the
+//! source. This module must not decide whether an error is fatal; the caller does.
 
 use crate::errno::Errno;
 use crate::nvlist::NvError;
@@ -10,16 +10,16 @@ use crate::sys::LoadError;
 /// OpenZFS cannot be used at all.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum OpenError {
-    /// The libraries are not there.
+    /// The libraries are missing.
     #[error("OpenZFS is not installed")]
     Library(#[from] LoadError),
-    /// There is no `/dev/zfs`: the kernel module is not loaded, or this is inside a container.
+    /// `/dev/zfs` does not exist: the kernel module is not loaded, or this process is in a container.
     #[error("cannot open /dev/zfs: the OpenZFS kernel module is not loaded")]
     NoDevice(#[source] Errno),
-    /// `/dev/zfs` may not be opened by this user, or not in this container.
+    /// This user may not open `/dev/zfs`, or not in this container.
     #[error("cannot open /dev/zfs: permission denied")]
     Permission(#[source] Errno),
-    /// Anything else that opening it said.
+    /// Opening `/dev/zfs` failed with another error.
     #[error("cannot open /dev/zfs")]
     Device(#[source] Errno),
 }
@@ -33,7 +33,7 @@ impl OpenError {
         }
     }
 
-    /// What the user can do.
+    /// Returns what the user can do.
     pub fn hint(&self) -> &'static str {
         match self {
             OpenError::Library(_) => {
@@ -60,14 +60,14 @@ impl OpenError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot {operation} {dataset}{}", per_text(.per))]
 pub struct ZfsError {
-    /// The verb.
+    /// The operation, as a verb.
     pub operation: &'static str,
-    /// The dataset or snapshot; for several, the first.
+    /// The dataset or snapshot; if there are several, the first one.
     pub dataset: String,
-    /// Why.
+    /// The error of the kernel.
     #[source]
     pub errno: Errno,
-    /// Where one call covers several objects: those that were refused, each with its reason.
+    /// If one call covers several objects, those that were refused, each with its error.
     pub per: Vec<(String, Errno)>,
 }
 
@@ -88,34 +88,34 @@ fn per_text(per: &[(String, Errno)]) -> String {
     }
 }
 
-/// A channel program did not end by itself.
+/// A channel program did not complete.
 ///
-/// What it had done until then stays done, unless the variant says otherwise: see `CONTRACT.md`.
+/// The changes that it made before that remain, unless the variant says otherwise: see `CONTRACT.md`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProgramError {
-    /// An argument cannot be passed. Nothing ran.
+    /// An argument cannot be passed. The program did not run.
     #[error("cannot pass the arguments of the channel program {program}")]
     Arguments {
-        /// The program.
+        /// The name of the program.
         program: String,
-        /// Which and why.
+        /// The argument and why it cannot be passed.
         #[source]
         source: NvError,
     },
-    /// The program is not Lua, or the limits are out of range. Nothing ran.
+    /// The program is not valid Lua, or the limits are out of range. The program did not run.
     #[error("the kernel does not accept the channel program {program}: {message}")]
     Rejected {
-        /// The program.
+        /// The name of the program.
         program: String,
-        /// What the kernel said.
+        /// The message of the kernel.
         message: String,
     },
     /// The program raised an error.
     #[error("the channel program {program} failed: {message}")]
     Lua {
-        /// The program.
+        /// The name of the program.
         program: String,
-        /// The Lua message.
+        /// The message of Lua.
         message: String,
         /// The Lua stack, one line each.
         traceback: Vec<String>,
@@ -123,7 +123,7 @@ pub enum ProgramError {
     /// The program reached its instruction limit.
     #[error("the channel program {program} reached its limit of {limit} instructions")]
     Instructions {
-        /// The program.
+        /// The name of the program.
         program: String,
         /// The limit.
         limit: u64,
@@ -131,51 +131,51 @@ pub enum ProgramError {
     /// The program reached its memory limit.
     #[error("the channel program {program} reached its limit of {limit} bytes")]
     Memory {
-        /// The program.
+        /// The name of the program.
         program: String,
-        /// The limit.
+        /// The limit in bytes.
         limit: u64,
     },
     /// A signal stopped the program.
     #[error("the channel program {program} was interrupted")]
     Interrupted {
-        /// The program.
+        /// The name of the program.
         program: String,
     },
-    /// The pool has no room left even to start a program. Nothing ran.
+    /// The pool has too little space even to start a program. The program did not run.
     #[error("the pool {pool} is too full for a channel program")]
     NoSpace {
         /// The pool.
         pool: String,
     },
-    /// The pool is suspended after I/O errors. Nothing ran.
+    /// The pool is suspended after I/O errors. The program did not run.
     #[error("the pool {pool} is suspended")]
     Suspended {
         /// The pool.
         pool: String,
     },
-    /// The pool is imported read-only. Nothing ran.
+    /// The pool is imported read-only. The program did not run.
     #[error("the pool {pool} is read-only")]
     ReadOnly {
         /// The pool.
         pool: String,
     },
-    /// There is no such pool. Nothing ran.
+    /// The pool does not exist. The program did not run.
     #[error("there is no pool {pool}")]
     NoPool {
         /// The pool.
         pool: String,
     },
-    /// Channel programs are for root of the host only. Nothing ran.
+    /// Only root of the host may run channel programs. The program did not run.
     #[error("not permitted to run a channel program on the pool {pool}")]
     Permission {
         /// The pool.
         pool: String,
     },
-    /// This OpenZFS cannot do what the program needs. Nothing ran.
+    /// This OpenZFS lacks a function that the program needs. The program did not run.
     #[error("the channel program {program} needs {needs}")]
     Unsupported {
-        /// The program.
+        /// The name of the program.
         program: String,
         /// The missing function.
         needs: &'static str,
@@ -183,19 +183,19 @@ pub enum ProgramError {
     /// The program ran, but its reply is not understood.
     #[error("the channel program {program} gave a reply that is not understood: {reply}")]
     Reply {
-        /// The program.
+        /// The name of the program.
         program: String,
-        /// What came.
+        /// The reply, as text.
         reply: String,
     },
-    /// Anything else that the kernel said.
+    /// The kernel returned another error.
     #[error("cannot run the channel program {program} on the pool {pool}")]
     Syscall {
-        /// The program.
+        /// The name of the program.
         program: String,
         /// The pool.
         pool: String,
-        /// Why.
+        /// The error of the kernel.
         #[source]
         errno: Errno,
     },
@@ -222,7 +222,7 @@ impl ProgramError {
         }
     }
 
-    /// What the user can do, where there is something.
+    /// Returns what the user can do, if anything.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             ProgramError::Suspended { .. } => Some("bring the device back, then: zpool clear POOL"),

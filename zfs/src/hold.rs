@@ -1,7 +1,7 @@
-//! Holds: what keeps a snapshot from being destroyed.
+//! Holds, which keep a snapshot from being destroyed.
 //!
-//! A hold guards a snapshot against `destroy`, not a clone against anything, and a channel program
-//! can neither make nor release one. Which snapshots are held is decided by the caller.
+//! A hold protects a snapshot against `destroy`; it does not protect a clone. A channel program can neither create nor
+//! release a hold. This module must not decide which snapshots are held.
 
 use std::collections::BTreeMap;
 use std::ptr;
@@ -11,12 +11,12 @@ use crate::error::ZfsError;
 use crate::nvlist::{NvMap, RawList, Value};
 
 impl Zfs {
-    /// Holds snapshots, each `(snapshot, tag)`. One call of the library takes one tag for a
-    /// snapshot, so several tags for one snapshot are several calls, each all or nothing.
+    /// Holds snapshots, each given as `(snapshot, tag)`. One call of the library accepts one tag for a snapshot. So
+    /// several tags for one snapshot need several calls, each of which succeeds or fails as a whole.
     ///
     /// # Errors
-    /// In `per`: EEXIST the tag is there and E2BIG it is longer than 255 bytes, then none is held;
-    /// ENOENT no such snapshot, and then the *others are held*.
+    /// In `per`: EEXIST if the tag exists and E2BIG if it is longer than 255 bytes, and then no snapshot is held;
+    /// ENOENT if the snapshot does not exist, and then the *others are held*.
     pub fn hold(&self, holds: &[(&str, &str)]) -> Result<(), ZfsError> {
         let mut rest: Vec<(&str, &str)> = holds.to_vec();
         while let Some(&(dataset, _)) = rest.first() {
@@ -35,21 +35,21 @@ impl Zfs {
             }
             let list = call.list(self.lib, &round)?;
             let mut failed = ptr::null_mut();
-            // SAFETY: initialised; the list outlives the call; -1 means no cleanup descriptor;
-            // `failed` receives a list that `check_each` owns.
+            // SAFETY: the library is initialised; the list outlives the call; -1 means no cleanup descriptor; `failed`
+            // receives a list that `check_each` owns.
             let code = unsafe { (self.lib.core.lzc_hold)(list.as_ptr(), -1, &raw mut failed) };
-            // SAFETY: the list that the call gave is ours and used nowhere else.
+            // SAFETY: we own the list that the call returned, and no other code uses it.
             unsafe { call.check_each(self.lib, code, failed)? };
             rest = later;
         }
         Ok(())
     }
 
-    /// Releases holds, each `(snapshot, tag)`, in one call.
+    /// Releases holds, each given as `(snapshot, tag)`, in one call.
     ///
     /// # Errors
-    /// In `per`: ENOENT no such snapshot, or, named `SNAPSHOT#TAG`, no such tag on it; the *others
-    /// are released*.
+    /// In `per`: ENOENT if the snapshot does not exist, or, named `SNAPSHOT#TAG`, if it does not have the tag; the
+    /// *others are released*.
     pub fn release(&self, holds: &[(&str, &str)]) -> Result<(), ZfsError> {
         let Some(&(dataset, _)) = holds.first() else {
             return Ok(());
@@ -70,17 +70,17 @@ impl Zfs {
             .collect();
         let list = call.list(self.lib, &tags)?;
         let mut failed = ptr::null_mut();
-        // SAFETY: initialised; the list outlives the call; `failed` receives a list that
-        // `check_each` owns.
+        // SAFETY: the library is initialised; the list outlives the call; `failed` receives a list that `check_each`
+        // owns.
         let code = unsafe { (self.lib.core.lzc_release)(list.as_ptr(), &raw mut failed) };
-        // SAFETY: the list that the call gave is ours and used nowhere else.
+        // SAFETY: we own the list that the call returned, and no other code uses it.
         unsafe { call.check_each(self.lib, code, failed) }
     }
 
-    /// The holds of a snapshot: tag, and when it was made, in seconds since 1970.
+    /// Returns the holds of a snapshot: each tag and the time of its creation, in seconds since 1970.
     ///
     /// # Errors
-    /// ENOENT no such snapshot; EINVAL not a snapshot.
+    /// ENOENT if the snapshot does not exist; EINVAL if it is not a snapshot.
     pub fn holds(&self, snapshot: &str) -> Result<Vec<(String, i64)>, ZfsError> {
         let call = Call {
             operation: "list the holds of",
@@ -88,9 +88,9 @@ impl Zfs {
         };
         let c_name = call.c_string(snapshot)?;
         let mut found = ptr::null_mut();
-        // SAFETY: initialised; the name outlives the call; `found` receives a list that is ours.
+        // SAFETY: the library is initialised; the name outlives the call; `found` receives a list that we own.
         let code = unsafe { (self.lib.core.lzc_get_holds)(c_name.as_ptr(), &raw mut found) };
-        // SAFETY: as above: nobody else frees or uses it.
+        // SAFETY: as above: no other code frees or uses the list.
         let found = unsafe { RawList::adopt(self.lib, found) };
         call.check(code)?;
         let Some(found) = found else {

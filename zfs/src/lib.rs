@@ -1,9 +1,8 @@
-//! OpenZFS for ezz: libzfs_core and libnvpair loaded at run time, the channel programs, and the
-//! mount calls.
+//! OpenZFS for ezz: libzfs_core and libnvpair, which are loaded at run time, the channel programs, and the mount calls.
 //!
-//! This is the only crate of ezz with `unsafe`. It knows datasets, properties and mounts; it does
-//! not know what a jail or a world is beyond the names that its channel programs use, it prints
-//! nothing, and it decides nothing: whoever calls it has already parsed every name.
+//! This is the only crate of ezz with `unsafe`. It knows datasets, properties and mounts. Beyond the names that its
+//! channel programs use, it must not know what a jail or a world is. It prints nothing and decides nothing, and its
+//! callers have already parsed every name.
 
 #![deny(clippy::undocumented_unsafe_blocks)]
 

@@ -1,5 +1,5 @@
-//! Reading properties by a channel program: no process, and all of one moment. It is written to the pool's
-//! history like any other program, so it is for commands that change the pool anyway.
+//! Reads properties by a channel program: this needs no process, and all values are of the same moment. The kernel
+//! writes the program to the pool's history, so only commands that change the pool anyway use it.
 
 use std::collections::BTreeMap;
 
@@ -11,31 +11,31 @@ use crate::strip::strip;
 
 const LOOK: &str = include_str!("../programs/look.lua");
 
-/// What the kernel gives as the source of a received property (`ZPROP_SOURCE_VAL_RECVD`).
+/// The source that the kernel reports for a received property (`ZPROP_SOURCE_VAL_RECVD`).
 const RECEIVED: &str = "$recvd";
 
-/// Where a property has its value from, as far as ezz tells it apart.
+/// The source of a property's value, as far as ezz distinguishes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
-    /// Set on this very dataset.
+    /// The property is set on this dataset.
     Local,
-    /// It came with a receive.
+    /// The property was received.
     Received,
     /// Inherited, a default, or computed.
     Elsewhere,
 }
 
-/// The properties of each dataset: what they are, in the words of `zfs get -p`, and where from. What is not
-/// set, or makes no sense for it, is absent.
+/// The properties of each dataset: the values as in `zfs get -p`, and their sources. A property that is not set, or
+/// does not apply to the dataset, is absent.
 pub type Looked = BTreeMap<String, BTreeMap<String, (String, From)>>;
 
 impl Zfs {
-    /// Reads properties of datasets and snapshots of one pool, and with `own` all of ezz's; those that
-    /// do not exist are absent. `mountpoint` is with the pool's altroot, as in zfs-get(8)
-    /// (`dsl_get_mountpoint`); `mounted` the kernel does not tell (zcp_get.c).
+    /// Reads properties of datasets and snapshots of one pool, and with `own` all properties of ezz. Datasets that do
+    /// not exist are absent. `mountpoint` includes the pool's altroot, as in zfs-get(8) (`dsl_get_mountpoint`). The
+    /// kernel does not report `mounted` (zcp_get.c).
     ///
     /// # Errors
-    /// See [`ProgramError`]; also on a pool that is read-only, and to whoever is not root.
+    /// See [`ProgramError`]; it also fails on a read-only pool, and for users other than root.
     pub fn look(
         &self,
         pool: &str,
@@ -75,7 +75,7 @@ fn read(reply: &NvMap) -> Option<Looked> {
     reply.get("return")?.as_list()?.iter().map(one).collect()
 }
 
-/// Lua has signed numbers only, and a guid may be above theirs.
+/// Lua has only signed numbers, so a guid may be negative there.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::Str(text) => Some(text.clone()),

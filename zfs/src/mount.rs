@@ -1,8 +1,7 @@
-//! Mounting datasets, by system calls: libzfs_core has no call for it, and the `zfs` command
-//! cannot mount where it is told.
+//! Mounts datasets by system calls: libzfs_core has no call for it, and the `zfs` command cannot mount at a given path.
 //!
-//! Never lazily and never by force: a lazily unmounted dataset stays busy, invisibly. Which flags
-//! a jail needs is not known here. The table of mounts is `mountinfo`.
+//! Nothing is unmounted lazily or by force: a dataset that was unmounted lazily stays busy, invisibly. This module must
+//! not know which flags a jail needs. The table of mounts is in `mountinfo`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +23,7 @@ mod one;
 #[cfg(target_os = "linux")]
 pub use os::{bind_idmapped, restrict};
 
-/// Flags of one mount. `false` means that the flag is off, not "as it was".
+/// The flags of one mount. `false` means that the flag is off, not that it stays as it was.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct MountFlags {
     /// Nothing can be written.
@@ -39,49 +38,49 @@ pub struct MountFlags {
     pub noatime: bool,
 }
 
-/// A mount or unmount was refused.
+/// A mount or an unmount was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
-    /// Mounting a dataset.
+    /// A dataset could not be mounted.
     #[error("cannot mount {dataset} at {}{}", .at.display(), detail_text(.detail))]
     Mount {
         /// The dataset or snapshot.
         dataset: String,
-        /// Where.
+        /// The directory to mount at.
         at: PathBuf,
-        /// What else the kernel said, on FreeBSD.
+        /// The message of the kernel, on FreeBSD.
         detail: String,
-        /// Why.
+        /// The error of the kernel.
         #[source]
         errno: Errno,
     },
-    /// Something in the mount is in use: an open file, a working directory, a mount below it.
+    /// A file of the mount is in use: an open file, a working directory, or a mount below it.
     #[error("cannot unmount {}: it is in use", .at.display())]
     Busy {
-        /// Where.
+        /// The directory of the mount.
         at: PathBuf,
     },
-    /// Nothing is mounted there.
+    /// Nothing is mounted at the directory.
     #[error("cannot unmount {}: nothing is mounted there", .at.display())]
     NotMounted {
-        /// Where.
+        /// The directory.
         at: PathBuf,
     },
     /// Unmounting failed for another reason.
     #[error("cannot unmount {}", .at.display())]
     Unmount {
-        /// Where.
+        /// The directory of the mount.
         at: PathBuf,
-        /// Why.
+        /// The error of the kernel.
         #[source]
         errno: Errno,
     },
     /// Flags could not be added to a mount.
     #[error("cannot change the flags of the mount at {}", .at.display())]
     Restrict {
-        /// Where.
+        /// The directory of the mount.
         at: PathBuf,
-        /// Why.
+        /// The error of the kernel.
         #[source]
         errno: Errno,
     },
@@ -90,20 +89,20 @@ pub enum MountError {
     IdmapUnsupported {
         /// The directory to bind.
         source_dir: PathBuf,
-        /// Why.
+        /// The error of the kernel.
         #[source]
         errno: Errno,
     },
-    /// One of the steps of a bind mount with mapped ids.
+    /// A step of a bind mount with mapped ids failed.
     #[error("cannot bind {} to {} ({step})", .source_dir.display(), .at.display())]
     Bind {
         /// The directory to bind.
         source_dir: PathBuf,
-        /// Where.
+        /// The directory to mount at.
         at: PathBuf,
-        /// The system call.
+        /// The system call that failed.
         step: &'static str,
-        /// Why.
+        /// The error of the kernel.
         #[source]
         errno: Errno,
     },
@@ -123,12 +122,12 @@ fn detail_text(detail: &str) -> String {
     }
 }
 
-/// Mounts a dataset or a snapshot. The flags are those of this mount alone: the dataset's
-/// properties (`devices`, `setuid`, `exec`, `atime`) are not read.
+/// Mounts a dataset or a snapshot. The flags hold for this mount only: the dataset's properties (`devices`, `setuid`,
+/// `exec`, `atime`) are ignored.
 ///
 /// # Errors
-/// [`MountError::Mount`]: ENOENT no such dataset or directory; EPERM; EACCES its key is not loaded;
-/// EBUSY on FreeBSD it is mounted elsewhere, on Linux elsewhere with another `read_only`.
+/// [`MountError::Mount`]: ENOENT if the dataset or the directory does not exist; EPERM; EACCES if its key is not
+/// loaded; EBUSY on FreeBSD if it is mounted elsewhere, on Linux if it is mounted elsewhere with another `read_only`.
 pub fn mount(dataset: &str, at: &Path, flags: MountFlags) -> Result<(), MountError> {
     os::mount(dataset, at, flags).map_err(|(errno, detail)| MountError::Mount {
         dataset: dataset.to_owned(),
@@ -138,11 +137,11 @@ pub fn mount(dataset: &str, at: &Path, flags: MountFlags) -> Result<(), MountErr
     })
 }
 
-/// Unmounts what is mounted at a directory. Linux does not follow the last component if it is a
-/// link; FreeBSD does.
+/// Unmounts the file system that is mounted at a directory. If the last component is a link, Linux does not follow it;
+/// FreeBSD does.
 ///
 /// # Errors
-/// In use, not mounted, or something else: each its own variant.
+/// The mount is in use, nothing is mounted, or another error; each is a variant.
 pub fn unmount(at: &Path) -> Result<(), MountError> {
     os::unmount(at).map_err(|errno| match errno.0 {
         libc::EBUSY => MountError::Busy { at: at.to_owned() },
@@ -154,7 +153,7 @@ pub fn unmount(at: &Path) -> Result<(), MountError> {
     })
 }
 
-/// The mounts that this process sees.
+/// Returns the mounts that this process sees.
 ///
 /// # Errors
 /// The table cannot be read or is not understood.
@@ -162,10 +161,10 @@ pub fn mounted() -> Result<Arc<Vec<Mounted>>, MountError> {
     os::mounted()
 }
 
-/// What is mounted at a directory, the last of several; nothing, also if there is no such directory. Where the
-/// kernel tells that of one directory, the table of all mounts is not read.
+/// Returns the mount at a directory, the last one if there are several; `None` if there is none or the directory does
+/// not exist. If the kernel can report a single mount, the table of all mounts is not read.
 ///
-/// # Errors
+/// Those of [`mounted`].
 /// As [`mounted`].
 pub fn mounted_at(at: &Path) -> Result<Option<Mounted>, MountError> {
     #[cfg(target_os = "linux")]

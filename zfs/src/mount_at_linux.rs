@@ -1,5 +1,5 @@
-//! What is mounted at one directory, without the table of all mounts: statx(2) tells whether something is,
-//! statmount(2) what. Linux 6.13 and later tell the dataset; elsewhere the table is read.
+//! Finds the mount at one directory without the table of all mounts: statx(2) reports whether there is one, and
+//! statmount(2) which one. Linux 6.13 and later report the dataset; on other kernels the table is read.
 
 use std::ffi::{CStr, CString, OsStr, c_long};
 use std::mem::{MaybeUninit, offset_of};
@@ -13,7 +13,8 @@ use super::os::{
 };
 use crate::mountinfo::Mounted;
 
-/// The number is the same on every architecture that Rust knows but Alpha, which has no OpenZFS.
+/// The system call number, which is the same on every architecture that Rust supports except Alpha, which has no
+/// OpenZFS.
 const SYS_STATMOUNT: c_long = 457;
 
 // linux/stat.h
@@ -29,7 +30,7 @@ const SB_SOURCE: u64 = 0x200;
 const WANTED: u64 = SB_BASIC | MNT_BASIC | MNT_ROOT | FS_TYPE | SB_SOURCE;
 const SB_RDONLY: u32 = 0x1;
 
-/// `struct mnt_id_req` of linux/mount.h, in its first version.
+/// `struct mnt_id_req` of linux/mount.h in its first version.
 #[repr(C)]
 struct Request {
     size: u32,
@@ -38,8 +39,8 @@ struct Request {
     param: u64,
 }
 
-/// `struct statmount` of linux/mount.h, with room for the texts: a dataset, a path and a type. The fields
-/// that are not read here have names from there too.
+/// `struct statmount` of linux/mount.h, with space for the texts: a dataset, a path and a type. Fields that are not
+/// read here have the names of the header, too.
 #[repr(C)]
 struct Answer {
     size: u32,
@@ -65,12 +66,12 @@ struct Answer {
 const TEXT: usize = 8192;
 const _: () = assert!(offset_of!(Answer, sb_source) == 124 && offset_of!(Answer, text) == 512);
 
-/// What is mounted at a directory, the last of several; the outer nothing means that this kernel does
-/// not tell, or not in this case.
+/// Returns the mount at a directory, the last one if there are several. The outer `None` means that this kernel does
+/// not report it, or not in this case.
 pub(super) fn mounted_at(at: &Path) -> Option<Option<Mounted>> {
     let path = CString::new(at.as_os_str().as_bytes()).ok()?;
     let mut found = MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: the string and the place for the answer outlive the call.
+    // SAFETY: the string and the buffer for the answer outlive the call.
     let code = unsafe {
         libc::statx(
             libc::AT_FDCWD,
@@ -84,7 +85,7 @@ pub(super) fn mounted_at(at: &Path) -> Option<Option<Mounted>> {
         let missing = std::io::Error::last_os_error().kind() == std::io::ErrorKind::NotFound;
         return missing.then_some(None);
     }
-    // SAFETY: it was zeroed, which is valid for integers, and the kernel has filled it.
+    // SAFETY: the value was zeroed, which is valid for integers, and the kernel has filled it.
     let found = unsafe { found.assume_init() };
     if found.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT == 0 {
         return None;
@@ -121,7 +122,7 @@ fn statmount(mnt_id: u64) -> Option<Box<Answer>> {
         param: WANTED,
     };
     let mut answer = Box::new(MaybeUninit::<Answer>::zeroed());
-    // SAFETY: the request and the place for the answer outlive the call, with their sizes.
+    // SAFETY: the request and the buffer for the answer outlive the call, and their sizes are given.
     let code = unsafe {
         libc::syscall(
             SYS_STATMOUNT,
@@ -131,11 +132,11 @@ fn statmount(mnt_id: u64) -> Option<Box<Answer>> {
             0,
         )
     };
-    // SAFETY: it was zeroed, which is valid for its integers, whatever the kernel has written.
+    // SAFETY: the value was zeroed, which is valid for its integers, whatever the kernel has written.
     (code == 0).then(|| unsafe { answer.assume_init() })
 }
 
-/// One of the texts, which are given by where they begin.
+/// Returns one of the texts, given the offset of its beginning.
 fn text(answer: &Answer, begin: u32) -> Option<&OsStr> {
     let rest = answer.text.get(usize::try_from(begin).ok()?..)?;
     let text = CStr::from_bytes_until_nul(rest).ok()?;

@@ -1,6 +1,6 @@
 //! Mounting on FreeBSD: nmount(2), unmount(2), getfsstat(2).
 //!
-//! Must not be here: nullfs and devfs mounts of jails (jail(8) makes them), and the Linux half.
+//! This module must not mount nullfs and devfs for jails (jail(8) does), and has nothing of the Linux half.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +13,7 @@ use crate::errno::Errno;
 use crate::mountinfo::Mounted;
 use crate::nmount::Options;
 
-/// The kernel writes at most this much of a message (vfs_mount.c).
+/// The kernel writes at most this many bytes of a message (vfs_mount.c).
 const MESSAGE_SPACE: usize = 255;
 
 pub(super) fn mount(dataset: &str, at: &Path, flags: MountFlags) -> Result<(), (Errno, String)> {
@@ -27,8 +27,8 @@ pub(super) fn mount(dataset: &str, at: &Path, flags: MountFlags) -> Result<(), (
         iov_len: MESSAGE_SPACE,
     });
     let count = c_uint::try_from(iov.len()).map_err(|_| plain(Errno(libc::E2BIG)))?;
-    // SAFETY: every entry points to a string or buffer of the length given that outlives the
-    // call; the kernel writes into the message buffer only, which is ours and writable.
+    // SAFETY: every entry points to a string or buffer of the given length that outlives the call; the kernel writes
+    // only into the message buffer, which is ours and writable.
     let code = unsafe { libc::nmount(iov.as_mut_ptr(), count, 0) };
     if code == 0 {
         return Ok(());
@@ -66,16 +66,16 @@ pub(super) fn unmount(at: &Path) -> Result<(), Errno> {
 pub(super) fn mounted() -> Result<Arc<Vec<Mounted>>, MountError> {
     let failed = || MountError::Table(std::io::Error::last_os_error());
     let mut table: Vec<libc::statfs> = Vec::new();
-    // getfsstat and not getmntinfo: the latter keeps one buffer for all threads.
+    // getmntinfo would use one buffer for all threads; getfsstat does not.
     loop {
-        // SAFETY: a null buffer asks for the number of mounts only.
+        // SAFETY: with a null buffer the call returns only the number of mounts.
         let count = unsafe { libc::getfsstat(ptr::null_mut(), 0, libc::MNT_NOWAIT) };
         let count = usize::try_from(count).map_err(|_| failed())?;
-        // A mount may be added in between: one place more, and again if that is filled too.
+        // A mount may be added in between: allow one more, and try again if that place is filled, too.
         let places = count + 1;
         table.reserve(places);
         let bytes = places * size_of::<libc::statfs>();
-        // SAFETY: the buffer has room for `places` structures, and its size is given.
+        // SAFETY: the buffer has space for `places` structures, and its size is given.
         let filled = unsafe {
             libc::getfsstat(
                 table.as_mut_ptr(),

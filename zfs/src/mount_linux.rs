@@ -1,6 +1,6 @@
 //! Mounting on Linux: mount(2), umount2(2), and the file-descriptor calls for mapped ids.
 //!
-//! Must not be here: anything that names a jail, and the FreeBSD half (`mount_freebsd.rs`).
+//! This module must not name anything of a jail, and has nothing of the FreeBSD half (`mount_freebsd.rs`).
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_ulong};
 use std::fs::File;
@@ -15,7 +15,7 @@ use super::{MountError, MountFlags};
 use crate::errno::Errno;
 use crate::mountinfo::{Mounted, parse_mountinfo};
 
-/// `struct mount_attr` of linux/mount.h, in its first version (32 bytes).
+/// `struct mount_attr` of linux/mount.h in its first version (32 bytes).
 #[repr(C)]
 struct MountAttr {
     attr_set: u64,
@@ -38,7 +38,7 @@ pub(super) const MOUNT_ATTR_NOATIME: u64 = 0x0000_0010;
 const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 
 impl MountFlags {
-    /// For mount(2). Linux keeps these per mount, and libzfs passes them for that reason too.
+    /// Returns the flags for mount(2). Linux keeps these per mount, which is also why libzfs passes them.
     fn mount_bits(self) -> c_ulong {
         let mut bits = if self.noatime {
             libc::MS_NOATIME
@@ -58,7 +58,7 @@ impl MountFlags {
         bits
     }
 
-    /// For mount_setattr(2): what to set and what to clear.
+    /// Returns the attributes for mount_setattr(2): those to set and those to clear.
     fn attributes(self) -> (u64, u64) {
         let (mut set, mut clear) = (0, MOUNT_ATTR_ATIME);
         if self.noatime {
@@ -101,7 +101,7 @@ pub(super) fn mount(dataset: &str, at: &Path, flags: MountFlags) -> Result<(), (
     }
 }
 
-/// Adds flags to one mount and removes none. Other mounts of the same file system keep theirs.
+/// Adds flags to one mount and removes none. Other mounts of the same file system keep their flags.
 ///
 /// # Errors
 /// [`MountError::Restrict`]; EBUSY if the mount is to become read-only and a file is open for writing.
@@ -114,20 +114,20 @@ pub fn restrict(at: &Path, flags: MountFlags) -> Result<(), MountError> {
     let (attr_set, _) = flags.attributes();
     let mut attr = MountAttr {
         attr_set,
-        // The access time setting is one value, which must be cleared to be set (mount_setattr(2)).
+        // The access time setting is one value, which must be cleared before it can be set (mount_setattr(2)).
         attr_clr: if flags.noatime { MOUNT_ATTR_ATIME } else { 0 },
         propagation: 0,
         userns_fd: 0,
     };
     let done = mount_setattr(libc::AT_FDCWD, &path, libc::AT_SYMLINK_NOFOLLOW, &mut attr);
     match done {
-        // Linux before 5.12.
+        // Linux before 5.12 has no mount_setattr(2).
         Err(Errno(libc::ENOSYS)) => remount(at, &path, flags),
         other => other.map_err(failed),
     }
 }
 
-/// The same by mount(2), which needs the flags that stay as well.
+/// Adds flags by mount(2), which also needs the flags that stay.
 fn remount(at: &Path, path: &CString, flags: MountFlags) -> Result<(), MountError> {
     let table = mounted()?;
     let now = table.iter().rfind(|mount| mount.target == at);
@@ -162,15 +162,15 @@ pub(super) fn unmount(at: &Path) -> Result<(), Errno> {
     }
 }
 
-/// The table as it was read last, and the file that tells whether it has changed since.
+/// The table as it was read last, and the file by which a change is noticed.
 struct Table {
     file: File,
     mounts: Arc<Vec<Mounted>>,
 }
 
-/// With ten thousand jails the kernel takes a tenth of a second to write the table. It tells by
-/// poll(2) if there is another one (proc_pid_mounts(5)): asked first, so that a change while the table is
-/// being read is seen the next time.
+/// Returns the table of mounts. With ten thousand jails the kernel takes a tenth of a second to write it. poll(2)
+/// reports whether it has changed (proc_pid_mounts(5)). The poll comes before the read, so that a change during the
+/// read is noticed the next time.
 pub(super) fn mounted() -> Result<Arc<Vec<Mounted>>, MountError> {
     static LAST: Mutex<Option<Table>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -190,26 +190,26 @@ pub(super) fn mounted() -> Result<Arc<Vec<Mounted>>, MountError> {
     Ok(found)
 }
 
-/// Whether the kernel has another table than when it was asked last; so also if it cannot be asked.
+/// Whether the table has changed since the last call; also true if that cannot be found out.
 fn has_changed(table: &File) -> bool {
     let mut poll = libc::pollfd {
         fd: table.as_raw_fd(),
         events: libc::POLLPRI,
         revents: 0,
     };
-    // SAFETY: one initialised entry, which outlives the call; it does not wait.
+    // SAFETY: there is one initialised entry, which outlives the call; the call does not wait.
     unsafe { libc::poll(&raw mut poll, 1, 0) != 0 }
 }
 
-/// Binds a directory to another with the ids of a user namespace, and exactly these flags.
+/// Binds a directory to another one with the ids of a user namespace, and with exactly these flags.
 ///
-/// The clone is made detached, changed, and only then attached: nobody sees it half-made. Its
-/// flags do not depend on those of the host's own mount, which may be nosuid or read-only. It
-/// does not share mount events with the original, and mounts below the source are not in it.
+/// The clone is created detached, changed, and only then attached, so that no process sees it unfinished. Its flags do
+/// not depend on those of the host's own mount, which may be nosuid or read-only. It does not share mount events with
+/// the original, and does not contain the mounts below the source.
 ///
 /// # Errors
-/// [`MountError::IdmapUnsupported`] when the file system or the kernel cannot; else
-/// [`MountError::Bind`] with the step.
+/// [`MountError::IdmapUnsupported`] if the file system or the kernel cannot map ids; otherwise [`MountError::Bind`]
+/// with the step.
 pub fn bind_idmapped(
     source: &Path,
     at: &Path,
@@ -246,7 +246,7 @@ pub fn bind_idmapped(
     move_mount(tree.as_raw_fd(), &to).map_err(failed("move_mount"))
 }
 
-/// open_tree(2): a detached clone of the one mount, not of what is mounted below it.
+/// Calls open_tree(2): clones one mount detached, without the mounts below it.
 fn open_tree(path: &CString) -> Result<OwnedFd, Errno> {
     let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
     // SAFETY: the string outlives the call; the arguments are those of the system call.
@@ -256,11 +256,11 @@ fn open_tree(path: &CString) -> Result<OwnedFd, Errno> {
     if fd < 0 {
         return Err(Errno::last());
     }
-    // SAFETY: the call returned a new descriptor, which nobody else owns.
+    // SAFETY: the call returned a new descriptor, which no other code owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// mount_setattr(2) on the mount at a path relative to a descriptor.
+/// Calls mount_setattr(2) on the mount at a path relative to a descriptor.
 fn mount_setattr(
     from: RawFd,
     path: &CStr,
@@ -285,7 +285,7 @@ fn mount_setattr(
     }
 }
 
-/// move_mount(2): attaches a detached mount.
+/// Calls move_mount(2), which attaches a detached mount.
 fn move_mount(tree: RawFd, to: &CString) -> Result<(), Errno> {
     let empty: *const c_char = c"".as_ptr();
     let here: c_int = libc::AT_FDCWD;

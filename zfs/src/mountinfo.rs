@@ -1,6 +1,7 @@
-//! The mount table as data: `/proc/PID/mountinfo` of Linux, read by a pure parser.
+//! The mount table as data: a pure parser of `/proc/PID/mountinfo` of Linux.
 //!
-//! Format: proc_pid_mountinfo(5). No system calls here; `mount::mounted` reads the real table.
+//! The format is that of proc_pid_mountinfo(5). This module must not make system calls; `mount::mounted` reads the real
+//! table.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -9,15 +10,15 @@ use std::path::PathBuf;
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
-    /// What is mounted: for ZFS the dataset or snapshot.
+    /// The source of the mount; for ZFS the dataset or snapshot.
     pub source: String,
-    /// Which directory of it: `/`, or deeper for a bind mount.
+    /// The directory of the source that is mounted: `/`, or a deeper one for a bind mount.
     pub root: PathBuf,
-    /// Where.
+    /// The directory that it is mounted at.
     pub target: PathBuf,
-    /// The type, such as `zfs`.
+    /// The type of the file system, such as `zfs`.
     pub fstype: String,
-    /// Read-only, by this mount or by its whole file system.
+    /// Whether it is read-only, by this mount or by its whole file system.
     pub read_only: bool,
     /// Set-user-ID bits have no effect.
     pub nosuid: bool,
@@ -30,7 +31,7 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Whether it is a mount of this dataset, of one below it, or of a snapshot of these.
+    /// Whether this is a mount of a dataset, of a dataset below it, or of a snapshot of these.
     pub fn belongs_to(&self, dataset: &str) -> bool {
         self.source == dataset
             || self
@@ -40,23 +41,22 @@ impl Mounted {
     }
 }
 
-/// A line of the mount table is not as proc(5) says.
+/// A line of the mount table does not have the form of proc(5).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} of the mount table is not understood: {text:?}")]
 pub struct ParseError {
-    /// Its number, from 1.
+    /// The number of the line, from 1.
     pub line: usize,
-    /// The line.
+    /// The text of the line.
     pub text: String,
 }
 
-/// Parses `/proc/self/mountinfo` or that of another process. Later mounts hide earlier ones on
-/// the same target; the order is kept.
+/// Parses the mountinfo of a process. Later mounts hide earlier ones on the same target; the order is kept.
 ///
-/// Bytes, since a directory may have any name: decoded as text it would be another one.
+/// The table is bytes, because a directory may have any name: decoding a name as text could change it.
 ///
 /// # Errors
-/// A line with too few fields or without the `-` that ends the optional ones.
+/// A line has too few fields, or lacks the `-` that ends the optional ones.
 pub fn parse_mountinfo(table: impl AsRef<[u8]>) -> Result<Vec<Mounted>, ParseError> {
     table
         .as_ref()
@@ -73,8 +73,8 @@ pub fn parse_mountinfo(table: impl AsRef<[u8]>) -> Result<Vec<Mounted>, ParseErr
 }
 
 fn parse_line(line: &[u8]) -> Option<Mounted> {
-    // Blanks inside a field are escaped, so a blank always ends one. An empty field is possible
-    // for the source (`mount -t tmpfs ""`), hence split and not split_whitespace.
+    // Blanks inside a field are escaped, so a blank always ends a field. The source may be empty (`mount -t tmpfs ""`),
+    // hence `split` and not `split_whitespace`.
     let mut fields = line.split(|byte| *byte == b' ');
     let number = |field: &[u8]| std::str::from_utf8(field).ok()?.parse::<u64>().ok();
     number(fields.next()?)?;
@@ -114,7 +114,7 @@ fn text(field: &[u8]) -> String {
     String::from_utf8_lossy(&unescape(field)).into_owned()
 }
 
-/// The kernel writes blank, tab, newline, backslash and `#` as `\` and three octal digits.
+/// Decodes the octal escapes: the kernel writes blank, tab, newline, backslash and `#` as `\` and three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;

@@ -1,6 +1,6 @@
-//! What nmount(2) of FreeBSD is told to mount a dataset, as data: tested on every system.
+//! The options by which nmount(2) of FreeBSD mounts a dataset, as data, so that they are tested on every system.
 //!
-//! Must not be here: the call itself (`mount_freebsd`).
+//! This module must not make the call itself (`mount_freebsd`).
 
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
@@ -9,15 +9,15 @@ use std::path::Path;
 use crate::errno::Errno;
 use crate::mount::MountFlags;
 
-/// Options with their values. One without a value is a flag.
+/// Options with their values. An option without a value is a flag.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Options(Vec<(&'static CStr, Option<CString>)>);
 
 impl Options {
-    /// Those of a dataset: the three that libzfs' zmount() passes, and flags.
+    /// Makes the options for a dataset: the three that zmount() of libzfs passes, and flags.
     ///
     /// # Errors
-    /// EINVAL: a NUL in a name.
+    /// EINVAL: a name contains a NUL.
     pub(crate) fn of(dataset: &str, at: &Path, flags: MountFlags) -> Result<Self, Errno> {
         let value = |bytes: &[u8]| CString::new(bytes).map_err(|_| Errno(libc::EINVAL));
         let mut all = vec![
@@ -25,7 +25,7 @@ impl Options {
             (c"fspath", Some(value(at.as_os_str().as_bytes())?)),
             (c"from", Some(value(dataset.as_bytes())?)),
         ];
-        // The kernel has no nodev any more: device nodes work in devfs only.
+        // The kernel no longer has nodev: device nodes work only in devfs.
         all.extend(
             [
                 (flags.read_only, c"ro"),
@@ -39,8 +39,8 @@ impl Options {
         Ok(Options(all))
     }
 
-    /// Names and values in turn, which is an even number of parts (vfs_buildopts() of vfs_mount.c). A text
-    /// has its NUL, and that counts; of a flag the value is empty.
+    /// Returns names and values in turn, which is an even number of parts (vfs_buildopts() of vfs_mount.c). The NUL of
+    /// a text counts as a part of it; the value of a flag is empty.
     pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
         self.0.iter().flat_map(|(name, value)| {
             let value = value.as_deref().map(CStr::to_bytes_with_nul);

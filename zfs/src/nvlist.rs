@@ -1,8 +1,7 @@
-//! Name-value lists: what libzfs_core takes and gives, as a plain Rust value.
+//! Name-value lists, the input and output of libzfs_core, as plain Rust values.
 //!
-//! [`Value`] and [`NvMap`] are pure; the conversion to and from `nvlist_t` is the only code that
-//! touches libnvpair, and every raw list is owned by a `RawList` that frees it. No knowledge of
-//! datasets here.
+//! [`Value`] and [`NvMap`] are pure. Only the conversion to and from `nvlist_t` uses libnvpair, and every raw list is
+//! owned by a `RawList` that frees it. This module must not know datasets.
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -11,7 +10,7 @@ use std::ptr::{self, NonNull};
 use crate::errno::Errno;
 use crate::sys::{self, Lib, LoadError, NvList, NvPair, UInt};
 
-/// A list of names with values. Names are unique, order is that of the names.
+/// A list of names with values. Names are unique, and sorted.
 pub type NvMap = BTreeMap<String, Value>;
 
 /// One value of an nvlist.
@@ -19,66 +18,66 @@ pub type NvMap = BTreeMap<String, Value>;
 pub enum Value {
     /// `boolean_value`: true or false.
     Bool(bool),
-    /// `boolean`: a name without a value. A channel program returns `nil` so.
+    /// `boolean`: a name without a value. A channel program returns `nil` in this form.
     Flag,
-    /// Any signed integer; written as `int64`, the only number that a channel program takes.
+    /// Any signed integer. It is written as `int64`, the only number that channel programs accept.
     Int(i64),
-    /// Any unsigned integer; written as `uint64`, which native properties want.
+    /// Any unsigned integer. It is written as `uint64`, which native properties require.
     UInt(u64),
-    /// A string. Bytes that are not UTF-8 read as U+FFFD.
+    /// A string. Bytes that are not UTF-8 are read as U+FFFD.
     Str(String),
-    /// A list inside the list; a table in Lua.
+    /// A list inside a list; a table in Lua.
     List(NvMap),
-    /// An array of strings; a table from 1 in Lua.
+    /// An array of strings; in Lua a table whose indices begin at 1.
     StrArray(Vec<String>),
-    /// An array of `int64`; a table from 1 in Lua.
+    /// An array of `int64`; in Lua a table whose indices begin at 1.
     IntArray(Vec<i64>),
-    /// An array of lists. Channel programs do not take it.
+    /// An array of lists, which channel programs do not accept.
     ListArray(Vec<NvMap>),
 }
 
-/// A value cannot be handed to libnvpair, or one that came back is not understood.
+/// A value cannot be passed to libnvpair, or a value from it is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NvError {
-    /// A name or string holds a NUL byte, which a C string cannot.
+    /// A name or string contains a NUL byte, which a C string cannot.
     #[error("{key:?} holds a NUL byte")]
     Nul {
         /// The name of the pair.
         key: String,
     },
-    /// More elements than an array of libnvpair can count.
+    /// An array has more elements than libnvpair can count.
     #[error("the array {key:?} is too long")]
     TooLong {
         /// The name of the pair.
         key: String,
     },
-    /// A type that channel programs refuse: a plain unsigned integer, a flag, an array of lists.
+    /// Channel programs refuse the type: a plain unsigned integer, a flag, or an array of lists.
     #[error("{key:?} has a type that channel programs do not take")]
     NotForPrograms {
         /// The name of the pair.
         key: String,
     },
-    /// A type that ezz has no use for.
+    /// ezz does not know the type.
     #[error("{key:?} has the unknown type {data_type}")]
     UnknownType {
         /// The name of the pair.
         key: String,
-        /// `data_type_t`.
+        /// The `data_type_t` of the value.
         data_type: i32,
     },
-    /// libnvpair refused.
+    /// libnvpair returned an error.
     #[error("libnvpair cannot convert {key:?}")]
     Refused {
         /// The name of the pair, empty for the list itself.
         key: String,
-        /// Its errno.
+        /// The errno that libnvpair returned.
         #[source]
         errno: Errno,
     },
 }
 
 impl Value {
-    /// The string, if it is one.
+    /// Returns the string, if the value is one.
     pub fn as_str(&self) -> Option<&str> {
         if let Value::Str(text) = self {
             Some(text)
@@ -87,7 +86,7 @@ impl Value {
         }
     }
 
-    /// The number, if it is one that fits.
+    /// Returns the number, if the value is one that fits.
     pub fn as_int(&self) -> Option<i64> {
         match self {
             Value::Int(number) => Some(*number),
@@ -102,7 +101,7 @@ impl Value {
         }
     }
 
-    /// The list, if it is one.
+    /// Returns the list, if the value is one.
     pub fn as_list(&self) -> Option<&NvMap> {
         if let Value::List(map) = self {
             Some(map)
@@ -112,10 +111,9 @@ impl Value {
     }
 }
 
-/// Refuses what `zcp_nvpair_value_to_lua` refuses (zcp.c), before the kernel says EINVAL without
-/// a name.
+/// Refuses what `zcp_nvpair_value_to_lua` refuses (zcp.c), because the kernel would return EINVAL without a name.
 ///
-/// A list of flags only is fine: it becomes an array of its names.
+/// A list that has only flags is accepted: it becomes an array of its names.
 pub(crate) fn check_for_program(map: &NvMap) -> Result<(), NvError> {
     let only_flags = map.values().all(|value| *value == Value::Flag);
     for (key, value) in map {
@@ -135,10 +133,10 @@ pub(crate) fn check_for_program(map: &NvMap) -> Result<(), NvError> {
     Ok(())
 }
 
-/// What becomes of a map that goes to libnvpair and back. For tests of this module.
+/// Converts a map to an nvlist and back. For tests of this module.
 ///
 /// # Errors
-/// No library; or, inside, what cannot be converted.
+/// The library is missing; the inner error is a value that cannot be converted.
 #[doc(hidden)]
 pub fn through_libnvpair(map: &NvMap) -> Result<Result<NvMap, NvError>, LoadError> {
     let lib = Lib::get()?;
@@ -154,17 +152,16 @@ pub(crate) struct RawList {
 
 impl Drop for RawList {
     fn drop(&mut self) {
-        // SAFETY: `list` came from nvlist_alloc or was handed over by the library as ours to
-        // free, and nobody else frees it.
+        // SAFETY: `list` came from nvlist_alloc or from the library as a list that we free, and no other code frees it.
         unsafe { (self.lib.nv.nvlist_free)(self.list.as_ptr()) }
     }
 }
 
 impl RawList {
-    /// An empty list.
+    /// Makes an empty list.
     fn new(lib: &'static Lib) -> Result<RawList, NvError> {
         let mut list = ptr::null_mut();
-        // SAFETY: `list` is a valid place for the pointer; the flag is one that the header names.
+        // SAFETY: `list` is a valid place for the pointer; the flag is one that the header defines.
         let code = unsafe { (lib.nv.nvlist_alloc)(&raw mut list, sys::NV_UNIQUE_NAME, 0) };
         accept("", code)?;
         let list = NonNull::new(list).ok_or_else(|| NvError::Refused {
@@ -174,10 +171,10 @@ impl RawList {
         Ok(RawList { lib, list })
     }
 
-    /// Takes over a list that the library made for the caller to free; `None` for a null pointer.
+    /// Takes ownership of a list that the library made for the caller to free; `None` for a null pointer.
     ///
     /// # Safety
-    /// `list` is null or a valid list that nobody else frees or uses.
+    /// `list` is null or a valid list that no other code frees or uses.
     pub(crate) unsafe fn adopt(lib: &'static Lib, list: *mut NvList) -> Option<RawList> {
         NonNull::new(list).map(|list| RawList { lib, list })
     }
@@ -191,7 +188,7 @@ impl RawList {
         Ok(list)
     }
 
-    /// The pointer, for a call that does not free it.
+    /// Returns the pointer, for a call that does not free the list.
     pub(crate) fn as_ptr(&self) -> *mut NvList {
         self.list.as_ptr()
     }
@@ -199,7 +196,7 @@ impl RawList {
     fn add(&self, key: &str, value: &Value) -> Result<(), NvError> {
         let (nv, list) = (&self.lib.nv, self.list.as_ptr());
         let name = c_string(key, key)?;
-        // Calls the one function of libnvpair that adds this type.
+        // Calls the function of libnvpair that adds this type.
         macro_rules! add {
             ($function:ident $(, $argument:expr)*) => {
                 // SAFETY: `list` is a live list of ours; `name` and what the arguments point to
@@ -257,7 +254,7 @@ impl RawList {
     }
 }
 
-/// Reads a list that stays where it is.
+/// Reads a list that the caller keeps.
 ///
 /// # Safety
 /// `list` is a valid list for the whole call.
@@ -282,7 +279,7 @@ unsafe fn read(lib: &'static Lib, list: *mut NvList) -> Result<NvMap, NvError> {
 /// `pair` is a pair of a list that stays valid for the whole call.
 unsafe fn read_value(lib: &'static Lib, pair: *mut NvPair, key: &str) -> Result<Value, NvError> {
     let nv = &lib.nv;
-    // Calls the one function of libnvpair that reads this type; gives the value.
+    // Calls the function of libnvpair that reads this type, and returns the value.
     macro_rules! get {
         ($function:ident, $start:expr) => {{
             let mut value = $start;
@@ -292,7 +289,7 @@ unsafe fn read_value(lib: &'static Lib, pair: *mut NvPair, key: &str) -> Result<
             value
         }};
     }
-    // The same for an array, as a slice that lives in the list.
+    // Reads an array in the same way, and returns a slice that lives in the list.
     macro_rules! get_array {
         ($function:ident) => {{
             let (mut values, mut count) = (ptr::null_mut(), 0);
@@ -300,7 +297,7 @@ unsafe fn read_value(lib: &'static Lib, pair: *mut NvPair, key: &str) -> Result<
             accept(key, unsafe {
                 (nv.$function)(pair, &raw mut values, &raw mut count)
             })?;
-            // SAFETY: the call gave a pointer to that many values, which live in the list.
+            // SAFETY: the call returned a pointer to that many values, which live in the list.
             unsafe { slice(values, count) }
         }};
     }
@@ -315,12 +312,12 @@ unsafe fn read_value(lib: &'static Lib, pair: *mut NvPair, key: &str) -> Result<
         sys::DATA_TYPE_UINT64 => Value::UInt(get!(nvpair_value_uint64, 0)),
         sys::DATA_TYPE_STRING => {
             let value = get!(nvpair_value_string, ptr::null());
-            // SAFETY: the call gave a C string that lives in the list.
+            // SAFETY: the call returned a C string that lives in the list.
             Value::Str(unsafe { text(value) })
         }
         sys::DATA_TYPE_NVLIST => {
             let value = get!(nvpair_value_nvlist, ptr::null_mut());
-            // SAFETY: the call gave a list that lives in the list.
+            // SAFETY: the call returned a list that lives in the list.
             Value::List(unsafe { read(lib, value)? })
         }
         sys::DATA_TYPE_STRING_ARRAY => {

@@ -1,9 +1,9 @@
-//! The channel programs of ezz: run by name with their arguments. `CONTRACT.md` documents the arguments
-//! and what each program promises.
+//! Runs the channel programs of ezz by name with their arguments. `CONTRACT.md` documents the arguments and what each
+//! program promises.
 //!
-//! Each is all or nothing within one transaction group, compares the site's epoch with the one the
-//! plan was made from, and raises it. Names and values are checked by the caller: the programs and
-//! the kernel check nearly nothing. No policy here: what to do with a refusal is for the caller.
+//! Each program changes everything or nothing, within one transaction group. It compares the site's epoch with the one
+//! that the plan was made from, and raises it. The caller checks names and values: the programs and the kernel check
+//! almost nothing. This module must not decide what to do about a refusal; the caller does.
 
 use crate::channel::Limits;
 use crate::core::Zfs;
@@ -15,12 +15,12 @@ use crate::strip::strip;
 
 const PRELUDE: &str = include_str!("../programs/prelude.lua");
 
-/// What runs channel programs: the kernel, or a simulator that has the same functions.
+/// Something that runs channel programs: the kernel, or a simulator with the same functions.
 pub trait Kernel {
-    /// Runs a program in one transaction group; gives what it returned under the name `return`.
+    /// Runs a program in one transaction group, and returns its result under the name `return`.
     ///
     /// # Errors
-    /// See [`ProgramError`]; after some of them what the program did stays done.
+    /// See [`ProgramError`]; after some of them the changes of the program remain.
     fn run_program(
         &self,
         name: &str,
@@ -56,7 +56,7 @@ macro_rules! programs {
             /// Every program.
             pub const ALL: &[Program] = &[$(Program::$program,)*];
 
-            /// Its name in errors, and that of its file in `programs/`.
+            /// Returns the name of the program in errors, which is also that of its file in `programs/`.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Program::$program => $name,)*
@@ -75,17 +75,17 @@ macro_rules! programs {
 programs! {
     /// Makes an existing dataset a site.
     Init = "init",
-    /// Takes the next number of the site's sequence; the reply has it.
+    /// Takes the next number of the site's sequence, and replies with it.
     Stage = "stage",
-    /// Seals what was staged under a number: snapshots, seals, properties.
+    /// Seals the generation that was staged under a number: snapshots, seals, properties.
     Seal = "seal",
-    /// Clones datasets, all or none. Needs OpenZFS 2.4 (`sync_clone`).
+    /// Clones all of the datasets or none. Needs OpenZFS 2.4 (`sync_clone`).
     Create = "create",
     /// Compares and sets many user properties.
     Commit = "commit",
-    /// Destroys datasets in the order given.
+    /// Destroys datasets in the given order.
     Destroy = "destroy",
-    /// Destroys one sealed dataset; a clone takes over what others need.
+    /// Destroys one sealed dataset; a clone takes over the snapshots that others need.
     Prune = "prune",
 }
 
@@ -93,15 +93,15 @@ impl Program {
     /// Runs the program with limits that fit its input.
     ///
     /// # Errors
-    /// The program did not end by itself: see [`ProgramError`] and `CONTRACT.md`.
+    /// The program did not complete: see [`ProgramError`] and `CONTRACT.md`.
     pub fn run(self, kernel: &dyn Kernel, args: &Args) -> Result<Reply, ProgramError> {
         self.run_within(kernel, args, limits_for(&args.values))
     }
 
-    /// Runs the program with these limits; tests cut programs short so.
+    /// Runs the program with these limits, by which tests stop programs early.
     ///
     /// # Errors
-    /// As for [`Program::run`].
+    /// Those of [`Program::run`].
     pub fn run_within(
         self,
         kernel: &dyn Kernel,
@@ -120,13 +120,13 @@ impl Program {
         })
     }
 
-    /// The Lua that is sent.
+    /// Returns the Lua source that is sent to the kernel.
     pub fn source(self) -> String {
         strip(PRELUDE) + &strip(self.body())
     }
 }
 
-/// The arguments of a program by name, in the types that programs take.
+/// The arguments of a program by name, in the types that programs accept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Args {
     site: String,
@@ -134,7 +134,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Arguments for [`Program::Init`]: a dataset that is not yet a site has no epoch to compare.
+    /// Makes arguments for [`Program::Init`]: a dataset that is not yet a site has no epoch to compare.
     pub fn new(site: &str) -> Self {
         let args = Args {
             site: site.to_owned(),
@@ -143,7 +143,7 @@ impl Args {
         args.text("site", site)
     }
 
-    /// Arguments for a plan that was made from this epoch of the site.
+    /// Makes arguments for a plan that was made from this epoch of the site.
     pub fn at_epoch(site: &str, epoch: u64) -> Self {
         Args::new(site).text("epoch", epoch.to_string())
     }
@@ -188,7 +188,7 @@ impl Args {
         self.with(name, Value::IntArray(guids))
     }
 
-    /// One of them.
+    /// Returns the argument with this name.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.values.get(name)
     }
@@ -203,13 +203,13 @@ impl Args {
     }
 }
 
-/// Lua's numbers are int64 here, so a guid above 2^63 is negative there.
+/// Converts a guid: numbers in this Lua are int64, so a guid of 2^63 or more is negative there.
 fn lua_guid(guid: u64) -> i64 {
     i64::from_ne_bytes(guid.to_ne_bytes())
 }
 
-/// The module's defaults, with room for the arguments: they count, once as the table's strings and
-/// once more for what a body cuts out of them, and a slot of a table costs some 40 bytes.
+/// Returns the default limits of the module, with space for the arguments. These count as the strings of the table, and
+/// again for the parts that a program cuts out of them; a slot of a table takes some 40 bytes.
 fn limits_for(args: &NvMap) -> Limits {
     let bytes: usize = args
         .iter()

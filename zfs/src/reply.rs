@@ -1,61 +1,61 @@
-//! How a channel program of ezz ended, read from what it returned.
+//! Parses the reply of a channel program of ezz.
 //!
-//! The words are those of `programs/*.lua`; `CONTRACT.md` says what each promises. What to do with
-//! a reply is for the caller.
+//! The words are those of `programs/*.lua`; `CONTRACT.md` says what each promises. This module must not decide what to
+//! do about a reply; the caller does.
 
 use crate::errno::Errno;
 use crate::nvlist::{NvMap, Value};
 
-/// How a program ended.
+/// The result of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// All done, in one transaction.
+    /// Everything was done, in one transaction.
     Ok {
-        /// The site's epoch from now on.
+        /// The new epoch of the site.
         epoch: u64,
-        /// The generation's number, from [`Program::Stage`](crate::program::Program::Stage) only.
+        /// The number of the generation, only from [`Program::Stage`](crate::program::Program::Stage).
         number: Option<u64>,
     },
-    /// The site has moved on since the plan was made. Nothing changed.
+    /// Another command has changed the site since the plan was made. Nothing changed.
     Stale {
-        /// The epoch that was found.
+        /// The current epoch of the site.
         epoch: u64,
     },
     /// A check failed. Nothing changed.
     Refused(Refusal),
-    /// A call failed after the checks. Nothing changed, except as `undo` and `destroyed` say.
+    /// A call failed after the checks. Nothing changed, except for what `undo` and `destroyed` list.
     Failed(Failure),
 }
 
-/// Why a program refused.
+/// Why a program refused to change anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The check.
+    /// The check that failed.
     pub why: Why,
-    /// The dataset that it was about.
+    /// The dataset that the check was about.
     pub dataset: Option<String>,
-    /// The property that it was about.
+    /// The property that the check was about.
     pub property: Option<String>,
-    /// What OpenZFS said, where it was asked.
+    /// The error of OpenZFS, if the check made a call.
     pub errno: Option<Errno>,
 }
 
-/// A call of a program failed.
+/// The failure of a call in a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// `set`, `inherit`, `snapshot`, `clone` or `destroy`.
     pub step: String,
-    /// The dataset that it was about.
+    /// The dataset that the step was about.
     pub dataset: Option<String>,
-    /// The property that it was about.
+    /// The property that the step was about.
     pub property: Option<String>,
-    /// What OpenZFS said.
+    /// The error of OpenZFS.
     pub errno: Option<Errno>,
-    /// Steps that could not be taken back: what, and why. Usually empty.
+    /// The steps that could not be undone, each with its error. Usually empty.
     pub undo: Vec<(String, Errno)>,
-    /// How many of the datasets of [`Program::Destroy`](crate::program::Program::Destroy) are gone for good.
+    /// The number of datasets that [`Program::Destroy`](crate::program::Program::Destroy) has destroyed for good.
     pub destroyed: u64,
-    /// The site's epoch where it was raised nevertheless, because something is gone.
+    /// The new epoch of the site, if it was raised because something was destroyed.
     pub epoch: Option<u64>,
 }
 
@@ -75,7 +75,7 @@ macro_rules! reasons {
                 }
             }
 
-            /// The word that the program used.
+            /// Returns the word of the program for this check.
             pub fn as_str(self) -> &'static str {
                 match self {
                     $(Why::$variant => $text,)*
@@ -88,13 +88,13 @@ macro_rules! reasons {
 reasons! {
     /// The site's dataset does not exist.
     NoSite = "no-site",
-    /// The site has no epoch of its own: not a site, or a replica that is not adopted.
+    /// The site has no epoch of its own: it is not a site, or a replica that was not adopted.
     NoEpoch = "no-epoch",
-    /// Something that is to be made exists; or a site, here or above.
+    /// Something that is to be created exists already; or another site exists, here or above.
     Present = "present",
     /// Something that is needed does not exist.
     Absent = "absent",
-    /// A property, or the guid, is not what was expected.
+    /// A property or the guid differs from the expected value.
     Differs = "differs",
     /// An origin is not sealed.
     Unsealed = "unsealed",
@@ -104,13 +104,13 @@ reasons! {
     Busy = "busy",
     /// The snapshot is held.
     Held = "held",
-    /// The snapshot has this clone, which is not to go before it.
+    /// The snapshot has this clone, which is not destroyed before it.
     Clone = "clone",
-    /// The file system has this child, which is not to go before it.
+    /// The file system has this child, which is not destroyed before it.
     Child = "child",
-    /// The file system has this snapshot, which is not to go before it.
+    /// The file system has this snapshot, which is not destroyed before it.
     Snapshot = "snapshot",
-    /// Too little space to be sure that the change could be taken back.
+    /// There is too little space to be sure that the change could be undone.
     Space = "space",
     /// This OpenZFS cannot clone in a program.
     Unsupported = "unsupported",

@@ -1,9 +1,9 @@
-//! Shortens Lua source before it is sent: every program is written to the pool's history whole.
+//! Shortens Lua source before it is sent, because the kernel writes every program to the pool's history.
 //!
-//! Removes line comments, indentation and blank lines, and nothing else. It knows quoted strings,
-//! not long brackets (`[[`, `--[[`): the programs of ezz use none, and a test holds them to it.
+//! It removes only line comments, indentation and blank lines. It knows quoted strings, but not long brackets (`[[`,
+//! `--[[`): the programs of ezz do not use them, which a test checks.
 
-/// The source without line comments, indentation, trailing blanks and blank lines.
+/// Returns the source without line comments, indentation, trailing blanks and blank lines.
 pub fn strip(source: &str) -> String {
     let mut short = String::with_capacity(source.len());
     for line in source.lines() {
@@ -16,7 +16,7 @@ pub fn strip(source: &str) -> String {
     short
 }
 
-/// The line up to a `--` that is not inside a quoted string.
+/// Returns the line up to a `--` that is not inside a quoted string.
 fn without_comment(line: &str) -> &str {
     let mut quote = None;
     let mut previous = None;

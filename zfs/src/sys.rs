@@ -1,23 +1,23 @@
 //! libzfs_core and libnvpair, found at run time.
 //!
-//! Loaded rather than linked, so that one binary serves OpenZFS 2.1 to 2.4 and still starts, with
-//! a clear message, on a host that has none. The declarations are written by hand: each quotes its
-//! line of the header, and `tests/headers.rs` compiles them against the real headers. Nothing here
-//! interprets a result; safe wrappers are in `nvlist` and `core`.
+//! The libraries are loaded rather than linked, so that one binary serves OpenZFS 2.1 to 2.4, and still starts, with a
+//! clear message, on a host without OpenZFS. The declarations are written by hand: each quotes its line of the header,
+//! and `tests/headers.rs` compiles them against the real headers. This module must not interpret results; safe wrappers
+//! are in `nvlist` and `core`.
 
 use std::ffi::{c_char, c_int, c_uint};
 use std::sync::{Arc, OnceLock};
 
 use libloading::Library;
 
-/// `nvlist_t`, seen from outside: only ever behind a pointer.
+/// `nvlist_t`, an opaque type that is only used behind a pointer.
 #[repr(C)]
 #[derive(Debug)]
 pub struct NvList {
     _opaque: [u8; 0],
 }
 
-/// `nvpair_t`, seen from outside: only ever behind a pointer.
+/// `nvpair_t`, an opaque type that is only used behind a pointer.
 #[repr(C)]
 #[derive(Debug)]
 pub struct NvPair {
@@ -26,14 +26,14 @@ pub struct NvPair {
 
 /// `boolean_t`, an enumeration of `B_FALSE` and `B_TRUE`: as wide as an unsigned int.
 pub type Boolean = c_uint;
-/// `uint_t`.
+/// The C type `uint_t`.
 pub type UInt = c_uint;
 /// `data_type_t`, an enumeration with a negative member: as wide as an int.
 pub type DataType = c_int;
-/// `enum lzc_dataset_type`.
+/// The C type `enum lzc_dataset_type`.
 pub type LzcDatasetType = c_uint;
 
-/// `LZC_DATSET_TYPE_ZFS` (the header spells it so).
+/// `LZC_DATSET_TYPE_ZFS` (spelled as in the header).
 pub const LZC_DATSET_TYPE_ZFS: LzcDatasetType = 2;
 /// `NV_UNIQUE_NAME`.
 pub const NV_UNIQUE_NAME: UInt = 1;
@@ -77,10 +77,10 @@ pub const CONSTANTS: &[(&str, i64)] = &[
     ("DATA_TYPE_BOOLEAN_VALUE", DATA_TYPE_BOOLEAN_VALUE as i64),
 ];
 
-/// One C function as it is declared here, as text: what `tests/headers.rs` compares.
+/// A C function as it is declared here, as text, which `tests/headers.rs` compares.
 #[derive(Debug, Clone, Copy)]
 pub struct Declaration {
-    /// The symbol.
+    /// The symbol of the function.
     pub name: &'static str,
     /// The Rust types of its arguments, in order.
     pub arguments: &'static [&'static str],
@@ -94,7 +94,7 @@ pub struct Declaration {
 pub struct LoadError {
     /// The library, or the library and the symbol that it lacks.
     pub library: String,
-    /// What the dynamic linker said.
+    /// The error of the dynamic linker.
     #[source]
     pub source: Arc<libloading::Error>,
 }
@@ -139,8 +139,8 @@ macro_rules! functions {
 }
 
 functions! {
-    /// libnvpair (`sys/nvpair.h`). 2.1 had some `char **` where later headers say `const char **`:
-    /// the same ABI.
+    /// libnvpair (`sys/nvpair.h`). In 2.1 some types are `char **` where later headers have `const char **`; the ABI is
+    /// the same.
     NvPairFns {
         /// `int nvlist_alloc(nvlist_t **, uint_t, int);`
         fn nvlist_alloc(*mut *mut NvList, UInt, c_int) -> c_int;
@@ -194,8 +194,8 @@ functions! {
 }
 
 functions! {
-    /// libzfs_core (`libzfs_core.h`). Each returns an errno as its value; all need
-    /// `libzfs_core_init` first, or abort the process.
+    /// libzfs_core (`libzfs_core.h`). Each function returns an errno as its value. All of them need a call of
+    /// `libzfs_core_init` first, and abort the process without it.
     CoreFns {
         /// `int libzfs_core_init(void);`
         fn libzfs_core_init() -> c_int;
@@ -234,21 +234,21 @@ functions! {
     }
 }
 
-/// Both libraries, for the life of the process.
+/// Both libraries, which stay loaded as long as the process runs.
 #[derive(Debug)]
 pub(crate) struct Lib {
     pub(crate) nv: NvPairFns,
     pub(crate) core: CoreFns,
-    /// Kept and never dropped: the function pointers above point into them.
+    /// Never dropped, because the function pointers above point into the libraries.
     _keep: [Library; 2],
 }
 
-// The base system's, which a port or package may supplement with the numbers of upstream.
+// The libraries of the base system; a port or package may add those with the numbers of upstream.
 #[cfg(target_os = "freebsd")]
 const CORE_NAMES: &[&str] = &["libzfs_core.so.2", "libzfs_core.so", "libzfs_core.so.3"];
 #[cfg(target_os = "freebsd")]
 const NVPAIR_NAMES: &[&str] = &["libnvpair.so.2", "libnvpair.so", "libnvpair.so.3"];
-// The same numbers in OpenZFS 2.1, 2.2, 2.3 and 2.4; libzfs.so itself has 4, 6 and 7.
+// The numbers are the same in OpenZFS 2.1, 2.2, 2.3 and 2.4; libzfs.so itself has 4, 6 and 7.
 #[cfg(not(target_os = "freebsd"))]
 const CORE_NAMES: &[&str] = &["libzfs_core.so.3"];
 #[cfg(not(target_os = "freebsd"))]
@@ -257,7 +257,7 @@ const NVPAIR_NAMES: &[&str] = &["libnvpair.so.3"];
 static LIB: OnceLock<Lib> = OnceLock::new();
 
 impl Lib {
-    /// Loads both libraries once per process; later calls, from any thread, get the same ones.
+    /// Loads both libraries once per process; later calls, from any thread, return the same ones.
     pub(crate) fn get() -> Result<&'static Lib, LoadError> {
         if let Some(lib) = LIB.get() {
             return Ok(lib);
@@ -269,7 +269,7 @@ impl Lib {
             core: CoreFns::resolve(&core, core_file)?,
             _keep: [nvpair, core],
         };
-        // A thread that loses the race drops its own handles; the winner's keep the library.
+        // A thread that loses the race drops its own handles; those of the winner keep the library loaded.
         Ok(LIB.get_or_init(|| lib))
     }
 }
@@ -277,9 +277,9 @@ impl Lib {
 fn open_first(names: &[&'static str]) -> Result<(Library, &'static str), LoadError> {
     let mut first = None;
     for &name in names {
-        // SAFETY: loading runs the initialisers of the library, and those of its dependencies.
-        // They are the host's own OpenZFS libraries, found by the system's search path; their
-        // constructors (libspl's and libtpool's) have no preconditions.
+        // SAFETY: loading runs the initialisers of the library and of its dependencies. These are the host's own
+        // OpenZFS libraries, found by the system's search path; their constructors (those of libspl and libtpool) have
+        // no preconditions.
         match unsafe { Library::new(name) } {
             Ok(library) => return Ok((library, name)),
             Err(source) => {
@@ -296,7 +296,7 @@ fn open_first(names: &[&'static str]) -> Result<(Library, &'static str), LoadErr
     }))
 }
 
-/// Every declaration of this module, for the test that compares them with the headers.
+/// Returns every declaration of this module, for the test that compares them with the headers.
 pub fn declarations() -> impl Iterator<Item = Declaration> {
     NvPairFns::DECLARATIONS
         .iter()
