@@ -1,9 +1,8 @@
-//! Releases of FreeBSD: their names, their sets on a mirror, who vouches for what was fetched.
+//! Releases of FreeBSD: their names, their sets on a mirror, and who vouches for the files that were fetched.
 //!
-//! A set counts as what it says it is only when its SHA-256 is one that somebody vouches for: the mirror's own
-//! MANIFEST, if it came over TLS; a manifest that is kept on this host; or whoever gives the digest by hand. What
-//! does not fit is removed.
-//! Must not be here: what is in a set, and where it goes.
+//! A set is accepted only if a trusted witness vouches for its SHA-256: the mirror's own MANIFEST, if it came over TLS;
+//! a manifest that is stored on this host; or the digest that the user gave. A file with another digest is removed.
+//! This module must not know what is in a set, nor where it is unpacked.
 
 mod fetch;
 mod manifest;
@@ -25,18 +24,18 @@ pub use fetch::{Client, Patience};
 pub use manifest::{Manifest, ManifestError};
 pub use packages::{Packaged, PackagedError};
 
-/// Where releases are, if nobody says otherwise (release announcements; bsdinstall mirrorselect).
+/// The default mirror of releases (release announcements; bsdinstall mirrorselect).
 pub const MIRROR: &str = "https://download.freebsd.org/releases";
 
-/// Where the port misc/freebsd-release-manifests keeps manifests.
+/// The directory in which the port misc/freebsd-release-manifests installs manifests.
 const LOCAL: &str = "usr/local/share/freebsd/MANIFESTS";
 
-/// A release, such as `14.3-RELEASE`.
+/// The version of a release, such as `14.3-RELEASE`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(String);
 
 impl Version {
-    /// From its name, or from that of a patched system: mirrors know no patch levels.
+    /// Parses the name of a release or of a patched system, whose patch level is dropped because mirrors have none.
     pub fn parse(text: &str) -> Option<Self> {
         let (number, branch) = text.split_once('-')?;
         let (major, minor) = number.split_once('.')?;
@@ -55,12 +54,12 @@ impl Version {
         (digits(major) && digits(minor) && known).then(|| Version(format!("{number}-{branch}")))
     }
 
-    /// The 15 of 15.1.
+    /// Returns the major version, such as 15 of 15.1.
     pub fn major(&self) -> u32 {
         self.numbers().0
     }
 
-    /// The 1 of 15.1.
+    /// Returns the minor version, such as 1 of 15.1.
     pub fn minor(&self) -> u32 {
         self.numbers().1
     }
@@ -68,7 +67,7 @@ impl Version {
     fn numbers(&self) -> (u32, u32) {
         let number = self.0.split('-').next().unwrap_or_default();
         let (major, minor) = number.split_once('.').unwrap_or_default();
-        // Two digits each, as `parse` has it.
+        // `parse` accepts at most two digits each.
         let of = |text: &str| text.parse().unwrap_or_default();
         (of(major), of(minor))
     }
@@ -80,14 +79,14 @@ impl fmt::Display for Version {
     }
 }
 
-/// A processor architecture, as mirrors name it.
+/// A processor architecture under the names that mirrors use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arch {
     machine: &'static str,
     arch: &'static str,
 }
 
-/// Those that have releases with sets: MACHINE and MACHINE_ARCH (release(7)).
+/// The architectures that have releases with sets: MACHINE and MACHINE_ARCH (release(7)).
 const ARCHES: [Arch; 5] = [
     arch("amd64", "amd64"),
     arch("arm64", "aarch64"),
@@ -101,10 +100,10 @@ const fn arch(machine: &'static str, arch: &'static str) -> Arch {
 }
 
 impl Arch {
-    /// By either of its names.
+    /// Parses either name of an architecture.
     ///
     /// # Errors
-    /// What is expected.
+    /// A description of what is expected.
     pub fn parse(text: &str) -> Result<Self, String> {
         let known = |it: &&Arch| it.machine == text || it.arch == text;
         ARCHES.iter().find(known).copied().ok_or_else(|| {
@@ -113,7 +112,7 @@ impl Arch {
         })
     }
 
-    /// That of this program.
+    /// Returns the architecture that this program was built for.
     pub fn of_host() -> Option<Self> {
         match std::env::consts::ARCH {
             "x86_64" => Self::parse("amd64").ok(),
@@ -133,10 +132,10 @@ impl fmt::Display for Arch {
 pub struct SetName(String);
 
 impl SetName {
-    /// Checks it.
+    /// Parses the name of a set.
     ///
     /// # Errors
-    /// What is expected.
+    /// A description of what is expected.
     pub fn parse(text: &str) -> Result<Self, String> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
         if (1..=32).contains(&text.len()) && text.bytes().all(plain) {
@@ -146,7 +145,7 @@ impl SetName {
         }
     }
 
-    /// Its file on a mirror.
+    /// Returns the name of the set's file on a mirror.
     pub fn file(&self) -> String {
         format!("{}.txz", self.0)
     }
@@ -158,110 +157,110 @@ impl fmt::Display for SetName {
     }
 }
 
-/// Which sets of which release, and from where.
+/// The sets to fetch of a release, and from where.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// The release.
+    /// The version of the release.
     pub version: Version,
-    /// The architecture.
+    /// The architecture of the release.
     pub arch: Arch,
     /// URL of the directory that has MACHINE/ARCH/VERSION below it.
     pub mirror: String,
-    /// The sets, in the order in which they are unpacked.
+    /// The sets in the order in which they are unpacked.
     pub sets: Vec<SetName>,
-    /// The digest that the only set must have.
+    /// The digest of the set, which must then be the only one.
     pub sha256: Option<Digest>,
 }
 
-/// A set that is here, and is what it should be.
+/// A set that has been fetched and verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// Which.
+    /// The name of the set.
     pub set: SetName,
-    /// Its file.
+    /// The path of its file.
     pub path: PathBuf,
-    /// Its digest.
+    /// The SHA-256 of its file.
     pub sha256: Digest,
-    /// Who says that this is its digest.
+    /// The names of the witnesses that vouch for the digest.
     pub vouched: Vec<String>,
 }
 
-/// Why a release could not be had.
+/// Why a release could not be fetched.
 #[derive(Debug, Error)]
 pub enum ReleaseError {
     /// The mirror has no such file.
     #[error("the mirror has no {url}")]
     NotThere {
-        /// What was asked for.
+        /// The URL that was requested.
         url: String,
     },
-    /// The mirror could not be asked, or did not send all of it, however often.
+    /// The mirror could not be reached, or did not send the whole file, after several tries.
     #[error("cannot fetch {url}: {why}")]
     Fetch {
-        /// What was asked for.
+        /// The URL that was requested.
         url: String,
-        /// The last reason.
+        /// The last error.
         why: String,
     },
-    /// A manifest is none.
+    /// A manifest is not valid.
     #[error("{origin} is not the manifest of a release")]
     Manifest {
-        /// Which.
+        /// The name of the manifest.
         origin: String,
-        /// Why not.
+        /// What is wrong with the manifest.
         source: ManifestError,
     },
-    /// There is no such set.
+    /// The release has no set of this name.
     #[error("{origin} has no set {set}; it has {there}")]
     NoSet {
-        /// Which manifest.
+        /// The name of the manifest.
         origin: String,
-        /// Which set.
+        /// The set that was asked for.
         set: String,
-        /// What it has.
+        /// The sets that the manifest has.
         there: String,
     },
-    /// Those who vouch for a set do not agree.
+    /// Two witnesses have different digests for a set.
     #[error("{set}: {first} and {second} have different digests")]
     Disagree {
-        /// Which set.
+        /// The name of the set.
         set: String,
-        /// The one.
+        /// The name of one witness.
         first: String,
-        /// The other.
+        /// The name of the other witness.
         second: String,
     },
-    /// Nobody whom one can believe vouches for a set.
+    /// No trusted witness vouches for a set.
     #[error("cannot verify {set}: {mirror} does not use TLS, and this host has no manifest")]
     Unvouched {
-        /// Which set.
+        /// The name of the set.
         set: String,
-        /// From where.
+        /// The URL of the mirror.
         mirror: String,
     },
-    /// What came is not what it should be.
+    /// A file that was fetched has the wrong digest.
     #[error("the SHA-256 of {url} is {found}, but {vouched} says {expected}")]
     Digest {
-        /// What was fetched.
+        /// The URL of the file.
         url: String,
-        /// What it has.
+        /// The digest of the file.
         found: String,
-        /// What it should have.
+        /// The expected digest.
         expected: String,
-        /// Who says so.
+        /// The name of the witness with the expected digest.
         vouched: String,
     },
-    /// A file of this host.
+    /// An operation on a file of this host failed.
     #[error("cannot {action} {}", path.display())]
     File {
-        /// What was being done.
+        /// The operation, as a verb.
         action: &'static str,
-        /// To which file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why not.
+        /// The error of the system.
         source: io::Error,
     },
-    /// It was interrupted.
+    /// A signal interrupted the work.
     #[error("interrupted")]
     Interrupted,
 }
@@ -291,7 +290,7 @@ impl Hint for ReleaseError {
     }
 }
 
-/// Who else may vouch for a release; the port is FreeBSD's.
+/// Returns what the user can do if no witness vouches for a release; the port exists on FreeBSD only.
 fn unvouched(os: Os) -> &'static str {
     match os {
         Os::Linux => "use an https mirror, or give --sha256",
@@ -315,10 +314,10 @@ fn file(action: &'static str, path: &Path) -> impl Fn(io::Error) -> ReleaseError
     }
 }
 
-/// Fetches what is not in the cache yet, and checks all of it.
+/// Fetches the sets that are not in the cache, and verifies all of them.
 ///
 /// # Errors
-/// [`ReleaseError`]. What does not fit its digest is removed; what is not complete yet is kept for the next try.
+/// [`ReleaseError`]. A file with a wrong digest is removed; an incomplete one is kept for the next try.
 pub fn fetch(
     wanted: &Wanted,
     client: &Client,
@@ -355,13 +354,13 @@ pub fn fetch(
     Ok(fetched)
 }
 
-/// Somebody who says what digests sets have.
+/// A source of digests of sets.
 struct Witness {
     name: String,
     digests: BTreeMap<String, Digest>,
-    /// Whether one can believe it.
+    /// Whether the witness is trusted.
     trusted: bool,
-    /// Whether it must know each set.
+    /// Whether the witness must know each set.
     complete: bool,
 }
 
@@ -409,7 +408,7 @@ fn read(text: &[u8], origin: String, trusted: bool) -> Result<Witness, ReleaseEr
     }
 }
 
-/// The digest of a set, and who vouches for it: all who know it agree.
+/// Returns the digest of a set, and the witnesses that vouch for it; all that know the set must agree.
 fn vouch(
     witnesses: &[Witness],
     set: &SetName,
@@ -455,12 +454,12 @@ fn vouch(
     }
 }
 
-/// The digest of a file.
+/// Returns the digest of a file.
 fn digest(path: &Path) -> io::Result<Digest> {
     Digest::of_reader(&mut fs::File::open(path)?)
 }
 
-/// Whether a file is there and has the digest. One that has another is removed.
+/// Whether a file exists and has the digest. A file with another digest is removed.
 fn is(path: &Path, sha256: Digest) -> Result<bool, ReleaseError> {
     match digest(path) {
         Ok(found) if found == sha256 => return Ok(true),
@@ -485,7 +484,7 @@ fn get(
     client.download(url, &part, context)?;
     let mut found = digest(&part).map_err(file("read", &part))?;
     if found != sha256 && resumed {
-        // What was begun earlier may have been of another file.
+        // The part that an earlier try left may be of another file.
         fs::remove_file(&part).map_err(file("remove", &part))?;
         client.download(url, &part, context)?;
         found = digest(&part).map_err(file("read", &part))?;

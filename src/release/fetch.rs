@@ -1,4 +1,5 @@
-//! Files from a mirror: over TLS with the host's own authorities, gone on with where it broke off, tried again.
+//! Fetches files from a mirror over TLS with the host's own authorities; continues interrupted downloads, and tries
+//! again.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,20 +15,20 @@ use super::manifest;
 use super::{ReleaseError, file};
 use crate::world::{Cancel, Context};
 
-/// How often something is tried without any progress.
+/// The number of tries without any progress.
 const TRIES: u32 = 5;
 
-/// How much is read at once.
+/// The number of bytes that are read at once.
 const CHUNK: usize = 256 << 10;
 
-/// A mirror's clock. Tests have a faster one.
+/// The time limits for a mirror, which are shorter in tests.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// To connect, and until the answer begins.
+    /// The limit for connecting, and until the answer begins.
     pub answer: Duration,
-    /// Without a byte of what was begun.
+    /// The limit for a pause without any bytes of the answer.
     pub stalled: Duration,
-    /// Before the second try; each further one waits twice as long.
+    /// The pause before the second try; each later pause is twice as long.
     pub pause: Duration,
 }
 
@@ -41,7 +42,7 @@ impl Default for Patience {
     }
 }
 
-/// Asks mirrors.
+/// A client that fetches files from mirrors.
 #[derive(Debug, Clone)]
 pub struct Client {
     agent: Agent,
@@ -50,11 +51,11 @@ pub struct Client {
 
 /// Why one try failed.
 enum Failed {
-    /// It will not be otherwise next time.
+    /// Another try would fail in the same way.
     Final(ReleaseError),
-    /// It may.
+    /// Another try may succeed.
     Again(String),
-    /// It may, and some of it has come.
+    /// Another try may succeed, and some bytes have arrived.
     GotOn(String),
 }
 
@@ -65,7 +66,8 @@ impl From<ReleaseError> for Failed {
 }
 
 impl Client {
-    /// With the authorities that this host trusts. `SSL_CERT_FILE` names others, as for all that uses OpenSSL.
+    /// Creates a client that trusts the host's authorities. `SSL_CERT_FILE` names others, as for all programs that use
+    /// OpenSSL.
     pub fn new(patience: Patience) -> Self {
         let found = rustls_native_certs::load_native_certs();
         let roots: Vec<Certificate<'static>> = found
@@ -90,7 +92,7 @@ impl Client {
         }
     }
 
-    /// A small file.
+    /// Fetches a small file.
     ///
     /// # Errors
     /// [`ReleaseError::NotThere`], [`ReleaseError::Fetch`], [`ReleaseError::Interrupted`].
@@ -109,10 +111,10 @@ impl Client {
         })
     }
 
-    /// A large file, into `part`; what is in that already is not fetched again.
+    /// Fetches a large file into `part`; the bytes that are in it already are not fetched again.
     ///
     /// # Errors
-    /// As [`Client::text`]; [`ReleaseError::File`]. What has come so far stays.
+    /// Those of [`Client::text`]; [`ReleaseError::File`]. The bytes that have arrived stay in `part`.
     pub fn download(
         &self,
         url: &str,
@@ -133,7 +135,7 @@ impl Client {
                 .map_err(file("open", part))?;
             let resumed = answer.status() == StatusCode::PARTIAL_CONTENT;
             if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE {
-                // All of it is here, or more than there is: the digest tells.
+                // The file is complete, or longer than it should be; the digest will show which.
                 return Ok(());
             }
             if !resumed {
@@ -160,7 +162,7 @@ impl Client {
                 Ok(()) => out
                     .sync_all()
                     .map_err(|e| Failed::Final(file("write", part)(e))),
-                // One that makes progress is not given up.
+                // A download that makes progress is not given up.
                 Err(Failed::Again(why)) if came > 0 => Err(Failed::GotOn(why)),
                 Err(other) => Err(other),
             }
@@ -171,7 +173,7 @@ impl Client {
         result
     }
 
-    /// Tries until it works, is final, or has failed too often without any progress.
+    /// Tries until a try succeeds or fails for good, or too many have failed without any progress.
     fn tries<T>(
         &self,
         url: &str,
@@ -207,7 +209,7 @@ impl Client {
                 ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::TooManyRedirects => {
                     Failed::Final(fetch_error(url, &error.to_string()))
                 }
-                // That of somebody else does not become the right one by asking again.
+                // A certificate of another server would not become the right one at the next try.
                 ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
                     Failed::Final(fetch_error(url, &error.to_string()))
                 }
@@ -240,8 +242,8 @@ impl Client {
         }
     }
 
-    /// Takes all that comes. A thread reads, so that neither a mirror that has fallen silent nor a ctrl-C is
-    /// waited for; it ends with its next byte.
+    /// Reads the whole answer. A thread reads it, so that the caller waits neither for a mirror that sends nothing nor
+    /// after a ctrl-C; the thread ends with its next bytes.
     fn body(
         &self,
         url: &str,
@@ -301,7 +303,7 @@ impl Client {
     }
 }
 
-/// Does something that may wait for a mirror in a thread of its own. A signal abandons that thread.
+/// Runs something that may wait for a mirror in a thread of its own. A signal abandons that thread.
 fn in_thread<T: Send + 'static>(
     url: &str,
     cancel: &Cancel,
@@ -311,7 +313,7 @@ fn in_thread<T: Send + 'static>(
     std::thread::Builder::new()
         .name("ezz-ask".to_owned())
         .spawn(move || {
-            // The receiver is gone after a signal.
+            // The receiver no longer exists after a signal.
             let _ = sender.send(wait());
         })
         .map_err(|error| fetch_error(url, &error.to_string()))?;
@@ -334,12 +336,12 @@ fn fetch_error(url: &str, why: &str) -> ReleaseError {
     }
 }
 
-/// rustls' own errors come as those of reading and writing.
+/// Whether an error is about a certificate: errors of rustls arrive as I/O errors.
 fn is_certificate(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidData
 }
 
-/// Whether a part begins where it was asked to: `bytes 5-9/10`.
+/// Whether a partial answer begins where it was asked to: `bytes 5-9/10`.
 fn begins_at(answer: &Response<Body>, from: u64) -> bool {
     let range = answer.headers().get("Content-Range");
     let range = range

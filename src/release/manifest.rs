@@ -1,4 +1,4 @@
-//! MANIFEST: a line for each set with its digest (release/scripts/make-manifest.sh of FreeBSD).
+//! Parses MANIFEST, which has a line with the digest of each set (release/scripts/make-manifest.sh of FreeBSD).
 
 use std::collections::BTreeMap;
 
@@ -6,35 +6,35 @@ use thiserror::Error;
 
 use crate::world::Digest;
 
-/// Longest manifest that is read, in bytes; a real one has ten lines.
+/// The longest manifest that is read, in bytes; a real one has ten lines.
 pub const MOST: u64 = 64 << 10;
 
 /// The digests of the sets of one release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// By file, such as `base.txz`.
+    /// The digests by file name, such as `base.txz`.
     pub sets: BTreeMap<String, Digest>,
 }
 
 /// What is wrong with a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ManifestError {
-    /// Nothing is in it.
+    /// The manifest is empty.
     #[error("it is empty")]
     Empty,
-    /// Not text.
+    /// The manifest is not UTF-8 text.
     #[error("it is not text")]
     Text,
-    /// Not of that form.
+    /// A line does not have the expected form.
     #[error("line {0}: expected a file and its SHA-256, separated by a tab")]
     Line(usize),
-    /// One file has two lines.
+    /// A file occurs in two lines.
     #[error("line {0}: {1} occurs twice")]
     Twice(usize, String),
 }
 
 impl Manifest {
-    /// Reads one: fields separated by tabs, of which the first two count.
+    /// Parses a manifest: fields separated by tabs, of which the first two are used.
     ///
     /// # Errors
     /// [`ManifestError`].

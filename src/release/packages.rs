@@ -1,59 +1,59 @@
-//! Releases as base packages: which repository has them, whose signature counts, how pkg(8) is told. Must not
-//! be here: how it is run.
+//! Releases as base packages: which repository has them, whose signature is trusted, and what pkg(8) needs to know.
+//! This module must not run pkg(8).
 
 use std::path::{Path, PathBuf};
 
 use super::{Arch, SetName, Version};
 
-/// Where base packages are, if nobody says otherwise (usr.sbin/pkg/FreeBSD.conf.quarterly-release).
+/// The default repository of base packages (usr.sbin/pkg/FreeBSD.conf.quarterly-release).
 const REPOSITORIES: &str = "https://pkg.FreeBSD.org";
 
-/// Where a host keeps whom it trusts: one directory a major version, from 15 on (share/keys).
+/// The directories with the keys that a host trusts, one for each major version from 15 on (share/keys).
 const KEYS: &str = "/usr/share/keys/pkgbase-";
 
-/// Where the world keeps those that were given by hand.
+/// The directory in the world for keys that the user gave.
 const OWN_KEYS: &str = "/usr/share/keys/ezz-base";
 
-/// The first major version that has releases of packages (release notes of 15.0).
+/// The first major version whose releases consist of packages (release notes of 15.0).
 const FIRST: u32 = 15;
 
-/// Which packages of which release, from where, and whose signature counts.
+/// The base packages to install of a release, where they come from, and whose signature is trusted.
 #[derive(Debug, Clone)]
 pub struct Packaged {
-    /// The release.
+    /// The version of the release.
     pub version: Version,
-    /// The architecture.
+    /// The architecture of the release.
     pub arch: Arch,
-    /// URL of the directory that has ABI/base_release_MINOR below it; none for FreeBSD's own.
+    /// URL of the directory that has ABI/base_release_MINOR below it; `None` for FreeBSD's own.
     pub mirror: Option<String>,
-    /// A directory with `trusted`: fingerprints of keys (pkg-repository(5)); none for FreeBSD's own keys, as the
-    /// host has them.
+    /// A directory with `trusted`: fingerprints of keys (pkg-repository(5)); `None` for FreeBSD's own keys as the host
+    /// has them.
     pub keys: Option<PathBuf>,
-    /// The sets: the packages `FreeBSD-set-NAME`.
+    /// The sets, which are the packages `FreeBSD-set-NAME`.
     pub sets: Vec<SetName>,
 }
 
-/// Why packages cannot be asked for.
+/// Why a request for packages is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PackagedError {
-    /// The release is older than they are.
+    /// The release is older than base packages.
     #[error("{0} has no base packages: they exist from {FIRST}.0 on")]
     TooOld(Version),
-    /// What pkg(8) would read as something else than a URL.
+    /// pkg(8) would not read this text as a URL.
     #[error("bad mirror {0:?}")]
     Mirror(String),
-    /// Nobody's signature would count: what is missing.
+    /// No signature would be trusted: this directory of keys is missing.
     #[error("keys of base packages in {}", .0.display())]
     NoKeys(PathBuf),
 }
 
 impl Packaged {
-    /// The sets, if none are named: all that a jail can use (release/packages/sets).
+    /// Returns the default sets: everything that a jail can use (release/packages/sets).
     pub fn usual() -> Vec<SetName> {
         SetName::parse("base-jail").into_iter().collect()
     }
 
-    /// Looks at all that can be known before anything is made; `root` is the host's.
+    /// Checks everything that is known before anything is created; `root` is that of the host.
     ///
     /// # Errors
     /// [`PackagedError`].
@@ -62,7 +62,7 @@ impl Packaged {
             return Err(PackagedError::TooOld(self.version.clone()));
         }
         if let Some(mirror) = &self.mirror {
-            // It goes into a file of UCL, in quotes.
+            // The URL is written into a UCL file in quotes.
             let plain = |byte: u8| byte.is_ascii_graphic() && !br#""\$"#.contains(&byte);
             let scheme = ["https://", "http://", "file:///"];
             if !scheme.iter().any(|it| mirror.starts_with(it)) || !mirror.bytes().all(plain) {
@@ -87,12 +87,12 @@ impl Packaged {
         self.keys.clone().unwrap_or_else(own)
     }
 
-    /// What the profile's command is told, `NAME=value`.
+    /// Returns the environment of the profile's command, as `NAME=value`.
     pub fn environment(&self) -> Vec<String> {
         let (major, minor) = (self.version.major(), self.version.minor());
         let abi = format!("FreeBSD:{major}:{}", self.arch.arch);
         let place = format!("{abi}/base_release_{minor}");
-        // FreeBSD's own is found by SRV records, which `pkg+` stands for.
+        // `pkg+` makes pkg(8) find FreeBSD's own servers by SRV records.
         let (url, how) = match &self.mirror {
             None => (format!("pkg+{REPOSITORIES}/{place}"), "srv"),
             Some(mirror) => (format!("{}/{place}", mirror.trim_end_matches('/')), "none"),
@@ -106,7 +106,7 @@ impl Packaged {
         let own = self.mirror.is_some() || self.keys.is_some();
         [
             ("EZZ_ABI", abi),
-            // As the release notes of 15.1 have it for a point release.
+            // The value for a point release, as in the release notes of 15.1.
             (
                 "EZZ_OSVERSION",
                 format!("{}", major * 100_000 + minor * 1000),
@@ -122,12 +122,12 @@ impl Packaged {
         .to_vec()
     }
 
-    /// Where downloads are kept, below the cache of a site.
+    /// Returns the directory in which downloads are kept, below the cache of a site.
     pub fn cache(&self, cache: &Path) -> PathBuf {
         cache.join(format!("packages/{}-{}", self.version, self.arch))
     }
 
-    /// The packages, for messages.
+    /// Describes the packages, for messages.
     pub fn shown(&self) -> String {
         let all: Vec<String> = self.sets.iter().map(package).collect();
         format!("{} of {}", all.join(", "), self.version)
