@@ -1,6 +1,6 @@
 //! Commits: the channel programs that a plan runs, each with what it compares and changes.
 //!
-//! It is the only vocabulary for them: `pool/encode.rs` makes the arguments of the programs from it.
+//! This is the only representation of programs in plans; `pool/encode.rs` makes their arguments from it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,49 +14,49 @@ use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
 /// A property change inside a commit: compared, then set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Set {
-    /// The dataset or snapshot.
+    /// The dataset or snapshot that has the property.
     pub dataset: String,
     /// The name of the user property.
     pub property: String,
-    /// What it must be before.
+    /// The value that the property must have before.
     pub expect: Expect,
-    /// What it is afterwards; none removes it.
+    /// The new value; `None` removes the property.
     pub value: Option<String>,
 }
 
-/// What a property must be for a commit to happen.
+/// The value that a property must have for a commit to happen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Expect {
-    /// Anything.
+    /// Any value, or none.
     Any,
-    /// Not set here.
+    /// The property is not set on the dataset itself.
     Absent,
-    /// Exactly this.
+    /// Exactly this value.
     Value(String),
 }
 
-/// A jail to clone.
+/// A jail that is created as a clone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NewJail {
-    /// Its name.
+    /// The name of the jail.
     pub name: JailName,
-    /// The snapshot it is a clone of: a sealed one, or that of a jail.
+    /// The snapshot that it is cloned from: a sealed one, or that of a jail.
     pub origin: SnapshotName,
-    /// Its `ezz:jail`.
+    /// The value of its `ezz:jail`.
     pub config: String,
 }
 
-/// A dataset or snapshot to destroy, known by its guid.
+/// A dataset or snapshot to destroy, identified by its guid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Doomed {
-    /// Its name when it was observed.
+    /// The name when it was observed.
     pub name: String,
-    /// Its guid: another dataset of that name is left alone.
+    /// The guid when it was observed: another dataset with the same name is not destroyed.
     pub guid: u64,
 }
 
-/// One channel program: all or nothing. Each compares the epoch and raises it by one.
+/// One channel program, which does everything or nothing. Each compares the epoch and raises it by one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "program", rename_all = "lowercase")]
 pub enum Commit {
@@ -65,83 +65,84 @@ pub enum Commit {
         /// The new `ezz:id`.
         id: String,
     },
-    /// Takes the next generation number.
+    /// Takes the next number for a generation.
     Stage {
-        /// The epoch the plan was made from.
+        /// The epoch that the plan was made from.
         epoch: u64,
-        /// The last number given away.
+        /// The last number that was taken.
         seq: u32,
     },
     /// Seals a generation.
     Seal {
-        /// The epoch the plan was made from.
+        /// The epoch that the plan was made from.
         epoch: u64,
-        /// Which generation.
+        /// The generation to seal.
         generation: GenerationId,
-        /// Its `ezz:world`.
+        /// The value of its `ezz:world`.
         world: String,
-        /// Its `ezz:sealed`.
+        /// The value of its `ezz:sealed`.
         sealed: String,
-        /// A track that points to it from now on, with what the track must be before.
+        /// The change of a track that points to the generation from now on.
         track: Option<Set>,
     },
     /// Clones jails.
     Create {
-        /// The epoch the plan was made from.
+        /// The epoch that the plan was made from.
         epoch: u64,
-        /// The jails.
+        /// The jails to create.
         jails: Vec<NewJail>,
-        /// Properties of SITE/jails that announce them, with their text: the program sets them
-        /// first and removes them last, so that they are left if a signal stopped it in the middle.
+        /// Properties of SITE/jails that announce the jails, with their values. The program sets them first and removes
+        /// them last, so that they remain if a signal stops it half-way.
         intents: BTreeMap<String, String>,
-        /// A snapshot of a jail, made first and handed over to the clones of it: it goes with the last.
+        /// A snapshot of a jail, which is created first and handed over to its clones: it is destroyed with the last of
+        /// them.
         #[serde(skip_serializing_if = "Option::is_none")]
         snapshot: Option<SnapshotName>,
     },
     /// Sets properties.
     Set {
-        /// The epoch the plan was made from.
+        /// The epoch that the plan was made from.
         epoch: u64,
-        /// What to set.
+        /// The properties to set.
         sets: Vec<Set>,
-        /// Snapshots that must be sealed for it: what a track is set to.
+        /// Snapshots that must be sealed: those of the generation that a track is set to.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         sealed: Vec<SnapshotName>,
-        /// Whether the epoch may be a received one: the adoption of a replica.
+        /// Whether the epoch may be a received one, as in the adoption of a replica.
         adopt: bool,
     },
-    /// Destroys datasets and snapshots, in this order.
+    /// Destroys datasets and snapshots in this order.
     Destroy {
-        /// The epoch the plan was made from.
+        /// The epoch that the plan was made from.
         epoch: u64,
-        /// What goes.
+        /// The datasets and snapshots to destroy.
         doomed: Vec<Doomed>,
-        /// Properties of SITE/jails that name jails among it, with their text, as of `Create`: one
-        /// that is left says that the rest is to go too.
+        /// Properties of SITE/jails that name the jails among them, with their values, as in `Create`: one that remains
+        /// shows that the rest is to be destroyed, too.
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         intents: BTreeMap<String, String>,
     },
     /// Destroys one half of a generation with its sealed snapshot.
     Prune {
-        /// The epoch the plan was made from.
+        /// The epoch that the plan was made from.
         epoch: u64,
-        /// The half.
+        /// The half to destroy.
         dataset: DatasetName,
-        /// Its guid: another dataset of that name is left alone.
+        /// The guid of the half: another dataset with the same name is not destroyed.
         guid: u64,
-        /// The newest base that is a clone of it, which takes its place for others.
+        /// The newest base that is a clone of it, which becomes the origin of the others in its place.
         heir: Option<DatasetName>,
     },
 }
 
 impl Commit {
-    /// Sets properties.
+    /// Makes a commit that sets properties.
     pub fn set(epoch: u64, sets: Vec<Set>) -> Self {
         Commit::set_if_sealed(epoch, sets, Vec::new())
     }
 
-    /// The epoch of the site that the plan was made from, which the program compares. [`Commit::Init`] makes
-    /// a site and compares none.
+    /// Returns the epoch that the plan was made from, and that the program compares. [`Commit::Init`] makes a site and
+    /// compares none.
     pub fn epoch(&self) -> Option<u64> {
         match self {
             Commit::Init { .. } => None,
@@ -154,7 +155,7 @@ impl Commit {
         }
     }
 
-    /// Sets properties if these snapshots have their seals.
+    /// Makes a commit that sets properties if these snapshots have their seals.
     pub fn set_if_sealed(epoch: u64, sets: Vec<Set>, sealed: Vec<SnapshotName>) -> Self {
         Commit::Set {
             epoch,
@@ -165,22 +166,22 @@ impl Commit {
     }
 }
 
-/// The epoch as a plan of several commits sees it: each raises it by one.
+/// The epoch in a plan of several commits, each of which raises it by one.
 #[derive(Debug)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// Begins at what was observed.
+    /// Begins at the observed epoch.
     pub fn of(inventory: &Inventory) -> Self {
         Epoch(inventory.site.epoch)
     }
 
-    /// The epoch without taking it. It names the batch that the next commit begins.
+    /// Returns the epoch without taking it. It names the batch that the next commit begins.
     pub fn batch(&self) -> u64 {
         self.0
     }
 
-    /// The epoch that the next commit is to find.
+    /// Takes the epoch that the next commit will find.
     pub fn take(&mut self) -> u64 {
         let found = self.0;
         self.0 += 1;

@@ -1,4 +1,4 @@
-//! The plan of `create`: clones in one program, then mounts and what no program can do.
+//! The plan of `create`: clones in one program, then mounts and the steps that no program can do.
 
 mod addresses;
 mod request;
@@ -20,8 +20,8 @@ use steps::{From, MOST_IN_ONE, ToStart};
 /// Plans the creation of jails.
 ///
 /// # Errors
-/// [`PlanError`]: a name that is taken, reserved or too long; no such base; an address in use;
-/// not enough space by ZFS's own estimate; a replica.
+/// [`PlanError`]: a name that is in use, reserved or too long; a base that does not exist; an address in use; too
+/// little space by ZFS's own estimate; a replica.
 pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError> {
     let inventory = &observed.inventory;
     writable(inventory)?;
@@ -60,8 +60,8 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
             }
         }
     }
-    // Jails that are there already are refused, unless this same command was cut off after it had
-    // made them: then something is missing that comes after that.
+    // Existing jails are refused, unless an interrupted run of the same command has created them: then a later step of
+    // it is missing.
     let cut_off = |name: &&&JailName| {
         let mounted = inventory.jails.get(**name).is_some_and(|jail| jail.mounted);
         !mounted || request.start && !matches!(observed.state(name), JailState::Running { .. })
@@ -92,7 +92,7 @@ pub fn create(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     let wanted: Vec<(JailName, JailConfig)> = wanted
         .map(|name| (name.clone(), with_name(&config, request, name)))
         .collect();
-    // Also if they are several programs: some of them would be made, and no more.
+    // Checked for all programs together: otherwise some of the jails would be created, and then no more.
     new::room(inventory, &wanted)?;
     let wanted = addressed(inventory, request, wanted)?;
     for chunk in wanted.chunks(if request.atomic {

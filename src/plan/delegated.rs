@@ -1,11 +1,11 @@
-//! Datasets that jails are to administer themselves: which they may not be.
+//! Checks the datasets that jails are to administer themselves.
 
 use crate::model::Inventory;
 use crate::name::{DatasetName, JailName};
 use crate::plan::PlanError;
 
-/// Refuses a dataset that has a part of the site in it, or is one, and one that another jail has or has a
-/// part of. `takers` are jails that are made or configured by the same plan.
+/// Refuses a dataset that contains the site or a part of it, or is one, and a dataset that overlaps with one of another
+/// jail. `takers` are jails that the same plan creates or configures.
 ///
 /// # Errors
 /// [`PlanError::SiteDataset`], [`PlanError::DatasetTaken`].
@@ -29,7 +29,7 @@ pub(super) fn may_have<'a>(
     Ok(())
 }
 
-/// Refuses a dataset that is a part of the site, or has it below itself.
+/// Refuses a dataset that is a part of the site, or contains it.
 ///
 /// # Errors
 /// [`PlanError::SiteDataset`].
@@ -43,7 +43,7 @@ pub fn beside(site: &DatasetName, dataset: &DatasetName) -> Result<(), PlanError
     })
 }
 
-/// Whether one is the other or lies below it.
+/// Whether the two are the same dataset, or one contains the other.
 pub(super) fn overlap(one: &DatasetName, other: &DatasetName) -> bool {
     one.contains(other) || other.contains(one)
 }

@@ -1,4 +1,4 @@
-//! The plans of `delete`, and how jails that were never finished are cleared away.
+//! The plans of `delete`, and the clearing of jails that were never finished.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use crate::name::JailName;
 use crate::plan::deletion::{self, Request};
 use crate::plan::{Epoch, Observed, Plan, PlanError, Step, destroy, intent, writable};
 
-/// Plans the deletion of jails, running ones too: they are stopped first. What dead intents left
-/// goes with them, and can be named as well.
+/// Plans the deletion of jails. Running jails are stopped first. The remains of dead intents are destroyed, too, and
+/// can also be named.
 ///
 /// # Errors
-/// [`PlanError`]: no such jail; snapshots or children that ezz did not make, unless told;
-/// clones that depend on a snapshot; a snapshot that is held; somebody else's mount on the jail.
+/// [`PlanError`]: a jail that does not exist; snapshots or children that ezz did not create, unless the request allows
+/// them; clones that depend on a snapshot; a snapshot that is held; a mount on the jail that is not ezz's.
 pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError> {
     let inventory = &observed.inventory;
     writable(inventory)?;
@@ -22,19 +22,18 @@ pub fn delete(observed: &Observed, request: &Request) -> Result<Plan, PlanError>
     Ok(plan)
 }
 
-/// Plans the return of jails that a failed deletion had unmounted.
+/// Plans to mount jails again that a failed deletion had unmounted.
 pub fn restore(observed: &Observed, unmounted: &BTreeSet<JailName>) -> Plan {
     let mut plan = Plan::of(&observed.inventory);
     let jails = observed.inventory.jails.values();
-    // `mounted` would be true also of one that is mounted somewhere else.
+    // `mounted` would also be true for a jail that is mounted elsewhere.
     for jail in jails.filter(|jail| unmounted.contains(&jail.name)) {
         plan.push(Step::mount_jail(jail));
     }
     plan
 }
 
-/// Plans the clearing of the jails in scope that were never finished, and of what dead intents
-/// left.
+/// Plans to destroy the jails in scope that were never finished, and the remains of dead intents.
 ///
 /// # Errors
 /// [`PlanError`]: a replica.

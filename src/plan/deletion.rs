@@ -1,4 +1,4 @@
-//! The steps that delete jails: shared by `delete` and `apply`.
+//! The steps that delete jails, which `delete` and `apply` share.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use crate::plan::{
     lookup, order, steps, ways,
 };
 
-/// What `delete` was asked.
+/// The request of `delete`, with what was found below the jails.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The jails.
+    /// The jails to delete.
     pub names: Vec<JailName>,
-    /// Whether snapshots and children that ezz did not make go too.
+    /// Whether snapshots and children that ezz did not create are destroyed, too.
     pub foreign: bool,
     /// Snapshots and datasets below each jail, deepest first, with the clones that depend on them.
     pub below: Vec<Below>,
@@ -23,20 +23,21 @@ pub struct Request {
 /// Something below a jail's dataset: a snapshot or a child.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Below {
-    /// Its name.
+    /// The name of the snapshot or child.
     pub name: String,
-    /// Its guid.
+    /// The guid of the snapshot or child.
     pub guid: u64,
-    /// Datasets that are clones of it and not below the same jail.
+    /// Clones of it that are not below the same jail.
     pub clones: Vec<String>,
-    /// Whether a hold keeps it; only the program that set a hold can release it.
+    /// Whether a hold keeps it; only the program that set a hold may release it.
     pub held: bool,
 }
 
-/// Adds the deletion of jails to a plan, with what clears dead intents; it must be the first that commits.
+/// Adds the deletion of jails to a plan, and the clearing of dead intents. Its first program must be the first of the
+/// plan.
 ///
 /// # Errors
-/// As [`delete`].
+/// Those of [`delete`].
 pub(super) fn add(
     plan: &mut Plan,
     epoch: &mut Epoch,
@@ -131,7 +132,7 @@ pub(super) fn add(
         });
     }
     for jail in &jails {
-        // Of one that died by itself the stop takes the mounts away, which keep its dataset busy.
+        // For a jail that died by itself, the stop removes the mounts that keep its dataset busy.
         if observed.known_to_host(&jail.name) {
             plan.push_for(&jail.name, steps::stop(&observed.inventory, &jail.name));
         }
@@ -156,7 +157,7 @@ pub(super) fn add(
     for jail in jails.iter().chain(&others) {
         plan.push(destroy::unmount(jail));
     }
-    // The datasets come last: until they are gone the same command can be given again.
+    // The datasets come last: as long as they exist, the same command can be repeated.
     for jail in &jails {
         let name = &jail.name;
         plan.push_for(name, JailStep::Forget { jail: name.clone() });
@@ -169,7 +170,7 @@ pub(super) fn add(
     plan.extend(directories);
     if !doomed.is_empty() {
         let batch = epoch.take();
-        // One alone is there, and can be named again, until it is gone.
+        // A single jail needs no intent: until it is destroyed, it exists and can be named again.
         let intents = if jails.len() > 1 {
             intent::deleting(&inventory.site.layout, batch, &jails)?
         } else {
@@ -191,14 +192,14 @@ pub(super) fn add(
     Ok(())
 }
 
-/// Whether a snapshot is one that ezz has made of a jail.
+/// Whether ezz has created a snapshot of a jail.
 pub(super) fn is_own_snapshot(jail: &Jail, snapshot: &str) -> bool {
     let name = snapshot.strip_prefix(jail.dataset.as_str());
     let name = name.and_then(|rest| rest.strip_prefix('@'));
     ways::of_merge(jail, snapshot) || name.is_some_and(|name| name.starts_with(CLONE_SNAPSHOT))
 }
 
-/// Jails that are clones of others among them before those.
+/// Sorts jails so that each one precedes the jails that it is a clone of.
 fn clones_first(mut jails: Vec<&Jail>) -> Vec<&Jail> {
     let by_dataset: BTreeMap<&str, &Jail> = jails
         .iter()

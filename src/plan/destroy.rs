@@ -1,13 +1,12 @@
-//! Destroys jails that were never finished, and what dead intents left.
+//! Destroys jails that were never finished, and the remains of dead intents.
 
 use std::collections::BTreeMap;
 
 use crate::model::{Inventory, Jail};
 use crate::plan::{Commit, Doomed, Epoch, Plan, Step};
 
-/// Adds the steps that destroy jails without snapshots or children: those never finished. Their
-/// directories are removed first, because a destroyed dataset no longer says where it was mounted.
-/// `after` goes after them.
+/// Adds the steps that destroy unfinished jails, which have no snapshots or children. Their directories are removed
+/// first, because a destroyed dataset no longer tells where it was mounted. `after` is destroyed after them.
 pub fn destroy_unfinished(
     plan: &mut Plan,
     inventory: &Inventory,
@@ -25,7 +24,7 @@ pub fn destroy_unfinished(
         commit: Commit::Destroy {
             epoch: epoch.take(),
             doomed,
-            // The intents that named them stay until they are gone.
+            // The intents that named the jails stay until the jails are destroyed.
             intents: BTreeMap::new(),
         },
     });
@@ -41,7 +40,7 @@ pub(super) fn remove_directory(inventory: &Inventory, jail: &Jail) -> Step {
     }
 }
 
-/// How debris is destroyed: by name and guid.
+/// Returns how a piece of debris is destroyed: by name and guid.
 pub(super) fn doomed(jail: &Jail) -> Doomed {
     Doomed {
         name: jail.dataset.to_string(),

@@ -1,24 +1,24 @@
-//! What it takes to bring a jail to its target.
+//! Determines what is needed to bring a jail to the generation that is due.
 
 use crate::model::{Base, JailConfig, Kind};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{Observed, PlanError, generation, lookup};
 
-/// A jail whose own files are those of another generation than its target.
+/// A jail whose own files are at another generation than the one that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
-    /// Which.
+    /// The name of the jail.
     pub jail: JailName,
-    /// Whose skeleton its files come from.
+    /// The generation whose skeleton its files come from.
     pub from: GenerationId,
-    /// Whose they are brought to.
+    /// The generation whose skeleton they are brought to.
     pub to: GenerationId,
-    /// The track that it follows from then on, if it did not before.
+    /// The track that the jail follows afterwards, if it did not before.
     pub follow: Option<TrackName>,
 }
 
 impl Due {
-    /// The way from the one to the other generation, the other way round.
+    /// Returns the way in the opposite direction.
     pub fn reversed(&self) -> Due {
         Due {
             from: self.to,
@@ -28,30 +28,31 @@ impl Due {
     }
 }
 
-/// What it takes to bring a jail to its target.
+/// How a jail is brought to the generation that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Way {
-    /// It is there, or nothing brings it there: it is thick, unfinished, or its target is a world of another system.
+    /// The jail is at it, or cannot be brought to it: the jail is thick or unfinished, or the world is of another
+    /// system.
     There,
-    /// Its own files are right as they are: this configuration says so.
+    /// The own files fit as they are; only this new configuration has to be set.
     Noted(Box<JailConfig>),
-    /// Its own files have to be merged, or a merge of them was interrupted.
+    /// The own files have to be merged, or a merge of them was interrupted.
     Files(Due),
 }
 
-/// What brings a jail to its target. It may run.
+/// Returns how a jail is brought to the generation that is due. The jail may run.
 ///
 /// # Errors
-/// [`PlanError`]: no such jail or track; a target that is not there.
+/// [`PlanError`]: a jail, track or generation that does not exist.
 pub fn way(observed: &Observed, name: &JailName) -> Result<Way, PlanError> {
     let config = lookup::config(&observed.inventory, name)?;
     way_of(observed, name, config)
 }
 
-/// What brings a jail to its target once it has this configuration.
+/// Returns how a jail with this configuration would be brought to the generation that is due.
 ///
 /// # Errors
-/// As [`way`].
+/// Those of [`way`].
 pub fn way_of(observed: &Observed, name: &JailName, config: &JailConfig) -> Result<Way, PlanError> {
     let inventory = &observed.inventory;
     let jail = lookup::jail(inventory, name)?;
@@ -76,7 +77,7 @@ pub fn way_of(observed: &Observed, name: &JailName, config: &JailConfig) -> Resu
     }))
 }
 
-/// The configuration of a jail whose own files have been brought to a generation.
+/// Returns the configuration of a jail after its own files were brought to a generation.
 pub(super) fn brought(
     config: &JailConfig,
     to: GenerationId,

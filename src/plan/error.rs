@@ -1,4 +1,4 @@
-//! Why there is no plan: what every verb may refuse.
+//! The reasons why a plan is refused, which every verb may report.
 
 use std::path::PathBuf;
 
@@ -10,118 +10,118 @@ use crate::model::{GenerationError, ModelError, Os};
 use crate::name::{DatasetName, FlavourName, GenerationId, JailName, NameError, TrackName};
 use crate::text::first_few;
 
-/// Why there is no plan. Nothing has been done.
+/// Why no plan could be made. Nothing has been changed.
 #[derive(Debug, Error)]
 pub enum PlanError {
-    /// The site came by `zfs receive`.
+    /// The site was received by `zfs receive`.
     #[error("{0} is a replica: its properties came with a zfs receive, and ezz only reads it")]
     Replica(DatasetName),
     /// The pool was imported read-only, or the site's `readonly` is on.
     #[error("{0} is read-only")]
     ReadOnly(DatasetName),
-    /// A newer ezz wrote it.
+    /// A newer ezz has written the site.
     #[error("{site} has format {found}, but this ezz supports {known}")]
     Format {
-        /// Which site.
+        /// The site.
         site: DatasetName,
-        /// Its format.
+        /// The format of the site.
         found: u32,
-        /// What this version writes.
+        /// The format that this version supports.
         known: u32,
     },
-    /// There is no specification of a jail.
+    /// The specification of a jail cannot be made.
     #[error(transparent)]
     Spec(#[from] SpecError),
-    /// A jail that must not exist.
+    /// A jail with the name of a new jail exists.
     #[error("the jail {0} already exists")]
     JailExists(JailName),
-    /// An interrupted merge cannot be taken back, since a rollback would destroy snapshots of others.
+    /// An interrupted merge cannot be undone, because a rollback would destroy snapshots that ezz did not create.
     #[error(
         "cannot undo the interrupted merge of {jail}: {count} newer snapshots exist, the first is {first}"
     )]
     MergedBefore {
-        /// Which jail.
+        /// The jail.
         jail: JailName,
-        /// The first of them by name.
+        /// The first of the newer snapshots by name.
         first: String,
-        /// How many there are.
+        /// The number of newer snapshots.
         count: usize,
     },
     /// The mountpoint of a jail was changed.
     #[error("the mountpoint of {dataset} is {}, not {}", found.display(), at.display())]
     Elsewhere {
-        /// Its dataset.
+        /// The dataset of the jail.
         dataset: DatasetName,
-        /// What it is.
+        /// The current mountpoint.
         found: PathBuf,
-        /// What it is to be.
+        /// The mountpoint that the jail should have.
         at: PathBuf,
     },
-    /// A jail that must exist.
+    /// The jail does not exist.
     #[error("there is no jail {0}")]
     NoJail(JailName),
-    /// The name of a track.
+    /// A new jail would have the name of a track.
     #[error("{0} is the name of a track, and cannot be the name of a jail")]
     JailIsTrack(JailName),
-    /// What it is called would be taken for something else on a command line.
+    /// The name of a new jail would be taken for something else on a command line.
     #[error("{0} is a word of ezz's command line, and cannot be the name of a new jail")]
     JailIsWord(JailName),
-    /// The name of a jail.
+    /// A new track would have the name of a jail.
     #[error("{0} is the name of a jail, and cannot be the name of a track")]
     TrackIsJail(TrackName),
-    /// A fleet file asks for what cannot be.
+    /// A fleet file asks for something impossible.
     #[error(transparent)]
     Fleet(#[from] FleetError),
     /// The site has no such flavour.
     #[error("there is no flavour {0}")]
     NoFlavour(FlavourName),
-    /// Named twice in one command.
+    /// One command names a jail twice.
     #[error("the jail {0} is named twice")]
     Twice(JailName),
-    /// A command creates or deletes it, or did until it was interrupted: it is not a jail.
+    /// The command that was to create or delete the jail was interrupted, so it is not a jail.
     #[error("the creation or deletion of {0} was interrupted, or is under way")]
     Interrupted(JailName),
-    /// Its dataset is not one of ezz's.
+    /// The dataset of the jail is not one that ezz can use.
     #[error("{dataset} is not a jail that ezz can use: {why}")]
     Stranger {
-        /// Which dataset.
+        /// The dataset.
         dataset: DatasetName,
-        /// Why not.
+        /// Why ezz cannot use it.
         why: String,
     },
-    /// Something is in the way of its directory.
+    /// Something is in the way of the jail's directory.
     #[error("{} is in the way of the jail {jail}: {why}", at.display())]
     Directory {
-        /// Which jail.
+        /// The jail.
         jail: JailName,
-        /// Where.
+        /// The path that is in the way.
         at: PathBuf,
-        /// What is there.
+        /// What exists there.
         why: &'static str,
     },
-    /// One host name or address for several jails.
+    /// One host name or address was given for several jails.
     #[error("{0} is only possible for a single jail")]
     OnlyOne(&'static str),
-    /// The address is another jail's.
+    /// The address belongs to another jail.
     #[error("the address {address} belongs to the jail {owner}")]
     AddressTaken {
-        /// Which address.
+        /// The address.
         address: String,
-        /// Whose.
+        /// The jail that has it.
         owner: JailName,
     },
-    /// A newer ezz has given a jail limits that this one cannot hold it to.
+    /// A newer ezz has given the jail limits that this version cannot enforce.
     #[error("{jail} has limits that this ezz does not know: {limits}")]
     UnknownLimits {
-        /// Which jail.
+        /// The jail.
         jail: JailName,
-        /// Which limits.
+        /// The unknown limits.
         limits: String,
     },
-    /// A jail would administer the site, or a part of it.
+    /// A jail would administer the site or a part of it.
     #[error("cannot give {dataset} to a jail: it is part of the site {site}, or contains it")]
     SiteDataset {
-        /// Which dataset.
+        /// The dataset.
         dataset: DatasetName,
         /// The site.
         site: DatasetName,
@@ -129,206 +129,206 @@ pub enum PlanError {
     /// Another jail administers the dataset, or a part of it.
     #[error("the dataset {dataset} belongs to the jail {owner}, at least in part")]
     DatasetTaken {
-        /// Which dataset.
+        /// The dataset.
         dataset: DatasetName,
-        /// Whose.
+        /// The jail that administers it.
         owner: JailName,
     },
-    /// A network has too few addresses that no jail has.
+    /// A network has too few free addresses.
     #[error("{pool} has {free} free addresses, but {wanted} jails need one each")]
     PoolTooSmall {
-        /// Which network.
+        /// The network.
         pool: String,
-        /// How many are wanted.
+        /// The number of addresses that are needed.
         wanted: usize,
-        /// How many there are.
+        /// The number of free addresses.
         free: usize,
     },
-    /// More jails than one program takes.
+    /// There are more jails than one program accepts.
     #[error("cannot create {jails} jails in one transaction: the maximum is {most}")]
     NotAtomic {
-        /// How many are wanted.
+        /// The number of jails.
         jails: usize,
-        /// How many can be.
+        /// The greatest number of jails.
         most: usize,
     },
-    /// Several names are taken.
+    /// Several of the names belong to existing jails.
     #[error("{} jails already exist: {}", .0.len(), first_few(.0, 10, ", "))]
     JailsExist(Vec<JailName>),
-    /// No such track.
+    /// The track does not exist.
     #[error("there is no track {0}")]
     NoTrack(TrackName),
-    /// Nothing that a jail could be made from.
+    /// The site has no world from which a jail could be made.
     #[error("{0} has no world yet")]
     NoWorld(DatasetName),
-    /// A track that must not exist.
+    /// The track exists, and is at another generation.
     #[error("the track {0} already exists, at another generation")]
     TrackExists(TrackName),
-    /// A track that is needed.
+    /// Jails follow the track.
     #[error("the track {track} is followed by {}", first_few(.jails, 10, ", "))]
     TrackFollowed {
-        /// Which track.
+        /// The track.
         track: TrackName,
-        /// By whom.
+        /// The jails that follow it.
         jails: Vec<JailName>,
     },
-    /// A track without a generation.
+    /// The track has no generation.
     #[error("the track {0} has no generation yet")]
     EmptyTrack(TrackName),
-    /// Somebody else has moved it meanwhile.
+    /// Another command has moved the track meanwhile.
     #[error(
         "the track {track} is no longer at generation {from}, which generation {made} was made from"
     )]
     TrackMoved {
-        /// Which track.
+        /// The track.
         track: TrackName,
-        /// Where it was.
+        /// The generation that it was at.
         from: GenerationId,
-        /// What was to come.
+        /// The generation that it was to be swapped to.
         made: GenerationId,
     },
-    /// There is nothing to go back to.
+    /// The track has no previous generation to return to.
     #[error("the track {0} has no previous generation")]
     NoPrevious(TrackName),
-    /// A roll-out of it failed.
+    /// A roll-out of the generation failed.
     #[error("generation {generation} was rejected: {why}")]
     Rejected {
         /// The track that was to be swapped to it.
         track: TrackName,
-        /// Which generation.
+        /// The generation.
         generation: String,
-        /// What was noted then.
+        /// The reason that was recorded then.
         why: String,
     },
-    /// No such generation.
+    /// The generation does not exist.
     #[error("there is no generation {0}")]
     NoGeneration(GenerationId),
-    /// Something needs a generation that was to be deleted.
+    /// Something needs the generation that was to be deleted.
     #[error("generation {generation} is in use: {}", first_few(reasons, 10, "; "))]
     GenerationKept {
-        /// Which generation.
+        /// The generation.
         generation: String,
         /// What keeps it.
         reasons: Vec<String>,
     },
-    /// A track's generation is gone or not sealed.
+    /// The generation of a track no longer exists, or is not sealed.
     #[error("generation {0} does not exist or is not sealed")]
     NotSealed(GenerationId),
-    /// A merge of it is under way, or was interrupted.
+    /// A merge of the jail is under way, or was interrupted.
     #[error("a merge of {0} is under way, or was interrupted")]
     Merging(JailName),
-    /// What a merge needs is gone.
+    /// Something that a merge needs is missing.
     #[error("cannot merge {jail}: {why}")]
     NoMerge {
-        /// Which jail.
+        /// The jail.
         jail: JailName,
-        /// Why not.
+        /// Why it cannot be merged.
         why: String,
     },
-    /// Its files cannot be seen.
+    /// The jail's own files are not mounted.
     #[error("the own files of {0} are not mounted, and cannot be compared")]
     NotMounted(JailName),
-    /// Its files are merged while it is down.
+    /// The jail runs, and its files can be merged only while it is stopped.
     #[error("cannot merge {0} while it is running")]
     MergeRunning(JailName),
-    /// Jails are just being moved.
+    /// A roll-out is just bringing jails to another generation.
     #[error("a roll-out of the track {0} is under way")]
     RolloutUnderWay(TrackName),
-    /// There is nothing to go on with.
+    /// There is no roll-out to continue.
     #[error("no roll-out of the track {0} is under way")]
     NoRollout(TrackName),
-    /// What was stored of a roll-out makes no sense.
+    /// The stored state of a roll-out is not valid.
     #[error("the roll-out of the track {track} cannot be read: {why}")]
     BadRollout {
-        /// Which track.
+        /// The track.
         track: TrackName,
-        /// What is wrong.
+        /// What is wrong with the state.
         why: String,
     },
-    /// A jail that cannot go first.
+    /// The jail cannot be a canary.
     #[error("{jail} cannot be a canary: {why}")]
     Canary {
-        /// Which jail.
+        /// The jail.
         jail: JailName,
-        /// Why not.
+        /// Why it cannot be a canary.
         why: &'static str,
     },
-    /// A jail runs on it.
+    /// A jail runs on the generation.
     #[error("{generation} is in use: {jail} runs on it")]
     InUse {
-        /// Which generation.
+        /// The generation.
         generation: String,
-        /// By which jail.
+        /// The jail that runs on it.
         jail: JailName,
     },
-    /// Under the number of the previous generation is another one.
+    /// The number of the previous generation now belongs to another generation.
     #[error(
         "generation {generation} is not the one that the track {track} left: it has another snapshot"
     )]
     Replaced {
-        /// Which generation.
+        /// The number of the generation.
         generation: GenerationId,
-        /// Which track.
+        /// The track.
         track: TrackName,
     },
-    /// A world of another system, which no jail of this host can run.
+    /// The world needs another operating system, so that no jail of this host can run it.
     #[error("{generation} needs {needs}, but this host runs {host}")]
     OtherSystem {
-        /// Which generation.
+        /// The generation.
         generation: String,
         /// The system that its world needs.
         needs: String,
         /// The system of this host.
         host: Os,
     },
-    /// Too much for one program or the pool.
+    /// By ZFS's estimate the pool has too little space, or it is too much for one program.
     #[error(
         "{what} needs {need} bytes of free space in the pool by ZFS's estimate, but only {have} are free"
     )]
     Space {
-        /// What was asked.
+        /// What needs the space.
         what: String,
-        /// By ZFS's estimate.
+        /// The bytes that are needed by ZFS's estimate.
         need: u64,
-        /// What is free.
+        /// The bytes that are free.
         have: u64,
     },
-    /// It has things that ezz did not make.
+    /// The dataset contains objects that ezz did not create.
     #[error("{dataset} contains objects that ezz did not create: {}", three(list))]
     Foreign {
-        /// Which dataset.
+        /// The dataset.
         dataset: DatasetName,
-        /// What it has.
+        /// The names of the objects.
         list: Vec<String>,
     },
-    /// What is to be a site has something else.
+    /// The dataset that is to become a site is not empty.
     #[error("{dataset} is not empty: it has {has}")]
     NotEmpty {
-        /// Which dataset.
+        /// The dataset.
         dataset: DatasetName,
-        /// For example.
+        /// An example of what it contains.
         has: String,
     },
-    /// Others are clones of it.
+    /// The dataset has clones.
     #[error("cannot destroy {dataset}: {} were cloned from it", three(list))]
     Dependents {
-        /// Which dataset.
+        /// The dataset.
         dataset: DatasetName,
-        /// The clones.
+        /// The names of the clones.
         list: Vec<String>,
     },
-    /// Somebody holds its snapshots.
+    /// Another program holds snapshots of the dataset.
     #[error("cannot destroy {dataset}: {} held by another program", held(list))]
     Held {
-        /// Which dataset.
+        /// The dataset.
         dataset: DatasetName,
-        /// The snapshots.
+        /// The held snapshots.
         list: Vec<String>,
     },
-    /// The generation cannot be told.
+    /// The generation cannot be determined.
     #[error(transparent)]
     Generation(#[from] GenerationError),
-    /// A value cannot be written.
+    /// A value cannot be encoded.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// A name is too long for the site.
@@ -342,7 +342,7 @@ fn held(list: &[String]) -> String {
 }
 
 impl PlanError {
-    /// Whether it is a mistake in the arguments alone, on every site.
+    /// Whether the error is a mistake in the arguments that would be one on every site.
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
@@ -351,36 +351,36 @@ impl PlanError {
     }
 }
 
-/// A host that takes snapshots by a timer has hundreds.
+/// Names at most three: a host that takes snapshots by a timer has hundreds.
 fn three(list: &[String]) -> String {
     first_few(list, 3, ", ")
 }
 
-/// Why there is no specification of a jail.
+/// Why the specification of a jail cannot be made.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize)]
 #[serde(tag = "why", rename_all = "kebab-case")]
 pub enum SpecError {
-    /// Its base does not exist or is not sealed.
+    /// The base of the jail does not exist or is not sealed.
     #[error(
         "the generation {generation} that the jail {jail} needs does not exist or is not sealed"
     )]
     NoBase {
         /// The jail.
         jail: JailName,
-        /// What it needs.
+        /// The generation that the jail needs.
         generation: GenerationId,
     },
-    /// No profile of that name is known.
+    /// No profile with this name is known.
     #[error(
         "{generation} was installed with the profile {profile:?}, which this ezz does not know"
     )]
     Profile {
-        /// Whose world.
+        /// The generation that has the profile.
         generation: String,
-        /// The profile's name.
+        /// The name of the profile.
         profile: String,
     },
-    /// The name of its dataset is too long.
+    /// The name of the jail's dataset is too long.
     #[error(transparent)]
     Name(
         #[serde(skip)]

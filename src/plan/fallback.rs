@@ -1,12 +1,12 @@
-//! How jails are made on an OpenZFS whose programs cannot clone, which is before 2.4: one program
-//! sets the intent, the clones are made one by one, and a last program, the commit point, sets every
-//! `ezz:jail` and removes the intent.
+//! Creates jails on an OpenZFS whose programs cannot clone (before 2.4). One program sets the intent, the clones are
+//! created one by one, and a last program, the commit point, sets every `ezz:jail` and removes the intent.
 //!
-//! To end the support of these versions, remove this file and what the compiler then finds unused or
-//! missing: `Observed::sync_clone` and the branch on it in `new::make`; in the session `no_sync_clone` and
-//! `cannot`; `PortError::unsupported`; `Step::HandOver` with `Zfs::hand_over`. `Zfs::clone_all` then clones one dataset,
-//! the base of an update, so its threads go. What stays are the intents (`intent.rs`): a signal can stop the one program,
-//! too. The tests are `plans::intent`, `bare::fallback` in the lab, and those of `machine(false)` in `ground`.
+//! To end the support of these versions, remove this file and what the compiler then reports as unused or missing:
+//! `Observed::sync_clone` and the branch on it in `new::make`; in the session `no_sync_clone` and `cannot`;
+//! `PortError::unsupported`; `Step::HandOver` with `Zfs::hand_over`. `Zfs::clone_all` then clones one dataset, the base
+//! of an update, so its threads can be removed. The intents stay (`intent.rs`), because a signal can stop a single
+//! program, too. The tests to remove are `plans::intent`, `bare::fallback` in the lab, and those of `machine(false)` in
+//! `ground`.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::model::{Inventory, JailConfig, property};
 use crate::name::{JailName, SnapshotName};
 use crate::plan::{Commit, Epoch, Expect, NewClone, NewJail, Plan, PlanError, Set, Step, intent};
 
-/// Adds the steps that make jails without a program that clones: an intent, the clones, one commit.
+/// Adds the steps that create jails without a program that clones: an intent, the clones, one commit.
 ///
 /// # Errors
 /// [`PlanError::Model`] if an intent cannot be written; [`PlanError::Name`].
@@ -38,7 +38,7 @@ pub fn make_jails(
         expect: Expect::Absent,
         value: Some(text.clone()),
     });
-    // Before anything is cloned, as the program does that clones: an origin must have its seal.
+    // As in the program that clones, an origin must have its seal before anything is cloned.
     let origins: BTreeSet<SnapshotName> = new
         .iter()
         .map(|jail| jail.origin.clone())
@@ -67,9 +67,9 @@ pub fn make_jails(
     let made = snapshot.clone();
     plan.extend(made.map(|snapshot| Step::Snapshot { snapshot }));
     plan.push(Step::Clone { clones });
-    // While the intent that names it exists.
+    // The hand-over happens while the intent that names the snapshot exists.
     plan.extend(snapshot.map(|snapshot| Step::HandOver { snapshot }));
-    // The mark is the first of them: ":0" sorts before the others.
+    // The mark is the first one, because ":0" sorts before the others.
     sets.extend(
         intents
             .iter()
@@ -79,9 +79,9 @@ pub fn make_jails(
     Ok(())
 }
 
-/// Whether the refusal of a program that clones would come too late, so that the kernel has to be asked first:
-/// for a dry run, which runs no program, and for a plan that has destroyed something by then, such as an
-/// unfinished jail that is made again.
+/// Whether the refusal of a program that clones would come too late, so that the kernel has to be asked first. That is
+/// so for a dry run, which runs no program, and for a plan that has destroyed something by then, such as an unfinished
+/// jail that is created again.
 pub fn refused_too_late(plan: &Plan, dry_run: bool) -> bool {
     let clones = plan
         .programs()

@@ -1,44 +1,45 @@
-//! A finding: what is wrong or remarkable, of which object, and what can be done. Must not be here: any rule.
+//! A finding: what is wrong or remarkable, which object it concerns, and what can be done. This module must not contain
+//! rules.
 
 use serde::Serialize;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Good to know; no promise is broken.
+    /// Information; no promise is broken.
     Info,
-    /// Left over or derived: `--repair` mends it, but for what somebody else put there.
+    /// Something left over or derived. `--repair` clears it, except for what another program put there.
     Debris,
-    /// A promise is broken.
+    /// A promise no longer holds.
     Broken,
 }
 
-/// What is found. The names in JSON stay as they are.
+/// The kind of a finding. The names in JSON never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
-    /// The site came with a receive.
+    /// The site was received.
     Replica,
-    /// The site cannot be written.
+    /// The site is read-only.
     ReadOnly,
-    /// A format that this version does not know.
+    /// The site has a format that this version does not know.
     FormatUnknown,
-    /// The last number given away is lower than one that is there.
+    /// The last number that was taken is lower than that of an existing generation.
     SeqBehind,
-    /// One of the four datasets of a site is not there.
+    /// One of the four datasets of the site does not exist.
     DatasetMissing,
-    /// Others may reach into the site directory.
+    /// Users other than root can enter the site directory.
     DirectoryOpen,
     /// A dataset that should be mounted is not.
     NotMounted,
-    /// It is mounted elsewhere than it should be.
+    /// A dataset is mounted elsewhere than it should be.
     MountedElsewhere,
-    /// A sealed base that could be written through a mount.
+    /// A sealed base can be written through a mount.
     MountedWritable,
-    /// The host's mount lacks flags that ezz gives it.
+    /// A mount on the host lacks flags that ezz gives it.
     MountFlags,
-    /// Something else is mounted over it.
+    /// Another file system is mounted over a dataset.
     MountedOver,
     /// An empty directory without a dataset.
     DirectoryLeft,
@@ -48,11 +49,11 @@ pub enum What {
     TrackBroken,
     /// The link of a track is missing or points elsewhere.
     LinkWrong,
-    /// The link of a track that is not there.
+    /// A link has the name of a track that does not exist.
     LinkLeft,
     /// A generation that is being built.
     Building,
-    /// A generation that nobody builds any more.
+    /// A generation was never sealed, and no process is building it any more.
     Unsealed,
     /// A sealed generation that has the mark of a seal that is under way.
     SealMarked,
@@ -60,9 +61,9 @@ pub enum What {
     Half,
     /// A skeleton whose base was pruned, and that no jail needs.
     SkeletonAlone,
-    /// A jail's files are being merged, or were when that was interrupted.
+    /// A jail's files are being merged, or the merge was interrupted.
     Merging,
-    /// Jails are being moved to another generation, or were when it was interrupted.
+    /// Jails are being brought to another generation, or the roll-out was interrupted.
     Rollout,
     /// A jail was promoted with zfs(8), and has the snapshot of a seal.
     Promoted,
@@ -72,97 +73,97 @@ pub enum What {
     SealMissing,
     /// `ezz:world` is missing or not valid.
     WorldMissing,
-    /// A world of another system than the host's.
+    /// The world of a generation is of another system than the host's.
     WorldForeign,
     /// A sealed base was written to.
     Written,
     /// ezz's hold is missing.
     HoldMissing,
-    /// Holds of others.
+    /// Other programs hold sealed snapshots.
     HoldForeign,
-    /// Snapshots and bookmarks of others.
+    /// Snapshots and bookmarks that ezz did not create.
     SnapshotForeign,
-    /// Datasets of others.
+    /// Datasets that ezz did not create.
     DatasetForeign,
-    /// A dataset whose `ezz:jail` does not count.
+    /// The `ezz:jail` of a dataset is ignored.
     JailIgnored,
-    /// A property that takes away what protects the host.
+    /// A property removes a protection of the host.
     PropertyDangerous,
-    /// A property that makes the others unreadable.
+    /// A property makes the others unreadable.
     PropertyUnreadable,
-    /// A property that is not as ezz sets it.
+    /// A property does not have the value that ezz set.
     PropertyChanged,
     /// The configuration of a jail is missing or not valid.
     JailInvalid,
-    /// A jail that was never finished.
+    /// A jail was never finished.
     Unfinished,
-    /// A clone that no command committed, or the intent of one.
+    /// A clone that no command has committed, or the intent of one.
     Uncommitted,
-    /// A generation that a jail needs is not there.
+    /// A generation that a jail needs does not exist.
     GenerationMissing,
-    /// A jail that is no clone.
+    /// A jail is not a clone.
     OriginMissing,
-    /// Limits of a jail that this version does not know.
+    /// A jail has limits that this version does not know.
     LimitsUnknown,
-    /// A running jail lacks a limit which every jail gets.
+    /// A running jail lacks a limit that every jail gets.
     LimitsMissing,
-    /// A running jail has other parameters than its configuration says.
+    /// A running jail has other parameters than its configuration.
     ParametersDiffer,
     /// Something else on the host has the name of a jail.
     NameTaken,
-    /// A dataset that a jail is to administer is not there or not marked.
+    /// A dataset that a jail is to administer does not exist or is not marked.
     OwnDatasetLacking,
     /// Derived files are missing or differ.
     DerivedWrong,
-    /// The host keeps something of a jail that is not there or of a run that is over.
+    /// The host has the remains of a jail that does not exist, or of a run that has ended.
     HostLeft,
-    /// A jail runs and has no dataset.
+    /// A jail runs, but its dataset does not exist.
     RunsWithoutDataset,
-    /// A jail is not at its target: it runs on another generation, or its own files are those of another.
+    /// A jail is behind: it runs on another generation than is due, or its own files are at another one.
     Behind,
-    /// A jail's own files were rolled back with zfs(8), and it is not configured so.
+    /// A jail's own files were rolled back with zfs(8), and its configuration does not match them.
     RolledBack,
-    /// A jail is pinned, since its own files could not be brought to what its track has.
+    /// A jail is pinned because its own files could not be brought to its track's generation.
     Held,
-    /// A jail is down that was to be started again.
+    /// A jail that was to be started again is down.
     LeftDown,
-    /// No interface of the host has the address of a jail.
+    /// No interface of the host has an address of a jail.
     AddressMissing,
-    /// An address names an interface or bridge that the host has not.
+    /// An address names an interface or bridge that the host does not have.
     InterfaceMissing,
-    /// The address of a jail is the host's own.
+    /// An address of a jail is the host's own.
     AddressOfHost,
-    /// Several jails have one address.
+    /// Several jails have the same address.
     AddressShared,
-    /// Something listens where a jail would.
+    /// A service of the host listens on an address of a jail, or on all addresses.
     ServiceListens,
-    /// A host name that several have.
+    /// Several jails have the same host name.
     HostnameShared,
     /// A host name that this host cannot set.
     HostnameBad,
     /// The host lacks something that a jail needs.
     HostLacks,
-    /// Something that jails may run into could not be looked at.
+    /// Something that jails may depend on could not be examined.
     LookFailed,
 }
 
-/// One thing that doctor found.
+/// One problem or remark that doctor reports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What kind of thing it is.
+    /// The kind of the finding.
     pub kind: What,
-    /// How bad it is.
+    /// The severity of the finding.
     pub severity: Severity,
-    /// Which object.
+    /// The object that it concerns.
     pub object: String,
-    /// What is wrong with it.
+    /// What is wrong with the object.
     pub what: String,
-    /// Whether `--repair` mends it.
+    /// Whether `--repair` clears it.
     pub repairable: bool,
-    /// All objects, if it is about several.
+    /// All objects, if it concerns several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<String>,
-    /// What made it so, where only one thing can have.
+    /// The cause, if only one is possible.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<&'static str>,
     /// What the user can do.
@@ -171,7 +172,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// A finding that `--repair` does not mend.
+    /// Makes a finding that `--repair` does not clear.
     pub fn new(
         kind: What,
         severity: Severity,
@@ -190,13 +191,13 @@ impl Finding {
         }
     }
 
-    /// With what made it so.
+    /// Adds the cause.
     pub fn made_by(mut self, cause: &'static str) -> Self {
         self.cause = Some(cause);
         self
     }
 
-    /// With what the user can do.
+    /// Adds what the user can do.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self

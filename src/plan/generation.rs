@@ -1,11 +1,11 @@
-//! Steps and checks of one generation that several verbs need: what a sealed one may lack, and how one goes that was
-//! never sealed.
+//! Steps and checks of one generation that several verbs need: adding what a sealed generation may lack, and destroying
+//! one that was never sealed.
 
 use crate::model::{Generation, Half, Inventory, Layout, Os, property};
 use crate::name::{GenerationId, SnapshotName};
 use crate::plan::{Commit, Epoch, Expect, MountAs, Plan, PlanError, Set, Step};
 
-/// The two snapshots of a generation, which are held.
+/// Returns the two snapshots of a generation, which are held.
 pub fn seals(layout: &Layout, id: GenerationId) -> Vec<SnapshotName> {
     [layout.base_seal(id), layout.skeleton_seal(id)]
         .into_iter()
@@ -13,7 +13,7 @@ pub fn seals(layout: &Layout, id: GenerationId) -> Vec<SnapshotName> {
         .collect()
 }
 
-/// That jails of a generation run on this system.
+/// Checks that jails of a generation can run on this system.
 ///
 /// # Errors
 /// [`PlanError::OtherSystem`].
@@ -28,7 +28,7 @@ pub fn ensure_native(generation: &Generation, os: Os) -> Result<(), PlanError> {
     }
 }
 
-/// Adds what a sealed generation may lack since a command was killed: its holds, its mount.
+/// Adds steps for what a sealed generation may lack after a command was killed: its holds and its mount.
 pub(super) fn add_missing(plan: &mut Plan, inventory: &Inventory, generation: &Generation) {
     let Some(half) = &generation.base else { return };
     if !half.held {

@@ -1,4 +1,4 @@
-//! What users can do where a plan was refused.
+//! What users can do about a plan that was refused.
 
 use super::{PlanError, SpecError};
 use crate::hint::Hint;
@@ -128,10 +128,10 @@ impl Hint for PlanError {
             PlanError::Space { .. } => "free space in the pool, or create fewer jails at once",
             PlanError::Foreign { .. } => "--foreign-snapshots destroys them, too",
             PlanError::Dependents { dataset, list } => {
-                // A jail that was promoted with zfs(8) is the origin of its own skeleton.
+                // A jail that was promoted with zfs(8) has become the origin of its own skeleton.
                 let site = dataset.as_str().rsplitn(3, '/').nth(2).unwrap_or_default();
                 let halves = [format!("{site}/newjail/"), format!("{site}/basejail/")];
-                // Later generations may be clones of what it has, too; the snapshot is the first one's.
+                // Later generations may also be clones of the jail; the snapshot is that of the first generation.
                 let number = |clone: &String| {
                     let number = halves.iter().find_map(|half| clone.strip_prefix(half))?;
                     number.parse::<u32>().ok()
@@ -144,7 +144,7 @@ impl Hint for PlanError {
                         "`zfs promote {half}` reverts the promotion of the jail"
                     ));
                 }
-                // Clones that are jails of the same site can go with it.
+                // Clones that are jails of the same site can be deleted together with it.
                 let jails = dataset.parent().map(|jails| format!("{jails}/"));
                 let jail = |clone: &String| {
                     let name = clone.strip_prefix(jails.as_deref()?)?;

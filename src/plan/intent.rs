@@ -1,14 +1,14 @@
-//! The intent of a `create`: which clones are being made and are no jails yet; and how the clones
-//! are cleared away that never became jails.
+//! The intent of a `create`, which names the clones that are being created and are not jails yet; and the clearing of
+//! clones that never became jails.
 //!
-//! One program sets the intent, makes the jails and removes it; where programs cannot clone it is two,
-//! see `fallback.rs`. A clone that an intent names is debris, also with an `ezz:jail`: a signal can stop a program in its
-//! middle, and what it had set stays (zcp.c, `zcp_eval_sig`). So the first part of an intent is
-//! the mark: while it is there nothing of the batch counts, once it is gone everything does. Who
-//! plans this holds the site lock, as its maker did from intent to commit, so the intent is dead;
-//! and if that lock did not work, the epoch that the clearing raises makes the maker's commit stale.
-//! Only what was observed as debris is destroyed, never what merely has a name that an intent has;
-//! and whatever plan brings a dataset to a jail's name clears dead intents first.
+//! One program sets the intent, creates the jails and removes the intent; where programs cannot clone there are two
+//! programs, see `fallback.rs`. A clone that an intent names is debris, even if it has an `ezz:jail`: a signal can stop
+//! a program half-way, and what it had set remains (zcp.c, `zcp_eval_sig`). So the first part of an intent is the mark:
+//! while it exists nothing of the batch counts, and once it is removed everything does. The command that makes this
+//! plan holds the site lock, which the intent's owner held from intent to commit, so the intent is dead. If that lock
+//! did not work, the epoch that the clearing raises makes the owner's commit stale. Only datasets that were observed as
+//! debris are destroyed, never one that merely has a name from an intent. Every plan that creates a dataset with a
+//! jail's name clears dead intents first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,11 +19,11 @@ use crate::name::{GenerationId, JailName, NameError, SnapshotName};
 use crate::plan::{Commit, Doomed, Epoch, Expect, Plan, PlanError, Set, Step, destroy};
 use crate::text::first_few;
 
-/// What an intent's JSON has beside its names, generously.
+/// The size of an intent's JSON without the names, rounded up.
 const FRAME: usize = 100;
 
-/// The intents of a batch. The batch is named by the epoch that its first program finds: no other
-/// can ever find the same.
+/// Returns the intents of a batch. The batch is named by the epoch that its first program finds, which no other program
+/// can find.
 pub(super) fn intents(
     layout: &Layout,
     batch: u64,
@@ -48,7 +48,7 @@ pub(super) fn intents(
         let mut length = FRAME;
         let mut parts = Vec::new();
         for name in names {
-            // Two quotes and a comma.
+            // The name is followed by two quotes and a comma.
             let more = name.as_str().len() + 3;
             if length + more > MAX_VALUE {
                 let next = Intent {
@@ -71,7 +71,7 @@ pub(super) fn intents(
     Ok(intents)
 }
 
-/// The intents of a deletion, named by the epoch that its program finds.
+/// Returns the intents of a deletion, which are named by the epoch that its program finds.
 ///
 /// # Errors
 /// [`PlanError::Model`].
@@ -80,7 +80,7 @@ pub(super) fn deleting(
     batch: u64,
     jails: &[&Jail],
 ) -> Result<BTreeMap<String, String>, PlanError> {
-    // A name, a guid of twenty digits, quotes and commas: so many fit in any case.
+    // The most jails that fit in any case, each with a name, a guid of twenty digits, quotes and commas.
     const IN_ONE: usize = (MAX_VALUE - FRAME) / (63 + 25);
     let mut intents = BTreeMap::new();
     for part in jails.chunks(IN_ONE) {
@@ -99,7 +99,7 @@ pub(super) fn deleting(
     Ok(intents)
 }
 
-/// The first part of the batch that an intent belongs to.
+/// Returns the name of the first part of the batch that an intent belongs to.
 pub fn mark(property: &str) -> String {
     let batch = property
         .rsplit_once(':')
@@ -107,10 +107,10 @@ pub fn mark(property: &str) -> String {
     format!("{batch}:0")
 }
 
-/// The snapshot that the clones of an intent are of.
+/// Returns the snapshot that the clones of an intent are made from.
 ///
 /// # Errors
-/// [`NameError`] if the path is too long, or the property's name is none of ezz's.
+/// [`NameError`] if the path is too long, or if the property's name is not one that ezz uses.
 pub fn origin(layout: &Layout, property: &str, intent: &Intent) -> Result<SnapshotName, NameError> {
     let Some(source) = &intent.source else {
         return layout.origin(intent.kind, intent.skel);
@@ -120,7 +120,7 @@ pub fn origin(layout: &Layout, property: &str, intent: &Intent) -> Result<Snapsh
     layout.clone_snapshot(source, batch.unwrap_or(0))
 }
 
-/// Snapshots that interrupted clones left, but for those whose clones stay.
+/// Returns snapshots that interrupted clones left, except for those whose clones stay.
 pub(super) fn left<'a>(
     inventory: &'a Inventory,
     named: &'a [JailName],
@@ -134,7 +134,7 @@ pub(super) fn left<'a>(
         })
 }
 
-/// The intents of debris that stays, and their marks.
+/// Returns the intents of debris that stays, and their marks.
 fn stays<'a>(inventory: &'a Inventory, named: &'a [JailName]) -> impl Iterator<Item = String> + 'a {
     inventory
         .debris
@@ -143,7 +143,7 @@ fn stays<'a>(inventory: &'a Inventory, named: &'a [JailName]) -> impl Iterator<I
         .flat_map(|debris| [debris.intent.clone(), mark(&debris.intent)])
 }
 
-/// Adds the steps that clear away what dead intents left, and the intents.
+/// Adds the steps that destroy the remains of dead intents, and the intents.
 pub fn clear(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch) {
     let jails: Vec<&Jail> = clearable(inventory, &[]).collect();
     note(plan, &jails);
@@ -154,7 +154,7 @@ pub fn clear(plan: &mut Plan, inventory: &Inventory, epoch: &mut Epoch) {
     forget(plan, inventory, epoch, &[]);
 }
 
-/// Debris that nothing stands on, but for the jails named, which are dealt with elsewhere.
+/// Returns debris on which nothing depends, except for the named jails, which the caller handles.
 pub(super) fn clearable<'a>(
     inventory: &'a Inventory,
     but: &'a [JailName],
@@ -166,7 +166,7 @@ pub(super) fn clearable<'a>(
         .map(|debris| &debris.jail)
 }
 
-/// Says what is cleared away; of many only the first few.
+/// Adds a note about what is cleared away; of many jails it names only the first few.
 pub(super) fn note(plan: &mut Plan, jails: &[&Jail]) {
     if !jails.is_empty() {
         let few = first_few(jails.iter().map(|jail| &jail.name), 3, ", ");
@@ -174,8 +174,8 @@ pub(super) fn note(plan: &mut Plan, jails: &[&Jail]) {
     }
 }
 
-/// Adds the program that removes the intents, but for those of debris that stays and their marks;
-/// a mark goes last. What is below the jails named goes too.
+/// Adds the program that removes the intents, except for those of debris that stays, and their marks; a mark is removed
+/// last. Intents of the named jails are removed, too.
 pub(super) fn forget(
     plan: &mut Plan,
     inventory: &Inventory,
@@ -196,7 +196,7 @@ pub(super) fn forget(
     }
 }
 
-/// The removal of an intent.
+/// Returns the change that removes an intent.
 pub(super) fn gone(layout: &Layout, name: &str, text: &str) -> Set {
     Set {
         dataset: layout.jails.to_string(),

@@ -1,13 +1,13 @@
-//! Finds what a plan is about in an observation: jails, tracks, the generation that a jail is to be brought to.
+//! Looks up in an observation what a plan is about: jails, tracks, and the generation that is due for a jail.
 
 use crate::model::{Base, Generation, Inventory, Jail, JailConfig, Track};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{PlanError, SpecError};
 
-/// The jail of that name.
+/// Returns the jail of this name.
 ///
 /// # Errors
-/// [`PlanError::NoJail`]; [`PlanError::Interrupted`] if its creation was.
+/// [`PlanError::NoJail`]; [`PlanError::Interrupted`] if its creation was interrupted.
 pub fn jail<'a>(inventory: &'a Inventory, name: &JailName) -> Result<&'a Jail, PlanError> {
     inventory
         .jails
@@ -15,10 +15,10 @@ pub fn jail<'a>(inventory: &'a Inventory, name: &JailName) -> Result<&'a Jail, P
         .ok_or_else(|| missing(inventory, name))
 }
 
-/// The configuration of the jail of that name.
+/// Returns the configuration of the jail of this name.
 ///
 /// # Errors
-/// As [`jail`]; [`PlanError::Stranger`].
+/// Those of [`jail`]; [`PlanError::Stranger`].
 pub fn config<'a>(inventory: &'a Inventory, name: &JailName) -> Result<&'a JailConfig, PlanError> {
     let jail = jail(inventory, name)?;
     jail.config.as_ref().map_err(|why| PlanError::Stranger {
@@ -27,7 +27,7 @@ pub fn config<'a>(inventory: &'a Inventory, name: &JailName) -> Result<&'a JailC
     })
 }
 
-/// The generation that a jail needs.
+/// Returns the generation that a jail needs.
 ///
 /// # Errors
 /// [`SpecError::NoBase`] if it does not exist or is not sealed.
@@ -52,11 +52,11 @@ fn missing(inventory: &Inventory, name: &JailName) -> PlanError {
     }
 }
 
-/// The generation that a jail is to be brought to, and the track that it follows again from then on, if a conflict
-/// had pinned it and the track has left what the conflict was with.
+/// Returns the generation that is due for a jail. If a conflict has pinned the jail, and its track has left the
+/// generation of the conflict, also returns the track that the jail follows again.
 ///
 /// # Errors
-/// As [`generation_of_base`].
+/// Those of [`generation_of_base`].
 pub fn target(
     inventory: &Inventory,
     config: &JailConfig,
@@ -70,8 +70,8 @@ pub fn target(
     Ok((generation_of_base(inventory, &config.base)?, None))
 }
 
-/// What a jail that a conflict holds on its generation is held by, and the way out; none of a jail that its
-/// track brings on again.
+/// Describes the conflict that holds a jail on its generation, and the way out; returns `None` if its track brings the
+/// jail to another generation again.
 pub fn held(inventory: &Inventory, name: &JailName) -> Option<String> {
     let config = config(inventory, name).ok()?;
     let held = config.held()?;
@@ -86,7 +86,7 @@ pub fn held(inventory: &Inventory, name: &JailName) -> Option<String> {
     ))
 }
 
-/// The generation that a jail with this base is to be brought to.
+/// Returns the generation that is due for a jail with this base.
 ///
 /// # Errors
 /// [`PlanError::NoTrack`], [`PlanError::EmptyTrack`].
@@ -102,13 +102,13 @@ pub fn generation_of_base(inventory: &Inventory, base: &Base) -> Result<Generati
     }
 }
 
-/// The generation whose base this dataset is.
+/// Returns the generation whose base this dataset is.
 pub fn generation_of(inventory: &Inventory, dataset: &str) -> Option<GenerationId> {
     let below = dataset.strip_prefix(inventory.site.layout.basejail.as_str())?;
     GenerationId::from_component(below.strip_prefix('/')?)
 }
 
-/// The track of that name.
+/// Returns the track of this name.
 ///
 /// # Errors
 /// [`PlanError::NoTrack`].
@@ -119,7 +119,7 @@ pub fn track<'a>(inventory: &'a Inventory, name: &TrackName) -> Result<&'a Track
         .ok_or_else(|| PlanError::NoTrack(name.clone()))
 }
 
-/// The jails that follow a track, started or not, and those that a conflict keeps from it.
+/// Returns the jails that follow a track, running or not, and those that a conflict keeps from it.
 pub fn followers<'a>(
     inventory: &'a Inventory,
     name: &'a TrackName,
@@ -132,14 +132,14 @@ pub fn followers<'a>(
     jails.filter(follows).map(|jail| &jail.name)
 }
 
-/// The tracks whose current generation this is.
+/// Returns the tracks whose current generation this is.
 pub fn tracks_at(inventory: &Inventory, id: GenerationId) -> impl Iterator<Item = &TrackName> {
     let all = inventory.tracks.iter();
     all.filter(move |(_, track)| track.current == Some(id))
         .map(|(name, _)| name)
 }
 
-/// That no roll-out of a track is under way, which alone may move it then.
+/// Checks that no roll-out of a track is under way; during one, only the roll-out may move the track.
 ///
 /// # Errors
 /// [`PlanError::RolloutUnderWay`].

@@ -1,8 +1,8 @@
-//! The plans around a merge: a jail's own files are brought from the skeleton that it was made from or
-//! merged to last, to that of its target.
+//! The plans around a merge, which brings a jail's own files from the skeleton that it was made from or last merged to,
+//! to the skeleton of the generation that is due.
 //!
-//! A mark on the jail keeps it from being started in between, and a snapshot takes back what an
-//! interrupted merge has done. A second one, after it, makes of the two the way back (`ways`).
+//! A mark on the jail keeps it from being started meanwhile, and a snapshot allows an interrupted merge to be undone. A
+//! second snapshot, after the merge, makes the two the way back (`ways`).
 
 use crate::model::{Base, Inventory, Jail, JailConfig, Kind, Merging, encode, property};
 use crate::name::{GenerationId, JailName, TrackName};
@@ -13,11 +13,11 @@ use crate::plan::{
     Doomed, Epoch, Expect, Observed, Plan, PlanError, Set, Step, lookup, sets, steps, writable,
 };
 
-/// What a merge of a jail would be, to its target or to what a track has; none if there is nothing to do. It
-/// may run.
+/// Returns what a merge of a jail would do, to the generation that is due or to that of a track; `None` if there is
+/// nothing to do. The jail may run.
 ///
 /// # Errors
-/// [`PlanError`]: no such jail or track; a thick jail; a skeleton that is gone.
+/// [`PlanError`]: a jail or track that does not exist; a thick jail; a skeleton that no longer exists.
 pub fn due(
     inventory: &Inventory,
     name: &JailName,
@@ -62,10 +62,10 @@ pub fn due(
     }))
 }
 
-/// As [`due`], of a jail that is to be merged now.
+/// Returns what [`due`] does, for a jail that is to be merged now.
 ///
 /// # Errors
-/// As [`due`]; [`PlanError::NoMerge`] if its files are to change and it runs.
+/// Those of [`due`]; [`PlanError::NoMerge`] if its files are to change and it runs.
 pub fn due_now(
     observed: &Observed,
     name: &JailName,
@@ -78,8 +78,8 @@ pub fn due_now(
     Ok(found)
 }
 
-/// The configuration that is right for the files of a jail, which have this record or none; none if they are those of its
-/// last merge, or of none. Files without a record are those that it was made with.
+/// Returns the configuration that fits the files of a jail, given the record in them; `None` if the files are those of
+/// its last merge, or of no known one. Files without a record are those that the jail was created with.
 pub fn rolled_back(
     inventory: &Inventory,
     jail: &Jail,
@@ -102,7 +102,7 @@ pub fn rolled_back(
     })
 }
 
-/// Plans that a jail is configured to be what its files are, which were rolled back.
+/// Plans to configure a jail to fit its files, which were rolled back.
 ///
 /// # Errors
 /// [`PlanError`].
@@ -119,9 +119,9 @@ pub fn accept(
     Ok(plan)
 }
 
-/// Plans what comes before the files are touched: the mark, the snapshot. Snapshots that would have the same
-/// names go before; what other snapshots of merges there are is returned: they go at the end, see
-/// [`forget`]. The jail has no mark of an earlier merge any more, see [`undo()`].
+/// Plans the steps before the files are touched: the mark and the snapshot. Snapshots that would have the same names
+/// are destroyed first. Other snapshots of merges are returned, and are destroyed at the end, see [`forget`]. The jail
+/// no longer has the mark of an earlier merge, see [`undo()`].
 ///
 /// # Errors
 /// [`PlanError`].
@@ -154,7 +154,7 @@ pub fn begin(
     Ok((plan, later))
 }
 
-/// The snapshots of one merge, and those of others.
+/// Splits the snapshots of a jail's merges into those of this merge and those of others.
 fn own(
     jail: &Jail,
     from: GenerationId,
@@ -169,8 +169,8 @@ fn own(
     Ok(all.partition(|it| names.contains(&it.name)))
 }
 
-/// Plans the end of a merge: the jail is merged to the new skeleton, and may start. `kept` is whether it leaves
-/// a way back: then the snapshot after it is made before the mark goes.
+/// Plans the end of a merge: the jail is merged to the new skeleton, and may start. `kept` says whether the merge
+/// leaves a way back: then the second snapshot is created before the mark is removed.
 ///
 /// # Errors
 /// [`PlanError`].
@@ -197,20 +197,21 @@ pub fn finish(inventory: &Inventory, due: &Due, kept: bool) -> Result<Plan, Plan
         });
     }
     plan.push(commit(inventory, &mut Epoch::of(inventory), sets));
-    // What starts it without ezz finds the base that its files are of.
+    // A jail that is started without ezz then finds the base that fits its files.
     steps::derive(&mut plan, inventory, &due.jail, &changed);
     Ok(plan)
 }
 
-/// Plans that the snapshots of earlier merges go, once there is a newer way back.
+/// Plans to destroy the snapshots of earlier merges, after a newer way back exists.
 pub fn forget(inventory: &Inventory, earlier: Vec<Doomed>) -> Plan {
     let mut plan = Plan::default();
     destroy(&mut plan, inventory, &mut Epoch::of(inventory), earlier);
     plan
 }
 
-/// Plans that a merge that failed or was interrupted is taken back, and leaves nothing. Its snapshot goes
-/// before its mark: who is killed in between is known by the mark, and has nothing to take back.
+/// Plans to undo a merge that failed or was interrupted, without leaving anything of it. Its snapshot is destroyed
+/// before its mark is removed: if the command is killed in between, the mark remains, and there is nothing left to
+/// undo.
 ///
 /// # Errors
 /// [`PlanError`].

@@ -1,10 +1,9 @@
 //! Plans: what a command is going to do, as a value.
 //!
-//! A plan is made by a pure function from what was observed and what was asked, is printed by
-//! `--dry-run`, and is walked by `apply`, which decides nothing. Nothing here looks at a pool, a
-//! file or a clock.
+//! A pure function makes a plan from what was observed and what the user asked for. `--dry-run` prints the plan, and
+//! `apply` carries it out without deciding anything. This module must not access a pool, a file or a clock.
 
-// What the plans of several verbs share. None of these files knows a verb.
+// Parts that the plans of several verbs share. None of these files knows a verb.
 pub mod behind;
 pub mod check;
 mod commit;
@@ -32,7 +31,7 @@ pub mod track;
 pub mod undo;
 pub mod ways;
 
-// The plans of the verbs. None of them knows another.
+// The plans of the verbs, none of which knows another one.
 pub mod converge;
 pub mod create;
 pub mod delete;
@@ -61,27 +60,26 @@ pub use mount::{MountAs, is_open};
 pub use step::{JailStep, Lane, Mounting, Part, Step, Unmounting};
 pub use steps::MOST_IN_ONE;
 
-/// All that a plan is made from.
+/// Everything that a plan is made from.
 #[derive(Debug, Clone)]
 pub struct Observed {
-    /// The pool's side.
+    /// What was read of the pool.
     pub inventory: Inventory,
-    /// The host's side: jails that run, or ended.
+    /// The state of the jails on the host: those that run or have ended.
     pub states: BTreeMap<JailName, JailState>,
-    /// What is at the directories of the jails that were asked for and do not exist; and those that
-    /// do exist and have somebody else's mount on them.
+    /// The state of the directories of requested jails that do not exist, and of existing jails whose directories have
+    /// a mount that is not ezz's.
     pub directories: BTreeMap<JailName, Directory>,
     /// The flavours that the site has.
     pub flavours: BTreeSet<FlavourName>,
-    /// The system whose worlds the host's jails can run.
+    /// The operating system whose worlds the host's jails can run.
     pub os: Os,
-    /// Whether programs can clone: assumed until the kernel has said no, which is OpenZFS before
-    /// 2.4.
+    /// Whether programs can clone. This is assumed until the kernel has refused it, which OpenZFS before 2.4 does.
     pub sync_clone: bool,
 }
 
 impl Observed {
-    /// The state of a jail; one the host does not know is stopped.
+    /// Returns the state of a jail; a jail that the host does not know is stopped.
     pub fn state(&self, name: &JailName) -> JailState {
         self.states
             .get(name)
@@ -95,40 +93,40 @@ impl Observed {
     }
 }
 
-/// What is where a jail's directory is to be.
+/// What exists at the path of a jail's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Directory {
     /// Nothing, or an empty directory.
     Free,
-    /// A directory with something in it, or no directory.
+    /// A directory that is not empty, or a file of another kind.
     Occupied,
     /// Something is mounted there.
     Mounted,
 }
 
-/// A dataset to clone outside of a program.
+/// A dataset that is cloned outside of a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NewClone {
-    /// The dataset that is made.
+    /// The dataset to create.
     pub dataset: DatasetName,
-    /// The snapshot it is a clone of.
+    /// The snapshot that it is cloned from.
     pub origin: SnapshotName,
 }
 
-/// A plan: the steps in their order, and what is said to the user.
+/// A plan: the steps in their order, and messages for the user.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// What is done.
+    /// The steps to carry out.
     pub steps: Vec<Step>,
-    /// What is not done because it is so already, and what deserves a word.
+    /// Messages about what is not done because it already is so, and other remarks.
     pub notes: Vec<String>,
     /// What may go wrong with the jails on this host.
     pub warnings: Vec<String>,
-    /// After which step nothing more is done with a jail.
+    /// For each jail, the last step that does something with it.
     pub ends: BTreeMap<JailName, End>,
     /// The site directory, if something may be mounted below it: nothing else may be mounted over it.
     pub directory: Option<PathBuf>,
-    /// The generation that is begun: its lock is taken before anything is done, and kept after it.
+    /// The generation that is begun: its lock is taken before the first step, and kept after the last one.
     pub stage: Option<GenerationId>,
     ended: usize,
 }
@@ -136,15 +134,15 @@ pub struct Plan {
 /// The last step that does something with a jail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct End {
-    /// Its index.
+    /// The index of the step.
     pub step: usize,
     /// Jails that end with the same step are reported in this order.
     pub order: usize,
 }
 
 impl Plan {
-    /// A plan for a site. After a boot the site may not be mounted, and what were mounted below its
-    /// directory before it would be hidden by it.
+    /// Makes a plan for a site. After a boot the site may not be mounted; mounting it would hide what was mounted below
+    /// its directory before it.
     pub fn on(inventory: &Inventory) -> Self {
         let mut plan = Plan::of(inventory);
         let site = &inventory.site;
@@ -158,7 +156,7 @@ impl Plan {
         plan
     }
 
-    /// A plan for a site that is mounted, or need not be.
+    /// Makes a plan for a site that is mounted, or need not be.
     pub fn of(inventory: &Inventory) -> Self {
         Plan {
             directory: Some(inventory.site.directory.clone()),
@@ -166,19 +164,19 @@ impl Plan {
         }
     }
 
-    /// A plan of these steps, which mount nothing below the site directory.
+    /// Makes a plan of these steps, which mount nothing below the site directory.
     pub fn from_steps(steps: impl IntoIterator<Item = Step>) -> Self {
         let mut plan = Plan::default();
         plan.extend(steps);
         plan
     }
 
-    /// Whether it has a program, which compares the epoch.
+    /// Whether the plan has a program, which compares the epoch.
     pub fn commits(&self) -> bool {
         self.programs().next().is_some()
     }
 
-    /// Its programs.
+    /// Returns the programs of the plan.
     pub fn programs(&self) -> impl Iterator<Item = &Commit> {
         self.steps.iter().filter_map(|step| match step {
             Step::Commit { commit, .. } => Some(commit),
@@ -186,7 +184,7 @@ impl Plan {
         })
     }
 
-    /// The steps of single jails.
+    /// Returns the steps of single jails.
     pub fn lane_steps(&self) -> impl Iterator<Item = (&JailName, &JailStep)> {
         let lanes = self.steps.iter().filter_map(|step| match step {
             Step::Lanes { lanes } => Some(lanes),
@@ -198,18 +196,18 @@ impl Plan {
         })
     }
 
-    /// Whether it starts a jail.
+    /// Whether the plan starts a jail.
     pub fn starts(&self, name: &JailName) -> bool {
         self.lane_steps()
             .any(|(jail, step)| jail == name && matches!(step, JailStep::Start { .. }))
     }
 
-    /// Whether it does already what a step does.
+    /// Whether the plan already contains what a step does.
     pub fn has(&self, step: &Step) -> bool {
         self.steps.iter().any(|it| it.has(step))
     }
 
-    /// Adds a step: to the last one, if the two are one call.
+    /// Adds a step; it is joined with the last one if the two are one call.
     pub fn push(&mut self, step: Step) {
         if let Step::Lanes { lanes } = step {
             for Lane { jail, steps, .. } in lanes {
@@ -228,7 +226,7 @@ impl Plan {
         self.end(about.iter());
     }
 
-    /// Adds a step of one jail, to its lane if the last step has one.
+    /// Adds a step of one jail to its lane, if the last step has one.
     pub fn push_for(&mut self, jail: &JailName, step: JailStep) {
         let last = self.steps.len().wrapping_sub(1);
         let has_lane = self.ends.get(jail).is_some_and(|end| end.step == last);
@@ -271,7 +269,7 @@ impl Plan {
         (self, rest)
     }
 
-    /// How many steps there are up to the last program, with it.
+    /// Returns the number of steps up to and including the last program.
     pub fn last_program(&self) -> usize {
         let mut steps = self.steps.iter();
         let last = steps.rposition(|step| matches!(step, Step::Commit { .. }));
@@ -283,7 +281,7 @@ impl Plan {
         steps.into_iter().for_each(|step| self.push(step));
     }
 
-    /// Says that the last step is the last, so far, that does something with these jails.
+    /// Records that the last step is so far the last one that does something with these jails.
     pub fn end<'a>(&mut self, jails: impl IntoIterator<Item = &'a JailName>) {
         let Some(step) = self.steps.len().checked_sub(1) else {
             return;
@@ -295,7 +293,7 @@ impl Plan {
         }
     }
 
-    /// Gives the stops a time that the user has set.
+    /// Sets the time limit of the stops, if the user has given one.
     pub fn stop_within(&mut self, seconds: Option<u32>) {
         for step in &mut self.steps {
             let Step::Lanes { lanes } = step else {
@@ -309,18 +307,18 @@ impl Plan {
         }
     }
 
-    /// Adds a word to the user.
+    /// Adds a note for the user.
     pub fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
-    /// What it does, one thing after the other, as it is shown.
+    /// Returns what the plan does, one part after the other, as it is shown.
     pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         self.steps.iter().flat_map(Step::parts)
     }
 }
 
-/// The jails whose names a step says.
+/// Returns the jails that a step names.
 fn about(step: &Step) -> Vec<JailName> {
     match step {
         Step::Mount { mounts } => mounts.iter().filter_map(|it| it.jail.clone()).collect(),
@@ -349,7 +347,7 @@ impl Serialize for Plan {
     }
 }
 
-/// Refuses to change a replica, a site of another format, or one that cannot be written.
+/// Refuses to change a replica, a site with another format, or a read-only site.
 ///
 /// # Errors
 /// [`PlanError::Replica`], [`PlanError::Format`], [`PlanError::ReadOnly`].
@@ -386,7 +384,7 @@ impl fmt::Display for Plan {
     }
 }
 
-/// Items with a space between them.
+/// Formats items with a space between them.
 fn listed<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
     items
         .into_iter()

@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use crate::model::Flags;
 
-/// How a dataset is mounted: the flags follow from what it is.
+/// The role of a mounted dataset, which determines the flags of the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MountAs {
-    /// The site: root's own directory.
+    /// The site, whose directory belongs to root.
     Site,
     /// A generation that is being built: writable.
     Staged,
@@ -19,13 +19,13 @@ pub enum MountAs {
 }
 
 impl MountAs {
-    /// The flags that ezz gives such a mount.
+    /// Returns the flags that ezz gives such a mount.
     pub fn flags(self) -> Flags {
         self.flags_on(cfg!(target_os = "linux"))
     }
 
-    /// On Linux a jail has its own mounts of its files and its base, which allow set-user-ID programs even if
-    /// the host's mounts do not. On FreeBSD its root is the host's mount.
+    /// Returns the flags for one system. On Linux a jail has its own mounts of its files and its base, which allow
+    /// set-user-ID programs even if the host's mounts do not. On FreeBSD the jail's root is the host's mount.
     fn flags_on(self, linux: bool) -> Flags {
         Flags {
             read_only: self == MountAs::Base,
@@ -35,9 +35,9 @@ impl MountAs {
         }
     }
 
-    /// The flags that such a mount lacks and that ezz adds: zfs(8) mounts by the properties, which say less. None
-    /// on FreeBSD, where a jail may run on the mount. A base that can be written is not among them: its property
-    /// was changed, which doctor reports, and a read-only mount would hide the property.
+    /// Returns the flags that such a mount lacks and that ezz adds: zfs(8) mounts by the properties, which are less
+    /// strict. There are none on FreeBSD, where a jail may run on the mount. `read_only` is not among them: if a base
+    /// can be written, its property was changed, which doctor reports, and a read-only mount would hide the change.
     pub fn lacks(self, has: Flags) -> Flags {
         match cfg!(target_os = "linux") {
             true => Flags {
@@ -54,8 +54,8 @@ impl MountAs {
     }
 }
 
-/// Whether a site directory of these permissions, without the file type, and this owner lets others
-/// than root in.
+/// Whether a site directory with these permissions (without the file type) and this owner can be entered by users other
+/// than root.
 pub fn is_open(mode: u32, owner: u32) -> bool {
     mode != 0o700 || owner != 0
 }

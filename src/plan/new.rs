@@ -1,4 +1,4 @@
-//! What makes jails: shared by `create`, `clone` and `apply`.
+//! Creates jails for `create`, `clone` and `apply`.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,27 +10,26 @@ use crate::plan::{
     intent, lookup, steps,
 };
 
-/// Which basejail the new jails are to run on.
+/// The basejail that new jails run on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
-    /// Follow a track.
+    /// The jails follow a track.
     Track(TrackName),
-    /// Stay on a generation: number, `LABEL.N` or label.
+    /// The jails stay on a generation: number, `LABEL.N` or label.
     Pin(String),
 }
 
-/// What ZFS reckons for a clone and its property, in bytes: blocks × 16 KiB × 3
-/// (zcp_synctask.c); the running total must stay below 2 GiB and the free space. Where programs
-/// cannot clone it is enough too: the committing program asks for 192 KiB each, once the clones
-/// have taken theirs.
+/// ZFS's estimate for a clone and its property, in bytes: blocks × 16 KiB × 3 (zcp_synctask.c). The running total must
+/// stay below 2 GiB and below the free space. It is also enough where programs cannot clone: the committing program
+/// needs 192 KiB for each jail, after the clones have taken their space.
 const CLONE_ESTIMATE: u64 = (144 + 96) * 1024;
 
-/// Adds the steps that make jails from their configurations: the clones, of a generation or of a jail, and
-/// what is left to do.
-/// Dead intents must have been cleared.
+/// Adds the steps that create jails from their configurations: the clones, of a generation or of a jail, and what is
+/// left to do on the host. The caller must have cleared dead intents.
 ///
 /// # Errors
-/// [`PlanError`]: no such generation, a name or value too long, no space by ZFS's estimate.
+/// [`PlanError`]: a generation that does not exist; a name or value that is too long; too little space by ZFS's
+/// estimate.
 pub fn make(
     plan: &mut Plan,
     observed: &Observed,
@@ -75,7 +74,7 @@ pub fn make(
     steps::finish_new(plan, inventory, epoch, jails)
 }
 
-/// Refuses what ZFS's own estimate has no room for.
+/// Refuses jails for which there is too little space by ZFS's own estimate.
 pub(super) fn room(
     inventory: &Inventory,
     jails: &[(JailName, JailConfig)],
@@ -94,10 +93,10 @@ pub(super) fn room(
     })
 }
 
-/// The basejail of a choice, and the generation that a jail of it is made from.
+/// Returns the basejail of a choice, and the generation that a jail with it is made from.
 ///
 /// # Errors
-/// [`PlanError`]: no such track or generation; a track without one; a world of another system.
+/// [`PlanError`]: a track or generation that does not exist; a track without a generation; a world of another system.
 pub(super) fn choose(
     observed: &Observed,
     choice: &Choice,
@@ -110,7 +109,7 @@ pub(super) fn choose(
         }
         Choice::Track(name) => {
             let track = inventory.tracks.get(name).ok_or_else(|| {
-                // Which generations there are is not always looked at.
+                // The observation does not always have all generations.
                 match inventory.site.seq {
                     0 => PlanError::NoWorld(inventory.site.layout.site.clone()),
                     _ => PlanError::NoTrack(name.clone()),
@@ -122,14 +121,14 @@ pub(super) fn choose(
             (Base::Track(name.clone()), id)
         }
     };
-    // That it is missing is said of the skeleton that the jails are made from.
+    // If the generation is missing, the error will be about the skeleton that the jails are made from.
     if let Some(generation) = inventory.sealed(id) {
         generation::ensure_native(generation, observed.os)?;
     }
     Ok((base, id))
 }
 
-/// Adds a flavour to what a new jail is to get.
+/// Adds a flavour to the configuration of a new jail.
 ///
 /// # Errors
 /// [`PlanError::NoFlavour`].
@@ -146,7 +145,7 @@ pub(super) fn with_flavour(
     Ok(())
 }
 
-/// Takes so many addresses of a pool, the lowest that are free.
+/// Takes this many addresses of a pool, the lowest free ones.
 ///
 /// # Errors
 /// [`PlanError::PoolTooSmall`].
@@ -167,7 +166,7 @@ pub(super) fn take(
     Ok(free)
 }
 
-/// Refuses the name of a track.
+/// Refuses the name of a track, and a word of the command line.
 pub(super) fn no_track(inventory: &Inventory, name: &JailName) -> Result<(), PlanError> {
     if WORDS.contains(&name.as_str()) && !inventory.jails.contains_key(name) {
         return Err(PlanError::JailIsWord(name.clone()));
@@ -179,14 +178,14 @@ pub(super) fn no_track(inventory: &Inventory, name: &JailName) -> Result<(), Pla
     Ok(())
 }
 
-/// Refuses a name that no jail has, and that something else is in the way of.
+/// Refuses a name that no jail has, if something else is in its way.
 pub(super) fn free(observed: &Observed, name: &JailName) -> Result<(), PlanError> {
     not_in_use(&observed.inventory, name)?;
     free_directory(observed, name)
 }
 
-/// Refuses a name that a dataset has which is no jail, and debris that stays because others made
-/// something below it.
+/// Refuses a name whose dataset exists but is not a jail, and the name of debris that stays because something was
+/// created below it.
 fn not_in_use(inventory: &Inventory, name: &JailName) -> Result<(), PlanError> {
     let dataset = inventory.site.layout.jail(name)?;
     let mut strangers = inventory.strangers.iter();

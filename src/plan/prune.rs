@@ -1,9 +1,8 @@
-//! The plans of `world prune` and `world delete`: generations that nothing needs go, bases and skeletons
-//! by themselves.
+//! The plans of `world prune` and `world delete`, which destroy generations that nothing needs, bases and skeletons
+//! separately.
 //!
-//! A base may be a clone of another one, and it may be the origin of others: those are not in the way,
-//! since the newest of them takes its snapshot over (promote). Skeletons are copies, and never
-//! promoted over.
+//! A base may be a clone of another base and the origin of others. Such clones do not keep it, since the newest of them
+//! takes its snapshot over (promote). Skeletons are copies, and never promoted.
 
 mod kept;
 
@@ -18,24 +17,23 @@ use crate::plan::{
 
 pub use kept::{Kept, Reason, kept};
 
-/// What `prune` was asked, and what it found.
+/// The request of `prune`, with what was found on the pool.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// How many of the newest generations are kept besides.
+    /// The number of newest generations that are kept in addition.
     pub newest: usize,
-    /// The generations that may go, also such as no track has been at; all, if none is named.
+    /// The generations that may be destroyed, even if no track has been at them; if none is named, all.
     pub named: BTreeSet<GenerationId>,
-    /// The generations that a question has named; none, if nothing was asked.
+    /// The generations that a confirmation question named; `None` if no question was asked.
     pub asked: Option<BTreeSet<GenerationId>>,
-    /// What was sealed up to this may go although no track has been at it: RFC 3339 in UTC.
+    /// A generation that was sealed up to this time may be destroyed although no track has been at it: RFC 3339 in UTC.
     pub older: Option<String>,
-    /// Snapshots among those that a promotion has moved which something is a clone of, whoever made
-    /// it.
+    /// Snapshots that an earlier promotion has moved and that have clones, whoever created those.
     pub cloned: BTreeSet<String>,
-    /// Snapshots that ezz did not make, of skeletons that could go otherwise.
+    /// Snapshots that ezz did not create, of skeletons that could otherwise be destroyed.
     pub foreign: BTreeMap<GenerationId, Vec<String>>,
-    /// Snapshots that ezz made of jails for merges; of those that nothing needs any more all go, unless generations
-    /// are named.
+    /// Snapshots that ezz created of jails for merges. Those that are no longer needed are all destroyed, unless
+    /// generations are named.
     pub of_merges: Vec<Doomed>,
     /// Accounts that only the ledgers of generations have that go, as properties of the site.
     pub accounts: BTreeMap<String, String>,
@@ -43,7 +41,7 @@ pub struct Request {
     pub doomed: Option<Vec<Doomed>>,
 }
 
-/// Snapshots that an earlier promotion has moved.
+/// Returns the snapshots that an earlier promotion has moved.
 pub fn moved(inventory: &Inventory) -> Vec<Doomed> {
     let bases = inventory
         .generations
@@ -60,7 +58,7 @@ pub fn moved(inventory: &Inventory) -> Vec<Doomed> {
     bases.flat_map(of).collect()
 }
 
-/// Plans that all goes which nothing keeps.
+/// Plans to destroy everything that nothing keeps.
 ///
 /// # Errors
 /// [`PlanError`]: a replica; a name that is too long.
@@ -115,7 +113,7 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
             },
         });
     }
-    // The newest first: what is a clone of another goes before that.
+    // The newest come first, so that a clone is destroyed before its origin.
     for generation in inventory.generations.values().rev() {
         if generation.base.as_ref().is_some_and(Half::half_gone) {
             family.remove(generation.id);
@@ -135,7 +133,7 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
             drop_half(&mut plan, inventory, &mut epoch, generation, half, None)?;
         }
     }
-    // With a base that goes now, its own go too, or to its heir.
+    // The snapshots of a base that is destroyed now are destroyed with it, or passed to its heir.
     let stays = |doomed: &Doomed| {
         !plan.steps.iter().any(|step| {
             matches!(step, Step::Commit { commit: Commit::Prune { dataset, .. }, .. }
@@ -182,10 +180,10 @@ pub fn prune(observed: &Observed, request: &Request) -> Result<Plan, PlanError> 
     Ok(plan)
 }
 
-/// Plans that one generation goes. Its skeleton stays if jails need it.
+/// Plans to destroy one generation. Its skeleton stays if jails need it.
 ///
 /// # Errors
-/// [`PlanError`]: a replica; something keeps it.
+/// [`PlanError`]: a replica; something keeps the generation.
 pub fn delete(observed: &Observed, id: GenerationId, request: &Request) -> Result<Plan, PlanError> {
     let inventory = &observed.inventory;
     let request = Request {
@@ -210,7 +208,7 @@ pub fn delete(observed: &Observed, id: GenerationId, request: &Request) -> Resul
     prune(observed, &request)
 }
 
-/// The first generation of which a half stays only for snapshots of others.
+/// Returns the first generation of which only snapshots that ezz did not create keep a half.
 fn only_snapshots(kept: &BTreeMap<GenerationId, Kept>) -> Option<(GenerationId, &Reason)> {
     let theirs = |it: &&Reason| matches!(it, Reason::Snapshots(..));
     let halves = kept
@@ -220,7 +218,7 @@ fn only_snapshots(kept: &BTreeMap<GenerationId, Kept>) -> Option<(GenerationId, 
     only.find_map(|(id, reasons)| Some((id, reasons.first()?)))
 }
 
-/// Which base is a clone of which, while some go.
+/// Which base is a clone of which, while some are destroyed.
 struct Family(BTreeMap<GenerationId, GenerationId>);
 
 impl Family {
@@ -235,7 +233,7 @@ impl Family {
         Family(inventory.generations.values().filter_map(parent).collect())
     }
 
-    /// Takes one out; its newest clone inherits its place, and is returned.
+    /// Removes a base; its newest clone inherits its place, and is returned.
     fn remove(&mut self, id: GenerationId) -> Option<GenerationId> {
         let origin = self.0.remove(&id);
         let heir = self
@@ -268,7 +266,7 @@ fn drop_half(
     plan.push(Step::RemoveDirectory {
         at: half.mountpoint.clone(),
     });
-    // A killed prune has taken the hold off, and maybe the snapshot away.
+    // A killed prune has released the hold, and may have destroyed the snapshot.
     if !half.half_gone() {
         plan.push(Step::Release {
             snapshots: vec![half.dataset.at(&generation.id.to_string())?],

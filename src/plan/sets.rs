@@ -1,13 +1,13 @@
-//! The compare-and-set of what the pool keeps of a jail or a track.
+//! The compare-and-set of the properties that store a jail or a track.
 
 use crate::model::{Inventory, JailConfig, Track, encode, property};
 use crate::name::{DatasetName, GenerationId, TrackName};
 use crate::plan::{Commit, Expect, PlanError, Set, Step, generation};
 
-/// The compare-and-set of a track from what was observed to a new value; none removes it.
+/// Returns the compare-and-set of a track from the observed value to a new one; `None` removes the track.
 ///
 /// # Errors
-/// [`PlanError::Model`] if it cannot be encoded.
+/// [`PlanError::Model`] if the value cannot be encoded.
 pub fn set_track(
     inventory: &Inventory,
     name: &TrackName,
@@ -31,10 +31,10 @@ pub fn set_track(
     })
 }
 
-/// The compare-and-set of a jail's `ezz:jail`.
+/// Returns the compare-and-set of a jail's `ezz:jail`.
 ///
 /// # Errors
-/// [`PlanError::Model`] if it cannot be encoded.
+/// [`PlanError::Model`] if the value cannot be encoded.
 pub fn set_jail(
     dataset: &DatasetName,
     old: &JailConfig,
@@ -48,7 +48,7 @@ pub fn set_jail(
     })
 }
 
-/// The program that does it, if the target still has its seals.
+/// Returns the program that applies these sets, provided that the target still has its seals.
 pub(super) fn commit_at(inventory: &Inventory, sets: Vec<Set>, to: GenerationId) -> Step {
     let sealed = generation::seals(&inventory.site.layout, to);
     Step::commit(

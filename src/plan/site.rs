@@ -9,31 +9,31 @@ use crate::plan::{
     Commit, Expect, MountAs, Plan, PlanError, Set, Step, generation, lookup, sets, track, writable,
 };
 
-/// What `init` was asked, and what it found.
+/// The request of `init`, with what was found on the host.
 #[derive(Debug, Clone)]
 pub struct Init {
-    /// The datasets.
+    /// The datasets of the site.
     pub layout: Layout,
     /// The site directory.
     pub directory: PathBuf,
-    /// The id to give it.
+    /// The id of the new site.
     pub id: String,
-    /// Which of the site's four datasets exist, and parents that do not.
+    /// Those of the site's four datasets that exist.
     pub existing: Vec<DatasetName>,
-    /// Ancestors of the site that must be made first, outermost first.
+    /// The missing ancestors of the site, which are created first, outermost first.
     pub parents: Vec<DatasetName>,
-    /// Whether the site has a format already.
+    /// Whether the site already has a format.
     pub initialised: bool,
-    /// Where an initialised site is to be mounted and is not, or is open to others: the power may
-    /// fail between the commit of `init` and its last step.
+    /// The directory at which an initialised site should be mounted, if it is not mounted or is open to others: the
+    /// power may fail between the commit of `init` and its last step.
     pub unready: Option<PathBuf>,
-    /// Properties of the host's kind of ZFS: ACLs and extended attributes.
+    /// Properties for ACLs and extended attributes, which depend on the host's kind of ZFS.
     pub native: BTreeMap<String, String>,
-    /// Whether `snapdir=disabled` is known (2.3 and later).
+    /// Whether `snapdir=disabled` is known (OpenZFS 2.3 and later).
     pub snapdir_disabled: bool,
 }
 
-/// Plans a new site. One that an interrupted `init` began is finished.
+/// Plans a new site, or finishes one that an interrupted `init` has begun.
 pub fn init(request: &Init) -> Plan {
     let Init {
         layout, directory, ..
@@ -84,9 +84,8 @@ pub fn init(request: &Init) -> Plan {
         (&layout.newjail, newjail),
         (&layout.jails, jails),
     ];
-    // A dataset is created in one transaction and gets its properties in the next: after a power
-    // cut it may be there without them. The site itself comes last: its mountpoint moves what of
-    // the others is mounted.
+    // A dataset is created in one transaction and gets its properties in the next: after a power failure it may exist
+    // without them. The site itself comes last, because its mountpoint moves the mounts of the others.
     for (dataset, properties) in own.iter().rev() {
         if request.existing.contains(dataset) {
             plan.extend(properties.iter().map(|(property, value)| Step::Property {
@@ -118,10 +117,10 @@ pub fn init(request: &Init) -> Plan {
     plan
 }
 
-/// Plans a new track, at a generation or empty.
+/// Plans a new track, with or without a generation.
 ///
 /// # Errors
-/// [`PlanError`]: it exists at another generation, a jail has the name, no such generation.
+/// [`PlanError`]: the track exists at another generation, a jail has the name, or the generation does not exist.
 pub fn track_create(
     inventory: &Inventory,
     name: &TrackName,
@@ -141,7 +140,7 @@ pub fn track_create(
             return Err(PlanError::TrackExists(name.clone()));
         }
         plan.note(format!("the track {name} already exists"));
-        // It may be missing since the command was killed.
+        // The link may be missing if an earlier command was killed.
         plan.extend(track.current.map(|generation| Step::Link {
             track: name.clone(),
             generation,
@@ -169,11 +168,11 @@ pub fn track_create(
     Ok(plan)
 }
 
-/// Plans that a track is gone. Its generations stay: what nothing else needs, `prune` takes. Of one
-/// whose deletion was interrupted the link may be left.
+/// Plans to delete a track. Its generations stay; `prune` destroys those that nothing else needs. After an interrupted
+/// deletion only the link may be left, which is then removed.
 ///
 /// # Errors
-/// [`PlanError`]: a replica; no such track; a roll-out of it; jails that follow it.
+/// [`PlanError`]: a replica; a track that does not exist; a roll-out of the track; jails that follow it.
 pub fn track_delete(
     inventory: &Inventory,
     name: &TrackName,
@@ -208,21 +207,21 @@ pub fn track_delete(
     Ok(plan)
 }
 
-/// What the adoption of a replica was asked, and what it found.
+/// The request to adopt a replica, with what was found on the pool.
 #[derive(Debug, Clone)]
 pub struct Adopt {
-    /// Every `ezz:*` property of the site's own datasets and sealed snapshots that came with the
-    /// receive: dataset, property, value.
+    /// Every `ezz:*` property of the site's own datasets and sealed snapshots that was received: dataset, property,
+    /// value.
     pub received: Vec<(String, String, String)>,
-    /// The id it has from now on. Not the one it came with: locks and what a host keeps of running
-    /// jails go by it, and the site it is a replica of may be on the same host.
+    /// The new id of the site. It differs from the received one, because locks and the run directories of jails are
+    /// named by the id, and the original site may be on the same host.
     pub id: String,
-    /// The site directory from now on; none = as it came.
+    /// The new site directory; `None` keeps the received one.
     pub directory: Option<PathBuf>,
 }
 
-/// Plans the adoption of a replica: everything that came by a receive is written here, and the
-/// holds, which no stream carries, are put back.
+/// Plans the adoption of a replica: every received property is set locally, and the holds, which a stream does not
+/// contain, are taken again.
 pub fn adopt(inventory: &Inventory, request: &Adopt) -> Plan {
     let site = &inventory.site;
     let layout = &site.layout;
@@ -231,7 +230,8 @@ pub fn adopt(inventory: &Inventory, request: &Adopt) -> Plan {
         plan.note(format!("{} is not a replica", layout.site));
         return plan;
     }
-    // The commit comes last: cut short before it, it is a replica still, and is adopted again.
+    // The commit comes last: if the command is interrupted before it, the site is still a replica, and can be adopted
+    // again.
     if let Some(directory) = &request.directory {
         for dataset in [&layout.site, &layout.jails] {
             plan.push(Step::Property {
@@ -248,8 +248,8 @@ pub fn adopt(inventory: &Inventory, request: &Adopt) -> Plan {
         .flat_map(|generation| generation::seals(layout, generation.id))
         .collect();
     plan.push(Step::Hold { snapshots });
-    // The format last: a signal can stop the program between two of its changes, and with a format
-    // of its own this is no replica any more.
+    // The format is set last: a signal can stop the program between two of its changes, and a site with a local format
+    // is no longer a replica.
     let is_format =
         |name: &str, dataset: &str| name == property::FORMAT && *dataset == layout.site.to_string();
     let (last, first): (Vec<_>, Vec<_>) = request

@@ -1,15 +1,15 @@
-//! The jail that others are to be clones of. The clones themselves are made like all new jails:
-//! of a snapshot that the same program makes, and that goes with the last of them.
+//! The jail that other jails are cloned from. The clones are created like all new jails: from a snapshot that the same
+//! program creates, and that is destroyed with the last of them.
 
 use crate::model::{CLONE_SNAPSHOT, Inventory, Jail, JailConfig, Todo};
 use crate::name::JailName;
 use crate::plan::{PlanError, lookup};
 
-/// The configuration that clones of a jail have: its own, but for the identity.
+/// Returns the configuration for clones of a jail: that of the jail, without its identity.
 ///
 /// # Errors
-/// [`PlanError`]: no such jail, one that is not finished, being merged or no jail of ezz's; a clone of
-/// itself.
+/// [`PlanError`]: the jail does not exist, is not finished, is being merged or is not one of ezz's; a jail would be a
+/// clone of itself.
 pub(super) fn template(
     inventory: &Inventory,
     source: &JailName,
@@ -31,7 +31,7 @@ pub(super) fn template(
         addresses: Vec::new(),
         datasets: Vec::new(),
         todo: vec![Todo::Identity],
-        // Of none that did not name it.
+        // A clone belongs only to a fleet whose file names it.
         fleet: None,
         ..config.clone()
     })

@@ -1,4 +1,4 @@
-//! Steps that several verbs share: what starts a jail, configures it anew, and finishes one that was made.
+//! Steps that several verbs share: they start a jail, configure it anew, and finish a new one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::plan::{
     generation, lookup, order, sets, spec,
 };
 
-/// Most jails in one program (design.md §5).
+/// The most jails in one program (design.md §5).
 pub const MOST_IN_ONE: usize = 1000;
 
-/// A jail to start, with the configuration that it has by then.
+/// A jail to start, with the configuration that it will then have.
 #[derive(Debug, Clone)]
 pub(super) struct ToStart {
     pub(super) name: JailName,
@@ -22,19 +22,19 @@ pub(super) struct ToStart {
     pub(super) from: From,
 }
 
-/// What a jail is before its start.
+/// The state of a jail before its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum From {
-    /// The same plan makes and finishes it.
+    /// The same plan creates and finishes the jail.
     New,
-    /// It does not run.
+    /// The jail does not run.
     Down,
-    /// It runs, or may.
+    /// The jail runs, or may run.
     Up,
 }
 
-/// Adds the steps that start jails, in this order. Those that were never finished are finished first; one that runs is
-/// stopped in its lane, so that it is down as short as can be.
+/// Adds the steps that start jails, in this order. Jails that were never finished are finished first. A running jail is
+/// stopped in its lane, so that it is down as briefly as possible.
 pub(super) fn start(
     plan: &mut Plan,
     epoch: &mut Epoch,
@@ -144,13 +144,13 @@ pub(super) fn restart(
     start(plan, epoch, observed, &jails)
 }
 
-/// Refuses to start a jail whose merge is not over, or that is mounted elsewhere.
+/// Refuses to start a jail whose merge has not ended, or whose mountpoint was changed.
 fn ensure_startable(inventory: &Inventory, name: &JailName) -> Result<(), PlanError> {
     let jail = lookup::jail(inventory, name)?;
     if jail.merging.is_some() {
         return Err(PlanError::Merging(name.clone()));
     }
-    // Its files would be in the place of the host's, or where the host's users reach them.
+    // Mounted elsewhere, its files could hide those of the host, or be within reach of the host's users.
     let at = inventory.site.directory.join(name.as_str());
     if jail.mountpoint != at {
         return Err(PlanError::Elsewhere {
@@ -162,14 +162,15 @@ fn ensure_startable(inventory: &Inventory, name: &JailName) -> Result<(), PlanEr
     Ok(())
 }
 
-/// The mount of a jail's own files, if it needs one. One that is finished by the same plan is mounted by then.
+/// Returns the mount of a jail's own files, if the jail needs one. A jail that the same plan finishes is mounted by
+/// then.
 fn mount(inventory: &Inventory, jail: &ToStart) -> Result<Option<Mounting>, PlanError> {
     let found = lookup::jail(inventory, &jail.name)?;
     let wanted = MountAs::Jail.wanted(found.mounted, found.flags) && jail.config.todo.is_empty();
     Ok(wanted.then(|| Mounting::of_jail(found)))
 }
 
-/// The configuration of a jail with which nothing is left to do.
+/// Returns the configuration of a jail without anything left to do.
 pub(super) fn finished(config: &JailConfig) -> JailConfig {
     JailConfig {
         todo: Vec::new(),
@@ -177,14 +178,14 @@ pub(super) fn finished(config: &JailConfig) -> JailConfig {
     }
 }
 
-/// Adds that the derived files of a jail are made what they should be.
+/// Adds a step that brings the derived files of a jail up to date.
 pub(super) fn derive(plan: &mut Plan, inventory: &Inventory, name: &JailName, config: &JailConfig) {
     with_spec(plan, inventory, name, config, |spec| JailStep::Derive {
         spec,
     });
 }
 
-/// Adds a step that needs the specification of a jail; a step that fails if there is none.
+/// Adds a step that needs the specification of a jail; if the specification cannot be made, a step that fails.
 fn with_spec(
     plan: &mut Plan,
     inventory: &Inventory,
@@ -199,7 +200,7 @@ fn with_spec(
     plan.push_for(name, step);
 }
 
-/// The stop of a jail, by the rules of its world if they are known.
+/// Returns the stop of a jail, by the rules of its world if they are known.
 pub(super) fn stop(inventory: &Inventory, name: &JailName) -> JailStep {
     JailStep::Stop {
         jail: name.clone(),
@@ -208,8 +209,8 @@ pub(super) fn stop(inventory: &Inventory, name: &JailName) -> JailStep {
     }
 }
 
-/// Adds the programs by which jails are at their target whose own files are right for it as they are, and returns
-/// their new configurations. A jail whose files have to be merged stays where it is.
+/// Adds the programs that bring jails to the generation that is due, where their own files fit it as they are, and
+/// returns the new configurations. A jail whose files have to be merged stays where it is.
 pub(super) fn bring(
     plan: &mut Plan,
     observed: &Observed,
@@ -234,7 +235,8 @@ pub(super) fn bring(
     Ok(moved)
 }
 
-/// Adds the programs that configure jails anew, each for a thousand at most, if what they are at is still sealed.
+/// Adds the programs that configure jails anew, each for at most a thousand jails, provided that their generations are
+/// still sealed.
 pub(super) fn configure(
     plan: &mut Plan,
     inventory: &Inventory,
@@ -264,7 +266,7 @@ pub(super) fn configure(
     Ok(())
 }
 
-/// Adds what mounts the base that a jail starts on, unless the plan has it already.
+/// Adds the mount of the base that a jail starts on, unless the plan has it already.
 fn mount_base(
     plan: &mut Plan,
     inventory: &Inventory,
@@ -287,7 +289,7 @@ fn mount_base(
     Ok(())
 }
 
-/// Refuses to start a jail with limits that the host would not enforce; before anything is stopped for it.
+/// Refuses to start a jail with limits that the host would not enforce, before anything is stopped for it.
 fn ensure_limits_known(name: &JailName, config: &JailConfig) -> Result<(), PlanError> {
     let unknown = config.limits.unknown();
     if unknown.is_empty() {
@@ -299,11 +301,11 @@ fn ensure_limits_known(name: &JailName, config: &JailConfig) -> Result<(), PlanE
     })
 }
 
-/// Adds the steps that finish jails whose clones are there: derived files, mounts, what is in
-/// `todo`, and the program that says that nothing is left. All of it can be done twice.
+/// Adds the steps that finish jails whose clones exist: derived files, mounts, the `todo`, and the program that clears
+/// it. Each of these steps can be repeated.
 ///
 /// # Errors
-/// [`PlanError`]: a name or value too long.
+/// [`PlanError`]: a name or value that is too long.
 pub fn finish_new(
     plan: &mut Plan,
     inventory: &Inventory,
@@ -312,7 +314,7 @@ pub fn finish_new(
 ) -> Result<(), PlanError> {
     let layout = &inventory.site.layout;
     let directory = &inventory.site.directory;
-    // Before the mounts: what is mounted has all that is derived.
+    // The derived files come before the mounts, so that a mounted jail has all of them.
     for (name, config) in jails {
         derive(plan, inventory, name, &finished(config));
     }
@@ -357,7 +359,7 @@ pub fn finish_new(
                     property: "quota".to_owned(),
                     value: bytes.to_string(),
                 }),
-                // In its lane, above.
+                // A step in the jail's lane above does this.
                 Todo::Identity | Todo::Flavour(_) => {}
             }
         }

@@ -1,7 +1,7 @@
-//! The plans of a swap: a track gets another current generation, forwards or backwards.
+//! The plan of a swap: a track gets another current generation, forwards or backwards.
 //!
-//! One program compares and sets the track, its log and the epoch, and asks that the target is
-//! sealed. What runs is not touched: jails change when they are started again (`converge`).
+//! One program compares and sets the track, its log and the epoch, and requires that the target is sealed. Running
+//! jails are not touched: they follow when they are started again (`converge`).
 
 use crate::model::{Inventory, property};
 use crate::plan::track::{self, Request};
@@ -10,7 +10,7 @@ use crate::plan::{Expect, Plan, PlanError, Set, Step, generation, lookup, sets, 
 /// Plans a swap.
 ///
 /// # Errors
-/// As [`track::target`]; a replica; a roll-out of the track; a log that cannot be written.
+/// Those of [`track::target`]; a replica; a roll-out of the track; a log that cannot be encoded.
 pub fn swap(inventory: &Inventory, request: &Request) -> Result<Plan, PlanError> {
     writable(inventory)?;
     lookup::ensure_no_rollout(inventory, &request.track)?;
@@ -26,7 +26,7 @@ pub fn swap(inventory: &Inventory, request: &Request) -> Result<Plan, PlanError>
     } else {
         let mut all = Vec::new();
         if target.rejected.is_some() {
-            // Named, it is wanted: it is rejected no longer.
+            // A generation that the user has named is no longer rejected.
             all.push(Set {
                 dataset: inventory.site.layout.base(id)?.to_string(),
                 property: property::REJECTED.to_owned(),

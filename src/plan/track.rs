@@ -1,45 +1,46 @@
-//! How a track moves: where it can go, and the program that sets it with its log and the mark of what it leaves.
+//! How a track moves: the generations that it can move to, and the program that sets it with its log and the mark of
+//! the generation that it leaves.
 
 use crate::model::{Generation, Inventory, MAX_VALUE, Served, Swap, Track, encode, property};
 use crate::name::{GenerationId, TrackName};
 use crate::plan::{Expect, PlanError, Set, lookup, sets};
 
-/// How many swaps a track's log keeps; fewer if they do not fit into a property.
+/// The number of swaps that a track's log keeps; fewer if they do not fit into a property.
 const KEPT: usize = 20;
 
-/// Where to.
+/// The target of a swap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum To {
-    /// Where the track was before.
+    /// The previous generation of the track.
     Previous,
-    /// This generation, in the words of the user: a rejected one too.
+    /// This generation, as the user named it; it may be a rejected one.
     Named(String),
     /// This generation, unless it was rejected.
     Generation(GenerationId),
 }
 
-/// What a swap was asked.
+/// The request of a swap.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Which track.
+    /// The track to move.
     pub track: TrackName,
-    /// Where to.
+    /// The target of the swap.
     pub to: To,
-    /// Where the track must be still, because what it goes to was made from that.
+    /// The generation that the track must still be at, because the target was made from it.
     pub from: Option<GenerationId>,
-    /// When, RFC 3339 in UTC.
+    /// The time of the swap, RFC 3339 in UTC.
     pub at: String,
-    /// Who.
+    /// The user who asked for the swap.
     pub by: String,
-    /// Why.
+    /// The reason for the swap.
     pub why: String,
 }
 
-/// The generation that a swap is to go to.
+/// Returns the target generation of a swap.
 ///
 /// # Errors
-/// [`PlanError`]: no such track or generation, none before, a rejected one, another one under its
-/// number.
+/// [`PlanError`]: the track or the generation does not exist; the track has no previous generation; the generation was
+/// rejected, or another one has its number.
 pub fn target<'a>(
     inventory: &'a Inventory,
     request: &Request,
@@ -65,7 +66,7 @@ pub fn target<'a>(
             (found, false)
         }
     };
-    // Jails that are made from then on are clones of it.
+    // Jails that are created afterwards are clones of the skeleton.
     if inventory.skeleton(found.id).is_none() {
         return Err(PlanError::NotSealed(found.id));
     }
@@ -88,15 +89,15 @@ pub fn target<'a>(
     }
 }
 
-/// Whether a generation is sealed and nothing says that a track was ever at it: it was staged, and waits
-/// for its swap. A track that leaves a generation marks it. Of the time before there were such marks,
-/// the log of swaps and what was made from a generation show it; without either it counts as untried.
+/// Whether a generation is sealed and no sign exists that a track was ever at it: it was staged, and waits for its
+/// swap. A track marks each generation that it leaves. Generations of the time before these marks are recognised by the
+/// log of swaps and by generations that were made from them; without either, a generation counts as untried.
 pub fn untried(inventory: &Inventory, generation: &Generation) -> bool {
     let id = generation.id;
     let tracks = || inventory.tracks.values();
     let mut logs = inventory.swaps.keys();
     let swapped = |swap: &Swap| swap.to == id || swap.from == Some(id);
-    // An update begins with the generation that its track is at.
+    // An update starts from the generation that its track is at.
     let mut parents = inventory.generations.values().filter_map(|other| {
         let world = other.world.as_ref()?;
         world.parent
@@ -109,7 +110,7 @@ pub fn untried(inventory: &Inventory, generation: &Generation) -> bool {
         && !parents.any(|parent| parent == id)
 }
 
-/// The mark of a generation that a track leaves; nothing if it has one, or is gone.
+/// Returns the mark for a generation that a track leaves; `None` if it has one already or no longer exists.
 fn served(
     inventory: &Inventory,
     track: &TrackName,
@@ -132,7 +133,7 @@ fn served(
     }))
 }
 
-/// The swaps of a track's log, without a last one that a stopped program has noted and not done.
+/// Returns the swaps of a track's log, without a last one that a stopped program recorded but did not carry out.
 pub fn done<'a>(inventory: &'a Inventory, name: &TrackName) -> &'a [Swap] {
     let swaps = inventory.swaps.get(name).map_or(&[][..], |log| &log.swaps);
     let current = inventory.tracks.get(name).and_then(|track| track.current);
@@ -142,7 +143,7 @@ pub fn done<'a>(inventory: &'a Inventory, name: &TrackName) -> &'a [Swap] {
     }
 }
 
-/// A track that has moved: where it was is what a rollback goes back to.
+/// Returns the moved track; the generation that it was at is the one that a rollback returns to.
 ///
 /// # Errors
 /// [`PlanError::NoTrack`].
@@ -163,10 +164,10 @@ pub(super) fn moved(
     })
 }
 
-/// What changes when a track moves forwards.
+/// Returns the changes for a track that moves forwards.
 ///
 /// # Errors
-/// As [`sets`].
+/// Those of [`sets`].
 pub(super) fn forwards(
     inventory: &Inventory,
     request: &Request,
@@ -175,8 +176,8 @@ pub(super) fn forwards(
     sets(inventory, request, &moved(inventory, &request.track, to)?)
 }
 
-/// What changes when a track becomes another: the mark of the generation that it leaves, its log, then
-/// itself. A signal can stop a program between two of its changes, and the track is what counts.
+/// Returns the changes for a track that moves: the mark of the generation that it leaves, its log, then the track
+/// itself. A signal can stop a program between two changes, and then the track decides.
 ///
 /// # Errors
 /// [`PlanError::NoTrack`], [`PlanError::Model`].
@@ -196,7 +197,8 @@ pub(super) fn sets(
     Ok(all)
 }
 
-/// What changes when a track goes: the mark of what it leaves, its log, then itself, as in [`sets`].
+/// Returns the changes for a track that is deleted: the mark of the generation that it leaves, its log, then the track
+/// itself, as in [`sets`].
 ///
 /// # Errors
 /// [`PlanError::Model`].
@@ -213,7 +215,7 @@ pub(super) fn gone(inventory: &Inventory, name: &TrackName) -> Result<Vec<Set>, 
     Ok(mark.into_iter().chain(log).chain([track]).collect())
 }
 
-/// The compare-and-set of the log with one swap more. The oldest go where there is no room.
+/// Returns the compare-and-set of the log with one more swap. The oldest swaps are dropped if there is no space.
 fn log(inventory: &Inventory, request: &Request, to: GenerationId) -> Result<Set, PlanError> {
     let from = lookup::track(inventory, &request.track)?.current;
     let dataset = &inventory.site.layout.basejail;

@@ -12,8 +12,8 @@ use crate::plan::{
     lookup, sets, writable,
 };
 
-/// Plans the two datasets of a new generation, mounted and writable. Both are empty; made from
-/// another generation, its base is a clone of that one's.
+/// Plans the two datasets of a new generation, mounted and writable. Both are empty, unless the generation is made from
+/// another one: then its base is a clone of that generation's base.
 ///
 /// # Errors
 /// [`PlanError`]: a replica, a site whose name is too long, a generation that is not sealed.
@@ -25,7 +25,7 @@ pub fn stage(
     let found = &inventory.site;
     let id = GenerationId(found.seq + 1);
     let mut plan = Plan::on(inventory);
-    // Locked before the number is committed, so that no other command takes what follows for abandoned.
+    // The lock is taken before the number is committed, so that no other command takes the datasets for abandoned.
     plan.stage = Some(id);
     plan.push(Step::Commit {
         site: found.layout.site.clone(),
@@ -34,7 +34,7 @@ pub fn stage(
             seq: found.seq,
         },
     });
-    // What a kill after a seal left undone.
+    // Steps that a kill after a seal left undone.
     for sealed in inventory.generations.values().filter(|g| g.sealed()) {
         add_missing(&mut plan, inventory, sealed);
     }
@@ -72,7 +72,7 @@ pub fn stage(
     Ok((plan, id))
 }
 
-/// Plans that a stage whose files are complete is gone on with: its skeleton is begun anew.
+/// Plans to continue with a stage whose files are complete: its skeleton is created anew.
 pub fn resume(inventory: &Inventory, generation: &Generation) -> Result<Plan, PlanError> {
     writable(inventory)?;
     let found = &inventory.site;
@@ -96,7 +96,7 @@ pub fn resume(inventory: &Inventory, generation: &Generation) -> Result<Plan, Pl
     Ok(plan)
 }
 
-/// Plans the note that the files of a stage are complete, or that they are not any more.
+/// Plans to record that the files of a stage are complete, or that they no longer are.
 ///
 /// # Errors
 /// [`PlanError`]: a replica, or a value that is too long.
@@ -123,9 +123,9 @@ pub fn populated(
     Ok(plan)
 }
 
-/// Without it the intent log leaves its first block in the dataset for ever, and each mount after
-/// the seal rewrites its header: `written@N` would never be 0 (zil_destroy in module/zfs/zil.c; seen
-/// in the lab). The seal inherits it; what it seals is on disk by then.
+/// With `sync=standard` the intent log would leave its first block in the dataset for ever, and each mount after the
+/// seal would rewrite its header, so that `written@N` would never be 0 (zil_destroy in module/zfs/zil.c; seen in the
+/// lab). The seal makes the dataset inherit `sync`; by then everything that it seals is on disk.
 const SYNC: (&str, &str) = ("sync", "disabled");
 
 fn own(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -142,8 +142,8 @@ fn empty_skeleton(dataset: &DatasetName) -> Step {
     }
 }
 
-/// Plans the seal of a staged generation, after which it never changes. A track that has no
-/// generation yet points to it from then on, if this host can run it.
+/// Plans the seal of a staged generation, which never changes afterwards. A track without a generation points to it
+/// from then on, if this host can run it.
 ///
 /// # Errors
 /// [`PlanError`]: a replica, or a value that is too long.
@@ -191,7 +191,7 @@ pub fn seal(
     });
     let mut snapshots = generation::seals(&found.layout, id);
     let mut mounts = vec![(base, at("basejail"))];
-    // An install that was killed after its seal did not come so far; this one is the next command.
+    // An install that was killed after its seal has not taken the holds; this is the next command, which does.
     for earlier in inventory.generations.values().filter(|g| g.sealed()) {
         let Some(half) = &earlier.base else { continue };
         if !half.held {
@@ -222,7 +222,7 @@ pub fn seal(
     Ok(plan)
 }
 
-/// Plans that both halves of a generation are rolled back to what was sealed.
+/// Plans to roll both halves of a generation back to their sealed snapshots.
 ///
 /// # Errors
 /// [`PlanError`]: a replica; a generation that is not sealed; a jail that runs on it.
@@ -260,7 +260,7 @@ pub fn repair(observed: &Observed, id: GenerationId) -> Result<Plan, PlanError> 
     Ok(plan)
 }
 
-/// Plans what sealed generations may lack since a command was killed or refused: holds, mounts.
+/// Plans what sealed generations may lack after a command was killed or refused: holds and mounts.
 pub fn restore(observed: &Observed) -> Plan {
     let inventory = &observed.inventory;
     let mut plan = Plan::on(inventory);

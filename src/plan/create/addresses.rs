@@ -1,4 +1,4 @@
-//! The addresses of new jails: none that another jail has.
+//! Checks and gives the addresses of new jails, which no other jail may have.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use crate::name::JailName;
 use crate::plan::PlanError;
 use crate::plan::new::take;
 
-/// Refuses addresses that jails have.
+/// Refuses addresses that existing jails have.
 pub(super) fn free_addresses(inventory: &Inventory, request: &Request) -> Result<(), PlanError> {
     for address in &request.addresses {
         for (owner, jail) in &inventory.jails {
@@ -29,7 +29,7 @@ pub(super) fn free_addresses(inventory: &Inventory, request: &Request) -> Result
     Ok(())
 }
 
-/// Gives each jail an address of each pool that no jail of the site has.
+/// Gives each new jail one address of each pool, which no jail of the site has.
 pub(super) fn addressed(
     inventory: &Inventory,
     request: &Request,

@@ -1,4 +1,4 @@
-//! What `create` and `clone` are asked, and the configuration that it means.
+//! The request of `create` and `clone`, and the configuration that follows from it.
 
 use std::collections::BTreeSet;
 
@@ -10,29 +10,29 @@ use crate::name::{DatasetName, FlavourName, JailName};
 use crate::plan::new::{Choice, choose, with_flavour};
 use crate::plan::{Observed, PlanError, source};
 
-/// Most jails that can be all or none.
+/// The most jails that `--atomic` can create.
 pub const MOST_ATOMIC: usize = 2000;
 
-/// What new jails are made of.
+/// The source of new jails.
 #[derive(Debug, Clone)]
 pub enum Of {
     /// A generation.
     World {
-        /// Thin or thick.
+        /// Whether the jails are thin or thick.
         kind: Kind,
-        /// On which basejail.
+        /// The basejail that the jails run on.
         base: Choice,
-        /// Network.
+        /// The network of the jails.
         network: Network,
-        /// The command that tells whether it is well.
+        /// The health command.
         health: Option<String>,
     },
-    /// Another jail, of which they have the files and the configuration.
+    /// Another jail, whose files and configuration the new jails get.
     Jail(JailName),
 }
 
 impl Of {
-    /// The jail that they are clones of.
+    /// Returns the jail that the new jails are clones of.
     pub fn source(&self) -> Option<&JailName> {
         match self {
             Of::World { .. } => None,
@@ -41,45 +41,45 @@ impl Of {
     }
 }
 
-/// What `create` or `clone` was asked.
+/// The request of `create` or `clone`.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The jails, in order.
+    /// The names of the jails, in order.
     pub names: Vec<JailName>,
-    /// What they are made of.
+    /// The source of the jails.
     pub of: Of,
-    /// Host name; the jail's name if none.
+    /// The host name; if `None`, the jail's name.
     pub hostname: Option<String>,
-    /// Addresses.
+    /// The addresses of the jail.
     pub addresses: Vec<Address>,
-    /// Networks that each of them gets an address of.
+    /// Networks of which each jail gets a free address.
     pub pools: Vec<AddressPool>,
-    /// Labels; of clones beside those of their source.
+    /// Labels, which clones get in addition to those of their source.
     pub labels: Labels,
-    /// Flavours that are laid over them, in this order.
+    /// The flavours that are laid over the jails, in this order.
     pub flavours: Vec<FlavourName>,
-    /// What they may take of the host; of clones, what is left open is as their source has it.
+    /// The limits of the jails; clones get the rest from their source.
     pub limits: AskedLimits,
-    /// Parameters of jail(8); of clones beside those of their source.
+    /// Parameters of jail(8), which clones get in addition to those of their source.
     pub params: Params,
-    /// Datasets that it administers itself: of one jail.
+    /// Datasets that the jail administers itself; for a single jail only.
     pub datasets: Vec<DatasetName>,
-    /// Quota in bytes; without it, clones have that of their source.
+    /// The quota in bytes; without it, clones have that of their source.
     pub quota: Option<OrNone<u64>>,
-    /// What they have of limits and quota where nothing is asked; clones are as their source is.
+    /// The defaults for limits and quota that are not given; clones follow their source instead.
     pub defaults: Defaults,
-    /// Whether they are started when the host starts; without it, clones are as their source is.
+    /// Whether the jails start with the host; without it, clones follow their source.
     pub boot: Option<bool>,
-    /// Whether their processes may make user namespaces; without it, clones are as their source is.
+    /// Whether processes of the jails may create user namespaces; without it, clones follow their source.
     pub nested_userns: Option<bool>,
     /// Whether to start them.
     pub start: bool,
-    /// Whether all of them are to be one program, however many.
+    /// Whether a single program creates all jails, however many.
     pub atomic: bool,
 }
 
 impl Request {
-    /// Refuses what no site could do.
+    /// Refuses requests that are impossible on any site.
     ///
     /// # Errors
     /// [`PlanError::Twice`]; [`PlanError::OnlyOne`]; [`PlanError::NotAtomic`].
@@ -109,7 +109,7 @@ impl Request {
     }
 }
 
-/// The configuration that all of them have, but for what is each one's own.
+/// Returns the configuration that all the jails share, without the parts that are each jail's own.
 pub(super) fn template(observed: &Observed, request: &Request) -> Result<JailConfig, PlanError> {
     let inventory = &observed.inventory;
     let mut config = match &request.of {
@@ -144,7 +144,7 @@ pub(super) fn template(observed: &Observed, request: &Request) -> Result<JailCon
     Ok(config)
 }
 
-/// What quota they get.
+/// Returns the quota of the jails.
 fn quota(inventory: &Inventory, request: &Request) -> Option<u64> {
     match (request.quota, request.of.source()) {
         (Some(asked), _) => asked.0,
@@ -164,7 +164,7 @@ pub(super) fn with_name(config: &JailConfig, request: &Request, name: &JailName)
     }
 }
 
-/// Whether a jail that exists is what was asked for.
+/// Whether an existing jail is the requested one.
 pub(super) fn is_same(
     inventory: &Inventory,
     jail: &Jail,
@@ -180,7 +180,7 @@ pub(super) fn is_same(
         .is_none_or(|source| source::is_of(inventory, jail, source));
     let same = JailConfig {
         todo: Vec::new(),
-        // The track may have moved since, and its own files may have been kept from it.
+        // The track may have moved since, and a conflict may have kept the jail from following it.
         skel: found.skel,
         base: match found.held() {
             Some(held) if wanted.follows() == Some(&held.track) => found.base.clone(),
@@ -188,7 +188,7 @@ pub(super) fn is_same(
         },
         instead: found.instead.clone(),
         record: found.record,
-        // Of pools it has what it got then.
+        // The addresses of pools are those that the jail got then.
         addresses: found.addresses.clone(),
         ..wanted.clone()
     } == *found;

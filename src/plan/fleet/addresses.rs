@@ -1,5 +1,5 @@
-//! Which addresses the jails of a fleet get: their own, what they have of the pools already, and for the
-//! rest the lowest that nobody has.
+//! Assigns the addresses of a fleet's jails: those that the file gives, those of the pools that the jails already have,
+//! and otherwise the lowest free ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,10 +9,10 @@ use crate::model::{Address, AddressPool, Inventory};
 use crate::name::JailName;
 use crate::plan::new;
 
-/// A pool, and the jails that lack an address of it, with the place where it goes.
+/// A pool, and the jails that lack an address of it, each with the position of that address.
 type Lacking<'a> = (&'a At<AddressPool>, Vec<(&'a JailName, usize)>);
 
-/// The addresses of each jail that is to be; `gone` are jails whose addresses are free.
+/// Returns the addresses of each jail in the file; `gone` are jails whose addresses become free.
 ///
 /// # Errors
 /// [`FleetError`]: an address that another jail has; a pool that is too small.

@@ -1,4 +1,4 @@
-//! What is different between a site and a fleet file.
+//! Computes the difference between a site and a fleet file.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +13,8 @@ use crate::plan::{Observed, PlanError, delegated, listed, lookup, source, writab
 /// Compares a site with a file.
 ///
 /// # Errors
-/// [`PlanError::Fleet`]: a jail of another fleet, or that cannot become what it is to be; a track,
-/// generation, flavour, source or dependency that is not there; an address that another jail has.
+/// [`PlanError::Fleet`]: a jail of another fleet, or one that cannot be changed as the file wants; a track, generation,
+/// flavour, source or dependency that does not exist; an address that another jail has.
 pub fn diff(observed: &Observed, request: &Request, seen: &Seen) -> Result<Diff, PlanError> {
     let inventory = &observed.inventory;
     writable(inventory)?;
@@ -64,7 +64,7 @@ pub fn diff(observed: &Observed, request: &Request, seen: &Seen) -> Result<Diff,
     Ok(diff)
 }
 
-/// The jails that go.
+/// Returns the jails to delete.
 fn gone(observed: &Observed, request: &Request) -> Result<BTreeSet<JailName>, PlanError> {
     let mut gone = BTreeSet::new();
     for (name, jail) in &observed.inventory.jails {
@@ -86,7 +86,7 @@ fn gone(observed: &Observed, request: &Request) -> Result<BTreeSet<JailName>, Pl
     Ok(gone)
 }
 
-/// Refuses dependencies and flavours that are not there.
+/// Refuses dependencies and flavours that do not exist.
 fn there(
     observed: &Observed,
     fleet: &Fleet,
@@ -113,7 +113,7 @@ fn there(
     Ok(())
 }
 
-/// Refuses datasets of the site, and such as another jail has.
+/// Refuses datasets of the site, and datasets that another jail has.
 fn datasets(
     observed: &Observed,
     fleet: &Fleet,
@@ -123,7 +123,7 @@ fn datasets(
 ) -> Result<(), FleetError> {
     let nothing: &[DatasetName] = &[];
     for At { value, place } in wanted.datasets.iter().flatten() {
-        // What the file says counts, below.
+        // The datasets in the file replace those of its jails, and are compared below.
         let others = |other: &JailName| {
             let said = fleet
                 .jails
@@ -147,7 +147,7 @@ fn datasets(
     Ok(())
 }
 
-/// What a file says of a jail, over what the jail has or would have.
+/// Applies what the file says about a jail to the configuration that the jail has or would have.
 fn common(
     fleet: &Fleet,
     wanted: &Wanted,
@@ -157,7 +157,7 @@ fn common(
     let values = |all: &[At<DatasetName>]| all.iter().map(|at| at.value.clone()).collect();
     let jails = |all: &[At<JailName>]| all.iter().map(|at| at.value.clone()).collect();
     let limits = wanted.limits.as_ref().map(|limits| Limits {
-        // Those that this version does not know no file can say.
+        // A file cannot contain limits that this version does not know.
         other: config.limits.other.clone(),
         ..limits.clone()
     });
@@ -213,7 +213,7 @@ fn new(
             JailConfig::new(kind, base, skel)
         }
     };
-    // Of a clone too, what the file does not say is as `create` has it.
+    // Also for a clone, values that the file does not have are those of `create`.
     let blank = JailConfig::new(made.kind, made.base.clone(), made.skel);
     let config = JailConfig {
         kind: made.kind,
@@ -240,7 +240,7 @@ fn new(
     does.extend(movement(observed, seen, name, wanted.wish).filter(|does| *does == Does::Start));
     let nothing = JailConfig::new(config.kind, Base::Pin(config.skel), config.skel);
     let mut fields = fields(&nothing, &config);
-    // That it is new says this.
+    // The action `create` already implies these fields.
     fields.retain(|field| field.field != "fleet" && field.to != name.as_str());
     if let Some(source) = &source {
         fields.insert(0, field("clone", String::new(), source.to_string()));
@@ -255,7 +255,7 @@ fn new(
     Ok(())
 }
 
-/// The basejail that a jail of this origin runs on, and the generation that one would be made of.
+/// Returns the basejail that a jail of this origin runs on, and the generation that it would be made from.
 fn base(
     observed: &Observed,
     origin: Option<&Origin>,
@@ -299,14 +299,14 @@ fn existing(
         return Err(FleetError::new(wanted.place, what).into());
     }
     match &wanted.origin {
-        // What it was made from is done.
+        // The source matters only when the jail is created.
         Some(Origin::Jail(_)) | None => {}
         Some(origin @ (Origin::Track(_) | Origin::Pin(_))) => {
             let (base, _) = base(observed, Some(origin))?;
-            // One that a conflict keeps from its track follows it.
+            // A jail that a conflict keeps from its track still follows it.
             let same = match &base {
                 Base::Track(track) => found.follows() == Some(track),
-                // A pin of a conflict is not one that was asked for.
+                // The pin of a conflict is not a pin that the user asked for.
                 Base::Pin(_) => base == found.base && found.held().is_none(),
             };
             if !same {
@@ -336,7 +336,7 @@ fn existing(
     }
     let moves = movement(observed, seen, name, wanted.wish);
     let inside = INSIDE;
-    // One that is pinned to what it runs needs no restart for that.
+    // A jail that is pinned to the generation it runs on needs no restart for that.
     let as_wanted = Jail {
         config: Ok(config.clone()),
         ..jail.clone()
@@ -363,7 +363,7 @@ fn existing(
     Ok(())
 }
 
-/// Refuses another base of a thick jail, and one that is not there.
+/// Refuses another base for a thick jail, and a base that does not exist.
 fn may_move(
     observed: &Observed,
     name: &JailName,
@@ -383,7 +383,7 @@ fn field(field: &'static str, from: String, to: String) -> Field {
     Field { field, from, to }
 }
 
-/// What a jail that runs has as it was at its start.
+/// The fields that a running jail keeps as they were at its start.
 const INSIDE: [&str; 7] = [
     "hostname",
     "addresses",
@@ -394,7 +394,7 @@ const INSIDE: [&str; 7] = [
     "nested_userns",
 ];
 
-/// What is different between two configurations.
+/// Returns the differences between two configurations.
 fn fields(from: &JailConfig, to: &JailConfig) -> Vec<Field> {
     let base = |config: &JailConfig| match (&config.base, config.held()) {
         (Base::Track(track), _) => format!("track {track}"),

@@ -1,8 +1,8 @@
-//! The plan of `apply`: a site's jails become what a fleet file says.
+//! The plan of `apply`, which brings the jails of a site to the state that a fleet file describes.
 //!
-//! First the difference, which is what is shown; then one plan for all of it: deletions, configurations
-//! and new jails are a program each (new ones a thousand at a time, and one for each jail that is cloned),
-//! then stops, restarts and starts in their order.
+//! First the difference is computed, which is also shown. Then one plan does everything: deletions, configurations and
+//! new jails are one program each (new jails one for each thousand, and one for each jail that is cloned), then stops,
+//! restarts and starts in their order.
 
 mod addresses;
 mod diff;
@@ -25,123 +25,124 @@ use crate::plan::{
 
 pub use diff::diff;
 
-/// What `apply` was asked.
+/// The request of `apply`.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The file.
+    /// The fleet that the file describes.
     pub fleet: Fleet,
-    /// Whether jails go that belong to the fleet, and that the file does not name.
+    /// Whether jails of the fleet that the file does not name are deleted.
     pub prune: bool,
-    /// Whether running jails are restarted whose new configuration needs it.
+    /// Whether running jails whose new configuration needs it are restarted.
     pub restart: bool,
-    /// What new jails have of limits and quota where the file says nothing of them.
+    /// The defaults for limits and quota of new jails for which the file has none.
     pub defaults: Defaults,
 }
 
 impl Request {
-    /// Whether a jail can go by it at all.
+    /// Whether the request can delete a jail.
     pub fn may_delete(&self) -> bool {
         let mut jails = self.fleet.jails.values();
         self.prune || jails.any(|jail| jail.wish == Some(Wish::Absent))
     }
 }
 
-/// What is done with a jail.
+/// An action on a jail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Does {
-    /// It is made.
+    /// The jail is created.
     Create,
-    /// It is configured anew.
+    /// The jail is configured anew.
     Change,
-    /// It is deleted.
+    /// The jail is deleted.
     Delete,
-    /// It is started.
+    /// The jail is started.
     Start,
-    /// It is stopped.
+    /// The jail is stopped.
     Stop,
-    /// It is stopped and started.
+    /// The jail is stopped and started.
     Restart,
 }
 
-/// One thing of a jail that is another than it was.
+/// A value in a jail's configuration that changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Field {
-    /// Which.
+    /// The name of the field.
     pub field: &'static str,
-    /// What it is; nothing of a new jail.
+    /// The old value; empty for a new jail.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub from: String,
-    /// What it becomes.
+    /// The new value.
     pub to: String,
 }
 
-/// What becomes of a jail.
+/// The changes of a jail.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Change {
-    /// What is done with it, in this order.
+    /// The actions, in this order.
     pub does: Vec<Does>,
-    /// What of it changes.
+    /// The values that change.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Field>,
 }
 
-/// A jail that is to be made.
+/// A jail to create.
 #[derive(Debug, Clone)]
 pub struct New {
-    /// Its name.
+    /// The name of the jail.
     pub name: JailName,
-    /// Its configuration.
+    /// The configuration of the jail.
     pub config: JailConfig,
     /// The jail that it is a clone of.
     pub source: Option<JailName>,
 }
 
-/// What the host tells of jails beside their state: what a command left that was killed.
+/// What the host knows about jails besides their state, such as the remains of a killed command.
 #[derive(Debug, Clone, Default)]
 pub struct Seen {
-    /// Running jails that were started with something else than they are configured to have, their basejail apart.
+    /// Running jails that were started with other values than their configuration has, apart from the basejail.
     pub old: BTreeSet<JailName>,
-    /// Jails of which a start or stop has left something.
+    /// Jails of which an interrupted start or stop has left something.
     pub left: BTreeSet<JailName>,
 }
 
-/// What is different between a site and a file.
+/// The difference between a site and a fleet file.
 #[derive(Debug, Clone, Default)]
 pub struct Diff {
-    /// What becomes of each jail that changes.
+    /// The changes of each jail that changes.
     pub changes: BTreeMap<JailName, Change>,
-    /// Jails to make.
+    /// The jails to create.
     pub new: Vec<New>,
-    /// Those of them that are there and were never finished.
+    /// The jails among `new` that exist, but were never finished.
     pub unfinished: Vec<JailName>,
-    /// Configurations, before and after.
+    /// The configurations before and after.
     pub configured: BTreeMap<JailName, (JailConfig, JailConfig)>,
-    /// Quotas of jails that are there; 0 is none.
+    /// New quotas of existing jails; 0 means none.
     pub quotas: BTreeMap<JailName, u64>,
-    /// What deserves a word.
+    /// Notes for the user.
     pub notes: Vec<String>,
 }
 
 impl Diff {
-    /// The jails with which something is done.
+    /// Returns the jails for which an action is done.
     pub fn that(&self, does: Does) -> impl Iterator<Item = &JailName> {
         let changes = self.changes.iter();
         changes.filter_map(move |(name, change)| change.does.contains(&does).then_some(name))
     }
 }
 
-/// The jails that start by it, and whose own files have to be merged first: until that is done, the plan starts none.
+/// Returns the jails that are started, but whose own files have to be merged first; until that is done, the plan starts
+/// no jail.
 ///
 /// # Errors
-/// [`PlanError`]: a target that is not there.
+/// [`PlanError`]: a generation that does not exist.
 pub fn merged_first(observed: &Observed, diff: &Diff) -> Result<Vec<JailName>, PlanError> {
     let ways = ways(observed, diff)?.into_iter();
     let files = ways.filter(|(_, way)| matches!(way, Way::Files(_)));
     Ok(files.map(|(name, _)| name).collect())
 }
 
-/// What brings the jails to their targets that start by it.
+/// Returns how each jail that is started is brought to the generation that is due.
 fn ways(observed: &Observed, diff: &Diff) -> Result<Vec<(JailName, Way)>, PlanError> {
     let starts = diff.that(Does::Start).chain(diff.that(Does::Restart));
     let there = starts.filter_map(|name| {
@@ -155,13 +156,13 @@ fn ways(observed: &Observed, diff: &Diff) -> Result<Vec<(JailName, Way)>, PlanEr
         .collect()
 }
 
-/// Plans the way from what is to what is to be. `below` is what lies below the jails that go.
+/// Plans the change from the observed state to the wanted one. `below` lists what exists below the jails to delete.
 ///
 /// # Errors
-/// [`PlanError`], as the plans of a deletion and of a creation have them.
+/// A [`PlanError`] of the plans of a deletion or a creation.
 pub fn plan(observed: &Observed, diff: &Diff, below: Vec<Below>) -> Result<Plan, PlanError> {
     let inventory = &observed.inventory;
-    // Own files that are right as they are for another generation are noted with the rest.
+    // Jails whose own files fit another generation as they are only get a new configuration, together with the others.
     let mut noted = diff.clone();
     for (name, way) in ways(observed, diff)? {
         if let Way::Noted(after) = way {
@@ -200,7 +201,7 @@ pub fn plan(observed: &Observed, diff: &Diff, below: Vec<Below>) -> Result<Plan,
     Ok(plan)
 }
 
-/// Adds the configurations, a program for a thousand, and quotas, which no program can set.
+/// Adds the configurations, one program for each thousand jails, and the quotas, which no program can set.
 fn configure(
     plan: &mut Plan,
     epoch: &mut Epoch,
@@ -233,7 +234,7 @@ fn configure(
     Ok(())
 }
 
-/// Adds the new jails: those of generations together, and those of each jail.
+/// Adds the new jails: those that are made from generations together, and the clones of each jail together.
 fn make(
     plan: &mut Plan,
     epoch: &mut Epoch,
@@ -280,7 +281,7 @@ fn move_jails(
         matches!(observed.state(name), JailState::Stopped { .. })
             && !diff.changes[*name].does.contains(&Does::Start)
     });
-    // What starts before what may be a part of its files, as far as the others' are there: now they are.
+    // A jail that starts before others may have derived files that mention them; now the others exist.
     let depend = diff.new.iter().filter(|new| {
         !new.config.depends.is_empty() && !diff.changes[&new.name].does.contains(&Does::Start)
     });
@@ -326,7 +327,7 @@ fn move_jails(
     steps::start(plan, epoch, observed, &starts)
 }
 
-/// Whether a jail is to be, and what is done for it to run or not.
+/// Returns what is done so that a jail runs or does not run, as the file wishes.
 fn movement(observed: &Observed, seen: &Seen, name: &JailName, wish: Option<Wish>) -> Option<Does> {
     let running = matches!(observed.state(name), JailState::Running { .. });
     match wish {
@@ -352,7 +353,7 @@ impl fmt::Display for Does {
 }
 
 impl Change {
-    /// A line for people: `~ web1: change, restart: hostname a > b`.
+    /// Returns a line for people: `~ web1: change, restart: hostname a > b`.
     pub fn shown(&self, name: &JailName) -> String {
         let sign = match self.does.first() {
             Some(Does::Create) => '+',

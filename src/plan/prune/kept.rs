@@ -1,5 +1,5 @@
-//! What keeps the halves of generations: tracks, jails, roll-outs, and what ezz did not make.
-//! Must not be here: what becomes of the others.
+//! Finds what keeps the halves of generations: tracks, jails, roll-outs, and objects that ezz did not create.
+//! This module must not decide what happens to the other generations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,48 +9,49 @@ use crate::model::{Base, Half, Inventory, JailState, Kind};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::{Observed, lookup, track, ways};
 
-/// Why something stays.
+/// Why a half of a generation stays.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// It is being built.
+    /// The generation is being built.
     Staged,
-    /// A track is at it.
+    /// The generation is the current one of this track.
     Current(TrackName),
-    /// A track goes back to it.
+    /// The generation is the previous one of this track.
     Previous(TrackName),
-    /// It is among the newest, which were asked to be kept.
+    /// The generation is among the newest, which the user asked to keep.
     Newest,
-    /// It is sealed, and no track has been at it yet: an administrator staged it, and may swap to it later.
+    /// The generation is sealed, and no track has been at it yet: an administrator staged it, and may swap to it later.
     Untried,
-    /// Others were named.
+    /// The user named other generations.
     NotNamed,
-    /// The question before did not name it.
+    /// The confirmation question did not name the generation.
     NotAsked,
-    /// A jail is pinned to it.
+    /// A jail is pinned to the generation.
     Pinned(JailName),
-    /// A conflict has pinned a jail to it, which followed this track.
+    /// A conflict has pinned this jail, which followed this track, to the generation.
     Held(JailName, TrackName),
-    /// A thin jail starts on it, since its own files are at it, until they are brought on; whether it runs.
+    /// A thin jail starts on the generation, since its own files are at it, until they are merged; the flag is whether
+    /// it runs.
     Files(JailName, bool),
-    /// A jail runs on it.
+    /// A jail runs on the generation.
     Runs(JailName),
-    /// A thick jail is a clone of it, and there is no other base that could take its place.
+    /// A thick jail is a clone of the base, and no other base could take its place.
     Thick(JailName),
-    /// Its base stays.
+    /// The base stays, so the skeleton does, too.
     Partner,
-    /// A jail is a clone of it, or was merged to it.
+    /// A jail is a clone of the skeleton, or was merged to it.
     Skeleton(JailName),
     /// The way back of a jail's last merge leads to its skeleton.
     WayBack(JailName),
     /// A roll-out of this track is under way.
     Rollout(TrackName),
-    /// Something that ezz did not make is below it.
+    /// An object that ezz did not create is below the dataset.
     Foreign(String),
-    /// It has so many snapshots that ezz did not make, and this is one.
+    /// The dataset has this many snapshots that ezz did not create; this is one of them.
     Snapshots(String, usize),
-    /// Half of it is missing: `doctor` looks at it.
+    /// Half of the generation is missing, which `doctor` examines.
     Broken,
-    /// A jail that was promoted with zfs(8) has its snapshot.
+    /// A jail that was promoted with zfs(8) has the snapshot of the seal.
     Promoted(String),
 }
 
@@ -93,16 +94,16 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What keeps the two halves of a generation; nothing of a half that can go, or is gone.
+/// What keeps the two halves of a generation; empty for a half that can be destroyed, or no longer exists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// The base.
+    /// The reasons that keep the base.
     pub base: BTreeSet<Reason>,
-    /// The skeleton.
+    /// The reasons that keep the skeleton.
     pub skeleton: BTreeSet<Reason>,
 }
 
-/// What keeps each generation.
+/// Returns what keeps each generation.
 pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Kept> {
     let inventory = &observed.inventory;
     let mut all: BTreeMap<GenerationId, Kept> = BTreeMap::new();
@@ -139,7 +140,7 @@ pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Ke
             base(&mut all, id, reason.clone());
             skeleton(&mut all, id, reason);
         }
-        // RFC 3339 in UTC, to the second: the order of the texts is that of the times.
+        // Both times are RFC 3339 in UTC, to the second, so the order of the texts is that of the times.
         let old = request.older.as_ref().is_some_and(|than| {
             let seal = generation.seal();
             seal.is_some_and(|seal| seal.at.as_str() <= than.as_str())
@@ -167,7 +168,7 @@ pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Ke
         }
     }
     let goes = |name: &str| request.doomed.is_some() && name.contains('@');
-    // Of each half the first by name, and how many there are.
+    // The names of the snapshots of each half, of which the first one is shown with their number.
     let mut snapshots: BTreeMap<(GenerationId, bool), BTreeSet<&str>> = BTreeMap::new();
     for (id, names) in &request.foreign {
         let names = names.iter().map(String::as_str).filter(|name| !goes(name));
@@ -212,7 +213,8 @@ pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Ke
         let id = origin
             .split_once('@')
             .and_then(|(dataset, _)| lookup::generation_of(inventory, dataset));
-        // Of a base that others are clones of, the newest takes over what the jail is a clone of.
+        // If other bases are clones of the base, the newest of them takes over the snapshot that the jail is a clone
+        // of.
         if let Some(id) = id.filter(|id| !heirs.contains_key(id)) {
             base(&mut all, id, Reason::Thick(jail.name.clone()));
         }
@@ -270,7 +272,7 @@ fn jails(all: &mut BTreeMap<GenerationId, Kept>, observed: &Observed) {
         }
         match config.kind {
             Kind::Thin => {
-                // What keeps a target keeps it for the jails that are there.
+                // The generation that is due is kept for existing jails by what keeps it as such.
                 let (name, id) = (&jail.name, config.skel);
                 if !lookup::target(inventory, config).is_ok_and(|target| target == (id, None)) {
                     let running = observed.state(name).running();
@@ -278,13 +280,13 @@ fn jails(all: &mut BTreeMap<GenerationId, Kept>, observed: &Observed) {
                 }
                 skeleton(all, id, Reason::Skeleton(name.clone()));
             }
-            // Its world's rules are read from the generation.
+            // The rules of its world are read from the generation.
             Kind::Thick => base(all, config.skel, Reason::Thick(jail.name.clone())),
         }
     }
 }
 
-/// For each base that others are clones of, the newest of those.
+/// Returns for each base that has clones the newest of these.
 fn heirs(inventory: &Inventory) -> BTreeMap<GenerationId, GenerationId> {
     let mut heirs = BTreeMap::new();
     for generation in inventory.generations.values() {
@@ -296,7 +298,7 @@ fn heirs(inventory: &Inventory) -> BTreeMap<GenerationId, GenerationId> {
             .and_then(|origin| origin.split_once('@'))
             .and_then(|(dataset, _)| lookup::generation_of(inventory, dataset));
         if let Some(of) = of {
-            // In the order of their numbers: a later one replaces.
+            // They are sorted by number, so a later one replaces an earlier one.
             heirs.insert(of, generation.id);
         }
     }
