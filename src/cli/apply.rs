@@ -1,4 +1,4 @@
-//! `ezz apply`: the jails of a site become what a fleet file says.
+//! `ezz apply`: brings the jails of a site to the state that a fleet file describes.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -131,14 +131,15 @@ impl Apply {
         };
         let mut jails: BTreeSet<JailName> = request.fleet.jails.keys().cloned().collect();
 
-        // Looked at before only to be shown, to be asked about, and for the jails that the file does not name.
+        // The site is observed in advance only to show the difference, to ask, and to find jails that the file does not
+        // name.
         if self.dry_run.dry_run || request.may_delete() {
             let observed = session.observe(&whole(jails.clone()))?;
             let found = diff(&observed, request, &seen(&session, &observed, request)?)?;
             if self.dry_run.dry_run {
                 show(context, &found);
             } else if !self.yes && found.that(Does::Delete).next().is_some() {
-                // The plan has all errors that the difference cannot tell.
+                // The plan reports errors that the difference cannot.
                 let below = of_gone(&session, &observed.inventory, &found)?;
                 plan(&observed, &found, below)?;
                 let site = session.site.as_str();
@@ -160,7 +161,7 @@ impl Apply {
             let waits = !merged_first(observed, &found)?.is_empty();
             Ok((plan, Asked { found, waits }))
         };
-        // The jails that the last plan makes, for the way back.
+        // The jails that the last plan creates, for the way back.
         let new = RefCell::new(BTreeSet::new());
         let before = |observed: &Observed, plan: &mut Plan, asked: &Asked| {
             let found = &asked.found;
@@ -207,17 +208,17 @@ impl Apply {
 /// What a plan was made from.
 struct Asked {
     found: Diff,
-    /// Whether it starts none before the own files of some are merged.
+    /// Whether the plan starts no jail until the own files of some were merged.
     waits: bool,
 }
 
-/// Whether a jail starts by it.
+/// Whether the change starts a jail.
 fn starts(change: &Change) -> bool {
     let mut does = change.does.iter();
     does.any(|it| matches!(it, Does::Start | Does::Restart))
 }
 
-/// Starts jails after the own files of those are merged that need it.
+/// Starts jails, after merging the own files of those that need it.
 fn merged_and_started(
     context: &Context<'_>,
     session: &Session,
@@ -249,13 +250,13 @@ fn merged_and_started(
     Ok(brought.exit(exit, names.len()))
 }
 
-/// Refuses what this host could never give. Jails that want the same of it are asked about once.
+/// Refuses what this host could never provide. Jails with the same wishes are checked once.
 fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
     let jails = fleet.jails.values();
     let jails = jails.filter(|it| it.wish != Some(Wish::Absent));
     let datasets: Vec<_> = jails.flat_map(|it| it.datasets.iter().flatten()).collect();
     if let Err(error) = delegated::check(session, datasets.iter().map(|at| &at.value)) {
-        // Which of them, and where it stands.
+        // Find the dataset that is refused, and its place in the file.
         for dataset in datasets {
             let why = match delegated::check(session, [&dataset.value]) {
                 Err(CliError::Host(why)) => why.to_string(),
@@ -279,7 +280,7 @@ fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
         .values()
         .filter(|it| it.wish != Some(Wish::Absent))
     {
-        // What a jail has already, it may have.
+        // A jail may keep what it has already.
         let network = wanted.network.unwrap_or_default();
         let params = wanted.params.clone().unwrap_or_default();
         let nested = wanted.nested_userns == Some(true);
@@ -298,7 +299,7 @@ fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
     Ok(())
 }
 
-/// Whether a jail that is to be made shares the host's network although the file does not say so.
+/// Whether a new jail shares the host's network although the file does not say so.
 fn shares_network(session: &Session, request: &Request, diff: &Diff) -> bool {
     diff.new.iter().any(|new| {
         let wanted = request.fleet.jails.get(&new.name);
@@ -308,7 +309,7 @@ fn shares_network(session: &Session, request: &Request, diff: &Diff) -> bool {
     })
 }
 
-/// What the host tells of the jails of the fleet.
+/// Returns what the host knows about the jails of the fleet.
 fn seen(session: &Session, observed: &Observed, request: &Request) -> Result<Seen, SessionError> {
     let mut old = BTreeSet::new();
     for name in request.fleet.jails.keys() {
@@ -320,7 +321,7 @@ fn seen(session: &Session, observed: &Observed, request: &Request) -> Result<See
         }
         let outdated = match spec::observed(&observed.inventory, name) {
             Ok(spec) => session.host.outdated(&spec)?,
-            // It cannot be started: that is told by whoever is asked to.
+            // The jail cannot be started, which the command that starts it reports.
             Err(_) => false,
         };
         if outdated {
@@ -331,7 +332,7 @@ fn seen(session: &Session, observed: &Observed, request: &Request) -> Result<See
     Ok(Seen { old, left })
 }
 
-/// What lies below the jails that go.
+/// Returns what exists below the jails to delete.
 fn of_gone(
     session: &Session,
     inventory: &Inventory,
@@ -359,7 +360,7 @@ fn shown(diff: &Diff) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What was done, in the past tense.
+/// Describes what was done, in the past tense.
 fn did(change: &Change) -> String {
     let words = change.does.iter().map(|does| match does {
         Does::Create => "created",
@@ -385,7 +386,7 @@ fn read(path: &Path) -> Result<String, CliError> {
 mod tests {
     use super::*;
 
-    /// A terminal of 80 columns does not wrap it, so that it can be pasted from there.
+    /// It fits a terminal of 80 columns, so that it can be pasted from there.
     #[test]
     fn the_example_of_the_help_is_a_fleet_file() {
         let example = HELP.lines().skip_while(|line| !line.starts_with("  "));

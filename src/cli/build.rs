@@ -1,9 +1,9 @@
-//! How a generation is built: the stage of its two datasets, the work on their files, the seal. How
-//! the files come into the stage is the verb's: `install` and `update`.
+//! Builds a generation: the stage with its two datasets, the work on their files, the seal. The verbs `install` and
+//! `update` bring the files into the stage.
 //!
-//! Number and datasets first, then the long work on them, then one program that seals. Whatever
-//! fails or interrupts before the seal, the datasets are destroyed again; a kill leaves them
-//! unsealed, and the next install, update or `doctor --repair` clears them away.
+//! Number and datasets come first, then the long work on them, then one program that seals. If anything fails or a
+//! signal comes before the seal, the datasets are destroyed again. A kill leaves them unsealed, and the next install,
+//! update or `doctor --repair` destroys them.
 
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
@@ -22,53 +22,53 @@ use crate::report::bytes;
 use crate::session::{Around, Scope, Session};
 use crate::world::{self, Context as Work, WorldError, manifest};
 
-/// A generation that is being built. For as long as this lives nobody takes it for abandoned.
+/// A generation that is being built. As long as this value exists, no other command takes the generation for abandoned.
 #[derive(Debug)]
 pub(super) struct Stage {
-    /// Its number.
+    /// The number of the generation.
     pub(super) id: GenerationId,
-    /// Where its base is mounted, writable.
+    /// The directory at which its base is mounted, writable.
     pub(super) base: PathBuf,
-    /// Where its skeleton is.
+    /// The directory at which its skeleton is mounted.
     pub(super) skeleton: PathBuf,
-    /// What to tell in errors where its files come from.
+    /// The source of its files, for errors.
     pub(super) origin: String,
-    /// Whether another command can go on with its files: not while they are renumbered.
+    /// Whether another command can continue with its files: not while they are renumbered.
     pub(super) complete: Cell<bool>,
     _lock: Held,
 }
 
-/// What is to become of a stage whose files are complete.
+/// What is wanted of a stage whose files are complete.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted<'a> {
-    /// Which profile; else the one whose files the world has.
+    /// The profile that was asked for; otherwise the one that recognises the files is used.
     pub(super) profile: Option<&'a str>,
-    /// What of it is taken.
+    /// The options that say which worlds are accepted.
     pub(super) taking: &'a Taking,
-    /// The digest of the archive it came from.
+    /// The digest of the archive that it came from.
     pub(super) source: Option<String>,
     /// The generation that it follows.
     pub(super) parent: Option<&'a Generation>,
 }
 
-/// What the long work on a staged generation came to.
+/// The result of the long work on a staged generation.
 #[derive(Debug)]
 pub(super) struct Built {
     pub(super) world: World,
     pub(super) seal: Seal,
-    /// Files of the base, directories and links counted.
+    /// The number of files of the base, including directories and links.
     pub(super) files: u64,
-    /// Bytes of the base.
+    /// The size of the base in bytes.
     pub(super) bytes: u64,
     pub(super) skeleton_files: u64,
     pub(super) skeleton_bytes: u64,
-    /// Whether this host cannot run it.
+    /// Whether this host cannot run the world.
     pub(super) foreign: bool,
-    /// The numbers that its accounts have got.
+    /// The numbers of its accounts.
     pub(super) numbers: RefCell<Numbered>,
 }
 
-/// What stops and shows long work.
+/// Returns what stops long work and shows its progress.
 pub(super) fn work<'a>(context: &Context<'_>, progress: &'a Shown) -> Work<'a> {
     Work {
         progress,
@@ -77,7 +77,7 @@ pub(super) fn work<'a>(context: &Context<'_>, progress: &'a Shown) -> Work<'a> {
 }
 
 impl Stage {
-    /// The failure of work on its files.
+    /// Converts the failure of work on its files.
     pub(super) fn failed(&self, source: WorldError) -> CliError {
         match source {
             WorldError::Interrupted => CliError::Interrupted,
@@ -88,8 +88,8 @@ impl Stage {
         }
     }
 
-    /// Does what every world gets before its seal: the scrub, the numbers of its accounts, a look for secrets,
-    /// the skeleton, the manifest.
+    /// Does what every world needs before its seal: the scrub, the numbers of its accounts, the search for secrets, the
+    /// skeleton and the manifest.
     ///
     /// # Errors
     /// [`CliError::World`], [`CliError::Secrets`], [`CliError::Foreign`], [`CliError::OtherProfile`],
@@ -152,7 +152,7 @@ impl Stage {
         })
     }
 
-    /// Seals it. Returns whether the track points to it from now on.
+    /// Seals the generation. Returns whether the track points to it from now on.
     ///
     /// # Errors
     /// [`CliError`].
@@ -189,7 +189,8 @@ impl Stage {
             if !late {
                 break outcome;
             }
-            // Its accounts may have got the numbers of this world's.
+            // The accounts of the generation that was sealed meanwhile may have the same numbers as those of this
+            // world.
             numbers.compare(self, context, session)?;
         };
         let commit =
@@ -197,7 +198,7 @@ impl Stage {
         Ok(outcome.plan.steps.iter().any(commit))
     }
 
-    /// Clears it away.
+    /// Destroys the stage.
     ///
     /// # Errors
     /// [`CliError`].
@@ -209,7 +210,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Clears it away after a failure; keeps both causes if that fails too.
+    /// Destroys the stage after a failure; if that fails, too, the error has both causes.
     pub(super) fn undo(&self, session: &Session, first: CliError) -> CliError {
         match self.clear(session) {
             Ok(()) if first.interrupted() => CliError::Interrupted,
@@ -222,7 +223,7 @@ impl Stage {
     }
 }
 
-/// Says what was sealed.
+/// Reports what was sealed.
 pub(super) fn sealed(context: &Context<'_>, id: GenerationId, built: &Built, base: &str) {
     context.report.said(format!(
         "{}.{id}: sealed; base {base}, skeleton {} in {} files",
@@ -232,8 +233,8 @@ pub(super) fn sealed(context: &Context<'_>, id: GenerationId, built: &Built, bas
     ));
 }
 
-/// Takes the next number in one program; the rest of the plan makes and mounts the datasets: empty
-/// ones, or a clone of a base.
+/// Takes the next number in one program; the rest of the plan creates and mounts the datasets: empty ones, or a clone
+/// of a base.
 ///
 /// # Errors
 /// [`CliError`].
@@ -265,7 +266,7 @@ pub(super) fn stage(
     }
 }
 
-/// Goes on with a stage whose files are complete.
+/// Continues with a stage whose files are complete.
 ///
 /// # Errors
 /// [`CliError`].
@@ -290,7 +291,7 @@ pub(super) fn resume(
     })
 }
 
-/// Clears away what earlier installs left that were killed.
+/// Destroys the stages that killed installs and updates have left.
 ///
 /// # Errors
 /// [`CliError`].
@@ -307,7 +308,7 @@ pub(super) fn reap(
     }
     for generation in abandoned {
         let id = generation.id;
-        // A skeleton alone is not what an install leaves: doctor looks at it closely.
+        // An install never leaves a skeleton alone, so that is left to doctor.
         if generation.base.is_none() || keep(generation) {
             continue;
         }
@@ -320,7 +321,7 @@ pub(super) fn reap(
     Ok(())
 }
 
-/// Staged generations that no process is building.
+/// Returns the staged generations that no process is building.
 pub(super) fn abandoned<'a>(
     session: &Session,
     inventory: &'a Inventory,
@@ -334,7 +335,7 @@ pub(super) fn abandoned<'a>(
     Ok(abandoned)
 }
 
-/// That a track does not pass from one system to another: the files of its jails are of the one that it has.
+/// Checks that a track does not pass from one profile to another: the files of its jails fit its current world.
 fn same_profile(parent: Option<&Generation>, found: &Profile) -> Result<(), CliError> {
     let world = parent.and_then(|parent| Some((parent, parent.world.as_ref()?)));
     match world {
@@ -347,7 +348,7 @@ fn same_profile(parent: Option<&Generation>, found: &Profile) -> Result<(), CliE
     }
 }
 
-/// A profile by its name.
+/// Returns the profile with this name.
 fn named(name: &str) -> Result<&'static Profile, CliError> {
     let mut all = Profile::builtin().iter();
     all.find(|profile| profile.name == name)
@@ -362,7 +363,7 @@ fn profiles() -> String {
     names.join(", ")
 }
 
-/// The name of a profile, as an argument.
+/// Parses the name of a profile in an argument.
 pub(super) fn profile(text: &str) -> Result<String, String> {
     if Profile::builtin()
         .iter()

@@ -1,10 +1,10 @@
-//! The question before something is destroyed: on a terminal it is asked, elsewhere `--yes` answers it.
+//! The question before something is destroyed: it is asked on a terminal; elsewhere `--yes` answers it.
 
 use std::io::{self, IsTerminal};
 
 use super::{CliError, Context, input};
 
-/// Asks whether to go on. `about` are the lines that say what will be done, on what.
+/// Asks for confirmation. The lines in `about` say what will be done.
 ///
 /// # Errors
 /// [`CliError::NotConfirmed`]; [`CliError::Interrupted`].

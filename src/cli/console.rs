@@ -53,7 +53,7 @@ pub struct Exec {
 impl Console {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         if !stdin().is_terminal() || !stdout().is_terminal() {
-            // A jail that is not there needs none.
+            // A jail that does not exist needs no terminal.
             let session = context.session(DryRun::default())?;
             let observed = session.observe(&Scope::of([self.name.clone()]))?;
             spec::observed(&observed.inventory, &self.name)?;
@@ -104,7 +104,7 @@ fn execute(
     if !observed.state(name).running() {
         return Err(HostError::NotRunning(name.clone()).into());
     }
-    // A signal that came before the command could have got it.
+    // The command has not received a signal that arrived before it started.
     let cancel = context.machine.cancel();
     cancel.check().map_err(|_| CliError::Interrupted)?;
     let audit = Audit::new(context, &session, name, request);
@@ -125,8 +125,8 @@ fn execute(
     }
 }
 
-/// The lines in the system's log about one command: one when it begins, since it may run for days, and one
-/// when it has ended. Variables are not in them.
+/// The lines in the system's log about one command: one at its start, since it may run for days, and one at its end.
+/// They do not contain variables.
 struct Audit<'a> {
     context: &'a Context<'a>,
     what: String,
@@ -158,7 +158,7 @@ impl<'a> Audit<'a> {
         }
     }
 
-    /// What happened comes before the command, which may be too long for the log.
+    /// The event precedes the command line, which may be too long for the log.
     fn write(&self, how: &str) {
         let colon = if self.words.is_empty() { "" } else { ": " };
         let line = format!("{}: {how}{colon}{}", self.what, self.words);

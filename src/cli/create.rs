@@ -169,7 +169,7 @@ impl Clone {
         let names = self.jails.parse(&format!("ezz clone {}", self.source))?;
         let of = Of::Jail(self.source);
         let request = self.own.request(names, of, Defaults::default())?;
-        // Its source has been taken.
+        // A clone has the network of its source.
         let network = Some(Network::default());
         make(context, "clone", "cloned", &request, network, self.dry_run)
     }
@@ -212,7 +212,7 @@ impl Own {
     }
 }
 
-/// Makes the jails of a request, with the network that was chosen for them, and reports each.
+/// Creates the jails of a request, with the network that was chosen for them, and reports each.
 fn make(
     context: &Context<'_>,
     verb: &'static str,
@@ -236,7 +236,7 @@ fn make(
     if let Some(taken) = HostError::taken(session.host.taken(&names)?) {
         return Err(taken.into());
     }
-    // An address or dataset may be any jail's: then all of them are read.
+    // An address or dataset may belong to any jail: then all jails are read.
     let scope = Scope {
         whole: !request.addresses.is_empty()
             || !request.pools.is_empty()
@@ -286,15 +286,15 @@ fn make(
         .transact_around(&session, verb, &scope, plan, &around)
         .map_err(|first| undo(&session, &scope, first))?;
     if !session.dry_run {
-        // Those whose start has failed are made all the same.
+        // A jail whose start has failed was created nevertheless.
         let failed = outcome.applied.failed.iter();
         failed.for_each(|(jail, _)| told.say(jail, made));
     }
     Ok(exit)
 }
 
-/// Clears jails away that a failed `create` could not finish; keeps both causes if that fails too.
-/// Jails that were ready before it, or have become so, stay.
+/// Destroys the jails that a failed `create` could not finish; if that fails, too, the error has both causes. Jails
+/// that were ready before it, or have become ready, stay.
 pub(super) fn undo(session: &Session, scope: &Scope, first: CliError) -> CliError {
     let waited = matches!(
         first,
@@ -306,7 +306,8 @@ pub(super) fn undo(session: &Session, scope: &Scope, first: CliError) -> CliErro
     let named = Scope::of(scope.jails.iter().cloned()).steadfast();
     match session.transact(&named, |observed| Ok(delete::unfinished(observed)?)) {
         Ok(_) => first,
-        // It was another ezz, the pool or its absence that stopped the first: the same again.
+        // Another ezz, or a missing or failing pool, has stopped the first attempt: the cleanup fails for the same
+        // reason.
         Err(_) if !matches!(first, CliError::Session(SessionError::Apply(_))) => first,
         Err(undo) => CliError::Undo {
             first: Box::new(first),

@@ -1,5 +1,5 @@
-//! Whether datasets are there that jails are to administer, and marked for it. Only told: the mark takes a
-//! dataset from the host's own mounts, so it is its owner's to set.
+//! Checks whether datasets that jails are to administer exist, and are marked for it. ezz only reports: the mark
+//! excludes a dataset from the host's own mounts, so its owner must set it.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use crate::plan::delegated::beside;
 use crate::ports::{HostError, Query};
 use crate::session::Session;
 
-/// Refuses those that cannot be a jail's.
+/// Refuses datasets that cannot belong to a jail.
 ///
 /// # Errors
-/// [`HostError::Missing`]: the host gives jails none, one is not there, or not marked; [`CliError::Plan`]: it
-/// is of the site; [`CliError`] if the pool cannot be asked.
+/// [`HostError::Missing`]: the host gives jails no datasets, or one does not exist or is not marked;
+/// [`CliError::Plan`]: one is part of the site; [`CliError`] if the pool cannot be read.
 pub(super) fn check<'a>(
     session: &Session,
     datasets: impl IntoIterator<Item = &'a DatasetName>,
@@ -23,7 +23,7 @@ pub(super) fn check<'a>(
     if !datasets.is_empty() {
         session.host.delegates()?;
     }
-    // Before anybody is told to mark it.
+    // This comes first, so that no hint says to mark a dataset of the site.
     for dataset in &datasets {
         beside(&session.site, dataset)?;
     }
@@ -33,10 +33,10 @@ pub(super) fn check<'a>(
     }
 }
 
-/// Those that are not there or not marked, and what to do about each.
+/// Returns the datasets that do not exist or are not marked, with what to do about each.
 ///
 /// # Errors
-/// [`HostError::Missing`]: the host gives jails none; [`CliError`] if the pool cannot be asked.
+/// [`HostError::Missing`]: the host gives jails no datasets; [`CliError`] if the pool cannot be read.
 pub(super) fn lacking(
     session: &Session,
     datasets: &[&DatasetName],

@@ -60,13 +60,13 @@ impl Delete {
             })
         };
         if !self.dry_run.dry_run && !self.yes {
-            // What is refused is refused before anything is asked.
+            // A refusal comes before the question.
             let observed = session.observe(&scope)?;
             let plan = delete(&observed, &request(&observed.inventory)?)?;
             let site = session.site.as_str();
             confirm(context, site, &plan.to_string(), "Delete for good?")?;
         }
-        // What was mounted when the last plan was made, for the way back.
+        // The jails that were mounted when the last plan was made, for the way back.
         let mounted = RefCell::new(BTreeSet::new());
         let told = Told::new(&context.report, &session);
         let asked: BTreeSet<&JailName> = names.iter().collect();
@@ -157,7 +157,7 @@ fn restore(
     }
 }
 
-/// Snapshots and datasets below these jails, deepest first, with clones of the snapshots that live
+/// Returns snapshots and datasets below these jails, deepest first, with the clones of the snapshots that are
 /// elsewhere.
 pub(super) fn below(
     zfs: &dyn Zfs,
@@ -175,7 +175,7 @@ pub(super) fn below(
     if jails.is_empty() {
         return Ok(Vec::new());
     }
-    // One process for all of them: with one each, to delete 200 jails takes twenty seconds.
+    // One process reads all of them: with one each, deleting 200 jails takes twenty seconds.
     let rows = zfs.read(&Query {
         roots: &jails.iter().cloned().collect::<Vec<_>>(),
         depth: None,
@@ -183,7 +183,7 @@ pub(super) fn below(
         properties: &["guid", "clones", "userrefs"],
     })?;
     let depth = inventory.site.layout.jails.as_str().matches('/').count() + 1;
-    // By jail; in each a filesystem goes after its snapshots and its children.
+    // Sorted by jail; in each, a file system follows its snapshots and its children.
     let mut found: BTreeMap<(String, usize, bool, String), Below> = BTreeMap::new();
     for (name, row) in rows {
         let jail = jail_of(&name, depth);
@@ -219,7 +219,7 @@ pub(super) fn below(
     Ok(found.into_values().rev().collect())
 }
 
-/// The dataset of the jail that a name below SITE/jails belongs to: its first components.
+/// Returns the dataset of the jail that a name below SITE/jails belongs to: its first components.
 fn jail_of(name: &str, depth: usize) -> &str {
     let end = name
         .char_indices()

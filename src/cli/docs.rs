@@ -1,4 +1,4 @@
-//! `ezz completions` and `ezz man`: what is made from the command line's own description.
+//! `ezz completions` and `ezz man`: texts that are made from the command line's own description.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl Completions {
     }
 }
 
-/// What completes the names of jails, which the command line's description does not know.
+/// Returns the shell code that completes the names of jails, which the command line's description does not have.
 fn jails(shell: clap_complete::Shell) -> &'static str {
     match shell {
         clap_complete::Shell::Bash => include_str!("../../templates/completions/ezz.bash"),

@@ -23,151 +23,151 @@ use crate::text::first_few;
 use crate::world::WorldError;
 use crate::world::merge::Obstacle;
 
-/// Why a command did not do its work.
+/// Why a command failed.
 #[derive(Debug, Error)]
 pub enum CliError {
-    /// Only root may.
+    /// The user is not root.
     #[error("ezz must be run as root")]
     NotRoot,
-    /// What was typed makes no sense.
+    /// The arguments are not valid.
     #[error("{what}")]
     Usage {
         /// What is wrong.
         what: String,
-        /// What to type.
+        /// What to type instead.
         hint: String,
     },
-    /// The answer to a question was no; or there was no terminal to ask on.
+    /// The answer to a question was no, or there was no terminal to ask on.
     #[error("{what}")]
     NotConfirmed {
-        /// Which of the two.
+        /// Which of the two it was.
         what: &'static str,
-        /// The command line, if it was the latter.
+        /// The command line, if there was no terminal.
         command: Option<String>,
     },
-    /// A name.
+    /// A name is not valid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// Several names.
+    /// Several names are not valid.
     #[error("{} bad names: {}", .0.len(), some(&texts(.0)))]
     BadNames(Vec<NameError>),
-    /// What was asked for by a pattern or a label.
+    /// No jail matches a pattern or a label.
     #[error("no jail {0}")]
     NoneSuch(String),
     /// A file of names cannot be read.
     #[error("cannot read {path}")]
     Read {
-        /// Which file.
+        /// The path of the file.
         path: String,
-        /// Why not.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// A fleet file that makes no sense, or asks for what cannot be.
+    /// A fleet file is not valid, or asks for something impossible.
     #[error("cannot apply {path}")]
     Fleet {
-        /// Which file.
+        /// The path of the file.
         path: String,
-        /// Where and why.
+        /// What is wrong, with its place in the file.
         source: FleetError,
     },
-    /// A fleet file cannot be read, or not be written.
+    /// A fleet file cannot be read or written.
     #[error("cannot {action} the fleet file {path}")]
     FleetFile {
-        /// What was being done.
+        /// The operation, as a verb.
         action: &'static str,
-        /// Which file.
+        /// The path of the file.
         path: String,
-        /// Why not.
+        /// The error that prevented the operation.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// An address.
+    /// An address is not valid.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// The configuration.
+    /// The configuration is not valid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The site.
+    /// The site cannot be found or read.
     #[error(transparent)]
     Observe(#[from] ObserveError),
-    /// The command as a whole.
+    /// The session failed.
     #[error(transparent)]
     Session(#[from] SessionError),
-    /// A step.
+    /// A step of a plan failed.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// No plan.
+    /// The plan was refused.
     #[error(transparent)]
     Plan(#[from] PlanError),
-    /// ZFS.
+    /// An operation of ZFS failed.
     #[error(transparent)]
     Zfs(#[from] PortError),
-    /// The host.
+    /// An operation of the host failed.
     #[error(transparent)]
     Host(#[from] HostError),
-    /// A lock.
+    /// A lock could not be taken.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// A generation that cannot be told.
+    /// A generation cannot be determined.
     #[error(transparent)]
     Generation(#[from] GenerationError),
-    /// A world.
+    /// A world cannot be installed.
     #[error("cannot install {origin}")]
     World {
-        /// Where it came from.
+        /// The source of the world.
         origin: String,
-        /// Why not.
+        /// The error of the world.
         source: WorldError,
     },
-    /// A world of another system.
+    /// The world is of another operating system than the host's.
     #[error("it is a world of {profile}, which needs {needs}, but this host runs {host}")]
     Foreign {
-        /// Its profile.
+        /// The profile of the world.
         profile: String,
         /// The system that it needs.
         needs: Os,
         /// The system of this host.
         host: Os,
     },
-    /// A world that cannot follow another.
+    /// A world of another profile cannot follow a generation.
     #[error("{generation} is a world of {profile}, but the new world is one of {found}")]
     OtherProfile {
-        /// The generation.
+        /// The generation that the track has.
         generation: String,
-        /// Its profile.
+        /// The profile of that generation.
         profile: String,
-        /// That of the new world.
+        /// The profile of the new world.
         found: String,
     },
-    /// A release.
+    /// A release cannot be installed.
     #[error("cannot install {release}")]
     Release {
-        /// Which.
+        /// The release.
         release: String,
-        /// Why not.
+        /// The error of the release.
         source: ReleaseError,
     },
-    /// The manifest of a generation.
+    /// A generation cannot be verified.
     #[error("cannot verify {generation}")]
     Verify {
-        /// Which generation.
+        /// The generation.
         generation: String,
-        /// Why not.
+        /// The error of its manifest or files.
         source: WorldError,
     },
-    /// A jail's files.
+    /// A jail cannot be merged.
     #[error("cannot merge {jail}")]
     Merge {
-        /// Which jail.
+        /// The jail.
         jail: JailName,
-        /// Why not.
+        /// The error of the merge.
         source: WorldError,
     },
     /// A jail's own files cannot be merged without losing one side.
     #[error("{jail}: conflicts with the release: {}", some(list))]
     Conflicts {
-        /// Which jail.
+        /// The jail.
         jail: JailName,
-        /// The files.
+        /// The files with conflicts.
         list: Vec<String>,
     },
     /// An administrator has rolled back a jail's own files.
@@ -175,17 +175,17 @@ pub enum CliError {
         "the files of {jail} were rolled back with zfs(8) to generation {files}, which does not match its configuration"
     )]
     RolledBack {
-        /// Which jail.
+        /// The jail.
         jail: JailName,
-        /// Whose files it has.
+        /// The generation that its files are at.
         files: crate::name::GenerationId,
     },
-    /// Something keeps a jail's own files from being merged.
+    /// Obstacles prevent a merge of a jail's own files.
     #[error("cannot merge {jail}: {}", some(&obstacles.iter().map(ToString::to_string).collect::<Vec<_>>()))]
     Obstacles {
-        /// Which jail.
+        /// The jail.
         jail: JailName,
-        /// What is in the way.
+        /// The obstacles.
         obstacles: Vec<Obstacle>,
     },
     /// Processes use the files of a jail that was to be destroyed.
@@ -199,78 +199,78 @@ pub enum CliError {
     /// A generation is not what was sealed.
     #[error("{generation} differs from its seal: {}", some(list))]
     Tampered {
-        /// Which generation.
+        /// The generation.
         generation: String,
-        /// What differs.
+        /// The differences.
         list: Vec<String>,
     },
-    /// The world has what must not be in every jail.
+    /// The world contains files that must not be in every jail.
     #[error("the world contains files that look like secrets: {}", list.join("; "))]
     Secrets {
-        /// Each with its path.
+        /// The descriptions of the files, each with its path.
         list: Vec<String>,
     },
-    /// A replica that must not become a site.
+    /// The replica is damaged, and must not become a site.
     #[error("{site} is damaged: {}", list.join("; "))]
     Damaged {
-        /// Which site.
+        /// The site.
         site: crate::name::DatasetName,
         /// What is broken.
         list: Vec<String>,
     },
-    /// A failure, and what could not be cleared away after it.
+    /// A command failed, and the cleanup after it failed, too.
     #[error("{}; the cleanup failed: {undo}", first.before_undo())]
     Undo {
-        /// What failed. Not its source: that says of some that nothing was left.
+        /// The first failure. It is not the source, because the text of some says that nothing was left.
         first: Box<CliError>,
-        /// Why it could not be undone.
+        /// Why the cleanup failed.
         undo: String,
     },
-    /// One jail of several.
+    /// A command failed for one of several jails.
     #[error("cannot {verb} {jail}")]
     Jail {
-        /// What was to be done.
+        /// The verb of the command.
         verb: &'static str,
-        /// To which jail.
+        /// The jail.
         jail: JailName,
-        /// Why not.
+        /// The failure of the jail.
         source: JailFailure,
     },
     /// A file could not be written.
     #[error("cannot write {path}")]
     Write {
-        /// Which.
+        /// The path of the file.
         path: String,
-        /// Why not.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// Standard output could not be written.
     #[error("cannot write to standard output: {0}")]
     Output(String),
-    /// A command that was to change a world.
+    /// A command that was to change a world failed.
     #[error("{command} {how}; nothing was changed")]
     Updater {
-        /// What the command is called.
+        /// The name of the command.
         command: String,
-        /// How it ended.
+        /// How the command ended.
         how: String,
         /// The last lines that it printed.
         said: Vec<String>,
-        /// Where all of them are.
+        /// The path of the log with all lines.
         log: String,
     },
-    /// A signal asked to stop, when only ezz's own work was left.
+    /// A signal asked to stop when only ezz's own work was left.
     #[error("interrupted; the files of generation {generation} are complete and kept")]
     Kept {
-        /// Which generation.
+        /// The generation.
         generation: crate::name::GenerationId,
     },
-    /// A signal asked to stop a roll-out.
+    /// A signal asked to stop during a roll-out.
     #[error("interrupted; the roll-out of the track {track} is under way: {restarted}")]
     RolloutInterrupted {
-        /// Which track.
+        /// The track.
         track: crate::name::TrackName,
-        /// How far it is.
+        /// How many jails were restarted.
         restarted: Restarted,
     },
     /// A signal asked to stop between restarts.
@@ -281,12 +281,12 @@ pub enum CliError {
     Interrupted,
 }
 
-/// How many jails a command has restarted before it was interrupted.
+/// The number of jails that a command has restarted before it was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restarted {
-    /// These it has.
+    /// The number of jails that were restarted.
     pub restarted: usize,
-    /// These it has not.
+    /// The number of jails that were not restarted.
     pub left: usize,
 }
 
@@ -316,7 +316,7 @@ impl CliError {
         )
     }
 
-    /// What failed, where something was left of it.
+    /// Describes the first failure if something was left of it.
     fn before_undo(&self) -> String {
         match self.interrupted() {
             true => "interrupted".to_owned(),
@@ -324,7 +324,7 @@ impl CliError {
         }
     }
 
-    /// The exit code.
+    /// Returns the exit code.
     pub fn exit(&self) -> Exit {
         match self {
             CliError::Usage { .. }
@@ -333,7 +333,7 @@ impl CliError {
             | CliError::Address(_)
             | CliError::Host(HostError::Account { asked: true, .. }) => Exit::Usage,
             CliError::Plan(error) if error.is_usage() => Exit::Usage,
-            // As a shell has it.
+            // The exit codes are those of a shell.
             CliError::Host(HostError::NoCommand { missing, .. }) => {
                 Exit::Code(if *missing { 127 } else { 126 })
             }
@@ -380,7 +380,7 @@ impl CliError {
         }
     }
 
-    /// What another program has printed before it failed, line by line.
+    /// Returns what another program has printed before it failed, line by line.
     pub fn said(&self) -> &[String] {
         match self {
             CliError::Updater { said, .. } => said,
@@ -521,17 +521,17 @@ fn obstacle_hint(jail: &JailName, obstacle: &Obstacle) -> String {
     }
 }
 
-/// The first few of a list.
+/// Returns the texts of errors.
 fn texts(errors: &[NameError]) -> Vec<String> {
     errors.iter().map(NameError::to_string).collect()
 }
 
-/// The first few of a list.
+/// Names the first few of a list.
 fn some(list: &[String]) -> String {
     first_few(list, 3, "; ")
 }
 
-/// An error and its causes on one line.
+/// Formats an error and its causes on one line.
 pub fn one_line(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,4 +1,4 @@
-//! `ezz --help`: the verbs in groups, which clap has not for subcommands.
+//! `ezz --help`: lists the verbs in groups, which clap does not support for subcommands.
 
 use clap::builder::styling::Styles;
 use clap::{Command as Arguments, Subcommand};
@@ -27,10 +27,10 @@ const GROUPS: [(&str, &[&str]); 4] = [
 /// The column in which the description of a verb begins.
 const COLUMN: usize = 15;
 
-/// The column in which it ends at the latest.
+/// The last column of the description.
 const WIDTH: usize = 80;
 
-/// The template of the help of ezz itself.
+/// Returns the template of the help of ezz itself.
 pub(super) fn template() -> String {
     let styles = Styles::styled();
     let (header, literal) = (styles.get_header(), styles.get_literal());
@@ -47,7 +47,7 @@ pub(super) fn template() -> String {
     text + &format!("\n{header}Options:{header:#}\n{{options}}")
 }
 
-/// The first line of the help of a verb.
+/// Returns the first line of the help of a verb.
 fn about(command: &Arguments, verb: &str) -> String {
     if verb == "help" {
         return "Print this message, or the help of a command".to_owned();
@@ -58,7 +58,7 @@ fn about(command: &Arguments, verb: &str) -> String {
     about.map(ToString::to_string).unwrap_or_default()
 }
 
-/// A description, broken into lines that begin in its column.
+/// Breaks a description into lines that begin in its column.
 fn wrapped(text: &str) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

@@ -116,8 +116,8 @@ impl Init {
     }
 }
 
-/// Destroys the datasets that a failed `init` had made: the first steps, as many as were done. If the
-/// program was cut short nobody knows what it did, and they stay; `init` goes on from there.
+/// Destroys the datasets that a failed `init` has created, which are those of the first steps that were done. If the
+/// program was interrupted, its changes are unknown, and the datasets stay; the next `init` continues from there.
 fn undo(zfs: &dyn Zfs, steps: &[Step], done: usize, first: ApplyError) -> CliError {
     let unknown = matches!(&first, ApplyError::Zfs(PortError::Program { source, .. })
         if source.may_have_changed());
@@ -137,7 +137,7 @@ fn undo(zfs: &dyn Zfs, steps: &[Step], done: usize, first: ApplyError) -> CliErr
     }
 }
 
-/// Refuses a directory inside another site's: there it would be a jail's, or a jail's own file.
+/// Refuses a directory inside another site's directory: it would be a jail's root, or a jail's own file.
 fn outside_of_sites(zfs: &dyn Zfs, directory: &Path, site: &DatasetName) -> Result<(), CliError> {
     let rows = zfs.read(&Query {
         roots: &[],
@@ -164,12 +164,12 @@ fn outside_of_sites(zfs: &dyn Zfs, directory: &Path, site: &DatasetName) -> Resu
     }
 }
 
-/// Whether it is a path that a site directory can have.
+/// Checks that a path can be a site directory.
 ///
 /// # Errors
 /// [`CliError::Usage`].
 pub(super) fn absolute(directory: &Path) -> Result<(), CliError> {
-    // `zfs get` prints it among tabs, a line each.
+    // `zfs get` prints the path between tabs, one line for each value.
     let plain = |text: &str| !text.contains(char::is_control);
     let text = directory.to_str().is_some_and(plain);
     if directory.is_absolute() && directory != Path::new("/") && text {
@@ -181,7 +181,7 @@ pub(super) fn absolute(directory: &Path) -> Result<(), CliError> {
     })
 }
 
-/// Whether a site can be mounted at a directory: what is in it would be hidden.
+/// Checks that a site can be mounted at a directory, whose content would be hidden.
 ///
 /// # Errors
 /// [`CliError::Usage`]; [`CliError::Zfs`] if the mounts cannot be read.
@@ -216,7 +216,7 @@ pub(super) fn usable(zfs: &dyn Zfs, directory: &Path, site: &DatasetName) -> Res
     })
 }
 
-/// What is there already.
+/// Finds out what exists already.
 fn look(zfs: &dyn Zfs, layout: Layout, directory: PathBuf) -> Result<site::Init, CliError> {
     let mut roots = Vec::new();
     let mut above = layout.site.parent();
@@ -310,8 +310,7 @@ fn look(zfs: &dyn Zfs, layout: Layout, directory: PathBuf) -> Result<site::Init,
     })
 }
 
-/// A dataset that exists and is no site is taken only if nothing but an interrupted `init` can
-/// have made what is below it.
+/// Refuses an existing dataset that is not a site, unless everything below it can be the work of an interrupted `init`.
 fn only_ours(zfs: &dyn Zfs, layout: &Layout) -> Result<(), CliError> {
     let rows = zfs.read(&Query {
         roots: &[layout.site.to_string()],

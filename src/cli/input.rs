@@ -1,4 +1,4 @@
-//! Standard input, read so that a signal ends the wait: Rust's own reads restart after a signal.
+//! Reads standard input so that a signal ends the wait: Rust's own reads restart after a signal.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{CliError, Machine, ThisMachine};
 use crate::world::Cancel;
 
-/// How often the wait for input checks for a signal, in milliseconds.
+/// The pause between two checks for a signal while waiting for input, in milliseconds.
 const LOOK: u16 = 100;
 
 /// The standard input of this process, whatever machine the command works on.
@@ -19,7 +19,7 @@ impl Input {
         Input(ThisMachine.cancel())
     }
 
-    /// Reads it, and tells an interruption from an error.
+    /// Reads the input, and distinguishes an interruption from an error.
     fn read_by<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> io::Result<T>,
@@ -37,7 +37,7 @@ impl Read for Input {
         let stdin = io::stdin();
         loop {
             if self.0.is_cancelled() {
-                // Not `Interrupted`: readers try again after that.
+                // `Interrupted` is not used, because readers try again after it.
                 return Err(io::Error::other("a signal came"));
             }
             let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
@@ -50,10 +50,10 @@ impl Read for Input {
     }
 }
 
-/// All of it, up to `most` bytes.
+/// Reads all of standard input, up to `most` bytes.
 ///
 /// # Errors
-/// [`CliError::Interrupted`]; else what `failed` makes of it.
+/// [`CliError::Interrupted`]; otherwise the error that `failed` makes.
 pub(super) fn text(most: u64, failed: impl Fn(io::Error) -> CliError) -> Result<String, CliError> {
     let read = |input: &mut Input| {
         let mut text = String::new();
@@ -63,7 +63,7 @@ pub(super) fn text(most: u64, failed: impl Fn(io::Error) -> CliError) -> Result<
     Input::new().read_by(read, failed)
 }
 
-/// One line of it. The end of input gives an empty line.
+/// Reads one line. The end of the input gives an empty line.
 ///
 /// # Errors
 /// [`CliError::Interrupted`]; [`CliError::Read`].

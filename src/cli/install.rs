@@ -70,7 +70,7 @@ impl Install {
         let inventory = session.inventory(&Scope::none())?;
         crate::plan::writable(&inventory)?;
         let profile = self.profile.as_deref();
-        // What comes through a pipe can be read once.
+        // A pipe can be read only once.
         let opened = match &release {
             None if !self.dry_run.dry_run || self.source != Path::new("-") => Some(opened(
                 context,
@@ -112,7 +112,7 @@ impl Install {
                     ExtractReport::default()
                 }
                 (None, _, Some(opened)) => extract(context, &stage, opened, bounds)?,
-                // Only of a dry run nothing is opened.
+                // Only in a dry run is nothing opened.
                 (None, _, None) => ExtractReport::default(),
             };
             let wanted = Wanted {

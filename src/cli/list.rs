@@ -88,7 +88,7 @@ enum Column {
 }
 
 impl Column {
-    /// Those that are shown where none are named.
+    /// The columns that are shown by default.
     const USUAL: [Column; 8] = [
         Column::Name,
         Column::State,
@@ -120,7 +120,7 @@ impl Column {
 
     fn order(self, inventory: &Inventory, one: &Line, other: &Line) -> Ordering {
         match self {
-            // By their numbers, and not by how those are written.
+            // Sorted by the numbers, not by their texts.
             Column::Used => one.used.cmp(&other.used),
             Column::Generation => one
                 .generation
@@ -135,7 +135,7 @@ impl Column {
     }
 }
 
-/// What keeps a jail from its track.
+/// A conflict that keeps a jail from its track.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Held {
     /// The track.
@@ -274,7 +274,7 @@ impl List {
             let Ok(config) = &jail.config else {
                 continue;
             };
-            // To claim others takes their names.
+            // A jail that does not belong to the fleet is claimed only if it was named.
             let ours = config.fleet.as_ref() == Some(fleet);
             if config.todo.is_empty() && (ours || !self.jails.is_empty()) {
                 let running = matches!(observed.state(&jail.name), JailState::Running { .. });
@@ -342,7 +342,7 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
             line.problem = Some(why.clone());
             if observed.inventory.debris.contains_key(&jail.name) {
                 line.state = "unfinished";
-                // Nobody is waited for to show a list.
+                // A list does not wait for another command.
                 line.problem = Some(format!("{why}, or is still at work"));
             }
         }
@@ -355,7 +355,7 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
             line.boot = Some(config.boot);
             line.skeleton = Some(config.skel);
             match config.kind {
-                // It has a copy of that generation's files, which no update reaches.
+                // A thick jail has a copy of that generation's files, which no update affects.
                 Kind::Thick => line.generation = Some(config.skel),
                 Kind::Thin => {
                     let target = lookup::target(&observed.inventory, config).ok();
@@ -378,7 +378,7 @@ pub(super) fn line(observed: &Observed, jail: &Jail) -> Line {
     line
 }
 
-/// What a column shows of a jail, on one line.
+/// Returns what a column shows of a jail, on one line.
 fn cell(column: Column, inventory: &Inventory, line: &Line) -> String {
     let none = || "-".to_owned();
     let listed = |texts: &[String]| match texts.is_empty() {
@@ -423,7 +423,7 @@ fn cell(column: Column, inventory: &Inventory, line: &Line) -> String {
     }
 }
 
-/// The generation that a jail has or would start on, and the one that it is brought to.
+/// Returns the generation that a jail has or would start on, and the one that is due.
 fn generation(inventory: &Inventory, line: &Line) -> String {
     let shown = |id: GenerationId| {
         inventory

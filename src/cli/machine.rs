@@ -1,5 +1,5 @@
-//! What a command works on: the pools, the host, and where it keeps locks and writes. One value,
-//! so that the same verbs run on this machine and on a simulated one.
+//! The machine that a command works on: its pools, its host, its locks and its output. It is one value, so that the
+//! same verbs run on this machine and on a simulated one.
 
 use std::fmt;
 use std::path::Path;
@@ -18,18 +18,18 @@ use crate::world::Cancel;
 use crate::world::text::Texts;
 use crate::{config, host, syslog};
 
-/// How times are written: their order is that of the texts.
+/// The format of times, in which the order of the texts is that of the times.
 const TIME: &str = "%Y-%m-%dT%H:%M:%SZ";
 
 /// A machine that commands run on.
 pub trait Machine: Sync + fmt::Debug {
-    /// Its pools.
+    /// Returns the pools of the machine.
     fn zfs(&self) -> Box<dyn Zfs>;
 
-    /// What runs the jails of a site.
+    /// Returns the host that runs the jails of a site.
     fn host(&self, site_id: &str, site_directory: &Path) -> Box<dyn Host>;
 
-    /// What names this process among those of the machine.
+    /// Returns the process id, which is unique on the machine.
     fn process_id(&self) -> u32;
 
     /// How many jails are worked on at once if nothing else is said: most of the time jails are waited for.
@@ -44,19 +44,19 @@ pub trait Machine: Sync + fmt::Debug {
     /// Where ezz keeps what does not outlive a boot.
     fn run_directory(&self) -> &Path;
 
-    /// Its configuration.
+    /// Reads the configuration of the machine.
     ///
     /// # Errors
     /// [`ConfigError`]; a missing configuration is an empty one.
     fn configuration(&self) -> Result<Config, ConfigError>;
 
-    /// Writes a line in its log.
+    /// Writes a line to the log of the machine.
     fn log(&self, line: &str);
 
-    /// What time it has, RFC 3339 in UTC, to the second.
+    /// Returns the current time, RFC 3339 in UTC, to the second.
     fn now(&self) -> String;
 
-    /// What time it had so many days ago, in the same form. A clock that makes no sense makes nothing old.
+    /// Returns the time this many days ago, in the same form. If the clock is not usable, nothing counts as old.
     fn days_ago(&self, days: u32) -> String {
         let length = jiff::SignedDuration::from_hours(i64::from(days) * 24);
         let now = self.now().parse::<jiff::Timestamp>().ok();
@@ -64,16 +64,16 @@ pub trait Machine: Sync + fmt::Debug {
         then.map_or_else(String::new, |then| then.strftime(TIME).to_string())
     }
 
-    /// The name of the user that works on it.
+    /// Returns the name of the user.
     fn user(&self) -> String;
 
-    /// What interrupts long work on it.
+    /// Returns the flag that interrupts long work.
     fn cancel(&self) -> Cancel;
 
-    /// Who compares texts of jails.
+    /// Returns the object that compares texts of jails.
     fn texts(&self) -> Box<dyn Texts>;
 
-    /// Where commands print.
+    /// Returns the sink to which commands print.
     fn sink(&self) -> &'static dyn Sink;
 }
 
@@ -110,8 +110,8 @@ impl Machine for ThisMachine {
         jiff::Timestamp::now().strftime(TIME).to_string()
     }
 
-    /// Who logged in, where the system keeps that (Linux: proc_pid_loginuid(5)), and not whom they
-    /// became by sudo or su.
+    /// Returns the user who logged in, where the system records that (Linux: proc_pid_loginuid(5)), and not the user
+    /// that they became by sudo or su.
     fn user(&self) -> String {
         let login = std::fs::read_to_string("/proc/self/loginuid").unwrap_or_default();
         let login = login.trim().parse().ok().filter(|uid| *uid != u32::MAX);
@@ -120,7 +120,7 @@ impl Machine for ThisMachine {
         known.map_or_else(|| uid.to_string(), |user| user.name)
     }
 
-    /// SIGINT, SIGTERM or SIGHUP. Short work is finished all the same.
+    /// Returns the flag that SIGINT, SIGTERM and SIGHUP set. Short work is finished nevertheless.
     fn cancel(&self) -> Cancel {
         static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
         let flag = FLAG.get_or_init(|| {

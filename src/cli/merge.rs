@@ -1,4 +1,4 @@
-//! `ezz merge`: a jail's own files follow the generation that it runs on.
+//! `ezz merge`: brings a jail's own files to the generation that it runs on.
 
 use std::collections::BTreeMap;
 
@@ -42,12 +42,12 @@ struct Told<'a> {
     taken: Vec<String>,
     removed: Vec<String>,
     merged: Vec<String>,
-    /// What stays although the release has changed it.
+    /// The files that stay although the release has changed them.
     left: Vec<String>,
     conflicts: Vec<String>,
-    /// Of each conflict, and of what is left.
+    /// The reasons for each conflict and for each file in `left`.
     reasons: BTreeMap<String, String>,
-    /// What stays on the way back, and why.
+    /// The files that stay on the way back, with the reasons.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     kept: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -74,7 +74,7 @@ impl Merge {
                 context.report.note("no stopped jail needs a merge");
             }
         }
-        // All are looked at before any is touched.
+        // All jails are examined before any is changed.
         let observed = session.observe(&Scope::of(wanted.iter().cloned()))?;
         for name in &wanted {
             let follow = self.follow.as_ref();
@@ -92,7 +92,7 @@ impl Merge {
                     conflicts |= conflict;
                 }
                 Err(error) if error.interrupted() => return Err(error),
-                // The others do not depend on it. Errors but the last are printed here.
+                // The other jails do not depend on this one. All errors except the last one are printed here.
                 Err(error) => {
                     if let Some(earlier) = failed.replace(error) {
                         context.report.error(&earlier, earlier.hint().as_slice());
@@ -111,7 +111,7 @@ impl Merge {
         }
     }
 
-    /// Merges one jail; whether there were conflicts, or an earlier one holds it.
+    /// Merges one jail; returns whether there were conflicts, or an earlier one holds it.
     fn one(
         &self,
         context: &Context<'_>,
@@ -152,7 +152,7 @@ impl Merge {
     }
 }
 
-/// Says what was done, or would be; whether there were conflicts.
+/// Reports what was done or would be done; returns whether there were conflicts.
 pub(super) fn tell(context: &Context<'_>, dry_run: bool, due: &Due, examined: &Examined) -> bool {
     let changes = &examined.changes;
     let of = |wanted: &dyn Fn(&What) -> bool| -> Vec<String> {

@@ -1,12 +1,12 @@
-//! Typical mistakes on the command line, and what was meant: verbs of other programs, verbs that ezz does
-//! not have, options of another verb. clap's own tips go by spelling alone.
+//! Recognises typical mistakes on the command line, and suggests what was meant: verbs of other programs, verbs that
+//! ezz does not have, options of another verb. The suggestions of clap only consider the spelling.
 
 use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, Error, ErrorKind};
 
 use super::{Cli, CliError};
 
-/// Words of other programs, and the verb that does it here.
+/// Verbs of other programs, and the verb of ezz that does the same.
 const SAME: [(&str, &str); 14] = [
     ("add", "create"),
     ("destroy", "delete"),
@@ -24,7 +24,7 @@ const SAME: [(&str, &str); 14] = [
     ("worlds", "world"),
 ];
 
-/// What ezz cannot do yet, and what does it until then.
+/// What ezz cannot do yet, and what to use until then.
 const NOT_YET: [(&[&str], &str); 14] = [
     (
         &["set", "config", "edit", "modify"],
@@ -114,8 +114,8 @@ const OPTIONS: [(&str, &str, &str); 6] = [
     ),
 ];
 
-/// An error of the command line with what was meant, if that can be told; else without tips that lead
-/// nowhere.
+/// Returns an error of the command line with a suggestion, if the intention is clear; otherwise the error of clap
+/// without misleading suggestions.
 pub(super) fn explained(mut error: Error, verb: Option<&str>) -> Result<CliError, Error> {
     let invalid = |error: &Error, kind| match error.get(kind) {
         Some(ContextValue::String(word)) => Some(word.clone()),
@@ -154,7 +154,7 @@ pub(super) fn explained(mut error: Error, verb: Option<&str>) -> Result<CliError
     }
 }
 
-/// A verb of another program, or one that ezz does not have.
+/// Returns an error for a verb of another program, or one that ezz does not have.
 fn verb_like(word: &str) -> Option<CliError> {
     let what = format!("ezz has no verb {word:?}");
     if let Some((_, verb)) = SAME.iter().find(|(other, _)| *other == word) {
@@ -175,7 +175,7 @@ fn verb_like(word: &str) -> Option<CliError> {
     })
 }
 
-/// Whether one option may be a slip of the pen for another: at most two letters differ.
+/// Whether one option may be a misspelling of another: at most two letters differ.
 fn is_like(one: &str, other: &str) -> bool {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();

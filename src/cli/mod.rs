@@ -1,5 +1,5 @@
-//! The command line: what was typed, checked and turned into requests. One file a verb, each with
-//! its arguments and one function that runs it.
+//! The command line: parses and checks the arguments, and turns them into requests. Each verb has a file with its
+//! arguments and one function that runs it.
 
 mod apply;
 mod build;
@@ -155,18 +155,18 @@ enum Verb {
     Man(docs::Man),
 }
 
-/// What a verb is run with.
+/// The context of a verb.
 #[derive(Debug)]
 pub struct Context<'a> {
     global: Global,
     machine: &'a dyn Machine,
-    /// The command line, as others that wait for this command see it.
+    /// The command line, as other commands see it that wait for this one.
     words: String,
-    /// Where it prints.
+    /// The report to which the verb prints.
     pub report: Report,
 }
 
-/// Parses the process's arguments, runs the verb and says how it ended.
+/// Parses the process's arguments, runs the verb and returns the exit code.
 pub fn main() -> Exit {
     if texts::is_asked(std::env::args_os().nth(1).as_deref()) {
         return texts::serve();
@@ -182,14 +182,14 @@ pub fn main() -> Exit {
     if !root && !matches!(cli.verb, Verb::Completions(_) | Verb::Man(_)) {
         return context(&ThisMachine, cli.global, String::new()).failed(&CliError::NotRoot);
     }
-    // What is written into jails has the modes that it is given, and jails start with this one, whatever
-    // the administrator's is: with 077 their users could not read their own /etc/hosts.
+    // Files that are written into jails have explicit modes, and jails start with this umask, whatever the
+    // administrator's is: with 077 the users of a jail could not read its /etc/hosts.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let _handlers = ThisMachine.cancel();
     run(&ThisMachine, cli, words(std::env::args_os().skip(1)))
 }
 
-/// Says what is wrong with the arguments, or prints the help that they ask for.
+/// Reports what is wrong with the arguments, or prints the help that they ask for.
 fn misread(error: clap::Error, given: &[OsString]) -> Exit {
     let has = |wanted: &str| given.iter().any(|word| word == wanted);
     let command = Cli::command();
@@ -223,11 +223,11 @@ fn misread(error: clap::Error, given: &[OsString]) -> Exit {
     }
 }
 
-/// Runs a command on a machine as `main` does on this one, whoever the user is: for tests. The
-/// arguments are those after the program's name.
+/// Runs a command on a machine as `main` does on this one, whoever the user is: for tests. The arguments do not contain
+/// the program's name.
 ///
 /// # Errors
-/// What is wrong with the arguments, as it would be printed.
+/// The error in the arguments, as it would be printed.
 pub fn run_on<A: Into<OsString> + Clone>(
     machine: &dyn Machine,
     arguments: impl IntoIterator<Item = A>,
@@ -238,7 +238,7 @@ pub fn run_on<A: Into<OsString> + Clone>(
     Ok(run(machine, cli, words(arguments)))
 }
 
-/// A command line as one string, which a shell reads as the same words.
+/// Quotes a command line as one string, which a shell reads as the same words.
 fn words(arguments: impl IntoIterator<Item = OsString>) -> String {
     let arguments = arguments.into_iter();
     let words = arguments.map(|word| quoted(&word.to_string_lossy()));
@@ -269,7 +269,7 @@ fn run(machine: &dyn Machine, cli: Cli, words: String) -> Exit {
     let context = context(machine, cli.global, words);
     let exit = verb(&context, cli.verb).unwrap_or_else(|error| context.failed(&error));
     match context.report.sink.lost() {
-        // A script that counts on what it has read must not go on.
+        // A script that depends on the output must not continue.
         Some(why) => {
             let lost = context.failed(&CliError::Output(why));
             if exit == Exit::Done { lost } else { exit }
@@ -309,7 +309,7 @@ impl Context<'_> {
     /// Waits between two steps.
     ///
     /// # Errors
-    /// [`CliError::Interrupted`] as soon as a signal comes.
+    /// [`CliError::Interrupted`] as soon as a signal arrives.
     fn pause(&self, length: Duration) -> Result<(), CliError> {
         let cancel = self.machine.cancel();
         let until = Instant::now() + length;
@@ -329,10 +329,10 @@ impl Context<'_> {
         error.exit()
     }
 
-    /// The site that is meant.
+    /// Finds the site of the command.
     ///
     /// # Errors
-    /// [`CliError`]: a bad configuration, no site, several.
+    /// [`CliError`]: the configuration is not valid, or there is no site or more than one.
     fn site(&self, zfs: &dyn Zfs) -> Result<observe::Found, CliError> {
         Ok(match self.named()? {
             Some(site) => observe::named_site(zfs, &site)?,
@@ -340,7 +340,7 @@ impl Context<'_> {
         })
     }
 
-    /// The site that was named, or that the configuration names.
+    /// Returns the site that the user or the configuration has named.
     fn named(&self) -> Result<Option<DatasetName>, CliError> {
         Ok(match &self.global.site {
             Some(site) => Some(site.clone()),
@@ -348,10 +348,10 @@ impl Context<'_> {
         })
     }
 
-    /// What new jails have of which nothing else is said.
+    /// Returns the defaults for values that are not given for new jails.
     ///
     /// # Errors
-    /// [`CliError`]: a bad configuration.
+    /// [`CliError`]: the configuration is not valid.
     fn defaults(&self) -> Result<Defaults, CliError> {
         Ok(self.machine.configuration()?.defaults)
     }
@@ -374,8 +374,8 @@ impl Context<'_> {
         Ok(self.session_of(zfs, found, None, dry_run))
     }
 
-    /// The same for a command whose plans commit: of a site that is named, what is read to find it is the
-    /// beginning of the first observation.
+    /// Opens the site for a command whose plans commit. If the site is named, the read that finds it is the beginning
+    /// of the first observation.
     ///
     /// # Errors
     /// [`CliError`].
@@ -420,7 +420,7 @@ impl Context<'_> {
         }
     }
 
-    /// Makes and applies a plan, prints what came of it, and writes the line in the log.
+    /// Makes and applies a plan, prints the result, and writes a line to the log.
     ///
     /// # Errors
     /// [`CliError`].
@@ -437,7 +437,7 @@ impl Context<'_> {
         Ok((outcome, exit))
     }
 
-    /// Like [`Context::transact`], for a plan that comes with a value of its own.
+    /// Does what [`Context::transact`] does, for a plan that comes with a value of its own.
     ///
     /// # Errors
     /// [`CliError`].
@@ -480,7 +480,7 @@ impl Context<'_> {
         }
     }
 
-    /// Says what went otherwise than usual on the host, here and in the log.
+    /// Reports what did not go as usual on the host, here and in the log.
     fn host_notes(&self, session: &Session) {
         for note in session.host.notes() {
             self.report.warning(&note);
@@ -538,7 +538,7 @@ impl Context<'_> {
     }
 }
 
-/// The failure of one jail, for printing: its words and those of its causes.
+/// The failure of one jail, for printing: its text and those of its causes.
 #[derive(Debug)]
 pub struct JailFailure {
     text: String,
@@ -586,8 +586,8 @@ fn uid() -> u32 {
     nix::unistd::getuid().as_raw()
 }
 
-/// Permissions and owner of a directory, if it is there. Root's is what root alone, who runs ezz, has
-/// made; on a simulated machine whoever runs the test.
+/// Returns the permissions and the owner of a directory, if it exists. The owner is reported as root if the user that
+/// runs ezz owns it: that is root, or on a simulated machine the user that runs the test.
 fn access(directory: &Path) -> Option<(u32, u32)> {
     let found = std::fs::metadata(directory).ok()?;
     let own = found.uid() == nix::unistd::geteuid().as_raw();

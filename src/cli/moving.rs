@@ -1,9 +1,9 @@
-//! Jails between their stop and their start in another basejail. If the command that moves them is killed there, or
-//! fails, they stay down. A file for each, the mark, says that they were not meant to: the next `converge` or roll-out
-//! starts them, and `doctor` names them. A mark goes with the next start, stop or delete of its jail, which says what
-//! the jail is to be from then on.
+//! Jails between their stop and their start on another basejail. If the command that moves them is killed or fails in
+//! between, they stay down. A file for each of them, the mark, shows that they should run: the next `converge` or
+//! roll-out starts them, and `doctor` names them. The next start, stop or delete of a jail removes its mark, because it
+//! determines whether the jail runs from then on.
 //!
-//! After a boot nothing runs, and what starts then starts all: the marks are in /run.
+//! After a boot no jail runs, and all that should are started: so the marks are in /run.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
@@ -16,24 +16,24 @@ use crate::lock::Holder;
 use crate::name::JailName;
 use crate::session::Session;
 
-/// How often a mark is made, if another command removes the directory that it is in.
+/// How often a mark is created again if another command removes its directory.
 const TRIES: u32 = 10;
 
 /// The jails of one site that are being moved.
 #[derive(Debug)]
 pub(super) struct Moving {
     directory: PathBuf,
-    /// What a mark says: who has made it.
+    /// The content of a mark: the command that has created it.
     line: String,
 }
 
 impl Moving {
-    /// Those of a site, for a command.
+    /// Returns the marks of a site, for a command.
     pub(super) fn of(context: &Context<'_>, session: &Session) -> Self {
         Moving::at(context.machine.run_directory(), session)
     }
 
-    /// The same, for who only looks.
+    /// Returns the marks of a site, for a caller that only reads them.
     pub(super) fn at(run: &Path, session: &Session) -> Self {
         let id = session.id.chars();
         let id: String = id
@@ -45,7 +45,7 @@ impl Moving {
         }
     }
 
-    /// Which they are.
+    /// Returns the jails that have a mark.
     ///
     /// # Errors
     /// [`CliError::Write`].
@@ -64,7 +64,7 @@ impl Moving {
         Ok(names)
     }
 
-    /// Those that nobody moves any more.
+    /// Returns the jails with a mark that no command is moving any more.
     ///
     /// # Errors
     /// [`CliError::Write`].
@@ -77,7 +77,7 @@ impl Moving {
         Ok(names)
     }
 
-    /// A jail is going to be stopped and started.
+    /// Marks a jail that is going to be stopped and started.
     ///
     /// # Errors
     /// [`CliError::Write`].
@@ -97,7 +97,7 @@ impl Moving {
         }
     }
 
-    /// It runs again, or is not to; the directory goes with the last mark.
+    /// Removes the mark of a jail that runs again, or is not to run; the directory is removed with the last mark.
     ///
     /// # Errors
     /// [`CliError::Write`].
@@ -111,7 +111,7 @@ impl Moving {
         }
     }
 
-    /// The same, for who has done what was asked and cannot fail by this.
+    /// Removes a mark for a caller whose work is done and cannot fail because of it.
     pub(super) fn forget(&self, context: &Context<'_>, jail: &JailName) {
         if let Err(error) = self.remove(jail) {
             context.report.warning(super::error::one_line(&error));
@@ -120,7 +120,7 @@ impl Moving {
 
     /// Removes the directory if it is empty.
     pub(super) fn tidy(&self) {
-        // It is not, or not there.
+        // It fails if the directory is not empty or does not exist.
         let _kept = fs::remove_dir(&self.directory);
     }
 

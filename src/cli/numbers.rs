@@ -1,8 +1,8 @@
-//! The numbers of accounts while a world is staged: the ledgers of the site's sealed bases, and the renumbering
-//! of the stage by them.
+//! The numbers of accounts while a world is staged: reads the ledgers of the site's sealed bases, and renumbers the
+//! stage by them.
 //!
-//! A stage loses its `ezz:populated` before the first file is renumbered, and gets it again after the last. The next
-//! command therefore destroys a stage that was killed in between, and makes it again.
+//! A stage loses its `ezz:populated` before the first file is renumbered, and gets it back after the last one. If the
+//! command is killed in between, the next one destroys the stage and makes it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +18,7 @@ use crate::text::first_few;
 use crate::world::numbers::{self, Accounts, Assigned, Ledger, Limits, Renumbered};
 use crate::world::{Context as Work, WorldError};
 
-/// How many accounts are named in a note.
+/// The number of accounts that a note names.
 const SHOWN: usize = 5;
 
 /// What the site knew when a world got its numbers.
@@ -30,14 +30,14 @@ pub(super) struct Numbered {
     of: BTreeSet<GenerationId>,
     /// The world's own ledger.
     ledger: Ledger,
-    /// How many accounts have other numbers than the world gave them.
+    /// The number of accounts whose numbers differ from those in the world.
     pub(super) count: usize,
 }
 
-/// Gives the accounts of a staged world the numbers that the site knows them by, and writes the ledger.
+/// Gives the accounts of a staged world the numbers that they have in the site, and writes the ledger.
 ///
 /// # Errors
-/// [`CliError`]. The stage is not complete any more if this fails while it renumbers.
+/// [`CliError`]. If this fails while it renumbers, the stage is no longer complete.
 pub(super) fn settle(
     stage: &Stage,
     context: &Context<'_>,
@@ -48,7 +48,8 @@ pub(super) fn settle(
     let failed = |source| stage.failed(source);
     let inventory = session.inventory(&Scope::none())?;
     let mut all = ledgers_of(&inventory, &profile.name);
-    // Bases that were sealed before there were ledgers may contradict each other: a track goes on with its own.
+    // Bases that were sealed before ezz wrote ledgers may contradict each other: a track continues with those of its
+    // own base.
     all.sort_by_key(|generation| (Some(generation.id) != parent.map(|it| it.id), generation.id));
     let mut known = Ledger::default();
     for generation in &all {
@@ -114,10 +115,10 @@ impl Numbered {
             .any(|generation| !self.of.contains(&generation.id))
     }
 
-    /// Reads the ledgers that have come meanwhile.
+    /// Reads the ledgers that were sealed meanwhile.
     ///
     /// # Errors
-    /// [`WorldError::Meanwhile`]: one of them knows an account of this world by another number.
+    /// [`WorldError::Meanwhile`]: one of them has another number for an account of this world.
     pub(super) fn compare(
         &mut self,
         stage: &Stage,
@@ -143,7 +144,7 @@ impl Numbered {
     }
 }
 
-/// The generations of a profile whose bases are there, by number.
+/// Returns the generations of a profile whose bases exist, sorted by number.
 fn ledgers_of<'a>(inventory: &'a Inventory, profile: &str) -> Vec<&'a Generation> {
     let counts = |generation: &&Generation| {
         let world = generation.world.as_ref();

@@ -1,5 +1,5 @@
-//! Worlds of FreeBSD's base packages: what must be there before anything is made, and the profile's command
-//! that lets pkg(8) of the host install them.
+//! Worlds from FreeBSD's base packages: the checks before anything is created, and the profile's command that lets
+//! pkg(8) of the host install them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use crate::profile::{Packages, Profile};
 use crate::release::{Packaged, PackagedError};
 use crate::session::{Scope, Session};
 
-/// Some hundreds of megabytes by a slow line.
+/// Enough for some hundreds of megabytes on a slow line.
 const LIMIT: Duration = Duration::from_secs(6 * 3600);
 
-/// That the packages can be asked for on this host, before anything is made.
+/// Checks that the packages can be installed on this host, before anything is created.
 ///
 /// # Errors
 /// [`CliError::Usage`]; [`HostError::Missing`]: the host has no pkg(8), or no keys.
@@ -27,7 +27,7 @@ pub(super) fn ready(session: &Session, packaged: &Packaged) -> Result<(), CliErr
         .map_err(|error| refused(&error))
 }
 
-/// Installs them into an empty stage.
+/// Installs the packages into an empty stage.
 ///
 /// # Errors
 /// [`CliError::Updater`]: pkg(8) has failed; [`CliError`].
@@ -56,7 +56,7 @@ pub(super) fn install(
     carry_out(context, session, stage, command)
 }
 
-/// The profile whose worlds are made so.
+/// Returns the rules of the profile whose worlds are made from packages.
 fn rules() -> Result<&'static Packages, CliError> {
     let mut all = Profile::builtin().iter();
     let found = all.find_map(|profile| profile.packages.as_ref());
@@ -66,7 +66,7 @@ fn rules() -> Result<&'static Packages, CliError> {
     })
 }
 
-/// In words for the user.
+/// Converts the error to one with a hint for the user.
 fn refused(error: &PackagedError) -> CliError {
     let hint = match error {
         PackagedError::TooOld(_) => "leave --packages out, and its sets are installed",

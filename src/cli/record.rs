@@ -1,5 +1,5 @@
-//! Jails whose own files were rolled back with zfs(8). Their configuration is a property, which no rollback touches, so
-//! it speaks of a merge that their files have lost. The record in their files has gone back with them.
+//! Jails whose own files were rolled back with zfs(8). Their configuration is a property, which a rollback does not
+//! change, so it still describes a merge that the files have lost. The record in the files was rolled back with them.
 
 use super::CliError;
 use crate::model::{Jail, JailConfig, JailState};
@@ -9,8 +9,8 @@ use crate::plan::{Observed, Plan, lookup, merge};
 use crate::session::{Scope, Session};
 use crate::world::record;
 
-/// The configuration that is right for the files of a jail which were rolled back; none of one whose files are what they
-/// should be, or that runs or is not mounted: its record cannot be seen then.
+/// Returns the configuration that fits the files of a jail that were rolled back. Returns `None` if the files are what
+/// they should be, and also if the jail runs or is not mounted: then its record cannot be read.
 ///
 /// # Errors
 /// [`CliError::Merge`] if the record cannot be read.
@@ -49,8 +49,8 @@ pub(super) fn check(observed: &Observed, name: &JailName) -> Result<(), CliError
     }
 }
 
-/// Makes the configuration of a jail what its files are, if they were rolled back; whether they were. A dry run changes the
-/// observation alone.
+/// Sets the configuration of a jail to fit its files, if they were rolled back; returns whether they were. A dry run
+/// changes only the observation.
 ///
 /// # Errors
 /// [`CliError`].

@@ -1,10 +1,10 @@
-//! How jails are brought to their target before they start: own files first.
+//! Brings jails to the generation that is due before they start; their own files come first.
 //!
-//! Whether that can be done is found out while a jail still runs, so that one with conflicts is not down
-//! for nothing. Then: stop, snapshot, merge; whoever brings it on starts it. A merge that fails all the same
-//! is taken back. A jail that cannot be brought on starts on what its own files are at; with a conflict or an obstacle it
-//! is pinned to that, since only an administrator can settle these.
-//! Jails whose own files are right as they are need none of it: the plans of their start note that they are there.
+//! Obstacles and conflicts are looked for while a jail still runs, so that a jail with conflicts is not down for
+//! nothing. Then the jail is stopped, a snapshot is taken, and its files are merged; the caller starts it. A merge that
+//! fails nevertheless is undone. A jail that cannot be brought on starts on the generation of its own files. If a
+//! conflict or an obstacle is the reason, it is pinned to that generation, since only an administrator can settle
+//! these. Jails whose own files fit as they are need none of this: the plans of their start record the new generation.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,37 +25,38 @@ use crate::report::Exit;
 use crate::session::{Scope, Session};
 use crate::text::first_few;
 
-/// What becomes of a jail with conflicts.
+/// What is done with a jail that cannot be merged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unmergeable {
-    /// It is pinned to what it has.
+    /// The jail is pinned to its generation.
     Stays,
-    /// It fails.
+    /// The jail fails.
     Fails,
 }
 
-/// Where a jail is then.
+/// The result of bringing a jail on.
 #[derive(Debug)]
 pub(super) enum Way {
-    /// Down, and its own files are at its target.
+    /// The jail is down, and its own files are at the generation that is due.
     Merged,
-    /// At what its own files are at, and pinned to that if only an administrator can settle why; it may be down.
+    /// The jail stays at the generation of its own files, and is pinned to it if only an administrator can settle the
+    /// reason; it may be down.
     Stays,
-    /// Not there.
+    /// The jail could not be brought on.
     Failed(Failure),
 }
 
-/// What came of bringing jails on that are to start.
+/// The result of bringing on several jails that are to be started.
 #[derive(Debug, Default)]
 pub(super) struct Brought {
-    /// Those that start on what their own files are at.
+    /// The jails that start on the generation of their own files.
     pub(super) stayed: BTreeSet<JailName>,
-    /// Those that cannot start.
+    /// The jails that cannot start.
     pub(super) failed: BTreeSet<JailName>,
 }
 
 impl Brought {
-    /// The exit code of a command, with what came of this.
+    /// Returns the exit code of a command, given that of its other work.
     pub(super) fn exit(&self, of_the_rest: Exit, started: usize) -> Exit {
         match of_the_rest {
             Exit::Done if !self.failed.is_empty() && started == 0 => Exit::Failed,
@@ -65,10 +66,10 @@ impl Brought {
     }
 }
 
-/// Brings those of the jails on whose own files have to be merged before they start. The others need nothing.
+/// Brings on those of the jails whose own files have to be merged before they start. The others need nothing.
 ///
 /// # Errors
-/// [`CliError`]: interrupted; what concerns more than single jails.
+/// [`CliError`]: a signal; a failure that concerns more than single jails.
 pub(super) fn bring_all(
     context: &Context<'_>,
     session: &Session,
@@ -127,17 +128,17 @@ pub(super) fn bring_all(
     Ok(())
 }
 
-/// Mounts the own files of jails that are to be looked at, as after a boot; whether any were not.
+/// Mounts the own files of jails that are to be examined, as after a boot; returns whether any were not mounted.
 fn mounted(session: &Session, observed: &Observed, names: &[JailName]) -> Result<bool, CliError> {
     let inventory = &observed.inventory;
     let mut plan = Plan::on(inventory);
     let mut found = false;
     for name in names {
         let jail = lookup::jail(inventory, name)?;
-        // One whose files need no look is mounted by the plan of its start.
+        // A jail whose files need not be examined is mounted by the plan of its start.
         let merged = lookup::config(inventory, name).is_ok_and(|config| config.record.is_some());
         let looked_at = merged || matches!(way(observed, name), Ok(Needs::Files(_)));
-        // Elsewhere it is not started either, which the plan of the start says.
+        // A jail that is mounted elsewhere is not started either, which the plan of the start reports.
         let at = inventory.site.directory.join(name.as_str());
         if looked_at && !jail.mounted && jail.mountpoint == at {
             plan.push(Step::mount_jail(jail));
@@ -188,7 +189,7 @@ pub(super) fn foresee(
     Ok((merged, stays))
 }
 
-/// An observation as it would be after merges.
+/// Returns an observation as it would be after merges.
 pub(super) fn after(observed: &Observed, merged: &[Due]) -> Observed {
     let mut observed = observed.clone();
     for due in merged {
@@ -203,10 +204,11 @@ pub(super) fn after(observed: &Observed, merged: &[Due]) -> Observed {
     observed
 }
 
-/// Brings the own files of one jail to its target. It is down then, and has a mark if it ran.
+/// Brings the own files of one jail to the generation that is due. Afterwards the jail is down, with a mark if it was
+/// running.
 ///
 /// # Errors
-/// [`CliError`]: interrupted; what concerns more than this jail.
+/// [`CliError`]: a signal; a failure that concerns more than this jail.
 pub(super) fn bring(
     context: &Context<'_>,
     session: &Session,
@@ -217,7 +219,7 @@ pub(super) fn bring(
 ) -> Result<Way, CliError> {
     let name = &due.jail;
     let refused = |why: Why| match unmergeable {
-        // On the way back too: one that cannot arrive must not keep the others from it.
+        // This includes the way back, where a jail that cannot return must not prevent the others from returning.
         Unmergeable::Stays => stays(context, session, observed, due, &why),
         Unmergeable::Fails => {
             context.report.warning(format!("{name}: {why}"));
@@ -227,7 +229,7 @@ pub(super) fn bring(
     if !observed.state(name).running() {
         mounted(session, observed, std::slice::from_ref(name))?;
     }
-    // One that is down is looked at by the merge itself, after what an interrupted one has left is taken back.
+    // A jail that is down is examined by the merge itself, after an interrupted merge was undone.
     if observed.state(name).running() {
         match look(context, differences, &observed.inventory, due) {
             Ok(examined) => {
@@ -266,13 +268,13 @@ pub(super) fn bring(
             context.report.error(&error, error.hint().as_slice());
             let why = error::one_line(&error);
             if matches!(error, CliError::Undo { .. }) {
-                // It has the mark still, and does not start; the others of its batch must.
+                // The jail still has its mark and does not start; the others of its batch must.
                 return Ok(Way::Failed(Failure::Files(why)));
             }
             Why::Error(why)
         }
     };
-    // It is down, and starts on what it had; after a roll-out that fails by it, the way back starts it.
+    // The jail is down, and starts on its old generation; if a roll-out fails because of it, the way back starts it.
     refused(why)
 }
 
@@ -298,11 +300,11 @@ pub(super) fn take_down(
 /// Why a jail's own files are not brought to its target.
 #[derive(Debug)]
 enum Why {
-    /// These files are in conflict.
+    /// These files have conflicts.
     Conflicts(Vec<String>),
-    /// This is in the way.
+    /// These obstacles would make the merge fail.
     Obstacles(Vec<String>),
-    /// The merge failed.
+    /// The merge failed with this error.
     Error(String),
 }
 
@@ -318,8 +320,8 @@ impl fmt::Display for Why {
     }
 }
 
-/// Lets a jail stay at what its own files are at: pinned, unless trying again may do. Without that base it cannot
-/// start.
+/// Keeps a jail at the generation of its own files: pinned, unless another try may succeed. Without the base of that
+/// generation the jail cannot start.
 fn stays(
     context: &Context<'_>,
     session: &Session,
@@ -375,7 +377,7 @@ pub(super) fn up(observed: &Observed, jail: &JailName) -> bool {
     )
 }
 
-/// The first of many.
+/// Names the first few of a list.
 pub(super) fn few(list: &[String]) -> String {
     first_few(list, 3, ", ")
 }

@@ -1,4 +1,4 @@
-//! Releases of FreeBSD as worlds: which one is meant, its sets or packages, what is told of them.
+//! Releases of FreeBSD as worlds: which one is meant, its sets or packages, and what is reported about them.
 
 use std::path::{Path, PathBuf};
 
@@ -37,16 +37,16 @@ pub(super) struct FromRelease {
     keys: Option<PathBuf>,
 }
 
-/// A release that is to be a world.
+/// A release that is to become a world.
 #[derive(Debug)]
 pub(super) enum Release {
-    /// From its sets.
+    /// A release that is installed from its sets.
     Sets(Wanted),
-    /// From its base packages.
+    /// A release that is installed from its base packages.
     Packages(Packaged),
 }
 
-/// What is told of a set.
+/// The report about a set.
 #[derive(Serialize)]
 struct Told<'a> {
     set: String,
@@ -55,7 +55,7 @@ struct Told<'a> {
 }
 
 impl FromRelease {
-    /// The release that a source means, unless there is a file of that name.
+    /// Returns the release that a source means, unless a file of that name exists.
     ///
     /// # Errors
     /// [`CliError::Usage`].
@@ -129,7 +129,7 @@ impl FromRelease {
         if sets.is_empty() {
             sets = Packaged::usual();
         }
-        // pkg(8) changes its directory.
+        // pkg(8) changes its working directory.
         let keys = self.keys.as_deref().map(std::path::absolute).transpose();
         let packaged = Packaged {
             version,
@@ -144,7 +144,7 @@ impl FromRelease {
         Ok(Release::Packages(packaged))
     }
 
-    /// That nothing of a release is asked for where nothing is fetched.
+    /// Checks that no option of a release is given if nothing is fetched.
     ///
     /// # Errors
     /// [`CliError::Usage`].
@@ -164,10 +164,10 @@ impl FromRelease {
     }
 }
 
-/// That a release can be had on this host, before anything is made.
+/// Checks that a release can be installed on this host, before anything is created.
 ///
 /// # Errors
-/// As [`packages::ready`].
+/// Those of [`packages::ready`].
 pub(super) fn ready(session: &Session, release: &Release) -> Result<(), CliError> {
     match release {
         Release::Sets(_) => Ok(()),
@@ -175,7 +175,7 @@ pub(super) fn ready(session: &Session, release: &Release) -> Result<(), CliError
     }
 }
 
-/// Fetches the sets of a release, and says who vouches for them.
+/// Fetches the sets of a release, and reports who vouches for them.
 ///
 /// # Errors
 /// [`CliError::Release`], [`CliError::Interrupted`]; [`CliError`].
@@ -222,14 +222,14 @@ pub(super) fn fetch(
 /// Unpacks the sets one after the other.
 ///
 /// # Errors
-/// As of one archive.
+/// Those of extracting one archive.
 pub(super) fn extract(
     context: &Context<'_>,
     stage: &Stage,
     sets: &[Fetched],
     bounds: Bounds,
 ) -> Result<ExtractReport, CliError> {
-    // Of a release it is known what is in it.
+    // The content of a release is known.
     let bounds = Bounds {
         known: true,
         ..bounds
@@ -248,7 +248,7 @@ pub(super) fn extract(
         all.bytes += one.bytes;
         all.input_bytes += one.input_bytes;
         all.dropped_devices += one.dropped_devices;
-        // Of several the first, which is what the world is named by.
+        // Of several digests the first is kept, whose set gives the world its name.
         all.sha256 = all.sha256.or(one.sha256);
     }
     Ok(all)

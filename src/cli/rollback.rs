@@ -1,4 +1,4 @@
-//! `ezz rollback`: a track goes back to the generation that it had before, or to another one.
+//! `ezz rollback`: returns a track to its previous generation, or to another one.
 
 use clap::Args;
 use serde::Serialize;
@@ -72,8 +72,8 @@ impl Rollback {
     }
 }
 
-/// Swaps a track, after a look at whether the target still is what was sealed; what the caller knows of
-/// the site is not read again for that.
+/// Swaps a track after checking that the target is as it was sealed. The site is not read again for what the caller
+/// already knows.
 ///
 /// # Errors
 /// [`CliError::Tampered`]; [`CliError`].
@@ -128,7 +128,7 @@ pub(super) fn swap_checked(
     Ok(())
 }
 
-/// Tells that an updater has found nothing new.
+/// Reports that an updater has found nothing new.
 pub(super) fn unchanged(context: &Context<'_>, track: &TrackName, current: &Generation) {
     context.report.result(
         Json::SwapResult,
@@ -146,8 +146,8 @@ pub(super) fn unchanged(context: &Context<'_>, track: &TrackName, current: &Gene
     ));
 }
 
-/// That jails which run here are not given a world of another system. A track whose world already is of one
-/// goes on: the pool may only be kept on this host.
+/// Checks that a swap does not give a world of another system to jails that run here. A track whose world already is of
+/// another system may continue: the pool may only be stored on this host.
 ///
 /// # Errors
 /// [`PlanError::OtherSystem`].
@@ -166,8 +166,8 @@ pub(super) fn native(
     }
 }
 
-/// That a generation is what was sealed. Its manifest is read only if ZFS knows of writes: it may
-/// have been the time of a mount.
+/// Checks that a generation is as it was sealed. Its manifest is read only if ZFS reports writes, which may only be the
+/// time of a mount.
 ///
 /// # Errors
 /// [`CliError::Tampered`]; [`CliError`].
@@ -189,7 +189,7 @@ pub(super) fn checked(
     })
 }
 
-/// What comes after a swap: the jails that are behind are restarted, or named.
+/// Does what follows a swap: restarts the jails that are behind, or names them.
 ///
 /// # Errors
 /// [`CliError`].
@@ -211,7 +211,7 @@ pub(super) fn follow(
     }
     let observed = session.observe(&Scope::all())?;
     let merges = merges(&observed, track);
-    // One that a conflict had held may run what its track has now.
+    // A jail that a conflict had held may already run the generation that its track has now.
     let there = |name: &&JailName| {
         let jail = observed.inventory.jails.get(*name);
         let found = jail.and_then(|jail| behind(&observed, jail));
@@ -242,14 +242,14 @@ pub(super) fn follow(
     Ok(Exit::Done)
 }
 
-/// How many jails of a track have own files that must be merged to what it has.
+/// Returns how many jails of a track have own files that must be merged to its current generation.
 fn merges(observed: &Observed, track: &TrackName) -> usize {
     let followers = followers(&observed.inventory, track);
     let merged = followers.filter(|name| matches!(way(observed, name), Ok(Way::Files(_))));
     merged.count()
 }
 
-/// A reason for the log: one line, not long.
+/// Parses a reason for the log: one short line.
 pub(super) fn why(text: &str) -> Result<String, String> {
     if text.len() <= 200 && !text.chars().any(deceptive) {
         Ok(text.to_owned())

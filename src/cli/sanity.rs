@@ -1,12 +1,12 @@
-//! Warnings about conflicts of jails with the host, when they are made, configured or started. Never a reason
-//! not to do it.
+//! Warns about conflicts of jails with the host when they are created, configured or started. A conflict is never a
+//! reason to refuse.
 
 use crate::model::JailConfig;
 use crate::name::JailName;
 use crate::plan::{Observed, Plan, sanity};
 use crate::session::Session;
 
-/// Looks around for the jails of a plan, and adds the warnings about them to it.
+/// Examines the host for the jails of a plan, and adds the warnings about them to the plan.
 pub(super) fn warn(session: &Session, observed: &Observed, plan: &mut Plan) {
     let jails = sanity::concerned(plan, &observed.inventory);
     if jails.is_empty() {

@@ -1,7 +1,8 @@
-//! What looks like a secret in a new world: refused, allowed, or allowed since an earlier generation.
+//! Decides about suspected secrets in a new world: they are refused, allowed, or allowed since an earlier generation.
 //!
-//! `ezz:world` keeps where the allowed ones are, and no digest of them: every user can read properties, and a short
-//! secret is found by its digest. Whether one is still the same is read from the files of the generation before.
+//! `ezz:world` stores the paths of the allowed secrets, but no digest of them: every user can read properties, and a
+//! short secret can be found from its digest. Whether a secret is still the same is decided by the files of the
+//! previous generation.
 
 use std::collections::BTreeSet;
 
@@ -12,13 +13,13 @@ use crate::profile::Profile;
 use crate::session::Session;
 use crate::world::{self, Finding, WorldError};
 
-/// Bytes of the list that `ezz:world` keeps: the property has other things, too.
+/// The most bytes of the list that `ezz:world` stores: the property has other values, too.
 const KEPT: usize = 5000;
 
-/// Decides on the secrets that were found. Gives what `ezz:world` keeps.
+/// Decides about the secrets that were found. Returns the list for `ezz:world`.
 ///
 /// # Errors
-/// [`CliError::Secrets`]; [`CliError`]: the generation before cannot be read.
+/// [`CliError::Secrets`]; [`CliError`]: the previous generation cannot be read.
 pub(super) fn allowed(
     context: &Context<'_>,
     session: &Session,
@@ -60,7 +61,7 @@ pub(super) fn allowed(
     Ok(kept)
 }
 
-/// What was allowed in the generation before, as it is there.
+/// Returns the secrets that were allowed in the previous generation, as they are there.
 fn before(
     context: &Context<'_>,
     session: &Session,

@@ -1,4 +1,4 @@
-//! Which jails a command is about.
+//! Determines which jails a command is about.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -14,7 +14,7 @@ use crate::plan::PlanError;
 use crate::session::{Scope, Session};
 use crate::text::quoted;
 
-/// More names than this are taken for a slip, unless it is said that they are none.
+/// More names than this are taken for a mistake, unless the user confirms the number.
 const MANY: usize = 10_000;
 /// The longest file that is read, in bytes.
 const LONG: u64 = 64 << 20;
@@ -54,15 +54,15 @@ pub(super) struct NewJails {
 }
 
 impl Jails {
-    /// Whether none are told.
+    /// Whether neither names nor labels are given.
     pub(super) fn is_empty(&self) -> bool {
         self.names.is_empty() && self.names_from.is_none() && self.labels.is_empty()
     }
 
-    /// Refuses a command that is about no jail.
+    /// Refuses a command without any jail.
     ///
     /// # Errors
-    /// [`CliError::Usage`], with what else could be given.
+    /// [`CliError::Usage`], which names what else could be given.
     pub(super) fn some(&self, or: &str) -> Result<(), CliError> {
         if self.is_empty() {
             return Err(CliError::Usage {
@@ -73,10 +73,10 @@ impl Jails {
         Ok(())
     }
 
-    /// What was given, checked without a look at the site.
+    /// Parses the names, patterns and labels without reading the site.
     ///
     /// # Errors
-    /// [`CliError`]: bad names, all of them; a bad pattern.
+    /// [`CliError`]: all names that are not valid; a bad pattern.
     pub(super) fn parse(&self) -> Result<Selection, CliError> {
         let words = words(&self.names, self.names_from.as_deref())?;
         let is_pattern = |word: &&String| word.contains(['*', '?', '[']);
@@ -91,7 +91,7 @@ impl Jails {
     }
 }
 
-/// Jails that are there already, by valid names, patterns and labels.
+/// Existing jails, selected by valid names, patterns and labels.
 #[derive(Debug, Clone)]
 pub(super) struct Selection {
     names: Vec<JailName>,
@@ -112,10 +112,10 @@ impl Selection {
         }
     }
 
-    /// The jails; without a pattern or label the site is not read.
+    /// Returns the jails; without a pattern or label the site is not read.
     ///
     /// # Errors
-    /// [`CliError`]: a pattern or a label that no jail has.
+    /// [`CliError`]: no jail has the pattern or the label.
     pub(super) fn of(&self, session: &Session) -> Result<Vec<JailName>, CliError> {
         let mut found = self.names.clone();
         if self.patterns.is_empty() && self.labels.is_empty() {
@@ -150,7 +150,7 @@ impl Selection {
         if self.names.is_empty() && self.patterns.is_empty() {
             found = labelled.into_iter().collect();
         } else {
-            // One that is named and not there is told by who looks for it.
+            // A named jail that does not exist is reported by the caller.
             found.retain(|name| labelled.contains(name) || !inventory.jails.contains_key(name));
         }
         if found.is_empty() {
@@ -165,10 +165,10 @@ impl Selection {
 }
 
 impl NewJails {
-    /// Their names.
+    /// Returns the names of the new jails.
     ///
     /// # Errors
-    /// [`CliError`]: bad names, all of them; too many.
+    /// [`CliError`]: all names that are not valid; too many names.
     pub(super) fn parse(&self, command: &str) -> Result<Vec<JailName>, CliError> {
         let mut words = words(&self.names, self.names_from.as_deref())?;
         if let (Some(count), Some(prefix)) = (self.count, &self.prefix) {
@@ -187,8 +187,8 @@ impl NewJails {
     }
 }
 
-/// Refuses words that are no names, where it can be told what was meant: an address, as ezjail takes
-/// it after the name, or a host name.
+/// Refuses words that are not valid names, with a hint where the intention is clear: an address, which ezjail accepts
+/// after the name, or a host name.
 fn meant(command: &str, words: &[String]) -> Result<(), CliError> {
     let usage = |what: String, hint: String| Err(CliError::Usage { what, hint });
     let is_address = |word: &&String| {
@@ -218,7 +218,7 @@ fn meant(command: &str, words: &[String]) -> Result<(), CliError> {
     let Some(name) = nearest(word) else {
         return Ok(());
     };
-    // What has dots was meant as a host name.
+    // A word with dots was meant as a host name.
     let hostname = match word.contains('.') && hostname(word).is_ok() {
         true => format!(" --hostname {word}"),
         false => String::new(),
@@ -226,7 +226,7 @@ fn meant(command: &str, words: &[String]) -> Result<(), CliError> {
     usage(error.to_string(), format!("`{command} {name}{hostname}`"))
 }
 
-/// A name that is like a word which is none.
+/// Returns a valid name that is similar to an invalid word.
 fn nearest(word: &str) -> Option<JailName> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     let lower = word.to_ascii_lowercase();
@@ -237,11 +237,11 @@ fn nearest(word: &str) -> Option<JailName> {
     let name = name.trim_matches('-');
     let known = name.chars().filter(|c| fits(*c)).count();
     let name = JailName::parse(name).ok()?;
-    // Not of words that have little to do with it.
+    // A name that has little in common with the word is no help.
     (known * 2 >= word.chars().count()).then_some(name)
 }
 
-/// The words of a command line and of a file, with their ranges.
+/// Returns the words of a command line and of a file, with their ranges expanded.
 fn words(names: &[String], from: Option<&Path>) -> Result<Vec<String>, CliError> {
     let mut all = names.to_vec();
     if let Some(path) = from {
@@ -265,7 +265,7 @@ fn read(path: &Path) -> Result<String, CliError> {
     text_of(path, "give the names in several commands", failed)
 }
 
-/// The text of a file, or of standard input with `-`; `hint` is what to do about one that is too long.
+/// Returns the text of a file, or of standard input with `-`; `hint` says what to do about a text that is too long.
 pub(super) fn text_of(
     path: &Path,
     hint: &str,
@@ -288,7 +288,7 @@ pub(super) fn text_of(
     Ok(text)
 }
 
-/// Names, or all that are none.
+/// Parses names; the error has all that are not valid.
 fn parse<'a>(words: impl Iterator<Item = &'a String>) -> Result<Vec<JailName>, CliError> {
     let mut names = Vec::new();
     let mut bad: Vec<NameError> = Vec::new();
@@ -343,7 +343,7 @@ mod tests {
         ] {
             assert_eq!(of(line), Err(hint.to_owned()));
         }
-        // Else the rule is said, as it is of other commands.
+        // Otherwise the rule for names is given, as for other commands.
         for line in [
             &["www"][..],
             &["1"],

@@ -1,4 +1,4 @@
-//! `ezz show`: all there is to know of one jail, or of the site.
+//! `ezz show`: shows all details of one jail, or of the site.
 
 use std::path::PathBuf;
 
@@ -38,7 +38,7 @@ struct Jail {
     depends: Vec<JailName>,
     order: i32,
     limits: Limits,
-    /// Those that the host gives it where it has none of its own.
+    /// The limits that the host gives a jail which has none of its own.
     built_in_limits: Limits,
     nested_userns: bool,
     params: Params,
@@ -223,7 +223,7 @@ fn jail(
     Ok(Exit::Done)
 }
 
-/// What keeps a jail from its track, for people.
+/// Describes what keeps a jail from its track, for people.
 fn held(held: &Held) -> String {
     let (of, track) = (held.generation, &held.track);
     format!(
@@ -231,7 +231,7 @@ fn held(held: &Held) -> String {
     )
 }
 
-/// Limits in effect, for people: a jail's own and those that the host gives it.
+/// Describes the limits in effect, for people: a jail's own, and those that the host gives it.
 fn limits(own: &Limits, built_in: &Limits) -> String {
     let memory = |limits: &Limits| limits.memory.map(|most| format!("memory {}", bytes(most)));
     let processes = |limits: &Limits| limits.processes.map(|most| format!("processes {most}"));
@@ -251,7 +251,7 @@ fn limits(own: &Limits, built_in: &Limits) -> String {
     words.join(", ")
 }
 
-/// Names on one line.
+/// Formats names on one line.
 fn listed<T: ToString>(names: &[T]) -> String {
     if names.is_empty() {
         return "-".to_owned();

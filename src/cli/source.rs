@@ -1,4 +1,4 @@
-//! How the files of an update come into its stage: from outside, or by a command that changes them.
+//! How the files of an update get into its stage: from outside, or by a command that changes them.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -15,25 +15,25 @@ use crate::profile::Profile;
 use crate::session::Session;
 use crate::text::quoted;
 
-/// How the files come into the stage.
+/// The source of the files.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// From outside, into an empty one.
+    /// An archive or directory, which is read into an empty stage.
     From(PathBuf),
-    /// A release, into an empty one.
+    /// A release, which is read into an empty stage.
     Release(Release),
-    /// By a command, on a clone of the current generation.
+    /// A command, which changes a clone of the current generation.
     Run(Run),
 }
 
-/// The command, and what it is given.
+/// A command to run, with its cache and its limit.
 #[derive(Debug)]
 pub(super) struct Run {
-    /// Which.
+    /// The command to run.
     pub(super) updater: Updater,
-    /// A directory for what it downloads.
+    /// The directory for its downloads.
     pub(super) cache: PathBuf,
-    /// How long it may take.
+    /// The most time that it may take.
     pub(super) limit: Duration,
 }
 
@@ -42,16 +42,16 @@ pub(super) struct Run {
 pub(super) struct Updater {
     /// Program and arguments.
     pub(super) command: Vec<String>,
-    /// Its variables.
+    /// The environment, as `NAME=VALUE`.
     pub(super) environment: Vec<String>,
     /// Whether it runs on the host itself.
     pub(super) on_host: bool,
-    /// Whether it is the profile's, which may find that there is nothing new.
+    /// Whether it is the profile's updater, which may find that there is nothing new.
     pub(super) usual: bool,
 }
 
 impl Updater {
-    /// For messages. The profile's is a script of many lines.
+    /// Describes the command for messages. The profile's updater is a script of many lines.
     fn shown(&self) -> String {
         if self.usual {
             "the updater of the profile".to_owned()
@@ -61,10 +61,10 @@ impl Updater {
     }
 }
 
-/// The updater of a world's profile.
+/// Returns the updater of a world's profile.
 ///
 /// # Errors
-/// [`CliError::Usage`] if it has none.
+/// [`CliError::Usage`] if the profile has none.
 pub(super) fn usual(current: &Generation) -> Result<Updater, CliError> {
     let update = profile_of(current)?.update.clone();
     let update = update.ok_or_else(|| CliError::Usage {
@@ -106,17 +106,17 @@ pub(super) fn named(
 }
 
 impl Source {
-    /// The generation that the new one is a clone of.
+    /// Returns the generation that the new one is a clone of.
     pub(super) fn parent(&self, current: GenerationId) -> Option<GenerationId> {
         matches!(self, Source::Run(_)).then_some(current)
     }
 
-    /// Whether it is no reason for a new generation if nothing has changed.
+    /// Whether no new generation is made if nothing has changed.
     pub(super) fn may_be_unchanged(&self) -> bool {
         matches!(self, Source::Run(_))
     }
 
-    /// What tells the same source from another. Where that cannot be told, no two are the same.
+    /// Returns a text that distinguishes this source from others. Where that is impossible, no two texts are the same.
     pub(super) fn identity(&self) -> String {
         let (from, found) = match self {
             Source::Run(run) => return format!("{:?}", run.updater),
@@ -134,7 +134,7 @@ impl Source {
         }
     }
 
-    /// What cannot be installed, in an error.
+    /// Names the source in the error that it cannot be installed.
     pub(super) fn origin(&self) -> String {
         match self {
             Source::From(from) => from.display().to_string(),
@@ -144,7 +144,7 @@ impl Source {
         }
     }
 
-    /// For a plan.
+    /// Describes the source in a plan.
     pub(super) fn shown(&self) -> String {
         match self {
             Source::From(from) => format!("{} is read into it", from.display()),
@@ -199,7 +199,7 @@ impl Run {
             environment,
             shown: updater.shown(),
             place,
-            // A command of the user's on the host has its own ways.
+            // A user's command on the host manages its own downloads.
             cache: (updater.usual || !updater.on_host).then_some(self.cache.as_path()),
             limit: self.limit,
         };
@@ -212,22 +212,22 @@ impl Run {
 pub(super) struct Command<'a> {
     /// Program and arguments.
     pub(super) words: &'a [String],
-    /// Its variables.
+    /// The environment, as `NAME=VALUE`.
     pub(super) environment: Vec<String>,
-    /// For messages.
+    /// The description for messages.
     pub(super) shown: String,
     /// Where it runs.
     pub(super) place: Place<'a>,
-    /// A directory for what it downloads.
+    /// The directory for its downloads.
     pub(super) cache: Option<&'a Path>,
-    /// How long it may take.
+    /// The most time that it may take.
     pub(super) limit: Duration,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// [`CliError::Updater`]: it did not end well; [`CliError`].
+/// [`CliError::Updater`]: it failed; [`CliError`].
 pub(super) fn carry_out(
     context: &Context<'_>,
     session: &Session,
@@ -250,7 +250,7 @@ pub(super) fn carry_out(
     context.host_notes(session);
     let ran = ran?;
     if let Err(error) = few_logs(&ran.log) {
-        // They are in nobody's way.
+        // Old logs that remain do no harm.
         let at = ran.log.parent().unwrap_or(&ran.log);
         context.report.warning(format!(
             "cannot remove old logs in {}: {error}",
@@ -280,7 +280,7 @@ fn profile_of(generation: &Generation) -> Result<&'static Profile, CliError> {
     profile.map_err(|why| PlanError::from(why).into())
 }
 
-/// Options of `ezz update` that no command is expected to have.
+/// Options of `ezz update` that no command is likely to have.
 const OWN: [&str; 16] = [
     "--restart",
     "--canary",
@@ -300,10 +300,10 @@ const OWN: [&str; 16] = [
     "--dry-run",
 ];
 
-/// Options of ezz that many commands have too: at the end of the line they are most likely meant for ezz.
+/// Options of ezz that many commands have, too: at the end of the line they are most likely meant for ezz.
 const LAST: [&str; 5] = ["-n", "--dry-run", "--json", "-q", "--quiet"];
 
-/// Refuses a command that has swallowed options of ezz, or is a line of a shell in one word.
+/// Refuses a command whose words contain options of ezz, or that is a shell command line in one word.
 pub(super) fn own_words(words: &[String]) -> Result<(), CliError> {
     let Some(program) = words.first() else {
         return Ok(());

@@ -1,5 +1,5 @@
-//! What `install` and `update --from` take: what is asked of a source before anything is made for it, and the reading
-//! of it into a stage.
+//! How `install` and `update --from` accept a world: the checks of a source before anything is created for it, and
+//! reading it into a stage.
 
 use std::io;
 use std::path::Path;
@@ -16,11 +16,10 @@ use crate::profile::Profile;
 use crate::session::Session;
 use crate::world::{self, Bounds, Digest, ExtractReport, Opened, Source, WorldError};
 
-/// The most that a world may unpack to unless more is asked for. The largest worlds that are published have some
-/// gigabytes.
+/// The default limit of the size to which a world may unpack. The largest published worlds have some gigabytes.
 const MOST: u64 = 64 << 30;
 
-/// So much is tried however full the pool is: then it is the pool that says so.
+/// This much is tried however full the pool is; if it is too much, the pool reports it.
 const LEAST: u64 = 1 << 30;
 
 /// What of a new world is taken.
@@ -38,7 +37,7 @@ pub(super) struct Taking {
 }
 
 impl Taking {
-    /// How much is unpacked.
+    /// Returns how much is unpacked.
     pub(super) fn bounds(&self, inventory: &Inventory, profile: Option<&str>) -> Bounds {
         let usual = inventory
             .site
@@ -51,10 +50,10 @@ impl Taking {
         }
     }
 
-    /// That this host can run a release of FreeBSD.
+    /// Checks that this host can run a release of FreeBSD.
     ///
     /// # Errors
-    /// As [`Taking::takes`].
+    /// Those of [`Taking::takes`].
     pub(super) fn takes_release(&self, host: Os) -> Result<(), CliError> {
         let mut all = Profile::builtin().iter();
         match all.find(|profile| profile.os == Os::FreeBsd) {
@@ -63,7 +62,7 @@ impl Taking {
         }
     }
 
-    /// That this host can run worlds of a profile.
+    /// Checks that this host can run worlds of a profile.
     ///
     /// # Errors
     /// [`CliError::Foreign`].
@@ -79,7 +78,7 @@ impl Taking {
     }
 }
 
-/// That a source is there, before anything is made.
+/// Checks that a source exists, before anything is created.
 ///
 /// # Errors
 /// [`CliError::Usage`].
@@ -126,11 +125,11 @@ pub(super) fn there(source: &Path) -> Result<(), CliError> {
     )
 }
 
-/// How to get a Debian world.
+/// The command that makes a Debian world, for hints.
 const DEBIAN: &str =
     "`mmdebstrap --variant=minbase trixie debian-13.tar`, then `ezz install debian-13.tar`";
 
-/// Whether a directory is the root of this system, by whatever path.
+/// Whether a directory is the root of this system, whatever its path.
 fn is_hosts_root(source: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let id = |path: &Path| -> io::Result<(u64, u64)> {
@@ -140,7 +139,8 @@ fn is_hosts_root(source: &Path) -> bool {
     matches!((id(source), id(Path::new("/"))), (Ok(one), Ok(root)) if one == root)
 }
 
-/// Opens a source and looks at its beginning, so that what is no world is refused before a generation is begun.
+/// Opens a source and examines its beginning, so that an input that is not a world is refused before a generation is
+/// begun.
 ///
 /// # Errors
 /// [`CliError::World`], [`CliError::Interrupted`], [`CliError::Foreign`].
@@ -194,7 +194,7 @@ pub(super) fn extract(
     Ok(extracted)
 }
 
-/// That an update of a generation is one for jails of this host.
+/// Checks that an update of a generation would be for jails that this host can run.
 ///
 /// # Errors
 /// [`PlanError::OtherSystem`].

@@ -1,5 +1,5 @@
-//! Texts of jails are compared by a process of ezz that may do nothing else: it is confined, its time is
-//! limited, and a signal to the command ends it.
+//! Compares texts of jails in a process of ezz that has no other rights: it is confined, its time is limited, and a
+//! signal to the command ends it.
 //!
 //! The command reads the bytes, since that takes root; the process interprets them.
 
@@ -24,17 +24,17 @@ use crate::world::{Cancel, WorldError};
 /// The argument that makes a process of ezz answer requests instead of running a command.
 pub(super) const WORD: &str = "--text-worker";
 
-/// What the process writes when it is confined.
+/// The text that the process writes when it is confined.
 const READY: &str = "ready\n";
 
-/// How long one answer may take. The work is bounded, and takes a second or two at the most on any machine;
-/// this is for a process that does not work as it should.
+/// The time limit of one answer. The work is bounded, and takes at most a second or two on any machine; the limit is
+/// for a process that does not work as it should.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How often it is looked whether the command was interrupted, in milliseconds.
+/// The pause between two checks for an interruption, in milliseconds.
 const LOOK: u8 = 100;
 
-/// Asks a confined process, which is started when there is something to ask.
+/// Asks a confined process, which is started for the first request.
 #[derive(Debug)]
 pub(super) struct Worker {
     program: Exec,
@@ -43,7 +43,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// One that runs this very program.
+    /// Makes a worker that runs this program.
     pub(super) fn new() -> Self {
         Worker::of(Exec::at(&this_program()).arg(WORD), LIMIT)
     }
@@ -57,12 +57,12 @@ impl Worker {
     }
 }
 
-/// On Linux the file that runs, also after an upgrade has replaced it.
+/// Returns the path of this program; on Linux that of the running file, also after an upgrade has replaced it.
 fn this_program() -> PathBuf {
     if cfg!(target_os = "linux") {
         PathBuf::from("/proc/self/exe")
     } else {
-        // Where the system does not know it, the start fails and says which program was tried.
+        // If the system does not know the path, the start fails with an error that names the program.
         std::env::current_exe().unwrap_or_else(|_| PathBuf::from("ezz"))
     }
 }
@@ -76,7 +76,7 @@ impl Texts for Worker {
         let answered = running.ask(&frames::request(request), self.limit, cancel, |bytes| {
             frames::answer(bytes)
         });
-        // One that was interrupted from the terminal ends before the command does.
+        // A process that was interrupted from the terminal ends before the command does.
         cancel.check()?;
         Ok(match answered {
             Some(answer) => {
@@ -88,7 +88,7 @@ impl Texts for Worker {
     }
 }
 
-/// The process. It is killed when this is dropped.
+/// The process, which is killed when this is dropped.
 #[derive(Debug)]
 struct Running {
     child: Child,
@@ -98,7 +98,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself; what is killed needs no time to end, and leaves nothing.
+        // It may have ended by itself. A killed process ends at once and leaves nothing.
         let _ = self.child.kill();
         let _ = gone(&mut self.child, GONE);
     }
@@ -136,7 +136,7 @@ impl Running {
         }
     }
 
-    /// Writes bytes, and reads until there is a whole answer; none if there will be none.
+    /// Writes bytes, and reads until the answer is complete; returns `None` if no answer will come.
     fn ask<T>(
         &mut self,
         bytes: &[u8],
@@ -184,7 +184,7 @@ impl Running {
     }
 }
 
-/// Answers requests on the standard streams, confined, until there are no more.
+/// Answers requests on the standard streams, confined, until the input ends.
 pub(super) fn serve() -> Exit {
     let streams = || -> io::Result<(File, File)> {
         let (from, to) = (io::stdin(), io::stdout());

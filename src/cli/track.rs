@@ -91,7 +91,7 @@ fn list(context: &Context<'_>) -> Result<Exit, CliError> {
     let inventory = session.inventory(&Scope::all())?;
     let mut rows = Vec::new();
     for (name, track) in &inventory.tracks {
-        // A thick one has a copy, which no swap reaches.
+        // A thick jail has a copy, which no swap affects.
         let thin = |jail: &&JailName| {
             let config = inventory.jails[*jail].config.as_ref();
             config.is_ok_and(|config| config.kind == Kind::Thin)
@@ -165,7 +165,7 @@ fn log(context: &Context<'_>, args: &Log) -> Result<Exit, CliError> {
 
 fn create(context: &Context<'_>, args: &Create) -> Result<Exit, CliError> {
     let session = context.session(args.dry_run)?;
-    // A jail of that name is in the way: it is read, though nothing is done to it.
+    // A jail with this name would conflict with the track, so it is read, though nothing is done to it.
     let scope = Scope::of(JailName::parse(args.name.as_str()));
     let (outcome, exit) = context.transact(&session, "track create", &scope, |observed| {
         Ok(site::track_create(
@@ -185,7 +185,7 @@ fn create(context: &Context<'_>, args: &Create) -> Result<Exit, CliError> {
 
 fn delete(context: &Context<'_>, args: &Delete) -> Result<Exit, CliError> {
     let session = context.session(args.dry_run)?;
-    // Any jail may follow it.
+    // Any jail may follow the track.
     let (_, exit) = context.transact(&session, "track delete", &Scope::all(), |observed| {
         let inventory = &observed.inventory;
         let link = track_link(&inventory.site.directory, &args.name).is_symlink();

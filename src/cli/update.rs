@@ -1,7 +1,8 @@
-//! `ezz update`: a new generation beside the current one, and the swap to it.
+//! `ezz update`: makes a new generation beside the current one, and swaps to it.
 //!
-//! Stage, seal, swap, converge; each can be had alone. Before the swap no jail sees anything of it. A
-//! stage whose files are complete is gone on with by the same command, if that was interrupted.
+//! The steps are stage, seal, swap and converge; each can be run alone. Before the swap no jail sees the new
+//! generation. If the command was interrupted and the files of its stage are complete, the same command continues with
+//! it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -102,7 +103,8 @@ impl Update {
         let session = context.session(self.dry_run)?;
         let inventory = session.inventory(&Scope::of(self.canary.iter().cloned()))?;
         crate::plan::writable(&inventory)?;
-        // What is built from where the track was must not take back what another update has brought.
+        // A generation that was made from an earlier one of the track must not undo what another update has swapped in
+        // meanwhile.
         let from = match &self.swap {
             Some(_) => None,
             None => lookup::track(&inventory, &self.track)?.current,
@@ -120,7 +122,7 @@ impl Update {
         }
         if self.swap.is_none() {
             lookup::ensure_no_rollout(&inventory, &self.track)?;
-            // Found before a world is built and not after.
+            // Checked before a world is built rather than after.
             crate::plan::rollout::ensure_canaries(&inventory, &self.track, &self.canary)?;
         }
         let id = match &self.swap {
@@ -148,7 +150,7 @@ impl Update {
         follow(context, &session, &self.track, None)
     }
 
-    /// Refuses what no site could do, and finds the release that `--from` means.
+    /// Refuses requests that are impossible on any site, and returns the release that `--from` means.
     ///
     /// # Errors
     /// [`CliError::Usage`].
@@ -171,7 +173,7 @@ impl Update {
         Ok(release)
     }
 
-    /// Builds and seals the new generation; of a dry run only the plan is printed.
+    /// Builds and seals the new generation; a dry run only prints the plan.
     fn build(
         &self,
         context: &Context<'_>,
@@ -325,7 +327,7 @@ impl Update {
             stage.seal(context, session, "update", &built, &self.track)?;
             Ok(Some(built))
         };
-        // What is complete is kept for the next try, if this one was only interrupted.
+        // A complete stage is kept for the next try if this one was only interrupted.
         let built = work().map_err(|first: CliError| match first {
             first if first.interrupted() && stage.complete.get() => CliError::Kept {
                 generation: stage.id,
@@ -334,7 +336,7 @@ impl Update {
         })?;
         let Some(built) = built else {
             stage.clear(session)?;
-            // A swap that was killed may have left the link of the track behind.
+            // A killed swap may have left the link of the track at the old generation.
             let mut link = Plan::default();
             link.push(Step::Link {
                 track: self.track.clone(),
@@ -349,7 +351,7 @@ impl Update {
         Ok(Some(stage.id))
     }
 
-    /// Brings the files in, and notes on the pool that they are complete.
+    /// Brings the files in, and records on the pool that they are complete.
     fn fill(
         &self,
         context: &Context<'_>,
@@ -395,18 +397,18 @@ impl Update {
     }
 }
 
-/// What comes from outside, as far as it is there before the stage.
+/// An input from outside, as far as it is open before the stage exists.
 #[derive(Debug)]
 struct Brought<'a> {
     /// The archive or directory.
     opened: Option<Opened>,
     /// The sets of a release.
     fetched: &'a [Fetched],
-    /// How much of it is taken.
+    /// How much of it is extracted.
     bounds: Bounds,
 }
 
-/// Whether a stage has the files of a generation; their times do not count.
+/// Whether a stage has the same files as a generation, without regard to their times.
 fn same_files(
     context: &Context<'_>,
     session: &Session,

@@ -1,4 +1,4 @@
-//! Whether a generation is what was sealed: by what ZFS knows, and by its manifest.
+//! Verifies that a generation is as it was sealed: by the properties of ZFS, and by its manifest.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::ports::Query;
 use crate::session::Session;
 use crate::world::{Context as Work, WorldError, manifest};
 
-/// What ZFS itself knows of writes after the seal: `written@N` of both halves (zfsprops.7).
+/// Finds writes after the seal that ZFS itself reports: `written@N` of both halves (zfsprops.7).
 ///
 /// # Errors
 /// [`CliError`]: the pool cannot be read.
@@ -47,10 +47,10 @@ pub(super) fn quick(session: &Session, generation: &Generation) -> Result<Vec<St
     Ok(differences)
 }
 
-/// Everything: what [`quick`] finds, and each file of the base against the sealed manifest.
+/// Verifies everything: what [`quick`] does, and each file of the base against the sealed manifest.
 ///
 /// # Errors
-/// [`CliError`]: the pool or a file cannot be read; interrupted.
+/// [`CliError`]: the pool or a file cannot be read, or the work was interrupted.
 pub(super) fn whole(
     context: &Context<'_>,
     session: &Session,
@@ -61,10 +61,10 @@ pub(super) fn whole(
     Ok(differences)
 }
 
-/// Each file of the base against the sealed manifest, and that against its seal.
+/// Verifies each file of the base against the sealed manifest, and the manifest against its seal.
 ///
 /// # Errors
-/// As [`whole`].
+/// Those of [`whole`].
 pub(super) fn whole_base(
     context: &Context<'_>,
     session: &Session,
@@ -78,7 +78,7 @@ pub(super) fn whole_base(
     })
 }
 
-/// The text of a generation's manifest.
+/// Returns the text of a generation's manifest.
 ///
 /// # Errors
 /// [`CliError::Tampered`] if it is not the sealed one; [`CliError`].
@@ -104,10 +104,10 @@ pub(super) fn sealed_manifest(
     })
 }
 
-/// Does something with the files of a base, where they are mounted.
+/// Calls a closure with the directory at which a base is mounted.
 ///
 /// # Errors
-/// [`CliError`]: what that gives; the base is not there.
+/// [`CliError`]: that of the closure; the base does not exist.
 pub(super) fn with_base<T>(
     context: &Context<'_>,
     session: &Session,
@@ -121,8 +121,8 @@ pub(super) fn with_base<T>(
     if base.mounted {
         return work(&base.mountpoint);
     }
-    // For the time of reading, at a place of its own: the base of a replica has the mountpoint
-    // of the site it came from, which may be on this host.
+    // It is mounted at a place of its own while it is read: the base of a replica has the mountpoint of the site of
+    // origin, which may be on this host.
     let at = context.machine.run_directory().join(format!(
         "verify-{}-{}",
         context.machine.process_id(),
@@ -138,7 +138,7 @@ pub(super) fn with_base<T>(
     found
 }
 
-/// Compares the files at a directory with the manifest there, and that with the sealed digest.
+/// Compares the files in a directory with the manifest there, and the manifest with the sealed digest.
 fn compare(
     context: &Context<'_>,
     generation: &Generation,

@@ -1,4 +1,4 @@
-//! Health checks of jails that were restarted on another basejail.
+//! Checks the health of jails that were restarted on another basejail.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -18,24 +18,24 @@ use crate::text::quoted;
 /// The pause between two runs of a health command.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Asks the jails of a batch for their health after the restart.
+/// Checks the jails of a batch after their restart.
 pub(super) struct Asks<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) session: &'a Session,
     pub(super) pace: &'a Pace,
     pub(super) moving: &'a Moving,
-    /// The jails that are being moved.
+    /// The jails that are being brought to another generation.
     pub(super) down: &'a BTreeSet<JailName>,
     /// The jails that keep their old basejail.
     pub(super) stayed: &'a BTreeSet<JailName>,
-    /// What the restart did.
+    /// The outcome of the restart.
     pub(super) outcome: &'a Outcome,
     /// The site after the restart.
     pub(super) after: &'a Observed,
 }
 
 impl Asks<'_> {
-    /// Asks one jail and reports the result; false if a signal came before its answer.
+    /// Checks one jail and reports the result; returns `false` if a signal came before the jail answered.
     ///
     /// # Errors
     /// [`CliError::Write`].
@@ -69,7 +69,8 @@ impl Asks<'_> {
         };
         if let Err(why) = &well {
             if why.interrupted() {
-                // With its mark the next `converge` asks the jail again; the command of this call is not kept.
+                // Because of the mark, the next `converge` checks the jail again; the command of this call is not
+                // stored.
                 let health = self.pace.health.as_ref();
                 let health = health.map(|health| format!(" --health {}", quoted(health)));
                 self.context.report.warning(format!(
@@ -96,11 +97,11 @@ impl Asks<'_> {
         Ok(true)
     }
 
-    /// Asks a running jail for its health: by the command of this call, else by the jail's own. A jail
-    /// without one is healthy if it runs.
+    /// Checks the health of a running jail by the command of this call, or else by the jail's own. A jail without a
+    /// health command is healthy if it runs.
     ///
     /// # Errors
-    /// [`CliError::Jail`] if it is not healthy or cannot be asked; [`CliError::Interrupted`].
+    /// [`CliError::Jail`] if it is not healthy or cannot be checked; [`CliError::Interrupted`].
     fn well(&self, inventory: &Inventory, jail: &JailName) -> Result<(), CliError> {
         let unwell = |source: JailFailure| CliError::Jail {
             verb: "converge",

@@ -126,7 +126,7 @@ pub enum PlanError {
         /// The site.
         site: DatasetName,
     },
-    /// Another jail administers the dataset, or a part of it.
+    /// One of the datasets contains the other, or both are the same, and another jail administers one of them.
     #[error("the dataset {dataset} belongs to the jail {owner}, at least in part")]
     DatasetTaken {
         /// The dataset.

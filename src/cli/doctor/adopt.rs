@@ -1,4 +1,4 @@
-//! `ezz doctor --adopt`: a replica becomes a site of its own.
+//! `ezz doctor --adopt`: makes a replica a site of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -84,7 +84,7 @@ impl Doctor {
 }
 
 impl Doctor {
-    /// Says which jails cannot start here by their names: the site that they came from may be here, too.
+    /// Warns about jails that cannot start here because of their names: the site of origin may be on this host, too.
     fn names(
         &self,
         context: &Context<'_>,
@@ -114,7 +114,7 @@ impl Doctor {
     }
 }
 
-/// Every `ezz:*` property that came with the receive, and counts.
+/// Returns every received `ezz:*` property, and counts.
 fn received(
     session: &Session,
     inventory: &Inventory,

@@ -1,5 +1,5 @@
-//! What doctor looks at beyond an observation. All reads are of many things at once: a site may
-//! have a thousand jails. Must not be here: what any of it means.
+//! Collects the facts that doctor needs beyond an observation. Each read covers many objects at once, because a site
+//! may have a thousand jails. This module must not decide what the facts mean.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::ports::{PortError, Query, Source};
 use crate::profile::Os;
 use crate::session::Session;
 
-/// Native properties that are looked at. The last is one that cannot have a line break.
+/// The native properties that are read. The last one cannot contain a line break.
 const NATIVE: [&str; 9] = [
     "mountpoint",
     "readonly",
@@ -28,20 +28,20 @@ const NATIVE: [&str; 9] = [
     "canmount",
 ];
 
-/// Jails that no command works on.
+/// Jails that no command is working on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Idle<'a> {
-    /// The host has leftovers of them.
+    /// The jails of which the host has leftovers.
     pub(super) left: &'a BTreeSet<JailName>,
-    /// If one of them has the mark of a merge, that was interrupted.
+    /// The jails with the mark of a merge, which was therefore interrupted.
     pub(super) merges: &'a BTreeSet<JailName>,
 }
 
-/// Looks. At boot, where only what is derived is mended, the pool's snapshots are not read: with
+/// Collects the facts. At boot, where only derived files are repaired, the pool's snapshots are not read: with
 /// thousands of clones that takes seconds.
 ///
 /// # Errors
-/// [`CliError`] if the pool or the host cannot be asked.
+/// [`CliError`] if the pool or the host cannot be read.
 pub(super) fn facts(
     session: &Session,
     observed: &Observed,
@@ -60,7 +60,7 @@ pub(super) fn facts(
         undo: left_by_undo(session.locks.directory()),
         ..Facts::default()
     };
-    // A replica has the id of the site it came from, whose jails this host may run.
+    // A replica has the id of the site that it was copied from, whose jails may run on this host.
     if !inventory.site.replica {
         facts.derived = session.host.derived()?;
         facts.left = idle.left.iter().cloned().collect();
@@ -93,7 +93,7 @@ pub(super) fn facts(
                     facts.around.unread.push(what);
                 }
             }
-            // A host that gives jails none says so when such a jail is started.
+            // A host that gives jails no datasets reports it when such a jail is started.
             if session.host.delegates().is_ok() {
                 let theirs = jails.iter().flat_map(|(_, config)| &config.datasets);
                 facts.lacking = delegated::lacking(session, &theirs.collect::<Vec<_>>())?;
@@ -115,7 +115,7 @@ pub(super) fn facts(
         let snapshots = if generation.sealed() {
             generation::seals(layout, generation.id)
         } else if inventory.skeleton(generation.id).is_some() {
-            // Its base was pruned.
+            // The base of the generation was pruned.
             layout.skeleton_seal(generation.id).into_iter().collect()
         } else {
             Vec::new()
@@ -126,7 +126,7 @@ pub(super) fn facts(
         }
     }
     for name in inventory.jails.keys() {
-        // A jail that cannot be understood is a finding of its own.
+        // A jail whose configuration is not valid is a finding of its own.
         let Ok(spec) = spec::observed(inventory, name) else {
             continue;
         };
@@ -193,7 +193,7 @@ fn snapshots(
         .collect())
 }
 
-/// Directories `verify-PID-GENERATION` and `merge-PID-GENERATION` whose process is gone.
+/// Returns the directories `verify-PID-GENERATION` and `merge-PID-GENERATION` whose process no longer exists.
 pub(in crate::cli) fn left_by_readers(run: &Path) -> Vec<(GenerationId, PathBuf)> {
     let left = |name: String| {
         let own = name.strip_prefix("verify-").or(name.strip_prefix("merge-"));
@@ -206,7 +206,7 @@ pub(in crate::cli) fn left_by_readers(run: &Path) -> Vec<(GenerationId, PathBuf)
     names(run).into_iter().filter_map(left).collect()
 }
 
-/// Directories `undo-PID-before` and `undo-PID-after` whose process is gone.
+/// Returns the directories `undo-PID-before` and `undo-PID-after` whose process no longer exists.
 pub(in crate::cli) fn left_by_undo(run: &Path) -> Vec<PathBuf> {
     let left = |name: &String| {
         let pid = name
@@ -243,7 +243,7 @@ fn directories(inventory: &Inventory, facts: &mut Facts) {
     }
     for directory in [&site.directory, &bases, &site.directory.join("newjail")] {
         for name in names(directory) {
-            // The root of a jail is not looked into.
+            // The root of a jail is not examined.
             let jail = JailName::parse(&name).ok();
             if !jail.is_some_and(|jail| inventory.jails.contains_key(&jail)) {
                 facts.entries.extend(entry(&directory.join(name)));
@@ -252,7 +252,7 @@ fn directories(inventory: &Inventory, facts: &mut Facts) {
     }
 }
 
-/// The names in a directory, sorted; none if it cannot be read.
+/// Returns the names in a directory, sorted; empty if it cannot be read.
 fn names(directory: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries

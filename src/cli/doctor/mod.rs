@@ -1,4 +1,4 @@
-//! `ezz doctor`: what is wrong, and the repair of what is derived or debris.
+//! `ezz doctor`: diagnoses the host and the site, and repairs derived files and debris.
 
 mod adopt;
 pub(super) mod facts;
@@ -47,7 +47,7 @@ pub struct Doctor {
 #[derive(Debug, Serialize)]
 struct Told<'a> {
     site: &'a DatasetName,
-    /// None on a pool that was imported read-only.
+    /// `None` on a pool that was imported read-only.
     capabilities: Option<&'a Capabilities>,
     checks: &'a [Check],
     findings: &'a [Finding],
@@ -72,7 +72,7 @@ impl Doctor {
     }
 
     fn repair(&self, context: &Context<'_>, session: &Session) -> Result<Exit, CliError> {
-        // What is in the site directory shows only when the site is mounted.
+        // The content of the site directory can only be seen while the site is mounted.
         let unmounted = !session.inventory(&Scope::none())?.site.mounted;
         let (mut before, mut changed, exit) = self.repair_once(context, session)?;
         if session.dry_run || exit != Exit::Done {
@@ -88,9 +88,9 @@ impl Doctor {
         }
         tidy(context, session)?;
         let diagnosis = examine(session, self.derived)?;
-        // What is still found was not mended, whatever its step said.
+        // A finding that still exists was not repaired, whatever its step reported.
         before.retain(|finding| finding.repairable && !diagnosis.findings.contains(finding));
-        // Every boot causes one for each dataset.
+        // After every boot each dataset has such a finding.
         let (flags, others): (Vec<_>, Vec<_>) =
             before.iter().partition(|it| it.kind == What::MountFlags);
         if !flags.is_empty() {
@@ -110,7 +110,7 @@ impl Doctor {
         tell(context, session, &diagnosis, &before, changed)
     }
 
-    /// Finds and mends; gives what it found and how many steps changed something.
+    /// Diagnoses and repairs; returns the findings and the number of steps that changed something.
     fn repair_once(
         &self,
         context: &Context<'_>,
@@ -123,7 +123,7 @@ impl Doctor {
             ..Scope::all()
         };
         let plan = |observed: &Observed| {
-            // Of those that are locked now, the ones that have not been cleared meanwhile.
+            // Of the jails that are locked now, keep those that no other command has cleared meanwhile.
             let mut left: BTreeSet<JailName> = session.host.leftovers()?.into_iter().collect();
             left.retain(|name| scope.jails.contains(name));
             let idle = Idle {
@@ -149,7 +149,7 @@ impl Doctor {
     }
 }
 
-/// Removes marks of jails that are not there any more, and the directory of marks if it is empty.
+/// Removes the marks of jails that no longer exist, and the directory of marks if it is empty.
 fn tidy(context: &Context<'_>, session: &Session) -> Result<(), CliError> {
     let moving = Moving::of(context, session);
     moving.tidy();
@@ -165,7 +165,7 @@ fn tidy(context: &Context<'_>, session: &Session) -> Result<(), CliError> {
     Ok(())
 }
 
-/// What made it so, for behind the finding.
+/// Returns the cause of a finding, to be printed after it.
 fn cause(finding: &Finding) -> String {
     finding
         .cause
@@ -190,7 +190,7 @@ fn examine(session: &Session, derived_only: bool) -> Result<Diagnosis, CliError>
     )?)
 }
 
-/// Jails that have the mark of a merge.
+/// Returns the jails that have the mark of a merge.
 fn marked(session: &Session) -> Result<Vec<JailName>, CliError> {
     let jails = format!("{}/jails/", session.site);
     let rows = session.zfs.read(&Query {
@@ -208,7 +208,7 @@ fn marked(session: &Session) -> Result<Vec<JailName>, CliError> {
     Ok(rows.iter().filter_map(|row| name(&row)).collect())
 }
 
-/// Those of the jails with the mark of a merge that no command works on.
+/// Returns the jails with the mark of a merge that no command is working on.
 fn interrupted_merges(
     session: &Session,
     marked: Vec<JailName>,
@@ -223,7 +223,7 @@ fn interrupted_merges(
     Ok(found)
 }
 
-/// Jails of which the host has leftovers, and that no command works on.
+/// Returns the jails of which the host has leftovers, and that no command is working on.
 fn left(session: &Session) -> Result<BTreeSet<JailName>, CliError> {
     let mut left = BTreeSet::new();
     for name in session.host.leftovers().map_err(SessionError::from)? {
@@ -236,7 +236,7 @@ fn left(session: &Session) -> Result<BTreeSet<JailName>, CliError> {
         }
     }
     if !left.is_empty() {
-        // Whoever worked on one of them may have finished since.
+        // A command that worked on one of them may have finished since.
         let still = session.host.leftovers().map_err(SessionError::from)?;
         left.retain(|name| still.contains(name));
     }
@@ -251,7 +251,7 @@ fn tell(
     repaired: usize,
 ) -> Result<Exit, CliError> {
     let report = &context.report;
-    // Asked by a program, which a pool that was imported read-only does not run.
+    // The capabilities are read by a program, which a pool that was imported read-only does not run.
     let capabilities = match session.zfs.capabilities(&session.site) {
         Ok(found) => Some(found),
         Err(error) if error.read_only() => None,

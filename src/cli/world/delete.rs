@@ -1,4 +1,4 @@
-//! `ezz world delete`: one generation goes, if nothing needs it.
+//! `ezz world delete`: destroys one generation that nothing needs.
 
 use clap::Args;
 

@@ -1,4 +1,4 @@
-//! `ezz world diff`: what one generation has and another has not, by their manifests.
+//! `ezz world diff`: compares two generations by their manifests.
 
 use clap::Args;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! `ezz world`: the generations of a site. Listing and verifying them is here.
+//! `ezz world`: the generations of a site. This file lists and verifies them.
 
 mod delete;
 mod diff;
@@ -73,9 +73,9 @@ pub struct Verify {
 enum State {
     Staged,
     Sealed,
-    /// Sealed, and a roll-out has rejected it.
+    /// Sealed, and rejected by a roll-out.
     Rejected,
-    /// Its skeleton is all that is left.
+    /// Only the skeleton is left.
     Pruned,
     Broken,
 }
@@ -168,7 +168,7 @@ impl WorldVerb {
     }
 }
 
-/// The generation that is meant: by its number also one that is not sealed.
+/// Returns the generation that a text means; a number may also be that of an unsealed generation.
 fn shown(inventory: &Inventory, text: &str) -> Result<GenerationId, CliError> {
     let by_id = GenerationId::from_component(text);
     match by_id.filter(|id| inventory.generations.contains_key(id)) {
@@ -192,7 +192,7 @@ fn lines(observed: &Observed) -> BTreeMap<GenerationId, Line> {
             .jails
             .values()
             .filter_map(|jail| jail.config.as_ref().ok());
-        // Thick ones have a copy, whatever they were made from.
+        // Thick jails have a copy, whatever they were made from.
         let thin = configs.filter(|config| config.kind == Kind::Thin);
         thin.filter(|config| wanted(&config.base)).count()
     };
@@ -371,7 +371,7 @@ impl Verify {
         Ok(exit)
     }
 
-    /// Tells of one generation; whether it is as it was sealed.
+    /// Reports on one generation; returns whether it is as it was sealed.
     fn one(
         &self,
         context: &Context<'_>,

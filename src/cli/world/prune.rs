@@ -1,5 +1,5 @@
-//! `ezz world prune`: generations that nothing needs any more go. What `ezz world delete` has in common
-//! with it is here, too.
+//! `ezz world prune`: destroys generations that nothing needs any more. It also has what `ezz world delete` shares with
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -84,7 +84,7 @@ impl Prune {
     }
 }
 
-/// The generations that words name.
+/// Returns the generations that words name.
 fn named(session: &Session, words: &[String]) -> Result<BTreeSet<GenerationId>, CliError> {
     if words.is_empty() {
         return Ok(BTreeSet::new());
@@ -93,7 +93,7 @@ fn named(session: &Session, words: &[String]) -> Result<BTreeSet<GenerationId>, 
     words.iter().map(|word| id(&inventory, word)).collect()
 }
 
-/// The generation that a word names, also one whose base is gone.
+/// Returns the generation that a word names, also one whose base was pruned.
 pub(super) fn id(inventory: &Inventory, word: &str) -> Result<GenerationId, CliError> {
     let there = |id: &GenerationId| inventory.generations.contains_key(id);
     match GenerationId::from_component(word).filter(there) {
@@ -102,22 +102,22 @@ pub(super) fn id(inventory: &Inventory, word: &str) -> Result<GenerationId, CliE
     }
 }
 
-/// What is to go, in the words of the command line.
+/// What to destroy, as given on the command line.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ask {
-    /// How many of the newest are kept.
+    /// The number of newest generations to keep.
     pub(super) newest: usize,
-    /// Those that are named.
+    /// The generations that were named.
     pub(super) named: BTreeSet<GenerationId>,
-    /// What was sealed up to this goes also if no track has been at it.
+    /// A generation that was sealed up to this time is destroyed although no track has been at it.
     pub(super) older: Option<String>,
-    /// Snapshots of others go with what they are of.
+    /// Whether snapshots that ezz did not create are destroyed with their dataset.
     pub(super) foreign: bool,
-    /// Those that the question has named.
+    /// The generations that the confirmation question named.
     pub(super) asked: Option<BTreeSet<GenerationId>>,
 }
 
-/// Asks, and destroys what a plan says; then what became of each generation.
+/// Asks for confirmation, carries out a plan, and reports what happened to each generation.
 pub(super) fn take(
     context: &Context<'_>,
     session: &Session,
@@ -128,7 +128,7 @@ pub(super) fn take(
 ) -> Result<Exit, CliError> {
     let scope = Scope::all();
     if !session.dry_run && !how.yes {
-        // What is refused is refused before the question, which names what goes; nothing else goes then.
+        // A refusal comes before the question. The question names what is destroyed, and nothing else is.
         let observed = session.observe(&scope)?;
         let plan = plan(&observed, &ask.request(session, &observed)?)?;
         let (about, asked) = shown(&observed.inventory, &plan);
@@ -207,7 +207,7 @@ pub(super) fn take(
     Ok(exit)
 }
 
-/// The halves that a plan destroys.
+/// Returns the halves that a plan destroys.
 fn halves(plan: &Plan) -> impl Iterator<Item = &DatasetName> {
     plan.steps.iter().filter_map(|step| match step {
         Step::Commit {
@@ -218,7 +218,7 @@ fn halves(plan: &Plan) -> impl Iterator<Item = &DatasetName> {
     })
 }
 
-/// What a plan destroys, a line each, and of which generations.
+/// Lists what a plan destroys, one line each, and returns the generations.
 fn shown(inventory: &Inventory, plan: &Plan) -> (String, BTreeSet<GenerationId>) {
     let halves: BTreeSet<&str> = halves(plan).map(DatasetName::as_str).collect();
     let (mut text, mut asked) = (String::new(), BTreeSet::new());
@@ -276,7 +276,7 @@ impl Ask {
     }
 }
 
-/// The snapshots that ezz made of jails for merges, except those that have a hold or a clone.
+/// Returns the snapshots that ezz created of jails for merges, except those that have a hold or a clone.
 fn of_merges(session: &Session, inventory: &Inventory) -> Result<Vec<Doomed>, PortError> {
     let rows = session.zfs.read(&Query {
         roots: &[inventory.site.layout.jails.to_string()],
@@ -294,8 +294,8 @@ fn of_merges(session: &Session, inventory: &Inventory) -> Result<Vec<Doomed>, Po
     Ok(rows.into_iter().filter_map(own).collect())
 }
 
-/// Snapshots that ezz did not make, of halves that could go. Of other skeletons none is read: it takes
-/// seconds where there are thousands of clones.
+/// Returns the snapshots that ezz did not create, of halves that could be destroyed. Other skeletons are not read: that
+/// takes seconds if there are thousands of clones.
 fn foreign(
     session: &Session,
     observed: &Observed,
@@ -327,7 +327,7 @@ fn foreign(
     let other = |(name, row): (String, Row)| {
         let (dataset, snapshot) = name.split_once('@')?;
         let id = *candidates.get(dataset)?;
-        // A promotion moves those of other generations.
+        // A promotion moves the snapshots of other generations to this dataset.
         if GenerationId::from_component(snapshot).is_some() {
             return None;
         }
@@ -337,7 +337,7 @@ fn foreign(
     Ok(rows.into_iter().filter_map(other).collect())
 }
 
-/// Which of the snapshots that promotions have moved have clones.
+/// Returns those snapshots moved by promotions that have clones.
 fn cloned(session: &Session, inventory: &Inventory) -> Result<BTreeSet<String>, PortError> {
     let roots: Vec<String> = moved(inventory)
         .into_iter()
@@ -352,7 +352,7 @@ fn cloned(session: &Session, inventory: &Inventory) -> Result<BTreeSet<String>, 
         types: &["snapshot"],
         properties: &["clones", "guid"],
     })?;
-    // What a killed prune left of a base goes before it.
+    // The remains of a base that a killed prune left are destroyed before it.
     let goes = |clone: &str| {
         let mut bases = inventory
             .generations
@@ -375,7 +375,7 @@ fn words(reasons: &BTreeSet<Reason>) -> Vec<String> {
     reasons.iter().map(ToString::to_string).collect()
 }
 
-/// What came of a half, and of what keeps it the first few.
+/// Describes what happened to a half, and the first few reasons that keep it.
 fn told(fate: &str, reasons: &[String]) -> String {
     if fate != "kept" || reasons.is_empty() {
         return fate.to_owned();
@@ -383,7 +383,7 @@ fn told(fate: &str, reasons: &[String]) -> String {
     format!("{fate} ({})", first_few(reasons, 3, "; "))
 }
 
-/// Bytes that the site has: what is freed is what they become less, and not what was estimated.
+/// Returns the bytes that the site uses. The difference is what was freed, not an estimate.
 fn used(session: &Session) -> Result<u64, CliError> {
     let site = session.site.to_string();
     let rows = session.zfs.read(&Query {
@@ -396,7 +396,7 @@ fn used(session: &Session) -> Result<u64, CliError> {
     Ok(used.and_then(|used| used.value.parse().ok()).unwrap_or(0))
 }
 
-/// Holds and mounts again what a failed prune had let go; keeps both causes if that fails too.
+/// Restores the holds and mounts that a failed prune had released; if that fails, too, the error has both causes.
 fn undo(session: &Session, first: CliError) -> CliError {
     let begun = matches!(
         first,

@@ -1,4 +1,4 @@
-//! `ezz world tree`: which generation was made from which.
+//! `ezz world tree`: shows which generation was made from which.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ impl Tree {
         let mut children: BTreeMap<Option<GenerationId>, Vec<GenerationId>> = BTreeMap::new();
         for generation in inventory.generations.values() {
             let parent = generation.world.as_ref().and_then(|world| world.parent);
-            // One that is gone has no line to be drawn to.
+            // A parent that no longer exists has no line.
             let parent = parent.filter(|id| inventory.generations.contains_key(id));
             children.entry(parent).or_default().push(generation.id);
         }
