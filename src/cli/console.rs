@@ -53,7 +53,7 @@ pub struct Exec {
 impl Console {
     pub(super) fn run(self, context: &Context<'_>) -> Result<Exit, CliError> {
         if !stdin().is_terminal() || !stdout().is_terminal() {
-            // A jail that does not exist needs no terminal.
+            // If the jail does not exist, that is reported instead.
             let session = context.session(DryRun::default())?;
             let observed = session.observe(&Scope::of([self.name.clone()]))?;
             spec::observed(&observed.inventory, &self.name)?;
@@ -104,7 +104,7 @@ fn execute(
     if !observed.state(name).running() {
         return Err(HostError::NotRunning(name.clone()).into());
     }
-    // The command has not received a signal that arrived before it started.
+    // A signal that has already arrived cannot reach the command, so it ends ezz here.
     let cancel = context.machine.cancel();
     cancel.check().map_err(|_| CliError::Interrupted)?;
     let audit = Audit::new(context, &session, name, request);

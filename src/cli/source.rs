@@ -216,7 +216,7 @@ pub(super) struct Command<'a> {
     pub(super) environment: Vec<String>,
     /// The description for messages.
     pub(super) shown: String,
-    /// Where it runs.
+    /// The place where it runs.
     pub(super) place: Place<'a>,
     /// The directory for its downloads.
     pub(super) cache: Option<&'a Path>,

@@ -79,7 +79,7 @@ pub fn due_now(
 }
 
 /// Returns the configuration that fits the files of a jail, given the record in them; `None` if the files are those of
-/// its last merge, or of no known one. Files without a record are those that the jail was created with.
+/// its last merge, or if it was never merged. Files without a record are those that the jail was created with.
 pub fn rolled_back(
     inventory: &Inventory,
     jail: &Jail,

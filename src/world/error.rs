@@ -144,9 +144,9 @@ pub enum WorldError {
     PathTooLong {
         /// The path.
         path: RelPath,
-        /// The limit.
+        /// The greatest length in bytes.
         most: usize,
-        /// The system.
+        /// The operating system of the world.
         os: Os,
     },
     /// Files of the world belong to ids that do not exist in jails.
@@ -233,9 +233,9 @@ pub enum WorldError {
     Owner {
         /// The file.
         path: RelPath,
-        /// Its owner.
+        /// The user id of its owner.
         uid: u32,
-        /// Its group.
+        /// The id of its group.
         gid: u32,
     },
     /// The file system cannot store an attribute.
@@ -304,7 +304,7 @@ pub enum EntryError {
     Owner {
         /// `owner` or `group`.
         what: &'static str,
-        /// The number.
+        /// The id of the user or group.
         id: u64,
     },
     /// A field of the entry cannot be understood.

@@ -55,7 +55,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// Sets no bounds.
+    /// Returns bounds that accept every world.
     pub fn none() -> Bounds {
         Bounds {
             most: u64::MAX,

@@ -226,7 +226,7 @@ impl BufRead for Chunks {
     }
 }
 
-/// The sending end.
+/// The sending end of a queue of chunks.
 pub(super) struct Sink {
     queue: SyncSender<Chunk>,
 }

@@ -195,7 +195,7 @@ fn record(data: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     Some((&body[..equals], &body[equals + 1..], &data[length..]))
 }
 
-/// A decimal number.
+/// Parses a decimal number.
 pub(super) fn number(what: &'static str, value: &[u8]) -> Result<u64, EntryError> {
     std::str::from_utf8(value)
         .ok()

@@ -87,7 +87,7 @@ impl<R: Read> Read for Cancellable<'_, R> {
 pub struct Context<'a> {
     /// Receives the progress of the step.
     pub progress: &'a dyn Progress,
-    /// Stops the step.
+    /// The flag that stops the step.
     pub cancel: Cancel,
 }
 

@@ -31,9 +31,9 @@ pub(super) struct Node<'a> {
 /// What to do with the entries of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Visit {
-    /// Visit them.
+    /// Visit the entries.
     Enter,
-    /// Leave them out.
+    /// Skip the entries.
     Skip,
 }
 

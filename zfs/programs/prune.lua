@@ -1,5 +1,5 @@
 -- Destroys one half of a generation with its sealed snapshot. If other bases are clones of it, one of them, the heir,
--- first takes over its snapshots and their origins.
+-- takes over its snapshots first, and the others become clones of the heir.
 local r = stale()
 if r then return r end
 local d, h, moved = a.ds, a.heir, {}

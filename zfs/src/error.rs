@@ -125,7 +125,7 @@ pub enum ProgramError {
     Instructions {
         /// The name of the program.
         program: String,
-        /// The limit.
+        /// The limit in instructions.
         limit: u64,
     },
     /// The program reached its memory limit.

@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// One mount.
+/// One line of the mount table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mounted {
     /// The source of the mount; for ZFS the dataset or snapshot.

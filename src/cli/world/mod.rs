@@ -67,7 +67,7 @@ pub struct Verify {
     dry_run: DryRun,
 }
 
-/// How far a generation is.
+/// The state of a generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum State {

@@ -272,7 +272,7 @@ fn jails(all: &mut BTreeMap<GenerationId, Kept>, observed: &Observed) {
         }
         match config.kind {
             Kind::Thin => {
-                // The generation that is due is kept for existing jails by what keeps it as such.
+                // A jail at the generation that is due adds no reason: its track or its pin keeps that generation.
                 let (name, id) = (&jail.name, config.skel);
                 if !lookup::target(inventory, config).is_ok_and(|target| target == (id, None)) {
                     let running = observed.state(name).running();

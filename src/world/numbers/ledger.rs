@@ -202,8 +202,8 @@ impl Ledger {
                 table.used.insert(*number);
             }
             for (number, names) in &theirs.by_number {
-                // Names that shared a number still do; otherwise a number that belongs to another account is not
-                // shared.
+                // If several names share the number in the other ledger and one of them has it here, all of them get
+                // it. Otherwise a number that belongs to another account here is not shared.
                 let shared = before
                     .by_number
                     .get(number)

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 
 use super::{Answer, By, Request, TEXT_MAX};
 
-/// The longest text of an answer in bytes: what a merge of three texts can produce, with signs before their lines.
+/// The longest text of an answer in bytes: a merge of three texts, or a patch, which has a sign before each line.
 const ANSWER_MAX: u64 = 8 * TEXT_MAX;
 
 /// A request that was read.

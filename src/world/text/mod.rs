@@ -42,9 +42,9 @@ pub enum Request<'a> {
     },
     /// Shows people how one text becomes another.
     Patch {
-        /// The text before.
+        /// The text before the change.
         old: &'a str,
-        /// The text after.
+        /// The text after the change.
         new: &'a str,
     },
 }
