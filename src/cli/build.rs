@@ -22,7 +22,7 @@ use crate::report::bytes;
 use crate::session::{Around, Scope, Session};
 use crate::world::{self, Context as Work, WorldError, manifest};
 
-/// A generation that is being built. As long as this value exists, no other command takes the generation for abandoned.
+/// A generation that is being built. As long as this value exists, no other command treats the generation as abandoned.
 #[derive(Debug)]
 pub(super) struct Stage {
     /// The number of the generation.

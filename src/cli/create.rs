@@ -81,7 +81,7 @@ pub struct Clone {
     dry_run: DryRun,
 }
 
-/// What new jails get, whatever they are made of.
+/// The options of new jails, whatever they are made from.
 #[derive(Debug, Args)]
 struct Own {
     /// Flavour to lay over the jails: the files in flavours/FLAVOUR of the site directory; repeatable

@@ -17,7 +17,7 @@ use crate::report::Kind as Json;
 use crate::session::{Scope, Session};
 use crate::world::{self, Bounds, Digest, ExtractReport, Source};
 
-/// How a release is fetched.
+/// The options that say how a release is fetched.
 #[derive(Debug, Args)]
 pub(super) struct FromRelease {
     /// Distribution set of a release to install; repeatable [default: base; with --packages: base-jail]

@@ -19,7 +19,7 @@ const MANY: usize = 10_000;
 /// The longest file that is read, in bytes.
 const LONG: u64 = 64 << 20;
 
-/// Jails that are there already.
+/// The existing jails that a command is about.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Jails {
     /// Names, ranges such as web{01..20}, or patterns such as 'web*'
@@ -33,7 +33,7 @@ pub(super) struct Jails {
     labels: Vec<Label>,
 }
 
-/// Jails that are to be made.
+/// The names of new jails.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct NewJails {
     /// Names, or ranges such as web{01..20}

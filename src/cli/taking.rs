@@ -22,7 +22,7 @@ const MOST: u64 = 64 << 30;
 /// This much is tried however full the pool is; if it is too much, the pool reports it.
 const LEAST: u64 = 1 << 30;
 
-/// What of a new world is taken.
+/// The options that say which worlds are accepted.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Taking {
     /// Accept secrets in the world, which every jail will share; later updates accept the same ones

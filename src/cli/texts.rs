@@ -1,7 +1,7 @@
 //! Compares texts of jails in a process of ezz that has no other rights: it is confined, its time is limited, and a
 //! signal to the command ends it.
 //!
-//! The command reads the bytes, since that takes root; the process interprets them.
+//! The command reads the bytes, since that needs root; the process interprets them.
 
 use std::ffi::OsStr;
 use std::fs::File;

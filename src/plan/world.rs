@@ -25,7 +25,7 @@ pub fn stage(
     let found = &inventory.site;
     let id = GenerationId(found.seq + 1);
     let mut plan = Plan::on(inventory);
-    // The lock is taken before the number is committed, so that no other command takes the datasets for abandoned.
+    // The lock is taken before the number is committed, so that no other command treats the datasets as abandoned.
     plan.stage = Some(id);
     plan.push(Step::Commit {
         site: found.layout.site.clone(),

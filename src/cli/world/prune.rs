@@ -39,7 +39,7 @@ pub struct Prune {
     how: How,
 }
 
-/// How generations are destroyed: options of `world prune` and `world delete`.
+/// The options that `world prune` and `world delete` share.
 #[derive(Debug, Args)]
 pub(super) struct How {
     /// Also destroy snapshots that ezz did not create; without this they keep their dataset
