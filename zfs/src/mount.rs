@@ -164,8 +164,8 @@ pub fn mounted() -> Result<Arc<Vec<Mounted>>, MountError> {
 /// Returns the mount at a directory, the last one if there are several; `None` if there is none or the directory does
 /// not exist. If the kernel can report a single mount, the table of all mounts is not read.
 ///
+/// # Errors
 /// Those of [`mounted`].
-/// As [`mounted`].
 pub fn mounted_at(at: &Path) -> Result<Option<Mounted>, MountError> {
     #[cfg(target_os = "linux")]
     if let Some(found) = one::mounted_at(at) {
