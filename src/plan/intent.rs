@@ -1,5 +1,5 @@
-//! The intent of a `create`, which names the clones that are being created and are not jails yet; and the clearing of
-//! clones that never became jails.
+//! Intents, and the clearing of clones that never became jails. The intent of a `create` names the clones that are
+//! being created and are not jails yet; that of a `delete` names the jails that it destroys.
 //!
 //! One program sets the intent, creates the jails and removes the intent; where programs cannot clone there are two
 //! programs, see `fallback.rs`. A clone that an intent names is debris, even if it has an `ezz:jail`: a signal can stop

@@ -43,7 +43,7 @@ pub struct Refusal {
 /// The failure of a call in a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// `set`, `inherit`, `snapshot`, `clone` or `destroy`.
+    /// `set`, `inherit`, `snapshot`, `clone`, `defer`, `promote` or `destroy`.
     pub step: String,
     /// The dataset that the step was about.
     pub dataset: Option<String>,
