@@ -142,6 +142,7 @@ fn created(count: usize) -> Result<Option<f64>, Failure> {
     let found = ezz::observe::named_site(&zfs, &site)?;
     let can = zfs.capabilities(&site)?.sync_clone;
     let session = Session {
+        jobs: 1,
         zfs: Box::new(zfs),
         host: ezz::host::this_host(&found.id, &found.directory),
         site: site.clone(),
