@@ -1,5 +1,5 @@
-//! What is done in a guest around an interrupted command: preparing, measuring, running into the
-//! cut, and judging what is left of it.
+//! The work in a guest around an interrupted command: prepare the pool, measure the command, run it until it is
+//! interrupted, and judge what it left.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -16,21 +16,21 @@ pub struct Before {
     /// The epoch before the command; 0 if there was no site.
     pub epoch: u64,
     pub seed: u64,
-    /// The command had said that it was done.
+    /// Whether the command had reported success.
     pub acknowledged: bool,
     pub how: How,
 }
 
-/// What the interruption was: a judgement costs seconds, and there are many.
+/// The kind of interruption. A full judgement costs seconds, and there are many interruptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// The power was cut: the pool is scrubbed, and all is looked at twice.
+    /// The power was cut: the pool is scrubbed, and the whole site is inspected twice.
     Cut,
-    /// ezz was killed; the next round is another one of the same.
+    /// ezz was killed; the next round repeats the same command.
     Kill,
 }
 
-/// Makes the pool what the scenario begins with; writes the epoch.
+/// Creates the state of the pool that the scenario begins with, and records the epoch.
 pub fn set_up(scenario: &Scenario) -> Result<Vec<String>, Failure> {
     fs::create_dir_all(out())?;
     sh(&scenario.prepares())?;
@@ -40,7 +40,7 @@ pub fn set_up(scenario: &Scenario) -> Result<Vec<String>, Failure> {
     Ok(Vec::new())
 }
 
-/// Runs the command undisturbed: how long it takes, and whether all is right then.
+/// Runs the command undisturbed, measures how long it takes, and checks the result.
 pub fn measure(scenario: &Scenario) -> Result<Vec<String>, Failure> {
     sh(scenario.boot)?;
     let ended = run_ezz(&scenario.line())?;
@@ -54,7 +54,7 @@ pub fn measure(scenario: &Scenario) -> Result<Vec<String>, Failure> {
     Ok(wrong)
 }
 
-/// Runs the command; the cut is to come before this ends.
+/// Runs the command; the power is to be cut before this function returns.
 pub fn run_until_cut(scenario: &Scenario) -> Result<Vec<String>, Failure> {
     sh(scenario.boot)?;
     fs::write(out().join("begun"), "")?;
@@ -66,20 +66,20 @@ pub fn run_until_cut(scenario: &Scenario) -> Result<Vec<String>, Failure> {
     Err(Failure("the power was not cut".to_owned()))
 }
 
-/// Judges what an interruption left.
+/// Judges what an interruption left, and returns the violations.
 pub fn judge(scenario: &Scenario, was: &Before) -> Result<Vec<String>, Failure> {
     let begun = Instant::now();
     let mut wrong = Vec::new();
     if was.how == How::Cut {
         pool(&mut wrong)?;
     }
-    // None before an `init`, and none of its own before an adoption.
+    // Before an `init` there is no site; before an adoption there is none with an epoch of its own.
     let is_site = epoch(was.epoch, &mut wrong);
     if is_site && was.how == How::Cut {
         wrong.extend(inspect::at_any_moment(SITE));
     }
     wrong.extend((scenario.atomic)());
-    // The next command is the repair, or now and then the same again.
+    // The next command is the repair or, for some seeds, the same command again.
     let repairs = is_site && (was.seed % 2 == 0 || was.how == How::Cut && was.seed % 4 != 1);
     if repairs {
         repair(&mut wrong)?;
@@ -99,12 +99,12 @@ pub fn judge(scenario: &Scenario, was: &Before) -> Result<Vec<String>, Failure> 
         wrong.push(format!("{line} again: {again:?}, before: {finished:?}"));
     }
     if !repairs && refused || scenario.name == "adopt" {
-        // A refusal restores nothing; an adoption leaves the mounts to the repair, and says so.
+        // A refused command restores nothing; an adoption leaves the mounts to the repair, and reports that.
         repair(&mut wrong)?;
     }
     if was.how == How::Cut && !scenario.after_boot.is_empty() {
         let started = run_ezz(scenario.after_boot)?;
-        // One that a conflict keeps where it is makes it 3.
+        // A jail that a conflict keeps at its generation makes the exit code 3.
         if !matches!(started.code, Some(0 | 3)) {
             wrong.push(format!("{}: {started:?}", scenario.after_boot));
         }
@@ -112,7 +112,7 @@ pub fn judge(scenario: &Scenario, was: &Before) -> Result<Vec<String>, Failure> 
     let times = if finished.is_empty() { 2 } else { 1 };
     wrong.extend((scenario.end)(times));
     wrong.extend(scenario.are_up());
-    // Foreign snapshots and the like are told, and are nothing to mend.
+    // Findings such as foreign snapshots are reported, but do not make `doctor` fail.
     if was.how == How::Cut && !run_ezz("doctor")?.ok() {
         wrong.push(format!("doctor: {}", said().trim_end()));
     }
@@ -124,7 +124,7 @@ pub fn judge(scenario: &Scenario, was: &Before) -> Result<Vec<String>, Failure> 
     Ok(wrong)
 }
 
-/// The pool itself: every block as it was written.
+/// Checks every block of the pool.
 fn pool(wrong: &mut Vec<String>) -> Result<(), Failure> {
     let status = sh("zpool scrub -w tank; zpool status -v tank")?;
     if !status.contains("errors: No known data errors") || !status.contains("with 0 errors") {
@@ -135,7 +135,7 @@ fn pool(wrong: &mut Vec<String>) -> Result<(), Failure> {
 
 fn repair(wrong: &mut Vec<String>) -> Result<(), Failure> {
     let ended = run_ezz("doctor --repair")?;
-    // Whether a jail that a move has left down is to run, is not for the repair to say.
+    // The repair does not decide whether a jail that a move has left down is to run.
     let said = said();
     let mut bad = said.lines().filter(|line| {
         ["broken ", "debris ", "bad "]
@@ -149,7 +149,7 @@ fn repair(wrong: &mut Vec<String>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The epoch is not smaller than before; whether there is a site with an epoch of its own.
+/// Checks that the epoch is not smaller than before; returns whether there is a site with an epoch of its own.
 fn epoch(before: u64, wrong: &mut Vec<String>) -> bool {
     let now = inspect::epoch(SITE);
     if now.is_some_and(|now| now < before) {

@@ -1,4 +1,4 @@
-//! Kills of ezz alone, many in one boot: the kernel, the mounts and the jails go on.
+//! Kills ezz alone, many times in one boot: the kernel, the mounts and the jails continue.
 
 use std::iter;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use crate::sys::{Failure, Random, ended, ezz, run_ezz, say, sh};
 
 const SITE: &str = "tank/ezz";
 
-/// No command has so many steps: one that never ends is a fault of the test.
+/// More steps than any command has: a command that never ends is a fault of the test.
 const MOST_STEPS: u64 = 400;
 
-/// Kills the command `count` times, at moments of the seed.
+/// Kills the command `count` times, at moments that the seed determines.
 pub fn at_random_moments(
     scenario: &Scenario,
     count: u64,
@@ -48,15 +48,16 @@ pub fn at_random_moments(
     Ok(wrong)
 }
 
-/// Kills the command before its first step, then before its second …, until it ends by itself.
-/// With `EZZ_KILL_EVERY=N` before the first, and then every N-th: which ones, differs with the kernel.
+/// Kills the command before its first step, then before its second, and so on, until it ends by itself. With
+/// `EZZ_KILL_EVERY=N` it is killed before the first step, and then before every N-th; which steps these are depends on
+/// the version of OpenZFS.
 pub fn at_each_step(scenario: &Scenario) -> Result<Vec<String>, Failure> {
     prepare(scenario)?;
     let mut wrong = Vec::new();
     let every = std::env::var("EZZ_KILL_EVERY").map_or(Ok(1), |text| text.parse());
     let every: usize = every.map_err(|error| Failure(format!("EZZ_KILL_EVERY: {error}")))?;
     let odd = sh("cat /sys/module/zfs/version")?.starts_with("2.3");
-    // The first one with each kernel: there are commands of three steps.
+    // The first step is included with each kernel: some commands have only three steps.
     let second = 1 + (if odd { every.div_ceil(2) } else { every }) as u64;
     for step in iter::once(1).chain((second..MOST_STEPS).step_by(every)) {
         let epoch = inspect::epoch(SITE).unwrap_or(0);
@@ -108,7 +109,7 @@ fn verdict(
     when: &str,
     wrong: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    // What the kernel does for a process that is gone ends with its transaction group.
+    // What the kernel does for a killed process ends with its transaction group.
     sh("zpool sync tank")?;
     let was = Before {
         epoch,

@@ -1,7 +1,7 @@
-//! What the tests of crashes run in the guest, as a program of its own: a power cut ends the test
-//! that would look, and a kill must hit ezz and nothing else.
+//! The tests of crashes run this program in the guest. It is a program of its own, because a power cut would end the
+//! test itself, and a kill must hit ezz and nothing else.
 //!
-//! The host's half is tests/lab/outside. Exit code 1 = a violation, each a line of output; 2 = the
+//! The host's half is in tests/lab/outside. Exit code 1 means violations, one a line of output; 2 means that the
 //! scenario itself does not work. By hand, in a guest: `lab-guest inspect tank/ezz`.
 
 #![expect(

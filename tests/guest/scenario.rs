@@ -1,39 +1,39 @@
-//! The scenarios: what is there before, which command is interrupted, and what has to be true
-//! afterwards. What is true of every site is the inspector's business, not theirs.
+//! The scenarios: the state before, the command that is interrupted, and what must be true afterwards. What is true of
+//! every site is checked by the inspector, not here.
 
 use std::fs;
 
 use crate::sys::sh;
 use checks::{all_or_none, datasets_are, jails_are, running_are, sealed_are};
 
-/// A command and what is around it.
+/// A command, and the conditions before and after it.
 pub struct Scenario {
     pub name: &'static str,
-    /// Prepares the pool `tank`, once.
+    /// The script that prepares the pool `tank`, once.
     pub setup: &'static str,
-    /// Prepares the host after each boot.
+    /// The script that prepares the host after each boot.
     pub boot: &'static str,
-    /// The words after `ezz`; `^` in one is a blank.
+    /// The words after `ezz`; a `^` in a word stands for a blank.
     pub command: &'static str,
-    /// What a second run may say, once the first one had done all.
+    /// The error that a second run may report if the first one was complete.
     pub already: &'static str,
-    /// How it may end: first, how it does when nobody interrupts it.
+    /// The exit codes that are allowed; the first is that of an undisturbed run.
     pub codes: &'static [i32],
-    /// Whether the outcome is on the pool, so that a reboot does not end it.
+    /// Whether the outcome is on the pool, so that a reboot keeps it.
     pub durable: bool,
-    /// What must be true right after a cut, before any other command: all or nothing.
+    /// Checks what must be true right after a cut, before any other command: all or nothing.
     pub atomic: fn() -> Vec<String>,
-    /// What must be true when the command was done, so many times.
+    /// Checks what must be true after the command was completed `times` times.
     pub end: fn(times: u64) -> Vec<String>,
-    /// Back to what `setup` made, for many kills in one boot.
+    /// The script that restores what `setup` created, for many kills in one boot.
     pub reset: &'static str,
     /// The words after `ezz` that start the jails after a power cut: a boot of the lab starts none.
     pub after_boot: &'static str,
-    /// Jails that run when all is done.
+    /// The jails that run after the command has ended.
     pub up: &'static [&'static str],
 }
 
-/// What most scenarios have.
+/// The values that most scenarios have.
 const PLAIN: Scenario = Scenario {
     name: "",
     setup: "",
@@ -66,7 +66,7 @@ for d in 1 2 3 4 5 6; do mkdir usr/share/$d etc/$d; for f in a b c d e f g h i j
 head -c 3000000 /dev/urandom >usr/share/large
 "#;
 
-/// The same, and the world as an archive.
+/// The site of [`MADE`], with the world as an archive.
 const SITE: &str = r#"__MADE__
 tar -cf $OUT/world.tar .; cd /; rm -r /tmp/w
 "#;
@@ -396,13 +396,13 @@ const BASIC: &[Scenario] = &[
     },
 ];
 
-/// All of them.
+/// Returns all scenarios.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
     BASIC.iter().chain(worlds::ALL)
 }
 
 impl Scenario {
-    /// The script that prepares the pool. What needs a real world starts on the golden image.
+    /// Returns the script that prepares the pool. A scenario that needs a real world starts on the golden image.
     pub fn prepares(&self) -> String {
         let setup = worlds::SCRIPTS
             .iter()
@@ -415,7 +415,7 @@ impl Scenario {
             .replace("__GOLDEN__", "")
     }
 
-    /// Whether the jails run that are to.
+    /// Checks that the jails in `up` run.
     pub fn are_up(&self) -> Vec<String> {
         if self.up.is_empty() {
             return Vec::new();
@@ -423,12 +423,12 @@ impl Scenario {
         running_are(self.up)
     }
 
-    /// Whether it may end with this code.
+    /// Returns whether the command may end with this code.
     pub fn ends_so(&self, code: Option<i32>) -> bool {
         code.is_some_and(|code| self.codes.contains(&code))
     }
 
-    /// The words after `ezz`, with the real world's path.
+    /// Returns the words after `ezz`, with the path of the real world.
     pub fn line(&self) -> String {
         let world = std::env::var("EZZ_LAB_WORLD").unwrap_or_default();
         self.command.replace("$WORLD", &world)

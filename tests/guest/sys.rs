@@ -1,11 +1,11 @@
-//! Running programs and saying what came of it. Nothing here knows a scenario.
+//! Runs programs and reports how they ended. This module must not know a scenario.
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The scenario cannot be played: not a violation.
+/// The scenario could not be run; this is no violation.
 #[derive(Debug)]
 pub struct Failure(pub String);
 
@@ -15,13 +15,13 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// A line on standard output. The reader may be gone with the power.
+/// Writes a line to standard output. Its reader may have been lost with the power.
 pub fn say(line: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// The directory that outlives a cut: the host's, if it gave one.
+/// Returns the directory that survives a cut: that of the host, if it gave one.
 pub fn out() -> PathBuf {
     std::env::var_os("EZZ_LAB_OUT").map_or_else(|| "/tmp/out".into(), PathBuf::from)
 }
@@ -40,7 +40,7 @@ impl Ended {
     }
 }
 
-/// A shell script that has to work.
+/// Runs a shell script that must succeed, and returns its output.
 pub fn sh(script: &str) -> Result<String, Failure> {
     let output = Command::new("/bin/sh")
         .args(["-euc", script])
@@ -64,14 +64,14 @@ fn ezz_path() -> PathBuf {
     std::env::var_os("EZZ_BIN").map_or_else(|| "ezz".into(), PathBuf::from)
 }
 
-/// ezz with the words of a command line; `$OUT` in them is [`out`].
+/// Starts ezz with the words of a command line; `$OUT` in them is [`out`].
 pub fn ezz(line: &str, environment: &[(&str, String)]) -> Result<Child, Failure> {
     let out = out();
     let words = line.split(' ').map(|word| {
         word.replace("$OUT", &out.to_string_lossy())
             .replace('^', " ")
     });
-    // Its output goes to files: a jail's watcher that it leaves would hold a pipe open.
+    // Its output goes to files: a jail's watcher that it leaves behind would hold a pipe open.
     std::fs::create_dir_all("/tmp/said")?;
     let child = Command::new(ezz_path())
         .args(words)
@@ -83,7 +83,7 @@ pub fn ezz(line: &str, environment: &[(&str, String)]) -> Result<Child, Failure>
     Ok(child)
 }
 
-/// Waits for what [`ezz`] started.
+/// Waits for the process that [`ezz`] started.
 pub fn ended(mut child: Child, since: Instant) -> Result<Ended, Failure> {
     let status = child.wait()?;
     let took = since.elapsed();
@@ -101,12 +101,12 @@ pub fn run_ezz(line: &str) -> Result<Ended, Failure> {
     ended(ezz(line, &[])?, since)
 }
 
-/// What it printed on standard output.
+/// Returns what the last command printed on standard output.
 pub fn said() -> String {
     std::fs::read_to_string("/tmp/said/out").unwrap_or_default()
 }
 
-/// A generator of numbers, the same ones for the same seed (splitmix64).
+/// A generator of random numbers that gives the same ones for the same seed (splitmix64).
 #[derive(Debug)]
 pub struct Random(pub u64);
 
@@ -119,7 +119,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Below a bound.
+    /// Returns a number below a bound.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound.max(1)
     }

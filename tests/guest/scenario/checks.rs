@@ -24,7 +24,7 @@ pub(super) fn datasets_are(below: &[&str]) -> Vec<String> {
     )
 }
 
-/// So many sealed generations, and the track on the first.
+/// Checks that there are exactly this many sealed generations, and that the track is at the first.
 pub(super) fn sealed_are(times: u64) -> Vec<String> {
     let script = "zfs get -Hrpo name -t snapshot -s local ezz:sealed tank/ezz/basejail | sort";
     let sealed = match lines(script) {
@@ -44,7 +44,7 @@ pub(super) fn sealed_are(times: u64) -> Vec<String> {
     wrong
 }
 
-/// The jails of the command: name, `ezz:jail`, quota.
+/// Returns the jails of the command, each with its `ezz:jail` and its quota.
 fn jails() -> Result<BTreeMap<String, (String, String)>, Failure> {
     let rows = lines("zfs get -Hrp -d1 -o name,property,value ezz:jail,quota tank/ezz/jails")?;
     let mut jails: BTreeMap<String, (String, String)> = BTreeMap::new();
@@ -64,8 +64,8 @@ fn jails() -> Result<BTreeMap<String, (String, String)>, Failure> {
     Ok(jails)
 }
 
-/// All jails of the command, or none; all with something left to do, or none. While its intent is
-/// there a batch does not count, and what there is of it is debris.
+/// Checks that all jails of the command exist, or none, and that all or none have something left to do. A batch does
+/// not count while its intent exists; its datasets are debris then.
 pub(super) fn all_or_none(count: usize) -> Vec<String> {
     let intents = "zfs get -Hpo property all tank/ezz/jails | grep -c ^ezz:intent: || true";
     let (jails, intents) = match (jails(), sh(intents)) {
@@ -109,7 +109,7 @@ pub(super) fn jails_are(count: usize, quota: Option<&str>) -> Vec<String> {
     }
 }
 
-/// Which jails run, by the processes in their cgroups.
+/// Checks which jails run, by the processes in their cgroups.
 pub(super) fn running_are(wanted: &[&str]) -> Vec<String> {
     let script = "for f in /sys/fs/cgroup/ezz/*/*/cgroup.procs /sys/fs/cgroup/ezz/*/*/*/cgroup.procs; do
         [ ! -e $f ] || [ -z \"$(cat $f 2>/dev/null)\" ] || echo $f; done | cut -d/ -f7 | grep -v ^_ | sort -u || true";
@@ -119,7 +119,7 @@ pub(super) fn running_are(wanted: &[&str]) -> Vec<String> {
     }
 }
 
-/// `ezz:track:main`: its current and previous generation, 0 for none.
+/// Returns the current and the previous generation of the track main, with 0 for none.
 pub(super) fn track() -> Result<(u64, u64), Failure> {
     let text = sh("zfs get -Hpo value ezz:track:main tank/ezz/basejail")?;
     let number = |key: &str| {
@@ -133,7 +133,7 @@ pub(super) fn track() -> Result<(u64, u64), Failure> {
     Ok((number("current"), number("previous")))
 }
 
-/// The track and the last entry of its log changed together.
+/// Checks that the track and the last entry of its log changed together.
 pub(super) fn track_is_whole() -> Vec<String> {
     let log = "zfs get -Hpo value -s local ezz:swaps:main tank/ezz/basejail";
     match (track(), sh(log)) {
@@ -142,7 +142,7 @@ pub(super) fn track_is_whole() -> Vec<String> {
             let so = last.starts_with(&format!("{current},"));
             complain(so, format!("the track is at {current}, its log says {log}"))
         }
-        // No swap yet: where the first world has put it.
+        // No swap yet: the track is where the first world put it.
         (Ok((current, _)), Ok(_)) => complain(
             current == 1,
             format!("the track is at {current}, without a log"),
@@ -163,7 +163,7 @@ pub(super) fn current_is(wanted: u64) -> Vec<String> {
     }
 }
 
-/// At least so many sealed generations, and the track at the last of them.
+/// Checks that there are at least this many sealed generations, and that the track is at the last of them.
 pub(super) fn newest_is_current(least: u64) -> Vec<String> {
     let script = "zfs get -Hrpo name -t snapshot -s local ezz:sealed tank/ezz/basejail | sed 's/.*@//' | sort -n";
     match lines(script) {
@@ -180,8 +180,8 @@ pub(super) fn newest_is_current(least: u64) -> Vec<String> {
     }
 }
 
-/// Of the bases those of the track, of the skeletons those and the one that a jail is a clone of; of merges nothing, as
-/// no track goes back to where they came from.
+/// Checks what a prune leaves: the bases of the track; the skeletons of these and the one that a jail is a clone of; no
+/// snapshots of merges, as no track returns to the generations that they came from.
 pub(super) fn two_are_left() -> Vec<String> {
     let below = |half: &str| {
         lines(&format!(
@@ -207,8 +207,8 @@ pub(super) fn two_are_left() -> Vec<String> {
     }
 }
 
-/// The track is there and nothing is under way. Jails a and b follow it with the own files of its generation; c is in
-/// conflict with the second one, and stays at the first.
+/// Checks that the track is at this generation and nothing is under way. Jails a and b follow the track and have the
+/// own files of its generation; c has a conflict with the second one, and stays at the first.
 pub(super) fn moved_to(wanted: u64) -> Vec<String> {
     let mut wrong = current_is(wanted);
     match sh("zfs get -Hpo property -s local all tank/ezz/basejail | grep ezz:rollout: || true") {

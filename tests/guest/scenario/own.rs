@@ -1,4 +1,4 @@
-//! The own files of jails: recorded while nothing disturbs, and compared with that after an interruption.
+//! The own files of jails: recorded while nothing interferes, and compared with the record after an interruption.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,20 +9,19 @@ use serde_json::Value;
 
 use crate::sys::{Failure, out, sh};
 
-/// What ezz keeps in a jail's files for itself: the number of the generation.
+/// The file that ezz keeps in a jail's own files: it has the number of the generation.
 const RECORD: &str = "/basejail/.ezz-generation";
 
-/// When jails are looked at.
+/// The moment at which jails are examined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum When {
     /// Right after an interruption: a merge may be half done, if its mark says so.
     Interrupted,
-    /// After everything was made whole.
+    /// After everything was completed or repaired.
     Settled,
 }
 
-/// Records what jails have at the generation that their own files are at; of one that has such a record already, the
-/// differences.
+/// Records the own files of jails at their generation; for a jail that has a record already, returns the differences.
 pub fn record(jails: &[&str]) -> Result<Vec<String>, Failure> {
     let mut wrong = Vec::new();
     for jail in jails {
@@ -37,7 +36,7 @@ pub fn record(jails: &[&str]) -> Result<Vec<String>, Failure> {
     Ok(wrong)
 }
 
-/// Each of these jails has exactly the files that it had at its generation when nothing disturbed.
+/// Checks that each of these jails has exactly the files that were recorded for its generation.
 pub(super) fn as_recorded(jails: &[&str], when: When) -> Vec<String> {
     let mut wrong = Vec::new();
     for jail in jails {
@@ -58,7 +57,7 @@ pub(super) fn as_recorded(jails: &[&str], when: When) -> Vec<String> {
     wrong
 }
 
-/// What a jail is to run on, and the generation of its own files.
+/// Returns the base that a jail is to run on, and the generation of its own files.
 pub(super) fn stands(jail: &str) -> String {
     match config(jail) {
         Ok(config) => format!("{} {}", config["base"], config["skel"]),
@@ -98,11 +97,11 @@ fn differences(jail: &str) -> Result<Vec<String>, Failure> {
         let (was, is) = (was.get(*path), is.get(*path));
         format!("{jail} at {skeleton}: {path} is {is:?}, and was {was:?}")
     };
-    // The first ones say what went wrong.
+    // The first few differences show what is wrong.
     Ok(paths.iter().take(5).map(told).collect())
 }
 
-/// Path, then type, mode, owner and content.
+/// Returns the path of each file, with its type, mode, owner and content.
 fn files(jail: &str) -> Result<BTreeMap<String, String>, Failure> {
     let root = Path::new("/srv/jails").join(jail);
     let mut found = BTreeMap::new();

@@ -1,21 +1,22 @@
 //! Scenarios whose worlds change under jails.
 //!
-//! The skeletons of the two worlds differ in everything that a merge minds: files that come, go and change, users with
-//! other numbers, and changes of type. The jails have changed files of their own. What each has at each generation is
-//! recorded while the pool is prepared, by a merge and its undoing that nobody interrupts (`own`).
+//! The skeletons of the two worlds differ in everything that a merge handles: files that were added, removed and
+//! changed, users with other numbers, and changes of type. The jails have changed files of their own. The files of each
+//! jail at each generation are recorded while the pool is prepared, by a merge and its undoing without an interruption
+//! (`own`).
 
 use super::checks::{current_is, moved_to, newest_is_current, track, track_is_whole, two_are_left};
 use super::own::{When, as_recorded, stands};
 use super::{PLAIN, Scenario};
 
-/// What scripts of scenarios may name; what is named in one of these comes later.
+/// The names that scripts of scenarios may use; a name that occurs in one of these scripts comes after it.
 pub(super) const SCRIPTS: &[(&str, &str)] = &[
     ("__RUNNING__", RUNNING),
     ("__STOPPED__", STOPPED),
     ("__WORLDS__", WORLDS),
 ];
 
-/// A site with the first world as generation 1, the archive of the second, and what edits jails.
+/// A site with the first world as generation 1, the archive of the second, and shell functions that edit jails.
 const WORLDS: &str = r#"__MADE__
 for p in sleep cat ls mkdir rm ln mv touch chmod cp tail head; do cp "$(command -v $p)" usr/bin/; done
 for l in $(ldd /bin/dash usr/bin/sleep usr/bin/ls usr/bin/cp usr/bin/mv | grep -o '/lib[^ ]*' | sort -u); do mkdir -p .${l%/*}; cp $l .$l; done
@@ -46,7 +47,8 @@ numbered() { ( cd /srv/jails/$1; echo 'mine:x:999:999::/:/bin/sh' >>etc/passwd; 
 held() { "$@" || [ $? -eq 3 ]; }
 "#;
 
-/// Three jails at generation 1: b has given the number of a new account to another, and c is in conflict.
+/// Three jails at generation 1: in b another account has the number that the second world gives to a new one, and c has
+/// a conflict.
 const RUNNING: &str = r#"__WORLDS__
 $EZZ -q create a b c; $EZZ -q start a b c; $EZZ -q stop a b c
 edited a b c; numbered b; echo mine >/srv/jails/c/etc/both
@@ -55,7 +57,7 @@ $EZZ -q update --from $OUT/world2.tar; $EZZ -q merge a b; $GUEST own a b
 $EZZ -q rollback --to 1; $EZZ -q merge a b; $GUEST own a b
 "#;
 
-/// One jail that does not run, with a conflict, which a merge by hand keeps both versions of.
+/// One jail that does not run, with a conflict; a merge by hand keeps both versions.
 const STOPPED: &str = r#"__WORLDS__
 $EZZ -q create j01; edited j01; numbered j01; echo mine >/srv/jails/j01/etc/both
 $GUEST own j01
@@ -64,7 +66,7 @@ grep -q '^svc:x:998:' /srv/jails/j01/etc/passwd; grep -q '^H mine' /srv/jails/j0
 $EZZ -q rollback --to 1; $EZZ -q merge j01; $GUEST own j01
 "#;
 
-/// The track is whole, and so is each jail: at one generation or at another, or it has the mark of a merge.
+/// Checks that the track is whole, and that each jail is at one of the generations or is marked as being merged.
 fn each_is_whole() -> Vec<String> {
     let own = as_recorded(&["a", "b", "c"], When::Interrupted);
     [track_is_whole(), own].concat()
@@ -74,7 +76,7 @@ fn one_is_whole() -> Vec<String> {
     as_recorded(&["j01"], When::Interrupted)
 }
 
-/// The only jail follows its track, with the own files of this generation.
+/// Checks that the only jail follows its track, with the own files of this generation.
 fn merged_to(generation: u64) -> Vec<String> {
     let mut wrong = as_recorded(&["j01"], When::Settled);
     let is = stands("j01");
@@ -183,7 +185,7 @@ pub(super) const ALL: &[Scenario] = &[
         already: "was rejected",
         codes: &[1, 0, 3],
         atomic: each_is_whole,
-        // After a reboot nothing runs, hence nothing fails: it goes on then.
+        // After a reboot no jail runs, hence none fails: the roll-out continues then.
         end: |_| match track() {
             Ok((2, _)) => moved_to(2),
             Ok(_) | Err(_) => moved_to(1),
