@@ -1,7 +1,7 @@
-//! All that matters of a machine as text, so that two ends of a command are compared as one.
+//! Everything that matters about a machine, as text, so that two final states of a command can be compared.
 //!
-//! Left out is what must differ: guids, times, the epoch, the site's id, and the numbers that
-//! generations happen to have: they are counted anew, in their order.
+//! Values that must differ are left out: guids, times, the epoch and the id of the site. Generations are renumbered in
+//! their order, as their numbers may differ too.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,17 +23,17 @@ impl fmt::Display for Dump {
 }
 
 impl Dump {
-    /// Of a machine, without what must differ.
+    /// Dumps a machine, without the values that must differ.
     pub fn of(machine: &SimMachine) -> Dump {
         Dump::made(machine, true)
     }
 
-    /// Of a machine, with everything: two of these are equal if nothing was changed.
+    /// Dumps a machine with every value: two of these are equal if nothing was changed.
     pub fn exact(machine: &SimMachine) -> Dump {
         Dump::made(machine, false)
     }
 
-    /// What one has and the other has not.
+    /// Returns the lines that only one of the two has.
     pub fn difference(&self, other: &Dump) -> String {
         let only = |a: &Dump, b: &Dump, sign: char| -> Vec<String> {
             let lines = a.0.iter().filter(|line| !b.0.contains(line));
@@ -108,12 +108,12 @@ impl Dump {
         for (_, name) in state.host.logs.keys() {
             lines.push(format!("log {name}"));
         }
-        // Names alone: files have times, and jails have their own.
+        // Names alone: files have times, and each jail has its own files.
         for line in files::list(&directory) {
             let path = line.split(' ').next().unwrap_or_default();
             let shallow = path.trim_end_matches('/').matches('/').count() < 2;
             if shallow || line.contains("tracks/") {
-                // Modes: what `zfs mount -a` makes has other ones.
+                // Without the mode: directories that `zfs mount -a` creates have another one.
                 let line = if line.contains(" -> ") {
                     line.as_str()
                 } else {
@@ -130,7 +130,7 @@ impl Dump {
     }
 }
 
-/// Generations in their order, from 1.
+/// Maps the numbers of generations to their order, from 1.
 fn numbers(pool: &super::pool::Pool) -> BTreeMap<u64, u64> {
     let prefix = format!("{SITE}/basejail/");
     let mut found: Vec<u64> = pool
@@ -166,7 +166,7 @@ fn renumber(text: &str, numbers: &BTreeMap<u64, u64>) -> String {
             .parse()
             .ok()
             .and_then(|n: u64| numbers.get(&n));
-        // An epoch.
+        // The number after it is an epoch.
         if normal && out.ends_with("@ezz-clone-") {
             out.push('*');
             rest = &rest[digits..];
@@ -181,7 +181,7 @@ fn renumber(text: &str, numbers: &BTreeMap<u64, u64>) -> String {
     out
 }
 
-/// A property without what must differ.
+/// Returns a property without the values that must differ.
 fn common(property: &str, value: &str, numbers: &BTreeMap<u64, u64>) -> String {
     match property {
         "ezz:id" | "ezz:epoch" | "ezz:seq" => return "*".to_owned(),
@@ -205,7 +205,7 @@ fn common(property: &str, value: &str, numbers: &BTreeMap<u64, u64>) -> String {
 fn renumber_fields(map: &mut serde_json::Map<String, Value>, numbers: &BTreeMap<u64, u64>) {
     for (name, value) in map.iter_mut() {
         match (name.as_str(), &mut *value) {
-            // A made-up world is unpacked anew each time: times of directories differ.
+            // A made-up world is unpacked each time: the times of directories differ.
             ("at" | "manifest" | "previous_guid", _) => *value = Value::from("*"),
             (
                 "current" | "previous" | "skel" | "pin" | "from" | "to" | "parent" | "of"

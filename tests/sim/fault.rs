@@ -1,25 +1,25 @@
-//! Deaths: which call fails, when, and what becomes of the process.
+//! Simulated deaths: which call fails, when, and what happens to the process.
 //!
-//! A killed process does nothing more, not even undo: the call unwinds through the whole command.
-//! A failing one gets an error, and goes on as it is written to.
+//! A killed process does nothing more, not even undo: the call unwinds through the whole command. A process whose call
+//! fails gets an error, and handles it as its code does.
 
 use super::pool::Pool;
 
-/// When the chosen call fails.
+/// The moment at which the chosen call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum When {
-    /// It has not been made.
+    /// The call was not made.
     Before,
-    /// So many of its parts were done: changes of a program, mounts of an unmount.
+    /// This many of its parts were done: changes of a program, mounts of an unmount.
     Within(usize),
-    /// It was done, and its reply is lost.
+    /// The call was done, and its reply is lost.
     After,
 }
 
-/// What becomes of the process.
+/// What happens to the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Death {
-    /// kill -9.
+    /// The process is killed (kill -9).
     Kill,
     /// The call returns an error; later ones work.
     Error,
@@ -27,13 +27,13 @@ pub enum Death {
     Errors,
 }
 
-/// What ends the trace of a call that was refused.
+/// The end of a call's line in the trace if the call was refused.
 pub const REFUSED: &str = " (refused)";
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// Which of the calls that change something, from 1.
+    /// The number of the call among those that change something, from 1.
     pub call: usize,
     pub when: When,
     pub death: Death,
@@ -43,12 +43,12 @@ pub struct Fault {
 #[derive(Debug)]
 pub struct Killed;
 
-/// What a call is to do.
+/// How much of a call is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// All of it.
+    /// The whole call.
     Fully,
-    /// So many of its parts, and then fail; if it has no more, it is as if it failed after.
+    /// This many of its parts, and then the call fails; if it has no more parts, it fails after the last.
     Partly(usize),
 }
 
@@ -57,22 +57,23 @@ pub enum Act {
 pub struct Faults {
     pub armed: Option<Fault>,
     pub calls: usize,
-    /// Before which call another ezz commits.
+    /// The number of the call before which another ezz commits.
     pub meanwhile: Option<usize>,
-    /// How often the pool was read.
+    /// The number of times that the pool was read.
     pub reads: usize,
-    /// Before which read the pool becomes another: what commands with other locks have made of it by then.
+    /// The numbers of reads, each with the pool that replaces the present one before it: the work of commands with
+    /// other locks.
     pub becomes: Vec<(usize, Pool)>,
-    /// What each call was, for messages.
+    /// The description of each call, for messages.
     pub trace: Vec<String>,
     pub dead: Option<Death>,
-    /// Whether the armed fault came.
+    /// Whether the armed fault has occurred.
     pub struck: bool,
-    /// Whether a call that failed within had parts left.
+    /// Whether a call that failed in the middle had parts left.
     pub cut: bool,
 }
 
-/// How a call begins.
+/// What a call does when it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
     Go(Act),
@@ -80,7 +81,7 @@ pub enum Begin {
 }
 
 impl Faults {
-    /// Counts a read of the pool; what the pool is for it, if it changes.
+    /// Counts a read of the pool; returns the pool that replaces the present one before it, if any.
     pub fn read(&mut self) -> Option<Pool> {
         self.reads += 1;
         let reads = self.reads;
@@ -110,14 +111,14 @@ impl Faults {
         }
     }
 
-    /// The call was refused: it has done nothing.
+    /// Marks the last call as refused: it has done nothing.
     pub fn refused(&mut self) {
         if let Some(last) = self.trace.last_mut() {
             last.push_str(REFUSED);
         }
     }
 
-    /// After a call: whether its reply is lost.
+    /// Ends a call; returns the death if its reply is to be lost.
     pub fn end(&mut self, call: usize) -> Option<Death> {
         let fault = self.armed.filter(|fault| fault.call == call)?;
         self.strike(fault);

@@ -1,4 +1,4 @@
-//! Copies and comparisons of small trees, without following a link.
+//! Copies and lists small trees, without following a link.
 
 #![allow(
     clippy::disallowed_methods,
@@ -32,7 +32,7 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
     fs::File::open(to)?.set_modified(found.modified()?)
 }
 
-/// Removes a tree, if it is there.
+/// Removes a tree, if it exists.
 pub fn remove(at: &Path) -> io::Result<()> {
     match fs::remove_dir_all(at) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -40,7 +40,7 @@ pub fn remove(at: &Path) -> io::Result<()> {
     }
 }
 
-/// One line a file: path, mode, and what is in it.
+/// Returns one line for each file: its path, mode and content.
 pub fn list(at: &Path) -> Vec<String> {
     let mut lines = Vec::new();
     walk(at, Path::new(""), &mut lines);

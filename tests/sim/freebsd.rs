@@ -1,5 +1,5 @@
-//! The FreeBSD host on the simulated pool: the real adapter, with programs that stand in for FreeBSD's
-//! (`tests/standins/freebsd`) and their state for the kernel. What passes here has not run on FreeBSD.
+//! The FreeBSD host on the simulated pool: the real adapter with stand-ins for FreeBSD's programs
+//! (`tests/standins/freebsd`), whose state replaces the kernel's. Code that passes here has not run on FreeBSD.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::SimMachine;
 use super::machine::{Outside, State};
 
-/// The programs that are stood in for.
+/// The programs that have a stand-in.
 const PROGRAMS: [&str; 17] = [
     "jail",
     "jls",
@@ -39,7 +39,7 @@ const PROGRAMS: [&str; 17] = [
     "kldstat",
 ];
 
-/// A directory with the programs, what they know, and the files of the host.
+/// A directory with the stand-ins, their state, and the files of the host.
 #[derive(Debug, Clone)]
 pub struct StandIns {
     directory: Arc<tempfile::TempDir>,
@@ -47,7 +47,7 @@ pub struct StandIns {
 }
 
 impl StandIns {
-    /// Gives a machine this host.
+    /// Gives a machine a FreeBSD host.
     pub fn on(machine: &SimMachine) -> StandIns {
         let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
         let bin = directory.path().join("bin");
@@ -69,12 +69,12 @@ impl StandIns {
         made
     }
 
-    /// A file of the host.
+    /// Returns the path of a file of the host.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Looks at what the programs know, or changes it, alone.
+    /// Reads or changes the state of the stand-ins, while it is locked.
     pub fn with<R>(&self, act: impl FnOnce(&mut Value) -> R) -> R {
         let lock = fs::File::create(self.path("lock")).expect("writable");
         flock(&lock, FlockOperation::LockExclusive).expect("a lock");
@@ -86,14 +86,14 @@ impl StandIns {
         done
     }
 
-    /// The mounts of the programs, oldest first: source, directory, type, options.
+    /// Returns the mounts in the state, oldest first: source, directory, type, options.
     pub fn mounts(&self) -> Vec<[String; 4]> {
         let of =
             |mount: &Value| ["source", "target", "fstype", "options"].map(|key| text(&mount[key]));
         self.with(|state| array(&state["mounts"]).iter().map(of).collect())
     }
 
-    /// Runs one of the programs, as the administrator would.
+    /// Runs one of the stand-ins, as an administrator would.
     #[track_caller]
     pub fn run(&self, program: &str, words: &[&str]) {
         let exec = ezz::exec::Exec::at(&self.path("bin").join(program));
@@ -101,12 +101,12 @@ impl StandIns {
     }
 }
 
-/// A list of the state.
+/// Returns a list in the state.
 pub fn array(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// A text of the state.
+/// Returns a text in the state.
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
@@ -154,7 +154,7 @@ impl System for StandIns {
         Ok(Arc::new(datasets.chain(others).collect()))
     }
 
-    /// umount(2), of what the programs have mounted.
+    /// Unmounts a file system that the stand-ins have mounted, as umount(2) does.
     fn unmount(&self, at: &Path) -> Result<(), MountError> {
         let program = ezz::exec::Exec::at(&self.path("bin").join("umount"));
         let Err(error) = program.arg(at).run() else {
@@ -198,7 +198,7 @@ impl Outside for StandIns {
     }
 }
 
-/// A made-up world of the FreeBSD profile, as a directory.
+/// Creates a made-up world of the FreeBSD profile as a directory.
 pub fn world(at: &Path, patch: u32) {
     for directory in [
         "bin",
@@ -225,7 +225,7 @@ pub fn world(at: &Path, patch: u32) {
     ] {
         fs::create_dir_all(at.join(directory)).expect("writable");
     }
-    // ELF, little-endian, amd64, of FreeBSD: what the architecture is read from.
+    // ELF, little-endian, amd64, FreeBSD: ezz reads the architecture from this header.
     let mut elf = b"\x7fELF\x02\x01\x01\x09\0\0\0\0\0\0\0\0\x02\0\x3e\0".to_vec();
     elf.resize(64, 0);
     let version = format!("#!/bin/sh\nUSERLAND_VERSION=\"14.3-RELEASE-p{patch}\"\n");

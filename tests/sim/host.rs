@@ -1,8 +1,8 @@
-//! The simulated host: jails that run, end and are forgotten, and the derived files of each.
+//! The simulated host: jails that run, end and are forgotten, and the derived files of each jail.
 //!
-//! It is the stricter of the two real ones in each thing: as on FreeBSD there are derived files, the
-//! base is reached through the track's link, and what a jail runs on cannot be unmounted; as on Linux
-//! a start may be found half-made, and the log stays until it is forgotten.
+//! In each respect it is the stricter of the two real hosts. As on FreeBSD there are derived files, the base is reached
+//! through the track's link, and a dataset that a jail runs on cannot be unmounted. As on Linux a start may be found
+//! half-finished, and the log stays until it is forgotten.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,35 +18,35 @@ use super::fault::Act;
 use super::machine::State;
 use super::zfs::call;
 
-/// How far a jail got.
+/// The state of a jail at run time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Phase {
     Starting,
     Running,
-    /// It ended by itself, and its mounts are there.
+    /// The jail ended by itself, and its mounts still exist.
     Died,
-    /// It is gone, and what a start mounts is there still.
+    /// The jail does not exist any more, but the mounts of its start do.
     Left,
-    /// It was stopped; the exit status is remembered.
+    /// The jail was stopped; its exit status is remembered.
     Stopped,
 }
 
-/// What a jail has at run time: lost with the power.
+/// The state of a jail that is lost with the power.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Running {
     pub phase: Phase,
-    /// Datasets that it keeps busy.
+    /// The datasets that the jail keeps busy.
     pub uses: Vec<String>,
     pub base: Option<String>,
     pub id: u32,
 }
 
-/// What a host keeps.
+/// The state of a host.
 #[derive(Debug, Clone, Default)]
 pub struct HostState {
-    /// By site and name.
+    /// The state of jails by site and name.
     pub running: BTreeMap<(String, JailName), Running>,
-    /// Derived files: the same whichever site, since their names do not carry it.
+    /// The derived files by jail: their names do not depend on the site.
     pub derived: BTreeMap<JailName, String>,
     /// Console logs.
     pub logs: BTreeMap<(String, JailName), ()>,
@@ -54,7 +54,7 @@ pub struct HostState {
 }
 
 impl HostState {
-    /// A power cut.
+    /// Loses everything that a power cut loses.
     pub fn drop_all(&mut self) {
         self.running.clear();
     }
@@ -114,7 +114,7 @@ fn failure(action: &'static str, name: &JailName) -> HostError {
     }
 }
 
-/// The text of the derived files.
+/// Returns the text of the derived files.
 fn derived(spec: &JailSpec) -> String {
     let base = spec
         .base
@@ -248,7 +248,7 @@ impl Host for SimHost {
             if old.is_some_and(|jail| jail.phase == Phase::Running) {
                 return Ok(Changed::Already);
             }
-            // What a killed start or a dead jail left is cleared first.
+            // What a killed start or a dead jail left is cleared away first.
             state.host.running.remove(&key);
             let _changed = derive(state, spec);
             let refused = |why: String| HostError::Start {
@@ -312,8 +312,8 @@ impl Host for SimHost {
         })
     }
 
-    /// A command `exit N` ends so, `kill -N $$` by that signal, `nosuch` is not there, and `/` cannot be
-    /// executed; every other one ends well.
+    /// Runs a simulated command: `exit N` ends with that code, `kill -N $$` by that signal; `nosuch` does not exist,
+    /// and `/` cannot be executed; every other command succeeds.
     fn exec(&self, spec: &JailSpec, request: &ExecRequest) -> Result<i32, HostError> {
         let runs = self.reading(|state| {
             let jail = state.host.running.get(&self.key(&spec.name));
@@ -333,7 +333,7 @@ impl Host for SimHost {
         })
     }
 
-    /// A command `exit N` ends so; every other one well.
+    /// Runs a simulated command: `exit N` ends with that code; every other one succeeds.
     fn probe(
         &self,
         spec: &JailSpec,
@@ -351,7 +351,7 @@ impl Host for SimHost {
             Some(_) | None => Ok(()),
         }
     }
-    /// A command `exit N` ends so; any other writes its words into a file of the world.
+    /// Runs a simulated command: `exit N` ends with that code; any other writes its words into a file of the world.
     fn run_in_world(&self, request: &WorldRequest<'_>) -> Result<WorldRun, HostError> {
         let words = request.command.join(" ");
         let code = match words.strip_prefix("exit ") {
@@ -364,7 +364,7 @@ impl Host for SimHost {
                     source,
                 })?;
                 if words == "files" {
-                    // Each update another text.
+                    // Each update writes another text.
                     let at = request.root.join("etc/changed");
                     let old = std::fs::read(&at).map_or(0, |text| text.len());
                     let text = "x".repeat(old + 1);

@@ -1,8 +1,8 @@
-//! The invariants of the design, looked at from the outside: at the simulated pool, its mounts and
-//! its host, never through ezz's own reading of them.
+//! The invariants of the design, checked from outside: on the simulated pool, its mounts and its host, never through
+//! ezz's own reading of them.
 //!
-//! Numbers are those of ARCHITECTURE.md. 5, 9 and 10 are about commands, and are where commands are
-//! run: atomic creation, dry runs, and running things twice.
+//! The numbers are those of the design's invariants. Invariants 5, 9 and 10 are about commands (atomic creation, dry
+//! runs, and running a command twice), and are checked where commands are run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,12 +15,12 @@ use super::host::Phase;
 use super::machine::{SimMachine, State};
 use super::pool::parent;
 
-/// What is remembered of a site from one look to the next.
+/// What is remembered of a site from one check to the next.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
-    /// Files of sealed generations by the guid of their snapshot.
+    /// The files of sealed generations, by the guid of their snapshot.
     sealed: BTreeMap<u64, Vec<String>>,
-    /// What others made: guids of datasets and snapshots, with their names when they were made.
+    /// What others have created: the guids of datasets and snapshots, with their original names.
     pub foreign: BTreeMap<u64, String>,
     epoch: u64,
     properties: BTreeMap<(String, String), String>,
@@ -30,12 +30,12 @@ fn json(text: Option<&String>) -> Option<Value> {
     text.and_then(|text| serde_json::from_str(text).ok())
 }
 
-/// Numbers of sealed generations.
+/// Returns the numbers of sealed generations.
 fn sealed(state: &State) -> BTreeSet<u64> {
     sealed_in(state, "basejail")
 }
 
-/// Whether two skeletons have the same files, as their seals say it.
+/// Returns whether two skeletons have the same files according to their seals.
 fn same_skeleton(state: &State, one: u64, other: u64) -> bool {
     let content = |n: u64| {
         let snapshot = state
@@ -49,10 +49,10 @@ fn same_skeleton(state: &State, one: u64, other: u64) -> bool {
     one == other || content(one).is_some() && content(one) == content(other)
 }
 
-/// Those of which the skeleton is there, also where the base was pruned.
+/// Returns the numbers of generations whose skeleton exists, also if the base was pruned.
 fn skeletons(state: &State) -> BTreeSet<u64> {
     let mut found = sealed_in(state, "newjail");
-    // Half destroyed is gone.
+    // A generation that is half destroyed does not count.
     let there = |number: &u64| {
         let base = state
             .pool
@@ -79,7 +79,7 @@ fn sealed_in(state: &State, half: &str) -> BTreeSet<u64> {
         .collect()
 }
 
-/// Jails of the site: the name, and `ezz:jail` if it has a valid one of its own.
+/// Returns the jails of the site, each with its `ezz:jail` if it has a valid one of its own.
 fn jails(state: &State) -> Vec<(String, Option<Value>)> {
     let top = format!("{SITE}/jails");
     let datasets = state.pool.datasets.iter();
@@ -93,7 +93,7 @@ fn unfinished(jail: &Value) -> bool {
     jail["todo"].as_array().is_some_and(|todo| !todo.is_empty())
 }
 
-/// The generation that a jail is to mount, where it is to mount one.
+/// Returns the generation that a jail is to mount, if it is to mount one.
 fn due(state: &State, jail: &Value) -> Option<u64> {
     if jail["kind"] == "thick" {
         return None;
@@ -107,7 +107,7 @@ fn due(state: &State, jail: &Value) -> Option<u64> {
 }
 
 impl Ledger {
-    /// What must hold at every moment, whatever was killed. Gives what is broken.
+    /// Checks what must hold at every moment, whatever was killed; returns the violations.
     pub fn always(&mut self, machine: &SimMachine) -> Vec<String> {
         let mut broken = Vec::new();
         let state = machine.state();
@@ -123,7 +123,7 @@ impl Ledger {
         broken
     }
 
-    /// 1. Tracks and pins name sealed generations.
+    /// Checks invariant 1: tracks and pins name sealed generations.
     fn tracks(&self, state: &State, sealed: &BTreeSet<u64>, broken: &mut Vec<String>) {
         let Some(base) = state.pool.datasets.get(&format!("{SITE}/basejail")) else {
             return;
@@ -158,7 +158,7 @@ impl Ledger {
         }
     }
 
-    /// 2. A sealed generation never changes.
+    /// Checks invariant 2: a sealed generation never changes.
     fn generations(&mut self, state: &State, sealed: &BTreeSet<u64>, broken: &mut Vec<String>) {
         for number in sealed {
             let base = format!("{SITE}/basejail/{number}");
@@ -198,8 +198,8 @@ impl Ledger {
         }
     }
 
-    /// Invariants 3 and 6: what a ready jail needs is there, and one with todo has never run; a
-    /// running jail's base is one sealed generation.
+    /// Checks invariants 3 and 6: everything that a ready jail needs exists, and a jail with `todo` has never run; the
+    /// base of a running jail is one sealed generation.
     fn ready_jails(&self, state: &State, sealed: &BTreeSet<u64>, broken: &mut Vec<String>) {
         let skeletons = skeletons(state);
         for (name, jail) in jails(state) {
@@ -248,7 +248,7 @@ impl Ledger {
         }
     }
 
-    /// 7. What others made is there, whatever its name is now.
+    /// Checks invariant 7: what others created still exists, under whatever name.
     fn foreign(&self, state: &State, broken: &mut Vec<String>) {
         for (guid, name) in &self.foreign {
             if state.pool.guid_of(name) != Some(*guid) {
@@ -257,7 +257,7 @@ impl Ledger {
         }
     }
 
-    /// 11. Whatever changes in `ezz:*` raises the epoch.
+    /// Checks invariant 11: every change of an `ezz:*` property raises the epoch.
     fn epoch(&mut self, state: &State, broken: &mut Vec<String>) {
         let mut now = BTreeMap::new();
         for (name, found) in &state.pool.datasets {
@@ -270,7 +270,8 @@ impl Ledger {
                 if half_gone || sealing {
                     continue;
                 }
-                // A stage is its maker's, who has a lock for it, and goes with what it notes.
+                // A stage belongs to the command that builds it, which holds a lock for it; `ezz:populated` is removed
+                // with it.
                 let counts = property.starts_with("ezz:")
                     && !["ezz:epoch", "ezz:populated"].contains(&property.as_str());
                 if counts && name.starts_with(SITE) {
@@ -293,7 +294,7 @@ impl Ledger {
         self.properties = now;
     }
 
-    /// To be called when a test itself changes `ezz:*`.
+    /// Accepts the present state as the one to compare with; a test calls this after it has changed `ezz:*` itself.
     pub fn accept(&mut self, machine: &SimMachine) {
         let mut ignored = Vec::new();
         let state = machine.state();
@@ -303,9 +304,8 @@ impl Ledger {
     }
 }
 
-/// Invariant 4: what must hold after a repair, or a command that ended well: nothing half-made, nothing that
-/// belongs to nobody, and all that is derived is there. `strange` are datasets and snapshots that
-/// others made.
+/// Checks invariant 4, which must hold after a repair or a command that succeeded: nothing is unfinished, nothing lacks
+/// an owner, and all derived files exist. `strange` are datasets and snapshots that others created.
 pub fn settled(machine: &SimMachine, strange: &BTreeSet<String>) -> Vec<String> {
     let mut broken = Vec::new();
     let directory = machine.directory();
@@ -370,7 +370,7 @@ pub fn settled(machine: &SimMachine, strange: &BTreeSet<String>) -> Vec<String> 
             Some(jail) if unfinished(&jail) => broken.push(format!("4: {name} is not finished")),
             Some(_) => {
                 let derived = state.host.derived.keys().any(|jail| jail.as_str() == short);
-                // Those of a running jail are restored after it has stopped.
+                // The mounts of a running jail are restored after it has stopped.
                 let runs = state.host.running.iter().any(|((_, jail), running)| {
                     let up = matches!(running.phase, Phase::Running | Phase::Starting);
                     jail.as_str() == short && up
@@ -386,7 +386,7 @@ pub fn settled(machine: &SimMachine, strange: &BTreeSet<String>) -> Vec<String> 
         names.insert(short);
     }
     for (name, found) in &state.pool.snapshots {
-        // A dump takes several of a jail for one: their numbers are epochs.
+        // A dump shows several of a jail as one, because their numbers are epochs.
         let of_clones = name.contains("@ezz-clone-");
         if of_clones && (!found.deferred || state.pool.clones_of(name).is_empty()) {
             broken.push(format!("4: {name} does not go with its last clone"));

@@ -1,8 +1,8 @@
-//! Channel programs on the simulated pool: the Lua that is sent to the kernel, with the functions
-//! of the `zfs` table that it uses, in one transaction.
+//! Runs channel programs on the simulated pool: the Lua that is sent to the kernel, with those functions of the `zfs`
+//! table that it uses, in one transaction.
 //!
-//! As in the kernel an error ends a program and keeps what it did, each call counts against the
-//! free space (zcp_synctask.c), and there is no pcall.
+//! As in the kernel, an error ends a program and keeps what it did, each call counts against the free space
+//! (zcp_synctask.c), and there is no pcall.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,12 +12,12 @@ use mlua::{Lua, MultiValue, Table, Variadic};
 
 use super::pool::{From, Pool, valid_property};
 
-/// What zcp_synctask.c takes calls to need: blocks × 16 KiB × 3.
+/// The space that zcp_synctask.c assumes for a call: blocks × 16 KiB × 3.
 const CLONE: u64 = 144 << 10;
 const SET: u64 = 96 << 10;
 const FREE: u64 = 0;
 
-/// The most that the sum may be: it is an `int` (include/sys/zcp.h).
+/// The greatest sum: it is an `int` (include/sys/zcp.h).
 const MOST: u64 = 2 << 30;
 
 /// One run of a program.
@@ -25,7 +25,7 @@ struct Run {
     pool: RefCell<Pool>,
     needs: Cell<u64>,
     calls: Cell<usize>,
-    /// How many calls are made before a signal stops the program.
+    /// The number of calls after which a signal stops the program.
     cut: Option<usize>,
     was_cut: Cell<bool>,
 }
@@ -56,7 +56,7 @@ impl Run {
     }
 }
 
-/// Runs a program on a pool; with `cut`, a signal stops it after so many changes.
+/// Runs a program on a pool; with `cut`, a signal stops it after that many changes.
 pub fn run(
     pool: &mut Pool,
     program: &str,
@@ -196,7 +196,7 @@ fn changes(lua: &Lua, run: &Rc<Run>) -> mlua::Result<Table> {
     let state = Rc::clone(run);
     sync.set(
         "destroy",
-        // With a table its fields are the arguments, those without a number by their names.
+        // If the argument is a table, its fields are the arguments; those without a number are found by their names.
         lua.create_function(move |_, argument: mlua::Value| {
             let (name, defer) = match argument {
                 mlua::Value::Table(named) => (named.get::<String>(1)?, named.get::<bool>("defer")?),
@@ -233,7 +233,7 @@ fn changes(lua: &Lua, run: &Rc<Run>) -> mlua::Result<Table> {
     let state = Rc::clone(run);
     sync.set(
         "inherit",
-        // One argument more, even nil, is an error in the kernel.
+        // One more argument, even nil, is an error in the kernel.
         lua.create_function(move |_, arguments: Variadic<mlua::Value>| {
             let [mlua::Value::String(name), mlua::Value::String(property)] = arguments.as_slice()
             else {

@@ -1,4 +1,4 @@
-//! The simulated machine as commands see it, and what a test does to it.
+//! The simulated machine as commands see it, and what a test can do to it.
 
 use std::any::Any;
 use std::collections::BTreeSet;
@@ -24,29 +24,29 @@ use super::pool::{Pool, parent};
 use super::zfs::SimZfs;
 use super::{SITE, world};
 
-/// Another host than the simulated one, on the simulated pool.
+/// A host other than the simulated one, on the simulated pool.
 pub trait Outside: fmt::Debug + Send + Sync {
-    /// The host of a site.
+    /// Returns the host of a site.
     fn host(&self, site_id: &str, site_directory: &Path) -> Box<dyn Host>;
 
-    /// Whether a jail or a mount of that host needs what is mounted at a directory.
+    /// Returns whether a jail or a mount of that host needs what is mounted at a directory.
     fn uses(&self, at: &Path) -> bool;
 }
 
-/// All that a machine is, but for the files.
+/// The state of a machine, without its files.
 #[derive(Debug, Clone)]
 pub struct State {
     pub pool: Pool,
     pub mounts: Mounts,
     pub host: HostState,
     pub faults: Faults,
-    /// Datasets in which a process of somebody else has a file open.
+    /// Datasets in which a process that is not ezz's has a file open.
     pub open: BTreeSet<String>,
     pub outside: Option<Arc<dyn Outside>>,
 }
 
 impl State {
-    /// Whether a mount of it cannot be taken off.
+    /// Returns whether one of the mounts of a dataset cannot be unmounted.
     pub fn used(&self, source: &str) -> bool {
         let mut targets = self.mounts.table.iter();
         self.open.contains(source)
@@ -56,7 +56,7 @@ impl State {
             })
     }
 
-    /// Another ezz, whose locks are elsewhere, commits: a track of its own.
+    /// Commits a new track, as another ezz whose locks are elsewhere would.
     pub fn another_commits(&mut self) {
         let epoch = |pool: &Pool| -> Option<u64> {
             let own = &pool.datasets.get(SITE)?.own;
@@ -75,13 +75,13 @@ impl State {
         done.expect("it is there");
     }
 
-    /// After each call: files of what was destroyed go.
+    /// Removes the files of destroyed datasets; it runs after each call.
     pub fn settle(&mut self) {
         self.mounts.sweep(&self.pool);
     }
 }
 
-/// What a command printed.
+/// The output of a command.
 #[derive(Debug, Default)]
 struct Printed(Mutex<Vec<(bool, String)>>);
 
@@ -105,7 +105,7 @@ impl Printed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     pub command: String,
-    /// None: it was killed.
+    /// The exit code; none if it was killed.
     pub code: Option<u8>,
     pub out: Vec<String>,
     pub err: Vec<String>,
@@ -132,15 +132,15 @@ pub struct SimMachine {
     worlds: tempfile::TempDir,
     run_directory: PathBuf,
     printed: &'static Printed,
-    /// Whether its commands have been sent a signal.
+    /// Whether its commands have received a signal.
     pub signal: Arc<AtomicBool>,
-    /// How many commands it has run.
+    /// The number of commands that it has run.
     commands: AtomicU32,
     /// How many jails its commands work on at once. With one, calls come in the same order each time.
     pub jobs: AtomicUsize,
 }
 
-/// A machine as it was, to go back to.
+/// A saved state of a machine, to restore it from.
 #[derive(Debug)]
 pub struct Saved {
     state: State,
@@ -164,8 +164,8 @@ impl Machine for SimMachine {
         })
     }
 
-    /// Greater than any that Linux or FreeBSD gives away, and of each command another: what a killed command left
-    /// belongs to no process.
+    /// Returns a number greater than any process id of Linux or FreeBSD, and another one for each command: what a
+    /// killed command left belongs to no process.
     fn process_id(&self) -> u32 {
         i32::MAX as u32 - self.commands.load(Ordering::Relaxed) % 1_000_000
     }
@@ -205,7 +205,7 @@ impl Machine for SimMachine {
     }
 }
 
-/// In memory where there is such a place: thousands of small trees are copied.
+/// Creates a temporary directory, in memory if possible: thousands of small trees are copied.
 fn temporary() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let made = if memory.is_dir() {
@@ -217,7 +217,7 @@ fn temporary() -> tempfile::TempDir {
 }
 
 impl SimMachine {
-    /// A machine with an empty pool `tank`.
+    /// Creates a machine with an empty pool `tank`.
     pub fn bare(sync_clone: bool) -> SimMachine {
         let root = temporary();
         let mounts = Mounts::new(root.path());
@@ -245,7 +245,7 @@ impl SimMachine {
         machine
     }
 
-    /// With a site.
+    /// Creates a machine with a site.
     pub fn site(sync_clone: bool) -> SimMachine {
         let machine = SimMachine::bare(sync_clone);
         let directory = machine.directory().display().to_string();
@@ -253,7 +253,7 @@ impl SimMachine {
         machine
     }
 
-    /// With a site and a world in it.
+    /// Creates a machine with a site and a world in it.
     pub fn installed(sync_clone: bool) -> SimMachine {
         let machine = SimMachine::site(sync_clone);
         let world = machine.world("12.1").display().to_string();
@@ -261,12 +261,12 @@ impl SimMachine {
         machine
     }
 
-    /// The site directory.
+    /// Returns the site directory.
     pub fn directory(&self) -> PathBuf {
         self.root.path().join("srv/jails")
     }
 
-    /// A made-up world: `12.1` or `12.2`.
+    /// Returns the path of a made-up world: `12.1` or `12.2`.
     pub fn world(&self, version: &str) -> PathBuf {
         self.worlds.path().join(version)
     }
@@ -281,7 +281,7 @@ impl SimMachine {
         self.attempt(None, arguments)
     }
 
-    /// Runs a command with a fault. Whether it struck is in the state.
+    /// Runs a command with a fault. The state shows whether it struck.
     #[track_caller]
     pub fn attempt(&self, fault: Option<Fault>, arguments: &[&str]) -> Ended {
         self.run(
@@ -293,7 +293,7 @@ impl SimMachine {
         )
     }
 
-    /// Runs a command while another ezz commits before its n-th change.
+    /// Runs a command; another ezz commits before its n-th change.
     #[track_caller]
     pub fn disturbed(&self, call: usize, arguments: &[&str]) -> Ended {
         self.run(
@@ -305,7 +305,7 @@ impl SimMachine {
         )
     }
 
-    /// Runs a command while the pool becomes another before each of these reads.
+    /// Runs a command; before each of these reads the pool is replaced by another.
     #[track_caller]
     pub fn overtaken(&self, becomes: Vec<(usize, Pool)>, arguments: &[&str]) -> Ended {
         self.run(
@@ -325,10 +325,9 @@ impl SimMachine {
         done.unwrap_or_else(|usage| panic!("{arguments:?}: {usage}"))
     }
 
-    /// Runs a command line that may be none: that is what clap says then.
+    /// Runs a command line, which may be invalid.
     ///
-    /// # Errors
-    /// The words of clap, which ezz ends with 2 for.
+    /// # Errors The message of clap, for which ezz exits with 2.
     pub fn line(&self, arguments: &[&str]) -> Result<Ended, String> {
         self.printed.lines().clear();
         let line = ["--wait", "0"].into_iter().chain(arguments.iter().copied());
@@ -359,8 +358,8 @@ impl SimMachine {
         })
     }
 
-    /// A power cut and a boot: nothing is mounted and nothing runs. With `mount_all` the system
-    /// mounts what `zfs mount -a` mounts.
+    /// Cuts the power and boots: nothing is mounted and nothing runs. With `mount_all` the system mounts what `zfs
+    /// mount -a` mounts.
     pub fn power_cut(&self, mount_all: bool) {
         let mut guard = self.state();
         let state = &mut *guard;
@@ -373,7 +372,7 @@ impl SimMachine {
         }
     }
 
-    /// What the machine is now.
+    /// Saves the present state of the machine.
     pub fn save(&self) -> Saved {
         let files = temporary();
         files::copy(self.root.path(), &files.path().join("root")).expect("a copy");
@@ -381,7 +380,7 @@ impl SimMachine {
         Saved { state, files }
     }
 
-    /// Goes back.
+    /// Restores a saved state.
     pub fn restore(&self, saved: &Saved) {
         *self.state() = saved.state.clone();
         for entry in std::fs::read_dir(self.root.path())
@@ -403,7 +402,7 @@ impl SimMachine {
     }
 }
 
-/// `zfs mount -a`: what has a mountpoint and `canmount=on`, parents first.
+/// Mounts what `zfs mount -a` mounts: datasets with a mountpoint and `canmount=on`, parents first.
 fn boot(state: &mut State) {
     let mut all: Vec<(PathBuf, String)> = state
         .pool
@@ -415,7 +414,7 @@ fn boot(state: &mut State) {
             canmount.or(received).is_none_or(|value| value == "on")
         })
         .map(|name| (PathBuf::from(state.pool.mountpoint(name)), name.clone()))
-        // The pool's own root would be at /tank of the real host.
+        // The pool's own root would be mounted at /tank of the real host.
         .filter(|(at, name)| at.is_absolute() && parent(name).is_some())
         .collect();
     all.sort();
@@ -437,7 +436,7 @@ fn boot(state: &mut State) {
     }
 }
 
-/// Goes on unwinding unless it is the simulated death.
+/// Continues unwinding unless the panic is the simulated death.
 fn killed(payload: Box<dyn Any + Send>) {
     if !payload.is::<Killed>() {
         resume_unwind(payload);

@@ -1,12 +1,12 @@
-//! A simulated machine: a pool, its mounts, a host that runs jails, in memory and in one temporary
-//! directory. The same verbs run on it as on a real one (`ezz::cli::run_on`).
+//! A simulated machine: a pool, its mounts and a host that runs jails, in memory and in one temporary directory. The
+//! same verbs run on it as on a real one (`ezz::cli::run_on`).
 //!
-//! It refuses what OpenZFS refuses, with its errno; the channel programs are not imitated: the very
-//! Lua of `zfs/programs` runs on the simulated pool. What it knows was seen on real pools, and
-//! `tests/contract` is what keeps it so. Where it differs from the lab, it is wrong.
+//! It refuses what OpenZFS refuses, with the same errno. The channel programs are not imitated: the Lua of
+//! `zfs/programs` itself runs on the simulated pool. Its rules were observed on real pools, and `tests/contract` keeps
+//! them correct. Where it differs from the lab, it is wrong.
 //!
-//! What it adds is death at every step (`fault`): a call that is never made, half-made or whose
-//! reply is lost, and then nothing more of that process; and power cuts.
+//! In addition it simulates death at every step (`fault`): a call that is never made, that is half done, or whose reply
+//! is lost, after which the process does nothing more; and power cuts.
 
 pub mod dump;
 pub mod fault;

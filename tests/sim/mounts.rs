@@ -1,8 +1,8 @@
-//! Simulated mounts. A dataset's files are a directory: in the store while it is not mounted, at
-//! its place while it is. What a mount hides is kept aside and comes back.
+//! Simulated mounts. The files of a dataset are a directory: in the store while the dataset is not mounted, at its
+//! mountpoint while it is. Files that a mount hides are kept aside and come back afterwards.
 //!
-//! As on Linux a later mount hides an earlier one at the same place or below. Not as there: a second
-//! mount of one dataset is an empty directory.
+//! As on Linux, a later mount hides an earlier one at the same directory or below it. Unlike there, a second mount of a
+//! dataset is an empty directory.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -13,18 +13,18 @@ use super::pool::{Pool, errno};
 use ezz::model::Flags;
 use ezz_zfs::Errno;
 
-/// One mount.
+/// An entry of the mount table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     pub source: String,
     pub target: PathBuf,
     pub flags: Flags,
-    /// Whether the files are here: of several mounts of one dataset, at the first.
+    /// Whether the files are here: of several mounts of one dataset, the first has them.
     files: bool,
     id: u64,
 }
 
-/// The mount table and where files are.
+/// The mount table, and the places of files.
 #[derive(Debug, Clone)]
 pub struct Mounts {
     pub table: Vec<Mount>,
@@ -51,7 +51,7 @@ impl Mounts {
         self.store.join(format!("covered-{id}"))
     }
 
-    /// Where the files of a dataset or snapshot are now.
+    /// Returns the place where the files of a dataset or snapshot are now.
     pub fn files_of(&self, pool: &Pool, name: &str) -> Option<PathBuf> {
         let content = content_of(pool, name)?;
         let mounted = self
@@ -61,12 +61,12 @@ impl Mounts {
         Some(mounted.map_or_else(|| self.content(content), |mount| mount.target.clone()))
     }
 
-    /// What is on top at a directory.
+    /// Returns the top mount at a directory.
     pub fn top(&self, at: &Path) -> Option<&Mount> {
         self.table.iter().rev().find(|mount| mount.target == at)
     }
 
-    /// The same, to give it other flags.
+    /// Returns the top mount at a directory, to change its flags.
     pub fn top_mut(&mut self, at: &Path) -> Option<&mut Mount> {
         self.table.iter_mut().rev().find(|mount| mount.target == at)
     }
@@ -75,7 +75,7 @@ impl Mounts {
         self.table.iter().any(|mount| mount.source == source)
     }
 
-    /// mount(2).
+    /// Mounts a dataset or snapshot, as mount(2) does.
     pub fn mount(
         &mut self,
         pool: &mut Pool,
@@ -118,8 +118,8 @@ impl Mounts {
         Ok(())
     }
 
-    /// Gives a dataset files of its own: an empty directory, or a copy of what it shares with
-    /// others, if it is going to be written or those are mounted.
+    /// Gives a dataset files of its own: an empty directory, or a copy of the files that it shares with others, if it
+    /// is going to be written or those are mounted.
     fn settle(&mut self, pool: &mut Pool, source: &str, read_only: bool) {
         let content = content_of(pool, source).expect("it exists");
         let datasets = pool
@@ -157,7 +157,7 @@ impl Mounts {
         }
     }
 
-    /// umount(2) of what is on top at a directory.
+    /// Unmounts the top mount at a directory, as umount(2) does.
     pub fn unmount(&mut self, pool: &mut Pool, at: &Path) -> Result<(), Errno> {
         let Some(index) = self.table.iter().rposition(|mount| mount.target == at) else {
             return Err(errno("EINVAL"));
@@ -166,7 +166,7 @@ impl Mounts {
         if later.iter().any(|mount| mount.target.starts_with(at)) {
             return Err(errno("EBUSY"));
         }
-        // One that a later mount hides cannot be reached by its path.
+        // A mount that a later one hides cannot be reached by its path.
         if later.iter().any(|mount| at.starts_with(&mount.target)) {
             return Err(errno("EINVAL"));
         }
@@ -201,14 +201,14 @@ impl Mounts {
         }
     }
 
-    /// A power cut: all mounts are gone, the last first.
+    /// Removes all mounts, the last first, as a power cut does.
     pub fn drop_all(&mut self, pool: &mut Pool) {
         while !self.table.is_empty() {
             self.take_off(pool, self.table.len() - 1);
         }
     }
 
-    /// Removes files that no dataset has any more.
+    /// Removes files that no dataset uses any more.
     pub fn sweep(&self, pool: &Pool) {
         let datasets = pool.datasets.values().map(|found| found.content);
         let used: Vec<u64> = datasets
@@ -226,7 +226,7 @@ impl Mounts {
         }
     }
 
-    /// The table as `ports::Zfs::mounts` gives it.
+    /// Returns the table as `ports::Zfs::mounts` does.
     pub fn listed(&self) -> Vec<ezz::model::Mount> {
         let all = self.table.iter();
         all.map(|mount| ezz::model::Mount {

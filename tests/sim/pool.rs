@@ -1,35 +1,35 @@
-//! The simulated pool: datasets, snapshots, properties, holds, space; and the errno that OpenZFS
-//! gives for what it refuses. No mounts and no files here: who is mounted is told by the caller.
+//! The simulated pool: datasets, snapshots, properties, holds, space, and the errno of OpenZFS for each refusal. This
+//! module must not know mounts or files: the caller passes in which datasets are mounted.
 //!
-//! Facts: dsl_destroy.c (what makes a dataset busy), dsl_prop.c (sources), zcp_synctask.c (the
-//! space that a program is taken to need), zfs_namecheck.c.
+//! Sources: dsl_destroy.c (what makes a dataset busy), dsl_prop.c (sources of values), zcp_synctask.c (the space that a
+//! program is assumed to need), zfs_namecheck.c.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ezz_zfs::Errno;
 
-/// Longest name, and longest value of a property.
+/// The greatest length of a name, and of the value of a property.
 const MAX_NAME: usize = 255;
 const MAX_VALUE: usize = 8191;
 
-/// What the pool itself takes for a dataset.
+/// The space that the pool itself needs for a dataset.
 const DATASET_BYTES: u64 = 24 * 1024;
 
-/// Where a property's value was set.
+/// The source of a property's value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum From {
     Local,
     Received,
-    /// On this ancestor.
+    /// The value is set on this ancestor.
     Inherited(String),
 }
 
-/// Values that were set on one dataset.
+/// The values that were set on one dataset.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Own {
     pub local: BTreeMap<String, String>,
     pub received: BTreeMap<String, String>,
-    /// Inherited explicitly: a received value does not count any more.
+    /// Properties that were explicitly inherited, so that a received value does not count any more.
     pub masked: BTreeSet<String>,
 }
 
@@ -38,11 +38,11 @@ pub struct Own {
 pub struct Dataset {
     pub guid: u64,
     pub own: Own,
-    /// Guid of the snapshot that it is a clone of.
+    /// The guid of the snapshot that it is a clone of.
     pub origin: Option<u64>,
-    /// Its files: see `files`.
+    /// The number of its files in the store.
     pub content: u64,
-    /// Bytes written since its last snapshot.
+    /// The number of bytes written since its last snapshot.
     pub written: u64,
 }
 
@@ -53,7 +53,7 @@ pub struct Snapshot {
     pub own: Own,
     pub holds: BTreeSet<String>,
     pub content: u64,
-    /// Destroyed with its last clone and hold.
+    /// Whether it is destroyed together with its last clone and hold.
     pub deferred: bool,
 }
 
@@ -62,9 +62,9 @@ pub struct Snapshot {
 pub struct Pool {
     pub datasets: BTreeMap<String, Dataset>,
     pub snapshots: BTreeMap<String, Snapshot>,
-    /// Bytes in all.
+    /// The total size in bytes.
     pub size: u64,
-    /// Whether programs can clone: OpenZFS 2.4.
+    /// Whether programs can clone, as from OpenZFS 2.4 on.
     pub sync_clone: bool,
     /// Datasets that are mounted or otherwise owned.
     pub owned: BTreeSet<String>,
@@ -86,7 +86,7 @@ pub fn parent(name: &str) -> Option<&str> {
     name.rsplit_once('/').map(|(parent, _)| parent)
 }
 
-/// The part before `@`.
+/// Returns the part before `@`.
 pub fn filesystem(name: &str) -> &str {
     name.split('@').next().unwrap_or(name)
 }
@@ -107,7 +107,7 @@ impl Pool {
         pool
     }
 
-    /// Below 2^53: Lua's numbers are doubles outside of the kernel.
+    /// Returns a new guid. It is below 2^53, since Lua's numbers are doubles outside of the kernel.
     fn guid(&mut self) -> u64 {
         self.next_guid += 1;
         self.next_guid.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 12
@@ -145,7 +145,7 @@ impl Pool {
         self.snapshots.get_mut(name).map(|found| &mut found.own)
     }
 
-    /// A value that can be inherited, and where it comes from.
+    /// Returns a value that can be inherited, and its source.
     pub fn property(&self, name: &str, property: &str) -> Option<(String, From)> {
         let mut at = name;
         loop {
@@ -173,7 +173,7 @@ impl Pool {
         }
     }
 
-    /// Names of all properties with a colon that a dataset has or inherits.
+    /// Returns the names of all user properties that a dataset has or inherits.
     pub fn user_properties(&self, name: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         let mut at = Some(name);
@@ -191,7 +191,7 @@ impl Pool {
         found
     }
 
-    /// Where it would be mounted: an inherited mountpoint ends with what is below it.
+    /// Returns the mountpoint: an inherited one ends with the part of the name below the ancestor.
     pub fn mountpoint(&self, name: &str) -> String {
         match self.property(name, "mountpoint") {
             None => format!("/{name}"),
@@ -320,10 +320,10 @@ impl Pool {
         Ok(())
     }
 
-    /// As `dsl_destroy_head_check_impl` and `dsl_destroy_snapshot_check_impl` do.
+    /// Checks a destroy as `dsl_destroy_head_check_impl` and `dsl_destroy_snapshot_check_impl` do.
     pub fn check_destroy(&self, name: &str) -> Done {
         if name.contains('@') {
-            // A snapshot that is not there is destroyed (dsl_destroy.c).
+            // The destroy of a snapshot that does not exist succeeds (dsl_destroy.c).
             let Some(snapshot) = self.snapshots.get(name) else {
                 return Ok(());
             };
@@ -359,7 +359,7 @@ impl Pool {
         Ok(())
     }
 
-    /// A deferred destroy of a snapshot: at once, if nothing keeps it.
+    /// Destroys a snapshot as soon as nothing keeps it.
     pub fn destroy_deferred(&mut self, name: &str) -> Done {
         if let Some(snapshot) = self.snapshots.get_mut(name) {
             snapshot.deferred = true;
@@ -368,7 +368,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Destroys a snapshot that waits for that, if nothing keeps it any more.
+    /// Destroys a snapshot that was marked for a deferred destroy, if nothing keeps it any more.
     fn reap(&mut self, name: &str) {
         let waits = self.snapshots.get(name).is_some_and(|found| found.deferred);
         if waits && self.check_destroy(name).is_ok() {
@@ -376,7 +376,7 @@ impl Pool {
         }
     }
 
-    /// Minds mounts, not what a rollback would lose.
+    /// Checks a rollback: mounts count, but not what the rollback would lose.
     pub fn check_rollback(&self, name: &str) -> Done {
         if !self.datasets.contains_key(name) {
             return refuse("ENOENT");
@@ -390,7 +390,7 @@ impl Pool {
         Ok(())
     }
 
-    /// To a snapshot that no later one stands in the way of (`dsl_dataset_rollback_check`).
+    /// Rolls a dataset back to a snapshot, if there is no later one (`dsl_dataset_rollback_check`).
     pub fn rollback(&mut self, snapshot: &str) -> Done {
         let name = filesystem(snapshot).to_owned();
         self.check_rollback(&name)?;
@@ -410,13 +410,14 @@ impl Pool {
         Ok(())
     }
 
-    /// The name of the snapshot that a dataset is a clone of.
+    /// Returns the name of the snapshot that a dataset is a clone of.
     pub fn origin(&self, name: &str) -> Option<&String> {
         let guid = self.datasets.get(name)?.origin?;
         self.snapshot_by_guid(guid)
     }
 
-    /// As `dsl_dataset_promote_check` and `_sync`: the clone gets its origin and what is older.
+    /// Promotes a clone as `dsl_dataset_promote_check` and `_sync` do: the clone gets its origin and all older
+    /// snapshots.
     pub fn promote(&mut self, name: &str) -> Done {
         let Some(dataset) = self.datasets.get(name) else {
             return refuse("ENOENT");
@@ -455,7 +456,7 @@ impl Pool {
         Ok(())
     }
 
-    /// What a program or `zfs set` may set: user properties.
+    /// Checks a change by a program or `zfs set`: only user properties may be set.
     pub fn check_user_property(&self, name: &str, property: &str, value: &str) -> Done {
         if !self.exists(name) {
             return refuse("ENOENT");
@@ -509,8 +510,8 @@ impl Pool {
         refuse("ENOENT")
     }
 
-    /// What `zfs send -R | zfs receive -u` of a site does: the same snapshots under other datasets,
-    /// every property received, no holds, nothing mounted.
+    /// Does what `zfs send -R | zfs receive -u` of a site does: the same snapshots under other datasets, every property
+    /// received, no holds, nothing mounted.
     pub fn replicate(&mut self, from: &str, to: &str) {
         let below = |name: &str| {
             let rest = name.strip_prefix(from)?;
@@ -554,7 +555,7 @@ impl Pool {
         }
     }
 
-    /// Takes a dataset and all below it away: an export, or the pool of another host.
+    /// Removes a dataset and everything below it: an export, or the pool of another host.
     pub fn forget(&mut self, root: &str) {
         let below = |name: &str| {
             name.strip_prefix(root)
@@ -566,19 +567,19 @@ impl Pool {
     }
 }
 
-/// Whether a name can be a user property's (zprop_valid_char).
+/// Returns whether a name can be that of a user property (zprop_valid_char).
 pub fn valid_property(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b":-._".contains(&b);
     name.bytes().all(plain)
 }
 
-/// Of the native ones that ezz knows, those that children have too.
+/// Returns whether children inherit a property. Of the native properties only those that ezz uses are known.
 fn inheritable(property: &str) -> bool {
     property.contains(':') || !matches!(property, "canmount" | "quota")
 }
 
 impl Pool {
-    /// Whether the test's dataset is a site that is not a replica.
+    /// Returns whether the site of the test is a site and no replica.
     pub fn own_is_site(&self) -> bool {
         let site = self.datasets.get(super::SITE);
         site.is_some_and(|site| site.own.local.contains_key("ezz:format"))

@@ -1,10 +1,10 @@
-//! A made-up world of the Debian profile: as small as the profile lets it be.
+//! A made-up world of the Debian profile, as small as the profile allows.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
-/// Makes it as a directory, of this point release.
+/// Creates the world of this point release as a directory.
 pub fn make(at: &Path, version: &str) {
     let write = |path: &str, text: &[u8], mode: u32| {
         let path = at.join(path);
@@ -12,7 +12,7 @@ pub fn make(at: &Path, version: &str) {
         fs::write(&path, text).expect("writable");
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("ours");
     };
-    // ELF, little-endian, amd64: what the architecture is read from.
+    // ELF, little-endian, amd64: ezz reads the architecture from this header.
     let mut elf = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0".to_vec();
     elf.resize(64, 0);
     write("usr/bin/dash", &elf, 0o755);

@@ -1,5 +1,5 @@
-//! The simulated `Zfs`: what `src/pool.rs` makes of libzfs_core, of `zfs get` and of the mount calls,
-//! made of the simulated pool.
+//! The simulated `Zfs`: it does on the simulated pool what `src/pool.rs` does by libzfs_core, `zfs get` and the mount
+//! calls.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,7 +26,7 @@ pub struct SimZfs {
     pub state: Arc<Mutex<State>>,
 }
 
-/// What a native property is where it was never set (zfsprops.7).
+/// Returns the value that a native property has where it was never set (zfsprops.7).
 pub fn default(property: &str) -> &'static str {
     match property {
         "canmount" | "devices" | "atime" | "setuid" | "exec" | "xattr" => "on",
@@ -38,7 +38,7 @@ pub fn default(property: &str) -> &'static str {
     }
 }
 
-/// One call of a port: it may fail, or be the last of its process.
+/// Makes one call of a port, which may fail or be the last of its process.
 pub fn call<R, E>(
     state: &Mutex<State>,
     what: impl FnOnce() -> String,
@@ -157,7 +157,7 @@ impl SimZfs {
     }
 }
 
-/// The pool as what runs the programs of one commit.
+/// The pool as seen by the code that runs the programs of one commit.
 struct Programs<'a> {
     state: std::cell::RefCell<&'a mut State>,
     cut: Option<usize>,
@@ -223,7 +223,8 @@ impl Zfs for SimZfs {
         })
     }
 
-    /// Each is a part of the call: they are made at once, and a death leaves some of them.
+    /// Clones all; each clone is a part of the call. They are created at the same time, and a death leaves some of
+    /// them.
     fn clone_all(&self, clones: &[NewClone]) -> Result<(), PortError> {
         let first = clones.first().map(|clone| clone.dataset.to_string());
         self.changing("clone to", &first.unwrap_or_default(), |state, act| {
@@ -479,7 +480,7 @@ fn unmount_one(state: &mut State, dataset: &DatasetName, target: &Path) -> Resul
     }
 }
 
-/// `zfs set mountpoint`: what is mounted below the old one is mounted below the new one.
+/// Does what `zfs set mountpoint` does: what is mounted below the old directory is mounted below the new one.
 fn move_mounts(state: &mut State, name: &str, value: &str) -> Result<(), Errno> {
     let below = |other: &str| {
         other
@@ -520,7 +521,7 @@ fn read(state: &State, query: &Query<'_>) -> BTreeMap<String, Row> {
         };
         query.types.contains(&kind)
     };
-    // How deep a name is below another; a snapshot is one deeper than its dataset.
+    // The depth of a name below another; a snapshot is one deeper than its dataset.
     let depth = |root: &str, name: &str| -> Option<u32> {
         let rest = name.strip_prefix(root)?;
         if rest.is_empty() {
@@ -588,14 +589,14 @@ fn row(state: &State, name: &str, properties: &[&str]) -> Row {
     row
 }
 
-/// As `zfs get -Hp` prints it: `-` for what this kind of dataset does not have, or is not set.
+/// Returns a value as `zfs get -Hp` prints it: `-` if this kind of dataset does not have it, or if it is not set.
 fn value(state: &State, name: &str, property: &str) -> PropertyValue {
     let elsewhere = |value: String| PropertyValue {
         value,
         source: Source::Elsewhere,
     };
     if let Some(value) = statistic(state, name, property) {
-        // As zfs get has it of this one.
+        // `zfs get` reports this source for it.
         let local = property.starts_with("written@") && value != "-";
         let source = if local {
             Source::Local
@@ -623,7 +624,7 @@ fn value(state: &State, name: &str, property: &str) -> PropertyValue {
     }
 }
 
-/// What no one can set.
+/// Returns the value of a property that cannot be set.
 fn statistic(state: &State, name: &str, property: &str) -> Option<String> {
     let pool = &state.pool;
     let snapshot = pool.snapshots.get(name);
@@ -648,7 +649,7 @@ fn statistic(state: &State, name: &str, property: &str) -> Option<String> {
         }
         .to_owned(),
         "guid" => pool.guid_of(name)?.to_string(),
-        // Each is made in a transaction of its own, and guids are given away in their order.
+        // Each is created in a transaction of its own, and guids are assigned in that order.
         "createtxg" => pool.guid_of(name)?.to_string(),
         "used" | "referenced" => "24576".to_owned(),
         "available" => of_filesystem(pool.available().to_string()),
@@ -702,7 +703,7 @@ fn make_directory(at: &Path, how: MountAs) -> Result<(), PortError> {
         .map_err(failed)
 }
 
-/// The mode alone: who runs the test owns it all.
+/// Changes the mode only: the user who runs the test owns all files.
 fn protect(at: &Path) -> Result<bool, PortError> {
     let failed = |source| PortError::Directory {
         path: at.to_owned(),
