@@ -1,4 +1,4 @@
-//! Datasets, properties, holds, clones: calls that are no program.
+//! Datasets, properties, holds and clones: calls that are no program.
 
 use super::{Script, sealing, site, staged};
 
@@ -26,7 +26,7 @@ pub fn creation(s: &mut Script<'_>) {
     s.expect(&["list: a"]);
 }
 
-/// Where a property was set, what children inherit, and what they do not.
+/// The sources of properties: what children inherit, and what they do not.
 pub fn sources(s: &mut Script<'_>) {
     site(s);
     staged(s, 1);
@@ -77,7 +77,7 @@ pub fn sources(s: &mut Script<'_>) {
     ]);
 }
 
-/// What stands on a dataset, and which of two reasons is given.
+/// What prevents the destroy of a dataset, and which of two reasons is reported.
 pub fn destroy_order(s: &mut Script<'_>) {
     site(s);
     s.quietly(|s| {
@@ -106,7 +106,7 @@ pub fn destroy_order(s: &mut Script<'_>) {
     ]);
 }
 
-/// A hold is put once, and is not put if one of several snapshots is missing.
+/// A hold is set once, and is not set if one of several snapshots is missing.
 pub fn holds(s: &mut Script<'_>) {
     site(s);
     s.quietly(|s| s.create("jails/a", &[]));
@@ -174,7 +174,7 @@ pub fn clones(s: &mut Script<'_>) {
     ]);
 }
 
-/// What a site is after `zfs send -R | zfs receive`.
+/// The properties of a site after `zfs send -R | zfs receive`.
 pub fn replica(s: &mut Script<'_>) {
     site(s);
     staged(s, 1);

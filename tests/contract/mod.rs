@@ -1,8 +1,8 @@
-//! What `ports::Zfs` does, call by call: written down once, run on the simulated pool
-//! (`tests/ground`) and on a real one (`bare::contract` in the lab). Each case is a script whose
-//! every line says what was asked and what came of it; the lines that must come are in the case.
+//! The contract of `ports::Zfs`, call by call. It is written once, and runs on the simulated pool (`tests/ground`) and
+//! on a real one (`bare::contract` in the lab). Each case is a script; each of its lines shows a call and its result,
+//! and the case contains the lines that are expected.
 //!
-//! Where the two differ the simulator is wrong.
+//! Where the two differ, the simulator is wrong.
 
 pub mod datasets;
 pub mod mounts;
@@ -17,27 +17,27 @@ use ezz::plan::{Commit, Doomed, Expect, MountAs, NewJail, Set};
 use ezz::ports::{PortError, Query, Row, Source, Zfs};
 use ezz_zfs::MountError;
 
-/// What a case needs of a machine beside its ZFS.
+/// What a case needs of a machine, beside its ZFS.
 pub trait Bench {
     fn zfs(&self) -> &dyn Zfs;
 
-    /// A directory in which to mount, of this case alone.
+    /// Returns a directory for the mounts of this case alone.
     fn directory(&self) -> PathBuf;
 
-    /// Whether programs can clone here.
+    /// Returns whether programs can clone here.
     fn sync_clone(&self) -> bool;
 
-    /// Does something while a file is open in a mounted dataset.
+    /// Runs `act` while a file is open in a mounted dataset.
     fn with_open_file(&self, dataset: &str, at: &std::path::Path, act: &mut dyn FnMut());
 
-    /// `zfs snapshot`.
+    /// Takes a snapshot, as `zfs snapshot` does.
     fn snapshot(&self, name: &str);
 
-    /// `zfs send -R FROM@SNAPSHOT | zfs receive -u TO`; the datasets below have the snapshot too.
+    /// Runs `zfs send -R FROM@SNAPSHOT | zfs receive -u TO`; the datasets below have the snapshot too.
     fn replicate(&self, from: &str, snapshot: &str, to: &str);
 }
 
-/// A case: its name is the name of its site below the pool.
+/// A case. Its name is also the name of its site below the pool.
 pub type Case = (&'static str, fn(&mut Script<'_>));
 
 /// All cases.
@@ -59,7 +59,7 @@ const CASES: [Case; 15] = [
     ("nested", mounts::nested),
 ];
 
-/// Runs cases, and asserts once: what differs in one is no reason not to look at the next.
+/// Runs all cases and asserts once, so that a difference in one case does not hide those in the next.
 #[track_caller]
 pub fn keeps(bench: &dyn Fn(&str) -> Box<dyn Bench>) {
     let mut wrong = Vec::new();
@@ -73,10 +73,10 @@ pub fn keeps(bench: &dyn Fn(&str) -> Box<dyn Bench>) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// One case at work.
+/// A case while it runs.
 pub struct Script<'a> {
     pub bench: &'a dyn Bench,
-    /// `tank/NAME`.
+    /// The name of the case's site, `tank/NAME`.
     pub site: String,
     lines: Vec<String>,
     wrong: Vec<String>,
@@ -92,7 +92,7 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// A dataset below the site; the site itself for nothing.
+    /// Returns a dataset below the site; for an empty name the site itself.
     pub fn dataset(&self, below: &str) -> DatasetName {
         let path = match below {
             "" => self.site.clone(),
@@ -110,7 +110,7 @@ impl<'a> Script<'a> {
         self.bench.zfs()
     }
 
-    /// Notes what came of a call.
+    /// Records the result of a call.
     pub fn note(&mut self, what: &str, result: Result<&str, &PortError>) {
         let came = match result {
             Ok(word) => word.to_owned(),
@@ -145,7 +145,7 @@ impl<'a> Script<'a> {
 
     pub fn set(&mut self, below: &str, property: &str, value: &str) {
         let result = self.zfs().set(&self.dataset(below), property, value);
-        // The command's words are not compared.
+        // The command's own message is not compared.
         let result = result
             .as_ref()
             .map(|()| "ok")
@@ -206,9 +206,9 @@ impl<'a> Script<'a> {
         self.changed(&format!("unmount {below} from {at}"), result);
     }
 
-    /// Notes properties of one dataset or snapshot, each with where it was set; read in both ways, which
-    /// have to tell the same. Of mounts a look tells those at the dataset's own place: it is compared where
-    /// that is asked for too.
+    /// Records properties of one dataset or snapshot, each with its source. They are read in both ways, which must
+    /// agree. A look reports only the mount at the dataset's own mountpoint, so `mounted` is compared only if
+    /// `mountpoint` is requested too.
     pub fn show(&mut self, below: &str, properties: &[&str]) {
         let name = match below {
             "" => self.site.clone(),
@@ -233,7 +233,7 @@ impl<'a> Script<'a> {
         self.note(&format!("show {below}"), Ok(&told));
     }
 
-    /// Notes which datasets and snapshots a query gives.
+    /// Records the datasets and snapshots that a query returns.
     pub fn list(&mut self, roots: &[&str], depth: Option<u32>, types: &[&str]) {
         let roots: Vec<String> = roots
             .iter()
@@ -267,7 +267,7 @@ impl<'a> Script<'a> {
         row.0["guid"].value.parse().expect("a number")
     }
 
-    /// Does the preparation of a case, whose lines are not compared, and which must work.
+    /// Prepares a case: its lines are not compared, and every call must succeed.
     pub fn quietly(&mut self, act: impl FnOnce(&mut Self)) {
         let before = self.lines.len();
         act(self);
@@ -277,7 +277,7 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// The lines since the last time must be these.
+    /// Asserts the lines that were recorded since the last time.
     pub fn expect(&mut self, wanted: &[&str]) {
         let lines = std::mem::take(&mut self.lines);
         let longer = lines.len().max(wanted.len());
@@ -292,7 +292,7 @@ impl<'a> Script<'a> {
     }
 }
 
-/// What an error is, without its words for people.
+/// Returns an error without its message for people.
 fn class(error: &PortError) -> String {
     match error {
         PortError::Call(call) => format!("{:?}", call.errno),
@@ -329,7 +329,7 @@ fn class(error: &PortError) -> String {
     }
 }
 
-/// A site as `init` makes it, without a mount; its epoch is 1.
+/// Creates a site as `init` does, without mounting it; its epoch is 1.
 pub fn site(s: &mut Script<'_>) {
     s.quietly(|s| {
         let directory = s.bench.directory().display().to_string();
@@ -342,7 +342,7 @@ pub fn site(s: &mut Script<'_>) {
     });
 }
 
-/// The two datasets of a generation, as a stage makes them; it takes no number.
+/// Creates the two datasets of a generation, as a stage does; it takes no number.
 pub fn staged(s: &mut Script<'_>, number: u32) {
     s.quietly(|s| {
         s.create(
@@ -414,7 +414,7 @@ pub fn doomed(epoch: u64, all: &[(String, u64)]) -> Commit {
     }
 }
 
-/// What a row says. A look leaves out what is not set.
+/// Returns the text of a row. A look leaves out properties that are not set.
 fn shown(rows: &BTreeMap<String, Row>, name: &str, properties: &[&str]) -> String {
     let Some(row) = rows.get(name) else {
         return "absent".to_owned();

@@ -1,4 +1,4 @@
-//! Mounts: done once, never over something else, never off what is in use; and what of it the
+//! Mounts: each is made once, never over something else, and never taken off while it is in use; and which mounts the
 //! programs see.
 
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use ezz::plan::MountAs;
 
 use super::{Script, doomed, sealing, site, staged};
 
-/// Once, at a place that is free, with a directory that is made.
+/// Mounts once, on a free directory, which is created if it is missing.
 pub fn mounting(s: &mut Script<'_>) {
     site(s);
     staged(s, 1);
@@ -55,7 +55,7 @@ pub fn mounting(s: &mut Script<'_>) {
     s.expect(&["unmount  from : done"]);
 }
 
-/// What is in use stays, and a seal wants both halves unmounted.
+/// A mount that is in use stays, and a seal requires both halves to be unmounted.
 pub fn busy(s: &mut Script<'_>) {
     site(s);
     staged(s, 1);
@@ -94,7 +94,7 @@ pub fn busy(s: &mut Script<'_>) {
     ]);
 }
 
-/// One mount below another, and one that hides another.
+/// A mount below another, and a mount that hides another.
 pub fn nested(s: &mut Script<'_>) {
     site(s);
     s.quietly(|s| {
@@ -104,12 +104,12 @@ pub fn nested(s: &mut Script<'_>) {
     s.mount("", "", MountAs::Site);
     s.mount("jails/a", "a", MountAs::Jail);
     s.mount("other", "a/other", MountAs::Jail);
-    // Its own and what is below it in the pool goes; a stranger in it keeps it.
+    // Its own mount and those of datasets below it are removed; a foreign mount in it keeps it.
     s.unmount("jails/a", "a");
     s.unmount("", "");
     s.list(&["jails"], Some(1), &["filesystem"]);
     s.show("other", &["mounted"]);
-    // What was mounted before its parent is below it then, and cannot be reached.
+    // A dataset that was mounted before its parent is hidden below it, and cannot be reached.
     s.mount("jails/a", "a", MountAs::Jail);
     s.mount("", "", MountAs::Site);
     s.unmount("jails/a", "a");

@@ -1,10 +1,10 @@
-//! The programs: what each refuses, in the order of its checks, and that nothing has changed then.
+//! The programs: what each refuses, in the order of its checks, and that a refusal changes nothing.
 
 use ezz::plan::{Commit, Expect};
 
 use super::{Script, doomed, jails, sealing, set, sets, site, staged};
 
-/// A dataset becomes a site once, and none within one.
+/// A dataset becomes a site once, and no dataset within a site becomes one.
 pub fn init(s: &mut Script<'_>) {
     let init = || Commit::Init {
         id: "id".to_owned(),
@@ -30,7 +30,7 @@ pub fn init(s: &mut Script<'_>) {
     ]);
 }
 
-/// A number is given once.
+/// A number is assigned once.
 pub fn stage(s: &mut Script<'_>) {
     let stage = |epoch, seq| Commit::Stage { epoch, seq };
     s.commit("no site", &stage(1, 0));
@@ -58,7 +58,7 @@ pub fn stage(s: &mut Script<'_>) {
     ]);
 }
 
-/// Both halves, their seal, the world and the track, or nothing.
+/// A seal writes both halves, their seal, the world and the track, or nothing.
 fn seal_refusals(s: &mut Script<'_>) {
     s.commit("absent", &sealing(1, 1, None));
     s.quietly(|s| s.create("basejail/1", &[("readonly", "off")]));
@@ -127,7 +127,7 @@ pub fn seal(s: &mut Script<'_>) {
     ]);
 }
 
-/// All jails or none; where programs cannot clone, none.
+/// A create makes all jails or none; where programs cannot clone, none.
 pub fn create(s: &mut Script<'_>) {
     site(s);
     staged(s, 1);
@@ -228,7 +228,7 @@ pub fn commit(s: &mut Script<'_>) {
     ];
     s.commit("undone", &sets(4, bad));
     s.show("", &["x:b"]);
-    // Names are the caller's to check: a bad one stops the program, and what it did stays.
+    // The caller must check names: a bad one stops the program, and what it did stays.
     let bad = vec![
         set(&site, "x:b", Expect::Any, Some("3")),
         set(&site, "X:c", Expect::Any, Some("3")),
@@ -266,7 +266,7 @@ pub fn commit(s: &mut Script<'_>) {
     ]);
 }
 
-/// Nothing goes that something stands on and that is not named before it.
+/// A dataset is destroyed only if everything that depends on it is named before it.
 pub fn destroy(s: &mut Script<'_>) {
     site(s);
     staged(s, 1);
