@@ -1,7 +1,7 @@
-//! Plans as what they are: values made from an inventory and a request, without a pool or a host.
+//! Plans are values: they are made here from an inventory and a request, without a pool or a host.
 //!
-//! [`told`] shows a plan as one line a step, and checks of each plan that its commits count the
-//! epoch up by one from the one that was observed.
+//! [`told`] shows a plan with one line for each step. It also checks that the commits of each plan count the epoch up
+//! by one, beginning with the epoch that was observed.
 
 #![expect(
     clippy::expect_used,

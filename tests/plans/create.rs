@@ -50,7 +50,7 @@ fn refused(built: &Built, request: &Request) -> PlanError {
     create(&built.0, request).expect_err("no plan")
 }
 
-/// The configurations that a plan's programs write.
+/// Returns the configurations that a plan's programs write.
 fn written(plan: &Plan) -> Vec<JailConfig> {
     let jails = commits(plan).into_iter().filter_map(|commit| match commit {
         Commit::Create { jails, .. } => Some(jails),
@@ -108,7 +108,7 @@ fn a_pin_is_written_and_needs_no_track() {
     );
 }
 
-/// A kill before the last commit leaves `todo`, which says that the jail has never run.
+/// A kill before the last commit leaves `todo`, which means that the jail has never run.
 #[test]
 fn a_quota_is_left_to_do_until_it_is_set() {
     let with_quota = Request {
@@ -117,7 +117,7 @@ fn a_quota_is_left_to_do_until_it_is_set() {
     };
     let plan = planned(&installed(), &with_quota);
     let told = told(&plan);
-    // The mounts side by side.
+    // The mounts of all jails are one step.
     assert_eq!(told[4], "mount tank/ezz/jails/b at /srv/jails/b");
     assert_eq!(told[5], "set quota=1073741824 on tank/ezz/jails/a");
     assert!(
@@ -176,7 +176,7 @@ fn debris_of_the_same_name_is_destroyed_first() {
     assert_eq!(plan.notes, ["b was never finished; creating it again"]);
 }
 
-/// The same command, cut off after its program: it is finished and not refused.
+/// A command that was cut off after its program is completed by the same command, and not refused.
 #[test]
 fn what_a_killed_create_made_is_finished_by_the_same_command() {
     let start = Request {
@@ -201,7 +201,7 @@ fn what_a_killed_create_made_is_finished_by_the_same_command() {
     assert_eq!(plan.notes[0], "a already exists; completing its setup");
     let plan = planned(&made.clone().running("a"), &start);
     assert_eq!(told(&plan).last().map(String::as_str), Some("start b"));
-    // Nothing is missing, or it is another jail.
+    // Either nothing is missing, or the jail is another one.
     for (site, request) in [
         (made.clone(), request(&["a", "b"])),
         (made.clone().running("a").running("b"), start),
@@ -294,7 +294,7 @@ fn a_base_that_is_not_there_is_refused() {
     assert_eq!(why(track("empty")), "the track empty has no generation yet");
     let staged = why(Choice::Pin("2".to_owned()));
     assert_eq!(staged, r#"there is no sealed generation "2""#);
-    // A track that names what is not sealed is broken: no jail is made of it.
+    // A track that names a generation that is not sealed is broken: no jail can be created from it.
     let broken = refused(&site.clone().track("main", Some(2)), &request(&["a"]));
     assert!(
         matches!(broken, PlanError::Spec(SpecError::NoBase { .. })),
@@ -348,7 +348,7 @@ fn a_replica_and_another_format_are_left_alone() {
     assert_eq!(why, "tank/ezz has format 2, but this ezz supports 1");
 }
 
-/// The configurations that a plan writes, by jail.
+/// Returns the network of each jail, with its addresses, as a plan writes it.
 fn addresses(plan: &Plan) -> Vec<String> {
     let commits = plan.steps.iter().filter_map(|step| match step {
         Step::Commit {
@@ -383,7 +383,7 @@ fn a_pool_gives_what_no_jail_of_the_site_has() {
             "b: em0|10.0.0.3/29 fd00::2/64"
         ]
     );
-    // Of one network twice each gets two.
+    // If one network is named twice, each jail gets two addresses of it.
     let twice = Request {
         pools: vec![pool("10.0.0.0/29"), pool("10.0.0.0/29")],
         ..request(&["a", "b"])
@@ -448,7 +448,7 @@ fn a_dataset_of_the_site_or_of_another_jail_is_refused() {
         datasets: list.iter().map(|name| dataset(name)).collect(),
         ..request(&[name])
     };
-    // The site, a part of it, and what has it below itself.
+    // The site, a part of it, and a dataset that contains it.
     for name in ["tank/ezz", "tank/ezz/jails/b", "tank/ezz/basejail", "tank"] {
         let error = refused(&site, &of("a", &["tank/data/a", name]));
         assert!(
@@ -475,7 +475,7 @@ fn a_dataset_of_the_site_or_of_another_jail_is_refused() {
         ..request(&["a", "b"])
     };
     assert!(matches!(refused(&site, &two), PlanError::OnlyOne(_)));
-    // A clone has none of its source's.
+    // A clone has none of its source's datasets.
     let cloned = Request {
         of: Of::Jail(jail_name("old")),
         ..request(&["c"])
@@ -483,7 +483,8 @@ fn a_dataset_of_the_site_or_of_another_jail_is_refused() {
     assert!(written(&planned(&site, &cloned))[0].datasets.is_empty());
 }
 
-/// What a configuration gives is written into the jail; what is asked for counts more, and a clone is as its source.
+/// The defaults of the configuration file are written into the jail; options of the command override them, and a clone
+/// is configured like its source.
 #[test]
 fn new_jails_have_the_defaults_of_the_host() {
     let defaults = Defaults {

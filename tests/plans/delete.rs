@@ -37,7 +37,7 @@ fn it_stops_unmounts_destroys_in_one_program_and_clears_up() {
             "epoch 5: destroy tank/ezz/jails/a tank/ezz/jails/b",
         ]
     );
-    // By guid: another dataset of that name is left alone.
+    // Datasets are destroyed by guid: another dataset with that name stays.
     let [Commit::Destroy { doomed, .. }] = commits(&plan)[..] else {
         panic!("{plan}");
     };
@@ -67,7 +67,7 @@ fn what_ezz_did_not_make_is_named_and_goes_only_when_told() {
         "tank/ezz/jails/a contains objects that ezz did not create: tank/ezz/jails/a/sub@s, \
          tank/ezz/jails/a/sub, tank/ezz/jails/a@backup"
     );
-    // Another jail whose name begins alike has none of it.
+    // The dataset does not belong to another jail whose name has the same beginning.
     delete(&site.0, &request(&["ab"], false, below)).expect("a plan");
     let plan = delete(&site.0, &request(&["a"], true, below)).expect("told to");
     assert_eq!(

@@ -10,7 +10,7 @@ use ezz::plan::generation::seals;
 
 use super::inventory::*;
 
-/// The facts of a healthy site.
+/// Returns the facts of a healthy site.
 pub fn healthy(built: &Built) -> Facts {
     let inventory = &built.0.inventory;
     let mut facts = Facts {
@@ -38,7 +38,7 @@ pub fn snapshot(text: &str) -> SnapshotName {
     SnapshotName::parse(text).expect("a snapshot's name")
 }
 
-/// `Severity object: what`, and whether it can be mended.
+/// Returns each finding as `Severity object: what`, with a mark if it can be repaired.
 pub fn findings(diagnosis: &Diagnosis) -> Vec<String> {
     let line = |found: &ezz::plan::finding::Finding| {
         let mend = if found.repairable { ", mended" } else { "" };
@@ -58,7 +58,7 @@ fn a_healthy_site_has_no_findings_and_no_plan() {
     assert!(diagnosis.plan.steps.is_empty());
 }
 
-/// Everything at once: what is read first is the site, then tracks, generations, jails, the host.
+/// Findings of every kind at once: those of the site come first, then tracks, generations, jails, and the host.
 fn ailing() -> (Built, Facts) {
     let mut site = installed().staged(2).thin("a").unfinished("b");
     site.0.inventory.site.mounted = false;
@@ -121,7 +121,7 @@ fn a_repair_goes_from_the_site_to_the_jails() {
     );
 }
 
-/// At boot: nothing is destroyed, committed or held; mounts, links and files only.
+/// At boot only mounts, links and files are restored: nothing is destroyed, committed or held.
 #[test]
 fn derived_only_touches_nothing_of_the_pool() {
     let (site, facts) = ailing();

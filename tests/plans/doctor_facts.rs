@@ -1,4 +1,4 @@
-//! `doctor`: what it makes of properties, mounts, directories and snapshots.
+//! `doctor`: the findings that properties, mounts, directories and snapshots lead to.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use ezz::plan::ways::Snapshots;
 use super::doctor::{diagnosed, findings, healthy, snapshot};
 use super::inventory::*;
 
-/// A site with a jail `a`, and facts of all kinds, none of them odd.
+/// Returns a site with a jail `a`, and facts of all kinds, none of which is odd.
 fn looked_at() -> (Built, Facts) {
     let site = installed().thin("a");
     let mut facts = healthy(&site);
@@ -101,7 +101,7 @@ fn entry(path: &str, kind: EntryKind) -> Entry {
     }
 }
 
-/// The only finding.
+/// Returns the only finding.
 #[track_caller]
 fn only(diagnosis: &Diagnosis) -> (What, Severity, &str) {
     match diagnosis.findings.as_slice() {
@@ -193,11 +193,11 @@ fn properties_that_endanger_the_host_are_broken_and_others_told() {
         assert!(diagnosis.plan.steps.is_empty(), "{property}");
         let hint = diagnosis.findings[0].hint.as_deref().unwrap_or_default();
         assert!(hint.contains(&format!("zfs inherit {property} {dataset}")));
-        // Where it comes from a receive it is for who adopts it.
+        // On a replica the value came with the receive, and is a matter for the one who adopts it.
         let replica = diagnosed(&site.clone().replica(), &facts);
         assert_eq!(only(&replica).0, What::Replica);
     }
-    // What the pool's owner chose for all of it.
+    // A value that the pool's owner chose for the whole pool.
     let (site, mut facts) = looked_at();
     let settings = facts
         .datasets
@@ -208,7 +208,7 @@ fn properties_that_endanger_the_host_are_broken_and_others_told() {
     assert_eq!(findings(&diagnosed(&site, &facts)), [""; 0]);
 }
 
-/// What `zfs mount -a` leaves at every boot.
+/// The state that `zfs mount -a` leaves at every boot.
 #[cfg(target_os = "linux")]
 #[test]
 fn mounts_without_their_flags_are_named_and_mended() {
@@ -256,7 +256,7 @@ fn mounts_without_their_flags_are_named_and_mended() {
         let steps = diagnosis.plan.to_string();
         assert_eq!(steps.trim(), format!("1. {step}"));
     }
-    // With an open site directory nothing else protects the host.
+    // If the site directory is open to others, nothing else protects the host.
     let mut open = healthy.clone();
     open.directory = Some((0o755, 0));
     open.mounts[2].flags = Flags::parse("nodev,noatime");
@@ -268,10 +268,10 @@ fn mounts_without_their_flags_are_named_and_mended() {
     let flags = flags.expect("it is found");
     assert_eq!(flags.severity, Severity::Debris);
     assert!(flags.what.ends_with("as root"), "{}", flags.what);
-    // An extra flag is an administrator's choice.
+    // An additional flag is an administrator's choice.
     let more = with(2, "ro,nosuid,nodev,noatime");
     assert_eq!(findings(&more), [""; 0]);
-    // A mount elsewhere is an administrator's own.
+    // A mount at another directory is an administrator's own.
     let mut facts = healthy.clone();
     let mut other = mount("tank/ezz/jails/a", "/mnt", false);
     other.flags = Flags::default();
@@ -279,7 +279,7 @@ fn mounts_without_their_flags_are_named_and_mended() {
     assert_eq!(findings(&diagnosed(&site, &facts)), [""; 0]);
 }
 
-/// `zfs mount -a` also mounts a base that was being built. A stage that is destroyed or built is left alone.
+/// `zfs mount -a` also mounts a base that was being built. A stage that is being destroyed or built is left alone.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_stage_gets_its_flags_at_boot() {
@@ -407,7 +407,7 @@ fn a_snapshot_that_a_killed_merge_had_mounted_is_unmounted() {
     assert_eq!(only(&diagnosis), (What::HostLeft, Severity::Debris, at));
     let unmount = format!("unmount tank/ezz/jails/a from {at}");
     assert_eq!(told(&diagnosis.plan), [unmount, remove]);
-    // A snapshot of a jail of another site.
+    // A snapshot of a jail that belongs to another site.
     let mount = facts.mounts.last_mut().expect("there");
     mount.source = "other/ezz/jails/a@ezz-merge-1-2".to_owned();
     assert_eq!(told(&diagnosed(&site, &facts).plan), [""; 0]);
@@ -460,7 +460,7 @@ fn snapshots_of_others_are_told_once_a_jail() {
     assert!(diagnosis.plan.steps.is_empty());
 }
 
-/// On a host with snapshots by a timer: two findings, and in JSON all names.
+/// A host where a timer takes snapshots gets two findings; the JSON output has all names.
 #[test]
 fn many_snapshots_of_others_are_few_findings() {
     let (site, mut facts) = looked_at();
@@ -481,7 +481,7 @@ fn many_snapshots_of_others_are_few_findings() {
             let name = format!("tank/ezz/{dataset}@auto_{number:02}");
             facts.snapshots.insert(name, plain);
         }
-        // The observation has those of bases as well.
+        // The observation also has the snapshots of bases.
         site.0.inventory.strangers.push(Stranger {
             dataset: format!("tank/ezz/basejail/1@auto_{number:02}"),
             why: "a snapshot that ezz did not create".to_owned(),
@@ -515,7 +515,7 @@ fn many_snapshots_of_others_are_few_findings() {
     assert!(all_have_a_way);
 }
 
-/// Neither the jail nor its generation was destroyed: the two have changed places.
+/// Neither the jail nor its generation was destroyed: a promotion has exchanged the two.
 #[test]
 fn a_promoted_jail_is_one_finding_with_the_way_back() {
     let (mut site, mut facts) = looked_at();
@@ -545,7 +545,7 @@ fn a_promoted_jail_is_one_finding_with_the_way_back() {
     assert!(diagnosis.plan.steps.is_empty());
 }
 
-/// A prune that was killed has released the hold of a skeleton whose base was gone.
+/// A prune that was killed has released the hold of a skeleton whose base was destroyed.
 #[test]
 fn a_skeleton_that_outlives_its_base_is_held_again() {
     let (mut site, mut facts) = looked_at();
@@ -574,7 +574,7 @@ fn a_skeleton_that_outlives_its_base_is_held_again() {
     );
 }
 
-/// The jail does not start: that is no mere information; but nobody takes back what is at work.
+/// The jail does not start, so this is more than information; but a merge that is still at work is not undone.
 #[test]
 fn an_interrupted_merge_is_debris_and_taken_back() {
     let (mut site, mut facts) = looked_at();
@@ -611,14 +611,14 @@ fn an_interrupted_merge_is_debris_and_taken_back() {
         back.is_some() && back < gone && gone.is_some_and(|gone| gone + 1 < plan.len()),
         "{plan:#?}"
     );
-    // Without the snapshot nothing was touched yet.
+    // Without the snapshot, the merge has not changed anything yet.
     facts.interrupted.insert(name.clone(), Snapshots::default());
     let plan = told(&diagnosed(&site, &facts).plan);
     assert!(
         !plan.iter().any(|step| step.contains("roll back")),
         "{plan:#?}"
     );
-    // What others have made since is not destroyed.
+    // A snapshot that others have taken since is not destroyed.
     snapshots.newer.push("tank/ezz/jails/a@hourly".to_owned());
     facts.interrupted.insert(name, snapshots);
     let diagnosis = diagnosed(&site, &facts);
@@ -629,7 +629,7 @@ fn an_interrupted_merge_is_debris_and_taken_back() {
     assert!(diagnosis.plan.steps.is_empty());
 }
 
-/// No command of ezz leaves half of a generation, so nothing of one may be destroyed.
+/// No command of ezz leaves half of a generation, so no half may be destroyed.
 #[test]
 fn halves_of_a_generation_are_broken_and_left_alone() {
     let (mut site, mut facts) = looked_at();
@@ -673,7 +673,8 @@ fn halves_of_a_generation_are_broken_and_left_alone() {
         (What::SealMissing, Severity::Broken, name)
     );
 
-    // Unsealed on both sides, but with a snapshot: not an install's, which makes them at the seal.
+    // Neither half is sealed, but one has a snapshot: this is not left by an install, which takes snapshots at the
+    // seal.
     let site = installed().staged(2);
     let mut facts = healthy(&site);
     facts.abandoned = vec![GenerationId(2)];
@@ -701,7 +702,7 @@ fn a_running_jail_without_limits_is_told() {
     site.0.states.insert(jail_name("a"), state);
     let mut facts = healthy(&site);
     assert!(diagnosed(&site, &facts).findings.is_empty());
-    // One that has ended meanwhile has no limits either, and needs none.
+    // A jail that has ended meanwhile has no limits either, and needs none.
     facts.without_limits = vec![jail_name("a"), jail_name("b")];
     let found = diagnosed(&site, &facts);
     assert_eq!(
@@ -768,7 +769,7 @@ fn a_part_of_the_site_that_is_missing_is_broken() {
     );
 }
 
-/// The names in JSON are a promise.
+/// The names in the JSON output are stable.
 #[test]
 fn json_says_kind_cause_and_hint() {
     let site = installed().staged(2);
@@ -797,7 +798,7 @@ fn json_says_kind_cause_and_hint() {
     }
 }
 
-/// A clone that nobody committed, and its directory.
+/// A clone that was never committed, and its directory.
 #[test]
 fn the_directory_of_an_uncommitted_clone_goes_with_it() {
     let mut site = installed()
@@ -822,7 +823,7 @@ fn the_directory_of_an_uncommitted_clone_goes_with_it() {
     }
 }
 
-/// Whether it is to run, is its owner's to say.
+/// Its owner decides whether the jail is to run.
 #[test]
 fn a_jail_that_a_move_left_down_is_named_and_not_started() {
     let site = installed().thin("a").thin("b").running("b");

@@ -1,4 +1,4 @@
-//! `apply`: what is different between a site and a fleet file.
+//! `apply`: the differences between a site and a fleet file.
 
 use ezz::fleet::{Fleet, Written};
 use ezz::model::{Defaults, Todo};
@@ -16,13 +16,13 @@ fn request(text: &str) -> Request {
     }
 }
 
-/// The difference between a site and a file.
+/// Returns the difference between a site and a file.
 #[track_caller]
 fn different(built: &Built, request: &Request) -> Diff {
     diff(&built.0, request, &Seen::default()).expect("a difference")
 }
 
-/// What becomes of a jail, as it is shown.
+/// Returns the change of a jail as it is shown.
 #[track_caller]
 fn shown(diff: &Diff, name: &str) -> String {
     diff.changes[&jail_name(name)].shown(&jail_name(name))
@@ -38,7 +38,7 @@ fn user_namespaces_of_jails_follow_a_file_that_names_them() {
         "{created:?}"
     );
 
-    // One that runs has them from its next start on.
+    // A running jail gets them at its next start.
     let there = installed().thin("a").running("a");
     let changed = different(&there, &on);
     let words = "~ a: change: nested_userns off > on";
@@ -56,7 +56,7 @@ fn user_namespaces_of_jails_follow_a_file_that_names_them() {
         [Does::Change, Does::Restart]
     );
 
-    // A file that does not name them leaves them as they are, and `list --fleet` does where they are on.
+    // A file that does not name them leaves them as they are; `list --fleet` names them where they are on.
     let mut built = installed().thin("a").thin("b");
     built.with_jail("a", |jail| {
         let config = jail.config.as_mut().expect("a configuration");
@@ -91,7 +91,7 @@ fn only_new_jails_have_the_defaults_of_the_host() {
     };
     for (jail, limits, quota) in [
         ("", "memory=536870912 processes=300", Some(1 << 30)),
-        // What is said of limits counts as a whole.
+        // The limits of a file replace all limits of the jail.
         ("limits = { cpus = 2 }", "cpus=2", Some(1 << 30)),
         ("limits = { memory = \"none\" }", "", Some(1 << 30)),
         ("quota = \"none\"", "memory=536870912 processes=300", None),
@@ -108,7 +108,7 @@ fn only_new_jails_have_the_defaults_of_the_host() {
         let todo: Vec<Todo> = quota.into_iter().map(Todo::Quota).collect();
         assert_eq!(config.todo, todo, "{jail}");
 
-        // Made like that it is what the file says.
+        // A jail that was created with these defaults matches the file.
         let mut config = config.clone();
         config.todo.clear();
         let mut built = installed().jail("a", config.clone());
@@ -116,7 +116,7 @@ fn only_new_jails_have_the_defaults_of_the_host() {
         let again = different(&built, &wanted);
         assert!(again.changes.is_empty(), "{jail}: {again:?}");
     }
-    // And so is one that was made without defaults.
+    // So does a jail that was created without defaults.
     let mut older = installed().thin("a");
     older.with_jail("a", |jail| {
         let config = jail.config.as_mut().expect("a configuration");

@@ -1,4 +1,4 @@
-//! A jail's own files follow its base: what it starts on, and what holds it back.
+//! A jail's own files follow its base: the generation that a jail starts on, and what holds it back.
 
 use ezz::model::{Base, Instead, JailConfig, Kind, decode, property};
 use ezz::name::GenerationId;
@@ -14,12 +14,12 @@ use super::inventory::*;
 const MOVED: &str =
     r#"{"kind":"thin","base":{"track":"main"},"skel":2,"hostname":"h","network":"host"}"#;
 
-/// Generations 1 and 2, the track at 2, and jails whose own files are at 1.
+/// Returns a site with generations 1 and 2, and with the track at 2; own files of jails are at 1.
 fn updated() -> Built {
     installed().sealed(2).track("main", Some(2))
 }
 
-/// A jail that a conflict with a generation keeps at 1.
+/// Returns the configuration of a jail that is held at 1 because of a conflict with a generation.
 fn held(with: u32) -> JailConfig {
     JailConfig {
         base: Base::Pin(GenerationId(1)),
@@ -101,7 +101,7 @@ fn a_jail_that_runs_is_not_restarted_before_its_files_are_merged() {
     assert_eq!(due.expect("a merge").to, GenerationId(2));
     let plan = converge(&site.0, &names(&["a"]), &[].into()).expect("a plan");
     assert!(plan.steps.is_empty(), "{plan}");
-    // One that a killed restart left down starts in any case.
+    // A jail that a killed restart left down is started in any case.
     let site = updated().thin("a");
     let down = names(&["a"]).into_iter().collect();
     let plan = converge(&site.0, &names(&["a"]), &down).expect("a plan");
@@ -131,13 +131,13 @@ fn a_conflict_pins_until_the_track_has_another_generation() {
     let (_, text) = text.split_once(" to ").expect("a value");
     let pinned: JailConfig = decode("t/e/jails/a", property::JAIL, text).expect("valid");
     assert_eq!(pinned, held(2));
-    // What somebody has pinned stays pinned to that.
+    // A jail that an administrator has pinned stays pinned.
     let plan = stay(&site.0.inventory, &jail_name("hand"), GenerationId(2)).expect("a plan");
     assert!(plan.steps.is_empty(), "{plan}");
 
     let site = updated().jail("a", held(2));
     assert!(matches!(way(&site.0, &jail_name("a")), Ok(Way::There)));
-    // Forwards it is tried again, and follows the track if that goes well.
+    // When the track moves forward, the merge is tried again; if it succeeds, the jail follows the track.
     let next = updated()
         .sealed(3)
         .track("main", Some(3))
@@ -149,14 +149,14 @@ fn a_conflict_pins_until_the_track_has_another_generation() {
         (due.to, due.follow),
         (GenerationId(3), Some(track_name("main")))
     );
-    // Back it is where it should be, and only follows.
+    // When the track moves back, the jail is already at its generation, and only follows again.
     let back = installed().sealed(2).jail("a", held(2)).running_on("a", 1);
     let plan = restart(&back.0, &names(&["a"])).expect("a plan");
     let text = &told(&plan)[0];
     let (_, text) = text.split_once(" to ").expect("a value");
     let follows: JailConfig = decode("t/e/jails/a", property::JAIL, text).expect("valid");
     assert_eq!(follows, config(Kind::Thin, 1));
-    // A track that is gone lets it be.
+    // If the track was removed, the jail stays as it is.
     let mut gone = updated().jail("a", held(2));
     gone.0.inventory.tracks.clear();
     assert!(matches!(way(&gone.0, &jail_name("a")), Ok(Way::There)));

@@ -1,5 +1,4 @@
-//! Where programs cannot clone: the plan of `create`, and how each verb deals with what one that
-//! was killed left.
+//! Where programs cannot clone: the plan of `create`, and how each verb deals with what a killed one left.
 
 use ezz::model::{Intent, Kind, Labels, MAX_VALUE};
 use ezz::name::GenerationId;
@@ -43,7 +42,7 @@ fn old() -> Built {
     installed().no_sync_clone()
 }
 
-/// The debris x and y, and z that was not cloned yet, of the intent 3:0.
+/// Returns a site with the intent 3:0: x and y are debris, and z was not cloned yet.
 fn interrupted() -> Built {
     installed()
         .intent("ezz:intent:3:0", &["x", "y", "z"])
@@ -148,7 +147,7 @@ fn a_thousand_long_names_are_several_properties_of_one_program() {
 #[test]
 fn too_little_space_is_refused_beforehand() {
     let mut site = old();
-    // What the committing program asks for 100 properties and their undo.
+    // The space that the committing program needs for 100 properties and their undo.
     site.0.inventory.site.available = 100 * 2 * 96 * 1024;
     let wanted: Vec<String> = (0..100).map(|n| format!("j{n}")).collect();
     let list: Vec<&str> = wanted.iter().map(String::as_str).collect();
@@ -164,7 +163,7 @@ fn what_a_killed_create_left_is_cleared_first() {
         assert!(told[6].starts_with(next), "{told:?}");
         assert_eq!(plan.notes[0], NOTE);
     };
-    // The same names again, or others, with either kind of program.
+    // The same names again or others, with either kind of program.
     for list in [&["x", "y", "z"][..], &["other"]] {
         let plan = create(&interrupted().0, &request(list)).expect("a plan");
         expect(&plan, "epoch 7: clone ");
@@ -174,7 +173,7 @@ fn what_a_killed_create_left_is_cleared_first() {
     }
     let plan = unfinished(&interrupted().0).expect("a plan");
     assert_eq!(told(&plan), CLEARED);
-    // A start that makes nothing leaves it for one that does.
+    // A start that commits nothing leaves the debris to a command that does.
     let plan = run::start(&interrupted().thin("b").0, &names(&["b"])).expect("a plan");
     assert!(commits(&plan).is_empty(), "{plan}");
 }
@@ -250,7 +249,7 @@ fn the_mark_goes_last_and_stays_with_what_stays() {
     assert_eq!(removed(&site), ["3:1"]);
 }
 
-/// Somebody made a snapshot of it: it is not ours to destroy unasked, and stays announced.
+/// Another program took a snapshot of the debris: ezz does not destroy it unasked, and the intent stays.
 #[test]
 fn debris_with_something_below_it_stays_with_its_intent() {
     let mut site = interrupted();
@@ -292,7 +291,7 @@ fn it_is_no_jail_to_other_verbs() {
             "the creation or deletion of x was interrupted, or is under way"
         );
     }
-    // What is in its directory is not hidden by a mount of the next one.
+    // Files in its directory are not hidden by a mount of the next jail.
     let occupied = site.directory("x", Directory::Occupied);
     let refused = create(&occupied.0, &request(&["x"])).expect_err("no plan");
     assert!(matches!(refused, PlanError::Directory { .. }), "{refused}");
@@ -320,7 +319,7 @@ fn doctor_finds_and_clears_it_but_not_at_boot() {
     let boot = found(&interrupted(), true);
     assert_eq!(of(&boot), both(false));
     assert!(commits(&boot.plan).is_empty(), "{}", boot.plan);
-    // An intent whose clones were never made, or are gone.
+    // An intent whose clones were never made, or were destroyed.
     let only = installed().intent("ezz:intent:3:0", &["x"]);
     let repair = found(&only, false);
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Inventories built by hand, and plans as lines.
+//! Inventories that are built by hand, and plans as lines.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use ezz::model::{
 use ezz::name::{DatasetName, GenerationId, JailName, TrackName};
 use ezz::plan::{Commit, Directory, Observed, Part, Plan, Step};
 
-/// The epoch of every site that is made here.
+/// The epoch of every site that is built here.
 pub const EPOCH: u64 = 5;
 
 pub fn jail_name(text: &str) -> JailName {
@@ -29,7 +29,7 @@ pub fn names(list: &[&str]) -> Vec<JailName> {
     list.iter().map(|name| jail_name(name)).collect()
 }
 
-/// What a jail of the track main is configured to be.
+/// Returns the configuration of a jail of the track main.
 pub fn config(kind: Kind, generation: u32) -> JailConfig {
     JailConfig {
         hostname: "h".to_owned(),
@@ -41,11 +41,11 @@ pub fn config(kind: Kind, generation: u32) -> JailConfig {
     }
 }
 
-/// The site tank/ezz at /srv/jails, mounted, with nothing in it; then one thing after another.
+/// The site tank/ezz at /srv/jails, mounted and empty; the methods add to it.
 #[derive(Clone)]
 pub struct Built(pub Observed);
 
-/// An empty site.
+/// Returns an empty site.
 pub fn site() -> Built {
     Built(Observed {
         inventory: Inventory {
@@ -82,7 +82,7 @@ pub fn site() -> Built {
     })
 }
 
-/// A site with generation 1, sealed, which the track main has as current.
+/// Returns a site with generation 1, sealed, which is current on the track main.
 pub fn installed() -> Built {
     site().sealed(1).track("main", Some(1))
 }
@@ -132,12 +132,12 @@ impl Built {
         self
     }
 
-    /// A sealed generation, its base mounted.
+    /// Adds a sealed generation, with its base mounted.
     pub fn sealed(self, id: u32) -> Self {
         self.generation(id, true)
     }
 
-    /// What the skeleton of a generation has, as its seals say.
+    /// Sets the digest of a generation's skeleton in its seals.
     pub fn content(mut self, id: u32, digest: &str) -> Self {
         let found = self.0.inventory.generations.get_mut(&GenerationId(id));
         let found = found.expect("it was added");
@@ -148,12 +148,12 @@ impl Built {
         self
     }
 
-    /// A generation that is being built.
+    /// Adds a generation that is being built.
     pub fn staged(self, id: u32) -> Self {
         self.generation(id, false)
     }
 
-    /// A track.
+    /// Adds a track.
     pub fn track(mut self, name: &str, current: Option<u32>) -> Self {
         let track = Track {
             current: current.map(GenerationId),
@@ -163,7 +163,7 @@ impl Built {
         self
     }
 
-    /// A mounted jail with this configuration.
+    /// Adds a mounted jail with this configuration.
     pub fn jail(mut self, name: &str, config: JailConfig) -> Self {
         let jail = Jail {
             name: jail_name(name),
@@ -183,12 +183,12 @@ impl Built {
         self
     }
 
-    /// A thin jail that follows main.
+    /// Adds a thin jail that follows main.
     pub fn thin(self, name: &str) -> Self {
         self.jail(name, config(Kind::Thin, 1))
     }
 
-    /// A jail whose creation was interrupted before its quota was set.
+    /// Adds a jail whose creation was interrupted before its quota was set.
     pub fn unfinished(self, name: &str) -> Self {
         let todo = vec![Todo::Quota(1 << 30)];
         self.jail(
@@ -200,7 +200,7 @@ impl Built {
         )
     }
 
-    /// A dataset among the jails that ezz cannot use.
+    /// Adds a dataset among the jails that ezz cannot use.
     pub fn stranger(self, name: &str) -> Self {
         let mut built = self.thin(name);
         built.with_jail(name, |jail| jail.config = Err("it is odd".to_owned()));
@@ -213,7 +213,7 @@ impl Built {
         self
     }
 
-    /// One that runs on the base of a generation.
+    /// Lets a jail run on the base of a generation.
     pub fn running_on(mut self, name: &str, generation: u32) -> Self {
         let base = Some(format!("tank/ezz/basejail/{generation}"));
         let state = JailState::Running { id: 42, base };
@@ -221,7 +221,7 @@ impl Built {
         self
     }
 
-    /// The host remembers how it ended.
+    /// Marks a jail as ended; the host remembers its exit status.
     pub fn ended(mut self, name: &str, exit: i32) -> Self {
         let state = JailState::Stopped { exit: Some(exit) };
         self.0.states.insert(jail_name(name), state);
@@ -243,13 +243,13 @@ impl Built {
         change(jail.expect("it was added"));
     }
 
-    /// A kernel whose programs cannot clone, which has said so.
+    /// Marks the kernel as one whose programs cannot clone.
     pub fn no_sync_clone(mut self) -> Self {
         self.0.sync_clone = false;
         self
     }
 
-    /// An intent for thin jails of generation 1 that was never committed.
+    /// Adds an intent for thin jails of generation 1 that was never committed.
     pub fn intent(mut self, property: &str, jails: &[&str]) -> Self {
         let intent = Intent {
             guids: Vec::new(),
@@ -264,7 +264,7 @@ impl Built {
         self
     }
 
-    /// A clone that such an intent names; not mounted.
+    /// Adds a clone that such an intent names; it is not mounted.
     pub fn debris(self, name: &str, intent: &str) -> Self {
         let mut built = self.stranger(name);
         let jail = built.0.inventory.jails.remove(&jail_name(name));
@@ -314,7 +314,7 @@ pub fn world(label: &str) -> World {
     }
 }
 
-/// A plan as one line a step; a commit begins with the epoch that it expects.
+/// Returns a plan with one line for each step; a commit begins with the epoch that it expects.
 #[track_caller]
 pub fn told(plan: &Plan) -> Vec<String> {
     let mut next = EPOCH;
@@ -338,7 +338,7 @@ pub fn told(plan: &Plan) -> Vec<String> {
     lines
 }
 
-/// The commits of a plan.
+/// Returns the commits of a plan.
 pub fn commits(plan: &Plan) -> Vec<&Commit> {
     let steps = plan.steps.iter();
     steps

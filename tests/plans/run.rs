@@ -13,7 +13,7 @@ use super::inventory::*;
 
 #[test]
 fn a_start_restores_what_is_missing_below_it() {
-    // Newer ones, of which no track says that they are current.
+    // Newer generations, of which none is current on a track.
     let site = installed().sealed(2).staged(3);
     let mut site = site.unmounted_base(1).thin("a").thin("b");
     site.with_jail("a", |jail| jail.mounted = false);
@@ -29,7 +29,7 @@ fn a_start_restores_what_is_missing_below_it() {
     );
 }
 
-/// Only on Linux: on FreeBSD a jail may run on the host's mount.
+/// This applies to Linux only: on FreeBSD a jail may run on the host's mount.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_start_gives_mounts_the_flags_that_they_lack() {
@@ -56,7 +56,7 @@ fn a_start_gives_mounts_the_flags_that_they_lack() {
     // A running jail has mounts of its own. Its restart corrects the host's mount.
     let site = site.running("a");
     let steps = told(&restart(&site.0, &both).expect("a plan"));
-    // Before anything is stopped, what they share.
+    // The shared mount is corrected before any jail is stopped.
     assert_eq!(steps[..3], [mounts[1], "stop a", mounts[0]]);
 }
 
@@ -65,7 +65,7 @@ fn an_unfinished_jail_is_finished_before_it_starts() {
     let site = installed().unfinished("a").unfinished("b");
     let plan = start(&site.0, &names(&["a", "b"])).expect("a plan");
     let told = told(&plan);
-    // All of them by one program.
+    // One program commits all of them.
     assert_eq!(
         told[..6],
         [

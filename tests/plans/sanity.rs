@@ -1,4 +1,4 @@
-//! What is told of jails that will run into something on their host.
+//! The notes about jails that will have a problem on their host.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// A host that has these addresses, on em0.
+/// Returns the surroundings on a host that has these addresses, on em0.
 fn host(addresses: &[&str], assigns: bool) -> Surroundings {
     let has = addresses.iter().map(|it| (ip(it), Some("em0".to_owned())));
     Surroundings {
@@ -55,7 +55,7 @@ fn jail(name: &str) -> Owner {
 
 const EVERYWHERE: Bound = Bound::All { v4: true, v6: true };
 
-/// The notes of jails `a`, `b` … with these configurations.
+/// Returns the notes on jails `a`, `b` … with these configurations.
 fn told_of(site: &Built, configs: &[JailConfig], around: &Surroundings) -> Vec<String> {
     let mut jails: BTreeMap<JailName, JailConfig> = BTreeMap::new();
     for (letter, config) in "abcdefgh".chars().zip(configs) {
@@ -79,7 +79,7 @@ fn nothing_is_told_of_jails_without_addresses() {
     }
     let none = [addressed(&["192.0.2.7"], Network::None)];
     assert_eq!(told_of(&installed(), &none, &around), [""; 0]);
-    // What was not looked at is not missing.
+    // Addresses that were not looked up are not missing.
     let of = [addressed(&["192.0.2.7"], Network::Host)];
     let told = told_of(&installed(), &of, &Surroundings::default());
     assert_eq!(told, [""; 0]);
@@ -99,7 +99,7 @@ fn an_address_that_no_interface_has() {
              (`ip address add 192.0.2.7/24 dev em0`)"
         ]
     );
-    // FreeBSD's jail(8) adds what has an interface.
+    // FreeBSD's jail(8) adds an address that has an interface.
     let around = host(&["192.0.2.9"], true);
     let told = told_of(&installed(), &of[..1], &around);
     assert_eq!(told.len(), 1, "{told:#?}");
@@ -119,7 +119,7 @@ fn an_address_that_the_host_would_lose_or_has_itself() {
              jail(8) removes the addresses that it adds (give the address without its interface)"
         ]
     );
-    // A jail that runs has put it there.
+    // The running jail itself has added the address.
     let runs = installed().running("a");
     assert_eq!(told_of(&runs, &of, &around), [""; 0]);
     let of = [addressed(&["bridge0|10.0.0.1/24"], Network::Vnet)];
@@ -177,7 +177,7 @@ fn who_listens_there() {
         listener(v4, 25, None),
         listener(Bound::One(ip("192.0.2.7")), 53, None),
         listener(Bound::One(ip("192.0.2.99")), 54, None),
-        // Its own, and of a jail that is in the others' way.
+        // A listener of the jail's own, and one of a jail that conflicts with the others.
         listener(EVERYWHERE, 80, Some(jail("b"))),
         listener(Bound::One(ip("192.0.2.8")), 81, Some(jail("b"))),
     ]
@@ -236,7 +236,7 @@ fn host_names_and_what_the_host_lacks() {
     );
 }
 
-/// A thousand jails are a few lines.
+/// A thousand jails lead to a few lines.
 #[test]
 fn many_jails_are_told_of_in_few_words() {
     let mut around = host(&[], false);

@@ -110,7 +110,7 @@ fn a_track_that_exists_stays_as_it_is() {
         |name: &str, generation| track_create(&site.0.inventory, &track_name(name), generation);
     for generation in [None, Some("1")] {
         let plan = create("main", generation).expect("a plan");
-        // The link of one that was killed may be missing.
+        // After a kill the link of the track may be missing.
         assert_eq!(told(&plan), ["link the track main to generation 1"]);
         assert_eq!(plan.notes, ["the track main already exists"]);
     }
@@ -148,7 +148,7 @@ fn a_track_goes_with_its_log_and_its_link() {
     let [Commit::Set { sets, .. }] = commits(&plan)[..] else {
         panic!("{plan}");
     };
-    // A mark that only ever says the same needs no comparison.
+    // A mark with a constant value needs no comparison.
     let compared = sets.iter().filter(|set| set.property != property::SERVED);
     assert_eq!(compared.clone().count(), 2);
     assert!(
@@ -175,7 +175,7 @@ fn a_track_that_is_needed_stays() {
         told(&left),
         ["remove the link and the downloads of the track none"]
     );
-    // The generation alone is somebody's.
+    // A pin on the generation alone does not keep the track.
     let pinned = installed().jail("old", pin);
     assert_eq!(told(&delete(&pinned, "main").expect("a plan")).len(), 2);
 }

@@ -1,5 +1,5 @@
-//! The snapshots around merges: which way a jail comes to a generation, how a merge is taken back, and which
-//! snapshots go.
+//! The snapshots around merges: which way brings a jail to a generation, how a merge is undone, and which snapshots are
+//! destroyed.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::inventory::{Built, config, installed, jail_name, told, track_name};
 
 const JAIL: &str = "tank/ezz/jails/a";
 
-/// Generations 1 to 3, the track main at 1, before that at 2; the files of jail a are of 2.
+/// Returns a site with generations 1 to 3; the track main is at 1, and was at 2; the files of jail a are at 2.
 fn rolled_back() -> Built {
     let mut site = installed()
         .sealed(2)
@@ -74,7 +74,7 @@ fn the_last_merge_is_one_with_both_snapshots_and_none_after_it() {
         (&["a@ezz-merge-1-2"], None),
         (&["a@ezz-merged-1-2"], None),
         (&[], None),
-        // A merge after it was interrupted.
+        // A merge that was done after an interrupted one.
         (
             &["a@ezz-merge-1-2", "a@ezz-merged-1-2", "a@ezz-merge-2-3"],
             None,
@@ -103,9 +103,9 @@ fn a_jail_comes_back_only_on_the_way_that_it_went() {
     assert_eq!(way(inventory, &back, pair(3, 2)), Way::Back);
     assert_eq!(way(inventory, &back, None), Way::Back);
     assert_eq!(way(inventory, &due(2, 3), None), Way::Forward);
-    // What it went back from by a merge is not undone on the way forward.
+    // A merge that was itself the way back is not undone on the way forward.
     assert_eq!(way(inventory, &due(1, 2), pair(2, 1)), Way::Forward);
-    // Another track may be at an older number: conflicts are the administrator's.
+    // Another track may be at an older number; its conflicts are left to the administrator.
     let mut other = rolled_back();
     other.with_jail("a", |jail| {
         jail.config.as_mut().expect("valid").base = Base::Track(track_name("other"));
@@ -253,7 +253,7 @@ fn a_merge_that_was_killed_after_its_second_snapshot_is_taken_back() {
     );
     let mark = at("ezz:merging");
     assert!(second < back && back < first && first < mark, "{steps:#?}");
-    // The way back of the merge before stays.
+    // The way back of the previous merge stays.
     assert_eq!(at("1-2"), None, "{steps:#?}");
 }
 

@@ -45,7 +45,7 @@ fn a_number_is_taken_before_anything_is_made_of_it() {
     );
 }
 
-/// A number that was given away is never given again, not even if its generation is gone.
+/// A number that was assigned is never assigned again, even if its generation was destroyed.
 #[test]
 fn numbers_come_from_the_site_and_not_from_what_is_there() {
     let mut site = site();
@@ -73,7 +73,7 @@ fn the_first_world_of_a_track_is_its_current_one() {
         _ => panic!("{plan}"),
     };
     assert_eq!(expected(&plan), Some(Expect::Absent));
-    // One that exists and is empty is compared with what was seen of it.
+    // An existing empty track is compared with its observed value.
     let plan = sealing(&site().staged(1).track("main", None), 1, "main");
     let was = r#"{"current":null,"previous":null}"#.to_owned();
     assert_eq!(expected(&plan), Some(Expect::Value(was)));
@@ -87,7 +87,7 @@ fn a_later_world_moves_no_jail() {
     assert_eq!(told(&plan).last().map(String::as_str), Some(link));
 }
 
-/// It has its seal and its track; what comes after the commit is done by the next install.
+/// The generation has its seal and its track; the next install does what should have followed the commit.
 #[test]
 fn what_a_kill_after_the_seal_left_undone_is_done() {
     let mut site = installed().staged(2);
