@@ -1,4 +1,4 @@
-//! The contract of `Zfs` on the simulated pool. The lab runs the same on a real one.
+//! The contract of `Zfs` on the simulated pool. The lab runs the same cases on a real one.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
-//! Every command that changes something, cut off before, within and after each of its calls: by a
-//! kill, a power cut or an error. Then two ways, from the same state: the same command again, and
-//! `ezz doctor --repair`. All invariants hold at each moment, after the repair nothing is half-made,
-//! and the command ends as if nothing had happened.
+//! Every command that changes something is cut off before, within and after each of its calls: by a kill, a power cut
+//! or an error. Two ways continue from the same state: the command is run again, or `ezz doctor --repair` is run first.
+//! All invariants hold at each moment, after the repair nothing is unfinished, and the command ends as if nothing had
+//! happened.
 
 use std::collections::BTreeSet;
 
@@ -13,13 +13,13 @@ use crate::sim::{Death, Dump, Fault, SimMachine, When};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Blow {
     Kill,
-    /// The system mounts nothing by itself afterwards.
+    /// The power is cut, and the system mounts nothing by itself afterwards.
     PowerCut,
-    /// It runs `zfs mount -a` at boot.
+    /// The power is cut, and the system runs `zfs mount -a` at boot.
     PowerCutAndMount,
-    /// A call fails, and the command ends as it is written to.
+    /// One call fails, and the command handles the error.
     Error,
-    /// All calls fail from then on.
+    /// One call fails, and so do all later ones.
     Errors,
 }
 
@@ -40,7 +40,7 @@ impl Blow {
         }
     }
 
-    /// When it comes: of what leaves the same state as another, one is enough.
+    /// The moments at which it strikes; of two that leave the same state, one is enough.
     fn moments(self) -> &'static [When] {
         match self {
             Blow::Kill | Blow::Error => &[When::Before, When::After],
@@ -58,15 +58,15 @@ impl Blow {
     }
 }
 
-/// A command on a machine that is prepared for it.
+/// A command, and a machine that is prepared for it.
 struct Scenario<'a> {
     machine: &'a SimMachine,
     command: &'a [&'a str],
-    /// Whether to do it twice is as good: `install` brings another generation each time.
+    /// Whether the command may be repeated as a whole: each `install` adds another generation.
     repeats: bool,
-    /// Whether the command leaves what is derived to a repair, which both ways end with then.
+    /// Whether the command leaves derived files to a repair; both ways end with one then.
     repaired: bool,
-    /// What happens to it.
+    /// The blows to try.
     blows: &'a [Blow],
 }
 
@@ -119,7 +119,7 @@ impl Scenario<'_> {
         found
     }
 
-    /// One cut. Returns whether the call had parts left when it was cut.
+    /// Tests one cut. Returns whether the call had parts left when it was cut.
     #[expect(clippy::too_many_arguments, reason = "all that makes one point")]
     fn point(
         &self,
@@ -163,7 +163,7 @@ impl Scenario<'_> {
             Blow::Kill | Blow::Error | Blow::Errors => {}
         }
         if matches!(when, When::Within(_)) {
-            // A program that a signal stops has not raised the epoch yet (zfs/CONTRACT.md).
+            // A program that is stopped by a signal has not raised the epoch yet (zfs/CONTRACT.md).
             ledger.accept(m);
         }
         for broken in ledger.always(m) {
@@ -180,14 +180,14 @@ impl Scenario<'_> {
             (!equal).then(|| format!("it does not end as it should:\n{}", differences[0]))
         };
 
-        // The same command again.
+        // The first way: the same command again.
         let mut again = ledger.clone();
         let ended = m.ezz(self.command);
         for broken in again.always(m) {
             complain(format!("again: {broken}"));
         }
         if blow.cuts_power() || self.repaired {
-            // What the power cut took from others.
+            // Restores what the power cut took from jails that are not part of the command.
             m.ezz(&["doctor", "--repair"]);
         }
         if let Some(what) = same(m) {
@@ -197,7 +197,7 @@ impl Scenario<'_> {
             ));
         }
 
-        // Or first a repair.
+        // The second way: a repair first.
         m.restore(&crashed);
         let mut repaired = ledger;
         let repair = m.ezz(&["doctor", "--repair"]);
@@ -232,7 +232,7 @@ impl Scenario<'_> {
     }
 }
 
-/// After a power cut nothing runs that the command did not start.
+/// Returns a dump without what runs, after a power cut: nothing runs then that the command did not start.
 fn without_runtime(mut dump: Dump, blow: Blow) -> Dump {
     if blow.cuts_power() {
         dump.0.retain(|line| !line.starts_with("host "));
@@ -270,7 +270,7 @@ fn held(scenario: &Scenario<'_>) {
     assert!(found.points > 0);
 }
 
-/// On a pool whose programs can clone, and on one whose cannot.
+/// Runs a test on a pool whose programs can clone, and on one whose programs cannot.
 fn both(test: impl Fn(bool)) {
     test(true);
     test(false);
@@ -362,7 +362,7 @@ fn clone_with_a_quota_and_start() {
     });
 }
 
-/// One jail goes, one changes, one is restarted, two are new, one of them a clone.
+/// One jail is removed, one changes, one is restarted, two are new, and one of these is a clone.
 #[test]
 fn apply() {
     both(|clone| {
@@ -444,7 +444,7 @@ fn track_delete() {
     });
 }
 
-/// Every kind of debris at once.
+/// Returns a machine with every kind of debris at once.
 fn ailing(clone: bool) -> SimMachine {
     let m = SimMachine::installed(clone);
     m.ezz(&["create", "ready", "gone", "--start"]).ok();
@@ -454,7 +454,7 @@ fn ailing(clone: bool) -> SimMachine {
         let ended = m.attempt(Some(Fault { call, when, death }), command);
         assert_eq!(ended.code, None, "{ended:#?}");
     };
-    // Each is cut off after what the next command would clear first.
+    // Each command is cut off after the point where the next command would clear up first.
     let world = m.world("12.2").display().to_string();
     cut(5, When::After, &["install", &world, "--track", "next"]);
     cut(3, When::After, &["create", "unfinished", "--quota", "1G"]);
@@ -521,7 +521,7 @@ fn adopt() {
     });
 }
 
-/// With a second generation, and two jails that run on the first.
+/// Returns a machine with a second generation, and two jails that run on the first.
 fn with_two(clone: bool) -> SimMachine {
     let m = SimMachine::installed(clone);
     let world = m.world("12.2").display().to_string();
@@ -538,7 +538,7 @@ fn rollback() {
 #[test]
 fn converge() {
     both(|clone| {
-        // Own files that differ, and such as do not.
+        // Skeletons whose own files differ, and skeletons whose own files do not.
         let all = &[Blow::Kill, Blow::Error, Blow::Errors][..];
         for (moves, blows) in [
             (&["rollback", "--to", "2"][..], &all[..1]),
@@ -546,7 +546,7 @@ fn converge() {
         ] {
             let m = with_two(clone);
             m.ezz(moves).ok();
-            // After a power cut none runs that would have to be restarted.
+            // No power cuts: after one, no jail runs that would have to be restarted.
             held(&Scenario {
                 machine: &m,
                 command: &["converge", "--batch", "1"],
@@ -558,15 +558,15 @@ fn converge() {
     });
 }
 
-/// As at boot: what jails have of their own is brought to their track before they start.
+/// As at boot: the own files of jails are merged to their track's generation before they start.
 #[test]
 fn start_of_what_is_behind() {
-    // A merge does not ask how jails were cloned.
+    // A merge does not depend on how jails were cloned.
     let m = with_two(true);
     m.ezz(&["delete", "b", "--yes"]).ok();
     m.ezz(&["stop", "--all"]).ok();
     m.ezz(&["rollback", "--to", "2"]).ok();
-    // After an error it starts as it is, which is another end.
+    // No errors: after one the jail starts on its old generation, which is another outcome.
     held(&Scenario {
         machine: &m,
         command: &["start", "--all"],
@@ -581,12 +581,12 @@ fn rollout() {
     both(|clone| {
         let m = with_two(clone);
         if !clone {
-            // Own files that are right as they are: the other way is long.
+            // A generation with the same own files, because the other way takes long.
             m.ezz(&["world", "delete", "2", "--yes"]).ok();
             m.ezz(&["update", "--stage-only", "--run", "new"]).ok();
         }
         let swap = if clone { "2" } else { "3" };
-        // A jail that cannot be restarted turns it back, which is another end.
+        // No errors: a jail that cannot be restarted turns the roll-out back, which is another outcome.
         held(&Scenario {
             machine: &m,
             command: &["update", "--swap", swap, "--restart", "--canary", "b"],

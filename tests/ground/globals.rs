@@ -1,12 +1,12 @@
-//! What /etc/jail.conf says of all jails holds for a jail whoever starts it: rc.d/jail, which reads that file, or ezz.
-//! On stand-ins for FreeBSD's programs; nothing here has run on FreeBSD.
+//! The settings of /etc/jail.conf for all jails apply to a jail whoever starts it: rc.d/jail, which reads that file, or
+//! ezz. The tests use stand-ins for FreeBSD's programs; nothing here has run on FreeBSD.
 
 use serde_json::Value;
 
 use crate::hosts::FreeBsd;
 use crate::hosts_suite::{Bench, is_stopped, runs};
 
-/// A machine whose /etc/jail.conf has this, and then the jails' files.
+/// Returns a machine whose /etc/jail.conf contains this text, followed by the include of the jails' files.
 fn with(globals: &str) -> FreeBsd {
     let machine = FreeBsd::at("jails");
     say(&machine, globals);
@@ -27,17 +27,17 @@ fn main_conf(machine: &FreeBsd) -> String {
     machine.programs.path("jail.conf").display().to_string()
 }
 
-/// What rc.d/jail does with a jail.
+/// Starts or stops a jail as rc.d/jail does.
 fn service(machine: &FreeBsd, how: &str, jail: &str) {
     let main = main_conf(machine);
     machine.programs.run("jail", &["-f", &main, how, jail]);
 }
 
-/// What the kernel has of the jail, and the commands of the host that were run for it since a moment.
+/// Returns the kernel's parameters of the jail, and the commands of the host that were run for it since a moment.
 fn has(machine: &FreeBsd, before: usize) -> (Value, Vec<String>) {
     let params = machine.programs.with(|state| {
         let mut params = state["jails"][0]["params"].clone();
-        // Whatever it is called, its first start or another.
+        // The number differs between starts.
         params.as_object_mut().expect("a table").remove("jid");
         params
     });
@@ -57,7 +57,7 @@ fn findings(machine: &FreeBsd, kind: &str) -> Vec<String> {
         .collect()
 }
 
-/// rc.d/jail (parse_options): by /etc/jail.conf, if that includes the jails' files.
+/// rc.d/jail (parse_options) starts jails by /etc/jail.conf if that includes the jails' files.
 #[test]
 fn a_jail_is_the_same_whoever_starts_it() {
     let machine = with(HARDENED);
@@ -86,12 +86,12 @@ fn a_jail_is_the_same_whoever_starts_it() {
     assert_eq!(has(&machine, before), by_service);
     assert_eq!(findings(&machine, "parameters-differ"), [""; 0]);
     assert_eq!(findings(&machine, "derived-wrong"), [""; 0]);
-    // By the other hand again, and both ways to stop it.
+    // Stopped by rc.d/jail after ezz has started it: both ways to stop it run the same commands.
     let before = machine.log().len();
     service(&machine, "-r", "a");
     assert_eq!(has_run(&machine, before), stopped);
     is_stopped(&machine, "a");
-    // With a jail that depends on it: jail(8) would start and stop both by /etc/jail.conf.
+    // With a jail that depends on it: by /etc/jail.conf jail(8) would start and stop both.
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let fleet =
         "fleet = \"x\"\n[[jail]]\nname = \"b\"\ndepends = [\"a\"]\n[[jail]]\nname = \"a\"\n";
@@ -113,7 +113,8 @@ fn has_run(machine: &FreeBsd, before: usize) -> Vec<String> {
     log.filter(|line| line.starts_with("a exec.")).collect()
 }
 
-/// The hardening came after the jail: it counts from its next start on, and until then doctor says so.
+/// The settings were added after the jail had started: they apply from its next start on, and until then doctor reports
+/// the difference.
 #[test]
 fn a_running_jail_that_lacks_what_jail_conf_says_is_named() {
     let machine = with("");
@@ -127,19 +128,20 @@ fn a_running_jail_that_lacks_what_jail_conf_says_is_named() {
              not on, securelevel is -1, not 2\""
         ]
     );
-    // Stopped by what stands in the file now, as service(8) does it.
+    // The jail is stopped by the present text of the file, as service(8) does it.
     let before = machine.log().len();
     machine.ezz(&["restart", "a"]).ok();
     assert!(has_run(&machine, before)[0].contains("say bye"));
     assert_eq!(findings(&machine, "parameters-differ"), [""; 0]);
-    // And when it goes again.
+    // The settings are removed again.
     say(&machine, "");
     machine.ezz(&["restart", "a"]).ok();
     assert_eq!(has(&machine, 0).0["securelevel"], Value::Null);
     assert!(!machine.programs.path("jail.conf.d/a.alone").exists());
 }
 
-/// Without an include rc.d/jail uses a jail's own file alone, and what /etc/jail.conf says is of its own jails.
+/// Without an include rc.d/jail uses a jail's own file alone, and the settings of /etc/jail.conf are those of its own
+/// jails.
 #[test]
 fn without_an_include_a_jail_has_its_own_file_alone() {
     let machine = FreeBsd::at("jails");
@@ -150,7 +152,7 @@ fn without_an_include_a_jail_has_its_own_file_alone() {
     assert_eq!(findings(&machine, "parameters-differ"), [""; 0]);
 }
 
-/// What is not understood might be what protects the host.
+/// Text that ezz does not understand might be what protects the host.
 #[test]
 fn without_a_jail_conf_that_can_be_read_no_jail_starts() {
     let machine = with(HARDENED);
@@ -160,7 +162,7 @@ fn without_a_jail_conf_that_can_be_read_no_jail_starts() {
     let refused = machine.ezz(&["start", "c"]).refused(1, "jail.conf: line 1");
     assert!(refused.err.contains(" -e ' '`"), "{refused:#?}");
     is_stopped(&machine, "c");
-    // A jail that runs can be stopped, and deleted.
+    // A running jail can be stopped and deleted.
     machine.ezz(&["stop", "a"]).ok();
     is_stopped(&machine, "a");
     machine.ezz(&["delete", "b", "c", "--yes"]).ok();

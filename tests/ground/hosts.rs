@@ -1,5 +1,5 @@
-//! The contract of `Host`: on the simulated host, and on the FreeBSD host with stand-ins for its programs. The lab
-//! runs the same on Linux.
+//! The contract of `Host` on the simulated host, and on the FreeBSD host with stand-ins for its programs. The lab runs
+//! the same scenarios on Linux.
 
 use std::path::PathBuf;
 
@@ -28,7 +28,7 @@ fn of(machine: &SimMachine, words: &[&str]) -> Ended {
     }
 }
 
-/// The number of a generation, of its dataset.
+/// Returns the number of a generation, given its dataset.
 fn number(base: &str) -> u32 {
     let last = base.rsplit('/').next().unwrap_or_default();
     last.parse()
@@ -38,7 +38,7 @@ fn number(base: &str) -> u32 {
 #[derive(Debug)]
 struct Simulated(SimMachine);
 
-/// What the simulated host cannot have.
+/// Why the simulated host leaves out scenarios that need FreeBSD.
 const NO_FREEBSD: Why = "the simulated host has neither files nor programs, as jail(8) has";
 
 impl Bench for Simulated {
@@ -190,7 +190,7 @@ pub struct FreeBsd {
 }
 
 impl FreeBsd {
-    /// With a site directory of this name, and a world.
+    /// Creates a machine with a world and with a site directory of this name.
     pub fn at(name: &str) -> FreeBsd {
         let machine = SimMachine::bare(true);
         let programs = StandIns::on(&machine);
@@ -219,7 +219,7 @@ impl FreeBsd {
         });
     }
 
-    /// Every call, and every command that jail(8) was told to run.
+    /// Returns every call, and every command that jail(8) was to run.
     pub fn log(&self) -> Vec<String> {
         let log = self.programs.with(|state| array(&state["log"]).to_vec());
         log.iter().map(freebsd::text).collect()
@@ -278,7 +278,7 @@ impl Bench for FreeBsd {
             .collect())
     }
 
-    /// As rc.d/jail does it, with the file that it finds.
+    /// Restarts jails as rc.d/jail does, with the files that it finds.
     fn restarted(&self, jails: &[&str]) -> Result<(), Why> {
         for jail in jails {
             let conf = self.programs.path(&format!("jail.conf.d/{jail}.conf"));
@@ -407,7 +407,7 @@ impl Bench for FreeBsd {
         self.directory.clone()
     }
 
-    /// No program was called with words that the real one does not know.
+    /// Checks that no program was called with words that the real one does not know.
     fn end(&self) {
         let refused = self
             .programs
@@ -416,7 +416,7 @@ impl Bench for FreeBsd {
     }
 }
 
-/// None is left out, each is a test of its own: programs are started many times.
+/// No scenario is left out. Each is a test of its own, because programs are started many times.
 mod stand_ins {
     use super::{FreeBsd, scenarios};
     use crate::hosts_suite::{Scenario, run};

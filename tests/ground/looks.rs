@@ -1,15 +1,15 @@
-//! How often a command looks at the kernel of a FreeBSD host: once for all its jails, not once for each. Numbers of
-//! programs, not times; on stand-ins for them.
+//! How often a command looks at the kernel of a FreeBSD host: once for all its jails, not once for each. The tests
+//! count programs and do not measure times; they use stand-ins.
 
 use crate::hosts::FreeBsd;
 use crate::hosts_suite::Bench;
 
-/// How many programs of each name a command starts.
+/// Returns how many programs of each name a command starts.
 fn started(machine: &FreeBsd, words: &[&str]) -> Vec<(String, usize)> {
     let before = machine.log().len();
     machine.ezz(words).ok();
     let mut counts = std::collections::BTreeMap::new();
-    // Commands of jails are written down with the names of these in front.
+    // The log lists commands of jails with the jail's name in front.
     let log = machine.log().split_off(before);
     for line in log.iter().filter(|line| !line.contains(" exec.")) {
         let program = line.split(' ').next().unwrap_or_default();
@@ -46,7 +46,7 @@ fn the_programs_of_a_command_do_not_grow_with_its_jails() {
     assert_eq!((looks("list"), looks("delete")), (1, 1), "{many:#?}");
 }
 
-/// A start and a stop change what is seen, so there is one look at what came of each.
+/// A start and a stop change the state of the kernel, so one look follows each of them.
 #[test]
 fn a_start_and_a_stop_are_each_followed_by_one_look() {
     let machine = FreeBsd::at("jails");
@@ -58,7 +58,7 @@ fn a_start_and_a_stop_are_each_followed_by_one_look() {
     };
     for words in [["start", "--all"], ["stop", "--all"]] {
         let looks = looks(&words);
-        // One to know all of them, one with the locks held.
+        // One look at the beginning for all jails, and one with the locks held.
         assert!(looks <= 2 + 4, "{words:?}: {looks}");
     }
 }

@@ -1,10 +1,9 @@
-//! A state machine: random commands, with failures, kills, power cuts, another ezz that commits in
-//! between, and people who meddle. After each step all invariants hold; a repair settles what is not
-//! somebody else's; `--dry-run` is what the command then does, and a command given twice changes
-//! nothing the second time.
+//! A state machine: random commands with failures, kills, power cuts, another ezz that commits in between, and changes
+//! by others. After each step all invariants hold; a repair settles everything except what others own; the command does
+//! exactly what `--dry-run` has shown; and a second run of the same command changes nothing.
 //!
-//! A failure is shrunk; its seed is kept in `regressions.txt` and tried first. `PROPTEST_CASES` says
-//! how many cases, `EZZ_SIM_STEPS` how long the longest.
+//! A failing case is shrunk; its seed is kept in `regressions.txt` and tried first. `PROPTEST_CASES` sets the number of
+//! cases, `EZZ_SIM_STEPS` the length of the longest.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +19,7 @@ use crate::sim::{Death, Dump, Fault, SITE, SimMachine, When};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
 
-/// A command line, but for paths of the machine.
+/// A command line, without paths of the machine.
 #[derive(Debug, Clone, PartialEq)]
 enum Command {
     Create {
@@ -41,11 +40,11 @@ enum Command {
         name: &'static str,
         generation: bool,
     },
-    /// Another generation beside the current one, by a command.
+    /// Adds a generation beside the current one, by a command.
     Update {
         track: &'static str,
         restart: bool,
-        /// Whether what jails have of their own changes, too.
+        /// Whether the own files of jails change, too.
         files: bool,
     },
     Rollback {
@@ -58,24 +57,24 @@ enum Command {
     Look(&'static str),
 }
 
-/// What other people do.
+/// A change that ezz does not make.
 #[derive(Debug, Clone, PartialEq)]
 enum Meddling {
-    /// A snapshot of a ready jail.
+    /// Takes a snapshot of a ready jail.
     Snapshot(&'static str),
-    /// A hold on a sealed generation.
+    /// Sets a hold on a sealed generation.
     Hold,
-    /// A dataset among the jails.
+    /// Creates a dataset among the jails.
     Dataset,
-    /// `zfs destroy` of a jail.
+    /// Destroys a jail by `zfs destroy`.
     Destroy(&'static str),
     Unmount(&'static str),
     RemoveDerived(&'static str),
-    /// A jail changes a file of its own, which updates change, too.
+    /// Edits a file of a jail's own that updates change, too.
     Edit(&'static str),
     RemoveLinks,
     Release,
-    /// A jail ends by itself.
+    /// Lets a jail end by itself.
     Dies(&'static str),
 }
 
@@ -83,7 +82,7 @@ enum Meddling {
 enum Step {
     Ezz(Command),
     Cut(Command, Fault),
-    /// Another ezz commits before the n-th change.
+    /// Another ezz commits before the n-th change of this command.
     Meanwhile(Command, usize),
     PowerCut {
         mount_all: bool,
@@ -191,7 +190,7 @@ impl Command {
         !matches!(self, Command::Look(_))
     }
 
-    /// Whether the second time does nothing.
+    /// Returns whether a second run does nothing.
     fn settles(&self) -> bool {
         !matches!(
             self,
@@ -202,7 +201,7 @@ impl Command {
         )
     }
 
-    /// Whether it is more than one plan, of which a dry run tells the first.
+    /// Returns whether the command has more than one plan; a dry run shows only the first.
     fn has_several_plans(&self) -> bool {
         matches!(
             self,
@@ -291,11 +290,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A machine at work, with what must be remembered to judge it.
+/// A machine at work, with everything that is remembered to judge it.
 struct World<'a> {
     m: &'a SimMachine,
     ledger: Ledger,
-    /// Datasets that are nobody's jail.
+    /// Datasets that are no jail.
     strange: BTreeSet<String>,
 }
 
@@ -323,7 +322,7 @@ impl World<'_> {
         self.m.ezz(&words)
     }
 
-    /// A command that nothing disturbs: 9, 10.
+    /// Runs a command without a disturbance; invariants 9 and 10.
     fn whole(&mut self, command: &Command) -> Result<(), TestCaseError> {
         let planned = self.planned(command)?;
         let ended = self.run(command);
@@ -331,10 +330,10 @@ impl World<'_> {
         let trace = self.m.state().faults.trace.clone();
         if let (Some(0), Some(planned)) = (ended.code, planned) {
             let mut done = trace;
-            // To be told that its programs cannot clone, the kernel is asked.
+            // The kernel refuses one call, by which ezz learns that its programs cannot clone.
             done.retain(|call| !call.ends_with(REFUSED));
             if matches!(command, Command::Start(_) | Command::Restart(_)) {
-                // A start unmounts what a killed one had mounted to read.
+                // A start unmounts skeletons that a killed command had mounted to read them.
                 done.retain(|call| !reads(call));
             }
             done.sort();
@@ -365,7 +364,7 @@ impl World<'_> {
         Ok(())
     }
 
-    /// What a dry run says, as the calls that it comes to; that it changes nothing.
+    /// Checks that a dry run changes nothing; returns the calls that it announces.
     fn planned(&self, command: &Command) -> Result<Option<Vec<String>>, TestCaseError> {
         if !command.changes() || command.has_several_plans() {
             return Ok(None);
@@ -375,7 +374,7 @@ impl World<'_> {
         line.push("--dry-run".to_owned());
         let words: Vec<&str> = line.iter().map(String::as_str).collect();
         let told = self.m.ezz(&words);
-        // To compare own files it mounts the skeletons, to read them, and unmounts them.
+        // To compare own files, a dry run mounts the skeletons, reads them and unmounts them.
         let mut calls = self.m.state().faults.trace.clone();
         let counted = self.m.state().faults.calls;
         prop_assert_eq!(counted, calls.len(), "9: calls of {:?}", command);
@@ -389,9 +388,9 @@ impl World<'_> {
             difference.is_empty(),
             "9: a dry run of {command:?}: {difference}"
         );
-        // A merge is steps of its own, which no plan has.
+        // A merge has steps of its own, which are in no plan.
         let merges = |line: &String| line.contains("would be merged");
-        // It may come for a jail that is mounted only when it starts, which the dry run says, too.
+        // A merge may also be needed for a jail that is mounted only when it starts; the dry run reports that, too.
         let may_merge = |line: &String| line.contains("its own files are compared when it starts");
         let announced = told.out.iter().any(merges) || told.err.iter().any(may_merge);
         if told.code != Some(0) || announced {
@@ -405,7 +404,7 @@ impl World<'_> {
     fn cut(&mut self, command: &Command, mut fault: Fault) -> Result<(), TestCaseError> {
         let seals = matches!(command, Command::Install { .. } | Command::Update { .. });
         if seals && fault.when != When::Before {
-            // A seal that is cut leaves a snapshot without a seal, which nothing clears yet.
+            // A seal that is cut leaves a snapshot without a seal, which no command removes yet.
             fault.when = When::After;
         }
         let line = command.line(self.m);
@@ -413,7 +412,7 @@ impl World<'_> {
         let ended = self.m.attempt(Some(fault), &words);
         prop_assert!(ended.code.is_none_or(|code| code < 5), "{ended:#?}");
         if matches!(fault.when, When::Within(_)) && self.m.state().faults.struck {
-            // A program that a signal stops has not raised the epoch yet (zfs/CONTRACT.md).
+            // A program that is stopped by a signal has not raised the epoch yet (zfs/CONTRACT.md).
             self.ledger.accept(self.m);
         }
         Ok(())
@@ -424,7 +423,7 @@ impl World<'_> {
         let words: Vec<&str> = line.iter().map(String::as_str).collect();
         let ended = self.m.disturbed(call, &words);
         prop_assert!(ended.code.is_some_and(|code| code < 4), "{ended:#?}");
-        // The other one's commit is no program of ours.
+        // The commit of the other ezz is no program of this command.
         let stale = ended
             .err
             .iter()
@@ -527,7 +526,7 @@ impl World<'_> {
     }
 }
 
-/// The call that a line of a dry run comes to; none for what is no call of a port.
+/// Returns the call that a line of a dry run announces; none if the line is no call of a port.
 fn call_of(line: &str) -> Option<String> {
     let (number, step) = line.trim_start().split_once(". ")?;
     number.parse::<usize>().ok()?;
@@ -546,7 +545,7 @@ fn call_of(line: &str) -> Option<String> {
     })
 }
 
-/// The end of each case: whatever there was, a repair settles it.
+/// Ends each case: a repair settles whatever happened.
 fn repaired(world: &mut World<'_>) -> Result<(), TestCaseError> {
     let ended = world.m.ezz(&["doctor", "--repair"]);
     prop_assert!(ended.code.is_some_and(|code| code < 2), "{ended:#?}");
@@ -606,7 +605,7 @@ fn without_programs_that_clone() {
     machine(false);
 }
 
-/// Whether a call mounts or unmounts a skeleton to read it: that is in no plan, and changes no file.
+/// Returns whether a call mounts or unmounts a skeleton to read it: that is in no plan, and changes no file.
 fn reads(call: &str) -> bool {
     call.contains("mount tank/ezz/newjail/")
 }

@@ -1,5 +1,5 @@
-//! The ground under ezz: the real command line on a simulated machine (`tests/sim`), killed at every
-//! step, meddled with, and looked at from the outside.
+//! The simulated tests: the real command line on a simulated machine (`tests/sim`), which is killed at every step,
+//! changed by others, and inspected from outside.
 
 #![expect(
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! Names of jails that are not free: of another site's files, of the administrator's, of a jail that runs; and of what a
-//! command left that was killed.
+//! Names of jails that are not free: they belong to files of another site, to the administrator's jails, to a running
+//! jail, or to what a killed command left.
 
 use crate::hosts::FreeBsd;
 use crate::hosts_suite::Bench;
@@ -14,7 +14,7 @@ fn kinds(machine: &FreeBsd, site: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// A replica is adopted beside the site that it came from.
+/// A replica is adopted beside the site that it was sent from.
 #[test]
 fn a_replica_beside_its_original_knows_whose_the_names_are() {
     let machine = FreeBsd::at("jails");
@@ -64,13 +64,13 @@ fn a_replica_beside_its_original_knows_whose_the_names_are() {
         .ezz(&["--site", "tank/copy", "create", "other", "new"])
         .refused(1, "the name new is in use on this host");
     assert!(!std::path::Path::new(at).join("other").exists());
-    // The original goes on, and the copy's jails stay out of its files.
+    // The original continues to work, and the copy's jails do not touch its files.
     machine.ezz(&["--site", "tank/ezz", "start", "s1"]).ok();
     machine
         .ezz(&["--site", "tank/copy", "delete", "s2", "--yes"])
         .ok();
     assert_eq!(machine.files("s2").map(|files| files.len()), Ok(2));
-    // As when the old pool is gone, and its files are there still: the hint frees the name.
+    // If the old pool were lost, its files would still be there: the hint frees the name.
     machine.ezz(&["--site", "tank/ezz", "stop", "s1"]).ok();
     let (_, hint) = kinds(&machine, "tank/copy").remove(0);
     let remove = hint
@@ -83,7 +83,7 @@ fn a_replica_beside_its_original_knows_whose_the_names_are() {
     machine.ezz(&["--site", "tank/copy", "start", "s1"]).ok();
 }
 
-/// The administrator has a jail of that name: in a file, in /etc/jail.conf, or running.
+/// The administrator has a jail with that name: in a file, in /etc/jail.conf, or running.
 #[test]
 fn a_jail_of_the_administrator_keeps_its_name() {
     let machine = FreeBsd::at("jails");
@@ -110,7 +110,7 @@ fn a_jail_of_the_administrator_keeps_its_name() {
         .refused(1, "the name www is in use on this host");
 }
 
-/// `kill -9` in the middle of a create: what it made is no jail, and no list says so.
+/// After `kill -9` in the middle of a create, the dataset that it made is no jail, and no list shows it.
 #[test]
 fn what_a_killed_create_made_is_in_no_list_of_jails() {
     let m = SimMachine::installed(true);
@@ -142,8 +142,8 @@ fn what_a_killed_create_made_is_in_no_list_of_jails() {
     assert_eq!(m.ezz(&["list", "--only-names"]).ok().out, ["a"]);
 }
 
-/// Where programs cannot clone, a create writes its intent, clones, and commits in three steps, and commands that only
-/// read do so without its locks.
+/// Where programs cannot clone, a create writes its intent, clones, and commits in three steps. Commands that only read
+/// run in between, without its locks.
 #[test]
 fn a_jail_that_is_created_while_a_command_reads_is_a_jail_or_none() {
     let machine = SimMachine::installed(false);

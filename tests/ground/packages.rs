@@ -1,5 +1,5 @@
-//! Worlds of FreeBSD's base packages, with a stand-in for pkg(8) that looks at what it is told: pkg_config.c and
-//! pkg_repo.c of pkg 2. Nothing here has run on FreeBSD.
+//! Worlds of FreeBSD's base packages, with a stand-in for pkg(8) that checks its arguments: pkg_config.c and pkg_repo.c
+//! of pkg 2. Nothing here has run on FreeBSD.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,8 +10,9 @@ use serde_json::json;
 use crate::hosts::FreeBsd;
 use crate::hosts_suite::Bench;
 
-/// As the real one it writes its database also if there is nothing to do. It finds its definitions where -R says, merges those of a repository in the order of their files, and has keys
-/// below its root or nowhere. `version` beside it is what the repository has; `fails` is the command that fails.
+/// Like the real pkg(8), it writes its database even if there is nothing to do. It finds its definitions in the
+/// directory of -R, merges those of a repository in the order of their files, and looks for keys only below its root.
+/// The file `version` beside it is the version in the repository; `fails` names the command that fails.
 const PKG: &str = r##"#!/bin/sh
 home=$(dirname "$0")
 echo "$*" >>"$home/said"
@@ -60,7 +61,7 @@ struct Host {
 }
 
 impl Host {
-    /// A FreeBSD with pkg(8), and a directory of keys.
+    /// Creates a FreeBSD host with pkg(8), and a directory of keys.
     fn new() -> Host {
         let machine = FreeBsd::at("jails");
         let bin = machine.programs.path("bin");
@@ -88,7 +89,7 @@ impl Host {
         fs::read_to_string(self.bin.join(name)).expect("it was written")
     }
 
-    /// The words of `ezz install`, with keys of our own.
+    /// Returns the words of `ezz install`, with keys of our own.
     fn install<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
         let keys = self.keys.to_str().expect("text");
         let words = ["install", "15.0-RELEASE", "--packages", "--arch", "amd64"];
@@ -138,7 +139,7 @@ fn base_packages_become_a_world() {
         matches!(installed[..], [it] if it.ends_with("install -U -y -r FreeBSD-base FreeBSD-set-base-jail pkg")),
         "{said}"
     );
-    // Nothing of the work is left in the world; where its packages are from is.
+    // The world contains nothing of the work, but it knows where its packages came from.
     assert!(!host.base(2, ".ezz-repos").exists());
     assert!(!host.base(2, "var/db/pkg/repos").exists());
     assert!(host.base(2, "var/db/pkg/local.sqlite").exists());
@@ -151,7 +152,7 @@ fn base_packages_become_a_world() {
         .directory()
         .join(".cache/packages/15.0-RELEASE-amd64");
     assert!(cache.join("fetched").exists(), "downloads stay on the host");
-    // A jail of it, and an update.
+    // A jail of this world, and an update.
     host.machine
         .ezz(&["create", "a", "--track", "p", "--start"])
         .ok();
@@ -163,9 +164,9 @@ fn base_packages_become_a_world() {
     assert_eq!(host.generations(), [1, 2]);
     host.put("version", "15.0-RELEASE-p1\n");
     host.machine.ezz(&["update", "--track", "p"]).ok();
-    // The third was not sealed.
+    // Generation 3 was not sealed.
     assert_eq!(host.generations(), [1, 2, 4]);
-    // By the definition that the world has of its own: the mirror, switched on.
+    // The update uses the definition in the world: the mirror, enabled.
     let asked = host.read("asked");
     assert_eq!(
         asked.trim(),
@@ -174,7 +175,7 @@ fn base_packages_become_a_world() {
     assert!(!host.base(4, ".ezz-repos").exists());
 }
 
-/// `update --from` does the same for a track that is there.
+/// `update --from` does the same for an existing track.
 #[test]
 fn a_track_changes_to_packages_of_another_release() {
     let host = Host::new();
@@ -200,7 +201,7 @@ fn a_track_changes_to_packages_of_another_release() {
         host.read("asked"),
         "FreeBSD:15:aarch64 1501000 pkg+https://pkg.FreeBSD.org/FreeBSD:15:aarch64/base_release_1 srv\n"
     );
-    // A repository that was built from source has no pkg.
+    // A repository that was built from source does not contain pkg.
     let said = host.read("said");
     assert!(
         said.contains("FreeBSD-base FreeBSD-set-minimal-jail FreeBSD-set-lib32\n"),
@@ -226,7 +227,7 @@ fn what_cannot_be_installed_leaves_nothing() {
         assert!(!host.base(2, "").exists());
     }
     fs::remove_file(host.bin.join("fails")).expect("it was there");
-    // Nobody's signature would count.
+    // Without keys no signature would be accepted.
     let none = ["install", "15.0-RELEASE", "--packages", "--arch", "amd64"];
     host.machine
         .ezz(&none)

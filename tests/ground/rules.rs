@@ -1,6 +1,6 @@
-//! The rules of jail(8), its kin and mount_nullfs(8) that concern what is run, one test each, on stand-ins that keep
-//! to them. Those that concern what is written are in `src/host/freebsd/conf/rules.rs`; the table of all is in
-//! tests/README.md. Nothing here has run on FreeBSD.
+//! The rules of jail(8), related programs and mount_nullfs(8) that concern how programs are run, one test each, on
+//! stand-ins that follow them. The rules that concern written files are in `src/host/freebsd/conf/rules.rs`;
+//! tests/README.md has the table of all. Nothing here has run on FreeBSD.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ fn machine() -> FreeBsd {
     FreeBsd::at("jails")
 }
 
-/// The lines of the log since a moment, by their first words.
+/// Returns the lines of the log since a moment.
 fn since(machine: &FreeBsd, before: usize) -> Vec<String> {
     machine.log().split_off(before)
 }
 
-/// The places of lines that contain these words, which must be in this order.
+/// Checks that lines with these words occur in this order.
 #[track_caller]
 fn in_order(log: &[String], words: &[&str]) {
     let mut at = 0;
@@ -30,8 +30,8 @@ fn in_order(log: &[String], words: &[&str]) {
     }
 }
 
-/// jail.c (startcommands): mounts come before exec.prestart, which makes the network's interfaces; they are moved into
-/// the jail after exec.created, and have their addresses before rc(8) runs.
+/// jail.c (startcommands): mounts come before exec.prestart, which creates the network's interfaces; they are moved
+/// into the jail after exec.created, and have their addresses before rc(8) runs.
 #[test]
 fn the_steps_of_a_start_are_in_jails_order() {
     let machine = machine();
@@ -105,7 +105,7 @@ fn jail_is_called_with_one_file_and_one_name() {
     assert!(!log.iter().any(|line| line.starts_with("service ")));
 }
 
-/// jls.c: who is dying is listed with -d only, numbers are text, and no parameter is asked that a release may lack.
+/// jls.c: dying jails are listed with -d only, numbers are text, and ezz requests no parameter that a release may lack.
 #[test]
 fn a_look_is_one_jls_with_the_dying() {
     let machine = machine();
@@ -119,7 +119,7 @@ fn a_look_is_one_jls_with_the_dying() {
     }
 }
 
-/// umount(8), umount(2): what is busy has a user. mount(8): nullfs cannot be remounted.
+/// umount(8), umount(2): a file system that is busy has a user. mount(8): nullfs cannot be remounted.
 #[test]
 fn nothing_is_forced_or_remounted() {
     let machine = machine();
@@ -141,7 +141,7 @@ fn nothing_is_forced_or_remounted() {
             .any(|word| ["-f", "-u", "-w"].contains(&word));
         assert!(!forced, "{line}");
     }
-    // The adapter itself has no way to say it.
+    // The adapter's source contains no option for it.
     for source in ["src/host/freebsd", "src/host/freebsd/conf"] {
         for entry in std::fs::read_dir(source)
             .expect("the sources are here")
@@ -153,8 +153,8 @@ fn nothing_is_forced_or_remounted() {
     }
 }
 
-/// devfs(8), jail.8: a ruleset that is not loaded hides nothing, nor does number 0; of several values jail(8) takes the
-/// last.
+/// devfs(8), jail.8: a ruleset that is not loaded hides nothing, and neither does number 0; of several values jail(8)
+/// takes the last.
 #[test]
 fn without_its_devfs_rules_no_jail_starts() {
     let machine = machine();
@@ -203,14 +203,14 @@ fn a_parameter_that_this_host_does_not_know_makes_no_jail() {
         .ezz(&["create", "a", "--param", "allow.mount.nozfs", "--start"])
         .ok();
     runs(&machine, "a");
-    // The module may be loaded until it starts.
+    // The module may still be loaded before the jail starts.
     let told = machine.ezz(&["create", "b", "--param", "sysvshm=new"]).ok();
     assert!(told.err.contains("kldload sysvshm"), "{told:?}");
     machine.ezz(&["start", "b"]).refused(1, "kernel module");
     is_stopped(&machine, "b");
 }
 
-/// kern_jail.c: before 14 a dying jail kept its name; it is waited for with longer and longer pauses.
+/// kern_jail.c: before 14 a dying jail kept its name; ezz waits for it with longer and longer pauses.
 #[test]
 fn a_start_waits_for_the_jail_that_is_dying() {
     let machine = machine();
@@ -226,7 +226,7 @@ fn a_start_waits_for_the_jail_that_is_dying() {
     assert!(starts.count() >= 2, "{log:#?}");
 }
 
-/// jail.8: `-R` unmounts nothing. Mounts that no jail has are left by somebody, and doctor clears them away.
+/// jail.8: `-R` unmounts nothing. Mounts without a jail were left by another program, and doctor clears them away.
 #[test]
 fn mounts_without_a_jail_are_cleared_by_doctor() {
     let machine = machine();
@@ -237,7 +237,7 @@ fn mounts_without_a_jail_are_cleared_by_doctor() {
     is_stopped(&machine, "a");
 }
 
-/// The record of the start of a jail, if it is at work.
+/// Returns the record of a jail's start, if one is at work.
 fn record(machine: &FreeBsd, jail: &str) -> Option<std::path::PathBuf> {
     let entries = std::fs::read_dir(machine.machine.run_directory()).into_iter();
     let mut paths = entries.flatten().flatten().map(|entry| entry.path());
@@ -245,7 +245,7 @@ fn record(machine: &FreeBsd, jail: &str) -> Option<std::path::PathBuf> {
     paths.find(|path| path.to_string_lossy().ends_with(&end))
 }
 
-/// Starts a jail whose exec.start hangs, and gives what that says after `act` has ended it.
+/// Starts a jail whose exec.start hangs, and returns how that ended after `act` has ended it.
 fn ended(machine: &FreeBsd, jail: &str, act: impl FnOnce()) -> Ended {
     let hangs = machine.command("exec.start", Command::Hangs);
     hangs.expect("it can");
@@ -272,8 +272,8 @@ fn ended(machine: &FreeBsd, jail: &str, act: impl FnOnce()) -> Ended {
     ended
 }
 
-/// exec.start is the jail's whole rc(8), which may never end: others see such a start, and a stop or a delete of the
-/// jail ends it, or a signal.
+/// exec.start is the jail's whole rc(8), which may never end. Other commands see such a start; a stop or a delete of
+/// the jail ends it, and so does a signal.
 #[test]
 fn a_start_that_hangs_is_ended_by_who_wants_the_jail_down() {
     let machine = machine();
@@ -284,14 +284,14 @@ fn a_start_that_hangs_is_ended_by_who_wants_the_jail_down() {
         let start = ended(&machine, jail, || {
             assert_eq!(listed(&machine, jail).0, "starting");
             assert_eq!(listed(&machine, "c").0, "running");
-            // It has just begun.
+            // A start that has just begun is not ended.
             machine.ezz(words).exits(4);
             let path = record(&machine, jail).expect("it is at work");
             let file = std::fs::File::open(path).expect("it is there");
             file.set_modified(std::time::UNIX_EPOCH).expect("ours");
             *said.borrow_mut() = machine.ezz(words).ok().err;
         });
-        // Both print into one sink.
+        // Both commands print into the same buffer.
         let said = format!("{}\n{}", said.take(), start.err);
         for words in [
             &format!("ending the start of {jail} by pid "),
@@ -318,7 +318,7 @@ fn a_start_that_hangs_is_ended_by_who_wants_the_jail_down() {
     machine.end();
 }
 
-/// jail.8: an exec.stop that does not end keeps jail(8) from the rest: every process is asked all the same.
+/// jail.8: an exec.stop that does not end keeps jail(8) from the rest, but every process still gets its signal.
 #[test]
 fn a_stop_whose_commands_hang_asks_every_process() {
     let machine = machine();
@@ -340,7 +340,7 @@ fn a_stop_whose_commands_hang_asks_every_process() {
     is_stopped(&machine, "a");
 }
 
-/// rctl(8): without `kern.racct.enable` no rule is kept.
+/// rctl(8): without `kern.racct.enable` no rule is enforced.
 #[test]
 fn limits_that_the_kernel_does_not_keep_are_refused() {
     let machine = machine();
@@ -351,7 +351,8 @@ fn limits_that_the_kernel_does_not_keep_are_refused() {
     is_stopped(&machine, "a");
 }
 
-/// jail.8: `-R` ends a jail whose file cannot be used, and runs nothing: its own shutdown is run by jexec(8) before.
+/// jail.8: `-R` ends a jail whose file cannot be used, and runs no command: before it, jexec(8) runs the jail's own
+/// shutdown.
 #[test]
 fn a_jail_without_its_file_is_shut_down_all_the_same() {
     let machine = machine();
@@ -372,18 +373,18 @@ fn a_jail_without_its_file_is_shut_down_all_the_same() {
     is_stopped(&machine, "a");
 }
 
-/// command.c (exec.stop): a stop that does not end is ended, and the jail with it; jail(8) did not come to its mounts.
+/// command.c (exec.stop): a stop that does not end is ended, and the jail with it; jail(8) did not reach its mounts.
 #[test]
 fn a_shutdown_has_the_profiles_time_and_rc_shutdowns() {
     let machine = machine();
     machine.ezz(&["create", "a", "--start"]).ok();
     let before = machine.log().len();
     machine.ezz(&["stop", "a"]).ok();
-    // 30 s of the profile, and beyond the 90 s of rcshutdown_timeout.
+    // 30 s of the profile, and more than the 90 s of rcshutdown_timeout.
     in_order(&since(&machine, before), &["timeout -k 5 150 "]);
 }
 
-/// ifconfig(8): a bridge that is not there is the cause, not the long command that misses it.
+/// ifconfig(8): the cause is the missing bridge, not the long command that needs it.
 #[test]
 fn a_bridge_that_is_not_there_is_named_with_what_makes_it() {
     let machine = machine();
@@ -401,7 +402,7 @@ fn a_bridge_that_is_not_there_is_named_with_what_makes_it() {
     );
     assert!(!refused.err.contains("epair"), "{refused:#?}");
     is_stopped(&machine, "a");
-    // One that goes between the look and the start.
+    // An interface that disappears between the look and the start.
     let there = serde_json::json!({"ifconfig -l": "lo0 gone\n"});
     machine.programs.with(|state| state["answers"] = there);
     let failed = on("b", "gone", "10.0.0.3").exits(1);
@@ -411,7 +412,7 @@ fn a_bridge_that_is_not_there_is_named_with_what_makes_it() {
     assert_eq!(machine.interfaces().map(|all| all.len()), Ok(1));
 }
 
-/// jail.8: what runs without a dataset is ended by jail(8); cgroups are of another system.
+/// jail.8: jail(8) ends a jail that runs without a dataset; cgroups belong to another system.
 #[test]
 fn hints_are_of_this_system() {
     let machine = machine();
@@ -439,7 +440,8 @@ fn hints_are_of_this_system() {
     assert_eq!(machine.mounts("a"), [""; 0]);
 }
 
-/// jexec.c: 14.0 has no -d; by number, since the name may be that of another jail by then; -l clears the environment.
+/// jexec.c: 14.0 has no -d; the jail is given by number, since another jail may have the name by then; -l clears the
+/// environment.
 #[test]
 fn a_command_is_given_to_jexec_by_number() {
     let machine = machine();
@@ -471,7 +473,7 @@ fn a_command_is_given_to_jexec_by_number() {
         .exits(1);
 }
 
-/// jail.8, devfs.rules: the jail in which a world is changed has no file, few devices, and goes with its command.
+/// jail.8, devfs.rules: the jail in which a world is changed has no file and few devices, and ends with its command.
 #[test]
 fn the_jail_of_an_update_is_gone_with_its_command() {
     let machine = machine();
@@ -514,7 +516,7 @@ fn the_jail_of_an_update_is_gone_with_its_command() {
     assert!(start_of(&machine, "a").is_some());
 }
 
-/// No kernel runs the programs of another: such a world is kept, if it is asked for, and not used.
+/// No kernel runs the programs of another system: such a world is stored on request, but not used.
 #[test]
 fn a_world_of_linux_is_for_another_host() {
     let machine = machine();
@@ -539,7 +541,8 @@ fn a_world_of_linux_is_for_another_host() {
     runs(&machine, "a");
 }
 
-/// zfs-jail(8): what is not marked as a jail's can be given to none. doctor tells before the next start does.
+/// zfs-jail(8): a dataset without the mark of a jail cannot be given to one. doctor reports it before the next start
+/// does.
 #[test]
 fn the_datasets_of_jails_are_looked_at() {
     let machine = machine();

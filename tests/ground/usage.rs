@@ -49,7 +49,7 @@ const MISTAKES: [(&str, &str); 26] = [
 #[test]
 fn mistakes_are_found_where_there_is_no_site() {
     let machine = SimMachine::bare(true);
-    // Every command that opens a site fails here.
+    // Every command that opens a site fails at that point.
     for sound in [
         "start web",
         "create web",

@@ -1,5 +1,5 @@
-//! What commands refuse before they begin, and in which words they report what they found: the real command line on a
-//! simulated machine.
+//! What commands refuse before they begin, and how they report what they found: the real command line on a simulated
+//! machine.
 
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ fn says(ended: &Ended, words: &str) {
     assert!(all.contains(words), "{words:?}: {ended:#?}");
 }
 
-/// A world takes minutes to build: a wrong name of a canary is found before.
+/// A world takes minutes to build, so a wrong name of a canary is found before that.
 #[test]
 fn canaries_are_checked_before_a_world_is_built() {
     let m = SimMachine::installed(true);
@@ -44,7 +44,7 @@ fn canaries_are_checked_before_a_world_is_built() {
     }
 }
 
-/// A base that a prune destroyed, and whose skeleton a jail needs still, is not broken.
+/// A base that a prune destroyed, and whose skeleton a jail still needs, is not broken.
 #[test]
 fn a_pruned_generation_is_shown_as_such() {
     let m = SimMachine::installed(true);
@@ -61,7 +61,7 @@ fn a_pruned_generation_is_shown_as_such() {
     let shown = m.ezz(&["world", "show", "1"]).ok();
     says(&shown, "pruned: its base is gone");
     says(&m.ezz(&["world", "list"]).ok(), "pruned");
-    // Nothing else can be done with it.
+    // No other command accepts it.
     let refused = m.ezz(&["world", "verify", "1"]);
     assert_ne!(refused.code, Some(0), "{refused:#?}");
     says(&refused, "no sealed generation");
@@ -82,7 +82,7 @@ fn a_rejected_generation_is_refused_with_the_command_that_takes_it() {
     m.ezz(&command.split(' ').collect::<Vec<_>>()).ok();
 }
 
-/// Generation 2 is in conflict with the running jail a, which stays at 1.
+/// Returns a machine where generation 2 conflicts with the running jail a, which stays at 1.
 fn held() -> SimMachine {
     let m = SimMachine::installed(true);
     m.ezz(&["create", "a", "--start"]).ok();
@@ -96,7 +96,7 @@ fn held() -> SimMachine {
 fn a_jail_that_a_conflict_holds_is_named_with_the_way_out() {
     let m = held();
     let way = "`ezz stop a && ezz merge a --follow main`";
-    // A look does not need it stopped.
+    // A dry run does not require the jail to be stopped.
     let looked = m.ezz(&["merge", "a", "--dry-run"]).exits(3);
     says(&looked, "a: CONFLICT etc/changed (the release added it");
     says(&looked, "a runs: it has to be stopped to be merged");
@@ -105,7 +105,7 @@ fn a_jail_that_a_conflict_holds_is_named_with_the_way_out() {
     says(&stays, "a stays pinned to ");
     let contradiction = "runs what it should";
     assert!(!stays.err.join("\n").contains(contradiction), "{stays:#?}");
-    // Later commands do not pass over it.
+    // Later commands report it again.
     for (line, code) in [
         (&["converge"][..], 0),
         (&["converge", "a"], 0),
@@ -123,7 +123,7 @@ fn a_jail_that_a_conflict_holds_is_named_with_the_way_out() {
     says(&m.ezz(&["merge", "a"]).ok(), "a is already merged");
 }
 
-/// The track comes back to what a held jail runs.
+/// The track returns to the generation that a held jail runs.
 #[test]
 fn a_rollback_to_what_a_jail_runs_asks_for_no_restart_of_it() {
     let m = held();
