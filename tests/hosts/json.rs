@@ -1,4 +1,4 @@
-//! What `ezz --json` prints, held against `docs/json.md`: every object that any test reads is looked at.
+//! Compares the output of `ezz --json` with `docs/json.md`: every object that any test reads is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 const PAGE: &str = include_str!("../../docs/json.md");
 
-/// The keys of each kind, as the page has them.
+/// Returns the keys of each kind, as the page lists them.
 fn documented() -> &'static BTreeMap<&'static str, BTreeSet<&'static str>> {
     static KINDS: OnceLock<BTreeMap<&'static str, BTreeSet<&'static str>>> = OnceLock::new();
     KINDS.get_or_init(|| {
@@ -22,10 +22,9 @@ fn documented() -> &'static BTreeMap<&'static str, BTreeSet<&'static str>> {
     })
 }
 
-/// The documented keys of a kind.
+/// Returns the documented keys of a kind.
 ///
-/// # Panics
-/// `docs/json.md` does not have the kind.
+/// # Panics If `docs/json.md` does not have the kind.
 #[track_caller]
 #[allow(dead_code, reason = "only the lab asks")]
 pub fn keys(kind: &str) -> &'static BTreeSet<&'static str> {
@@ -35,8 +34,7 @@ pub fn keys(kind: &str) -> &'static BTreeSet<&'static str> {
 
 /// Reads JSON lines of ezz.
 ///
-/// # Panics
-/// A line is no object, or has a kind or a key that `docs/json.md` does not have.
+/// # Panics If a line is no object, or has a kind or a key that `docs/json.md` does not have.
 #[track_caller]
 pub fn lines(text: &str) -> Vec<Value> {
     let read = |line| -> Value {

@@ -1,4 +1,4 @@
-//! Lost files, stale mounts, strangers, processes that do not end, a jail(8) that does not say what it did.
+//! Lost files, stale mounts, foreign jails, processes that do not end, and a jail(8) that does not report what it did.
 
 use super::{Bench, Command, Lie, Why, is_stopped, listed, runs, start_of};
 
@@ -11,7 +11,7 @@ pub fn lost_conf(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["start", "a"]).ok();
     assert!(conf.exists(), "it is made again");
     runs(bench, "a");
-    // Of a jail that has ended meanwhile, too.
+    // Also for a jail that has ended meanwhile.
     bench.ezz(&["stop", "a"]).ok();
     std::fs::remove_file(&conf).expect("it is there");
     bench.ezz(&["doctor", "--repair"]).ok();
@@ -43,7 +43,7 @@ pub fn stale_base(bench: &dyn Bench) -> Result<(), Why> {
     Ok(())
 }
 
-/// A mount over another is not refused: the lower one would stay below it.
+/// The kernel does not refuse a mount over another; the lower one would stay below it.
 pub fn stale_other(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["create", "a"]).ok();
     bench.stale_base("a")?;
@@ -54,7 +54,7 @@ pub fn stale_other(bench: &dyn Bench) -> Result<(), Why> {
     Ok(())
 }
 
-/// A jail can make a link of what is mounted on; nothing is mounted where it leads.
+/// A jail can replace its mount point by a link; nothing is mounted where the link leads.
 pub fn planted(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["create", "a"]).ok();
     let elsewhere = bench.outside("elsewhere")?;
@@ -68,7 +68,7 @@ pub fn planted(bench: &dyn Bench) -> Result<(), Why> {
     std::fs::create_dir(&at).expect("writable");
     bench.ezz(&["start", "a"]).ok();
     runs(bench, "a");
-    // Also while it runs: what is there was mounted by its real path.
+    // The link may also appear while the jail runs: its mount has the real path.
     bench.ezz(&["stop", "a"]).ok();
     is_stopped(bench, "a");
     Ok(())
@@ -99,7 +99,7 @@ pub fn stranger(bench: &dyn Bench) -> Result<(), Why> {
         refused.err.contains("does not belong to this site"),
         "{refused:#?}"
     );
-    // Nor is it stopped, or run in.
+    // Nor does ezz stop it, or run a command in it.
     bench.ezz(&["stop", "a"]).ok();
     bench
         .ezz(&["exec", "a", "--", "sh", "-c", "exit 0"])
@@ -112,7 +112,7 @@ pub fn stranger(bench: &dyn Bench) -> Result<(), Why> {
     Ok(())
 }
 
-/// Whoever does not end when it is asked is killed after its time, and named.
+/// A process that does not end when it is asked is killed after its time, and reported.
 pub fn deaf(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["create", "a", "b", "--start"]).ok();
     let before = bench.files("a").ok();
@@ -125,7 +125,7 @@ pub fn deaf(bench: &dyn Bench) -> Result<(), Why> {
     let line = line.unwrap_or_else(|| panic!("no {words:?} in {stopped:#?}"));
     assert!(line.contains(" within 2 s and w"), "{line}");
     assert!(line.contains(" killed: "), "{line}");
-    // The time was that of one stop.
+    // Both jails together took the time of one stop.
     assert_eq!(bench.files("a").ok(), before);
     assert!(!stopped.err.contains("jail b: "), "{stopped:#?}");
     let done = stopped.json();
@@ -155,7 +155,7 @@ pub fn dying(bench: &dyn Bench) -> Result<(), Why> {
     assert_eq!(start_of(bench, "a"), None);
     assert_eq!(bench.mounts("a"), [""; 0]);
     assert_eq!(listed(bench, "a").0, "dying");
-    // Its name is free only when the kernel is done with it.
+    // Its name becomes free only when the kernel has removed the jail.
     bench.ezz(&["start", "a"]).ok();
     assert_ne!(start_of(bench, "a"), before);
     runs(bench, "a");
@@ -254,7 +254,7 @@ pub fn start_fails(bench: &dyn Bench) -> Result<(), Why> {
     Ok(())
 }
 
-/// They change only when it does not run: jail(8) stops it by them.
+/// The files change only while the jail does not run, because jail(8) stops it by them.
 pub fn files_of_a_running_jail(bench: &dyn Bench) -> Result<(), Why> {
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     let path = file.path().to_str().expect("a plain path");

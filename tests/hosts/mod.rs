@@ -1,18 +1,18 @@
-//! What a host does for ezz, as scenarios: written down once, run on the simulated host, on the FreeBSD host with
-//! stand-ins for its programs (both `ground::hosts`) and on Linux (`bare::hosts` in the lab). Each drives the
-//! command line and then looks by the machine's own means.
+//! The contract of `Host`, as scenarios. They are written once, and run on the simulated host, on the FreeBSD host with
+//! stand-ins for its programs (both `ground::hosts`) and on Linux (`bare::hosts` in the lab). Each runs the command
+//! line and then examines the machine by the machine's own means.
 //!
-//! Where one makes no sense it is left out, and says why; which those are is asserted, too.
+//! A scenario that makes no sense on a machine is left out there, with a reason; which ones these are is asserted, too.
 
 pub mod json;
 pub mod luck;
 pub mod running;
 pub mod text;
 
-/// Why a machine has no such thing.
+/// The reason why a machine does not have something.
 pub type Why = &'static str;
 
-/// The list of all scenarios: gives those of each module to a macro, by their names.
+/// The list of all scenarios: calls a macro with the scenarios of each module, by their names.
 macro_rules! scenarios {
     ($with:ident) => {
         $with! { running: start, start_twice, stop, stop_twice, restart, exit_status, exec_without_a_command, exec_in_a_stopped_jail, generation, started_by_others, thick, dependencies, health, delete, prune }
@@ -23,7 +23,7 @@ macro_rules! scenarios {
 #[allow(unused_imports, reason = "the lab runs them all in one test")]
 pub(crate) use scenarios;
 
-/// A scenario: its name, and what happens. It is left out as soon as it asks for what the machine has not.
+/// A scenario: its name, and what it does. It is left out as soon as it requests something that the machine lacks.
 pub type Scenario = (&'static str, fn(&dyn Bench) -> Result<(), Why>);
 
 /// How a command ended.
@@ -36,90 +36,90 @@ pub struct Ended {
     pub err: String,
 }
 
-/// What jail(8), or whatever runs jails, does and then says.
+/// A false report of jail(8), or whatever runs jails.
 #[derive(Debug, Clone, Copy)]
 pub enum Lie {
-    /// It starts nothing, and says that it did.
+    /// It starts nothing, and reports success.
     StartsNothing,
-    /// It starts the jail, and says that it failed.
+    /// It starts the jail, and reports failure.
     StartsAndFails,
-    /// It stops nothing, and says that it did.
+    /// It stops nothing, and reports success.
     StopsNothing,
-    /// It stops the jail, and says that it failed.
+    /// It stops the jail, and reports failure.
     StopsAndFails,
 }
 
-/// A machine with a site `tank/ezz` and a world in it, and what can be done to it from outside.
+/// A machine with a site `tank/ezz` and a world in it, and the ways to change it from outside.
 pub trait Bench {
-    /// Runs ezz; 2 and clap's words for what is no command line.
+    /// Runs ezz; an invalid command line ends with 2 and clap's message.
     fn ezz(&self, words: &[&str]) -> Ended;
 
-    /// The jails that the machine itself says are running, in the order of their starts, each with what
-    /// tells one start of it from another.
+    /// Returns the jails that run according to the machine itself, in the order of their starts, each with a number
+    /// that distinguishes its starts.
     fn running(&self) -> Vec<(String, u64)>;
 
-    /// What is mounted for a jail, one line each: the source, and where in the jail.
+    /// Returns the mounts of a jail, one line each: the source, and the directory in the jail.
     fn mounts(&self, jail: &str) -> Vec<String>;
 
-    /// The generation whose dataset a running jail sees at `/basejail`.
+    /// Returns the generation whose dataset a running jail sees at `/basejail`.
     fn base(&self, jail: &str) -> Option<u32>;
 
-    /// Another world as an archive or directory, of the same release.
+    /// Returns another world of the same release, as an archive or directory.
     fn world(&self) -> String;
 
-    /// The files that the host derives for a jail, and what is in them; the conf is the first.
+    /// Returns the derived files of a jail with their contents; the conf is the first.
     fn files(&self, jail: &str) -> Result<Vec<(std::path::PathBuf, Vec<u8>)>, Why>;
 
-    /// Jails are stopped and started by the machine's own means, without ezz.
+    /// Stops and starts jails by the machine's own means, without ezz.
     fn restarted(&self, jails: &[&str]) -> Result<(), Why>;
 
-    /// The jail ends by itself, and what was mounted for it stays.
+    /// Lets the jail end by itself; its mounts stay.
     fn dies(&self, jail: &str) -> Result<(), Why>;
 
-    /// The base is mounted in the stopped jail by somebody who forgot it.
+    /// Mounts the base in the stopped jail, as an administrator who forgets it does.
     fn stale_base(&self, jail: &str) -> Result<(), Why>;
 
-    /// A jail of this name that is not ezz's starts, or ends.
+    /// Starts or ends a jail of this name that is not ezz's.
     fn stranger(&self, jail: &str, runs: bool) -> Result<(), Why>;
 
-    /// A process in the jail ignores SIGTERM.
+    /// Starts a process in the jail that ignores SIGTERM.
     fn deaf(&self, jail: &str) -> Result<(), Why>;
 
-    /// The next jails that end stay in the kernel for a while, and their names are taken.
+    /// Lets the next jails that end stay in the kernel for a while, so that their names are taken.
     fn dying(&self) -> Result<(), Why>;
 
-    /// So many unmounts fail since something is in use.
+    /// Makes this many unmounts fail because something is in use.
     fn busy(&self, times: u32) -> Result<(), Why>;
 
-    /// What runs jails lies the next time.
+    /// Makes the next report of whatever runs jails a false one.
     fn lie(&self, lie: Lie) -> Result<(), Why>;
 
-    /// Commands of this parameter fail, or never end, from now on or no more.
+    /// Makes commands of this parameter work, fail or hang from now on.
     fn command(&self, parameter: &str, how: Command) -> Result<(), Why>;
 
-    /// The commands of a jail that were run, as they came out of its configuration: parameter and text.
+    /// Returns the commands of a jail that were run, as they came out of its configuration: parameter and text.
     fn commands(&self, jail: &str) -> Result<Vec<(String, String)>, Why>;
 
-    /// The limits that the kernel keeps for a jail of this name.
+    /// Returns the number of limits that the kernel enforces for a jail of this name.
     fn limits(&self, jail: &str) -> Result<usize, Why>;
 
-    /// The network interfaces, and a bridge `bridge0` from now on.
+    /// Returns the network interfaces; from now on there is a bridge `bridge0`.
     fn interfaces(&self) -> Result<Vec<String>, Why>;
 
-    /// An empty directory outside the site with this name, and its path.
+    /// Creates an empty directory with this name outside the site, and returns its path.
     fn outside(&self, name: &str) -> Result<std::path::PathBuf, Why>;
 
-    /// The same kind of machine, whose site directory has this name.
+    /// Creates another machine of this kind, whose site directory has this name.
     fn elsewhere(&self, name: &str) -> Result<Box<dyn Bench>, Why>;
 
-    /// Where the site is mounted.
+    /// Returns the site directory.
     fn directory(&self) -> std::path::PathBuf;
 
-    /// What is to be so after every scenario.
+    /// Checks what must be true after every scenario.
     fn end(&self) {}
 }
 
-/// What becomes of a command of a jail.
+/// What a command of a jail does.
 #[derive(Debug, Clone, Copy)]
 pub enum Command {
     Works,
@@ -127,7 +127,7 @@ pub enum Command {
     Hangs,
 }
 
-/// All scenarios.
+/// Returns all scenarios.
 fn all() -> Vec<Scenario> {
     let mut all: Vec<Scenario> = Vec::new();
     macro_rules! add {
@@ -139,7 +139,7 @@ fn all() -> Vec<Scenario> {
     all
 }
 
-/// Runs one scenario on a machine, and says why if it is left out.
+/// Runs one scenario on a machine; returns the reason if it was left out.
 #[expect(
     clippy::print_stdout,
     reason = "what is left out is said, not passed over"
@@ -154,7 +154,7 @@ pub fn run(machine: &str, bench: &dyn Bench, (name, scenario): Scenario) -> Resu
     done
 }
 
-/// Runs all scenarios, each on a machine of its own. Those that are left out must be these.
+/// Runs all scenarios, each on a machine of its own. Exactly the scenarios `without` must be left out.
 #[track_caller]
 pub fn keeps(machine: &str, bench: &dyn Fn() -> Box<dyn Bench>, without: &[&str]) {
     let mut left = Vec::new();
@@ -167,20 +167,20 @@ pub fn keeps(machine: &str, bench: &dyn Fn() -> Box<dyn Bench>, without: &[&str]
 }
 
 impl Ended {
-    /// It ended with 0.
+    /// Asserts the exit code 0.
     #[track_caller]
     pub fn ok(self) -> Self {
         self.exits(0)
     }
 
-    /// It ended with this code.
+    /// Asserts the exit code.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
         self
     }
 
-    /// It was refused: this code, these words, and a hint what to do.
+    /// Asserts a refusal: this exit code, these words, and a hint.
     #[track_caller]
     pub fn refused(self, code: i32, words: &str) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
@@ -189,14 +189,14 @@ impl Ended {
         self
     }
 
-    /// What it printed as JSON lines.
+    /// Returns the output as JSON lines.
     #[track_caller]
     pub fn json(&self) -> Vec<serde_json::Value> {
         json::lines(&self.out)
     }
 }
 
-/// What `ezz list` says of a jail: its state, the generation that it has, that which it is due.
+/// Returns what `ezz list` reports of a jail: its state, its generation, and the generation that is due.
 #[track_caller]
 pub fn listed(bench: &dyn Bench, jail: &str) -> (String, Option<u64>, Option<u64>) {
     let lines = bench.ezz(&["list", jail, "--json"]).ok().json();
@@ -205,14 +205,14 @@ pub fn listed(bench: &dyn Bench, jail: &str) -> (String, Option<u64>, Option<u64
     (state.to_owned(), number("generation"), number("due"))
 }
 
-/// The start of a jail that the machine says is running.
+/// Returns the number of a jail's start if the machine reports that it runs.
 pub fn start_of(bench: &dyn Bench, jail: &str) -> Option<u64> {
     let running = bench.running();
     let found = running.iter().find(|(name, _)| name == jail);
     found.map(|(_, start)| *start)
 }
 
-/// By the machine and by ezz the jail runs, on a base that is mounted once.
+/// Asserts that the machine and ezz report the jail as running, with its base mounted once.
 #[track_caller]
 pub fn runs(bench: &dyn Bench, jail: &str) {
     assert!(start_of(bench, jail).is_some(), "{jail} does not run");
@@ -225,7 +225,7 @@ pub fn runs(bench: &dyn Bench, jail: &str) {
     assert_eq!(bases.count(), usize::from(base.is_some()), "{mounts:#?}");
 }
 
-/// By the machine and by ezz the jail does not run, and nothing of it is mounted.
+/// Asserts that the machine and ezz report the jail as not running, with nothing mounted.
 #[track_caller]
 pub fn is_stopped(bench: &dyn Bench, jail: &str) {
     assert_eq!(start_of(bench, jail), None, "{jail} runs");

@@ -70,7 +70,7 @@ pub fn exit_status(bench: &dyn Bench) -> Result<(), Why> {
     Ok(())
 }
 
-/// As a shell has it: not there, and not to be executed.
+/// The exit codes are a shell's: the command does not exist, or cannot be executed.
 pub fn exec_without_a_command(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["create", "a", "--start"]).ok();
     bench.ezz(&["exec", "a", "--", "nosuch"]).exits(127);
@@ -111,8 +111,8 @@ pub fn generation(bench: &dyn Bench) -> Result<(), Why> {
     Ok(())
 }
 
-/// What starts a jail without ezz, such as `service jail restart`, finds the base that its own files are of: a swap
-/// changes nothing of that.
+/// A program that starts a jail without ezz, such as `service jail restart`, finds the base of the jail's own files: a
+/// swap does not change it.
 pub fn started_by_others(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["create", "a", "--start"]).ok();
     let first = bench.base("a");
@@ -193,7 +193,7 @@ pub fn delete(bench: &dyn Bench) -> Result<(), Why> {
     Ok(())
 }
 
-/// A base is needed for as long as a jail runs on it, whatever its track says.
+/// A base is needed as long as a jail runs on it, whatever its track points to.
 pub fn prune(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["create", "a", "--start"]).ok();
     let first = bench.base("a").expect("it is thin");

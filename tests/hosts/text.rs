@@ -1,8 +1,8 @@
-//! Names, parameters and paths that are not as one would have them: they arrive as they are, or are refused.
+//! Unusual names, parameters and paths: they arrive unchanged, or are refused.
 
 use super::{Bench, Why, is_stopped, runs, start_of};
 
-/// What is meant to break out of a quote, a word, a line or a file.
+/// Texts that try to break out of a quote, a word, a line or a file.
 const HOSTILE: [&str; 14] = [
     "a b",
     "a\tb",
@@ -60,7 +60,7 @@ pub fn words(bench: &dyn Bench) -> Result<(), Why> {
 
 pub fn parameters(bench: &dyn Bench) -> Result<(), Why> {
     bench.commands("a")?;
-    // No property holds a control character as it is: what has one arrives, or is refused beforehand.
+    // No property can hold a control character unescaped: a value with one arrives, or is refused beforehand.
     let (last, all) = (HOSTILE.len() - 2, HOSTILE.map(|text| format!("say {text}")));
     let of = |jail: &str, values: &[String]| {
         let values: Vec<String> = values
@@ -118,8 +118,8 @@ pub fn parameters(bench: &dyn Bench) -> Result<(), Why> {
     Ok(())
 }
 
-/// A line of fstab(5) as one writes it who knows that jail(8) cuts it at blanks and reads it through
-/// strunvis(3). jail(8) cuts it at `#` only in a file.
+/// Lines of fstab(5), written for a jail(8) that cuts them at blanks and reads them through strunvis(3). jail(8) cuts a
+/// line at `#` only in a file.
 pub fn own_mounts(bench: &dyn Bench) -> Result<(), Why> {
     bench.ezz(&["create", "b"]).ok();
     let (mut params, mut expected) = (Vec::new(), Vec::new());
@@ -150,7 +150,7 @@ pub fn own_mounts(bench: &dyn Bench) -> Result<(), Why> {
         params.push(format!("{line:?}"));
         expected.push(format!("{source} {at}"));
     }
-    // A fleet gives parameters to a jail that is there.
+    // A fleet gives parameters to an existing jail.
     let text = format!(
         "fleet = \"own\"\n[[jail]]\nname = \"b\"\nparams = [{}]\n",
         params.join(", ")
@@ -166,7 +166,7 @@ pub fn own_mounts(bench: &dyn Bench) -> Result<(), Why> {
     for line in &expected {
         assert!(mounts.contains(line), "no {line:?} in {mounts:#?}");
     }
-    // Also without its fstab, which is made again from what is mounted.
+    // It also stops without its fstab, which is restored from what is mounted.
     std::fs::remove_file(&bench.files("b")?[1].0).expect("it is there");
     bench.ezz(&["stop", "b"]).ok();
     is_stopped(bench, "b");
@@ -174,7 +174,7 @@ pub fn own_mounts(bench: &dyn Bench) -> Result<(), Why> {
 }
 
 pub fn site_directory(bench: &dyn Bench) -> Result<(), Why> {
-    // What has a tab or a newline is refused by `init`.
+    // `init` refuses a name with a tab or a newline.
     for name in ["with blank", "with#hash\\slash", "it's \"$x\" ${y} é"] {
         let bench = bench.elsewhere(name)?;
         let bench = bench.as_ref();
