@@ -1,14 +1,14 @@
-//! Which file names which: read from the `use` lines and paths of the sources.
+//! Which file refers to which, read from the `use` lines and paths of the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Source;
 
-/// What each file names of other files, by modules. A name that a module only passes on (`pub use`) leads to the file
-/// that has it.
+/// The references of each file to others, by modules. A name that a module only re-exports (`pub use`) leads to the
+/// file that defines it.
 pub struct Graph {
     pub paths: BTreeMap<String, String>,
-    /// Of each module, the names that it passes on, with where they are.
+    /// For each module the names that it re-exports, with the module that each comes from.
     passed_on: BTreeMap<String, BTreeMap<String, String>>,
     pub edges: BTreeMap<String, BTreeSet<String>>,
 }
@@ -45,7 +45,7 @@ impl Graph {
                 while let Some(next) = graph.passed_on.get(&file).and_then(|of| of.get(&item)) {
                     file.clone_from(next);
                 }
-                // A parent that passes on what its own children have does not use it.
+                // A parent that re-exports items of its own children does not use them.
                 let own = *public && file.starts_with(&format!("{module}::"));
                 if file != *module && !own {
                     edges.insert(file);
@@ -56,7 +56,7 @@ impl Graph {
         graph
     }
 
-    /// The module that a path in another one leads to, and the name in it.
+    /// Returns the module that a path in another module leads to, and the item in it.
     fn resolve(&self, module: &str, name: &str) -> Option<(String, String)> {
         let mut parts = name.split("::").peekable();
         let mut at: Vec<&str> = module.split("::").collect();
@@ -107,7 +107,7 @@ impl Graph {
         reached
     }
 
-    /// The paths of all files that reach themselves.
+    /// Returns the paths of all files that reach themselves.
     pub fn in_circles(&self) -> Vec<&String> {
         let modules = self.paths.iter();
         let circles = modules.filter(|(module, _)| self.reached(module).contains(module));
@@ -115,13 +115,13 @@ impl Graph {
     }
 }
 
-/// `plan::create` for `plan/create.rs`, `plan` for `plan/mod.rs`.
+/// Returns `plan::create` for `plan/create.rs`, and `plan` for `plan/mod.rs`.
 fn module_path(path: &str) -> String {
     let path = path.strip_suffix(".rs").unwrap_or(path);
     path.strip_suffix("/mod").unwrap_or(path).replace('/', "::")
 }
 
-/// The paths that a file names, and whether it passes them on.
+/// Returns the paths that a file names, and whether it re-exports them.
 fn names(code: &str) -> Vec<(String, bool)> {
     let mut found = Vec::new();
     for (at, _) in code.match_indices("use ") {
@@ -142,7 +142,7 @@ fn names(code: &str) -> Vec<(String, bool)> {
     found
 }
 
-/// Each path of `a::{b, c::{d as e, f}}`.
+/// Calls `each` with every path of `a::{b, c::{d as e, f}}`.
 fn flatten(before: &str, tree: &str, each: &mut dyn FnMut(String)) {
     let (mut depth, mut begin) = (0, 0);
     let text = format!("{tree},");
@@ -171,7 +171,7 @@ fn flatten(before: &str, tree: &str, each: &mut dyn FnMut(String)) {
     }
 }
 
-/// The reader itself: made-up files that have one, through a name that is passed on.
+/// A test of the reader itself: made-up files that form a circle through a re-exported name.
 #[test]
 fn a_circle_is_seen() {
     let source = |path: &str, code: &str| Source {

@@ -1,8 +1,8 @@
-//! Which module may know which: the map of `src`, kept true by reading the sources.
+//! Which module may use which: a map of `src`, which these tests compare with the sources.
 //!
-//! A row may import only rows above it, so the direction of `src/lib.rs` needs no second rule, and
-//! a row lists exactly what its module imports, so the map cannot grow stale. Tests in a module
-//! are left out: they may look further than the code.
+//! A module may import only modules of rows above its own, so the direction of `src/lib.rs` needs no second rule. A row
+//! lists exactly what its module imports, so the map cannot become outdated. Tests in a module are exempt: they may use
+//! more than the code does.
 
 #![expect(
     clippy::expect_used,
@@ -17,13 +17,13 @@ use std::path::{Path, PathBuf};
 
 use graph::Graph;
 
-/// From the ground up. `main` is the binary, `lib` the list of modules.
+/// The layers from the lowest up. `main` is the binary.
 const LAYERS: &[(&str, &[&str])] = &[
     ("text", &[]),
-    // Points where a debug build can be made to die; used wherever something is done.
+    // Points where a debug build can be made to die; every module that changes something uses them.
     ("crash", &[]),
     ("profile", &[]),
-    // What to do about an error: a trait of every error, and what several share.
+    // What to do about an error: a trait that every error implements, and hints that several share.
     ("hint", &["profile"]),
     ("name", &["hint"]),
     ("model", &["hint", "name", "profile", "text"]),
@@ -40,7 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("report", &["model"]),
     // Worlds are files in directories: no plan, no ZFS, no host.
     ("world", &["hint", "profile"]),
-    // Fetches and checks what may become one; the network is here and nowhere else.
+    // Fetches and checks archives that may become worlds; only this module uses the network.
     ("release", &["hint", "profile", "world"]),
     (
         "ports",
@@ -48,7 +48,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("observe", &["hint", "model", "name", "plan", "ports"]),
     ("pool", &["crash", "exec", "model", "name", "plan", "ports"]),
-    // A host knows how a jail is run, never why: no plan, no world.
+    // A host knows how a jail is run, but not why: no plan, no world.
     (
         "host",
         &[
@@ -142,7 +142,7 @@ const ONLY: &[(&str, &[&str], &str)] = &[
     ("unsafe", &[], "only the crate in zfs/ may"),
 ];
 
-/// Words that a pure module has no use for.
+/// Words that a pure module must not use.
 const IMPURE: &[&str] = &[
     "std::fs",
     "std::process",
@@ -158,10 +158,10 @@ const IMPURE: &[&str] = &[
 ];
 const PURE: &[&str] = &["name", "model", "plan"];
 
-/// Folders in which files still know each other in a circle. Nowhere else may any.
+/// Folders whose files still use each other in a circle. No other folder may have one.
 const CIRCLES_LEFT: &[&str] = &["cli", "host/freebsd", "host/linux", "world"];
 
-/// The plans of the verbs, below `plan`. What two of them need is in a file of its own, which knows no verb.
+/// The plans of the verbs, below `plan`. What two verbs need is in a file of its own, which must not know a verb.
 const VERBS: &[&str] = &[
     "converge", "create", "delete", "doctor", "fleet", "merge", "prune", "rollout", "run", "site",
     "swap", "world",
@@ -169,13 +169,13 @@ const VERBS: &[&str] = &[
 
 /// One source file, without comments and tests.
 struct Source {
-    /// Below `src`.
+    /// The path below `src`.
     path: String,
     code: String,
 }
 
 impl Source {
-    /// `plan` for `plan.rs` and all below `plan/`.
+    /// Returns the module: `plan` for `plan.rs` and everything below `plan/`.
     fn module(&self) -> &str {
         let first = self
             .path
@@ -185,7 +185,7 @@ impl Source {
         first.strip_suffix(".rs").unwrap_or(first)
     }
 
-    /// Every `crate::MODULE` and `ezz::MODULE` in it.
+    /// Returns the name of every module in a `crate::MODULE` or `ezz::MODULE`.
     fn imports(&self) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for prefix in ["crate::", "ezz::"] {
@@ -206,7 +206,7 @@ impl Source {
     }
 }
 
-/// The identifier that a text begins with.
+/// Returns the identifier at the beginning of a text.
 fn word(text: &str) -> Option<String> {
     let end = text
         .find(|c: char| !c.is_alphanumeric() && c != '_')
@@ -214,7 +214,7 @@ fn word(text: &str) -> Option<String> {
     Some(text[..end].to_owned()).filter(|word| !word.is_empty())
 }
 
-/// The first words of the items of `{a::b, c, d::{e, f}}`, after its opening brace.
+/// Returns the first words of the items of `{a::b, c, d::{e, f}}`, after its opening brace.
 fn heads(group: &str) -> Vec<String> {
     let (mut depth, mut heads, mut begins) = (0, Vec::new(), true);
     for (at, c) in group.char_indices() {
@@ -233,7 +233,7 @@ fn heads(group: &str) -> Vec<String> {
     heads
 }
 
-/// Without comments, and without what follows the `#[cfg(test)]` of the module of tests.
+/// Returns the text without comments, and without the module of tests that follows `#[cfg(test)]`.
 fn code(text: &str) -> String {
     let text = text
         .find("\n#[cfg(test)]\nmod tests")
@@ -251,7 +251,7 @@ fn code(text: &str) -> String {
         .join("\n")
 }
 
-/// All of Rust below a directory, without what was built there.
+/// Returns all Rust files below a directory, without build output.
 fn rust_below(root: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut directories = vec![root.to_path_buf()];
@@ -286,7 +286,7 @@ fn sources() -> Vec<Source> {
     found
 }
 
-/// Files that are modules of tests as a whole.
+/// Returns whether a whole file is a module of tests.
 fn of_tests(path: &Path) -> bool {
     ["tests.rs", "testing.rs"]
         .map(PathBuf::from)
@@ -364,7 +364,7 @@ fn each_power_has_one_place() {
     }
 }
 
-/// Whether a text has these words, not as a part of longer ones.
+/// Returns whether a text contains these words, but not as a part of longer ones.
 fn has(code: &str, words: &str) -> bool {
     let part = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(words).any(|(at, _)| {
@@ -415,7 +415,7 @@ fn no_plan_of_a_verb_knows_another() {
     }
 }
 
-/// In the last cells of the tables of tests/README.md, by their last words.
+/// Tests are named in the last cells of the tables of tests/README.md; the last word of a path counts.
 #[test]
 fn the_tests_that_are_named_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -456,7 +456,7 @@ fn the_tests_that_are_named_are_there() {
     assert_eq!(missing.collect::<Vec<_>>(), [""; 0]);
 }
 
-/// A module that the Makefile misspells would silently run on one OpenZFS series only.
+/// A module that is misspelt in the Makefile would silently run on one OpenZFS series only.
 #[test]
 fn the_modules_that_run_on_each_series_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -479,7 +479,7 @@ fn the_modules_that_run_on_each_series_are_there() {
     assert_eq!(missing.collect::<Vec<_>>(), [&""; 0]);
 }
 
-/// The reader itself: a check that sees nothing would pass for ever.
+/// A test of the reader itself: a check that sees nothing would always pass.
 #[test]
 fn the_reader_reads() {
     let source = Source {
