@@ -1,5 +1,5 @@
-//! What the fuzzers found stays found: every file of their corpus goes through the same functions,
-//! without libFuzzer. `make fuzz` is what looks for more; tests/fuzz/src has what is checked.
+//! What the fuzzers found stays found: every file of their corpus goes through the same functions, without libFuzzer.
+//! `make fuzz` searches for more; the checks are in tests/fuzz/src.
 
 #![expect(
     clippy::expect_used,
@@ -32,7 +32,7 @@ fn run(target: &str) {
         check(&content);
         count += 1;
     }
-    // An empty archive would pass for ever.
+    // An empty archive would always pass.
     assert!(count >= 5, "{target} has only {count} files");
 }
 

@@ -1,5 +1,5 @@
-//! What the documentation says of itself and of the command line: links lead somewhere, commands and their options
-//! exist, and pictures are of the texts beside them.
+//! Checks the documentation against itself and the command line: links lead somewhere, commands and their options
+//! exist, and each picture was made from the text beside it.
 
 #![expect(
     clippy::expect_used,
@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const EZZ: &str = env!("CARGO_BIN_EXE_ezz");
 
-/// Where pages are.
+/// The directories of pages.
 const DIRECTORIES: [&str; 8] = [
     "",
     "docs",
@@ -29,10 +29,10 @@ const DIRECTORIES: [&str; 8] = [
     "zfs",
 ];
 
-/// Pages about what was, or about words that are no commands.
+/// Pages about earlier versions, whose commands need not exist now.
 const NO_COMMANDS: [&str; 1] = ["CHANGELOG.md"];
 
-/// The pages, by their paths from the root.
+/// Returns the pages by their paths from the root.
 fn pages() -> BTreeMap<PathBuf, String> {
     let mut pages = BTreeMap::new();
     for directory in DIRECTORIES {
@@ -49,11 +49,11 @@ fn pages() -> BTreeMap<PathBuf, String> {
     pages
 }
 
-/// Where a line of a page is.
+/// The place of a line in a page.
 #[derive(Clone, Copy, PartialEq)]
 enum In {
     Text,
-    /// In a block of what one types, and maybe of what is printed.
+    /// In a block of commands that a user types, perhaps with their output.
     Console,
     /// In another block, such as a file.
     Block,
@@ -76,7 +76,7 @@ fn lines(page: &str) -> impl Iterator<Item = (&str, In)> {
     })
 }
 
-/// What a heading is linked by.
+/// Returns the anchor of a heading.
 fn anchor(heading: &str) -> String {
     let kept = |c: char| match c {
         ' ' => Some('-'),
@@ -126,7 +126,7 @@ fn links_lead_somewhere() {
     assert_eq!(broken, [""; 0]);
 }
 
-/// The help of a verb and its own verb, if there is such a one.
+/// Returns the help of a verb, or of a verb's own verb, if it exists.
 fn help(words: &[&str]) -> Option<String> {
     let shown = Command::new(EZZ).arg("help").args(words).output();
     let shown = shown.expect("ezz runs");
@@ -134,7 +134,7 @@ fn help(words: &[&str]) -> Option<String> {
     shown.status.success().then_some(text)
 }
 
-/// The commands of a page: lines of its blocks, and code in its text.
+/// Returns the commands of a page: lines of its blocks, and code in its text.
 fn commands(page: &str) -> Vec<&str> {
     let mut found = Vec::new();
     for (line, place) in lines(page) {
@@ -168,7 +168,7 @@ fn commands_and_their_options_are_there() {
             let plain = |word: &str| word.bytes().all(|b| b.is_ascii_lowercase());
             let mut own = false;
             for word in words {
-                // What follows is another program's, or a remark.
+                // The rest belongs to another program, or is a remark.
                 if word == "--" || word.starts_with(['#', '>', '<', '…']) {
                     break;
                 }
@@ -185,7 +185,7 @@ fn commands_and_their_options_are_there() {
                     verb.push(word);
                 }
             }
-            // `ezz --help`, `ezz VERB`, `ezz list | …` of any verb.
+            // `ezz --help`, `ezz VERB` and `ezz list | …` name no particular verb.
             if !verb.first().is_some_and(|verb| plain(verb)) || verb == ["help"] {
                 continue;
             }
@@ -222,7 +222,7 @@ fn pictures_are_of_the_texts_beside_them() {
     assert_eq!(count, 3);
 }
 
-/// Each check of doctor has a row in docs/findings.md, and each row there is one of a check.
+/// Each check of doctor has a row in docs/findings.md, and each row there describes a check.
 #[test]
 fn every_finding_of_doctor_is_described() {
     let text = fs::read_to_string(Path::new(ROOT).join("docs/findings.md")).expect("the page");

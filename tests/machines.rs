@@ -1,5 +1,5 @@
-//! The scripts of vagrant/machines that run beside Vagrant, against stand-ins for the programs that they call. What
-//! the machines do inside is not shown by this: see vagrant/machines/README.md.
+//! Tests of the scripts of vagrant/machines that run beside Vagrant, with stand-ins for the programs that they call.
+//! They do not show what happens inside the machines: see vagrant/machines/README.md.
 
 #![cfg(target_os = "linux")]
 #![expect(
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 const MACHINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vagrant/machines");
 
-/// A directory for the stand-ins, the log of their calls, and what the scripts write.
+/// A directory for the stand-ins, the log of their calls, and the files that the scripts write.
 struct Stage(TempDir);
 
 impl Stage {
@@ -27,7 +27,7 @@ impl Stage {
         stage
     }
 
-    /// The names in the tar that a machine was given.
+    /// Returns the names in the tar archive that a machine received.
     fn uploaded(&self) -> String {
         let list = Command::new("tar")
             .arg("-tf")
@@ -37,7 +37,7 @@ impl Stage {
         String::from_utf8_lossy(&list.stdout).into_owned()
     }
 
-    /// A program, as a shell script.
+    /// Writes a stand-in as a shell script.
     fn program(&self, name: &str, script: &str) {
         executable(
             &self.0.path().join("bin").join(name),
@@ -45,7 +45,7 @@ impl Stage {
         );
     }
 
-    /// Runs a script with these settings; its exit status, what it said, and the calls of stand-ins that log.
+    /// Runs a script with these settings; returns its exit status, its output, and the logged calls of stand-ins.
     fn run(&self, words: &[&str], settings: &[(&str, &str)]) -> (i32, String, Vec<String>) {
         let at = self.0.path();
         let log = at.join("log");
@@ -77,8 +77,8 @@ fn executable(at: &Path, content: &str) {
     fs::set_permissions(at, fs::Permissions::from_mode(0o755)).expect("set");
 }
 
-/// Vagrant as far as it is called: it writes down its words, takes what is uploaded, and ends with STATUS where they
-/// hold FAIL. The one that asks whether the machine is ready is not worth a line.
+/// A stand-in for Vagrant: it logs its words, accepts what is uploaded, and exits with STATUS if the words contain
+/// FAIL. The call that asks whether the machine is ready is not logged.
 const VAGRANT: &str = r#"case "$*" in *"sudo -n true"*) exit 0 ;; esac
 echo "$*" >>"$LOG"
 case "$1" in upload) cp "$2" "$LOG.tar" ;; ssh) echo "said by the machine" ;; esac
@@ -97,7 +97,7 @@ fn stage() -> Stage {
     stage
 }
 
-/// The calls, without where things are.
+/// Returns the calls without paths.
 fn shown(calls: &[String]) -> String {
     let short = |call: &String| match call.split_once(" --no-tty -c sudo -n ") {
         Some((_, command)) => format!("in it: {command}"),
@@ -185,7 +185,7 @@ halt debian13"
     assert!(!list.contains("target/"), "{list}");
 }
 
-/// 1 is for what has failed in the machine, 2 for a machine that could not be asked.
+/// 1 means that something failed in the machine, 2 that the machine could not be reached.
 #[test]
 fn the_exit_status_is_that_of_the_scenarios() {
     let stage = stage();
@@ -206,7 +206,7 @@ fn the_exit_status_is_that_of_the_scenarios() {
         let (status, said, calls) = stage.run(&[&run, "freebsd15"], &settings);
         assert_eq!(status, wanted, "{fail}: {said}");
         assert!(said.contains(words), "{fail}: {said}");
-        // What comes after a failed half is tried all the same, after a failed machine nothing.
+        // After a failed half the next one is still tried, but nothing after a failed machine.
         let booted = calls.iter().any(|call| call.ends_with("booted"));
         assert_eq!(booted, wanted == 1, "{fail}: {calls:#?}");
     }

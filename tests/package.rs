@@ -1,5 +1,5 @@
-//! What is installed: by `make install` for either system, by the FreeBSD port, by the Debian package.
-//! The package itself is installed and used in the lab (`bare::package`); the port was never built.
+//! What is installed: by `make install` for either system, by the FreeBSD port, and by the Debian package. The lab
+//! installs and uses the package itself (`bare::package`); the port was never built.
 
 #![allow(
     clippy::disallowed_methods,
@@ -21,7 +21,7 @@ const EZZ: &str = env!("CARGO_BIN_EXE_ezz");
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The word that both scripts have where the prefix comes in.
+/// The word in both scripts that the prefix replaces.
 const WORD: &str = "@PREFIX@";
 
 fn read(path: &str) -> String {
@@ -29,9 +29,9 @@ fn read(path: &str) -> String {
     fs::read_to_string(&at).unwrap_or_else(|error| panic!("{}: {error}", at.display()))
 }
 
-/// Runs a target of the Makefile on an empty directory, as for that system.
+/// Runs a target of the Makefile on an empty directory, as on that system.
 fn make(target: &str, system: &str, prefix: &str, directory: &Path) {
-    // It is GNU's, which has another name where make is not.
+    // GNU make, which has another name on systems with a make of their own.
     let program = if cfg!(target_os = "linux") {
         "make"
     } else {
@@ -44,7 +44,7 @@ fn make(target: &str, system: &str, prefix: &str, directory: &Path) {
             format!("BIN={EZZ}"),
             format!("DESTDIR={}", directory.display()),
         ])
-        // Of the make that may have started this test.
+        // These would come from a make that started this test.
         .env_remove("MAKEFLAGS")
         .env_remove("MAKEOVERRIDES")
         .output()
@@ -52,14 +52,14 @@ fn make(target: &str, system: &str, prefix: &str, directory: &Path) {
     assert!(ended.status.success(), "{ended:?}");
 }
 
-/// What `make install` makes.
+/// Runs `make install` and returns the directory with the result.
 fn install(system: &str, prefix: &str) -> TempDir {
     let directory = tempfile::tempdir().expect("a temporary directory");
     make("install", system, prefix, directory.path());
     directory
 }
 
-/// The files below a directory, by their names from there.
+/// Returns the files below a directory, by their names from there.
 fn files(directory: &Path) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir(directory).expect("a directory") {
@@ -75,14 +75,14 @@ fn files(directory: &Path) -> BTreeSet<String> {
     found
 }
 
-/// The verbs that `ezz --help` lists.
+/// Returns the verbs that `ezz --help` lists.
 fn verbs() -> Vec<String> {
     let told = Command::new(EZZ).arg("--help").output().expect("ezz runs");
     let told = String::from_utf8(told.stdout).expect("text");
     let listed = told.lines().skip_while(|line| *line != "Jails:");
     let verbs = listed.take_while(|line| *line != "Options:");
     verbs
-        // What is not indented by two goes on a line that was too long.
+        // A line with another indentation continues one that was too long.
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
         .filter(|verb| verb != "help")
@@ -189,7 +189,7 @@ fn the_package_is_told_to_leave_jails_alone() {
     for off in ["start", "restart-after-upgrade"] {
         assert_eq!(units[off].as_bool(), Some(false), "{off}");
     }
-    // What the program looks for must come with it.
+    // The package depends on every program that ezz looks for.
     let depends = deb["depends"].as_str().expect("a list");
     for package in ["crun (>= 1.8.1)", "conmon", "catatonit", "util-linux"] {
         assert!(depends.contains(package), "no {package} in {depends}");
