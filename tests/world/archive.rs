@@ -1,4 +1,4 @@
-//! Tar archives made by hand, so that they can say what no honest writer would.
+//! Tar archives that are made by hand, so that they can contain what no ordinary program writes.
 
 use std::io::Read;
 use std::path::Path;
@@ -6,13 +6,13 @@ use std::path::Path;
 use ezz::world::{Context, ExtractReport, Source, WorldError, extract};
 use tar::{EntryType, Header};
 
-/// An archive being made.
+/// An archive that is being made.
 #[derive(Default)]
 pub struct Archive {
     bytes: Vec<u8>,
 }
 
-/// What an entry says; the owner is who runs the test.
+/// The header of an entry; its owner is the user who runs the test.
 pub struct Entry<'a> {
     pub name: &'a [u8],
     pub kind: EntryType,
@@ -139,7 +139,7 @@ impl Archive {
         self
     }
 
-    /// Without the end mark.
+    /// Returns the bytes without the end mark.
     pub fn cut(self) -> Vec<u8> {
         self.bytes
     }
@@ -150,7 +150,7 @@ impl Archive {
     }
 }
 
-/// Takes the bytes of an archive into a directory.
+/// Unpacks the bytes of an archive into a directory.
 pub fn unpack(bytes: Vec<u8>, root: &Path) -> Result<ExtractReport, WorldError> {
     let reader: Box<dyn Read + Send> = Box::new(std::io::Cursor::new(bytes));
     extract(Source::Stdin(reader), root, None, &Context::quiet())

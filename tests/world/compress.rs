@@ -1,4 +1,4 @@
-//! Compression, digests, and inputs that are cut, padded, damaged or something else.
+//! Compression, digests, and inputs that are cut, padded, damaged, or no archive.
 
 use std::fs;
 use std::io::Write;
@@ -35,7 +35,7 @@ fn gzip(bytes: &[u8]) -> Result<Vec<u8>, Fail> {
     Ok(encoder.finish()?)
 }
 
-/// In blocks of 64 KiB, as release engineering makes them (larger).
+/// Compresses in blocks of 64 KiB, as release engineering does with larger ones.
 fn xz(bytes: &[u8]) -> Result<Vec<u8>, Fail> {
     let stream = liblzma::stream::MtStreamBuilder::new()
         .threads(2)
@@ -85,7 +85,7 @@ fn every_format_in_one_and_in_several_members() -> Result<(), Fail> {
         let members = [pack(first)?, pack(second)?].concat();
         assert_eq!(taken(&members)?.files, 2, "{name}");
     }
-    // Padding: of an archive to a record, of gzip to a block, of xz to four bytes.
+    // Padding: an archive is padded to a record, gzip to a block, xz to four bytes.
     taken(&[&plain[..], &[0; 9216]].concat())?;
     taken(&[gzip(&plain)?, vec![0; 512]].concat())?;
     taken(&[xz(&plain)?, vec![0; 8], xz(b"")?].concat())?;
@@ -109,7 +109,7 @@ fn truncated_anywhere() -> Result<(), Fail> {
             other => return Err(format!("{cut}: {other:?}").into()),
         }
     }
-    // One block of zeros is an end mark for all who read tar, POSIX wants two.
+    // Every program that reads tar accepts one block of zeros as the end mark; POSIX requires two.
     taken(&plain[..mark + 512])?;
     for (name, pack) in PACKERS {
         let whole = pack(&plain)?;
@@ -119,7 +119,7 @@ fn truncated_anywhere() -> Result<(), Fail> {
                 other => return Err(format!("{name} at {cut}: {other:?}").into()),
             }
         }
-        // The compression is whole, what is in it is not.
+        // The compressed data is complete, but the archive in it is not.
         for cut in [mark - 10, 300] {
             match taken(&pack(&plain[..cut])?) {
                 Err(WorldError::Truncated {
@@ -128,8 +128,8 @@ fn truncated_anywhere() -> Result<(), Fail> {
                 other => return Err(format!("{name} of {cut}: {other:?}").into()),
             }
         }
-        // Without an end mark it is taken where the compression tells that nothing is missing, as by GNU tar and
-        // bsdtar; but not in the middle of an entry.
+        // Without an end mark an archive is accepted if the compression shows that nothing is missing, as by GNU tar
+        // and bsdtar; but not if it ends in the middle of an entry.
         assert_eq!(taken(&pack(&plain[..mark])?)?.files, 2, "{name}");
         let long = Archive::default()
             .file("etc/last", b"last")
@@ -142,7 +142,7 @@ fn truncated_anywhere() -> Result<(), Fail> {
             other => return Err(format!("{name}: {other:?}").into()),
         }
     }
-    // A digest tells the same.
+    // A digest also shows that nothing is missing.
     let dir = tempfile::tempdir()?;
     let file = dir.path().join("world.tar");
     fs::write(&file, &plain[..mark])?;
@@ -158,7 +158,7 @@ fn truncated_anywhere() -> Result<(), Fail> {
     Ok(())
 }
 
-/// A bomb behind the end mark, and one of headers: both compress to nothing.
+/// A bomb behind the end mark, and one of headers: both compress to almost nothing.
 #[test]
 fn what_only_takes_time_is_refused() -> Result<(), Fail> {
     let plain = sample();
@@ -189,12 +189,12 @@ fn opened(bytes: Vec<u8>, bounds: Bounds) -> Result<ExtractReport, WorldError> {
     open(Source::Stdin(reader), None, &context)?.extract(root.path(), bounds, &context)
 }
 
-/// By what an archive says of its files: nothing of one that is too large is written.
+/// The sizes that the archive claims count: nothing of a file that is too large is written.
 #[test]
 fn worlds_have_a_largest_size() -> Result<(), Fail> {
     let bounds = |most, known| Bounds { most, known };
     let plain = sample();
-    // Its files, and a header for each entry.
+    // The size of its files, and a header for each entry.
     let size = 400_004 + 3 * 512;
     opened(plain.clone(), bounds(size, false))?;
     match opened(plain, bounds(size - 1, false)) {
@@ -203,7 +203,7 @@ fn worlds_have_a_largest_size() -> Result<(), Fail> {
         }
         other => return Err(format!("{other:?}").into()),
     }
-    // A file that is all a hole, of more than is unpacked of what may be no world.
+    // A file that is one hole, larger than the limit for an archive that may be no world.
     let hole = (SO_FAR + 1).to_string();
     let sparse = Archive::default()
         .pax(&[
@@ -244,7 +244,7 @@ fn something_behind_the_end() -> Result<(), Fail> {
             }
             other => return Err(format!("{name}: {other:?}").into()),
         }
-        // A second archive behind the first is something behind its end too.
+        // A second archive behind the first is data behind the end mark, too.
         let two = [pack(&plain)?, pack(&plain)?].concat();
         assert!(
             matches!(taken(&two), Err(WorldError::Trailing { .. })),
@@ -349,7 +349,7 @@ fn the_digest_is_that_of_the_input() -> Result<(), Fail> {
         }
         other => return Err(format!("{other:?}").into()),
     }
-    // A hostile archive that is not the one that was meant is reported as just that.
+    // A hostile archive that does not have the expected digest is reported as such, and as nothing else.
     let hostile = Archive::default().file("../x", b"").end();
     fs::write(&file, hostile)?;
     let result = extract(Source::from_arg(&file), &root, Some(digest), &context);

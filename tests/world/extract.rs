@@ -1,4 +1,4 @@
-//! What an honest archive has is there afterwards.
+//! The contents of ordinary archives exist after unpacking.
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -59,7 +59,7 @@ fn modes_times_links_and_counts() -> Result<(), Fail> {
         .end();
     let length = archive.len() as u64;
     let digest = Digest::of(&archive);
-    // Nothing has its mode by that.
+    // The umask must not affect any mode.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let report = unpack(archive, root.path())?;
 
@@ -119,7 +119,7 @@ fn long_names_of_all_kinds() -> Result<(), Fail> {
         .pax(&[("path", b"sp ace\n\xff=")])
         .file("short", b"odd")
         .cut();
-    // ustar's own: a prefix.
+    // ustar has a prefix of its own.
     let mut header = tar::Header::new_ustar();
     header.set_path(format!("{}/{}", "p".repeat(90), "q".repeat(90)))?;
     header.set_mode(0o600);
@@ -150,13 +150,13 @@ fn sparse_files_of_all_kinds() -> Result<(), Fail> {
     let size = 10 << 20;
     let text = size.to_string();
     let map = format!("0,5,{},5", size - 5);
-    // pax 0.1: the map in the header.
+    // pax 0.1: the map is in the header.
     let v01: [(&str, &[u8]); 3] = [
         ("GNU.sparse.size", text.as_bytes()),
         ("GNU.sparse.map", map.as_bytes()),
         ("GNU.sparse.name", b"v01"),
     ];
-    // pax 0.0: one pair of records for each piece.
+    // pax 0.0: there is one pair of records for each piece.
     let last = (size - 5).to_string();
     let v00: [(&str, &[u8]); 6] = [
         ("GNU.sparse.size", text.as_bytes()),
@@ -166,7 +166,7 @@ fn sparse_files_of_all_kinds() -> Result<(), Fail> {
         ("GNU.sparse.offset", last.as_bytes()),
         ("GNU.sparse.numbytes", b"5"),
     ];
-    // pax 1.0: the map before the data.
+    // pax 1.0: the map precedes the data.
     let v10: [(&str, &[u8]); 4] = [
         ("GNU.sparse.major", b"1"),
         ("GNU.sparse.minor", b"0"),
@@ -176,7 +176,7 @@ fn sparse_files_of_all_kinds() -> Result<(), Fail> {
     let mut mapped = format!("2\n0\n5\n{last}\n5\n").into_bytes();
     mapped.resize(512, 0);
     mapped.extend_from_slice(b"beginfinal");
-    // Old GNU: the map in the header's tail.
+    // Old GNU: the map is at the end of the header.
     let mut gnu = tar::Header::new_gnu();
     gnu.set_path("gnu")?;
     gnu.set_entry_type(EntryType::GNUSparse);
@@ -257,7 +257,7 @@ fn attributes_and_lists() -> Result<(), Fail> {
         ])
         .dir("d")
         .file("d/inside", b"gets no default list")
-        // GNU tar gives names, which come before the files that explain them.
+        // GNU tar stores names of accounts, which come before the account files that define them.
         .pax(&[(
             "SCHILY.acl.access",
             b"user::rw-,group::r--,group:adm:r--,mask::r--,other::---",
@@ -401,7 +401,7 @@ fn a_directory_is_copied_like_an_archive() -> Result<(), Fail> {
     Ok(())
 }
 
-/// Name, total, advanced, finished.
+/// The name, the total, the amount that was reported, and whether the phase was finished.
 type Phase = (String, Option<u64>, u64, bool);
 
 #[derive(Default)]
@@ -462,7 +462,7 @@ fn progress_counts_the_input_and_cancel_stops() -> Result<(), Fail> {
     Ok(())
 }
 
-/// A pipe whose writer says nothing.
+/// A pipe whose writer sends nothing.
 struct Stalled(std::sync::mpsc::Receiver<()>);
 
 impl std::io::Read for Stalled {

@@ -1,5 +1,5 @@
-//! Archives that want out, or want to be something they are not: each has its own error, and
-//! nothing outside the root changes.
+//! Archives that try to write outside the root or contain invalid entries. Each has its own error, and nothing outside
+//! the root changes.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use tar::EntryType;
 use crate::Fail;
 use crate::archive::{Archive, Entry, unpack};
 
-/// Unpacks below a directory with a victim beside the root, checks the victim, gives the error.
+/// Unpacks below a directory with a victim beside the root, checks the victim, and returns the error.
 fn refuse(archive: Archive) -> Result<EntryError, Fail> {
     let outside = tempfile::tempdir()?;
     let root = outside.path().join("root");
@@ -57,7 +57,7 @@ fn names_that_leave_the_root() -> Result<(), Fail> {
             refuse(Archive::default().symlink(name, "x"))?,
             EntryError::Name(problem)
         );
-        // The same said by an extended header and by a GNU long name.
+        // The same name in an extended header and in a GNU long name.
         let pax = Archive::default()
             .pax(&[("path", name.as_bytes())])
             .file("fine", b"x");
@@ -97,7 +97,7 @@ fn names_that_are_no_names() -> Result<(), Fail> {
     Ok(())
 }
 
-/// Also those that would come back, or that lead to what is not there: nothing is made by way of them.
+/// Also links that would lead back, or to a path that does not exist: nothing is created through them.
 #[test]
 fn entries_through_links() -> Result<(), Fail> {
     for target in [
@@ -131,7 +131,7 @@ fn entries_through_links() -> Result<(), Fail> {
 
 #[test]
 fn two_steps_through_a_replaced_directory() -> Result<(), Fail> {
-    // CVE-2025-45582 and its kind: a directory becomes a link, then something is written below it.
+    // CVE-2025-45582 and similar ones: a directory becomes a link, and then something is written below it.
     let swap = Archive::default()
         .dir("d")
         .symlink("d", "../victim")
@@ -158,7 +158,7 @@ fn two_steps_through_a_replaced_directory() -> Result<(), Fail> {
     Ok(())
 }
 
-/// As tar(1) does it, in a world with /usr merged; an absolute target is one in the world.
+/// As tar(1) does, in a world with a merged /usr; an absolute target is one in the world.
 #[test]
 fn entries_through_links_of_the_world_are_there() -> Result<(), Fail> {
     let outside = tempfile::tempdir()?;
@@ -199,7 +199,7 @@ fn entries_through_links_of_the_world_are_there() -> Result<(), Fail> {
     Ok(())
 }
 
-/// `tar -P` writes them, and every tar takes the slash away.
+/// `tar -P` writes such names, and every tar removes the slash.
 #[test]
 fn absolute_names_are_those_of_the_world() -> Result<(), Fail> {
     let outside = tempfile::tempdir()?;
@@ -225,7 +225,7 @@ fn absolute_names_are_those_of_the_world() -> Result<(), Fail> {
     Ok(())
 }
 
-/// Old tars say the size of the file once more, and pax may have its data once more.
+/// Old tars repeat the size of the file, and pax may repeat its data.
 #[test]
 fn further_names_may_say_a_size() -> Result<(), Fail> {
     let root = tempfile::tempdir()?;
@@ -303,7 +303,7 @@ fn writing_over_a_link_replaces_the_link() -> Result<(), Fail> {
         .symlink("d", "..")
         .dir("d")
         .file("d/inside", b"x")
-        // A hard link to a symbolic link is one more link, not one more name of its target.
+        // A hard link to a symbolic link is another link, not another name of its target.
         .symlink("s", "../file")
         .hard_link("h", "s")
         .file("h", b"own");
@@ -370,7 +370,7 @@ fn unknown_types_and_values() -> Result<(), Fail> {
             "{key}={value}"
         );
     }
-    // Other systems have no place for them, and drop them.
+    // Other systems cannot store them, and drop them.
     if cfg!(target_os = "linux") {
         let bad = Archive::default()
             .pax(&[("SCHILY.acl.access", b"user::zzz")])
@@ -384,7 +384,7 @@ fn unknown_types_and_values() -> Result<(), Fail> {
     Ok(())
 }
 
-/// chown(2) takes 4294967295 for "leave it as it is": the file would be root's without a word.
+/// chown(2) takes 4294967295 for "leave it as it is": the file would silently belong to root.
 #[test]
 fn owners_that_no_file_can_have() -> Result<(), Fail> {
     for id in [4_294_967_295, 4_294_967_296, 1 << 40] {
@@ -395,7 +395,7 @@ fn owners_that_no_file_can_have() -> Result<(), Fail> {
             EntryType::Link,
             EntryType::Fifo,
         ] {
-            // Larger than seven octal digits, hence GNU's binary number.
+            // The number is larger than seven octal digits, so it is written as GNU's binary number.
             for (what, owner) in [("owner", (id, 0)), ("group", (0, id))] {
                 let archive = Archive::default().entry(&Entry {
                     name: b"x",
@@ -418,7 +418,7 @@ fn owners_that_no_file_can_have() -> Result<(), Fail> {
     Ok(())
 }
 
-/// The error of an archive whose headers lie.
+/// Returns the error of an archive with invalid headers.
 fn malformed(archive: Archive) -> Result<String, Fail> {
     let root = tempfile::tempdir()?;
     match unpack(archive.end(), root.path()) {

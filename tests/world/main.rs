@@ -1,5 +1,5 @@
-//! Worlds on plain directories: archives made here, honest and hostile, and what becomes of them.
-//! Works without root, save what says so.
+//! Worlds on plain directories: archives that are made here, valid and hostile, and the result of unpacking them. The
+//! tests work without root, except those that report that they were skipped.
 
 mod archive;
 mod compress;
@@ -14,10 +14,10 @@ mod own_plants;
 mod pipeline;
 mod undo;
 
-/// Errors of a test.
+/// The error of a test.
 pub type Fail = Box<dyn std::error::Error>;
 
-/// Whether this runs as root; if not, says that a test was skipped.
+/// Returns whether the test runs as root; if not, reports that it was skipped.
 pub fn is_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {

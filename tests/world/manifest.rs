@@ -1,4 +1,4 @@
-//! The manifest finds what changed, and nothing else.
+//! The manifest shows what changed, and nothing else.
 
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
@@ -47,7 +47,7 @@ fn shown(root: &Path) -> Result<Vec<String>, WorldError> {
     Ok(differences(root)?.iter().map(ToString::to_string).collect())
 }
 
-/// Changes below a directory without a new time of the directory.
+/// Makes a change below a directory, and restores the time of the directory.
 fn keeping_times(dir: &Path, change: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
     let time = fs::metadata(dir)?.modified()?;
     change()?;
@@ -94,7 +94,7 @@ fn the_text_is_what_mtree_says() -> Result<(), Fail> {
 fn nothing_changed() -> Result<(), Fail> {
     let root = sealed()?;
     assert_eq!(differences(root.path())?, []);
-    // Made twice it is the same, and made from the same archive too.
+    // A manifest is the same if it is made twice, or from the same archive.
     let (text, digest) = manifest::read(root.path())?;
     assert_eq!(
         manifest::write(root.path(), &Context::quiet())?.sha256,
@@ -158,7 +158,7 @@ fn one_added_and_one_missing() -> Result<(), Fail> {
     let etc = root.path().join("etc");
     keeping_times(&etc, || fs::remove_file(etc.join("noted")))?;
     assert_eq!(shown(root.path())?, ["etc/noted: missing"]);
-    // The directory tells it too.
+    // The time of the directory shows it, too.
     fs::write(bin.join("backdoor"), "x")?;
     let whats: Vec<Change> = differences(root.path())?
         .into_iter()
@@ -166,7 +166,7 @@ fn one_added_and_one_missing() -> Result<(), Fail> {
         .collect();
     assert!(matches!(&whats[0], Change::Changed { keyword, .. } if keyword == "time"));
     assert_eq!(whats[1..], [Change::Added, Change::Missing]);
-    // A file that became something else.
+    // A file that was replaced by a directory.
     fs::remove_file(etc.join("passwd"))?;
     fs::create_dir(etc.join("passwd"))?;
     let text = shown(root.path())?.join("\n");

@@ -1,4 +1,4 @@
-//! A jail's own files, three-way, on plain directories: changes of type above all. As whoever runs it.
+//! The three-way merge of a jail's own files on plain directories, especially changes of type. The tests need no root.
 
 #![expect(
     clippy::expect_used,
@@ -18,7 +18,7 @@ use ezz::world::text::InProcess;
 
 use crate::Fail;
 
-/// What is at `etc/x`: a text, a link, or a directory with the files `y` and `z`.
+/// The object at `etc/x`: a text, a link, or a directory with the files `y` and `z`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Is {
     Nothing,
@@ -34,7 +34,7 @@ fn profile() -> &'static Profile {
     all.find(|it| it.name == "debian").expect("it is built in")
 }
 
-/// A tree with `etc/x`, whose texts are these.
+/// Creates a tree with `etc/x`, with this text in its files.
 fn make(root: &Path, is: Is, text: &str) -> Result<(), Fail> {
     let x = root.join("etc/x");
     fs::create_dir_all(root.join("etc"))?;
@@ -51,7 +51,7 @@ fn make(root: &Path, is: Is, text: &str) -> Result<(), Fail> {
     Ok(())
 }
 
-/// What a tree is, as text; that a link leads somewhere is not asked.
+/// Returns a tree as text; whether a link leads to anything is not checked.
 fn shown(root: &Path, at: &str) -> String {
     let path = root.join(at);
     let Ok(found) = fs::symlink_metadata(&path) else {
@@ -117,7 +117,7 @@ impl Trees {
         )?)
     }
 
-    /// Merges, and says what was found.
+    /// Merges, and returns the changes that were found.
     fn merge(&self) -> Result<Vec<Change>, Fail> {
         let examined = self.examine()?;
         assert_eq!(examined.obstacles, []);
@@ -147,7 +147,7 @@ fn what_the_jail_has_not_touched_becomes_what_the_release_made_it() -> Result<()
                 shown(&expected, "etc"),
                 "{old:?} to {new:?}"
             );
-            // Already as the release has it.
+            // The jail already has what the release has.
             let again = trees.examine()?;
             assert_eq!(again, Examined::default(), "{old:?} to {new:?}");
         }
@@ -252,12 +252,12 @@ fn a_directory_of_the_jails_own_is_found_wherever_it_differs() -> Result<(), Fai
             format!("CONFLICT etc/x (the release made it a symbolic link, and {path} is yours)");
         assert_eq!(conflicts(&changes), [told]);
     }
-    // What it has removed is not missed.
+    // A file that the jail has removed does not conflict.
     let trees = Trees::new(Is::Directory, Is::Link)?;
     fs::remove_file(trees.jail("etc/x/y"))?;
     assert_eq!(conflicts(&trees.merge()?), [""; 0]);
     assert_eq!(shown(&trees.at("jail"), "etc/x"), "etc/x > new\n");
-    // What is kept, whatever the release says, is the jail's: host keys.
+    // Paths of the class *kept*, such as host keys, belong to the jail, whatever the release contains.
     let trees = Trees::new(Is::Nothing, Is::Nothing)?;
     for root in ["old", "jail"] {
         fs::create_dir_all(trees.at(root).join("etc/ssh"))?;
@@ -296,7 +296,7 @@ fn a_link_above_a_file_leads_nowhere() -> Result<(), Fail> {
 
 #[test]
 fn what_is_put_beside_finds_a_name() -> Result<(), Fail> {
-    // From an earlier conflict there is a directory of that name, and now a file is to be put there.
+    // An earlier conflict left a directory with that name, and now a file is to be put there.
     let trees = Trees::new(Is::File, Is::File)?;
     fs::write(trees.jail("etc/x"), "mine")?;
     fs::create_dir(trees.jail("etc/x.ezz-new"))?;
@@ -342,7 +342,7 @@ fn what_is_put_beside_finds_a_name() -> Result<(), Fail> {
     Ok(())
 }
 
-/// As much room as nothing has.
+/// The change needs more room than any file system has.
 #[test]
 fn what_does_not_fit_is_known_before() -> Result<(), Fail> {
     let trees = Trees::new(Is::File, Is::File)?;

@@ -1,4 +1,4 @@
-//! Owners of a tree, renumbered: what needs to own files of others is root's.
+//! The owners of a tree are renumbered: files that need other accounts' rights belong to root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
@@ -18,7 +18,7 @@ fn profile(name: &str) -> Result<&'static Profile, Fail> {
     Ok(all.find(|it| it.name == name).ok_or("it is built in")?)
 }
 
-/// 101 and 102 change places; the group 101 becomes 999.
+/// Returns moves that exchange 101 and 102; the group 101 becomes 999.
 fn moves() -> Moves {
     let mut moves = Moves::default();
     moves.users.extend([(101, 102), (102, 101)]);
@@ -26,7 +26,7 @@ fn moves() -> Moves {
     moves
 }
 
-/// A file of these owners with this mode.
+/// Creates a file with these owners and this mode.
 fn file(root: &Path, name: &str, owner: (u32, u32), mode: u32) -> Result<(), Fail> {
     let at = root.join(name);
     fs::write(&at, name)?;
@@ -34,13 +34,13 @@ fn file(root: &Path, name: &str, owner: (u32, u32), mode: u32) -> Result<(), Fai
     Ok(fs::set_permissions(&at, fs::Permissions::from_mode(mode))?)
 }
 
-/// Owner, group and mode.
+/// Returns owner, group and mode.
 fn is(root: &Path, name: &str) -> Result<(u32, u32, u32), Fail> {
     let found = fs::symlink_metadata(root.join(name))?;
     Ok((found.uid(), found.gid(), found.mode() & 0o7777))
 }
 
-/// An access control list of version 2 with an entry for a user and one for a group.
+/// Returns an access control list of version 2 with an entry for a user and one for a group.
 fn list(user: u32, group: u32) -> Vec<u8> {
     const NONE: u32 = u32::MAX;
     let entries = [
@@ -85,7 +85,7 @@ fn everything_but_the_owner_stays() -> Result<(), Fail> {
     chown(root.join("fifo"), Some(101), Some(101))?;
     fs::set_permissions(root.join("fifo"), fs::Permissions::from_mode(0o620))?;
     file(root, "capable", (102, 0), 0o755)?;
-    // cap_net_bind_service, permitted and effective, of version 2.
+    // cap_net_bind_service, permitted and effective, in version 2.
     let capability = hex::decode("0100000200040000000000000000000000000000")?;
     xattr::set(root.join("capable"), "security.capability", &capability)?;
     file(root, "listed", (0, 0), 0o750)?;
@@ -132,7 +132,7 @@ fn everything_but_the_owner_stays() -> Result<(), Fail> {
     Ok(())
 }
 
-/// The jail's start makes spwd.db again if master.passwd is newer.
+/// The jail's start rebuilds spwd.db if master.passwd is newer.
 #[test]
 fn a_text_that_a_database_is_made_from_becomes_newer_than_it() -> Result<(), Fail> {
     let directory = tempfile::tempdir()?;
@@ -174,7 +174,7 @@ fn the_ledger_is_part_of_the_manifest() -> Result<(), Fail> {
     let root = directory.path();
     fs::create_dir_all(root.join("etc"))?;
     fs::write(root.join("etc/passwd"), "root:x:0:0::/:\ndb:x:102:5::/:\n")?;
-    // Before there were ledgers.
+    // A base from before there were ledgers.
     let old = of_base(root)?;
     assert_eq!(old.text(), "# ezz accounts 1\nuser db 102\n");
     let context = Context::quiet();
@@ -187,7 +187,7 @@ fn the_ledger_is_part_of_the_manifest() -> Result<(), Fail> {
     manifest::write(root, &context)?;
     let (after, _) = manifest::read(root)?;
     assert_eq!(manifest::verify(root, &after, &context)?, []);
-    // Between worlds it is no difference.
+    // The ledger is no difference between two worlds.
     assert_eq!(manifest::diff(&before, &after)?, []);
     fs::write(root.join(".ezz/accounts"), "# ezz accounts 1\n")?;
     assert!(!manifest::verify(root, &after, &context)?.is_empty());
@@ -202,7 +202,7 @@ fn the_ledger_is_part_of_the_manifest() -> Result<(), Fail> {
     Ok(())
 }
 
-/// A link or a directory in the place of an account file, none, one of a hundred thousand lines.
+/// A link or a directory in the place of an account file, no account file, and one of a hundred thousand lines.
 #[test]
 fn odd_account_files_are_taken_as_they_are() -> Result<(), Fail> {
     let directory = tempfile::tempdir()?;
@@ -223,7 +223,7 @@ fn odd_account_files_are_taken_as_they_are() -> Result<(), Fail> {
     assert!(first.moves.is_empty());
     fs::write(root.join("etc/passwd"), lines(|n| 200_000 - n))?;
     let second = assign(&Accounts::read(root)?, &first.ledger, limits)?;
-    // One of them had 65534 at first, which is no account's.
+    // One of them had 65534 at first, which belongs to no account.
     assert_eq!(second.renumbered.len(), 99_999);
     renumber(root, profile("debian")?, &second.moves, &Context::quiet())?;
     let text = fs::read_to_string(root.join("etc/passwd"))?;
@@ -231,7 +231,7 @@ fn odd_account_files_are_taken_as_they_are() -> Result<(), Fail> {
     Ok(())
 }
 
-/// Three trees with account files, and a jail that may have an account of its own.
+/// Creates three trees with account files and merges; the jail may have an account of its own.
 fn merged(new: &str, jail: &str, base: Option<&Path>) -> Result<(Examined, String), Fail> {
     let old = "root:x:0:0::/:/bin/sh\ndb:x:102:5::/:/bin/sh\n";
     let directory = tempfile::tempdir()?;
@@ -252,12 +252,12 @@ fn merged(new: &str, jail: &str, base: Option<&Path>) -> Result<(Examined, Strin
     Ok((found, text))
 }
 
-/// A release of an older ezz, which had another number for db and gave db's to www.
+/// A release of an older ezz that had another number for db, and gave db's number to www.
 const OTHER: &str = "root:x:0:0::/root:/bin/sh\ndb:x:101:5::/:/bin/sh\nwww:x:102:102::/:/bin/sh\n";
 
 #[test]
 fn a_jails_accounts_keep_their_numbers_whatever_the_release_says() -> Result<(), Fail> {
-    // Untouched, but for the number that its files carry.
+    // The jail has not changed db, but its files carry the number.
     let untouched = "root:x:0:0::/:/bin/sh\ndb:x:102:5::/:/bin/sh\n";
     let (found, text) = merged(OTHER, untouched, None)?;
     assert_eq!(
@@ -265,14 +265,14 @@ fn a_jails_accounts_keep_their_numbers_whatever_the_release_says() -> Result<(),
         "root:x:0:0::/root:/bin/sh\ndb:x:102:5::/:/bin/sh\nwww:x:999:102::/:/bin/sh\n"
     );
     assert_eq!(found.changes.len(), 1, "{found:?}");
-    // With a shell of its own for db, and an account that has 999.
+    // The jail has another shell for db, and an account with 999.
     let changed = "root:x:0:0::/:/bin/sh\ndb:x:102:5::/:/bin/zsh\nmine:x:999:999::/:/bin/sh\n";
     let (_, text) = merged(OTHER, changed, None)?;
     assert_eq!(
         text,
         "root:x:0:0::/root:/bin/sh\ndb:x:102:5::/:/bin/zsh\nwww:x:998:102::/:/bin/sh\nmine:x:999:999::/:/bin/sh\n"
     );
-    // Numbers alone are no change.
+    // A difference in numbers alone is no change.
     let renumbered = "root:x:0:0::/:/bin/sh\ndb:x:77:5::/:/bin/sh\n";
     let (found, text) = merged(renumbered, untouched, None)?;
     assert_eq!((found.changes.len(), text.as_str()), (0, untouched));
@@ -290,7 +290,7 @@ fn a_number_that_shared_files_carry_is_a_conflict_where_it_is_anothers() -> Resu
     file(base, "usr/bin/www", (0, 102), 0o2755)?;
     let untouched = "root:x:0:0::/:/bin/sh\ndb:x:102:5::/:/bin/sh\n";
     manifest::write(base, &Context::quiet())?;
-    // 102 is a group there, and here a user.
+    // 102 is a group in the base, but a user here.
     let (found, _) = merged(OTHER, untouched, Some(base))?;
     assert!(matches!(found.changes[0].what, What::Merge(_)), "{found:?}");
     chown(base.join("usr/bin/www"), Some(102), Some(0))?;
@@ -305,8 +305,8 @@ fn a_number_that_shared_files_carry_is_a_conflict_where_it_is_anothers() -> Resu
     Ok(())
 }
 
-/// A way back without snapshots, or a release without an account that the last one had: its number must not become
-/// free while files of the jail carry it.
+/// On a way back without snapshots, or in a release without an account that the previous one had: its number must not
+/// become free while files of the jail carry it.
 #[test]
 fn an_account_that_the_release_removes_stays_while_files_carry_its_number() -> Result<(), Fail> {
     if !is_root("an_account_that_the_release_removes_stays_while_files_carry_its_number") {
@@ -331,7 +331,7 @@ fn an_account_that_the_release_removes_stays_while_files_carry_its_number() -> R
             "root:*:1::::::\nnewy:!:1::::::\n",
         )?;
         lists("new", one, "root:x:0:\n", shadow)?;
-        // In the jail, newy got 999: 997 is the user mine of the jail.
+        // In the jail, newy got 999, because 997 is the user mine of the jail.
         lists(
             "jail",
             "root:x:0:0::/root:/bin/sh\nmine:x:997:997::/:/bin/sh\nnewy:x:999:999::/:/bin/sh\n",
@@ -375,13 +375,13 @@ fn an_account_that_the_release_removes_stays_while_files_carry_its_number() -> R
     Ok(())
 }
 
-/// A jail that knows an account by another name, or has given its number away.
+/// A jail that has another name for an account, or has given its number to another account.
 struct Renamed {
     trees: tempfile::TempDir,
 }
 
 impl Renamed {
-    /// Skeletons with db as 102, and a jail in which dbadm has 102; both have a file of 102.
+    /// Creates skeletons with db as 102, and a jail in which dbadm has 102; both have a file of 102.
     fn new() -> Result<Self, Fail> {
         let renamed = Renamed {
             trees: tempfile::tempdir()?,
@@ -440,7 +440,7 @@ fn the_files_of_a_renamed_account_stay_its_own() -> Result<(), Fail> {
     assert_eq!(conflicts(&found), [""; 0]);
     assert_eq!(found.changes.len(), 1, "{found:?}");
     assert_eq!(is(&trees.at("jail"), "opt/db/data")?.0, 102);
-    // Whose a new file of db would be is for the administrator to say.
+    // The administrator must decide who owns a new file of db.
     let trees = Renamed::new()?;
     fs::write(trees.at("new/opt/db/more"), "more")?;
     chown(trees.at("new/opt/db/more"), Some(102), Some(0))?;
@@ -472,7 +472,7 @@ fn a_base_that_gives_files_to_anothers_number_is_a_conflict_also_where_lists_do_
         write(&trees.at(base), &Ledger::default())?;
         manifest::write(&trees.at(base), &Context::quiet())?;
     }
-    // Files of the base that have had the number before are nothing new.
+    // Files of the previous base already had the number, so this is no new conflict.
     assert_eq!(
         conflicts(&trees.merge([Some("base2"), Some("base2")])?),
         [""; 0]
@@ -496,7 +496,7 @@ fn a_number_that_the_site_has_used_is_not_given_to_a_new_account_of_a_jail() -> 
         let text = format!("root:x:0:0::/root:/bin/sh\n{passwd}");
         fs::write(at(tree).join("etc/passwd"), text)?;
     }
-    // The site has had an account svc, which is gone.
+    // The site once had an account svc, which was removed.
     write(
         &at("base"),
         &Ledger::parse("# ezz accounts 1\nuser svc 999\nuser web 500\n")?,
@@ -518,7 +518,7 @@ fn what_the_release_removes_goes_also_where_the_jail_has_another_number() -> Res
         return Ok(());
     }
     let trees = Renamed::new()?;
-    // In the jail db has 999.
+    // In the jail, db has 999.
     let passwd = "root:x:0:0::/root:/bin/sh\ndb:x:999:999::/:/bin/sh\n";
     fs::write(trees.at("jail/etc/passwd"), passwd)?;
     fs::write(trees.at("jail/etc/group"), "root:x:0:\ndb:x:999:\n")?;

@@ -1,4 +1,4 @@
-//! The table of docs/own-files.md, row by row, on plain directories. As whoever runs it.
+//! The table of docs/own-files.md, row by row, on plain directories. The tests need no root.
 
 #![expect(
     clippy::expect_used,
@@ -23,7 +23,7 @@ const DOC: &str = include_str!("../../docs/own-files.md");
 
 pub const CLASSES: [&str; 5] = ["merged", "followed", "seeded", "derived", "kept"];
 
-/// Debian's, with a directory for each class.
+/// The Debian profile, with a directory for each class.
 static PROFILE: LazyLock<Profile> = LazyLock::new(|| {
     let rule = |class: &str| {
         format!("[[own]]\nclass = \"{class}\"\nwhy = \"a test\"\npaths = [\"t/{class}/**\"]\n")
@@ -49,25 +49,25 @@ use Type::{Directory, File, Link};
 
 const TYPES: [Type; 3] = [File, Link, Directory];
 
-/// Whose version it is.
+/// The version of a file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum By {
     Old,
     New,
     Mine,
-    /// The jail's, in other lines than the new one.
+    /// The jail's version, changed in other lines than the new one.
     Beside,
-    /// The old one of a directory, with a file of the jail's own.
+    /// The old version of a directory, with a file of the jail's own.
     With,
 }
 
 type Version = Option<(Type, By)>;
 
-/// What the old skeleton, the new one and the jail have.
+/// What the jail has at the path.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mine {
     Has(Version),
-    /// The directory above is something else.
+    /// The directory above is an object of this type.
     Blocked(Type),
 }
 
@@ -87,7 +87,7 @@ fn mode(path: &Path, mode: u32) -> std::io::Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
-/// Makes a version of a file. Of a directory its mode and all in it differ.
+/// Creates a version of a file. Versions of a directory differ in its mode and everything in it.
 fn make(at: &Path, version: Version) -> Result<(), Fail> {
     let Some((kind, by)) = version else {
         return Ok(());
@@ -115,7 +115,8 @@ fn make(at: &Path, version: Version) -> Result<(), Fail> {
     Ok(())
 }
 
-/// What is there, as text, with modes; no link is followed. Without what a conflict has put beside something.
+/// Returns the object at a path as text, with modes, following no link. Files that a conflict has put beside others are
+/// left out.
 pub fn shown(path: &Path) -> String {
     let Ok(found) = fs::symlink_metadata(path) else {
         return "nothing".to_owned();
@@ -199,7 +200,7 @@ pub fn lines(changes: &[Change]) -> Vec<String> {
     changes.iter().map(ToString::to_string).collect()
 }
 
-/// What stands in a cell of the table.
+/// Returns the cases that a cell of the table stands for.
 fn cases(upstream: &str, has: &str) -> Vec<Case> {
     use By::{Beside, Mine as Own, New, Old, With};
     let others = |kind: Type| TYPES.into_iter().filter(move |it| *it != kind);
@@ -276,7 +277,7 @@ fn cases(upstream: &str, has: &str) -> Vec<Case> {
     }
 }
 
-/// Carries out one case in a class, and finds the word for what came of it.
+/// Carries out one case in a class, and returns the table's word for the result.
 fn outcome(class: &str, (was, is, mine): Case) -> Result<String, Fail> {
     let trees = Trees::new()?;
     let path = format!("t/{class}/above/x");
@@ -293,7 +294,7 @@ fn outcome(class: &str, (was, is, mine): Case) -> Result<String, Fail> {
             make(&trees.at("jail", &path), version)?;
         }
         Mine::Blocked(Link) => {
-            // What the link leads to is as the old skeleton: it must not be taken for the jail's.
+            // The link leads to a file like that of the old skeleton, which must not be mistaken for the jail's.
             symlink(&outside, &above)?;
             make(&outside.join("x"), was)?;
         }
@@ -319,7 +320,7 @@ fn outcome(class: &str, (was, is, mine): Case) -> Result<String, Fail> {
         if let Mine::Has(_) = mine {
             let new = shown(&trees.at("new", &path));
             let files = is.is_some_and(|(kind, _)| kind != Directory);
-            // Of a directory that both have, each file in it has its own.
+            // If both have a directory, each file in it has its own copy beside it.
             if files || !fs::symlink_metadata(&at).is_ok_and(|it| it.is_dir()) {
                 assert_eq!(shown(&beside), new, "{said:?}");
             }
@@ -348,7 +349,7 @@ fn outcome(class: &str, (was, is, mine): Case) -> Result<String, Fail> {
         assert_eq!(after, "nothing", "{said:?}");
         "removed"
     };
-    // It is finished: a second merge finds the same conflicts, and has nothing else to do.
+    // The merge is complete: a second one finds the same conflicts, and has nothing else to do.
     let again = trees.merge()?.changes;
     let done = |it: &Change| matches!(it.what, What::Conflict(_) | What::Left(_) | What::Merge(_));
     assert!(again.iter().all(done), "{:?}", lines(&again));
@@ -392,7 +393,7 @@ fn what_is_added_brings_its_directories_with_mode_and_attributes() -> Result<(),
                 let at = trees.at(root, &format!("t/{class}/{dir}"));
                 fs::create_dir_all(&at)?;
                 mode(&at, bits)?;
-                // Not every file system has any.
+                // Not every file system has extended attributes.
                 let _ = xattr::set(&at, "user.ezz", b"value");
             }
         }
@@ -417,7 +418,7 @@ fn a_database_comes_as_a_whole_or_not_at_all() -> Result<(), Fail> {
         }
         Ok(())
     };
-    // The jail's own stays, untouched or not, and gets nothing of the other.
+    // The jail's own database stays, changed or not, and gets no parts of the other.
     for text in ["old", "mine"] {
         let trees = Trees::new()?;
         two(&trees)?;
@@ -428,7 +429,7 @@ fn a_database_comes_as_a_whole_or_not_at_all() -> Result<(), Fail> {
         assert_eq!(said, [format!("leave t/whole/main ({why})")]);
         assert_eq!(shown(&trees.at("jail", "")), before);
     }
-    // One that the jail does not have comes, also into an empty directory.
+    // A database that the jail does not have is added, also into an empty directory.
     for empty in [false, true] {
         let trees = Trees::new()?;
         for file in ["base/1", "wal/2"] {
@@ -461,10 +462,10 @@ fn a_database_comes_as_a_whole_or_not_at_all() -> Result<(), Fail> {
 fn texts_of_databases_that_stay_get_a_new_time() -> Result<(), Fail> {
     let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
     let cases = [
-        // The text, the database: of the old skeleton, of the jail, of the new one. Both are the release's then:
+        // The text and the database: of the old skeleton, the jail, and the new one. Here the release's versions win:
         (["a\n", "a\n", "b\n"], ["1", "1", "2"], false),
         (["a\n", "a\n", "a\n"], ["1", "1", "2"], false),
-        // One of them is the jail's.
+        // Here the jail has its own version of at least one of them.
         (["a\n", "a\n", "b\n"], ["1", "mine", "1"], true),
         (["a\n", "a\n", "a\n"], ["1", "mine", "2"], true),
         (["a\n", "b\n", "a\n"], ["1", "mine", "2"], true),

@@ -1,5 +1,5 @@
-//! Bad luck of a merge and of its undoing: odd account files of a world, what a jail has planted at each path that
-//! either reads or writes, and a jail that writes while it is looked at. As whoever runs it.
+//! Unusual conditions of a merge and its undoing: odd account files of a world, objects that a jail has planted at each
+//! path that either reads or writes, and a jail that writes while it is examined. The tests need no root.
 
 #![expect(
     clippy::expect_used,
@@ -27,7 +27,7 @@ fn profile() -> &'static Profile {
     all.find(|it| it.name == "debian").expect("it is built in")
 }
 
-/// Merges a jail, and gives what was done.
+/// Merges a jail, and returns what was found.
 fn merged(old: &Path, new: &Path, jail: &Path) -> Result<Examined, Fail> {
     let context = Context::quiet();
     let difference = Difference::between(old, new, profile(), &context)?;
@@ -37,14 +37,14 @@ fn merged(old: &Path, new: &Path, jail: &Path) -> Result<Examined, Fail> {
     Ok(found)
 }
 
-/// What is at a path itself: its mode, and where a text is merged, not its size.
+/// Returns the mode of the object at a path, and its size unless it is a text that is merged.
 fn kind(path: &Path, what: &str) -> Option<(u32, u64)> {
     let found = fs::symlink_metadata(path).ok()?;
     let merged = ["a line of a mebibyte", "nothing in it"].contains(&what);
     Some((found.mode(), if merged { 0 } else { found.len() }))
 }
 
-/// Takes away what is at a path, so that something can be planted there, with directories above it.
+/// Removes the object at a path, and creates the directories above it, so that something can be planted there.
 #[expect(clippy::disallowed_methods, reason = "nothing is mounted there")]
 fn cleared(at: &Path) -> Result<(), Fail> {
     let above = at.parent().expect("it has one");
@@ -61,10 +61,10 @@ fn cleared(at: &Path) -> Result<(), Fail> {
     Ok(())
 }
 
-/// What is odd, the files of the world, and its lists of accounts, if it has any.
+/// The description of the odd files, the files of the world, and its lists of accounts, if it has any.
 type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<[&'a str; 2]>);
 
-/// A world whose account files are odd, what a jail with an account of its own makes of them, and of the way back.
+/// A jail with an account of its own is merged to a world whose account files are odd, and back again.
 #[test]
 fn odd_account_files_of_a_world_are_merged_and_come_back() -> Result<(), Fail> {
     let plain = [
@@ -134,7 +134,7 @@ fn odd_account_files_of_a_world_are_merged_and_come_back() -> Result<(), Fail> {
             assert_eq!(fs::read_to_string(at(jail).join("etc/other"))?, "new\n");
             let is = read();
             match (lists, has_own) {
-                // The jail's own list stays where the world has none any more.
+                // The jail's own list stays if the world does not have one any more.
                 (None, true) => assert_eq!(is, was, "{what}, {jail}"),
                 (None, false) => assert_eq!(is, [None, None], "{what}, {jail}"),
                 (Some(lists), _) => {
@@ -147,7 +147,7 @@ fn odd_account_files_of_a_world_are_merged_and_come_back() -> Result<(), Fail> {
                     }
                 }
             }
-            // And from there to the world as it was.
+            // Then the way back to the previous world.
             let found = merged(&at("new"), &at("old"), &at(jail))?;
             let conflicts: Vec<String> = found
                 .changes
@@ -166,7 +166,7 @@ fn odd_account_files_of_a_world_are_merged_and_come_back() -> Result<(), Fail> {
             if conflicts.is_empty() {
                 assert_eq!(lines(&read()), lines(&was), "{what}, {jail}");
             } else {
-                // The world adds lists, and the jail has kept its own.
+                // A conflict is possible only where the world adds lists, and the jail has kept its own.
                 assert_eq!((lists, has_own), (None, true), "{what}: {conflicts:?}");
                 assert_eq!(read(), was, "{what}, {jail}");
             }
@@ -175,7 +175,7 @@ fn odd_account_files_of_a_world_are_merged_and_come_back() -> Result<(), Fail> {
     Ok(())
 }
 
-/// A directory of the host, which no merge may reach.
+/// Creates a directory of the host, which no merge may reach.
 fn outside(at: &Path) -> Result<PathBuf, Fail> {
     let outside = at.join("outside");
     fs::create_dir(&outside)?;
@@ -212,7 +212,7 @@ fn what_is_planted_in_the_place_of_an_account_list_stays() -> Result<(), Fail> {
     Ok(())
 }
 
-/// Each path at which a merge has written, the directories above, and the names beside.
+/// Each path at which a merge has written, the directories above it, and the names beside it.
 #[test]
 fn what_is_planted_after_a_merge_stays_on_the_way_back() -> Result<(), Fail> {
     let files = OLD.iter().chain(NEW).map(|(path, _)| *path);
@@ -246,7 +246,7 @@ fn what_is_planted_after_a_merge_stays_on_the_way_back() -> Result<(), Fail> {
     Ok(())
 }
 
-/// What a jail does to a path again and again while ezz looks at it.
+/// Changes paths of a jail again and again while ezz examines it.
 fn writes(jail: &Path, outside: &Path, ended: &AtomicBool) {
     let paths = [
         "etc/changed",
@@ -261,7 +261,7 @@ fn writes(jail: &Path, outside: &Path, ended: &AtomicBool) {
             return;
         }
         let at = jail.join(paths[round % paths.len()]);
-        // Whatever comes of it: another round may have left something else there.
+        // Errors do not matter: the previous round may have left something else there.
         let _ = cleared(&at);
         let _ = match round / paths.len() % 5 {
             0 => fs::write(&at, format!("root:x:0:0:{round}:/root:/bin/sh\n")),
@@ -273,7 +273,7 @@ fn writes(jail: &Path, outside: &Path, ended: &AtomicBool) {
     }
 }
 
-/// It may be refused, since what is looked at is gone; it ends, and what is outside is neither read nor written.
+/// The merge may be refused, because what it examines disappears; it ends, and nothing outside is read or written.
 #[test]
 fn a_jail_that_writes_while_it_is_looked_at_is_merged_when_it_has_stopped() -> Result<(), Fail> {
     let trees = Trees::merged(edited)?;
@@ -312,7 +312,7 @@ fn a_jail_that_writes_while_it_is_looked_at_is_merged_when_it_has_stopped() -> R
         ended.store(true, Ordering::Relaxed);
     });
     assert_eq!(shown(&outside), beyond);
-    // Now that nothing writes any more.
+    // Nothing writes any more.
     merged(&trees.at("old"), &trees.at("new"), &trees.at("other"))?;
     assert_eq!(
         fs::read_to_string(trees.at("other/etc/added/file"))?,

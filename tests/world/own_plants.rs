@@ -1,4 +1,5 @@
-//! What hostile jails put at the paths of each class: links, special files, lines without end. As whoever runs it.
+//! What hostile jails plant at the paths of each class: links, special files, lines without end. The tests need no
+//! root.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -10,10 +11,10 @@ use ezz::world::merge::{Examined, What};
 use crate::Fail;
 use crate::own_files::{By, CLASSES, Trees, lines, shown, text};
 
-/// Puts something somewhere.
+/// Plants an object somewhere.
 pub type Plant = Box<dyn Fn() -> Result<(), Fail>>;
 
-/// What a jail can put somewhere, with its name.
+/// Returns what a jail can plant at a path, each with its name.
 pub fn plants(at: &Path, outside: &Path) -> Vec<(&'static str, Plant)> {
     let (here, there) = (at.to_path_buf(), outside.to_path_buf());
     let to = |target: PathBuf| {
@@ -44,7 +45,7 @@ pub fn plants(at: &Path, outside: &Path) -> Vec<(&'static str, Plant)> {
         (
             "a socket",
             Box::new(move || {
-                // A name of a socket may be a hundred bytes long.
+                // The path of a socket may be only about a hundred bytes long.
                 let short = tempfile::tempdir()?;
                 let at = short.path().join("s");
                 UnixListener::bind(&at)?;
@@ -61,7 +62,8 @@ pub fn plants(at: &Path, outside: &Path) -> Vec<(&'static str, Plant)> {
 #[test]
 fn whatever_a_jail_has_put_there_nothing_leads_out_and_nothing_hangs() -> Result<(), Fail> {
     for class in CLASSES {
-        // What the file is upstream, and what is planted: it, the directory above it, and the name beside it.
+        // Whether the old and the new skeleton have the file; then the planted path: the file itself, the directory
+        // above it, or the name beside it.
         for (was, is) in [(true, true), (false, true), (true, false)] {
             for place in ["above/x", "above", "above/x.ezz-new"] {
                 for number in 0..plants(Path::new("x"), Path::new("y")).len() {
@@ -91,7 +93,7 @@ fn hostile(class: &str, (was, is): (bool, bool), place: &str, number: usize) -> 
     match place {
         "above" => fs::remove_dir(&at)?,
         "above/x" => {}
-        // Of its own, so that there is a conflict where there can be one.
+        // The jail has a version of its own, so that there is a conflict where one is possible.
         _ => fs::write(trees.at("jail", &x), text(By::Mine))?,
     }
     let plants = plants(&at, &outside);

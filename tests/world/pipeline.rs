@@ -13,7 +13,7 @@ use ezz::world::{
 use crate::archive::{Archive, Entry, unpack};
 use crate::{Fail, is_root};
 
-/// ELF, little-endian, of a machine.
+/// Returns the header of a little-endian ELF file for a machine.
 fn elf(machine: u8) -> Vec<u8> {
     let mut header = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0".to_vec();
     header.extend_from_slice(&[machine, 0]);
@@ -21,8 +21,8 @@ fn elf(machine: u8) -> Vec<u8> {
     header
 }
 
-/// What is odd about FreeBSD's sets is here: hard links in one shared directory, in the private part
-/// and across; relative links that cross; flags.
+/// Returns an archive with the special features of FreeBSD's sets: hard links within a shared directory, within the
+/// private part, and between the two; relative links between them; and flags.
 fn freebsd() -> Archive {
     let version = b"#!/bin/sh\nset -e\nUSERLAND_VERSION=\"14.3-RELEASE-p2\"\n: ${ROOT:=}\n";
     let mut archive = Archive::default().dir("./");
@@ -220,7 +220,7 @@ fn a_freebsd_world() -> Result<(), Fail> {
         assert!(skeleton.join(dir).symlink_metadata()?.is_dir(), "{dir}");
     }
     assert_eq!(fs::read_dir(skeleton.join("basejail"))?.count(), 0);
-    // Hard links: kept within the private part, a copy across.
+    // Hard links are kept within the private part; a link from it into the shared part becomes a copy.
     let (a, b) = (
         skeleton.join(".cshrc").metadata()?,
         skeleton.join("root/.cshrc").metadata()?,
@@ -303,7 +303,7 @@ fn a_debian_world() -> Result<(), Fail> {
         manifest::verify(base, &manifest::read(base)?.0, &context)?,
         []
     );
-    // The manifest is the base's own: no jail gets a copy.
+    // The manifest belongs to the base alone: no jail gets a copy.
     let again = tempfile::tempdir()?;
     make_skeleton(base, again.path(), profile, &context)?;
     assert!(!again.path().join(".ezz").exists());
@@ -365,7 +365,7 @@ fn unknown_and_unusable_worlds() -> Result<(), Fail> {
         }
         other => return Err(format!("{other:?}").into()),
     }
-    // What it is, as far as that can be told.
+    // The error describes the archive as far as possible.
     let below = debian().dir("rootfs").dir("rootfs/var");
     let below = base(below)?;
     for name in ["etc", "usr"] {
@@ -413,7 +413,7 @@ fn unknown_and_unusable_worlds() -> Result<(), Fail> {
     Ok(())
 }
 
-/// A path that Linux takes and FreeBSD does not: npm and bazel make them.
+/// A path that Linux accepts and FreeBSD does not; npm and bazel create such paths.
 #[test]
 fn long_paths_are_for_the_worlds_own_kernel_to_take() -> Result<(), Fail> {
     let long = format!("root/{}x", format!("{}/", "d".repeat(250)).repeat(5));
@@ -448,7 +448,7 @@ fn long_paths_are_for_the_worlds_own_kernel_to_take() -> Result<(), Fail> {
     Ok(())
 }
 
-/// They would be nobody's in every jail. What the scrub removes does not count.
+/// In every jail these files would belong to no account. Files that the scrub removes do not count.
 #[test]
 fn owners_that_no_jail_has_are_named() -> Result<(), Fail> {
     if !is_root("owners_that_no_jail_has_are_named") {
@@ -477,7 +477,7 @@ fn owners_that_no_jail_has_are_named() -> Result<(), Fail> {
         }
         other => return Err(format!("{other:?}").into()),
     }
-    // FreeBSD's jails have all ids.
+    // Jails on FreeBSD have all ids.
     report.owners_known(&Profile::builtin()[0])?;
     Ok(())
 }
@@ -538,7 +538,7 @@ fn secrets_are_found_where_jails_would_share_them() -> Result<(), Fail> {
         ]
     );
     assert!(!base.path().join("root/.ssh").exists());
-    // A machine's own: each jail makes them at its first start.
+    // Files that belong to one machine: each jail creates them at its first start.
     for name in [
         "private/ssl-cert-snakeoil.key",
         "certs/ssl-cert-snakeoil.pem",

@@ -1,4 +1,4 @@
-//! The way back of a merge on plain directories: a jail is merged, lives on, and comes back.
+//! Undoing a merge on plain directories: a jail is merged, changed, and brought back.
 
 #![expect(
     clippy::expect_used,
@@ -44,7 +44,7 @@ fn copy(from: &Path, to: &Path) -> Result<(), Fail> {
     Ok(())
 }
 
-/// All of a tree: a line a file, with type, mode, owner and content.
+/// Returns a whole tree, one line for each file, with type, mode, owner and content.
 fn shown(root: &Path, at: &str) -> Vec<String> {
     let path = root.join(at);
     let Ok(found) = fs::symlink_metadata(&path) else {
@@ -82,7 +82,7 @@ fn shown(root: &Path, at: &str) -> Vec<String> {
 /// Two skeletons, and a jail of the first.
 pub struct Trees(tempfile::TempDir);
 
-/// What both have, what only the first has, what only the second has: texts, or `> target`.
+/// Files that both skeletons have, that only the first has, and that only the second has: texts, or `> target`.
 pub const OLD: &[(&str, &str)] = &[
     ("etc/changed", "old\n"),
     ("etc/lines", "a\nb\nc\nd\ne\nf\ng\n"),
@@ -138,7 +138,7 @@ pub fn make(root: &Path, files: &[(&str, &str)]) -> Result<(), Fail> {
 }
 
 impl Trees {
-    /// With what the administrator did before the merge, and merged.
+    /// Creates a jail, lets the administrator change it by `before`, and merges it.
     pub fn merged(before: impl Fn(&Path) -> Result<(), Fail>) -> Result<Self, Fail> {
         let trees = Trees(tempfile::tempdir()?);
         make(&trees.at("old"), OLD)?;
@@ -165,7 +165,7 @@ impl Trees {
         self.0.path()
     }
 
-    /// From the old skeleton to the new one.
+    /// Returns the difference from the old skeleton to the new one.
     pub fn difference(&self) -> Result<Difference, Fail> {
         let (old, new) = (self.at("old"), self.at("new"));
         let context = Context::quiet();
@@ -192,7 +192,7 @@ impl Trees {
         )?)
     }
 
-    /// Goes back; what stays, as it is reported.
+    /// Undoes the merge; returns what stays, as it is reported.
     fn back(&self) -> Result<Vec<String>, Fail> {
         let found = self.examine()?;
         assert_eq!(found.obstacles, []);
@@ -204,7 +204,7 @@ impl Trees {
         Ok(found.kept.iter().map(ToString::to_string).collect())
     }
 
-    /// The lines by which the jail differs from what it was before the merge.
+    /// Returns the lines in which the jail differs from its state before the merge.
     fn differs(&self) -> Vec<String> {
         let (was, is) = (
             shown(&self.at("before"), "etc"),
@@ -222,7 +222,7 @@ impl Trees {
     }
 }
 
-/// What the administrator did before the merge: edits that merge, and such that are in conflict.
+/// Makes the administrator's changes before the merge: edits that can be merged, and some that conflict.
 pub fn edited(jail: &Path) -> Result<(), Fail> {
     let etc = jail.join("etc");
     fs::write(etc.join("lines"), "a\nb\nc\nd\ne\nf\nmine\n")?;
@@ -270,7 +270,7 @@ fn owner_and_mode_come_back_too() -> Result<(), Fail> {
     if !is_root("owner_and_mode_come_back_too") {
         return Ok(());
     }
-    // Of a file that the release has removed, and of one in conflict, which the merge has not touched.
+    // The owners of a file that the release has removed, and of one in conflict that the merge has not touched.
     let trees = Trees::merged(|jail| {
         chown(jail.join("etc/both"), Some(77), Some(78))?;
         Ok(())
@@ -382,7 +382,7 @@ fn what_the_jail_has_written_since_stays_with_a_note() -> Result<(), Fail> {
         touch(&trees)?;
         let (touched, jail) = (shown(&trees.at("jail"), "etc"), trees.at("jail"));
         let told = trees.back()?;
-        // Notes on directories that stay for what is in them come with that.
+        // Additional notes report directories that stay because of their contents.
         for note in *notes {
             assert!(
                 told.iter().any(|it| it == note),
@@ -390,7 +390,7 @@ fn what_the_jail_has_written_since_stays_with_a_note() -> Result<(), Fail> {
             );
         }
         assert_eq!(told.is_empty(), notes.is_empty(), "{what}: {told:#?}");
-        // Each line is as it was before, or as the jail had it.
+        // Each line is as it was before the merge, or as the jail had it afterwards.
         let now = shown(&jail, "etc");
         let before = shown(&trees.at("before"), "etc");
         let odd = now
@@ -400,7 +400,7 @@ fn what_the_jail_has_written_since_stays_with_a_note() -> Result<(), Fail> {
         let kept: Vec<&String> = now.iter().filter(|it| it.contains("mine")).collect();
         let mine: Vec<&String> = touched.iter().filter(|it| it.contains("mine")).collect();
         assert_eq!(kept, mine, "{what}: nothing of the jail's is lost");
-        // Everything else has come back.
+        // Everything else has been restored.
         let left = trees.differs();
         let own = |line: &&String| line.starts_with("- ");
         assert!(left.iter().filter(own).count() <= 4, "{what}: {left:#?}");
@@ -428,7 +428,7 @@ fn accounts_come_back_field_by_field() -> Result<(), Fail> {
         text.contains("new:x:99") && !text.contains("old:"),
         "{text}"
     );
-    // Since then: a user of one's own, and a shell for one of the release's.
+    // Changes since the merge: a new user, and a new shell for a user of the release.
     let text = text + "bob:x:1002:1002::/:/bin/sh\n";
     fs::write(
         trees.etc("passwd"),
@@ -478,7 +478,7 @@ fn an_account_that_owns_files_stays() -> Result<(), Fail> {
             "etc/passwd stays: these still own files: new",
         ]
     );
-    // With its group and its entry in shadow; all else is as before.
+    // The account stays with its group and its entry in shadow; everything else is as before.
     for (file, line) in [
         ("passwd", "new:x:99:99::/:/bin/sh\n"),
         ("group", "new:x:99:\n"),
@@ -491,13 +491,13 @@ fn an_account_that_owns_files_stays() -> Result<(), Fail> {
         );
     }
     assert_eq!(trees.differs().len(), 6, "{:#?}", trees.differs());
-    // What goes itself keeps no account.
+    // Files that are removed themselves do not keep an account.
     let trees = Trees::merged(|_| Ok(()))?;
     chown(trees.etc("added/file"), Some(99), Some(99))?;
     chown(trees.at("after/etc/added/file"), Some(99), Some(99))?;
     assert_eq!(trees.back()?, [""; 0]);
     assert_eq!(trees.differs(), [""; 0]);
-    // A tree that is too deep to be looked through keeps all of them.
+    // If a tree is too deep to be searched, all accounts stay.
     let trees = Trees::merged(|_| Ok(()))?;
     let name = "d".repeat(255);
     let mut dir = rustix::fs::open(
@@ -539,7 +539,7 @@ fn a_way_back_without_snapshots_keeps_what_is_in_conflict() -> Result<(), Fail> 
 
 #[test]
 fn only_what_concerns_the_whole_jail_is_in_the_way() -> Result<(), Fail> {
-    // Links, pipes and sockets at what would be read.
+    // Links, pipes and sockets in the place of files that would be read.
     let trees = Trees::merged(|_| Ok(()))?;
     let outside = trees.at("outside");
     fs::create_dir(&outside)?;
@@ -566,7 +566,7 @@ fn only_what_concerns_the_whole_jail_is_in_the_way() -> Result<(), Fail> {
     }
     assert_eq!(fs::read_to_string(outside.join("file"))?, "new\n");
     assert_eq!(fs::read_dir(&outside)?.count(), 1);
-    // Too little room would be one; here there is enough.
+    // Too little room would be an obstacle; here there is enough.
     assert!(
         !trees
             .examine()?
