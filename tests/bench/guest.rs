@@ -1,4 +1,4 @@
-//! What is run in the guest: the rounds, and how something is timed.
+//! The part that runs in the guest: the rounds, and the timing.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -8,12 +8,12 @@ use crate::{Failure, Measured, jails, memory, say, scale, worlds};
 
 /// The site of the golden image.
 pub const SITE: &str = "tank/ezz";
-/// The snapshot that thin jails are clones of.
+/// The snapshot that thin jails are cloned from.
 pub const ORIGIN: &str = "tank/ezz/newjail/1@1";
-/// Where those that do without ezz put theirs.
+/// The dataset for the jails of the ways without ezz.
 pub const PEER: &str = "tank/peer";
 
-/// Measures all, and writes the result where the host finds it.
+/// Measures everything, and writes the result where the host finds it.
 pub fn measure(world: &str, rounds: &str, most: &str) -> Result<(), Failure> {
     let rounds: usize = rounds.parse()?;
     let most: usize = most.parse()?;
@@ -36,12 +36,12 @@ pub fn measure(world: &str, rounds: &str, most: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The binary that is measured.
+/// Returns the path of the binary that is measured.
 pub fn ezz() -> String {
     std::env::var("EZZ_BIN").unwrap_or_else(|_| "ezz".to_owned())
 }
 
-/// A script that has to work.
+/// Runs a script that must succeed, and returns its output.
 pub fn sh(script: &str) -> Result<String, Failure> {
     let output = Command::new("/bin/bash")
         .args(["-euc", script])
@@ -56,19 +56,19 @@ pub fn sh(script: &str) -> Result<String, Failure> {
     Err(Failure(format!("{script}: {}: {stderr}", output.status)))
 }
 
-/// ezz, with the words of a command line.
+/// Runs ezz with the words of a command line.
 pub fn run(line: &str) -> Result<(), Failure> {
     sh(&format!("exec $EZZ -q {line} >/dev/null")).map(drop)
 }
 
-/// How long something takes, in milliseconds.
+/// Returns how long something takes, in milliseconds.
 pub fn timed<T>(act: impl FnOnce() -> Result<T, Failure>) -> Result<f64, Failure> {
     let begun = Instant::now();
     act()?;
     Ok(begun.elapsed().as_secs_f64() * 1e3)
 }
 
-/// The same of a script, without the shell's own start: that is another's cost.
+/// Returns how long a script takes, without the start of the shell, which is no part of the measured work.
 pub fn timed_sh(script: &str) -> Result<f64, Failure> {
     let text = format!("begun=$EPOCHREALTIME; {script}\nprintf '\\n%s %s' $begun $EPOCHREALTIME");
     let told = sh(&text)?;
@@ -82,7 +82,7 @@ pub fn timed_sh(script: &str) -> Result<f64, Failure> {
     }
 }
 
-/// A number that a script prints.
+/// Returns a number that a script prints.
 pub fn number(script: &str) -> Result<f64, Failure> {
     let told = sh(script)?;
     Ok(told.trim().parse()?)

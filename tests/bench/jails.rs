@@ -1,5 +1,5 @@
-//! New jails: by ezz, by `zfs clone`, by calls of libzfs_core, by a bare channel program, and as other jail
-//! managers do it.
+//! New jails: by ezz, by `zfs clone`, by calls of libzfs_core, by a bare channel program, and as other jail managers
+//! create them.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -20,13 +20,13 @@ use rayon::prelude::*;
 use crate::guest::{ORIGIN, PEER, SITE, run, sh, timed, timed_sh};
 use crate::{Failure, Measured};
 
-/// So many jails at once.
+/// How many jails are created at once.
 pub const COUNTS: [usize; 4] = [1, 10, 100, 1000];
-/// What a jail's property holds.
+/// The value of a jail's property.
 const JAIL: &str =
     r#"{"kind":"thin","base":{"track":"main"},"skel":1,"hostname":"j","network":"host"}"#;
 
-/// One round, each way after the other; where it begins differs from round to round.
+/// Runs one round with each way in turn; the first way differs from round to round.
 pub fn round(measured: &mut Measured, round: usize) -> Result<(), Failure> {
     type Way = fn(usize) -> Result<Option<f64>, Failure>;
     let ways: [(&str, Way); 6] = [
@@ -80,7 +80,7 @@ fn parallel_loop(count: usize) -> Result<Option<f64>, Failure> {
     timed_sh(&script).map(Some)
 }
 
-/// Calls of libzfs_core side by side, and one program that sets all properties.
+/// Times parallel calls of libzfs_core, and one program that sets all properties.
 fn raw(count: usize) -> Result<Option<f64>, Failure> {
     let zfs = ezz_zfs::Zfs::open()?;
     let pool = rayon::ThreadPoolBuilder::new()
@@ -108,7 +108,7 @@ fn raw(count: usize) -> Result<Option<f64>, Failure> {
     Ok(Some(took))
 }
 
-/// One program that clones and sets a property each, and nothing else: the floor.
+/// Times one program that clones and sets one property for each jail, and does nothing else: the lower bound.
 fn program(count: usize) -> Result<Option<f64>, Failure> {
     if !ezz_zfs::Zfs::open()?.capabilities("tank")?.sync_clone {
         return Ok(None);
@@ -127,15 +127,15 @@ fn names(count: usize) -> String {
     format!("'j{{1..{count}}}'")
 }
 
-/// The command as a user gives it: created, mounted, configured.
+/// Times the whole command as a user runs it: the jails are created, mounted and configured.
 fn whole(count: usize) -> Result<Option<f64>, Failure> {
     let took = timed_sh(&format!("$EZZ -q create {}", names(count)))?;
     run(&format!("delete --yes {}", names(count)))?;
     Ok(Some(took))
 }
 
-/// The same up to the last commit: observation, plan and programs, without the start of a process and
-/// without what comes after: then the jails are there.
+/// Times the command up to the last commit, after which the jails exist: observation, plan and programs, without the
+/// start of a process and the steps after the commit.
 fn created(count: usize) -> Result<Option<f64>, Failure> {
     let zfs = ezz::pool::Pool::new();
     let site = DatasetName::parse(SITE)?;
@@ -200,8 +200,8 @@ fn created(count: usize) -> Result<Option<f64>, Failure> {
     Ok(Some(took))
 }
 
-/// What others do for one jail, as plain scripts from a description of their steps (the dataset, the files
-/// and the configuration; not what starts it). Where they copy the world, the whole base is copied.
+/// The work of other managers for one jail, as plain scripts that follow a description of their steps: the dataset, the
+/// files and the configuration, but not the start. Where they copy the world, the whole base is copied.
 const PEERS: [(&str, &str); 4] = [
     (
         "ezjail",

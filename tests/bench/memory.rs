@@ -1,18 +1,18 @@
-//! What a jail costs on disk, and in memory: ten jails that run the same program, against ten copies of the
-//! world that do.
+//! What a jail costs on disk and in memory: ten jails that run the same program, compared with ten copies of the world
+//! that do.
 
 use std::time::Duration;
 
 use crate::guest::{PEER, number, run, sh};
 use crate::{Failure, Measured};
 
-/// So many.
+/// The number of jails.
 const JAILS: usize = 10;
 
 /// The program: it maps itself, its libraries and modules, and waits.
 const PROGRAM: &str = "/usr/bin/perl -MPOSIX -MData::Dumper -MFile::Find -e 'sleep 600'";
 
-/// Measures.
+/// Measures the costs of jails on disk and in memory.
 pub fn measure(measured: &mut Measured) -> Result<(), Failure> {
     let before = number(
         "zfs get -Hpo value epoch tank/ezz 2>/dev/null || zfs get -Hpo value ezz:epoch tank/ezz",
@@ -23,7 +23,7 @@ pub fn measure(measured: &mut Measured) -> Result<(), Failure> {
     sh("zpool sync")?;
     let used = number("zfs get -Hpo value used tank/ezz/jails/j500")?;
     measured.add("bytes of a new jail", used);
-    // What is not its origin's: files that were copied.
+    // Files that differ from those of the origin: they were copied.
     let own = number("zfs diff tank/ezz/newjail/1@1 tank/ezz/jails/j500 | wc -l")?;
     measured.add("inodes of a new jail that are not shared", own);
     run("delete --yes 'j*'")?;
@@ -57,7 +57,7 @@ pub fn measure(measured: &mut Measured) -> Result<(), Failure> {
     run("delete --yes 'm*'")
 }
 
-/// Runs the program in ten places, and tells how much of the page cache it takes, and how much each has for
+/// Runs the program in ten places; measures the page cache that it takes, and the memory that each instance has for
 /// itself.
 fn running(measured: &mut Measured, name: &str, commands: &[String]) -> Result<(), Failure> {
     sh("sync; echo 3 >/proc/sys/vm/drop_caches")?;

@@ -1,4 +1,4 @@
-//! A plot of what a jail costs, by how many are made at once.
+//! A plot of the cost of a jail against the number of jails that are created at once.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use plotters::prelude::*;
 use crate::jails::COUNTS;
 use crate::{Failure, Measured};
 
-/// The ways, as they are named in the samples.
+/// The ways, with their names in the samples.
 const WAYS: [&str; 6] = [
     "loop",
     "parallel loop",

@@ -1,8 +1,8 @@
-//! The benchmark: what ezz costs against the ways that do without it, side by side in one boot.
+//! The benchmark compares ezz with the ways that do without it, side by side in one boot.
 //!
-//! On the host it boots the lab once for each series of OpenZFS, and writes a table, JSON and plots; in the
-//! guest it measures. Only ratios of one boot mean something: the guest's clock and what a process costs
-//! there are not those of a machine (vagrant/lab/README.md). Run by `make bench`.
+//! On the host this program boots the lab once for each series of OpenZFS, and writes a table, JSON and plots; in the
+//! guest it measures. Only ratios within one boot are meaningful: the guest's clock and its cost of processes are not
+//! those of a real machine (vagrant/lab/README.md). Run it by `make bench`.
 
 #![expect(
     clippy::disallowed_methods,
@@ -25,14 +25,14 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
-/// All that one boot has measured.
+/// The measurements of one boot.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Measured {
-    /// The module's version.
+    /// The version of the ZFS module.
     pub zfs: String,
-    /// How many rounds.
+    /// The number of rounds.
     pub rounds: usize,
-    /// Samples by what was measured: milliseconds, unless the name says something else.
+    /// The samples by their names: milliseconds, unless the name has another unit.
     pub samples: BTreeMap<String, Vec<f64>>,
 }
 
@@ -43,7 +43,7 @@ impl Measured {
         samples.push(value);
     }
 
-    /// The middle of the samples.
+    /// Returns the median of the samples.
     pub fn median(&self, name: &str) -> Option<f64> {
         let mut sorted = self.samples.get(name)?.clone();
         sorted.sort_by(f64::total_cmp);
@@ -55,7 +55,7 @@ impl Measured {
         })
     }
 
-    /// The least and the most.
+    /// Returns the least and the greatest sample.
     pub fn spread(&self, name: &str) -> Option<(f64, f64)> {
         let samples = self.samples.get(name)?;
         let least = samples.iter().copied().min_by(f64::total_cmp)?;
@@ -64,7 +64,7 @@ impl Measured {
     }
 }
 
-/// The benchmark cannot go on.
+/// An error that ends the benchmark.
 #[derive(Debug)]
 pub struct Failure(pub String);
 
@@ -80,7 +80,7 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// A line on standard error: the result goes to files.
+/// Prints a line on standard error; the result is written to files.
 pub fn say(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
 }

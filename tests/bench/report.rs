@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::jails::COUNTS;
 use crate::{Failure, Measured, plot, say};
 
-/// Writes all of it into a directory, from what each boot has measured.
+/// Writes the result into a directory, given the measurements of each boot.
 pub fn write(out: &Path, files: &[&str]) -> Result<(), Failure> {
     let mut all: Vec<Measured> = Vec::new();
     for file in files {
@@ -27,10 +27,10 @@ pub fn write(out: &Path, files: &[&str]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How one number of another boot's is got, and what it should be.
+/// Computes a number from the measurements of a boot.
 type Value = fn(&Measured) -> Option<f64>;
 
-/// What a goal is: its words, its bound, and whether it is the least or the most.
+/// A goal: its words, its bound, and whether a value reaches it.
 struct Goal {
     what: &'static str,
     goal: &'static str,
@@ -43,7 +43,7 @@ fn ratio(measured: &Measured, of: &str, by: &str) -> Option<f64> {
     Some(measured.median(of)? / measured.median(by)?)
 }
 
-/// The most jails that the site had.
+/// Returns the greatest number of jails on the site.
 fn most(measured: &Measured) -> Option<usize> {
     let names = measured.samples.keys();
     let counts = names.filter_map(|name| name.strip_prefix("list of ")?.strip_suffix(": zfs get"));
@@ -206,7 +206,7 @@ fn goals(all: &[Measured]) -> String {
     text
 }
 
-/// The median of samples with their spread.
+/// Returns the median of samples with their spread.
 fn shown(measured: &Measured, name: &str) -> String {
     match (measured.median(name), measured.spread(name)) {
         (Some(middle), Some((least, most))) if least < most => {

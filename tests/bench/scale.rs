@@ -1,4 +1,4 @@
-//! Sites with many jails: what `list`, `show`, `doctor`, `create` and `delete` cost there.
+//! Sites with many jails: the cost of `list`, `show`, `doctor`, `create` and `delete`.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -6,11 +6,11 @@ use std::time::Duration;
 use crate::guest::{ORIGIN, SITE, ezz, run, sh, timed_sh};
 use crate::{Failure, Measured};
 
-/// What `list` reads of each jail, so that both read the same.
+/// The properties that `list` reads of each jail, so that `zfs get` reads the same.
 const PROPERTIES: &str =
     "ezz:jail,ezz:merging,quota,zoned,guid,mountpoint,referenced,used,written,userrefs,type,origin";
 
-/// Measures with 100, 1000 and so on, up to `most`.
+/// Measures with 100 jails, 1000 and so on, up to `most`.
 pub fn measure(measured: &mut Measured, most: usize, rounds: usize) -> Result<(), Failure> {
     single(measured, 0, rounds)?;
     let mut have = 0;
@@ -68,7 +68,7 @@ pub fn measure(measured: &mut Measured, most: usize, rounds: usize) -> Result<()
     Ok(())
 }
 
-/// One jail on a site that has so many.
+/// Measures one more jail on a site with this many.
 fn single(measured: &mut Measured, with: usize, rounds: usize) -> Result<(), Failure> {
     for _ in 0..rounds {
         measured.add(
@@ -90,7 +90,7 @@ fn single(measured: &mut Measured, with: usize, rounds: usize) -> Result<(), Fai
     Ok(())
 }
 
-/// The most memory that a command has had, in KiB.
+/// Returns the peak memory of a command, in KiB.
 fn peak(line: &str) -> Result<f64, Failure> {
     let mut child = Command::new(ezz())
         .args(line.split(' '))
@@ -106,7 +106,7 @@ fn peak(line: &str) -> Result<f64, Failure> {
             let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
             line.split_whitespace().nth(1)?.parse::<f64>().ok()
         });
-        // The last one counts: before it is ezz, the child has the memory of this program.
+        // The last value counts: before the child executes ezz, it has the memory of this program.
         peak = found.unwrap_or(peak);
         std::thread::sleep(Duration::from_millis(2));
     }

@@ -1,4 +1,4 @@
-//! A world from an archive: into the same kind of dataset by ezz and by the programs that do only that.
+//! A world from an archive: unpacked into the same kind of dataset by ezz, and by programs that do only that.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use ezz::world::{self, Context, Source, manifest};
 use crate::guest::{PEER, sh, timed, timed_sh};
 use crate::{Failure, Measured};
 
-/// One round.
+/// Runs one round.
 pub fn round(measured: &mut Measured, world: &str) -> Result<(), Failure> {
     let fresh = || {
         sh(&format!(
@@ -15,7 +15,7 @@ pub fn round(measured: &mut Measured, world: &str) -> Result<(), Failure> {
         ))
     };
     let gone = || sh(&format!("zfs destroy -r {PEER}; rmdir /peer"));
-    // Read once, so that both find it in memory.
+    // The archive is read once, so that both find it in memory.
     sh(&format!("cat {world} >/dev/null"))?;
     fresh()?;
     let took = timed_sh(&format!(
