@@ -1,16 +1,16 @@
-//! A jail's account files: whatever they say, a command in the jail runs with ids of the jail.
+//! A jail's account files: whatever they contain, a command in the jail runs with ids of the jail.
 //!
-//! From the bytes of the files to the JSON that crun gets. Only Linux has this way in; on FreeBSD jexec(8)
-//! looks users up in the jail, after it has entered that.
+//! The check covers the way from the bytes of the files to the JSON that crun gets. Only Linux reads these files; on
+//! FreeBSD jexec(8) looks users up after it has entered the jail.
 
-/// Separated by RS: options (`h` for a jail with the host's ids, `n` for nobody named, `t` for a terminal),
-/// the user that is wanted, passwd, group.
+/// Checks data that is separated by RS: options (`h` for a jail with the host's ids, `n` for no user, `t` for a
+/// terminal), the requested user, passwd, group.
 #[cfg(target_os = "linux")]
 pub fn check(data: &[u8]) {
     let mut parts = data.splitn(4, |byte| *byte == 0x1e);
     let mut part = || parts.next().unwrap_or_default();
     let (options, user, passwd, group) = (part(), part(), part(), part());
-    // An argument of a program.
+    // The user is an argument of a program.
     let Ok(user) = std::str::from_utf8(user) else {
         return;
     };
@@ -31,7 +31,7 @@ pub fn check(data: &[u8]) {
     );
 }
 
-/// See the other one.
+/// Checks nothing: only Linux reads these files.
 #[cfg(not(target_os = "linux"))]
 pub fn check(_data: &[u8]) {}
 
@@ -47,7 +47,7 @@ mod linux {
     pub fn check(user: Option<&str>, passwd: &[u8], group: &[u8], ids: JailIds, terminal: bool) {
         let found = Wanted::parse(user, ids).and_then(|wanted| {
             let account = wanted.account(passwd, group, ids);
-            // Two numbers are a way in that no file closes.
+            // No account file can prevent a command whose user and group are numbers.
             if !wanted.needs_passwd() && !wanted.needs_group() {
                 assert!(account.is_ok(), "{account:?}");
             }
@@ -80,7 +80,7 @@ mod linux {
         meant(user, passwd, &process, uid);
     }
 
-    /// A refusal names something, and is no longer than a person reads.
+    /// Checks that a refusal names something, and is short enough to read.
     fn refused(error: &AccountError) {
         let text = error.to_string();
         assert!(
@@ -90,7 +90,7 @@ mod linux {
         assert!(!text.contains(char::is_control), "{text:?}");
     }
 
-    /// Of the name that was typed, which is repeated.
+    /// Returns the length of the name that was given, which the error repeats.
     fn user_length(error: &AccountError) -> usize {
         match error {
             AccountError::NoUser(name) | AccountError::NoGroup(name) => name.len(),
@@ -113,7 +113,7 @@ mod linux {
         (number(&user["uid"]), number(&user["gid"]), groups)
     }
 
-    /// Each variable once, on one line, none but those that it should have.
+    /// Checks that each variable occurs once, on one line, and that there are no unexpected ones.
     fn environment(process: &Value) {
         let list = process["env"].as_array().expect("a list");
         let mut names = Vec::new();
@@ -136,7 +136,7 @@ mod linux {
         }
     }
 
-    /// An ordinary user has none.
+    /// Checks that an ordinary user has no capabilities.
     fn capabilities(process: &Value, uid: u64) {
         for set in ["effective", "permitted", "inheritable", "ambient"] {
             let list = process["capabilities"][set].as_array();
@@ -148,8 +148,8 @@ mod linux {
         }
     }
 
-    /// Nobody becomes another: a number is that number, nobody named is root, and a name is what the first
-    /// entry of that name says.
+    /// Checks that no user becomes another: a number is that number, no user means root, and a name has the id of the
+    /// first entry with that name.
     fn meant(user: Option<&str>, passwd: &[u8], process: &Value, uid: u64) {
         let name = match user {
             None => return assert_eq!(uid, 0),

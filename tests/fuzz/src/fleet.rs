@@ -1,13 +1,13 @@
-//! Fleet files: an error says where, and what is accepted is complete and waits for nothing for ever.
+//! Fleet files: an error has its place, and an accepted file is complete and has no circular dependencies.
 
 use ezz::fleet::{Fleet, Wish};
 
-/// A text as a fleet file.
+/// Checks a text as a fleet file.
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    // Two short lines can name a hundred thousand jails: right, and slow.
+    // Two short lines can name a hundred thousand jails, which is valid but slow.
     if text.contains("..") {
         return;
     }
@@ -27,7 +27,7 @@ pub fn check(data: &[u8]) {
         within(jail.place.line, jail.place.column);
         let hostname = jail.hostname.as_deref();
         assert!(hostname != Some(""), "{name} has no host name");
-        // Whoever is waited for can be started: nobody is reached again from there.
+        // The jails that a jail waits for can be started: none of them waits for that jail.
         let mut reached = vec![name];
         let mut seen = std::collections::BTreeSet::new();
         while let Some(at) = reached.pop() {

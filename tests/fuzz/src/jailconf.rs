@@ -1,5 +1,5 @@
-//! The files that jail(8) reads: whatever is in a value, a reader of the real grammar finds that value and
-//! nothing else.
+//! The files that jail(8) reads: whatever a value contains, a reader of the real grammar finds that value and nothing
+//! else.
 
 #[allow(
     dead_code,
@@ -18,7 +18,7 @@ use ezz::name::{DatasetName, GenerationId, JailName, TrackName};
 use ezz::ports::{BaseMount, JailSpec};
 use ezz::profile::Profile;
 
-/// Separated by RS: the host name, the path of the jail, that of its base, then parameters.
+/// Checks data that is separated by RS: the host name, the path of the jail, that of its base, then parameters.
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -28,7 +28,7 @@ pub fn check(data: &[u8]) {
         (Some(hostname), Some(root), Some(base)) => (hostname, root, base),
         _ => return,
     };
-    // No word of an fstab is empty, nor a path of this host.
+    // A word of an fstab and a path of the host are never empty.
     if root.is_empty() || base.is_empty() {
         return;
     }

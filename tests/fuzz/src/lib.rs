@@ -1,7 +1,7 @@
-//! What the fuzz targets check, one module each: a function of bytes that panics at a finding.
+//! The checks of the fuzz targets, one module each: a function of bytes that panics when it finds a fault.
 //!
-//! Included by `targets/` (with libFuzzer) and by `tests/corpus.rs` (without), so that what was
-//! found stays found. Must not be here: libFuzzer, and anything that depends on time or order.
+//! `targets/` includes these modules with libFuzzer, and `tests/corpus.rs` without it, so that what was found stays
+//! found. This module must not use libFuzzer, or anything that depends on time or order.
 
 pub mod accounts;
 pub mod fleet;
@@ -15,10 +15,10 @@ pub mod profile;
 pub mod stored;
 pub mod tar;
 
-/// A target by its name: the directory of its corpus.
+/// A target: its name, which is also the name of its corpus, and its check.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 11] = [
     ("accounts", accounts::check),
     ("fleet", fleet::check),

@@ -1,5 +1,5 @@
-//! What `doctor` and `list` read of a pool and a host: whatever others have written there, no row is forged, and what is
-//! shown has no control characters.
+//! What `doctor` and `list` read from a pool and a host: whatever others have written there, no row is forged, and the
+//! output has no control characters.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use ezz::lock::Holder;
 use ezz::pool::rows::{only_missing, parse_get};
 use ezz::ports::Source;
 
-/// The first byte says what the rest is.
+/// Checks data whose first byte selects the kind of the rest.
 pub fn check(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else {
         return;
@@ -21,14 +21,14 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// Rows as `zfs get -Hp` prints them, from values that end with 0xff. A value of one dataset never becomes a value of
-/// another, and is never cut.
+/// Checks rows as `zfs get -Hp` prints them, built from values that end with 0xff. A value of one dataset never becomes
+/// a value of another, and is never cut.
 fn rows(data: &[u8]) {
     const WANTED: [&str; 3] = ["ezz:jail", "quota", "type"];
     let mut text = String::new();
     let mut given = BTreeMap::new();
     for (number, value) in data.split(|byte| *byte == 0xff).enumerate() {
-        // A property has no NUL.
+        // A property contains no NUL.
         let value = String::from_utf8_lossy(value).replace('\0', "");
         let name = format!("t/{number}");
         text += &format!("{name}\tezz:jail\t{value}\tlocal\n");
@@ -52,7 +52,7 @@ fn rows(data: &[u8]) {
     assert_eq!(read.len(), given.len(), "a dataset is missing");
 }
 
-/// What jls(8) prints.
+/// Checks the output of jls(8).
 fn jails(data: &[u8]) {
     let Ok(seen) = jls::parse(data) else {
         return;
@@ -61,7 +61,7 @@ fn jails(data: &[u8]) {
     assert!(seen.len() <= text.matches('{').count());
 }
 
-/// A line of a lock file.
+/// Checks a line of a lock file.
 fn holder(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -73,7 +73,8 @@ fn holder(data: &[u8]) {
     }
 }
 
-/// No bytes make a reader panic, and no complaint of zfs(8) is taken for a dataset that is missing unless it names it.
+/// Checks that no bytes make a reader panic, and that no error of zfs(8) is taken for a missing dataset unless it names
+/// that dataset.
 fn any(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let _ = parse_get(&text, &["all"]);

@@ -1,8 +1,8 @@
-//! Manifests: parsing takes nothing else than what writing makes, byte for byte.
+//! Manifests: the parser accepts exactly what the writer writes, byte for byte.
 
 use ezz::world::manifest;
 
-/// A text as a manifest; also as the lines of one, behind the header that every one has.
+/// Checks a text as a manifest, and as the lines of one, behind the header that every manifest has.
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;

@@ -1,9 +1,9 @@
-//! Three versions of a text, between NULs: merging never panics, and gives what one side has done if the
-//! other has done nothing. The bytes are also read as an answer of the process that merges.
+//! Three versions of a text, separated by NULs: a merge never panics, and if one side changed nothing, the result is
+//! the other side. The bytes are also read as an answer of the merging process.
 
 use ezz::world::text::{Answer, By, Request, answer, frames};
 
-/// The merged text; none for a conflict, and for texts that are beyond the bounds.
+/// Returns the merged text; none for a conflict, and for texts that exceed the bounds.
 fn texts(base: &str, ours: &str, theirs: &str, by: By) -> Option<String> {
     let merge = Request::Merge {
         by,
@@ -22,9 +22,9 @@ fn texts(base: &str, ours: &str, theirs: &str, by: By) -> Option<String> {
     }
 }
 
-/// A way, and three texts.
+/// Checks data that consists of a way to merge and three texts.
 pub fn check(data: &[u8]) {
-    // Whatever it is, it is an answer, not one yet, or refused.
+    // Any bytes are an answer, an incomplete answer, or refused.
     let _ = frames::answer(data);
     let Some((by, rest)) = data.split_first() else {
         return;
@@ -42,7 +42,7 @@ pub fn check(data: &[u8]) {
         return;
     };
     let same = |merged: Option<String>, text: &str| {
-        // Lists of names always end with a line.
+        // Lists of names always end with a complete line.
         if let Some(merged) = merged {
             let lines = |text: &str| -> Vec<String> { text.lines().map(str::to_owned).collect() };
             if by == By::Line {
@@ -57,7 +57,7 @@ pub fn check(data: &[u8]) {
             }
         }
     };
-    // For people: it only has to end.
+    // Patches are read by people: making one only has to end.
     let _ = answer(&Request::Patch {
         old: base,
         new: ours,
@@ -66,7 +66,7 @@ pub fn check(data: &[u8]) {
     same(texts(base, ours, base, by), ours);
     same(texts(base, ours, ours, by), ours);
     if let (By::Name | By::Account, Some(merged)) = (by, texts(base, ours, theirs, by)) {
-        // Whatever either side has that the base has not is there.
+        // Everything that one side has and the base does not have is in the result.
         for side in [ours, theirs] {
             let other = if side == ours { theirs } else { ours };
             for line in side.lines().filter(|line| !line.is_empty()) {

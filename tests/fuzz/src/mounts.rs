@@ -1,12 +1,12 @@
-//! Mount tables: any bytes are read or refused, and a table written as the kernel writes it is read
-//! as what it was written from.
+//! Mount tables: any bytes are read or refused, and a table that is written as the kernel writes it is read back
+//! unchanged.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use ezz_zfs::parse_mountinfo;
 
-/// Bytes as a table; and as what a table is made from: fields that end with 0xff.
+/// Checks bytes as a table, and as the fields of one, which end with 0xff.
 pub fn check(data: &[u8]) {
     let lines = data.split(|b| *b == b'\n').count();
     match parse_mountinfo(data) {
@@ -20,7 +20,7 @@ pub fn check(data: &[u8]) {
         let [root, target, source, kind, flags] = *field else {
             return;
         };
-        // A C string has no NUL.
+        // A C string contains no NUL.
         if field.iter().any(|bytes| bytes.contains(&0)) {
             continue;
         }
@@ -43,7 +43,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// One line, as fs/proc_namespace.c writes it.
+/// Writes one line as fs/proc_namespace.c does.
 fn write(text: &mut Vec<u8>, root: &[u8], target: &[u8], source: &[u8], kind: &[u8], flags: u8) {
     text.extend_from_slice(b"36 35 98:0 ");
     escape(text, root);
@@ -75,7 +75,7 @@ fn write(text: &mut Vec<u8>, root: &[u8], target: &[u8], source: &[u8], kind: &[
     });
 }
 
-/// `mangle` of the kernel (include/linux/seq_file.h, `" \t\n\\#"`).
+/// Escapes a field as `mangle` of the kernel does (include/linux/seq_file.h, `" \t\n\\#"`).
 fn escape(text: &mut Vec<u8>, field: &[u8]) {
     for byte in field {
         if b" \t\n\\#".contains(byte) {

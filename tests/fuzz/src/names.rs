@@ -1,12 +1,12 @@
-//! Names: accepted is exactly what the rules below allow, which are written apart from the parser's,
-//! and what is accepted comes back from its text.
+//! Names: the parser accepts exactly what the rules below allow, which are written independently of it, and an accepted
+//! name is the same when it is parsed from its text.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use ezz::name::{DatasetName, GenerationId, JailName, SnapshotName, TrackName, expand};
 
-/// A text as every kind of name, and as a range.
+/// Checks a text as every kind of name, and as a range.
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -67,7 +67,7 @@ fn is_dataset(text: &str) -> bool {
             .all(|part| is_component(part) && part != "." && part != "..")
 }
 
-/// Accepted exactly if expected, and the text of what was accepted is the text that was read.
+/// Checks that a text is accepted exactly if expected, and that the accepted name has the same text.
 fn same<T>(text: &str, expected: bool)
 where
     T: FromStr + Display + Debug + PartialEq,
@@ -81,7 +81,7 @@ where
         }
         Err(error) => {
             assert!(!expected, "{text:?} is refused: {error}");
-            // It goes to a terminal: nothing of the name may be a control character there.
+            // The error goes to a terminal: no control character of the name may be in it.
             let shown = error.to_string();
             assert!(!shown.chars().any(|c| c.is_control()), "{shown:?}");
         }
@@ -106,14 +106,14 @@ fn range(text: &str) {
     };
     assert!(!names.is_empty() && names.len() <= 100_000);
     let bytes: usize = names.iter().map(String::len).sum();
-    // An argument of 128 KiB may not become gigabytes.
+    // An argument of 128 KiB must not become gigabytes.
     assert!(bytes <= (64 << 20).max(text.len()), "{bytes} bytes");
     assert!(names.iter().all(|name| !name.contains(['{', '}'])));
     if !text.contains('{') {
         assert_eq!(names, [text]);
     }
-    // Two ranges side by side may make a name twice: `{1..11}{1..11}`. Sorting many takes time that
-    // is better spent on other inputs.
+    // Two ranges side by side may produce a name twice: `{1..11}{1..11}`. Sorting many names takes time that is better
+    // spent on other inputs.
     if text.matches('{').count() < 2 && names.len() < 1000 {
         let unique: std::collections::BTreeSet<&String> = names.iter().collect();
         assert_eq!(unique.len(), names.len());

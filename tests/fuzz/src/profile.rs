@@ -1,8 +1,8 @@
-//! Profiles: an error says where, and what is accepted obeys the rules of its fields.
+//! Profiles: an error has its place, and an accepted profile obeys the rules of its fields.
 
 use ezz::profile::{Os, Profile, ProfileError, RelPath};
 
-/// A text as a profile.
+/// Checks a text as a profile.
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;

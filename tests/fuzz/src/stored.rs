@@ -1,5 +1,5 @@
-//! What `ezz:*` properties hold: reading never panics, what is read and written again says the
-//! same, what an older ezz does not know is kept, and nothing unfit for a property gets through.
+//! The values of `ezz:*` properties: reading never panics, a value that is read and written again is equal, parts that
+//! an older ezz does not know are kept, and no text that is unfit for a property is written.
 
 use std::fmt::Debug;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// A text as every stored value.
+/// Checks a text as every stored value.
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -73,8 +73,8 @@ where
         return;
     };
     fits(text);
-    // Escapes may become longer, and a C1 control character is not escaped: such a value is
-    // refused when it is to be written.
+    // Escapes may make it longer, and a C1 control character is not escaped: such a value is refused when it is to be
+    // written.
     let Ok(written) = encode(&site, "ezz:x", &value) else {
         return;
     };

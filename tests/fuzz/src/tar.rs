@@ -1,7 +1,7 @@
-//! Archives: whatever one says, reading it ends, and nothing outside the root is touched.
+//! Archives: whatever one contains, reading it ends, and nothing outside the root is touched.
 //!
-//! Time and memory are libFuzzer's to watch (`-timeout`, `-rss_limit_mb`). What a compression
-//! expands to is no concern of the tar reader: compressed inputs are left to `tests/world`.
+//! libFuzzer watches time and memory (`-timeout`, `-rss_limit_mb`). The tar reader does not handle compression:
+//! `tests/world` tests compressed inputs.
 
 use std::fs;
 use std::io::Cursor;
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use ezz::world::{Context, Source, extract};
 
-/// Bytes as a world to unpack, beside a directory that must stay as it is.
+/// Checks bytes as a world to unpack, beside a directory that must not change.
 pub fn check(data: &[u8]) {
     if is_compressed(data) {
         return;
@@ -50,7 +50,7 @@ pub fn check(data: &[u8]) {
             // Each entry has a header.
             assert!(entries * 512 <= report.input_bytes);
         }
-        // Its words may hold a name as it is: `report` makes them fit for a terminal.
+        // The message may contain a name unescaped: `report` escapes it for a terminal.
         Err(error) => assert!(!error.to_string().is_empty()),
     }
     open_up(&root);
@@ -66,7 +66,7 @@ fn is_compressed(data: &[u8]) -> bool {
     )
 }
 
-/// So that who is not root can remove it too.
+/// Changes modes so that a user who is not root can remove the directory too.
 fn open_up(dir: &Path) {
     let _ = fs::set_permissions(dir, fs::Permissions::from_mode(0o700));
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
