@@ -1,7 +1,7 @@
-//! The hand-written declarations against the real headers of libzfslinux-dev.
+//! Compares the hand-written declarations with the real headers of libzfslinux-dev.
 //!
-//! Each Rust signature is written out as C and compared with the function of the header by the C
-//! compiler. Needs the lab, which always has the headers; nothing is compared at build time.
+//! Each Rust signature is written as C, and the C compiler compares it with the function of the header. The test needs
+//! the lab, which always has the headers; nothing is compared at build time.
 #![cfg(feature = "lab")]
 #![expect(clippy::disallowed_methods, reason = "the C compiler is the judge")]
 
@@ -16,8 +16,8 @@ use ezz_zfs::sys::{CONSTANTS, Declaration, declarations};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
-/// The directory with `libzfs_core.h`: named, installed (as in the lab's guest, whose own they are), or in
-/// the lab's cache.
+/// Returns the directory with `libzfs_core.h`: the one that was named, the installed one (in the lab's guest that of
+/// its own OpenZFS), or the one in the lab's cache.
 fn headers() -> Result<PathBuf, Box<dyn Error>> {
     let cache = env::var_os("EZZ_LAB_CACHE").map(PathBuf::from);
     let cached = cache
@@ -41,11 +41,11 @@ fn headers() -> Result<PathBuf, Box<dyn Error>> {
     Err("no libzfs_core.h: set EZZ_ZFS_HEADERS, or make the lab's userland".into())
 }
 
-/// The C type of a Rust type as `sys.rs` spells it.
+/// Returns the C type of a Rust type that is spelled as in `sys.rs`.
 fn c_type(rust: &str) -> String {
     if let Some(inner) = rust.strip_prefix("*const ") {
         return match inner.strip_prefix('*') {
-            // A pointer to const pointer: the const belongs to the pointer.
+            // A pointer to a const pointer: the const belongs to the pointer.
             Some(_) => format!("{} const *", c_type(inner)),
             None => format!("const {} *", c_type(inner)),
         };
@@ -73,7 +73,7 @@ fn c_type(rust: &str) -> String {
     .to_owned()
 }
 
-/// A C file that compiles only if everything declared is as in the headers.
+/// Returns a C file that compiles only if every declaration agrees with the headers.
 fn c_source(declared: &[Declaration]) -> Result<String, std::fmt::Error> {
     let mut c = String::from(
         "#include <stdint.h>\n#include <sys/types.h>\n\
@@ -110,7 +110,7 @@ fn c_source(declared: &[Declaration]) -> Result<String, std::fmt::Error> {
     ] {
         writeln!(c, "_Static_assert(sizeof ({name}) == {size}, \"{name}\");")?;
     }
-    // Enumerations without a sign: a negative member is what makes data_type_t an int.
+    // Enumerations are unsigned; only data_type_t is an int, because it has a negative member.
     writeln!(
         c,
         "_Static_assert((boolean_t)-1 > 0 && (data_type_t)-1 < 0, \"signs\");"
@@ -121,7 +121,7 @@ fn c_source(declared: &[Declaration]) -> Result<String, std::fmt::Error> {
 fn compile(headers: &Path, source: &str, name: &str) -> Result<Output, Box<dyn Error>> {
     let file = env::temp_dir().join(format!("ezz-{}-{name}.c", std::process::id()));
     fs::write(&file, source)?;
-    // Almost nothing is const in the headers of OpenZFS before 2.2; a call is the same with and without.
+    // Almost nothing is const in the headers of OpenZFS before 2.2; const does not change a call.
     let nvpair = fs::read_to_string(headers.join("sys/nvpair.h"))?;
     let old = nvpair.contains("nvpair_value_string(nvpair_t *, char **)");
     let output = Command::new("cc")

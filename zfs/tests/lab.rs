@@ -1,4 +1,4 @@
-//! OpenZFS as it is: every call and every program on a real pool, in the lab.
+//! The real OpenZFS: every call and every program on a real pool, in the lab.
 #![cfg(feature = "lab")]
 #![expect(
     clippy::disallowed_methods,

@@ -1,9 +1,9 @@
-//! Programs with their arguments, as `CONTRACT.md` names them.
+//! Programs with their arguments, as in `CONTRACT.md`.
 
 use ezz_zfs::program::{Args, Program, Reply};
 use ezz_zfs::{Limits, ProgramError, Zfs};
 
-/// A program and what it is given.
+/// A program and its arguments.
 pub struct Call(pub Program, pub Args);
 
 impl Call {
@@ -15,7 +15,7 @@ impl Call {
         self.0.run_within(zfs, &self.1, limits)
     }
 
-    /// With another value of an argument.
+    /// Returns the call with another value of an argument.
     pub fn with(self, name: &str, value: &str) -> Call {
         Call(self.0, self.1.text(name, value))
     }
@@ -30,7 +30,7 @@ pub fn stage(site: &str, epoch: u64, seq: u64) -> Call {
     Call(Program::Stage, args)
 }
 
-/// Seals generation 1.
+/// Returns a call that seals generation 1.
 pub fn seal(site: &str, epoch: u64) -> Call {
     let args = Args::at_epoch(site, epoch)
         .text("number", "1")
@@ -74,7 +74,7 @@ pub struct NewJail {
     pub jail: String,
 }
 
-/// Creates jails with two intents.
+/// Returns a call that creates jails, with two intents.
 pub fn create(site: &str, epoch: u64, jails: &[NewJail]) -> Call {
     let mut origins: Vec<&String> = jails.iter().map(|jail| &jail.origin).collect();
     origins.sort();
@@ -90,7 +90,7 @@ pub fn create(site: &str, epoch: u64, jails: &[NewJail]) -> Call {
     Call(Program::Create, args)
 }
 
-/// Destroys datasets that are known by name and guid.
+/// Returns a call that destroys datasets, given by name and guid.
 pub fn destroy(site: &str, epoch: u64, doomed: &[(String, u64)]) -> Call {
     let args = Args::at_epoch(site, epoch)
         .texts("ds", doomed.iter().map(|(name, _)| name))

@@ -1,4 +1,4 @@
-//! Channel programs as such: values in and out, errors, limits, states of the pool.
+//! Channel programs in general: values in and out, errors, limits, states of the pool.
 
 use std::collections::BTreeMap;
 

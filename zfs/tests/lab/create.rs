@@ -1,4 +1,4 @@
-//! create: many jails or none.
+//! create: all jails of a call, or none.
 
 use ezz_zfs::program::{Refusal, Reply, Why};
 use ezz_zfs::{Errno, Limits, ProgramError};
@@ -31,7 +31,7 @@ fn refused(why: Why, dataset: &str) -> Reply {
     })
 }
 
-/// Where programs cannot clone, all there is to test is that they say so.
+/// Returns whether programs cannot clone; then a test only checks that they report that.
 fn cannot_clone(pool: &Pool, site: &str) -> bool {
     if pool.zfs.capabilities(&pool.name).unwrap().sync_clone {
         return false;
@@ -115,7 +115,7 @@ fn create_refuses_as_a_whole() {
     unchanged(with_origin(&missing), 3, refused(Why::Absent, &missing));
 }
 
-/// Clones of a jail are of a snapshot that the program makes, and that goes with the last of them.
+/// A clone of a jail has a snapshot as its origin that the program takes, and that is destroyed with the last clone.
 #[test]
 fn clones_of_a_jail() {
     let pool = Pool::new();
@@ -137,7 +137,7 @@ fn clones_of_a_jail() {
         }
         create(&site, 4, &jails).with("snap", &snapshot)
     };
-    // One that fails leaves neither clones nor the snapshot.
+    // A program that fails leaves neither clones nor the snapshot.
     let before = pool.state();
     let long = "n".repeat(250);
     let failed = clones(&["a", &long]).run(&pool.zfs).unwrap();
@@ -172,7 +172,7 @@ fn create_that_fails_in_the_middle_leaves_nothing() {
         assert_eq!(pool.state(), before);
         failure
     };
-    // The same name twice passes the checks, and fails at the second clone.
+    // A name that occurs twice passes the checks, and fails at the second clone.
     let twice = failure(jails(&site, names(50).chain(["web7".to_owned()])));
     assert_eq!(
         (twice.step.as_str(), twice.errno),
@@ -261,11 +261,11 @@ fn a_create_that_is_cut_short_leaves_debris_that_can_be_told_and_removed() {
     let marked = column(&parent, "ezz:jail", "local");
     assert!(made.len() - marked.len() <= 1, "{made:?} {marked:?}");
     assert_eq!(local(&site, "ezz:epoch").as_deref(), Some("3"));
-    // All that it made is announced, also what has its ezz:jail.
+    // The intent names everything that was created, also datasets that have their ezz:jail.
     assert_eq!(local(&parent, "ezz:intent:3:0").as_deref(), Some("{}"));
     assert_eq!(local(&parent, "ezz:intent:3:1").as_deref(), Some("[]"));
 
-    // Recovery: what was made is destroyed, then the same command runs as if it were the first.
+    // Recovery: what was created is destroyed, then the same command runs as if it were the first.
     let doomed: Vec<_> = made
         .into_iter()
         .map(|(name, guid)| (name, guid.parse().unwrap()))

@@ -80,7 +80,7 @@ fn clone_promote_rename_rollback() {
     assert_eq!(errno(zfs.destroy_snaps(&[&snap], false)), Some("EEXIST"));
     assert_eq!(errno(zfs.promote(&a)), Some("EINVAL"));
 
-    // A snapshot of the same name on the clone stops the promotion, and is named.
+    // A snapshot with the same name on the clone prevents the promotion, and is named.
     zfs.snapshot(&[&pool.ds("c@1")], &NvMap::new()).unwrap();
     let error = zfs.promote(&c).unwrap_err();
     assert_eq!(error.errno.name(), Some("EEXIST"));
@@ -131,7 +131,7 @@ fn holds() {
     assert_eq!(errno(zfs.hold(&[(&one, "ezz")])), Some("EEXIST"));
     assert_eq!(errno(zfs.destroy(&one)), Some("EBUSY"));
 
-    // A snapshot that is not there is reported although the rest is held.
+    // A snapshot that does not exist is reported, although the others get their holds.
     let missing = pool.ds("a@9");
     let error = zfs.hold(&[(&missing, "more"), (&two, "more")]).unwrap_err();
     assert_eq!(error.per, [(missing.clone(), Errno(libc::ENOENT))]);
@@ -173,7 +173,7 @@ fn a_mounted_dataset_is_busy() {
     pool.zfs.destroy(&a).unwrap();
 }
 
-/// Runs itself with something taken away; the copy finds `EZZ_TEST_OPEN` and says how it ended.
+/// Runs itself with something missing; the copy finds `EZZ_TEST_OPEN`, and reports how it ended.
 #[test]
 fn what_is_missing_to_open_is_told_apart() {
     if let Ok(expected) = env::var("EZZ_TEST_OPEN") {

@@ -1,4 +1,4 @@
-//! destroy: everything is checked before anything goes.
+//! destroy: everything is checked before anything is destroyed.
 
 use ezz_zfs::program::{Refusal, Reply, Why};
 use ezz_zfs::{Errno, Limits, MountFlags, NvMap, ProgramError};
@@ -24,7 +24,7 @@ fn refused(why: Why, dataset: &str, errno: i32) -> Reply {
     })
 }
 
-/// A site with the jail `a`: its snapshots @1 and @2, and a clone `b` of @1.
+/// Creates a site with the jail `a`, its snapshots @1 and @2, and a clone `b` of @1.
 fn family(pool: &Pool) -> (String, [String; 4]) {
     let site = pool.sealed();
     let jails = format!("{site}/jails");
@@ -73,7 +73,7 @@ fn dependants_that_are_not_named_stop_everything() {
         assert_eq!(pool.state(), before);
     };
     unchanged(&[&two, &one], 3, refused(Why::Clone, &b, libc::EEXIST));
-    // Naming it later is not enough: the order counts.
+    // The clone must be named before the snapshot: the order counts.
     unchanged(&[&two, &one, &b], 3, refused(Why::Clone, &b, libc::EEXIST));
     unchanged(
         &[&b, &one, &two, &a],
@@ -148,7 +148,7 @@ fn another_dataset_of_that_name_is_left_alone() {
 fn guids_on_both_sides_of_the_sign_bit_are_compared_rightly() {
     let pool = Pool::new();
     let site = pool.sealed();
-    // Guids are random: after some datasets both kinds have been seen.
+    // Guids are random: after some datasets both kinds have occurred.
     let mut seen = [false; 2];
     for n in 0..64 {
         let epoch = 3 + n;
@@ -212,7 +212,7 @@ fn a_destroy_that_is_cut_short_has_raised_the_epoch_and_goes_on() {
         }
         program = plan(epoch);
     }
-    // The old plan is stale now; a new one takes what is left.
+    // The old plan is stale now; a new one destroys what is left.
     assert_eq!(program.run(&pool.zfs).unwrap(), Reply::Stale { epoch });
     assert_eq!(
         plan(epoch).run(&pool.zfs).unwrap(),

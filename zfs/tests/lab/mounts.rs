@@ -1,4 +1,4 @@
-//! Mounting: flags, what is busy, names with blanks, mapped ids.
+//! Mounting: flags, mounts that are busy, names with blanks, mapped ids.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -19,7 +19,7 @@ fn directory(pool: &Pool, name: &str) -> PathBuf {
     path
 }
 
-/// What is mounted at a directory, by the whole table and by one look, which have to tell the same.
+/// Returns the mount at a directory, found in the whole table and by a single look, which must agree.
 #[track_caller]
 fn entry(at: &Path) -> Option<Mounted> {
     let found = mounted().unwrap();
@@ -39,7 +39,7 @@ fn one_look_tells_what_the_table_tells() {
     mount(&dataset, &at, MountFlags::default()).unwrap();
     assert_eq!(entry(&at).unwrap().source, dataset);
     assert_eq!(entry(&at.join("missing")), None);
-    // A directory of it elsewhere, something over it, and a link to it.
+    // A bind mount of one of its directories, a mount over it, and a link to it.
     let (inner, bound) = (at.join("inner"), directory(&pool, "bound"));
     fs::create_dir(&inner).unwrap();
     assert_eq!(entry(&inner), None);
@@ -248,7 +248,7 @@ fn ids_are_mapped_and_flags_are_exactly_those_asked_for() {
     assert_eq!(owner(jail.join("www")), (100_033, 100_033));
     assert_eq!(owner(host.join("www")), (33, 33));
 
-    // What an id of the namespace makes through the clone is stored as the id inside.
+    // A file that an id of the namespace creates through the mapped mount is stored with the id inside.
     fs::set_permissions(&host, fs::Permissions::from_mode(0o777)).unwrap();
     let made = jail.join("made");
     let status = Command::new("setpriv")
@@ -280,7 +280,7 @@ fn ids_are_mapped_and_flags_are_exactly_those_asked_for() {
     assert_eq!(error.raw_os_error(), Some(libc::EROFS));
     fs::write(host.join("root"), "y").unwrap();
 
-    // The dataset stays busy as long as the clone is there.
+    // The dataset stays busy as long as the mapped mount exists.
     unmount(&host).unwrap();
     let busy = pool.zfs.destroy(&pool.ds("a")).unwrap_err();
     assert_eq!(busy.errno.name(), Some("EBUSY"));

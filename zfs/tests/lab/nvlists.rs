@@ -1,4 +1,4 @@
-//! nvlists through the real libnvpair; no kernel is asked.
+//! nvlists through the real libnvpair; no kernel is involved.
 
 use ezz_zfs::nvlist::through_libnvpair;
 use ezz_zfs::{NvError, NvMap, Value};

@@ -1,4 +1,4 @@
-//! A pool on a sparse file for one test, and what the tests look at in it.
+//! A pool on a sparse file for one test, and functions that read it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use ezz_zfs::{NvMap, Zfs};
 
 use crate::call;
 
-/// Each pool has its own name: tests of one process may run at the same time.
+/// Counts pools, so that each has its own name: tests of one process may run at the same time.
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 pub struct Pool {
@@ -19,7 +19,7 @@ pub struct Pool {
     file: PathBuf,
 }
 
-/// Runs a command that must work, and returns what it printed.
+/// Runs a command that must succeed, and returns its output.
 pub fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -27,7 +27,7 @@ pub fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A local user property of a dataset, or none.
+/// Returns a local user property of a dataset, if it is set.
 pub fn local(dataset: &str, property: &str) -> Option<String> {
     let line = run(
         "zfs",
@@ -37,7 +37,7 @@ pub fn local(dataset: &str, property: &str) -> Option<String> {
     (source == "local").then(|| value.to_owned())
 }
 
-/// A property of a dataset and what is right below it, by name: one process for all of them.
+/// Returns a property of a dataset and its children, by name; one process reads all of them.
 pub fn column(parent: &str, property: &str, sources: &str) -> BTreeMap<String, String> {
     let columns = ["-o", "name,value", property, parent];
     let rows = run(
@@ -59,7 +59,7 @@ pub fn guid(dataset: &str) -> u64 {
 }
 
 impl Pool {
-    /// 4 GiB, sparse: programs reserve far more than they write.
+    /// Creates a pool of 4 GiB on a sparse file: programs reserve far more space than they write.
     pub fn new() -> Pool {
         Pool::of_size("4G")
     }
@@ -81,7 +81,7 @@ impl Pool {
         }
     }
 
-    /// A dataset of the pool.
+    /// Returns the name of a dataset of the pool.
     pub fn ds(&self, name: &str) -> String {
         format!("{}/{name}", self.name)
     }
@@ -90,7 +90,7 @@ impl Pool {
         self.zfs.create(&self.ds(name), &NvMap::new()).unwrap();
     }
 
-    /// Makes the skeleton of a site at POOL/ezz, epoch 1.
+    /// Creates the datasets of a site at POOL/ezz; its epoch is 1.
     pub fn site(&self) -> String {
         let site = self.ds("ezz");
         run("zfs", &["create", "-o", "canmount=off", &site]);
@@ -111,7 +111,7 @@ impl Pool {
         site
     }
 
-    /// A site with the staged generation 1, epoch 2.
+    /// Creates a site with the staged generation 1; its epoch is 2.
     pub fn staged(&self) -> String {
         let site = self.site();
         assert_eq!(
@@ -135,7 +135,7 @@ impl Pool {
         site
     }
 
-    /// A site with the sealed generation 1, epoch 3.
+    /// Creates a site with the sealed generation 1; its epoch is 3.
     pub fn sealed(&self) -> String {
         let site = self.staged();
         assert_eq!(
@@ -148,7 +148,7 @@ impl Pool {
         site
     }
 
-    /// All that a program could change: datasets, origins, and every property that is set.
+    /// Returns everything that a program could change: datasets, origins, and every property that is set.
     pub fn state(&self) -> String {
         let list = run(
             "zfs",
@@ -172,7 +172,7 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        // A failed test may leave mounts; the guest is thrown away with them.
+        // A failed test may leave mounts; they end with the guest.
         let _ = Command::new("zpool").args(["destroy", &self.name]).output();
         let _ = std::fs::remove_file(&self.file);
     }

@@ -1,4 +1,4 @@
-//! init, stage, seal, commit: golden replies, refusals and failures that change nothing.
+//! init, stage, seal, commit: expected replies, and refusals and failures that change nothing.
 
 use ezz_zfs::program::{Refusal, Reply, Why};
 use ezz_zfs::{Errno, Limits, NvMap, ProgramError};
@@ -30,14 +30,14 @@ fn differs(dataset: &str, property: &str) -> Reply {
     })
 }
 
-/// Checks that a program ends so and leaves the pool as it was.
+/// Checks that a program ends with this reply, and leaves the pool unchanged.
 fn unchanged(pool: &Pool, run: impl FnOnce() -> Reply, expected: &Reply) {
     let before = pool.state();
     assert_eq!(run(), *expected);
     assert_eq!(pool.state(), before);
 }
 
-/// What a property must be now.
+/// The expected present value of a property.
 enum Expect<'a> {
     Any,
     Absent,
@@ -57,7 +57,7 @@ fn change(dataset: &str, property: &str, expect: Expect<'_>, value: Option<&str>
     }
 }
 
-/// A seal that changes a track too.
+/// Makes a seal change a track, too.
 fn with_track(seal: Call, expect: &str, value: &str) -> Call {
     seal.with("track", "ezz:track:main")
         .with("x", expect)
@@ -82,7 +82,7 @@ fn init_makes_a_site_once() {
         || again.run(&pool.zfs).unwrap(),
         &refused(Why::Present, &site),
     );
-    // A site inside a site: the outer one is named.
+    // A site within a site is refused, and the outer one is named.
     let inside = init(&format!("{site}/jails"), "ffff");
     unchanged(
         &pool,
@@ -206,7 +206,7 @@ fn seal_refuses_and_nothing_changes() {
         errno: Some(Errno(libc::EBUSY)),
     });
     unchanged(&pool, || seal(&site, 2).run(zfs).unwrap(), &busy);
-    // The same with a foreign snapshot on it, where a destroy would be busy anyway.
+    // The same with a foreign snapshot, where a destroy would fail as busy anyway.
     zfs.snapshot(&[&format!("{base}@auto")], &NvMap::new())
         .unwrap();
     unchanged(&pool, || seal(&site, 2).run(zfs).unwrap(), &busy);
@@ -281,7 +281,7 @@ fn commit_refuses_as_a_whole() {
         || run(3, vec![good(), wrong]),
         &differs(&jails, "ezz:b"),
     );
-    // What is inherited is not there.
+    // An inherited property counts as absent.
     let inherited = change(&jails, "ezz:id", Expect::Is("0c5f"), None);
     unchanged(
         &pool,
@@ -312,7 +312,7 @@ fn commit_asks_for_the_seals_it_was_given() {
     let halves = ["basejail", "newjail"].map(|half| format!("{site}/{half}/1@1"));
     let absent = refused(Why::Absent, &halves[0]);
     unchanged(&pool, || track(&halves, 2).run(&pool.zfs).unwrap(), &absent);
-    // A snapshot of that name is no seal, and neither is a property that it inherits.
+    // A snapshot with that name is no seal, and neither is an inherited property.
     let snapshots = [halves[0].as_str(), halves[1].as_str()];
     pool.zfs.snapshot(&snapshots, &NvMap::new()).unwrap();
     run(
