@@ -1,5 +1,5 @@
-//! Fleets: the jails of a site become what a file says, twice the same, and whatever is asked wrongly is
-//! told with its place.
+//! Fleets: the jails of a site become what a file describes, a second run changes nothing, and an error in the file is
+//! reported with its place.
 
 use crate::inspect;
 use crate::support::*;
@@ -29,7 +29,7 @@ fn names() -> String {
     names.join(" ")
 }
 
-/// What an `apply` that has nothing to do leaves as it is.
+/// Runs an `apply` that has nothing to do, and checks that it changes nothing.
 #[track_caller]
 fn applied(args: &[&str]) {
     let before = everything();
@@ -78,13 +78,13 @@ fn a_fleet_is_made_changed_and_pruned_and_twice_is_nothing() {
     assert_eq!(everything(), before);
     let at = epoch();
     let told = ezz(&["apply", FILE, "--json"]).ok();
-    // One warning, however many jails.
+    // One warning, however many jails there are.
     let shared = "share this host's network";
     assert_eq!(told.stderr.matches(shared).count(), 1, "{told:#?}");
     let told = told.json();
     assert_eq!(told.len(), 21);
     assert!(told.iter().all(|line| line["did"] == "created"));
-    // All jails in the transactions of one, and one that says that what is left to do is done.
+    // All jails are created in the transactions of one, and one more records that their remaining work is done.
     assert_eq!(epoch(), at + commits_of_create() + 1);
     assert_eq!(config("web07")["addresses"][0], "em0|10.0.0.9/24");
     assert_eq!(config("db")["fleet"], "shop");
@@ -96,7 +96,7 @@ fn a_fleet_is_made_changed_and_pruned_and_twice_is_nothing() {
     applied(&[]);
     applied(&["--prune", "--yes"]);
 
-    // Some change, one is new, one goes, and the others keep their addresses.
+    // Some jails change, one is new, one is removed, and the others keep their addresses.
     let changed = SHOP
         .replace("web{01..20}", "web{02..21}")
         .replace("tier = \"back\"", "tier = \"deep\"")
@@ -130,7 +130,7 @@ fn a_fleet_is_made_changed_and_pruned_and_twice_is_nothing() {
     assert!(names().starts_with("db other web02 ") && names().ends_with(" web21"));
     applied(&["--prune", "--yes"]);
 
-    // What is, as a file, is what is: of no other fleet, and folded.
+    // The present jails as a file: those of no other fleet, and folded into ranges.
     sh(&format!("{EZZ} list --fleet shop >{FILE}")).ok();
     let written = std::fs::read_to_string(FILE).expect("written");
     assert!(
@@ -145,19 +145,19 @@ fn a_fleet_is_made_changed_and_pruned_and_twice_is_nothing() {
         "{none:#?}"
     );
     short_files();
-    // Named, it is claimed.
+    // A jail that the file names becomes a jail of the fleet.
     sh(&format!("{EZZ} list --fleet shop '*' >{FILE}")).ok();
     let told = ezz(&["apply", FILE]).ok();
     assert_eq!(told.stdout, "other: changed\n", "it belonged to none");
     assert_eq!(config("web07")["addresses"][0], "em0|10.0.0.9/24");
-    // All of it goes.
+    // All jails are removed.
     write("fleet = \"shop\"\n[[jail]]\nnames = [\"db\", \"none\"]\nstate = \"absent\"\n");
     ezz(&["apply", FILE, "--prune", "--yes"]).ok();
     assert_eq!(names(), "");
     applied(&[]);
 }
 
-/// What a file does not say stays as it is; what it says is nothing goes.
+/// Settings that a file leaves out stay as they are; settings that it clears are removed.
 #[track_caller]
 fn short_files() {
     ezz(&["create", "eq{1..300}", "--label", "tier=bulk"]).ok();
@@ -203,7 +203,7 @@ fn short_files() {
     ezz(&["apply", FILE]).ok();
     assert_eq!(kept(), before);
     applied(&[]);
-    // One label is said: then it is the only one. The rest stays.
+    // The file has one label, which is then the only one. The rest stays.
     write(
         "fleet = \"short\"\n[[jail]]\nname = \"rich\"\nlabels = { tier = \"a\" }\nquota = \"none\"\nhealth = \"\"\nlimits = {}\naddresses = []\n",
     );
@@ -321,7 +321,7 @@ fn what_a_site_cannot_have_is_told_with_its_place_and_nothing_is_changed() {
         assert_eq!(everything(), before, "{text}");
     }
     ezz(&["apply", "/nowhere"]).refused(1, "cannot read the fleet file /nowhere");
-    // Of a clone, and from standard input.
+    // Clones, and a file from standard input.
     sh(&format!("printf 'fleet = \"two\"\\n[[jail]]\\nname = \"c{{1..2}}\"\\nclone = \"there\"\\n' | {EZZ} apply -")).ok();
     assert_eq!(
         property("tank/ezz/jails/c1", "origin").split('@').next(),
@@ -352,7 +352,7 @@ fn a_fleet_runs_in_its_order_and_is_restarted_when_told() {
     applied(&[]);
     ezz(&["stop", "b"]).ok();
     assert_eq!(ezz(&["apply", FILE]).ok().stdout, "b: started\n");
-    // A running jail keeps what it has until it is restarted.
+    // A running jail keeps its settings until it is restarted.
     fleet("two", "running");
     let told = ezz(&["apply", FILE]).ok();
     assert!(told.stderr.contains("ezz restart a"), "{told:#?}");
@@ -369,7 +369,7 @@ fn a_fleet_runs_in_its_order_and_is_restarted_when_told() {
         assert_eq!(told.stdout.trim(), expected);
     };
     name("one");
-    // Also if an earlier one has changed it.
+    // Also if an earlier command has changed it.
     assert_eq!(
         ezz(&["apply", FILE, "--restart"]).ok().stdout,
         "a: restarted\n"
@@ -381,7 +381,7 @@ fn a_fleet_runs_in_its_order_and_is_restarted_when_told() {
         "a: changed and restarted\n"
     );
     name("three");
-    // Stopped the other way round, by hand too.
+    // Jails are stopped in the reverse order, also by `stop`.
     assert_eq!(order(ezz(&["stop", "--all"]).ok()), "a b c");
     assert_eq!(order(ezz(&["start", "--all"]).ok()), "c b a");
     fleet("three", "stopped");
@@ -390,7 +390,7 @@ fn a_fleet_runs_in_its_order_and_is_restarted_when_told() {
     assert_eq!(inspect::site(SITE), [""; 0]);
 }
 
-/// Flavours are files: neither through links, nor in the place of what is shared.
+/// Flavours are files: they are laid neither through links nor over what is shared.
 #[test]
 fn a_flavour_is_laid_over_what_is_the_jails_own_and_nothing_else() {
     init();
@@ -413,7 +413,7 @@ fn a_flavour_is_laid_over_what_is_the_jails_own_and_nothing_else() {
         let code = if name == "Bad" { 2 } else { 1 };
         let told = ezz(&["create", "b", "--flavour", name]).exits(code);
         assert!(told.stderr.contains(name), "{told:#?}");
-        // A failed one has raised the epoch, and cleared away what it had made.
+        // A flavour that fails has raised the epoch, and cleared away what it had created.
         let epoch = |text: &str| -> String {
             let lines = text.lines().filter(|line| !line.contains("ezz:epoch"));
             lines.collect::<Vec<_>>().join("\n")

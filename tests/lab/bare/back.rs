@@ -1,4 +1,4 @@
-//! A release and back: jails in different states, whose own files are then as they were.
+//! A change of release and the way back: jails in different states, whose own files are as before afterwards.
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -8,8 +8,8 @@ use super::merge::{files_of, snapshots_of_merges};
 use crate::support::*;
 use crate::worlds::runnable_world;
 
-/// The next release: a conffile with another default, one that both have changed, a service with its user,
-/// configuration and data.
+/// The next release: a configuration file with another default, one that both sides have changed, and a service with
+/// its user, configuration and data.
 const NEXT: &str = "echo 13.0 > /etc/debian_version; echo two > /usr/share/version; \
      printf 'A\\nb\\nc\\nd\\ne\\nf\\ng\\n' > /etc/lines; echo theirs > /etc/both; rm /etc/old; \
      mkdir -p /etc/svc.d; echo conf > /etc/svc.d/conf; chmod 640 /etc/svc.d/conf; \
@@ -19,7 +19,7 @@ const JAILS: [&str; 7] = [
     "conf", "conflict", "down", "hand", "owner", "plain", "users",
 ];
 
-/// Its own files, but for the record of ezz that says which generation they are of.
+/// Returns the own files of a jail, without ezz's record of their generation.
 fn own(jail: &str) -> Vec<String> {
     let mut files = files_of(&format!("/srv/jails/{jail}"));
     files.retain(|line| !line.contains("/basejail/.ezz-generation "));
@@ -35,7 +35,7 @@ fn append(jail: &str, file: &str, text: &str) {
     fs::write(format!("/srv/jails/{jail}/{file}"), old + text).expect("written");
 }
 
-/// What it runs on, and what its files are of.
+/// Returns the base of a jail, and the generation of its own files.
 fn stands(jail: &str) -> String {
     let config = json_property(&format!("tank/ezz/jails/{jail}"), "ezz:jail");
     let asked = sh(&format!("{EZZ} exec {jail} -- cat /usr/share/version"));
@@ -94,7 +94,7 @@ fn after_a_release_and_back_own_files_are_as_they_were() {
     assert!(read("users", "etc/passwd").contains("svc:"));
     assert_eq!(read("conf", "etc/lines"), "A\nb\nc\nd\ne\nf\ng\nmine\n");
     assert_eq!(read("hand", "etc/both.ezz-new"), "theirs\n");
-    // What is written from then on.
+    // Changes that are made after the merge.
     append("users", "etc/passwd", "alice:x:1001:1001::/:/bin/sh\n");
     append("conf", "etc/lines", "later\n");
     append("owner", "etc/data", "data\n");
@@ -110,12 +110,12 @@ fn after_a_release_and_back_own_files_are_as_they_were() {
         assert_eq!(stands(jail), r#"{"track":"main"} 1 one"#);
         assert_eq!(snapshots_of_merges(jail), "", "{jail}");
     }
-    // Nothing was written since: all as it was, conflicts and what was put beside them too.
+    // Nothing was written since: everything is as before, including conflicts and the files beside them.
     for jail in ["plain", "hand", "conflict", "down"] {
         as_it_was(jail);
     }
     assert_eq!((&*kept("plain"), &*kept("hand")), ("null", "null"));
-    // The rest: what was written stays, and all else is as it was.
+    // The other jails: what was written stays, and everything else is as before.
     assert_eq!(kept("users"), "null");
     let passwd = read("users", "etc/passwd");
     assert!(
@@ -149,7 +149,7 @@ fn after_a_release_and_back_own_files_are_as_they_were() {
     assert_eq!(read("owner", "etc/svc.d/conf"), "");
     let findings = ezz(&["doctor", "--json"]).ok().json();
     assert_eq!(findings[0]["findings"].to_string(), "[]", "{findings:#?}");
-    // Only the last merge of a jail has a way back, and only as long as a track goes back there.
+    // Only the last merge of a jail can be undone, and only as long as a track can go back there.
     ezz(&["stop", "plain"]).ok();
     for generation in ["2", "1", "2"] {
         ezz(&["update", "--swap", generation]).ok();

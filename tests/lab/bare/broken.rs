@@ -1,5 +1,5 @@
-//! Datasets and snapshots that somebody destroyed by hand: what is broken is told, the rest goes
-//! on, and nothing more is lost.
+//! Datasets and snapshots that another program has destroyed: the damage is reported, the rest continues to work, and
+//! nothing more is lost.
 
 use crate::support::*;
 
@@ -47,7 +47,7 @@ fn a_jail_without_its_dataset_is_forgotten() {
     assert_eq!(findings(), "");
 }
 
-/// The base of a generation that lost its snapshot is what jails run on: it is no debris.
+/// Jails run on the base of a generation that lost its snapshot: it is no debris.
 #[test]
 fn a_generation_that_lost_its_snapshot_is_not_cleared_away() {
     init();
@@ -73,7 +73,7 @@ fn a_generation_that_lost_its_snapshot_is_not_cleared_away() {
     }
     assert_eq!(ezz(&["doctor", "--repair"]).code, 1);
     assert_eq!(everything(), before, "doctor took something away");
-    // What is not broken goes on, and a new generation can be made.
+    // Everything else works, and a new generation can be created.
     assert_eq!(ezz(&["exec", "other", "--", "id", "-u"]).ok().stdout, "0\n");
     ezz(&["restart", "other"]).ok();
     ezz(&["install", "/tmp/runnable.tar"]).ok();
@@ -81,7 +81,7 @@ fn a_generation_that_lost_its_snapshot_is_not_cleared_away() {
     ezz(&["create", "new", "--pin", "3", "--start"]).ok();
     ezz(&["stop", "a"]).ok();
     ezz(&["delete", "a", "b", "--yes"]).ok();
-    // Without one clone of it still nothing of it goes.
+    // Without one of its clones, still nothing of it is destroyed.
     assert_eq!(ezz(&["doctor", "--repair"]).code, 1);
     assert!(exists("tank/ezz/basejail/1") && exists("tank/ezz/newjail/1@1"));
 }
@@ -100,7 +100,7 @@ fn halves_of_generations_that_are_gone_are_told() {
     told("broken generation debian-12.1.3: its skeleton is missing");
     let before = everything();
     assert_eq!(ezz(&["doctor", "--repair"]).code, 1);
-    // The holds of the halves that are left are put back, and nothing else changes.
+    // The holds of the remaining halves are restored, and nothing else changes.
     let after = everything();
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let new: Vec<String> = lines(&after)
@@ -145,7 +145,7 @@ fn a_site_without_one_of_its_parts_says_which() {
     }
 }
 
-/// Between observation and commit: the `zfs` that ezz reads with does the damage, right after.
+/// Between observation and commit: the `zfs` that ezz reads with does the damage right after the reading.
 #[test]
 fn what_vanishes_between_observation_and_commit_is_missed_by_the_program() {
     init();
@@ -168,14 +168,14 @@ fn what_vanishes_between_observation_and_commit_is_missed_by_the_program() {
         );
         sh("rm -f /tmp/done").ok();
     };
-    // The jail that is to go is gone already.
+    // The jail that is to be deleted was destroyed already.
     ezz(&["create", "c"]).ok();
     damage("umount /srv/jails/c; zfs destroy tank/ezz/jails/c");
     ezz(&["delete", "c", "b", "--yes"]).refused(1, "tank/ezz/jails/c");
     happened();
     assert!(exists("tank/ezz/jails/b"));
     ezz(&["doctor", "--repair"]).ok();
-    // Another of its name has come.
+    // Another dataset has got its name.
     ezz(&["create", "c"]).ok();
     damage(
         "umount /srv/jails/c; zfs destroy tank/ezz/jails/c; zfs create -o canmount=noauto tank/ezz/jails/c; zfs snapshot tank/ezz/jails/c@keep",
@@ -201,7 +201,7 @@ fn what_vanishes_between_observation_and_commit_is_missed_by_the_program() {
     happened();
     assert!(!exists("tank/ezz/jails/e") && exists("tank/ezz/jails/d"));
     sh("zfs destroy tank/ezz/jails/d").ok();
-    // A jail that is to start.
+    // A jail that is to be started was destroyed.
     ezz(&["create", "c"]).ok();
     damage("umount /srv/jails/c; zfs destroy tank/ezz/jails/c");
     let refused = ezz(&["start", "c", "b"]);

@@ -1,4 +1,4 @@
-//! Many jails by one command: how they are named, found again, addressed, and all or none.
+//! Many jails by one command: their names, how they are selected and addressed, and that all are created or none.
 
 use std::collections::BTreeSet;
 
@@ -35,7 +35,7 @@ fn jails_are_named_in_many_ways() {
     ezz(&["create", "z3", "--label", "tier=back"]).ok();
     let made = "a b1 b2 c1 c2 c3 c4 n01 n02 n03 n04 n05 n06 n07 n08 n09 n10 z1 z2 z3";
     assert_eq!(jails().join(" "), made);
-    // And found again.
+    // Jails are selected.
     for (args, found) in [
         (&["b*"][..], "b1 b2"),
         (&["n0[1-3]", "a"], "a n01 n02 n03"),
@@ -53,7 +53,7 @@ fn jails_are_named_in_many_ways() {
     }
     let labels = &ezz(&["list", "z1", "--json"]).ok().json()[0]["labels"];
     assert_eq!(labels.to_string(), r#"{"tier":"front","x":"1"}"#);
-    // Deleted in the same ways.
+    // Jails are deleted by the same selections.
     ezz(&["delete", "--yes", "n*", "--label", "none=1"]).refused(1, "no jail has the label none=1");
     let planned = ezz(&["delete", "--yes", "--label", "tier=back", "--dry-run"]).ok();
     assert!(planned.stdout.contains("z3"), "{planned:#?}");
@@ -145,7 +145,7 @@ fn bad_names_are_told_all_at_once_and_nothing_is_made() {
         1,
         "cannot read /tmp/names",
     );
-    // No room for half of them: none is made.
+    // There is room for only half of them: none is created.
     unchanged(
         &[
             "create",
@@ -184,12 +184,12 @@ fn two_hundred_with_distinct_addresses() {
     let before = addresses();
     assert_eq!(before.len(), 401, "no address twice");
     assert!(before.contains("10.0.0.7") && !before.contains("10.0.0.0"));
-    // What is deleted is free again, and goes to the next.
+    // The addresses of deleted jails are free again, and given to the next ones.
     ezz(&["delete", "--yes", "n01*", "n100"]).ok();
     let again = [&["create", "m{1..11}"], &pools[..]].concat();
     ezz(&again).ok();
     assert_eq!(addresses(), before);
-    // The same again is refused, and takes nothing.
+    // The same command again is refused, and takes no address.
     ezz(&again).refused(1, "11 jails already exist");
     let small = ["create", "s{1..7}", "--ip-pool", "192.0.2.0/29"];
     ezz(&small).refused(
@@ -219,13 +219,13 @@ fn a_thousand_come_and_go_by_one_command_each() {
     ezz(&["delete", "--yes", "j*"]).ok();
     assert_eq!(jails().len(), 0);
     assert_eq!(sh("ls /srv/jails").ok().stdout.trim(), "basejail\nnewjail");
-    // Two thousand at once are all or none, too.
+    // Of two thousand jails, too, all are created or none.
     let before = epoch();
     ezz(&["create", "--count", "2000", "--prefix", "k", "--atomic"]).ok();
     assert_eq!(epoch(), before + commits_of_create());
     assert_eq!(jails().len(), 2000);
-    // A fifth of ten thousand jails, and a fifth of the memory that those may take: with the `zfs` that
-    // it starts, and enforced by the kernel.
+    // A fifth of ten thousand jails, in a fifth of the memory that those may take; this includes the `zfs` that ezz
+    // starts, and the kernel enforces it.
     sh("mkdir /sys/fs/cgroup/bounded && echo 40M >/sys/fs/cgroup/bounded/memory.max").ok();
     for (command, lines) in [
         ("list", 2001),
@@ -247,8 +247,8 @@ fn a_thousand_come_and_go_by_one_command_each() {
     assert!(killed.contains("\noom_kill 0\n"), "{killed}");
 }
 
-/// Of two hundred jails the mounts, the derived files and, before 2.4, the clones are made by threads: several,
-/// and not one for each.
+/// For two hundred jails, threads make the mounts, the derived files and, before 2.4, the clones: several threads, but
+/// not one for each jail.
 #[test]
 fn threads_are_bounded() {
     init();
@@ -263,14 +263,14 @@ fn threads_are_bounded() {
             "mkdir {group} && echo $$ >{group}/cgroup.procs && exec {EZZ} {command}"
         ))
         .ok();
-        // The kernel's own count of the most at once, processes and threads.
+        // The kernel's own count of the most processes and threads at once.
         let peak = sh(&format!("cat {group}/pids.peak")).ok().stdout;
         let peak: u32 = peak.trim().parse().expect("a number");
         assert!((least..=80).contains(&peak), "{command}: {peak} at once");
     }
 }
 
-/// All of them, or none: after the next command.
+/// After the next command, all of the jails exist or none.
 #[test]
 fn an_interrupt_in_the_middle_of_a_thousand_leaves_no_half() {
     init();
@@ -299,7 +299,7 @@ fn an_interrupt_in_the_middle_of_a_thousand_leaves_no_half() {
     }
 }
 
-/// What `templates/examples` shows works as it stands there.
+/// The scripts in `templates/examples` work as they are.
 #[test]
 fn the_example_scripts_do_what_they_say() {
     init();
@@ -333,14 +333,14 @@ fn the_example_scripts_do_what_they_say() {
         .map(|line| line["addresses"][0].to_string())
         .collect();
     assert_eq!(addresses.len(), 4);
-    // Jobs: two that work, one that does not, and nothing is left.
+    // Jobs: two that succeed and one that fails; nothing is left.
     let ran = run("printf 'id -u\\nexit 7\\nls /\\n' | ./jobs.sh batch").exits(1);
     assert!(ran.stdout.contains("batch-1: done"), "{ran:#?}");
     assert!(ran.stderr.contains("batch-2: failed with 7"), "{ran:#?}");
     assert!(ran.stdout.contains("batch-3: done"), "{ran:#?}");
     assert_eq!(jails().join(" "), "acme bolt core duna");
     run("./jobs.sh batch </dev/null").exits(2);
-    // A batch whose name is taken makes nothing.
+    // A batch whose name is taken creates nothing.
     ezz(&["create", "again-2"]).ok();
     run("printf 'id\\nid\\n' | ./jobs.sh again").exits(1);
     assert_eq!(jails().join(" "), "acme again-2 bolt core duna");

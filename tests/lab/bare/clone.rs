@@ -1,4 +1,5 @@
-//! Clones of a jail: its files and configuration, an identity of their own, and nothing left of them.
+//! Clones of a jail: they have its files and configuration, and an identity of their own; nothing is left after they
+//! are deleted.
 
 use crate::inspect;
 use crate::support::*;
@@ -7,7 +8,7 @@ use crate::worlds::install_small;
 
 const ROOT: &str = "/srv/jails";
 
-/// The snapshots of jails, and whether they go with their last clone.
+/// Returns the snapshots of jails, and whether they are destroyed with their last clone.
 fn snapshots() -> Vec<String> {
     let listed = sh("zfs get -Hpr -t snapshot -o name,value defer_destroy tank/ezz/jails").ok();
     let lines = listed.stdout.lines();
@@ -21,7 +22,7 @@ fn epoch() -> u64 {
     text.parse().expect("a number")
 }
 
-/// A jail with something in it, and what makes it an individual.
+/// Creates a jail with some files of its own, and with an identity.
 fn source() {
     init();
     install_small();
@@ -50,7 +51,7 @@ fn source() {
 #[test]
 fn clones_have_the_files_and_the_configuration_and_an_identity_of_their_own() {
     source();
-    // Else doctor tells that the host has not the addresses of its jails.
+    // Otherwise doctor reports that the host lacks the addresses of its jails.
     sh("ip link set lo up; for n in 1 2 3 4; do ip address add 10.0.0.$n/32 dev lo; done").ok();
     let before = everything();
     let planned = ezz(&["clone", "a", "b", "--dry-run"]).ok();
@@ -75,7 +76,7 @@ fn clones_have_the_files_and_the_configuration_and_an_identity_of_their_own() {
     ])
     .ok();
     assert_eq!(told.json()[2]["did"], "cloned");
-    // The clones, and that they are complete.
+    // The clones exist and are complete.
     assert_eq!(epoch(), at + commits_of_create() + 1);
     for (name, address) in [
         ("b", "10.0.0.2/24"),
@@ -104,7 +105,7 @@ fn clones_have_the_files_and_the_configuration_and_an_identity_of_their_own() {
             ],
         );
         let used: u64 = property(&dataset, "used").parse().expect("a number");
-        // Two directories and a file are its own.
+        // Two directories and a file are the clone's own.
         assert!(used <= 96 << 10, "{name} costs {used} bytes");
     }
     assert_eq!(
@@ -123,11 +124,11 @@ fn clones_have_the_files_and_the_configuration_and_an_identity_of_their_own() {
         ezz(&["doctor", "--json"]).ok().json()[0]["findings"].to_string(),
         "[]"
     );
-    // A clone of a clone, and again.
+    // A clone of a clone, and a name that exists.
     ezz(&["clone", "c1", "d"]).ok();
     ezz(&["clone", "a", "b"]).refused(1, "the jail b already exists");
     assert_eq!(snapshots().len(), 2);
-    // What has clones stays, unless they go with it; the snapshots go with the last of them.
+    // A jail with clones stays unless they are deleted with it; the snapshots are destroyed with the last of them.
     let told = ezz(&["delete", "a", "--yes"]).refused(1, "tank/ezz/jails/b");
     assert!(told.stderr.contains("c1"), "{told:#?}");
     ezz(&["delete", "b", "--yes"]).ok();
@@ -180,12 +181,12 @@ fn what_cannot_be_cloned_is_refused_and_nothing_is_left() {
         "10.0.0.1/24",
     );
     ezz(&["clone", "a"]).exits(2);
-    // One that is being merged, and one that was never finished.
+    // A jail that is being merged, and one that was never finished.
     sh("zfs set ezz:merging='{\"from\":1,\"to\":1}' tank/ezz/jails/there").ok();
     ezz(&["clone", "there", "b"]).refused(1, "merge");
     sh("zfs inherit ezz:merging tank/ezz/jails/there; zfs set ezz:jail=\"$(zfs get -Hpo value ezz:jail tank/ezz/jails/there | sed 's/}$/,\"todo\":[\"identity\"]}/')\" tank/ezz/jails/there").ok();
     ezz(&["clone", "there", "b"]).refused(1, "interrupted");
-    // Doctor finishes that one.
+    // Doctor finishes the latter.
     ezz(&["doctor", "--repair"]).ok();
     assert!(
         json_property("tank/ezz/jails/there", "ezz:jail")
@@ -195,7 +196,7 @@ fn what_cannot_be_cloned_is_refused_and_nothing_is_left() {
     ezz(&["clone", "there", "b"]).ok();
 }
 
-/// What is in the way of the files that are cleared away leads nowhere.
+/// A link in the place of files that are cleared away leads nowhere.
 #[test]
 fn a_jail_cannot_make_the_host_clear_away_what_is_not_its_own() {
     source();

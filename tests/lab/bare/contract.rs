@@ -1,4 +1,4 @@
-//! The contract of `Zfs` on a real pool: what the simulator is held to (tests/contract).
+//! The contract of `Zfs` on a real pool, with which the simulator must agree (tests/contract).
 
 use std::path::{Path, PathBuf};
 

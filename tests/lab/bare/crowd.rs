@@ -1,4 +1,4 @@
-//! Many ezz at once on one site: what each said that it did is what the pool has, by its history.
+//! Many ezz at once on one site: what each reported agrees with the history of the pool.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 
-/// Numbers that look random: the tests print the seed.
+/// Random numbers; the tests print the seed.
 struct Random(u64);
 
 impl Random {
@@ -20,7 +20,7 @@ impl Random {
     }
 }
 
-/// One command, and how it ended.
+/// A command, and how it ended.
 #[derive(Debug)]
 struct Entry {
     verb: &'static str,
@@ -28,15 +28,15 @@ struct Entry {
     ended: Ended,
 }
 
-/// What the pool's history says of datasets and the epoch, in its order. It is written by the kernel
-/// in the transaction itself.
+/// The history of the pool: the changes of datasets and of the epoch, in their order. The kernel writes it in the
+/// transaction itself.
 #[derive(Debug, Default)]
 struct History {
-    /// Per jail, `clone` and `destroy`.
+    /// For each jail `clone` and `destroy`, in their order.
     jails: BTreeMap<String, Vec<&'static str>>,
     /// Every epoch that was set.
     epochs: Vec<u64>,
-    /// Programs that ran, whatever came of them.
+    /// The number of programs that ran, whatever their result.
     programs: usize,
 }
 
@@ -61,7 +61,7 @@ fn history() -> History {
     found
 }
 
-/// Each epoch once, and none left out.
+/// Checks that each epoch occurs once, and that none is left out.
 #[track_caller]
 fn epochs_are_consecutive(history: &History) {
     let last = property(SITE, "ezz:epoch")
@@ -71,9 +71,9 @@ fn epochs_are_consecutive(history: &History) {
     assert_eq!(history.epochs, expected);
 }
 
-/// For each jail what was said fits what happened: clones and destroys in turn, as many as said. A
-/// kernel whose programs cannot clone makes clones before their commit: where locks do not work,
-/// `again`, that may come too late, and they are destroyed and made again.
+/// Checks for each jail that the reports agree with the history: clones and destroys alternate, and there are as many
+/// as reported. A kernel whose programs cannot clone makes clones before their commit. Where locks do not work
+/// (`again`), that may be too late, so clones are destroyed and made again.
 #[track_caller]
 fn nothing_was_lost(entries: &[Entry], history: &History, again: bool) {
     let said = |verb: &str, name: &str| {
@@ -115,7 +115,7 @@ fn whole() {
     assert_eq!(told[0]["findings"].to_string(), "[]");
 }
 
-/// Sixteen for a minute, names overlapping.
+/// Sixteen commands at a time for a minute, with overlapping names.
 #[test]
 fn sixteen_that_do_everything_at_once_lose_nothing() {
     const NAMES: u64 = 10;
@@ -182,15 +182,15 @@ fn sixteen_that_do_everything_at_once_lose_nothing() {
     let generations = ezz(&["world", "list", "--json"]).ok().json();
     assert_eq!(generations.len(), installed);
     whole();
-    // Each jail is what it says: it starts, or runs.
+    // Each jail is in the state that ezz reports: it starts, or runs.
     ezz(&["--wait", "0", "start", "--all"]).ok();
     let missing = !exists("tank/ezz/jails/c0");
     ezz(&["--wait", "0", "delete", "--yes", "c0"]).exits(i32::from(missing));
 }
 
-/// Where programs cannot clone, another may take the intent of a `create` away before its clone is
-/// made. Then nothing tells whose that is: it is left alone, and named, and the administrator
-/// destroys it, which is done here.
+/// Where programs cannot clone, another command may remove the intent of a `create` before its clone is made. Then
+/// nothing shows whose clone it is, so ezz reports it and leaves it alone. The administrator destroys it, as this
+/// function does.
 #[track_caller]
 fn left_alone(entry: &Entry) {
     let stranger = entry
@@ -206,7 +206,7 @@ fn left_alone(entry: &Entry) {
     }
 }
 
-/// Without locks, since somebody removes their files, the epoch alone keeps five apart.
+/// Another program removes the lock files, so that only the epoch keeps five commands apart.
 #[test]
 fn without_locks_the_epoch_keeps_them_apart() {
     init();
@@ -223,7 +223,7 @@ fn without_locks_the_epoch_keeps_them_apart() {
                     .flatten()
                 {
                     if file.path().extension().is_some_and(|end| end == "lock") {
-                        // It may be another's turn already.
+                        // Another thread may have removed it already.
                         let _ = std::fs::remove_file(file.path());
                     }
                 }

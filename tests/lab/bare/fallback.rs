@@ -1,21 +1,21 @@
-//! What a `create` does where programs cannot clone, and what one that was killed leaves.
+//! What a `create` does where programs cannot clone, and what a killed one leaves.
 //!
-//! Intents and their clones are made by hand where both kernels must deal with them: a pool may
-//! come from one to the other.
+//! Intents and their clones are made by hand where both kernels must handle them: a pool may move from one to the
+//! other.
 
 use crate::support::*;
 
 const INTENT: &str = r#"{"kind":"thin","skel":1,"jails":["x","y","z"]}"#;
 
 fn clone(name: &str) {
-    // Mounted, as after a reboot: no mount is asked for, and zfs(8) mounts.
+    // Mounted as after a reboot: without a mountpoint as argument, by zfs(8).
     sh(&format!(
         "zfs clone tank/ezz/newjail/1@1 tank/ezz/jails/{name}"
     ))
     .ok();
 }
 
-/// A site as a create of x, y and z leaves it that was killed before its commit; z was not cloned.
+/// Creates the site that a create of x, y and z leaves when it is killed before its commit; z was not cloned.
 fn interrupted() {
     init();
     install_small();
@@ -23,7 +23,7 @@ fn interrupted() {
     clone("x");
     clone("y");
     sh("zfs unmount tank/ezz/jails/y && rmdir /srv/jails/y").ok();
-    // A signal can stop the committing program in its middle: some have their ezz:jail by then.
+    // A signal can stop the committing program in the middle: some jails have their ezz:jail by then.
     let config = r#"{"kind":"thin","base":{"track":"main"},"skel":1,"hostname":"y"}"#;
     sh(&format!("zfs set ezz:jail='{config}' tank/ezz/jails/y")).ok();
 }
@@ -104,7 +104,7 @@ fn delete_clears_what_it_names_and_the_rest() {
     cleared();
 }
 
-/// It was stopped between the removal of the mark and that of the other part: all are jails.
+/// The command was stopped between the removal of the first part and that of the other: all are jails.
 #[test]
 fn without_its_mark_an_intent_names_nothing() {
     init();
@@ -155,7 +155,7 @@ fn doctor_tells_and_clears_but_not_at_boot() {
     assert_eq!(everything(), after, "twice is once");
 }
 
-/// What has the name that an intent has, and is not its clone, is somebody's.
+/// A dataset with a name in an intent that is not a clone of the origin belongs to another program.
 #[test]
 fn only_clones_of_the_origin_are_cleared() {
     init();
@@ -193,7 +193,7 @@ fn only_clones_of_the_origin_are_cleared() {
     assert!(!exists("tank/ezz/jails/dead"));
     assert_eq!(intents().len(), 2, "used and used-too are still announced");
     assert_eq!(state("www"), "stopped");
-    // By name, and only when told.
+    // By name, and only on request.
     ezz(&["delete", "plain", "--yes"]).refused(1, "not a jail that ezz can use");
     ezz(&["create", "used"]).refused(1, "tank/ezz/jails/used@mine");
     ezz(&["delete", "used", "--yes"]).refused(1, "tank/ezz/jails/used@mine");
@@ -240,7 +240,7 @@ fn a_dry_run_tells_the_steps_of_this_kernel() {
     assert_eq!(says, !sync_clone(), "{told:#?}");
 }
 
-/// Killed when some of the clones are there: the kernel finishes those that it has begun.
+/// ezz is killed when some of the clones exist: the kernel finishes those that it has begun.
 #[test]
 fn a_kill_among_the_clones_leaves_no_jail() {
     init();
@@ -269,12 +269,12 @@ fn a_kill_among_the_clones_leaves_no_jail() {
     assert_eq!(left.trim(), jails.to_string());
 }
 
-/// A dataset takes the name of a jail that is being made: it stays, and no jail is made.
+/// Another dataset takes the name of a jail that is being created: it stays, and no jail is created.
 #[test]
 fn a_name_that_is_taken_meanwhile_makes_no_jail() {
     init();
     install_small();
-    // This zfs(8) makes a dataset once the plan was observed, before the clones are made.
+    // This zfs(8) creates a dataset after the plan was observed and before the clones are made.
     let late = "tank/ezz/jails/b";
     sh(&format!(
         "zfs=$(command -v zfs); mv $zfs $zfs.real
@@ -291,7 +291,7 @@ fn a_name_that_is_taken_meanwhile_makes_no_jail() {
     assert_eq!(intents(), [""; 0]);
 }
 
-/// The pool fills up between the plan, which reckons with the space, and the clones.
+/// The pool fills up between the plan, which calculates the space, and the clones.
 #[test]
 fn a_pool_that_fills_up_meanwhile_gets_no_jail() {
     sh("set -e; truncate -s 128M /run/lab/tiny.img; zpool create -f tiny /run/lab/tiny.img").ok();
@@ -300,7 +300,7 @@ fn a_pool_that_fills_up_meanwhile_gets_no_jail() {
     small_world(std::path::Path::new("/tmp/small"), "12.1");
     tiny(&["install", "/tmp/small.tar"]).ok();
     let before = everything_of("tiny");
-    // More than are looked at by a program: `zfs` reads them, and the pool is full when it has.
+    // More than a program looks at: `zfs` reads them, and the pool is full afterwards.
     let full = |wrapped: &str| {
         format!(
             "zfs=$(command -v zfs); mv $zfs $zfs.real

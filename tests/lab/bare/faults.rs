@@ -1,5 +1,5 @@
-//! I/O errors of the pool: damaged blocks of files and of metadata, which their checksums show when they are read,
-//! and a device that takes no more writes, after which the pool is suspended until somebody clears that.
+//! I/O errors of the pool: damaged blocks of files and metadata, which their checksums reveal when they are read, and a
+//! device that accepts no more writes, after which the pool is suspended until an administrator clears that.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -11,7 +11,7 @@ use crate::inspect;
 use crate::support::*;
 use crate::worlds::{install_runnable, small_world};
 
-/// Where the pool's file lies.
+/// The directory of the pool's file.
 const PLACE: &str = "/run/faulty";
 const IMAGE: &str = "/run/faulty/image";
 
@@ -19,7 +19,7 @@ fn faulty(args: &[&str]) -> Ended {
     ezz(&[&["--site", "faulty/ezz"], args].concat())
 }
 
-/// A site on a pool of its own, whose file lies on a tmpfs of this size.
+/// Creates a site on a pool of its own, whose file lies on a tmpfs of this size.
 #[track_caller]
 fn site(size: &str) {
     sh(&format!(
@@ -28,11 +28,11 @@ fn site(size: &str) {
     ))
     .ok();
     ezz(&["init", "faulty/ezz", "--directory", "/srv/faulty"]).ok();
-    // What is looked for on the device must be there as it was written.
+    // The texts to look for must be on the device as they were written.
     zfs(&["inherit", "-r", "compression", "faulty/ezz"]).ok();
 }
 
-/// A world with these files.
+/// Installs a world with these files.
 #[track_caller]
 fn install(version: &str, files: &[(&str, &str)]) {
     let directory = Path::new("/tmp/faulty");
@@ -44,7 +44,7 @@ fn install(version: &str, files: &[(&str, &str)]) {
     faulty(&["install", "/tmp/faulty.tar"]).ok();
 }
 
-/// Changes a byte of each block that begins with a text, on the device alone.
+/// Changes a byte of each block that begins with one of the texts, on the device only.
 #[track_caller]
 fn damage(texts: &[&str]) {
     sh("zpool sync faulty; zpool export faulty").ok();
@@ -71,14 +71,15 @@ fn damage(texts: &[&str]) {
     import().ok();
 }
 
-/// Imports the pool again, and has ezz mend what an export takes away.
+/// Imports the pool again, and lets ezz repair what the export has removed.
 fn import() -> Ended {
     sh(&format!("zpool import -d {PLACE} faulty; zfs mount -a"));
     faulty(&["doctor", "--repair"])
 }
 
-/// Changes a byte in each copy of the metadata that has these words. It is compressed by LZ4, which leaves a word that
-/// is like nothing before it as it is, but for its ends: a last `z` with the zeros after it may have been there before.
+/// Changes a byte in each copy of the metadata that contains these words. The metadata is compressed by LZ4, which
+/// leaves a word without a similar predecessor as it is, except for its ends: a last `z` with the following zeros may
+/// have occurred before.
 #[track_caller]
 fn damage_metadata(words: &[&str]) -> Ended {
     sh("zpool sync faulty; zpool export faulty").ok();
@@ -86,7 +87,7 @@ fn damage_metadata(words: &[&str]) -> Ended {
     let file = options.expect("the image");
     let length = file.metadata().expect("the image").len();
     let mut found = vec![0; words.len()];
-    // A word may lie across the end of a part.
+    // A word may cross the boundary of a part.
     let (step, more) = (1 << 20, 64);
     let mut part = vec![0; step + more];
     for at in (0..length).step_by(step) {
@@ -111,7 +112,7 @@ fn damage_metadata(words: &[&str]) -> Ended {
     import()
 }
 
-/// What doctor says of the pool, and that it is more than a word of caution.
+/// Checks that doctor reports the errors of the pool, and treats them as more than information.
 #[track_caller]
 fn doctor_names_the_errors() {
     let found = faulty(&["doctor"]).exits(1);
@@ -146,7 +147,7 @@ fn files_that_cannot_be_read_are_named_and_nothing_is_lost() {
     damage(&["JAILFILE", "BASEFILE"]);
     let before = everything();
     let says = "Input/output error";
-    // What is read is named, and what was begun is taken back.
+    // The file that cannot be read is named, and what was begun is undone.
     for verb in [
         &["merge", "a"][..],
         &["merge", "a", "--dry-run"],
@@ -160,14 +161,14 @@ fn files_that_cannot_be_read_are_named_and_nothing_is_lost() {
         merged.stderr.contains("/srv/faulty/a/etc/both"),
         "{merged:#?}"
     );
-    // One of several: the others are merged.
+    // One of several fails: the others are merged.
     let merged = faulty(&["merge", "a", "b"]).exits(3);
     assert!(merged.stderr.contains(says), "{merged:#?}");
     let skel = |jail: &str| {
         json_property(&format!("faulty/ezz/jails/{jail}"), "ezz:jail")["skel"].to_string()
     };
     assert_eq!((&*skel("a"), &*skel("b")), ("1", "2"));
-    // What is made of a damaged world is not sealed, and leaves nothing.
+    // A world that is built from a damaged one is not sealed, and nothing is left of it.
     faulty(&["rollback", "--to", "1"]).ok();
     let before = everything();
     let change = [
@@ -179,7 +180,7 @@ fn files_that_cannot_be_read_are_named_and_nothing_is_lost() {
     ];
     faulty(&[&["update"][..], &change].concat()).refused(1, says);
     assert_eq!(everything(), before);
-    // What reads none of it works, the way out too.
+    // Commands that read no damaged block work, including the way out.
     faulty(&["create", "e"]).ok();
     faulty(&["clone", "c", "f"]).ok();
     faulty(&["list"]).ok();
@@ -189,14 +190,14 @@ fn files_that_cannot_be_read_are_named_and_nothing_is_lost() {
     assert_eq!(left, "b\nc\n");
 }
 
-/// The directory of a jail's /etc, the dnode of a file, and a file of a jail that runs.
+/// The directory of a jail's /etc, the dnode of a file, and a file of a running jail.
 #[test]
 fn a_jail_whose_files_are_damaged_is_named_stopped_and_deleted() {
     site("512M");
     install_runnable("faulty/ezz");
     faulty(&["create", "directory", "dnode", "file", "well"]).ok();
     let (entry, target, content) = ("Zq7vXk2wPd9sLm4tRb", "Yh3nGc8fTj5xWe6uQz", "JAILFILE");
-    // What is damaged is what each of them has written itself, and not what all of them share.
+    // The damaged files were written by each jail itself, and are not shared with the others.
     sh(&format!(
         "cd /srv/faulty; echo x >directory/etc/{entry}
          ln -s {target} dnode/etc/link
@@ -220,7 +221,7 @@ fn a_jail_whose_files_are_damaged_is_named_stopped_and_deleted() {
     assert_eq!(everything(), before);
     faulty(&["rollback", "--to", "1"]).ok();
     let before = everything();
-    // A jail that cannot start says why, and nothing of it runs; the others start.
+    // A jail that cannot start reports why, and nothing of it runs; the others start.
     faulty(&["start", "directory"]).refused(1, hint);
     faulty(&["start", "file", "well"]).ok();
     let running = || {
@@ -237,7 +238,7 @@ fn a_jail_whose_files_are_damaged_is_named_stopped_and_deleted() {
     assert!(read.stderr.contains(says), "{read:#?}");
     assert_eq!(everything(), before);
     doctor_names_the_errors();
-    // Jails that run are stopped and deleted, and take nothing with them that is another's.
+    // Running jails are stopped and deleted, and nothing that belongs to another is destroyed with them.
     faulty(&["stop", "file"]).ok();
     faulty(&["start", "file"]).ok();
     faulty(&["delete", "--yes", "directory", "dnode", "file"]).ok();
@@ -270,10 +271,11 @@ fn suspended() -> bool {
     sh("zpool list -Ho health faulty").stdout.trim() == "SUSPENDED"
 }
 
-/// A service that ends when the test lets it: what its jail has in /run is in memory.
+/// A service that ends when the test allows it: the /run of its jail is in memory.
 const SERVICE: &str = "(trap 'echo >/run/asked; while [ -e /run/asked ]; do sleep 0.1; done; exit' TERM; while :; do sleep 0.1; done)";
 
-/// Begins a command that asks a running jail to end, and waits until that has been asked. Gives what lets it end, too.
+/// Begins a command that asks a running jail to end, and waits until the jail was asked. Returns the command, and a
+/// function that lets the jail end.
 #[track_caller]
 fn begin_to_end(jail: &str, command: &str) -> (Child, impl Fn()) {
     let service = format!("{SERVICE} </dev/null >/dev/null 2>&1 &");
@@ -299,7 +301,7 @@ fn a_suspended_pool_is_named_at_once_and_nothing_is_lost() {
     sh("zpool sync faulty").ok();
     let before = everything();
     let (mut stop, stops) = begin_to_end("stops", "stop stops");
-    // The device takes no more blocks: who is at work then waits for the pool.
+    // The device accepts no more blocks, so a command at work waits for the pool.
     sh(&format!("cat /dev/zero >{PLACE}/fill 2>/dev/null; true")).ok();
     let mut waits = begin(&format!(
         "exec {EZZ} --site faulty/ezz create z >/tmp/waits 2>&1"
@@ -317,12 +319,13 @@ fn a_suspended_pool_is_named_at_once_and_nothing_is_lost() {
         );
         std::thread::sleep(Duration::from_millis(50));
     }
-    // A stop that is at work ends the jail all the same.
+    // A stop that is at work ends the jail nevertheless.
     stops();
     let code = ends(&mut stop, "stop");
     assert_eq!(code, 0, "{}", sh("cat /tmp/ends-stops").stdout);
     assert_eq!(processes("--name stops "), Vec::<u32>::new());
-    // One that begins now is refused at once, and touches nothing: not because somebody waits with the lock.
+    // A command that begins now is refused at once and changes nothing; the reason is not that another command holds
+    // the lock.
     let runs = processes("--name runs ");
     for verb in ["stop runs", "stop --all", "restart runs", "converge runs"] {
         let told = sh(&format!(
@@ -369,7 +372,7 @@ fn a_suspended_pool_is_named_at_once_and_nothing_is_lost() {
             );
         }
     }
-    // The administrator mends the device.
+    // The administrator repairs the device.
     sh(&format!("rm {PLACE}/fill; zpool clear faulty")).ok();
     assert_eq!(
         ends(&mut waits, "create"),
@@ -379,10 +382,10 @@ fn a_suspended_pool_is_named_at_once_and_nothing_is_lost() {
     );
     faulty(&["delete", "--yes", "z"]).ok();
     assert_eq!(everything(), before);
-    // It has not noticed anything.
+    // The jail has not noticed anything.
     faulty(&["exec", "runs", "--", "sh", "-c", "true"]).ok();
     assert_eq!(processes("--name runs "), runs);
-    // The same while a jail is deleted: it is stopped, and the rest of it is done once the pool goes on.
+    // The same while a jail is deleted: it is stopped, and the rest is done once the pool resumes.
     let (mut delete, goes) = begin_to_end("goes", "delete --yes goes");
     sh(&format!("cat /dev/zero >{PLACE}/fill 2>/dev/null; true")).ok();
     let mut writes = begin("head -c 1000000 /dev/urandom >/srv/faulty/a/x; zpool sync faulty");
@@ -398,7 +401,7 @@ fn a_suspended_pool_is_named_at_once_and_nothing_is_lost() {
     assert_eq!(code, 0, "{}", sh("cat /tmp/ends-goes").stdout);
     assert!(!exists("faulty/ezz/jails/goes"));
     faulty(&["stop", "runs"]).ok();
-    // The pool remembers which writes failed until two scrubs have found everything right.
+    // The pool remembers failed writes until two scrubs have found no errors.
     doctor_names_the_errors();
     sh("zpool scrub -w faulty; zpool scrub -w faulty").ok();
     faulty(&["doctor", "--repair"]).ok();

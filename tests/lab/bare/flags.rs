@@ -1,13 +1,13 @@
-//! The flags of the host's mounts: `zfs mount -a`, which runs at every boot, mounts by the properties, and
-//! those say nothing of set-user-ID programs.
+//! The flags of the host's mounts: `zfs mount -a`, which runs at every boot, mounts by the properties, which do not
+//! mention set-user-ID programs.
 
 use crate::support::*;
 
-/// What a boot does: the host's mounts go and come again by the properties. A jail that runs keeps its own.
+/// Does what a boot does: unmounts the host's mounts and mounts them by the properties. A running jail keeps its own.
 #[track_caller]
 fn mounted_by_zfs() {
     sh("zfs unmount -a && zfs mount -a").ok();
-    // An administrator who lets users look into the directories.
+    // An administrator lets users look into the directories.
     opened();
 }
 
@@ -16,10 +16,10 @@ fn opened() {
     sh("chmod 755 /srv/jails /srv/jails/basejail").ok();
 }
 
-/// Which user a set-user-ID shell makes of a user of the host.
+/// Returns the user that a set-user-ID shell turns a user of the host into.
 #[track_caller]
 fn becomes(path: &str) -> String {
-    // By a shell: setpriv(1) itself still has its capabilities when it looks its program up.
+    // The program is run by a shell: setpriv(1) itself still has its capabilities when it looks its program up.
     let ran = sh(&format!(
         "setpriv --reuid 65534 --regid 65534 --clear-groups sh -c \"{path} -p -c 'id -u'\""
     ));
@@ -39,7 +39,7 @@ fn of_jail(jail: &str) -> String {
 
 const OF_BASE: &str = "/srv/jails/basejail/1/usr/bin/su";
 
-/// What its own set-user-ID programs do in a jail.
+/// Checks that a jail's set-user-ID programs work inside the jail.
 #[track_caller]
 fn works_inside(jail: &str) {
     for program in ["/home/x", "/usr/bin/su"] {
@@ -50,7 +50,7 @@ fn works_inside(jail: &str) {
     }
 }
 
-/// Objects of the findings about flags, each with its severity.
+/// Returns the objects of the findings about flags, each with its severity.
 fn found() -> Vec<String> {
     let told = ezz(&["doctor", "--json"]).json();
     let findings = told[0]["findings"].as_array().expect("a list");
@@ -86,7 +86,7 @@ fn protected(at: &str, more: &[&str]) {
     }
 }
 
-/// Two jails with set-user-ID shells of their own, in a world that has one too.
+/// Creates two jails with set-user-ID shells of their own, in a world that has one too.
 #[track_caller]
 fn planted() {
     init();
@@ -108,7 +108,7 @@ fn a_start_closes_what_a_boot_has_opened() {
     planted();
     ezz(&["stop", "a", "b"]).ok();
     mounted_by_zfs();
-    // This is what there is to close.
+    // These are the ways that the flags must close.
     for path in [&of_jail("a"), &of_jail("b"), OF_BASE] {
         assert_eq!(becomes(path), ROOT, "{path}");
     }
@@ -129,9 +129,10 @@ fn a_start_closes_what_a_boot_has_opened() {
     protected("/srv/jails/a", &[]);
     protected("/srv/jails/basejail/1", &["ro"]);
     assert_eq!(found(), ["debris tank/ezz", "debris tank/ezz/jails/b"]);
-    // Nothing of it is kept on the pool, where another host would read it.
+    // The flags are not stored on the pool, where another host would read them.
     assert_eq!(everything(), before);
-    // By another way under a jail that runs: its restart mends it, and so does a merge of one that does not.
+    // The host's mount of a running jail loses its flags in another way: a restart corrects them, and so does a
+    // merge of a stopped jail.
     sh("mount -o remount,bind,suid,dev /srv/jails/a").ok();
     assert_eq!(becomes(&of_jail("a")), ROOT);
     works_inside("a");
@@ -146,7 +147,7 @@ fn a_start_closes_what_a_boot_has_opened() {
 fn a_repair_closes_it_for_running_and_stopped_jails() {
     planted();
     ezz(&["stop", "b"]).ok();
-    // As the jail itself sees them: `zfs unmount -a` takes those in /run from the host.
+    // The mounts as the jail itself sees them: `zfs unmount -a` removes those in /run from the host.
     let pid = sh("cat /run/ezz/*/jails/a/pid").ok().stdout;
     let own = || -> Vec<String> {
         let table = std::fs::read_to_string(format!("/proc/{}/mountinfo", pid.trim()));
@@ -156,7 +157,7 @@ fn a_repair_closes_it_for_running_and_stopped_jails() {
     };
     let before = own();
     assert_eq!(before.len(), 2, "{before:?}");
-    // As the unit does it at boot, then as an administrator does.
+    // First as the unit does it at boot, then as an administrator does.
     for repair in [
         &["doctor", "--repair", "--derived"][..],
         &["doctor", "--repair"],
@@ -167,7 +168,7 @@ fn a_repair_closes_it_for_running_and_stopped_jails() {
         }
         assert_eq!(found().len(), 4);
         ezz(repair).ok();
-        // It has closed the directory as well, which somebody opens again.
+        // The repair has closed the directory as well; it is opened again.
         opened();
         for path in [&of_jail("a"), &of_jail("b"), OF_BASE] {
             assert_eq!(becomes(path), NOBODY, "{path}");
@@ -177,11 +178,11 @@ fn a_repair_closes_it_for_running_and_stopped_jails() {
         }
         protected("/srv/jails/basejail/1", &["ro"]);
         assert!(found().is_empty());
-        // The mounts of the jail that runs are its own.
+        // The mounts of the running jail are its own.
         assert_eq!(own(), before);
         works_inside("a");
     }
-    // By mount(8), and one flag alone.
+    // A mount by mount(8) that lacks one flag.
     sh("mount -o remount,bind,nosuid,dev,noatime /srv/jails/b").ok();
     let told = ezz(&["doctor"]).exits(1);
     assert!(
@@ -189,7 +190,7 @@ fn a_repair_closes_it_for_running_and_stopped_jails() {
             .contains("mounted at /srv/jails/b without nodev"),
         "{told:#?}"
     );
-    // What somebody wants in addition stays.
+    // An additional flag of an administrator stays.
     sh("mount -o remount,bind,suid,nodev,noexec /srv/jails/b").ok();
     ezz(&["doctor", "--repair"]).ok();
     protected("/srv/jails/b", &["noexec"]);

@@ -1,14 +1,14 @@
-//! Pools and quotas without room: what is refused leaves nothing, and the way out works.
+//! Pools and quotas without room: a refused command leaves nothing, and the way out works.
 
 use std::fs;
 use std::path::Path;
 
 use crate::support::*;
 
-/// What lies on the pool and takes its room.
+/// The directory whose files fill the pool.
 const FILL: &str = "/fill";
 
-/// A pool that is small enough to be filled.
+/// Creates a pool that is small enough to be filled.
 fn pool(size: &str) {
     sh(&format!(
         "set -e; truncate -s {size} /run/lab/tiny.img
@@ -26,14 +26,14 @@ fn init() -> Ended {
     ezz(&["init", "tiny/ezz", "--directory", "/srv/tiny"])
 }
 
-/// Writes files of a size until there is no room for one more; gives how many.
+/// Writes files of a size until there is no room for another one; returns their number.
 fn write(prefix: &str, size: usize) -> usize {
     let content = vec![0x5a; size];
     let mut written = 0;
     loop {
         let path = format!("{FILL}/{prefix}{written:05}");
         if fs::write(&path, &content).is_err() {
-            // It is there without its content, or not at all.
+            // The file exists without its content, or does not exist.
             let _ = fs::remove_file(&path);
             return written;
         }
@@ -41,7 +41,7 @@ fn write(prefix: &str, size: usize) -> usize {
     }
 }
 
-/// Fills the pool: to the last block that is not kept for administration.
+/// Fills the pool up to the last block that is not reserved for administration.
 fn fill() {
     for (round, size) in [1 << 20, 1 << 20, 64 << 10, 64 << 10, 4 << 10, 4 << 10]
         .into_iter()
@@ -52,7 +52,7 @@ fn fill() {
     }
 }
 
-/// What was freed is free, and what was written is counted.
+/// Waits until freed blocks are available and written ones are counted.
 fn settle() {
     sh("for i in 1 2 3 4; do zpool sync tiny; done").ok();
 }
@@ -72,13 +72,13 @@ fn free(count: usize) {
     settle();
 }
 
-/// All of it.
+/// Removes all of these files.
 fn empty() {
     sh(&format!("find {FILL} -type f -delete")).ok();
     settle();
 }
 
-/// The pool without what every attempt counts up.
+/// Returns the state of the pool without values that every attempt increases.
 fn content() -> String {
     everything_of("tiny")
         .lines()
@@ -91,7 +91,7 @@ fn content() -> String {
 #[test]
 fn an_init_without_room_leaves_nothing() {
     pool("192M");
-    // Files of 64 KiB only: each gives as much back.
+    // Files of 64 KiB only: each gives the same room back.
     write("x", 64 << 10);
     settle();
     fill();
@@ -116,8 +116,8 @@ fn an_init_without_room_leaves_nothing() {
     assert_eq!(property("tiny/ezz", "ezz:epoch"), "1");
 }
 
-/// A world whose skeleton is much larger than the steps in which room is given back, so that it is
-/// sure to be what does not fit: how much a pool counts for what is not written yet differs each time.
+/// Creates a world whose skeleton is much larger than the steps in which room is given back, so that it is certainly
+/// the skeleton that does not fit: the room that a pool counts for unwritten data differs each time.
 fn world() -> String {
     let tar = small_world(Path::new("/tmp/mid"), "12.1");
     sh("set -e; cd /tmp/mid; mkdir etc/many
@@ -128,7 +128,7 @@ fn world() -> String {
     tar.display().to_string()
 }
 
-/// Whether it was writing the skeleton that failed; a copy is named by what was to be copied.
+/// Returns whether writing the skeleton failed; an error of a copy names the original.
 fn in_skeleton(told: &str) -> bool {
     told.contains("/newjail/") || told.contains("cannot write the copy of")
 }
@@ -178,8 +178,8 @@ fn an_install_without_room_leaves_nothing_wherever_it_fails() {
     tiny(&["doctor"]).ok();
 }
 
-/// Down to the part of the pool that is kept for administration, jails are not made, and
-/// everything that gives room back works.
+/// Down to the part of the pool that is reserved for administration, jails cannot be created, and everything that frees
+/// room works.
 #[test]
 fn on_a_full_pool_jails_can_be_deleted_and_tracks_made() {
     pool("192M");
@@ -207,7 +207,7 @@ fn on_a_full_pool_jails_can_be_deleted_and_tracks_made() {
     assert!(mounted_at("/srv/tiny/d1").is_some());
     tiny(&["delete", "d1", "--yes"]).ok();
     assert!(!exists("tiny/ezz/jails/d1"));
-    // Little by little: each amount of room makes all of it or nothing.
+    // Room is freed step by step: with each amount of it, everything is created or nothing.
     let mut refused = 0;
     loop {
         let told = tiny(&["create", "q1", "q2", "--quota", "1M"]);
@@ -232,8 +232,8 @@ fn on_a_full_pool_jails_can_be_deleted_and_tracks_made() {
     tiny(&["doctor"]).ok();
 }
 
-/// Below half of what is kept for administration not even a property can be set, so nothing can be
-/// recorded. It is made by keeping more (spa_slop_shift), as writing never gets there.
+/// Below half of the part that is reserved for administration not even a property can be set, so nothing can be
+/// recorded. The test enlarges the reserved part (spa_slop_shift), because writing never reaches it.
 #[test]
 fn below_what_is_kept_for_administration_nothing_changes() {
     pool("640M");
@@ -278,12 +278,12 @@ fn a_quota_on_the_site_or_on_its_jails_is_kept_and_named() {
     small_world(Path::new("/tmp/small"), "12.1");
     tiny(&["install", "/tmp/small.tar"]).ok();
     tiny(&["create", "d1", "d2"]).ok();
-    // All that the jails may have is in one of them.
+    // One jail has taken all room of the jails' quota.
     sh("zfs set quota=4M tiny/ezz/jails; dd if=/dev/zero of=/srv/tiny/d1/fill bs=64k 2>/dev/null; zpool sync tiny").ok();
     let before = everything_of("tiny");
     let made = tiny(&["create", "a", "b"]);
     if made.code == 0 {
-        // A clone takes nothing by itself, so it may fit.
+        // A clone needs no room by itself, so it may fit.
         tiny(&["delete", "a", "b", "--yes"]).ok();
     } else {
         made.refused(1, "quota");
@@ -291,7 +291,7 @@ fn a_quota_on_the_site_or_on_its_jails_is_kept_and_named() {
     }
     tiny(&["delete", "d1", "--yes"]).ok();
     sh("zfs set quota=none tiny/ezz/jails").ok();
-    // And the site's own.
+    // The quota of the site itself.
     sh("zfs set quota=$(($(zfs get -Hpo value used tiny/ezz) + 1000)) tiny/ezz").ok();
     let before = content();
     let around = surroundings();
@@ -307,15 +307,15 @@ fn a_quota_on_the_site_or_on_its_jails_is_kept_and_named() {
     tiny(&["doctor"]).ok();
 }
 
-/// The files of a jail are written at its start: where there is no room it does not start, and
-/// nothing of it is left; what runs goes on, and can be stopped and deleted.
+/// The files of a jail's run are written at its start: without room it does not start, and nothing of the start is
+/// left; running jails continue, and can be stopped and deleted.
 #[test]
 fn a_jail_does_not_start_without_room() {
     crate::support::init();
     install_runnable(SITE);
     ezz(&["create", "a"]).ok();
     ezz(&["create", "b", "c", "--start"]).ok();
-    // What a filesystem reserves is nobody else's: the quickest way to a full pool.
+    // Other datasets cannot use what a dataset reserves: this is the quickest way to a full pool.
     sh("set -e; zfs create -o mountpoint=none tank/filler; zpool sync tank; sleep 6; zpool sync tank
         zfs set refreservation=$(zfs get -Hpo value available tank) tank/filler
         for size in 64k 4k 512; do dd if=/dev/urandom of=/srv/jails/b/fill-$size bs=$size 2>/dev/null || true; zpool sync tank; done").ok();
@@ -331,7 +331,7 @@ fn a_jail_does_not_start_without_room() {
     ezz(&["start", "b"]).ok();
     ezz(&["delete", "c", "--yes"]).ok();
     sh("zfs destroy tank/filler").ok();
-    // /run is memory: a full one is not a full pool.
+    // /run is in memory: if it is full, the pool is not.
     ezz(&["stop", "b"]).ok();
     sh("mount -t tmpfs -o size=8k none /run/ezz; head -c 8192 /dev/zero >/run/ezz/theirs").ok();
     let told = ezz(&["start", "a"]).refused(1, "the file system that holds /run/ezz/");
@@ -341,8 +341,8 @@ fn a_jail_does_not_start_without_room() {
     ezz(&["doctor"]).ok();
 }
 
-/// An update is a clone, a command that writes, a skeleton, a manifest and a seal: at every amount of room
-/// it is whole, or nothing of it is left. So is a merge.
+/// An update consists of a clone, a command that writes, a skeleton, a manifest and a seal: at every amount of room it
+/// is complete, or nothing of it is left. The same is true of a merge.
 #[test]
 fn an_update_and_a_merge_without_room_leave_nothing_wherever_they_fail() {
     pool("160M");
@@ -353,7 +353,7 @@ fn an_update_and_a_merge_without_room_leave_nothing_wherever_they_fail() {
     sh("tar -cf /tmp/small.tar -C /tmp/small .").ok();
     tiny(&["install", "/tmp/small.tar"]).ok();
     tiny(&["create", "j"]).ok();
-    // Files of the jail's own: half of what the merge changes is merged by lines.
+    // Files of the jail's own: half of the changes in the merge are merged by lines.
     fs::write("/srv/tiny/j/etc/passwd", "root:x:0:0:mine:/root:/bin/sh\n").expect("written");
     write("x", 64 << 10);
     settle();
@@ -395,7 +395,7 @@ fn an_update_and_a_merge_without_room_leave_nothing_wherever_they_fail() {
     tiny(&["world", "verify", "--all"]).ok();
     let list = tiny(&["world", "list", "--json"]).ok().json();
     assert_eq!(list.len(), 2, "{list:?}");
-    // Full again, with the new generation there.
+    // The pool is full again, with the new generation on it.
     write("y", 64 << 10);
     settle();
     fill();

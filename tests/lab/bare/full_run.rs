@@ -1,4 +1,4 @@
-//! A /run without room: it is memory, and others write there too.
+//! A /run without room: it is in memory, and others write there too.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -9,7 +9,7 @@ use crate::support::*;
 
 const RUN: &str = "/run/ezz";
 
-/// Without room for a byte, or for another file.
+/// The kind of room that /run lacks: for a byte, or for another file.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Full {
     Bytes,
@@ -37,7 +37,7 @@ fn state(jail: &str) -> String {
     listed[0]["state"].as_str().expect("a state").to_owned()
 }
 
-/// What is there of ezz on the host, without what fills it.
+/// Returns what ezz has on the host, without the files that fill /run.
 fn around() -> String {
     let all = surroundings();
     let lines = all.lines().filter(|line| !line.contains("/run/ezz/fill"));
@@ -59,7 +59,7 @@ fn without_room_in_run_nothing_is_lost() {
         let before = everything();
         let files = around();
         fill(full);
-        // What runs is seen, and goes on.
+        // A running jail is shown as such, and continues.
         assert_eq!(state("b"), "running", "{shown}");
         let found = ezz(&["doctor"]).exits(1);
         let words = "bad     run directory: /run/ezz is full: jails cannot start";
@@ -69,16 +69,16 @@ fn without_room_in_run_nothing_is_lost() {
         assert!(refused.stderr.contains("`df -h /run/ezz"), "{refused:#?}");
         assert_eq!(everything(), before, "{shown}");
         assert_eq!(around(), files, "{shown}: something is left of the start");
-        // What needs no room can be done.
+        // Commands that need no room work.
         ezz(&["stop", "b"]).ok();
         assert_eq!(state("b"), "stopped", "{shown}");
         ezz(&["delete", "c", "--yes"]).ok();
         assert!(!exists("tank/ezz/jails/c"), "{shown}");
-        // The room of its last run is there for the next.
+        // A restart can use the room of the previous run.
         ezz(&["restart", "d"]).ok();
         assert_eq!(state("d"), "running", "{shown}");
         sh(&format!("rm -r {RUN}/fill")).ok();
-        // With room again all is as it was to be.
+        // With room again, all jails start as they should.
         ezz(&["start", "--all"]).ok();
         for jail in ["a", "b", "d"] {
             assert_eq!(state(jail), "running", "{shown}");

@@ -1,22 +1,22 @@
-//! The contract of `Host` on Linux: what the simulator and the FreeBSD host are held to (tests/hosts).
+//! The contract of `Host` on Linux, with which the simulator and the FreeBSD host must agree (tests/hosts).
 
 use std::path::{Path, PathBuf};
 
 use crate::hosts_suite::{Bench, Command, Ended, Lie, Why, keeps};
 use crate::support::*;
 
-/// A site, and where it is mounted.
+/// A site and its directory.
 struct Linux {
     site: String,
     directory: PathBuf,
 }
 
-/// What only jail(8) has.
+/// Why Linux leaves out scenarios that need jail(8).
 const NO_JAIL: Why =
     "the files of a jail are made at each start, and no command of the host's is run for it";
 
 impl Linux {
-    /// The pids of the first processes of its jails.
+    /// Returns the pids of the first processes of the site's jails.
     fn first(&self) -> Vec<(String, u32)> {
         let id = property(&self.site, "ezz:id");
         let entries = std::fs::read_dir(format!("/run/ezz/{id}/jails"));
@@ -36,7 +36,7 @@ impl Linux {
         found.map(|(_, pid)| pid)
     }
 
-    /// What is mounted at `/basejail` in a running jail.
+    /// Returns the mounts at `/basejail` in a running jail.
     fn bases(&self, jail: &str) -> Vec<String> {
         let table = |pid| std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).ok();
         let table = self.pid(jail).and_then(table).unwrap_or_default();
@@ -67,7 +67,7 @@ impl Bench for Linux {
         }
     }
 
-    /// By the moment that its first process began.
+    /// The start time of the first process distinguishes one start from another.
     fn running(&self) -> Vec<(String, u64)> {
         let began = |pid| -> Option<u64> {
             let stat = stat(pid)?;
@@ -192,7 +192,7 @@ impl Bench for Linux {
         self.directory.clone()
     }
 
-    /// All scenarios have one site: the next begins without a jail.
+    /// All scenarios use one site: the next one begins without a jail.
     fn end(&self) {
         self.ezz(&["stop", "--all"]).ok();
         let names = self.ezz(&["list", "--only-names"]).ok().out;

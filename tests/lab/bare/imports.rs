@@ -1,4 +1,4 @@
-//! Pools that are imported read-only or somewhere else, and more than one site on a host.
+//! Pools that are imported read-only or below another root, and several sites on one host.
 
 use crate::support::*;
 
@@ -46,7 +46,7 @@ fn a_pool_that_is_read_only_is_read_and_not_changed() {
         ezz(change).refused(1, "read-only");
         assert_eq!(surroundings(), around, "{change:?}");
     }
-    // What is derived is mended even so.
+    // What is derived is repaired nevertheless.
     sh("umount /srv/jails/a").ok();
     let repaired = ezz(&["doctor", "--repair"]);
     assert!(mounted_at("/srv/jails/a").is_some(), "{repaired:#?}");
@@ -58,7 +58,7 @@ fn a_pool_that_is_read_only_is_read_and_not_changed() {
     ezz(&["doctor"]).ok();
 }
 
-/// Nothing stores a path: the same pool works below another root, and at home again.
+/// No path is stored: the same pool works below another root, and at its own place again.
 #[test]
 fn with_an_altroot_all_is_below_it() {
     init();

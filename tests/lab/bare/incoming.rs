@@ -1,5 +1,5 @@
-//! What comes in: worlds of another system, what is no world, secrets that were allowed, and what a jail is given of
-//! its own at its first start.
+//! Inputs from outside: worlds of another system, archives that are no world, secrets that were allowed, and what a
+//! jail is given at its first start.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ fn pack(directory: &str) {
     sh(&format!("tar -cf {directory}.tar -C {directory} .")).ok();
 }
 
-/// A FreeBSD as far as its profile looks.
+/// Creates a world that its profile accepts as FreeBSD.
 fn freebsd() -> &'static str {
     sh(r#"set -e; mkdir -p /tmp/fbsd; cd /tmp/fbsd
        mkdir -p bin sbin lib libexec usr/bin usr/lib usr/libexec usr/sbin usr/share etc/defaults var root tmp dev
@@ -38,7 +38,7 @@ fn a_world_of_another_system_is_for_another_host() {
     ezz(&["create", "web"]).refused(1, "has no world yet");
     let before = everything();
     let foreign = freebsd();
-    // Of a directory it is told before a number is taken.
+    // For a directory, the error is reported before a number is taken.
     ezz(&["install", "/tmp/fbsd"]).refused(1, "needs FreeBSD, but this host runs Linux");
     assert_eq!(everything(), before);
     let refused = ezz(&["install", foreign]).refused(1, "a world of freebsd, which needs FreeBSD");
@@ -47,7 +47,7 @@ fn a_world_of_another_system_is_for_another_host() {
     assert_eq!(done.json()[0]["current"], false);
     assert!(done.stderr.contains("ezz track create NAME 2"), "{done:#?}");
     assert!(!Path::new("/srv/jails/basejail/tracks/main").exists());
-    // It can be kept, not used; and it is in nobody's way.
+    // It can be stored, but not used; and it does not affect anything else.
     ezz(&["create", "web", "--pin", "2"]).refused(1, "14.3-RELEASE-p2.2 needs FreeBSD");
     ezz(&["create", "web"]).refused(1, "there is no track main");
     let told = ezz(&["doctor"]).ok();
@@ -61,7 +61,7 @@ fn a_world_of_another_system_is_for_another_host() {
         3
     );
     ezz(&["create", "web"]).ok();
-    // A track does not pass from one system to the other.
+    // A track does not change from one system to the other.
     for swap in [&["update", "--swap", "2"][..], &["rollback", "--to", "2"]] {
         ezz(swap).refused(1, "14.3-RELEASE-p2.2 needs FreeBSD");
     }
@@ -75,7 +75,7 @@ fn a_world_of_another_system_is_for_another_host() {
         3
     );
     assert_eq!(inspect::site(SITE), [""; 0]);
-    // A site that has come from a FreeBSD host: its jails are named, those of this system start.
+    // A site that came from a FreeBSD host: its jails are reported, those of this system start.
     let world = property("tank/ezz/basejail/3", "ezz:world");
     let moved = world.replace("\"linux\"", "\"freebsd\"");
     zfs(&["set", &format!("ezz:world={moved}"), "tank/ezz/basejail/3"]).ok();
@@ -88,7 +88,7 @@ fn a_world_of_another_system_is_for_another_host() {
     let of_jail = findings.iter().find(|found| found["object"] == "jail web");
     assert_eq!(of_jail.expect("named")["kind"], "world-foreign");
     ezz(&["update", "--run", "true"]).refused(1, "needs FreeBSD");
-    // A world of this system becomes what the track has only if it is asked to.
+    // A world of this system becomes current on such a track only on request.
     let native = ezz(&["install", "/tmp/small.tar"]).ok();
     assert!(native.stderr.contains("stays where it is"), "{native:#?}");
     let id = seq();
@@ -96,7 +96,7 @@ fn a_world_of_another_system_is_for_another_host() {
     ezz(&["doctor"]).ok();
 }
 
-/// Each says what it is and what to do, before a generation is begun.
+/// Each error describes what the input is and what to do, before a generation is begun.
 #[test]
 fn what_is_no_world_takes_no_number() {
     init();
@@ -143,7 +143,7 @@ fn what_is_no_world_takes_no_number() {
     // Through a pipe, too.
     sh(&format!("cat /tmp/image.tar | {EZZ} install -")).refused(1, "an image of containers");
     assert_eq!(everything(), before);
-    // What is larger than it may be is not unpacked, from wherever it comes.
+    // An archive that exceeds the largest size is not unpacked, wherever it comes from.
     sh("truncate -s 1T /tmp/small/usr/share/hole; tar -cSf /tmp/hole.tar -C /tmp/small .").ok();
     for source in ["/tmp/hole.tar", "/tmp/small"] {
         ezz(&["install", source]).refused(1, "--max-size SIZE");
@@ -156,7 +156,7 @@ fn what_is_no_world_takes_no_number() {
     ezz(&["install", "/tmp/owner.tar"]).refused(1, "srv/x (70000:5)");
     sh("rmdir /tmp/small/srv/x; cd /tmp/small; rmdir run; ln -s var/run run; tar -cf /tmp/run.tar .").ok();
     ezz(&["install", "/tmp/run.tar"]).refused(1, "make run a directory in the world");
-    // What archives of worlds have, and other readers take.
+    // Forms that archives of worlds have, and that other readers accept.
     sh(r#"cd /tmp/small; rm run; mkdir run
         tar -cf /tmp/abs.tar -P --transform 's,^,/,S' *; tar -cf /tmp/noend.tar .
         python3 - <<'END'
@@ -193,7 +193,7 @@ fn a_secret_stops_the_install_unless_allowed_and_stays_allowed() {
         fs::write("/tmp/small/etc/ssl/private/my.key", text).expect("written");
     };
     key("MIIB");
-    // What Debian makes for each machine is nobody's secret.
+    // A key that Debian creates on each machine is no secret.
     sh("cp /tmp/small/etc/ssl/private/my.key /tmp/small/etc/ssl/private/ssl-cert-snakeoil.key")
         .ok();
     pack("/tmp/small");
@@ -210,7 +210,7 @@ fn a_secret_stops_the_install_unless_allowed_and_stays_allowed() {
     let world = |id: &str| json_property(&format!("tank/ezz/basejail/{id}"), "ezz:world");
     let allowed = serde_json::json!(["etc/ssl/private/my.key: a private key"]);
     assert_eq!(world("2")["allowed"], allowed);
-    // Every user can read it: nothing of the secret is in it.
+    // Every user can read the property, so it contains nothing of the secret.
     assert!(!property("tank/ezz/basejail/2", "ezz:world").contains("sha"));
     fs::write("/tmp/small/etc/motd", "new").expect("written");
     pack("/tmp/small");
@@ -231,7 +231,7 @@ fn a_secret_stops_the_install_unless_allowed_and_stays_allowed() {
     ])
     .ok();
     assert_eq!(world("4")["allowed"], allowed);
-    // Another one in its place, or beside it, was not.
+    // Another secret in its place, or beside it, was not allowed.
     for (make, words) in [
         (
             "sed -i s/MIIB/MIIC/ etc/ssl/private/my.key",
@@ -251,7 +251,7 @@ fn a_secret_stops_the_install_unless_allowed_and_stays_allowed() {
         let list = told.stderr.split("secrets: ").nth(1).expect("a list");
         assert!(!list.contains("; "), "only what is new: {told:#?}");
     }
-    // A world that no longer has it asks again when it is back.
+    // If a world no longer has the secret, it must be allowed again when it returns.
     ezz(&[
         "update",
         "--on-host",
@@ -265,7 +265,7 @@ fn a_secret_stops_the_install_unless_allowed_and_stays_allowed() {
     assert_eq!(inspect::site(SITE), [""; 0]);
 }
 
-/// The names, the certificate, and /tmp where a world with an init of its own wants it in memory.
+/// The names, the certificate, and /tmp, which a world with an init of its own wants in memory.
 #[test]
 fn a_jail_gets_what_is_its_own_when_it_starts() {
     init();
@@ -309,7 +309,8 @@ fn a_jail_gets_what_is_its_own_when_it_starts() {
         text(&etc("ssl/private/ssl-cert-snakeoil.key")),
         "key of a.example.org\n"
     );
-    // Both follow, beside what its administrator has added; and no longer once they are his own.
+    // Both files follow changes, beside lines that the administrator has added; but not once they are the
+    // administrator's own.
     ezz(&[
         "exec",
         "a",
@@ -329,7 +330,7 @@ fn a_jail_gets_what_is_its_own_when_it_starts() {
         (text(&etc("hostname")), text(&etc("hosts"))),
         ("mine\n".into(), "127.0.0.1 mine\n".into())
     );
-    // What is lost is made again; where that fails the jail starts all the same.
+    // A lost file is created again; where that fails, the jail starts nevertheless.
     let key = "/srv/jails/b/etc/ssl/private/ssl-cert-snakeoil.key";
     sh(&format!("rm {key}")).ok();
     ezz(&["restart", "b"]).ok();
@@ -340,7 +341,7 @@ fn a_jail_gets_what_is_its_own_when_it_starts() {
     .ok();
     let told = ezz(&["restart", "b"]).ok();
     assert!(told.stderr.contains("make-ssl-cert failed"), "{told:#?}");
-    // systemd of Debian 13 mounts /tmp, and may not in a jail: then every system is degraded.
+    // systemd of Debian 13 mounts /tmp, which is not allowed in a jail: every system would be degraded.
     sh(r#"set -e; cd /tmp/runnable; d=usr/lib/systemd/system/local-fs.target.wants
        mkdir -p $d; ln -s ../tmp.mount $d/tmp.mount
        printf '#!/bin/sh\ntrap "exit 0" INT TERM USR1 USR2 PWR 37\nwhile :; do sleep 1; done\n' >usr/sbin/init; chmod 755 usr/sbin/init
@@ -379,8 +380,8 @@ fn a_jail_gets_what_is_its_own_when_it_starts() {
     assert_eq!(inspect::site(SITE), [""; 0]);
 }
 
-/// Account files of worlds, as odd as they may be: a world of them installs, and its jails start; a command runs as
-/// the account that it should, or is refused.
+/// Worlds with very odd account files install, and their jails start; a command runs as the right account, or is
+/// refused.
 #[test]
 fn odd_account_files_keep_nobody_from_a_jail() {
     init();
@@ -389,7 +390,7 @@ fn odd_account_files_keep_nobody_from_a_jail() {
         .map(|n| format!("user{n}:x:{}:100::/:/bin/sh\n", n % 60_000 + 1))
         .collect();
     let root = "root:x:0:0:root:/root:/bin/sh\n";
-    // The user that is asked for, and what `id -u` says or why it is refused.
+    // The requested user, and the output of `id -u` or the reason of the refusal.
     let cases: [(&str, String, &str, Result<&str, &str>); 7] = [
         ("many", format!("{many}{root}"), "user99999", Ok("40000")),
         (

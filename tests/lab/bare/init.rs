@@ -44,7 +44,7 @@ fn twice_is_once_and_says_so() {
     let again = ezz(&["init", SITE]).ok();
     assert!(again.stderr.contains("is already a site"), "{again:#?}");
     assert_eq!(everything(), before);
-    // As a power cut before its last step leaves it.
+    // The state that a power cut before its last step leaves.
     sh(&format!("chmod 0755 {DIRECTORY}")).ok();
     let planned = ezz(&["init", SITE, "--dry-run"]).ok();
     assert!(planned.stdout.contains("mount tank/ezz"), "{planned:#?}");
@@ -74,8 +74,8 @@ fn an_interrupted_one_is_finished() {
     assert!(exists("tank/ezz/jails"));
 }
 
-/// A dataset is created in one transaction and gets its properties in the next, so a power cut can
-/// leave it without them; the import after that mounts it by the defaults.
+/// A dataset is created in one transaction and gets its properties in the next, so a power cut can leave it without
+/// them; the next import mounts it by the defaults.
 #[test]
 fn one_that_was_cut_before_the_properties_is_finished() {
     for made in [
@@ -108,7 +108,7 @@ fn bad_input_is_refused_and_leaves_nothing() {
     assert_eq!(everything(), before);
 }
 
-/// Nobody gives a pool away by leaving out a word; and there is a way back.
+/// A forgotten word does not give a whole pool away, and there is a way back.
 #[test]
 fn a_whole_pool_is_taken_when_told_and_given_back_as_documented() {
     let before = everything();
@@ -128,7 +128,7 @@ fn a_whole_pool_is_taken_when_told_and_given_back_as_documented() {
         "{told}"
     );
     assert_eq!(everything(), before);
-    // One that is not empty is nobody's, and no advice says to destroy anything.
+    // A pool that is not empty is refused, and no hint suggests destroying anything.
     zfs(&["create", "tank/mine"]).ok();
     let refused = ezz(&["init", "tank", "--yes"]).refused(1, "it has tank/mine");
     assert!(
@@ -140,7 +140,7 @@ fn a_whole_pool_is_taken_when_told_and_given_back_as_documented() {
     assert_eq!(property("tank", "ezz:format"), "1");
     sh("zfs destroy -r tank/basejail; zfs destroy -r tank/newjail; zfs destroy -r tank/jails").ok();
     sh("for p in format id seq epoch; do zfs inherit ezz:$p tank; done; zfs set mountpoint=none tank").ok();
-    // The way back, as the help has it.
+    // The way back, as the help describes it.
     init();
     ezz(&["create", "a"]).refused(1, "tank/ezz has no world yet");
     let told = ezz(&["create", "a"]).stderr;

@@ -1,4 +1,4 @@
-//! Jails with inits as Debian has them: systemd, sysvinit and busybox end what they have started; and ping.
+//! Jails with the inits that Debian has: systemd, sysvinit and busybox end what they have started; and ping.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 use crate::inspect;
 use crate::support::*;
 
-/// A service that takes its time to end.
+/// A service that takes some time to end.
 const SERVICE: &str = "#!/bin/sh
 trap 'sleep 1; echo saved >/root/saved; exit' TERM
 echo $$ >/run/service
 while :; do sleep 0.2; done
 ";
 
-/// One that does not end.
+/// A service that does not end.
 const DEAF: &str = "#!/bin/sh
 trap '' TERM HUP INT
 echo $$ >/run/service
 while :; do sleep 1; done
 ";
 
-/// How a service is started and stopped without systemd. The stop waits for it.
+/// A script that starts and stops a service without systemd. Its stop waits for the service.
 const SCRIPT: &str = "#!/bin/sh
 case $1 in
 start) setsid /root/service </dev/null >/dev/null 2>&1 & ;;
@@ -30,13 +30,13 @@ stop) kill $(cat /run/service); while kill -0 $(cat /run/service) 2>/dev/null; d
 esac
 ";
 
-/// What busybox is to do. A login waits at the console.
+/// The inittab of busybox. A login waits at the console.
 const INITTAB: &str = "::respawn:/root/service
 ::askfirst:/bin/sh
 ::shutdown:/etc/init.d/service stop
 ";
 
-/// Lets a clock run five times as fast: the time that an init has is a minute and a half.
+/// Makes a clock run five times as fast: an init has a minute and a half to end.
 const FAST: &str = r#"#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <time.h>
@@ -71,14 +71,14 @@ fn link(target: &str, at: &Path) {
     symlink(target, at).expect("linked");
 }
 
-/// Gives a jail its service, as the package of one would.
+/// Gives a jail its service, as a package would.
 #[track_caller]
 fn serve(name: &str, service: &str) {
     write(&jail(name, "root/service"), service, 0o755);
     write(&jail(name, "etc/init.d/service"), SCRIPT, 0o755);
 }
 
-/// Makes the init of a thick jail that of sysvinit, with Debian's own inittab and scripts.
+/// Makes sysvinit the init of a thick jail, with Debian's own inittab and scripts.
 #[track_caller]
 fn sysvinit(name: &str, service: &str) {
     let root = jail(name, "");
@@ -101,7 +101,7 @@ fn busybox(name: &str) {
     write(&jail(name, "etc/inittab"), INITTAB, 0o644);
 }
 
-/// Gives a jail units as its administrator would.
+/// Gives a jail units, as its administrator would.
 #[track_caller]
 fn systemd(name: &str) {
     for (unit, service) in [("service", SERVICE), ("deaf", DEAF)] {
@@ -125,7 +125,7 @@ fn serves(name: &str) {
     wait_for(&format!("the service of {name}"), 60, pid);
 }
 
-/// Stops a jail, whose init ends all that it has started, in less than half of the time that it has.
+/// Stops a jail whose init ends everything that it has started, and checks that this takes less than half of its time.
 #[track_caller]
 fn in_order(name: &str) {
     let begun = Instant::now();
@@ -138,8 +138,8 @@ fn in_order(name: &str) {
     assert_eq!(saved, "saved\n", "{name}");
 }
 
-/// Debian 13's ping needs no right where the host lets every group open its sockets; that of Debian 12 has a file
-/// capability, with which it does not start in a jail.
+/// Checks that Debian 13's ping needs no right where the host lets every group open its sockets, and that the ping of
+/// Debian 12 does not start in a jail because of its file capability.
 #[track_caller]
 fn ping(look: &dyn Fn(&str) -> Ended) {
     let groups = |range: &str| fs::write("/proc/sys/net/ipv4/ping_group_range", range);
@@ -151,7 +151,7 @@ fn ping(look: &dyn Fn(&str) -> Ended) {
     assert!(![0, 126, 127].contains(&closed.code), "{closed:#?}");
     let hint = "`sysctl net.ipv4.ping_group_range='0 2147483647'` opens it";
     assert!(closed.stderr.contains(hint), "{closed:#?}");
-    // Another command that fails has no such note, nor has a ping that has another reason.
+    // There is no such note for another command that fails, or for a ping that fails for another reason.
     let other = look("ping -c1 127.0.0.1; exit 5").exits(5);
     assert!(!other.stderr.contains("sysctl"), "{other:#?}");
     groups("0 2147483647").expect("written");
@@ -190,14 +190,14 @@ fn the_inits_of_debian_end_their_services() {
         serves(name);
     }
 
-    // A service that nothing ends is killed when the time of its init is over, and named.
+    // A service that does not end is killed when the time of its init is over, and reported.
     fs::write("/tmp/fast.c", FAST).expect("written");
     sh("gcc -shared -fPIC -o /tmp/fast.so /tmp/fast.c").ok();
     let command =
         format!("LD_PRELOAD=/tmp/fast.so {EZZ} stop deaf --json >/tmp/deaf.out 2>/tmp/deaf.err");
     let mut deaf = spawn("/", &command);
 
-    // Nothing of systemd's own fails in a jail.
+    // None of systemd's own units fails in a jail.
     let look = |words: &str| ezz(&["exec", "systemd", "--", "sh", "-c", words]);
     let state = look("timeout 100 systemctl is-system-running --wait");
     let failed = look("systemctl --no-pager --failed; systemctl --no-pager list-jobs");

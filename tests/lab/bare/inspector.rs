@@ -1,4 +1,4 @@
-//! The inspector itself: it finds each thing that is not right.
+//! Tests of the inspector itself: it finds every violation.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ fn finds(wanted: &str) {
     );
 }
 
-/// What to break, how it is told, and the way back.
+/// A command that breaks something, the expected violation, and a command that restores it.
 const BROKEN: &[(&str, &str, &str)] = &[
     (
         "zfs set ezz:track:x='{\"current\":9}' tank/ezz/basejail",
@@ -128,7 +128,7 @@ fn each_is_found(broken: &[(&str, &str, &str)]) {
     }
 }
 
-/// The same of a jail whose own files a merge has brought to another generation.
+/// The same for a jail whose own files a merge has brought to another generation.
 const BROKEN_FILES: &[(&str, &str, &str)] = &[
     (
         "echo 1 >/srv/jails/a/basejail/.ezz-generation",
@@ -171,7 +171,7 @@ fn own_files_of_another_generation_or_account_are_found() {
     each_is_found(BROKEN_FILES);
 }
 
-/// A process in a jail's cgroup, and what the host keeps, without a jail.
+/// A process in a jail's cgroup, and files that the host keeps, without a jail.
 #[test]
 fn what_the_host_has_without_a_jail_is_found() {
     init();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::support::*;
 
-/// Nothing of a failed install is left: no generation, no mount, no directory.
+/// Checks that nothing of a failed install is left: no generation, no mount, no directory.
 #[track_caller]
 fn nothing_left() {
     assert!(
@@ -116,7 +116,7 @@ fn every_source_and_format_works() {
         assert_eq!(done.json()[0]["generation"], generation, "{source}");
     }
     sh(&format!("xz -dc /tmp/small.tar.xz | {EZZ} install -")).ok();
-    // The same files, whichever way they came.
+    // The files are the same, whichever way they came.
     let manifest = |n: u32| {
         json_property(&format!("tank/ezz/basejail/{n}@{n}"), "ezz:sealed")["manifest"].clone()
     };
@@ -168,7 +168,7 @@ fn a_bad_archive_is_refused_and_nothing_is_left() {
     ezz(&["install", "/tmp/small.tar", "--sha256", &wrong]).refused(1, &wrong);
     ezz(&["install", "/tmp/small.tar", "--sha256", "xyz"]).exits(2);
     nothing_left();
-    // Numbers are never used twice, so the sequence went on; all else is as it was.
+    // Numbers are never used twice, so the sequence has advanced; everything else is unchanged.
     let kept = |text: &str| -> Vec<String> {
         text.lines()
             .filter(|line| !line.contains("ezz:seq") && !line.contains("ezz:epoch"))
@@ -214,7 +214,7 @@ print(' '.join(cases))
     }
 }
 
-/// One of which a beginning is enough for ezz to take it for an archive, and begin a generation.
+/// Creates a world whose beginning is enough for ezz to recognise an archive and begin a generation.
 fn large_world() {
     small_world(Path::new("/tmp/small"), "12.1");
     sh("head -c 4M /dev/urandom >/tmp/small/usr/share/large && tar -cf /tmp/small.tar -C /tmp/small .").ok();
@@ -224,7 +224,7 @@ fn large_world() {
 fn a_killed_install_is_cleared_away_by_the_next() {
     init();
     large_world();
-    // The pipe never ends, so ezz is in the middle of the extraction when it is killed.
+    // The pipe never ends, so ezz is killed in the middle of the extraction.
     sh(&format!(
         "mkfifo /tmp/pipe; (head -c 3000000 /tmp/small.tar; sleep 60) >/tmp/pipe 2>/dev/null &
          {EZZ} install - </tmp/pipe & pid=$!

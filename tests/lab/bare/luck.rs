@@ -1,5 +1,5 @@
-//! Updates with bad luck: two at once, jails that come meanwhile, jails that do not stop, generations that
-//! somebody has destroyed.
+//! Updates under bad conditions: two at once, jails that are created meanwhile, jails that do not stop, generations
+//! that another program has destroyed.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::support::*;
 
 /// What a killed or failed command must not have left.
 #[track_caller]
-/// Nothing is wrong; a jail that is behind its track is no fault.
+/// Checks that nothing is wrong; a jail that is behind its track is no fault.
 fn whole() {
     let told = ezz(&["doctor", "--json"]).ok().json();
     let mut findings = told[0]["findings"].as_array().expect("a list").clone();
@@ -16,7 +16,7 @@ fn whole() {
     assert!(findings.is_empty(), "{findings:#?}");
 }
 
-/// Both are made from the first; what the one has brought, the other would take back.
+/// Both are built from the first generation, so the second would undo what the first has brought.
 #[test]
 fn of_two_updates_at_once_one_wins_and_the_other_is_told() {
     versioned();
@@ -43,7 +43,7 @@ fn of_two_updates_at_once_one_wins_and_the_other_is_told() {
     );
     assert!(told.contains("hint: run the update again"), "{told}");
     assert_eq!((track("main"), link()), ((3, Some(1)), "../3".to_owned()));
-    // Each has its own log.
+    // Each update has a log of its own.
     let log = |generation| {
         sh(&format!("cat /var/log/ezz/*/stage-{generation}.log"))
             .ok()
@@ -53,10 +53,10 @@ fn of_two_updates_at_once_one_wins_and_the_other_is_told() {
         (log(2), log(3)),
         ("the slow one\n".to_owned(), "the quick one\n".to_owned())
     );
-    // What it has made is there for who wants it nevertheless.
+    // Its generation exists, and can be swapped to on request.
     ezz(&["update", "--swap", "2"]).ok();
     assert_eq!(track("main"), (2, Some(3)));
-    // A roll-out of what was made from another one does not begin either.
+    // A roll-out of a generation that was built from another one does not begin either.
     let _ = fs::remove_file("/run/go");
     let mut first = spawn("/", &on_host.replace("update ", "update --restart "));
     wait_for("it to be at work", 60, || exists("tank/ezz/basejail/4"));
@@ -73,7 +73,7 @@ fn of_two_updates_at_once_one_wins_and_the_other_is_told() {
         ),
         (3, "-".to_owned())
     );
-    // The seal alone, and what says that its files are complete.
+    // Only the seal, and the note that its files are complete.
     assert_eq!(epoch(), before + 2);
     whole();
 }
@@ -81,7 +81,7 @@ fn of_two_updates_at_once_one_wins_and_the_other_is_told() {
 #[test]
 fn a_jail_that_comes_while_the_track_moves_is_wholly_of_one_generation() {
     versioned();
-    // A skeleton that says which one it is, too.
+    // A skeleton that shows which one it is, too.
     ezz(&[
         "update",
         "--stage-only",
@@ -141,7 +141,7 @@ fn a_jail_that_comes_while_the_track_moves_is_wholly_of_one_generation() {
     whole();
 }
 
-/// Something of the host's is in its files: they cannot be unmounted, and it is not down.
+/// A process of the host uses the jail's files: they cannot be unmounted, so the jail is not down.
 #[test]
 fn a_jail_that_does_not_stop_turns_the_roll_out_back() {
     versioned();
@@ -169,7 +169,7 @@ fn a_jail_that_does_not_stop_turns_the_roll_out_back() {
             .is_some_and(|why| why.contains('b')),
         "{rejected}"
     );
-    // It is told, and the next command brings it back once nothing holds it.
+    // The jail is reported, and the next command brings it back once nothing uses its files.
     let listed = ezz(&["list", "b", "--json"]).ok().json();
     assert_ne!(listed[0]["generation"], 2, "{listed:?}");
     holder.kill().expect("it can be killed");
@@ -181,7 +181,7 @@ fn a_jail_that_does_not_stop_turns_the_roll_out_back() {
     whole();
 }
 
-/// `zfs destroy` behind ezz's back: each half of each generation that a command needs.
+/// `zfs destroy` by an administrator: each half of each generation that a command needs.
 #[test]
 fn what_somebody_has_destroyed_is_missed_before_anything_is_changed() {
     versioned();
@@ -195,7 +195,7 @@ fn what_somebody_has_destroyed_is_missed_before_anything_is_changed() {
         ezz(args).refused(1, words);
         assert_eq!(everything(), before, "{args:?}");
     };
-    // The skeleton's seal of a target: jails that are made from then on could not be.
+    // The skeleton's seal of the target: no jails could be created from it.
     sh("zfs release ezz tank/ezz/newjail/2@2; zfs destroy tank/ezz/newjail/2@2").ok();
     refused(&["update", "--swap", "2"], "newjail/2@2");
     refused(
@@ -203,14 +203,14 @@ fn what_somebody_has_destroyed_is_missed_before_anything_is_changed() {
         "newjail/2@2",
     );
     refused(&["create", "x", "--pin", "2"], "newjail/2@2");
-    // Its base.
+    // The base of the target.
     sh("umount /srv/jails/basejail/3; zfs release ezz tank/ezz/basejail/3@3; zfs destroy -r tank/ezz/basejail/3").ok();
     refused(
         &["update", "--swap", "3", "--restart"],
         "no sealed generation",
     );
     refused(&["rollback", "--to", "3"], "no sealed generation");
-    // What a jail's files are to be brought to; nothing of the jail is touched.
+    // The skeleton that a jail's files are to be merged to; nothing of the jail is touched.
     ezz(&["update", "--swap", "4"]).ok();
     sh("zfs release ezz tank/ezz/newjail/4@4; zfs destroy -r tank/ezz/newjail/4").ok();
     refused(&["merge", "merged"], "the skeleton of generation 4");
@@ -221,7 +221,7 @@ fn what_somebody_has_destroyed_is_missed_before_anything_is_changed() {
     assert_eq!(seen("merged"), "one");
 }
 
-/// Where a roll-out would go back to is gone: it says so, and can be gone on with.
+/// The generation that a roll-out would return to was destroyed: this is reported, and the roll-out can be continued.
 #[test]
 fn a_roll_out_whose_way_back_is_gone_can_be_gone_on_with() {
     versioned();
@@ -241,7 +241,7 @@ fn a_roll_out_whose_way_back_is_gone_can_be_gone_on_with() {
         step += 10;
         assert!(step < 200);
     }
-    // In use by running jails its base cannot go; its skeleton can.
+    // Its base cannot be destroyed, because running jails use it; its skeleton can.
     sh("zfs release ezz tank/ezz/newjail/2@2; zfs destroy tank/ezz/newjail/2@2").ok();
     ezz(&["update", "--abort"]).refused(1, "generation 2");
     ezz(&["doctor"]).exits(1);
@@ -332,7 +332,7 @@ fn bad_values_change_nothing() {
     }
     ezz(&["world", "diff", "1"]).refused(2, "was not made from another generation");
     assert_eq!(everything(), before);
-    // A digest that is another is found out when all is read: nothing of it stays.
+    // A wrong digest is detected when everything was read: nothing of the world stays.
     let digest = "0".repeat(64);
     ezz(&["update", "--from", "/tmp/small.tar", "--sha256", &digest]).refused(1, "SHA-256");
     assert_eq!(track("main"), (1, None));
@@ -340,7 +340,7 @@ fn bad_values_change_nothing() {
     whole();
 }
 
-/// Ctrl-C while the command is at work: it ends, and nothing of the stage is left.
+/// After Ctrl-C during its command the update ends, and nothing of the stage is left.
 #[test]
 fn one_that_is_interrupted_says_so_and_leaves_nothing() {
     versioned();

@@ -1,22 +1,22 @@
-//! What the Debian machine of vagrant/ is given to run the lab's tests: its runner, and its sources of packages.
-//! Both are run here as there, with the lab's guest as the machine.
+//! What the Debian machine of vagrant/ gets to run the lab's tests: its runner, and its sources of packages. Both run
+//! here as they do there, with the lab's guest as the machine.
 
 use std::fs;
 use std::path::Path;
 
 use crate::support::*;
 
-/// Where the scripts are.
+/// The directory of the scripts.
 const MACHINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vagrant/machines");
 
-/// A machine that has no pool `tank`, and whose mounts are shared, as systemd makes them; but for the lab's own one,
-/// which no other machine has.
+/// Turns the guest into a machine without a pool `tank`, whose mounts are shared, as systemd makes them; the lab's own
+/// mount is an exception, since no other machine has it.
 fn machine() {
     sh("zpool destroy tank && rm /run/lab/tank.img && mount --make-rshared / && mount --make-private /run/lab")
         .ok();
 }
 
-/// Runs a command by the runner; with nothing left of it, whatever it was.
+/// Runs a command by the runner, and checks that nothing is left of it, however it ended.
 #[track_caller]
 fn run(settings: &str, words: &str) -> Ended {
     let around = || (mounts(), sh("zpool list -H -o name").ok().stdout);
@@ -28,7 +28,7 @@ fn run(settings: &str, words: &str) -> Ended {
     ended
 }
 
-/// Where something is mounted.
+/// Returns the mount points of the guest.
 fn mounts() -> Vec<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("proc is mounted");
     let target = |line: &str| line.split(' ').nth(4).map(str::to_owned);
@@ -42,7 +42,7 @@ fn a_test_of_the_lab_passes_by_its_runner() {
     let test = "bare::init::makes_the_datasets_that_the_design_says";
     let ended = run("", &format!("{} {test} --exact", me.display())).ok();
     assert!(ended.stdout.contains("1 passed"), "{ended:#?}");
-    // One that fails there has failed.
+    // A command that fails there makes the runner fail.
     let ended = run(
         "",
         &format!(
@@ -138,7 +138,7 @@ fn its_exit_status_says_whose_failure_it_was() {
     let outside = run("", "sh -c true outside::cut::init");
     assert_eq!(outside.code, 125, "{outside:#?}");
     assert!(outside.stderr.contains("needs the lab"), "{outside:#?}");
-    // Somebody's pool is not touched.
+    // An existing pool is not touched.
     sh("truncate -s 128M /tmp/theirs && zpool create tank /tmp/theirs && zfs create tank/theirs")
         .ok();
     let taken = run("", "sh -c true");
@@ -147,7 +147,7 @@ fn its_exit_status_says_whose_failure_it_was() {
     assert!(exists("tank/theirs"));
 }
 
-/// From where the system has its own packages; nothing else is named.
+/// OpenZFS comes from the source of the system's own packages; no other source is named.
 #[test]
 fn openzfs_comes_from_where_the_system_has_the_rest() {
     sh(&format!(
@@ -163,7 +163,7 @@ fn openzfs_comes_from_where_the_system_has_the_rest() {
         .lines()
         .find_map(|line| line.strip_prefix(&format!("{release} main ")));
     let archive = line.expect("the system has a source").trim_end_matches('/');
-    // As apt reads it: where it would fetch from.
+    // What apt reads from the sources: where it would download from.
     let fetched = sh("apt-get update --print-uris -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts=/tmp/etc/sources.list.d")
         .ok()
         .stdout;

@@ -1,4 +1,4 @@
-//! Numbers of accounts, which are continuous in a site: no file passes from one account to another.
+//! The numbers of accounts are continuous in a site: no file passes from one account to another.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -11,7 +11,7 @@ use crate::worlds::runnable_world;
 
 const WORLD: &str = "/tmp/runnable";
 
-/// The world with these accounts, whose database belongs to one of them. Returns its tar.
+/// Creates the world with these accounts, whose database belongs to one of them. Returns its tar.
 #[track_caller]
 fn world(version: &str, passwd: &str, group: &str, db: u32) -> String {
     let root = "root:x:0:0:root:/root:/bin/sh\n";
@@ -46,7 +46,7 @@ fn base(n: u64, path: &str) -> String {
     format!("/srv/jails/basejail/{n}/{path}")
 }
 
-/// The number of a name in an account file.
+/// Returns the number of a name in an account file.
 #[track_caller]
 fn number(file: &str, name: &str) -> u32 {
     let text = fs::read_to_string(file).expect("it is there");
@@ -63,7 +63,7 @@ fn whole() {
     ezz(&["world", "verify", "--all"]).ok();
 }
 
-/// Generation 1 has db as 102, and jails a and k run on it.
+/// Creates a site whose generation 1 has db as 102, with the jails a and k.
 #[track_caller]
 fn twelve() {
     init();
@@ -73,7 +73,7 @@ fn twelve() {
     ezz(&["install", &tar]).ok();
 }
 
-/// Release 13 has db as 101, and gives 102 to www.
+/// Creates release 13, which has db as 101 and gives 102 to www.
 fn thirteen() -> String {
     fs::write(Path::new(WORLD).join("etc/www.conf"), "a secret of www\n").expect("written");
     chown(Path::new(WORLD).join("etc/www.conf"), Some(102), Some(102)).expect("given away");
@@ -86,7 +86,7 @@ fn thirteen() -> String {
     world("13.0", passwd, "db:x:101:\nwww:x:102:\n", 101)
 }
 
-/// found/reports.md R1, and what a jail has made of the numbers meanwhile.
+/// found/reports.md R1, and the numbers that a jail has assigned meanwhile.
 #[test]
 fn a_change_of_release_gives_no_file_to_another_account() {
     twelve();
@@ -124,7 +124,7 @@ fn a_change_of_release_gives_no_file_to_another_account() {
         ask("j", "www", "cat /etc/www.conf").ok().stdout,
         "a secret of www\n"
     );
-    // In k, www has another number, and so has its file.
+    // In k, www has another number, and so does its file.
     assert_eq!(number("/srv/jails/k/etc/passwd", "mine"), 999);
     let www = number("/srv/jails/k/etc/passwd", "www");
     assert!(![101, 102, 999].contains(&www), "{www}");
@@ -156,7 +156,7 @@ fn a_change_of_release_gives_no_file_to_another_account() {
     );
 }
 
-/// What a command makes of the world: www goes, and mail comes with the number that it had.
+/// A command that changes the world: www is removed, and mail gets the number that www had.
 const MAIL: &str = r#"
 set -e; cd "$EZZ_ROOT"
 echo 14.0 >etc/debian_version
@@ -177,7 +177,7 @@ acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in e
 os.setxattr("usr/bin/listed", "system.posix_acl_access", acl)'
 "#;
 
-/// Of a base that MAIL has made: its group has the number, and everything else is as it was.
+/// Checks a base that MAIL has changed: its group has the number, and everything else is as before.
 #[track_caller]
 fn mail_is(n: u64, mail: u32) {
     assert_eq!(number(&base(n, "etc/passwd"), "mail"), mail);
@@ -202,17 +202,17 @@ fn mail_is(n: u64, mail: u32) {
     );
 }
 
-/// An account gets no number that one of an earlier world had, also when that world is gone; and a stage that is
-/// killed while it is renumbered is made again.
+/// An account gets no number that an account of an earlier world had, even if that world was destroyed. A stage that is
+/// killed while it is renumbered is built again.
 #[test]
 fn numbers_of_accounts_that_went_are_not_given_again() {
     twelve();
     ezz(&["update", "--from", &thirteen()]).ok();
-    // Nothing is renumbered where nothing has to be, and nothing sealed where nothing has changed.
+    // Nothing is renumbered without need, and nothing is sealed without a change.
     ezz(&["update", "--run", "/bin/sh", "-c", "true"]).ok();
     assert!(!exists("tank/ezz/basejail/3"));
 
-    // The script of each try is another one: no try goes on with the stage of an earlier one.
+    // Each try has another script, so that it does not continue the stage of an earlier one.
     let update = |script: u32, variables: &str| {
         let script = format!(": {script}; {MAIL}").replace('\'', r"'\''");
         let line = format!("{variables} {EZZ} --json update --on-host --run /bin/sh -c '{script}'");
@@ -235,7 +235,7 @@ fn numbers_of_accounts_that_went_are_not_given_again() {
     mail_is(made, 998);
     whole();
 
-    // The generation that brought www goes.
+    // The generation that brought www is destroyed.
     ezz(&[
         "update",
         "--run",
@@ -253,7 +253,7 @@ fn numbers_of_accounts_that_went_are_not_given_again() {
     assert_eq!(number(&base(made, "etc/passwd"), "ftp"), 997);
     assert_eq!(number(&base(made, "etc/passwd"), "www"), 999);
     whole();
-    // A ledger that was changed shows.
+    // A changed ledger is detected.
     let dataset = format!("tank/ezz/basejail/{made}");
     sh(&format!(
         "zfs set readonly=off {dataset}; mkdir /tmp/rw; mount -t zfs -o zfsutil,rw {dataset} /tmp/rw"

@@ -1,5 +1,5 @@
-//! What others put on ezz's datasets and directories: snapshots, holds, bookmarks, clones, mounts.
-//! Each verb works, or refuses by name; nothing of theirs goes without being told.
+//! What others put on ezz's datasets and directories: snapshots, holds, bookmarks, clones, mounts. Each verb works, or
+//! is refused with their names; nothing of theirs is destroyed without a request.
 
 use std::path::Path;
 
@@ -100,7 +100,7 @@ fn snapshots_holds_bookmarks_and_clones_are_named_and_stay() {
         let name = line.split('\t').next().expect("a name");
         assert!(exists(name) || name.contains('#'), "{name} is gone");
     }
-    // Told to, it takes what is below the jail, and nothing else.
+    // On request it destroys what is below the jail, and nothing else.
     ezz(&["delete", "b", "--yes", "--foreign-snapshots"]).ok();
     assert!(!exists("tank/ezz/jails/b"));
     sh("zfs release theirs tank/ezz/jails/a@held; zfs destroy tank/jail-clone").ok();
@@ -119,7 +119,7 @@ fn snapshots_holds_bookmarks_and_clones_are_named_and_stay() {
     properties_that_endanger_the_host();
 }
 
-/// What doctor calls broken does not start, or is made whole by the start.
+/// A jail with a broken property does not start, or the start repairs it.
 #[track_caller]
 fn properties_that_endanger_the_host() {
     ezz(&["stop", "d"]).ok();
@@ -159,7 +159,7 @@ fn theirs(at: &str) {
 fn a_mount_of_somebody_else_is_left_and_hides_nothing() {
     init();
     install_runnable(SITE);
-    // Before there is a jail.
+    // Before the jail exists.
     sh("mkdir /srv/jails/a").ok();
     mount("/srv/jails/a");
     ezz(&["create", "a", "b"]).refused(1, "/srv/jails/a is in the way");
@@ -168,7 +168,7 @@ fn a_mount_of_somebody_else_is_left_and_hides_nothing() {
     sh("umount /srv/jails/a").ok();
     ezz(&["create", "a", "b", "c", "--start"]).ok();
 
-    // Over one that is stopped.
+    // Over a stopped jail.
     ezz(&["stop", "a"]).ok();
     mount("/srv/jails/a");
     let before = everything();
@@ -185,7 +185,7 @@ fn a_mount_of_somebody_else_is_left_and_hides_nothing() {
     sh("umount /srv/jails/a").ok();
     ezz(&["start", "a"]).ok();
 
-    // Over one that runs: it goes on, and can be stopped.
+    // Over a running jail: it continues, and can be stopped.
     mount("/srv/jails/b");
     assert_eq!(ezz(&["exec", "b", "--", "id", "-u"]).ok().stdout, "0\n");
     ezz(&["delete", "b", "--yes"]).refused(1, "/srv/jails/b is in the way");
@@ -198,7 +198,7 @@ fn a_mount_of_somebody_else_is_left_and_hides_nothing() {
         "the jail is below it as before"
     );
 
-    // Below one.
+    // Below a jail's directory.
     sh("mkdir /srv/jails/c/srv/data").ok();
     mount("/srv/jails/c/srv/data");
     ezz(&["restart", "c"]).ok();
@@ -212,7 +212,7 @@ fn a_mount_of_somebody_else_is_left_and_hides_nothing() {
     theirs("/srv/jails/c/srv/data");
     sh("umount /srv/jails/c/srv/data").ok();
 
-    // The jail's own files mounted elsewhere, or somebody in them.
+    // The jail's own files are mounted elsewhere, or a process uses them.
     sh("mkdir /tmp/elsewhere && mount --bind /srv/jails/c /tmp/elsewhere").ok();
     ezz(&["delete", "c", "--yes"]).refused(1, "busy");
     assert!(mounted_at("/srv/jails/c").is_some(), "it is mounted again");
@@ -226,7 +226,7 @@ fn a_mount_of_somebody_else_is_left_and_hides_nothing() {
         .expect("it is ended");
     ezz(&["start", "c"]).ok();
 
-    // Over the site itself: what would reach below it is refused.
+    // Over the site itself: a command that would act below it is refused.
     mount("/srv/jails");
     for verb in [&["start", "b"][..], &["delete", "b", "--yes"]] {
         let told = ezz(verb);
@@ -243,7 +243,7 @@ fn a_mount_of_somebody_else_is_left_and_hides_nothing() {
     ezz(&["doctor"]).ok();
 }
 
-/// Root of a jail may set any property on a dataset that was delegated to it, with line breaks too.
+/// Root of a jail may set any property on a dataset that was delegated to it, including line breaks.
 #[test]
 fn a_property_that_looks_like_rows_of_others_is_not_believed() {
     init();
@@ -269,7 +269,7 @@ fn a_property_that_looks_like_rows_of_others_is_not_believed() {
     assert!(told.stdout.contains("line break"), "{told:#?}");
     assert_eq!(everything(), before);
     assert_eq!(property("tank/ezz/jails/b", "ezz:jail"), of_b);
-    // It keeps nobody from working, and itself neither from being stopped nor from going.
+    // The jail disturbs no command, and can itself be stopped and deleted.
     ezz(&["create", "c", "--start"]).ok();
     ezz(&["stop", "a"]).ok();
     ezz(&["delete", "a", "--yes", "--foreign-snapshots"]).ok();

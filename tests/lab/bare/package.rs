@@ -1,5 +1,5 @@
-//! The Debian package: installed by dpkg, used, upgraded over running jails, shut down and booted with
-//! its unit, and purged. `vagrant/lab/suite` makes it, of this very binary.
+//! The Debian package: installed by dpkg, used, upgraded while jails run, shut down and booted with its unit, and
+//! purged. `vagrant/lab/suite` builds it from this binary.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 use crate::support::*;
 use crate::worlds::runnable_world;
 
-/// Where it puts the program.
+/// The path of the installed program.
 const INSTALLED: &str = "/usr/sbin/ezz";
 
 const UNIT: &str = "/usr/lib/systemd/system/ezz.service";
 
-/// Where its scripts leave what systemd-enabled units need.
+/// The directories where its scripts leave files for the units of systemd.
 const STATE: &str = "/etc/systemd/system /var/lib/systemd";
 
-/// What the stand-ins for systemctl and deb-systemd-invoke were asked.
+/// The file where the stand-ins for systemctl and deb-systemd-invoke log their calls.
 const ASKED: &str = "/tmp/asked";
 
 fn package() -> PathBuf {
@@ -29,7 +29,8 @@ fn package() -> PathBuf {
     at
 }
 
-/// dpkg with a database of its own: the host's may be unreadable here, and lacks what the lab has unpacked.
+/// Runs dpkg with a database of its own: the host's may be unreadable here, and lacks the packages that the lab has
+/// unpacked.
 fn dpkg(args: &str) -> Ended {
     let database = "/tmp/dpkg";
     sh(&format!(
@@ -38,8 +39,8 @@ fn dpkg(args: &str) -> Ended {
     ))
 }
 
-/// A host whose systemd would be told; what it is told is written down. Units are enabled by the real
-/// systemctl where there is one, else by deb-systemd-helper itself; presets are Debian's.
+/// Pretends that the host has a running systemd; calls to it are logged. Units are enabled by the real systemctl if
+/// there is one, else by deb-systemd-helper itself; the presets are Debian's.
 fn pretend_systemd() {
     sh(&format!(
         "set -e; mkdir -p /run/systemd/system /usr/local/sbin /etc/systemd/system-preset
@@ -53,7 +54,7 @@ fn pretend_systemd() {
     .ok();
 }
 
-/// The command lines of the unit under a key, as systemd would run them: with `-`, failing does not count.
+/// Returns the command lines of the unit under a key, as systemd would run them; after a `-`, a failure does not count.
 fn unit(key: &str) -> Vec<(bool, String)> {
     let text = fs::read_to_string(UNIT).expect("the unit is installed");
     let lines = text.lines().filter_map(|line| line.strip_prefix(key));
@@ -114,7 +115,7 @@ fn papers(files: &[&str]) {
         assert_eq!(owner, (0, 0), "{file}");
         assert_eq!(found.mode() & 0o022, 0, "{file} can be written by others");
     }
-    // Where there is a systemd to ask, it understands the unit.
+    // If systemd is installed, it must understand the unit.
     sh(&format!(
         "if command -v systemd-analyze; then systemd-analyze verify --man=no {UNIT}; fi"
     ))
@@ -134,13 +135,13 @@ fn it_is_installed_used_upgraded_and_purged() {
         deb.display()
     );
     let listed = dpkg("--listfiles ezz").ok().stdout;
-    // The first one is `/.`; directories that others have too stay.
+    // The first name is `/.`; directories that other packages have too stay.
     let files: Vec<&str> = listed.lines().collect();
     papers(&files);
     let wanted = "/etc/systemd/system/multi-user.target.wants/ezz.service";
     let target = fs::read_link(wanted).expect("the unit is enabled");
     assert!(target.ends_with("systemd/system/ezz.service"), "{target:?}");
-    // Enabled, and harmless where there is no site.
+    // The unit is enabled, and does no harm without a site.
     run_unit("ExecStartPre");
     run_unit("ExecStart");
 
@@ -156,7 +157,7 @@ fn it_is_installed_used_upgraded_and_purged() {
     dpkg(&install).ok();
     assert_eq!((everything(), processes("conmon")), before, "an upgrade");
 
-    // Shut down and booted again: nothing is left but the pool.
+    // The host is shut down and booted: only the pool remains.
     run_unit("ExecStop");
     assert_eq!(states(), ["stopped", "stopped"]);
     export();

@@ -1,9 +1,9 @@
-//! Jails that somebody has promoted with zfs(8): they have the snapshots of generations.
+//! Jails that an administrator has promoted with zfs(8): they have the snapshots of generations.
 
 use super::prune::{halves, runnable, updates, whole};
 use crate::support::*;
 
-/// Two generations more: by an update, and by a roll-out.
+/// Two more generations: by an update, and by a roll-out.
 #[track_caller]
 fn swaps_say_how_many_thick_jails_they_leave_alone() {
     let run = ["--run", "/bin/sh", "-c", "echo more >> /usr/share/version"];
@@ -22,8 +22,7 @@ fn swaps_say_how_many_thick_jails_they_leave_alone() {
     assert!(told.stderr.contains("second: a thick jail"), "{told:#?}");
 }
 
-/// Two thick jails have taken the seals of a line of generations, and with them the origin of the base that jails
-/// run on.
+/// Two thick jails have taken the seals of several generations, and with them the origin of the base that jails run on.
 #[test]
 fn a_promoted_thick_jail_keeps_what_it_needs_and_is_told_with_the_way_back() {
     runnable();
@@ -51,7 +50,7 @@ fn a_promoted_thick_jail_keeps_what_it_needs_and_is_told_with_the_way_back() {
         let words = format!("the jail {jail} owns its snapshot");
         assert!(has["what"].to_string().contains(&words), "{has:#}");
     }
-    // Nothing goes of what one of them or a later generation is a clone of.
+    // Nothing is destroyed that one of them or a later generation is a clone of.
     for prune in [&["world", "prune", "--yes"][..], &["doctor", "--repair"]] {
         ezz(prune);
         assert_eq!(everything(), promoted, "{prune:?}");
@@ -69,13 +68,13 @@ fn a_promoted_thick_jail_keeps_what_it_needs_and_is_told_with_the_way_back() {
         let way = format!("`zfs promote tank/ezz/basejail/{half}`");
         assert!(refused.stderr.contains(&way), "{refused:#?}");
     }
-    // All jails run and start.
+    // All jails run and can be started.
     ezz(&["exec", "second", "--", "cat", "/usr/share/version"]).ok();
     ezz(&["restart", "thin", "second"]).ok();
     ezz(&["start", "first"]).ok();
     ezz(&["stop", "first"]).ok();
     assert_eq!(everything(), promoted);
-    // In the order of the findings the way leads back.
+    // Promotions in the order of the findings restore the site.
     for half in ["1", "2"] {
         zfs(&["promote", &format!("tank/ezz/basejail/{half}")]).ok();
     }

@@ -3,12 +3,12 @@
 use crate::support::*;
 use crate::worlds::runnable_world;
 
-/// Generations 2 and on, each made from the one before it.
+/// Creates the next generations, each built from the one before it.
 #[track_caller]
 pub(super) fn updates(count: u32) {
     static DONE: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     for _ in 0..count {
-        // One that changes nothing would make no generation.
+        // An update that changes nothing would create no generation.
         let number = DONE.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let script = format!("echo {number} > /usr/share/version; echo x > /usr/share/new{number}");
         ezz(&["update", "--run", "/bin/sh", "-c", &script]).ok();
@@ -22,7 +22,7 @@ pub(super) fn runnable() {
     ezz(&["install", "/tmp/runnable.tar"]).ok();
 }
 
-/// Which halves there are: `b1 n1 b2 …`.
+/// Returns the halves of generations that exist: `b1 n1 b2 …`.
 pub(super) fn halves() -> String {
     let mut names = Vec::new();
     for (half, letter) in [("basejail", "b"), ("newjail", "n")] {
@@ -97,7 +97,7 @@ fn a_line_of_updates_is_cut_down_to_what_is_needed() {
     assert_eq!(listed[1]["kept_by"].to_string(), "[]");
     assert_eq!(listed[3]["parent"], 3);
     assert!(listed[3]["delta"].as_u64() < Some(200_000), "{listed:#?}");
-    // What runs keeps its base, though it is not due.
+    // A running jail keeps its base, although it is not the one that is due.
     let before = everything();
     let planned = ezz(&["world", "prune", "--dry-run"]).ok();
     assert!(
@@ -112,13 +112,13 @@ fn a_line_of_updates_is_cut_down_to_what_is_needed() {
         (&"pruned".into(), &"pruned".into())
     );
     assert_eq!(halves(), "b1 b3 b4 n1 n3 n4");
-    // The third was a clone of the second, and of the first now.
+    // The third generation was a clone of the second, and is one of the first now.
     assert_eq!(
         property("tank/ezz/basejail/3", "origin"),
         "tank/ezz/basejail/1@1"
     );
     whole();
-    // Restarted, a jail of three generations ago keeps its skeleton alone.
+    // After a restart, a jail that was created three generations ago keeps only its skeleton.
     ezz(&["converge"]).ok();
     let lines = ezz(&["world", "prune", "--yes", "--json"]).ok().json();
     assert!(
@@ -133,12 +133,12 @@ fn a_line_of_updates_is_cut_down_to_what_is_needed() {
         ["tank/ezz/basejail/3@3", "tank/ezz/basejail/4@4"]
     );
     whole();
-    // And again there is nothing to do.
+    // A second prune has nothing to do.
     let before = everything();
     let again = ezz(&["world", "prune", "--yes"]).ok();
     assert!(again.stderr.contains("nothing to destroy"), "{again:#?}");
     assert_eq!(everything(), before);
-    // The jail lives on, and the way back too.
+    // The jail still works, and so does the way back.
     ezz(&["rollback", "--restart"]).ok();
     assert_eq!(
         ezz(&["exec", "old", "--", "cat", "/usr/share/version"])
@@ -173,7 +173,7 @@ fn what_is_needed_stays_and_is_told() {
     assert_eq!(why(4, "base_kept_by"), r#"["current of main"]"#);
     assert_eq!(halves(), "b1 b2 b4 b5 n1 n2 n3 n4 n5");
     whole_but_foreign(foreign);
-    // More are kept where it is asked for.
+    // More generations are kept on request.
     zfs(&["destroy", foreign]).ok();
     ezz(&["delete", "--yes", "pinned"]).ok();
     ezz(&["world", "prune", "--keep", "4", "--yes"]).ok();
@@ -202,14 +202,14 @@ fn whole_but_foreign(foreign: &str) {
 fn one_that_somebody_uses_is_put_back() {
     runnable();
     updates(3);
-    // A process of the host works in the base that is to go.
+    // A process of the host uses the base that is to be destroyed.
     let mut user = spawn("/srv/jails/basejail/2", "exec sleep 100");
     let refused = ezz(&["world", "prune", "--yes"]).exits(1);
     assert!(refused.stderr.contains("busy"), "{refused:#?}");
     user.kill().expect("it runs");
     user.wait().expect("it ends");
     whole();
-    // Somebody else's clone of a base, and a hold on another.
+    // A foreign clone of a base, and a hold on another.
     zfs(&["clone", "tank/ezz/basejail/2@2", "tank/other"]).ok();
     let lines = ezz(&["world", "prune", "--yes", "--json"]).exits(0).json();
     assert_eq!(halves(), "b3 b4 n3 n4");
@@ -250,7 +250,7 @@ fn snapshots_of_others_keep_what_they_are_of_until_it_is_told() {
         "{told:#?}"
     );
     assert_eq!(halves(), "b1 b2 b3 n1 n2 n3");
-    // One that somebody holds stays, with all.
+    // A generation with a foreign hold stays, with everything on it.
     zfs(&["hold", "mine", "tank/ezz/newjail/1@daily"]).ok();
     let refused =
         ezz(&["world", "prune", "--foreign-snapshots", "--yes"]).refused(1, "newjail/1@daily");
@@ -264,13 +264,13 @@ fn snapshots_of_others_keep_what_they_are_of_until_it_is_told() {
     }
     ezz(&["world", "prune", "--foreign-snapshots", "--yes"]).ok();
     assert_eq!(halves(), "b2 b3 n2 n3");
-    // Of what stays, they stay.
+    // The foreign snapshots of what stays, stay too.
     assert!(exists("tank/ezz/basejail/2@daily"));
     many_snapshots_are_few_lines();
     a_promoted_jail_is_told_with_the_way_back();
 }
 
-/// As sanoid, zrepl and `zfs snapshot -r` leave them.
+/// The snapshots that sanoid, zrepl and `zfs snapshot -r` leave.
 #[track_caller]
 fn many_snapshots_are_few_lines() {
     ezz(&["create", "s{1..5}"]).ok();
@@ -365,7 +365,7 @@ fn a_staged_world_stays_until_it_is_named_and_the_question_names_what_goes() {
     updates(1);
     let stage = ["update", "--stage-only", "--run", "/bin/sh", "-c"];
     ezz(&[&stage[..], &["echo staged > /usr/share/staged"]].concat()).ok();
-    // Nothing can go: then there is nothing to ask.
+    // If nothing can be destroyed, there is no question.
     let told = ezz(&["world", "prune"]).ok();
     assert!(told.stderr.contains("nothing to destroy"), "{told:#?}");
     assert!(
@@ -383,14 +383,14 @@ fn a_staged_world_stays_until_it_is_named_and_the_question_names_what_goes() {
     assert_eq!(halves(), "b1 b2 b3 n1 n2 n3");
     ezz(&["world", "prune", "--older", "1", "--yes"]).ok();
     assert_eq!(halves(), "b1 b2 b3 n1 n2 n3");
-    // What a track has left is marked, and the log may forget it.
+    // A generation that a track has left is marked, so the log may forget it.
     ezz(&["update", "--swap", "3"]).ok();
     assert_eq!(
         property("tank/ezz/basejail/1", "ezz:served"),
         r#"{"track":"main"}"#
     );
     zfs(&["inherit", "ezz:swaps:main", "tank/ezz/basejail"]).ok();
-    // Neither a mark nor a log, as of a site that an older ezz has made: it is in doubt, and stays.
+    // A generation without a mark and a log, as on a site of an older ezz: its use is in doubt, so it stays.
     install_small();
     let refused = ezz(&["world", "prune"]).refused(1, "cannot ask for confirmation");
     assert!(
@@ -409,7 +409,7 @@ fn a_staged_world_stays_until_it_is_named_and_the_question_names_what_goes() {
     assert_eq!(everything(), before);
     answered("y", "world prune").exits(0);
     assert_eq!(halves(), "b2 b3 b4 n2 n3 n4");
-    // Without a mark, a log or an heir it is in doubt; a name on the command line decides.
+    // Without a mark, a log or a descendant its use is in doubt; naming it on the command line decides.
     ezz(&["world", "prune", "--yes"]).ok();
     assert_eq!(halves(), "b2 b3 b4 n2 n3 n4");
     let planned = ezz(&["world", "delete", "4", "--dry-run"]).ok();

@@ -1,5 +1,5 @@
-//! Jails that come to another generation, of the same release or another, have their own files merged on
-//! the way, and those that cannot stay where they are.
+//! Jails that change to another generation, of the same release or another: their own files are merged on the way, and
+//! jails that cannot be merged stay where they are.
 
 use std::fs;
 use std::path::Path;
@@ -7,11 +7,11 @@ use std::path::Path;
 use crate::support::*;
 use crate::worlds::runnable_world;
 
-/// The next release, of which jail b's edit is in conflict.
+/// The next release, which conflicts with an edit of jail b.
 const NEXT: &str = "echo 13.0 > /etc/debian_version; echo two > /usr/share/version; \
      printf 'A\\nb\\nc\\nd\\ne\\nf\\ng\\n' > /etc/lines; echo theirs > /etc/both";
 
-/// What the jail finds in its basejail and of its own: asked from inside.
+/// Returns what the jail finds in its basejail and in its own files, read inside it.
 #[track_caller]
 fn seen(jail: &str) -> String {
     let script = "cat /usr/share/version; echo .; cat /etc/lines; echo .; cat /etc/both";
@@ -24,7 +24,7 @@ fn config(jail: &str) -> serde_json::Value {
     json_property(&format!("tank/ezz/jails/{jail}"), "ezz:jail")
 }
 
-/// Its base and its skeleton.
+/// Returns the base and the skeleton of a jail.
 fn stands(jail: &str) -> String {
     let config = config(jail);
     format!("{} {}", config["base"], config["skel"])
@@ -41,7 +41,7 @@ fn started(jail: &str) -> String {
     told.stdout
 }
 
-/// A running jail a whose edit can be merged, and b, whose cannot.
+/// Creates a running jail a, whose edit can be merged, and b, whose edit cannot.
 #[track_caller]
 fn two_jails() {
     init();
@@ -68,7 +68,7 @@ fn two_jails() {
 fn healthy() {
     let told = ezz(&["doctor", "--json"]).ok().json();
     let findings = told[0]["findings"].as_array().expect("a list");
-    // That a jail is behind or held is no fault.
+    // A jail that is behind or held is no fault.
     let broken = findings.iter().filter(|it| it["severity"] != "info");
     assert_eq!(broken.count(), 0, "{told:#?}");
 }
@@ -77,7 +77,7 @@ fn healthy() {
 fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     two_jails();
     ezz(&["create", "down"]).ok();
-    // A patch level brings files, too.
+    // A patch level adds files, too.
     let patch =
         "echo 12.2 > /etc/debian_version; echo patched > /usr/share/version; echo p > /etc/p";
     ezz(&["update", "--run", "/bin/sh", "-c", patch]).ok();
@@ -142,7 +142,7 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     assert!(ezz(&["list"]).ok().stdout.contains("held (main 3)"));
     assert!(!Path::new("/srv/jails/b/etc/both.ezz-new").exists());
     healthy();
-    // A second time does nothing.
+    // A second time nothing is done.
     let again = ezz(&["converge"]).ok();
     assert!(
         again.stderr.contains("b is held on generation 2")
@@ -151,7 +151,7 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
                 .contains("all other running thin jails are up to date"),
         "{again:#?}"
     );
-    // One that was down is marked, keeps the base that it would start on, and is brought on when it starts.
+    // A jail that was down is marked, keeps the base that it would start on, and is merged when it starts.
     let listed = ezz(&["list", "down", "--json"]).ok().json();
     assert_eq!(listed[0]["behind"], true);
     ezz(&["world", "prune", "--keep", "0", "--yes"]);
@@ -163,7 +163,7 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     );
     assert_eq!(seen("down"), "two Abcdefg theirs");
     assert_eq!(stands("down"), r#"{"track":"main"} 3"#);
-    // The administrator takes b along.
+    // The administrator settles b's conflict.
     ezz(&["merge", "b", "--follow", "main"]).refused(1, "while it is running");
     ezz(&["merge", "--follow", "main"]).exits(2);
     ezz(&["stop", "b"]).ok();
@@ -177,7 +177,7 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     assert_eq!(seen("b"), "two Abcdefg oldmine");
     let beside = fs::read_to_string("/srv/jails/b/etc/both.ezz-new").expect("both are kept");
     assert_eq!(beside, "theirs\n");
-    // The way back crosses releases too, and every jail arrives.
+    // The way back also crosses releases, and every jail returns.
     let told = ezz(&["rollback", "--restart"]).ok();
     assert!(
         told.stdout
@@ -190,7 +190,8 @@ fn jails_are_merged_on_the_way_and_those_that_cannot_stay() {
     assert_eq!(seen("b"), "patched abcdefg oldmine");
     assert_eq!(stands("b"), r#"{"track":"main"} 2"#);
     healthy();
-    // Forward it is in conflict again. Where its track is where it is, it only follows, and is not restarted for it.
+    // On the way forward b conflicts again. When its track returns to b's generation, b only follows it, without a
+    // restart.
     ezz(&["exec", "b", "--", "/bin/sh", "-c", "echo yes > /dev/up"]).ok();
     ezz(&["rollback", "--restart"]).exits(3);
     assert_eq!(stands("b"), r#"{"pin":2} 2"#);
@@ -206,7 +207,7 @@ fn inspected() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
-/// What a package brings reaches every jail that starts, whoever starts it, within one release.
+/// Files that a package adds within a release reach every jail that starts, whoever starts it.
 #[test]
 fn what_an_update_brings_reaches_the_jails_that_start() {
     two_jails();
@@ -225,14 +226,14 @@ fn what_an_update_brings_reaches_the_jails_that_start() {
         fs::read_to_string(at).ok().as_deref() == Some("conf\n")
     };
     let version = |jail: &str| ezz(&["exec", jail, "--", "cat", "/usr/share/version"]).stdout;
-    // A look changes nothing.
+    // A dry run changes nothing.
     let planned = ezz(&["restart", "a", "b", "--dry-run"]).ok();
     assert!(
         planned.stdout.contains("a: merge etc/lines"),
         "{planned:#?}"
     );
     assert!(!has("a") && stands("a") == r#"{"track":"main"} 1"#);
-    // b has changed what the update changes: it alone stays, and it alone is told.
+    // b has changed a file that the update changes: only b stays, and only b is reported.
     let told = ezz(&["restart", "a", "b"]).exits(3);
     assert!(
         told.stderr.contains("b stays pinned to debian-12.1.1"),
@@ -244,11 +245,11 @@ fn what_an_update_brings_reaches_the_jails_that_start() {
     assert_eq!(stands("b"), r#"{"pin":1} 1"#);
     ezz(&["start", "s"]).ok();
     assert!(has("s") && version("s") == "two\n");
-    // One that runs is left alone.
+    // A running jail is left alone.
     let again = ezz(&["start", "s"]).ok();
     assert!(again.stderr.contains("s is already running"), "{again:#?}");
     inspected();
-    // As at boot; one that is held does not make it fail again.
+    // As at boot; a held jail does not make it fail again.
     ezz(&["stop", "--all"]).ok();
     ezz(&["start", "--all"]).ok();
     for jail in ["a", "s", "boot"] {
@@ -257,7 +258,7 @@ fn what_an_update_brings_reaches_the_jails_that_start() {
     }
     assert_eq!(version("b"), "one\n");
     inspected();
-    // Files that somebody has rolled back to before the merge are not started on the base after it.
+    // Files that were rolled back to a time before the merge are not started on the base after it.
     ezz(&["stop", "s"]).ok();
     zfs(&["rollback", "-r", "tank/ezz/jails/s@mine"]).ok();
     ezz(&["start", "s"]).refused(1, "were rolled back with zfs(8)");
@@ -269,7 +270,7 @@ fn what_an_update_brings_reaches_the_jails_that_start() {
     assert_eq!(version("s"), "two\n");
     zfs(&["destroy", "tank/ezz/jails/s@mine"]).ok();
     inspected();
-    // Where own files do not differ nothing is merged, and all are one commit.
+    // Where own files do not differ nothing is merged, and all jails are one commit.
     ezz(&[
         "update",
         "--run",
@@ -292,7 +293,7 @@ fn what_an_update_brings_reaches_the_jails_that_start() {
         assert_eq!(version(jail), "three\n");
         assert_eq!(stands(jail), r#"{"track":"main"} 3"#);
     }
-    // Another generation: the held one is tried again, and back at its own it follows.
+    // With another generation the held jail is tried again; when the track is back at its own generation, it follows.
     ezz(&["start", "b"]).exits(3);
     assert_eq!(config("b")["instead"]["of"], 3);
     ezz(&["rollback", "--to", "1", "--restart"]).ok();
@@ -306,13 +307,13 @@ fn what_an_update_brings_reaches_the_jails_that_start() {
     inspected();
 }
 
-/// Two that cannot be merged from the start, two whose files change while they stop, and one that can.
+/// Two jails that cannot be merged from the beginning, two whose files change while they stop, and one that can.
 #[test]
 fn a_merge_that_cannot_be_done_leaves_no_jail_down() {
     init();
     let directory = Path::new("/tmp/runnable");
     runnable_world(directory);
-    // Its init runs what the jail has left for its stop.
+    // Its init runs a script that the jail has left for its stop.
     let start = "#!/bin/sh\ntrap '[ -e /etc/on-stop ] && . /etc/on-stop; exit 0' TERM INT 37\nwhile :; do sleep 3600 & wait $!; done\n";
     for (file, text) in [
         ("usr/share/version", "one\n"),
@@ -338,7 +339,7 @@ fn a_merge_that_cannot_be_done_leaves_no_jail_down() {
     for jail in all {
         ezz(&["exec", jail, "--", "/bin/sh", "-c", "echo yes > /dev/up"]).ok();
     }
-    // A directory that becomes a link, too: where it is untouched it is taken.
+    // The release also replaces a directory by a link: where the jail has not changed the directory, the link is taken.
     let next = format!("{NEXT}; rm -r /etc/x; ln -s ../opt /etc/x");
     ezz(&["update", "--run", "/bin/sh", "-c", &next]).ok();
     let planned = ezz(&["converge", "--dry-run"]).ok();
@@ -380,7 +381,7 @@ fn a_merge_that_cannot_be_done_leaves_no_jail_down() {
         ("odd", false),
     ] {
         assert_eq!(version(jail), "one\n", "{jail}");
-        // Whether there is no room is known before the merge, or only by writing: ZFS counts late.
+        // A lack of room is known before the merge, or only when files are written: ZFS counts late.
         let failed = jail == "full" && stands(jail) == r#"{"track":"main"} 1"#;
         assert!(
             failed || stands(jail) == r#"{"pin":1} 1"#,
@@ -393,7 +394,7 @@ fn a_merge_that_cannot_be_done_leaves_no_jail_down() {
         let x = fs::symlink_metadata(Path::new(&made).join("x")).expect("it is there");
         assert!(x.is_dir(), "{jail}");
     }
-    // Nothing else is left of what was tried.
+    // Nothing else is left of the attempts.
     assert!(
         !sh("zfs list -Hro name -t snapshot tank/ezz/jails")
             .stdout
@@ -401,13 +402,13 @@ fn a_merge_that_cannot_be_done_leaves_no_jail_down() {
             .any(|line| !line.contains("jails/fine@"))
     );
     healthy();
-    // The administrator clears the way.
+    // The administrator removes the obstacle.
     sh("chattr -i /srv/jails/fixed/etc/lines").ok();
     ezz(&["stop", "fixed"]).ok();
     ezz(&["merge", "fixed", "--follow", "main"]).ok();
     ezz(&["start", "fixed"]).ok();
     assert_eq!(version("fixed"), "two\n");
-    // On the way back every jail arrives: what cannot be written stays as it is.
+    // On the way back every jail returns: a file that cannot be written stays as it is.
     sh("chattr +i /srv/jails/fine/etc/lines").ok();
     let told = ezz(&["rollback", "--restart"]).ok();
     let note = "fine: etc/lines stays: a flag keeps it from being changed";
@@ -427,7 +428,7 @@ fn a_roll_out_of_another_release_goes_back_with_all_files() {
     let begin = ["update", "--swap", "2", "--restart", "--batch", "1"];
     let rollout = |more: &[&str]| ezz(&[&begin[..], more].concat());
     let track = || json_property("tank/ezz/basejail", "ezz:track:main")["current"].to_string();
-    // A canary that cannot be merged proves nothing; but the generation is not to blame.
+    // A canary that cannot be merged proves nothing; but the generation is not rejected for it.
     let ended = rollout(&["--canary", "b"]).exits(1);
     assert!(ended.stderr.contains("etc/both"), "{ended:#?}");
     assert_eq!(track(), "1");
@@ -438,7 +439,7 @@ fn a_roll_out_of_another_release_goes_back_with_all_files() {
         (&*seen("b"), &*started("b")),
         ("one abcdefg oldmine", "yes\n")
     );
-    // One that is not well there: its files and those of who had moved come back, edits and all.
+    // A jail is not healthy on it: its files and those of the jails that had moved are restored, with all edits.
     let health = [
         "--health",
         "[ $(cat /usr/share/version) = one ]",
@@ -451,7 +452,7 @@ fn a_roll_out_of_another_release_goes_back_with_all_files() {
     assert_eq!(stands("a"), r#"{"track":"main"} 1"#);
     assert_eq!(source("tank/ezz/basejail/2", "ezz:rejected"), "local");
     zfs(&["inherit", "ezz:rejected", "tank/ezz/basejail/2"]).ok();
-    // Nobody minds b any more: it stays, and the others move.
+    // b does not matter without canaries: it stays, and the others move.
     rollout(&[]).exits(3);
     assert_eq!(track(), "2");
     assert_eq!(seen("a"), "two Abcdefgmine theirs");
@@ -485,7 +486,7 @@ fn a_converge_across_releases_that_was_killed_is_gone_on_with() {
     assert!(cut >= 3, "{cut} cuts");
 }
 
-/// The database of a text that the jail has changed stays, and the jail makes it again before it runs.
+/// The database of a text that the jail has changed stays, and the jail rebuilds it before it runs.
 #[test]
 fn what_is_derived_is_made_again_at_the_next_start() {
     init();
@@ -518,11 +519,11 @@ fn what_is_derived_is_made_again_at_the_next_start() {
         ("mine\n", "new\n")
     );
     ezz(&["start", "a", "b"]).ok();
-    // That of the release is right for its text.
+    // The release's database fits its text.
     let expected = ("made of two\n", "new\n");
     assert_eq!((cache("a").as_str(), cache("b").as_str()), expected);
     ezz(&["stop", "a"]).ok();
-    // One that cannot be made keeps no jail down.
+    // A database that cannot be rebuilt keeps no jail down.
     sh("touch /srv/jails/a/etc/ld.so.conf; rm /srv/jails/a/etc/ld.so.cache; mkfifo /srv/jails/a/etc/ld.so.cache").ok();
     ezz(&["start", "a"]).ok();
     ezz(&["stop", "a"]).ok();
