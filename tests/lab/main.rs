@@ -1,10 +1,9 @@
 //! The lab tests: the built `ezz` on a real OpenZFS kernel, one kernel a test.
 //!
-//! A test drives the binary and then looks at the pool, the mounts and the processes itself, by
-//! `zfs`, `/proc` and the file system; what ezz printed is never the only witness. The first
-//! module of a test's name decides what the guest has when it starts (vagrant/lab/runner):
-//! `bare` an empty pool `tank`, `sited` a pool with the site `tank/ezz` and a real Debian world
-//! installed as generation 1, `outside` nothing: it runs on the host and drives the lab.
+//! A test runs the binary and then examines the pool, the mounts and the processes itself, by `zfs`, `/proc` and the
+//! file system; ezz's output is never the only evidence. The first module of a test's name determines what the guest
+//! has when it starts (vagrant/lab/runner): `bare` an empty pool `tank`; `sited` a pool with the site `tank/ezz` and a
+//! real Debian world, installed as generation 1; `outside` nothing, because it runs on the host and controls the lab.
 
 #![expect(
     clippy::expect_used,

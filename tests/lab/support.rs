@@ -1,4 +1,4 @@
-//! What the tests look with. Nothing here goes through ezz's own library.
+//! The means by which tests examine a site. This module must not use ezz's own library.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use serde_json::Value;
 
 pub use crate::worlds::{install_runnable, install_small, small_world};
 
-/// The built binary.
+/// The path of the binary that is tested.
 pub const EZZ: &str = env!("CARGO_BIN_EXE_ezz");
 
 /// The site of every test.
 pub const SITE: &str = "tank/ezz";
 
-/// Where it is mounted.
+/// The site directory.
 pub const DIRECTORY: &str = "/srv/jails";
 
 /// How a command ended.
@@ -42,20 +42,20 @@ impl Ended {
         }
     }
 
-    /// It ended with 0.
+    /// Asserts the exit code 0.
     #[track_caller]
     pub fn ok(self) -> Self {
         self.exits(0)
     }
 
-    /// It ended with this code.
+    /// Asserts the exit code.
     #[track_caller]
     pub fn exits(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
         self
     }
 
-    /// It was refused as design.md §8 wants it: this exit code, these words, a hint, no panic.
+    /// Asserts a refusal as design.md §8 requires it: this exit code, these words, a hint, no panic.
     #[track_caller]
     pub fn refused(self, code: i32, words: &str) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
@@ -65,14 +65,14 @@ impl Ended {
         self
     }
 
-    /// The log that the hint of a failed updater names.
+    /// Returns the log that the hint of a failed updater names.
     #[track_caller]
     pub fn log(&self) -> String {
         let at = self.stderr.split("is in ").last().map(str::trim);
         std::fs::read_to_string(at.unwrap_or_default()).expect("the log is where the hint says")
     }
 
-    /// Standard output as JSON lines.
+    /// Returns standard output as JSON lines.
     #[track_caller]
     pub fn json(&self) -> Vec<Value> {
         crate::hosts_suite::json::lines(&self.stdout)
@@ -119,21 +119,21 @@ pub fn zfs(args: &[&str]) -> Ended {
     Ended::of(format!("zfs {}", args.join(" ")), output)
 }
 
-/// One property of a dataset, from `zfs get`.
+/// Returns a property of a dataset, by `zfs get`.
 #[track_caller]
 pub fn property(dataset: &str, name: &str) -> String {
     let got = zfs(&["get", "-Hpo", "value", name, dataset]).ok();
     got.stdout.trim_end().to_owned()
 }
 
-/// Where a property was set: `local`, `received`, `default` …
+/// Returns the source of a property: `local`, `received`, `default` …
 #[track_caller]
 pub fn source(dataset: &str, name: &str) -> String {
     let got = zfs(&["get", "-Hpo", "source", name, dataset]).ok();
     got.stdout.trim_end().to_owned()
 }
 
-/// A property that holds JSON.
+/// Returns a property that contains JSON.
 #[track_caller]
 pub fn json_property(dataset: &str, name: &str) -> Value {
     let text = property(dataset, name);
@@ -151,12 +151,12 @@ pub fn export() {
         .ok();
 }
 
-/// What the environment says, if anything.
+/// Returns a variable of the environment, unless it is empty.
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The same as a number.
+/// Returns a variable of the environment as a number.
 pub fn number(name: &str) -> Option<u64> {
     variable(name).map(|text| {
         text.parse()
@@ -164,7 +164,7 @@ pub fn number(name: &str) -> Option<u64> {
     })
 }
 
-/// Whether this kernel's programs can clone: OpenZFS 2.4 and later (tests/lab runs on both).
+/// Returns whether this kernel's programs can clone: OpenZFS 2.4 and later (tests/lab runs on both).
 pub fn sync_clone() -> bool {
     let version = std::fs::read_to_string("/sys/module/zfs/version").expect("OpenZFS is there");
     let mut numbers = version
@@ -173,18 +173,18 @@ pub fn sync_clone() -> bool {
     (numbers.next(), numbers.next()) >= (Some(2), Some(4))
 }
 
-/// How many commits one `create` is: without a program that clones, the intent is another.
+/// Returns the number of commits of a `create`: without a program that clones, the intent is another one.
 pub fn commits_of_create() -> u64 {
     if sync_clone() { 1 } else { 2 }
 }
 
-/// All datasets and snapshots of the pool `tank` with all their `ezz:*` properties, guids and
-/// holds: two of these are equal if nothing was changed.
+/// Returns all datasets and snapshots of the pool `tank` with all their `ezz:*` properties, guids and holds: two of
+/// these texts are equal if nothing was changed.
 pub fn everything() -> String {
     everything_of("tank")
 }
 
-/// The same of another pool.
+/// Returns the same for another pool.
 pub fn everything_of(pool: &str) -> String {
     let columns = "name,guid,origin,quota,readonly,canmount,mountpoint";
     let mut all = zfs(&["list", "-Hr", "-t", "all", "-o", columns, pool])
@@ -214,7 +214,7 @@ pub fn everything_of(pool: &str) -> String {
     all
 }
 
-/// The mounts of a pool: dataset and directory.
+/// Returns the mounts of a pool: dataset and directory.
 pub fn mounts_of(pool: &str) -> Vec<String> {
     let table = std::fs::read_to_string("/proc/mounts").expect("proc is mounted");
     let prefix = format!("{pool}/");
@@ -229,14 +229,14 @@ pub fn mounts_of(pool: &str) -> Vec<String> {
     lines
 }
 
-/// Makes the site of a bare pool.
+/// Creates the site of a bare pool.
 #[track_caller]
 pub fn init() {
     ezz(&["init", SITE]).ok();
 }
 
-/// What the host has of the site: mounts of the pool, directories and what is below /run/ezz, but
-/// for locks and the directories that generations are mounted in.
+/// Returns what the host has of the site: mounts of the pool, directories, and everything below /run/ezz, without locks
+/// and the directories that generations are mounted in.
 pub fn surroundings() -> String {
     let table = std::fs::read_to_string("/proc/mounts").expect("proc is mounted");
     let of_the_site = |line: &&str| {
@@ -269,7 +269,7 @@ pub fn surroundings() -> String {
     lines.join("\n")
 }
 
-/// What is below a directory, without what is mounted in `/run`: that is a jail's.
+/// Returns what is below a directory, without mounts in `/run`, which belong to a jail.
 fn below(directory: &Path, depth: usize) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -283,7 +283,7 @@ fn below(directory: &Path, depth: usize) -> Vec<PathBuf> {
     found
 }
 
-/// Waits until something is so.
+/// Waits until a condition is true.
 #[track_caller]
 pub fn wait_for(what: &str, seconds: u64, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(seconds);
@@ -293,7 +293,7 @@ pub fn wait_for(what: &str, seconds: u64, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// The mount table's line for a directory, if something is mounted there.
+/// Returns the line of the mount table for a directory, if something is mounted there.
 pub fn mounted_at(directory: &str) -> Option<String> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").expect("proc is mounted");
     let found = table
@@ -303,13 +303,13 @@ pub fn mounted_at(directory: &str) -> Option<String> {
     found.map(str::to_owned)
 }
 
-/// What the unit does at a boot: the guest has just imported the pool, and zfs(8) mounts by properties, which
-/// say nothing of set-user-ID programs.
+/// Does what the unit does at a boot: the guest has just imported the pool, and zfs(8) mounts by properties, which do
+/// not mention set-user-ID programs.
 pub fn repaired_at_boot() {
     ezz(&["doctor", "--repair", "--derived"]).ok();
 }
 
-/// Processes whose command line has this text, from /proc.
+/// Returns the processes whose command line contains this text, from /proc.
 pub fn processes(text: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("proc is mounted");
     let pids = entries

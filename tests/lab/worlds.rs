@@ -1,5 +1,5 @@
-//! Made-up worlds that are there at once: starting a program takes a tenth of a second in the lab, so
-//! that they are written by the test itself.
+//! Made-up worlds that are created quickly: starting a program takes a tenth of a second in the lab, so the test itself
+//! writes the files.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::support::{ezz, sh};
 
-/// What a runnable world has beside its shell.
+/// The programs of a runnable world, besides its shell.
 const PROGRAMS: [&str; 15] = [
     "sleep", "cat", "id", "ls", "mkdir", "rm", "ln", "mv", "touch", "chmod", "cp", "tail", "head",
     "mkfifo", "mknod",
@@ -20,7 +20,7 @@ pub fn install_small() {
     ezz(&["install", tar.to_str().expect("a plain path")]).ok();
 }
 
-/// A made-up world of the Debian profile: a few files, right in shape. Returns its tar.
+/// Creates a made-up world of the Debian profile: a few files, in the right shape. Returns its tar.
 #[track_caller]
 pub fn small_world(directory: &Path, version: &str) -> PathBuf {
     make(directory, version).expect("there is room for a small world");
@@ -35,7 +35,7 @@ pub fn install_runnable(site: &str) {
     ezz(&["--site", site, "install", tar]).ok();
 }
 
-/// Its tar.
+/// Creates a runnable world, and returns its tar.
 #[track_caller]
 pub fn runnable_world(directory: &Path) -> PathBuf {
     make(directory, "12.1").expect("there is room for a small world");

@@ -1,4 +1,4 @@
-//! Releases of FreeBSD from a mirror over TLS, and what mirrors do wrong.
+//! Releases of FreeBSD from a mirror over TLS, and mirrors that misbehave.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::support::*;
 const MIRROR: &str = "/tmp/mirror";
 const CACHE: &str = "/srv/jails/.cache/releases/14.3-RELEASE-amd64";
 
-/// A mirror that is ended with its test.
+/// A mirror that ends with its test.
 struct Mirror(Child);
 
 impl Drop for Mirror {
@@ -21,7 +21,7 @@ impl Drop for Mirror {
     }
 }
 
-/// The digest of a file of the mirror.
+/// Returns the digest of a file of the mirror.
 fn digest(set: &str) -> String {
     let line = sh(&format!(
         "sha256sum {MIRROR}/releases/amd64/amd64/14.3-RELEASE/{set}.txz"
@@ -36,7 +36,8 @@ fn manifest(base: &str, lib32: &str) -> String {
     )
 }
 
-/// A world that is a FreeBSD as far as its profile looks, with a file that does not compress; as sets on a mirror.
+/// Creates a world that its profile accepts as FreeBSD, with a file that cannot be compressed, and serves it as the
+/// sets of a mirror.
 #[track_caller]
 fn serve() -> Mirror {
     let script = format!(
@@ -69,14 +70,14 @@ openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key -out certificate -
     mirror
 }
 
-/// `ezz install 14.3-RELEASE` from one of its directories, trusting it.
+/// Runs `ezz install 14.3-RELEASE` from one of the mirror's directories, trusting its certificate.
 fn install(mirror: &str, more: &str) -> Ended {
     sh(&format!(
         "SSL_CERT_FILE={MIRROR}/certificate {EZZ} install 14.3-RELEASE --foreign --arch amd64 --mirror {mirror} {more}"
     ))
 }
 
-/// What the mirror was asked for since the last time, without the directory.
+/// Returns the requests to the mirror since the last time, without the directory.
 fn asked() -> Vec<String> {
     let text = fs::read_to_string(format!("{MIRROR}/log")).unwrap_or_default();
     let _ = fs::remove_file(format!("{MIRROR}/log"));
@@ -102,18 +103,18 @@ fn a_release_is_fetched_checked_and_kept() {
     assert_eq!(told[1]["label"], "14.3-RELEASE-p2");
     assert_eq!(told[1]["source"], digest("base"));
     assert_eq!(asked(), ["MANIFEST 0", "base.txz 0"]);
-    // What is there is not fetched again, also without a network but for the manifest.
+    // A cached set is not downloaded again, and except for the manifest no network is needed.
     let told = install(GOOD, "--set base --set lib32").ok();
     assert!(told.stderr.contains("lib32: SHA-256 "), "{told:#?}");
     assert_eq!(asked(), ["MANIFEST 0", "lib32.txz 0"]);
     let lib = fs::read_to_string("/srv/jails/basejail/2/usr/lib32/libc.so.7");
     assert_eq!(lib.expect("both sets are there"), "32\n");
     assert!(Path::new("/srv/jails/basejail/2/bin/freebsd-version").exists());
-    // A cached file that was changed is not believed.
+    // A cached file that was changed is not accepted.
     fs::write(format!("{CACHE}/base.txz"), "x").expect("written");
     install(GOOD, "").ok();
     assert_eq!(asked(), ["MANIFEST 0", "base.txz 0"]);
-    // Two that vouch, and two that do not agree.
+    // Two sources of digests, which first agree and then do not.
     let local = "/usr/local/share/freebsd/MANIFESTS";
     fs::create_dir_all(local).expect("made");
     let local = format!("{local}/amd64-amd64-14.3-RELEASE");
@@ -131,7 +132,7 @@ fn a_release_is_fetched_checked_and_kept() {
 fn a_track_is_brought_to_a_release() {
     init();
     let _mirror = serve();
-    // No track of its own accord: jails of this host could not run it.
+    // No track points to it without a request: jails of this host could not run it.
     let told = install(GOOD, "--json").ok().json();
     assert_eq!(told[1]["current"], false);
     ezz(&["track", "create", "main", "--generation", "1"]).ok();
@@ -147,7 +148,7 @@ fn a_track_is_brought_to_a_release() {
         "{plan}"
     );
     assert_eq!(generations(), 1);
-    // A mirror that has not got it leaves nothing, and the track where it is.
+    // A mirror that lacks the release leaves nothing, and the track stays where it is.
     let before = everything();
     update("https://localhost:8443/broken").refused(1, "500");
     assert_eq!(everything(), before);
@@ -176,7 +177,7 @@ fn a_mirror_that_lies_or_lacks_leaves_nothing() {
         let kept = sh(&format!("ls -A {CACHE} 2>/dev/null")).stdout;
         assert_eq!(kept, "", "nothing that is not verified is kept");
     };
-    // It is not who it says.
+    // The server's certificate is not valid for it.
     ezz(&[
         "install",
         "14.3-RELEASE",
@@ -190,7 +191,7 @@ fn a_mirror_that_lies_or_lacks_leaves_nothing() {
     unchanged();
     install("https://127.0.0.2:8443/releases", "").refused(1, "cannot fetch");
     unchanged();
-    // What comes is not what its own manifest says.
+    // A set does not match the mirror's own manifest.
     let at = format!("{MIRROR}/releases/amd64/amd64/14.3-RELEASE/MANIFEST");
     let good = fs::read_to_string(&at).expect("it is there");
     fs::write(&at, manifest(&digest("lib32"), &digest("lib32"))).expect("written");
@@ -205,7 +206,7 @@ fn a_mirror_that_lies_or_lacks_leaves_nothing() {
     fs::write(&at, vec![b'x'; 100_000]).expect("written");
     install(GOOD, "").refused(1, "far too long");
     fs::write(&at, good).expect("written");
-    // There is no such set, file, release, architecture.
+    // The set, file, release or architecture does not exist.
     install(GOOD, "--set src").refused(1, "has no set src; it has base, gone, lib32");
     install(GOOD, "--set gone").refused(1, "the mirror has no https://");
     let other = format!(
@@ -219,12 +220,12 @@ fn a_mirror_that_lies_or_lacks_leaves_nothing() {
     install("https://localhost:8443/loop", "").refused(1, "cannot fetch");
     install("https://localhost:1/", "").refused(1, "cannot fetch");
     unchanged();
-    // Without TLS its word is nobody's.
+    // Without TLS the mirror's manifest does not vouch for anything.
     let plain = "http://localhost:8080/releases";
     install(plain, "").refused(1, "cannot verify base");
     unchanged();
     install(plain, &format!("--sha256 {}", digest("base"))).ok();
-    // Of this system there is no such thing, which is told before anything is fetched.
+    // There are no releases of this host's system, which is reported before anything is downloaded.
     asked();
     let native = [
         "install",
@@ -236,7 +237,7 @@ fn a_mirror_that_lies_or_lacks_leaves_nothing() {
     ];
     ezz(&native).refused(1, "needs FreeBSD, but this host runs Linux");
     assert_eq!(asked(), [""; 0]);
-    // What is asked wrongly.
+    // Invalid arguments.
     for (args, words) in [
         ("install 14.3-RELEASE --mirror ftp://x", "bad mirror"),
         ("install 14.3-RELEASE --set base --set base", "named twice"),
@@ -273,7 +274,7 @@ fn a_line_that_breaks_is_gone_on_with() {
             .any(|line| line.starts_with("base.txz ") && !line.ends_with(" 0"));
         assert_eq!(resumed, how == "cut", "{how}: {asked:?}");
     }
-    // What was begun by one that was killed is gone on with; what does not fit is fetched anew.
+    // The download of a killed command is continued; a part that does not fit is downloaded again.
     let slow = format!(
         "SSL_CERT_FILE={MIRROR}/certificate {EZZ} install 14.3-RELEASE --foreign --arch amd64 --mirror https://localhost:8443/slow"
     );
@@ -300,7 +301,7 @@ fn a_line_that_breaks_is_gone_on_with() {
         install(mirror, "").ok();
         assert_eq!(sh(&format!("ls {CACHE}")).ok().stdout, "base.txz\n");
     }
-    // A ctrl-C is not waited with, also while nothing comes.
+    // Ctrl-C takes effect at once, also while no data arrives.
     sh(&format!("rm -rf {CACHE}")).ok();
     let before = everything();
     let begun = Instant::now();
@@ -319,7 +320,7 @@ fn a_line_that_breaks_is_gone_on_with() {
     assert_eq!(inspect::site(SITE), [""; 0]);
 }
 
-/// Base packages are for a FreeBSD host's pkg(8): told before anything is made, also of an update.
+/// Base packages need the pkg(8) of a FreeBSD host: this is reported before anything is created, also for an update.
 #[test]
 fn base_packages_are_refused_here() {
     init();

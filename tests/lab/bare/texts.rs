@@ -1,5 +1,5 @@
-//! Texts that a jail has written to be in the way: merging them ends in its time, obeys signals, and is
-//! done by a process that has no rights.
+//! Texts that a jail has written to disturb a merge: merging them ends in time, obeys signals, and is done by a process
+//! that has no rights.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -11,7 +11,7 @@ use crate::support::*;
 const WORLD: &str = "/tmp/small";
 const ETC: &str = "/srv/jails/j/etc";
 
-/// Two generations whose texts differ, and a jail of the first, stopped, that is due on the second.
+/// Creates two generations whose texts differ, and a stopped jail of the first that is due on the second.
 #[track_caller]
 fn two_releases(names: &[String], text: impl Fn(&str, usize) -> String) {
     init();
@@ -33,7 +33,7 @@ fn short(name: &str, release: usize) -> String {
     format!("release {release}\nof {name}\n")
 }
 
-/// Lines that are not alike, without a pattern.
+/// Returns different lines without a pattern.
 fn noise(lines: usize, seed: u64) -> String {
     let mut state = seed;
     let mut text = String::new();
@@ -46,7 +46,7 @@ fn noise(lines: usize, seed: u64) -> String {
     text
 }
 
-/// What a jail can put into files that its release changes.
+/// Writes hostile texts into files that the release changes, as a jail can.
 fn write_hostile_texts() {
     let many = noise(520_000, 7);
     assert!(many.len() > 1_030_000 && many.len() < 1 << 20);
@@ -56,7 +56,7 @@ fn write_hostile_texts() {
          truncate -s 17 sizes; head -c 1000000 /dev/zero | tr '\\0' x >wide; rm attributes; : >attributes"
     ))
     .ok();
-    // 9000 of them would be half a gibibyte.
+    // 9000 of them would take half a gibibyte.
     let value = vec![b'x'; 60_000];
     for n in 0..40 {
         let name = format!("user.a{n}");
@@ -90,7 +90,7 @@ fn hostile_texts_are_conflicts_in_a_bounded_time() {
             assert!(said.contains(&line), "no {line:?}: {said}");
         }
     }
-    // The jail's own is untouched, the release's is beside it, and what was not hostile was taken.
+    // The jail's own file is untouched, the release's is beside it, and files that were not hostile were taken.
     let size = |name: &str| fs::metadata(format!("{ETC}/{name}")).expect("there").len();
     assert_eq!(size("sparse"), 4_000_000_000_000_000_000);
     for name in ["many-lines", "sparse", "sizes", "wide", "attributes"] {
@@ -103,7 +103,7 @@ fn hostile_texts_are_conflicts_in_a_bounded_time() {
     assert_eq!(processes("--text-worker"), [0_u32; 0]);
 }
 
-/// A word of /proc/PID/status.
+/// Returns the words of a line in /proc/PID/status.
 fn status(pid: u32, word: &str) -> Vec<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
     let line = text.lines().find(|line| line.starts_with(word));
@@ -116,7 +116,7 @@ fn status(pid: u32, word: &str) -> Vec<String> {
 
 #[test]
 fn who_compares_has_no_rights_and_a_signal_ends_it() {
-    // As much work as the bounds allow, and a few of them: some seconds to find the process in.
+    // As much work as the bounds allow, several times: the process runs for some seconds and can be found.
     let names: Vec<String> = (0..8).map(|n| format!("letters-{n}")).collect();
     let letters = |_: &str, release| format!("release {release}\n{}", "a\n".repeat(99_000));
     two_releases(&names, letters);
@@ -131,7 +131,7 @@ fn who_compares_has_no_rights_and_a_signal_ends_it() {
             processes("--text-worker").len() == 1
         });
         let pid = processes("--text-worker")[0];
-        // Not before it has given up its rights, and never to its end.
+        // The process is stopped once it has given up its rights, so that it does not end.
         wait_for("its confinement", 60, || {
             status(pid, "Uid:")
                 .first()
@@ -155,20 +155,20 @@ fn who_compares_has_no_rights_and_a_signal_ends_it() {
     }
 }
 
-/// What is on the pool beside the epoch, and the snapshot that the next try begins from.
+/// Returns the state of the pool, without the epoch and the snapshot that the next try begins from.
 fn rest(all: &str) -> Vec<&str> {
     let kept = |line: &&str| !line.contains("ezz:epoch") && !line.contains("@ezz-merge");
     all.lines().filter(kept).collect()
 }
 
-/// This process of the test is confined, and tries what a text could make a broken process do.
+/// The test's own process is confined, and tries what a text could make a broken process do.
 #[test]
 fn a_confined_process_reaches_nothing() {
     let (mut read, mut write) = std::io::pipe().expect("a pipe");
     sh("mkdir -m 1777 /tmp/open && echo x >/tmp/open/file && chmod 666 /tmp/open/file").ok();
     assert!(File::open("/tmp/open/file").is_ok());
     ezz::confine::confine().expect("confined");
-    // Landlock's own, where the modes of the files allow it.
+    // These are refused by Landlock: the modes of the files would allow them.
     for refused in [
         fs::create_dir("/tmp/open/new"),
         fs::rename("/tmp/open/file", "/tmp/open/other"),
@@ -185,7 +185,7 @@ fn a_confined_process_reaches_nothing() {
     assert!(std::thread::Builder::new().spawn(|| ()).is_err());
     assert!(std::io::pipe().is_err());
     assert!(nix::unistd::setuid(nix::unistd::Uid::from_raw(0)).is_err());
-    // What is open stays open.
+    // Files that are already open stay usable.
     write.write_all(b"x").expect("written");
     read.read_exact(&mut [0]).expect("read");
     let huge = Vec::<u8>::new().try_reserve_exact(1 << 30);

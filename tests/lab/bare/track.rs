@@ -21,7 +21,7 @@ fn a_track_is_a_property_and_a_link() {
     );
     assert_eq!(link("next").as_deref(), Some(Path::new("../2")));
     assert_eq!(link("main").as_deref(), Some(Path::new("../1")));
-    // An empty one has nothing to point to, until a world is installed into it.
+    // An empty track has no link until a world is installed into it.
     ezz(&["track", "create", "15"]).ok();
     assert_eq!(link("15"), None);
     ezz(&["create", "early", "--track", "15"]).refused(1, "the track 15 has no generation yet");
@@ -31,7 +31,7 @@ fn a_track_is_a_property_and_a_link() {
         json_property("tank/ezz/basejail", "ezz:track:15")["current"],
         3
     );
-    // So does `install`, for a track that nobody made.
+    // So does `install`, for a track that was not created before.
     ezz(&["install", "/tmp/small.tar", "--track", "own"]).ok();
     let listed = ezz(&["track", "list", "--json"]).ok().json();
     let rows: Vec<String> = listed
@@ -72,7 +72,7 @@ fn a_track_that_nobody_follows_can_go() {
     install_small();
     install_small();
     ezz(&["track", "create", "next", "--generation", "1"]).ok();
-    // So that it has a log, and something from an update.
+    // The track gets a log, and downloads of an update.
     ezz(&["rollback", "--track", "next", "--to", "2"]).ok();
     let downloads = Path::new("/srv/jails/.cache/updates/next");
     std::fs::create_dir_all(downloads.join("lists/partial")).expect("made");
@@ -105,14 +105,14 @@ fn a_track_that_nobody_follows_can_go() {
         ezz(&["doctor", "--json"]).ok().json()[0]["findings"].to_string(),
         "[]"
     );
-    // Its name is anybody's, and its generation that of the pinned jail.
+    // Its name is free, and its generation belongs to the pinned jail.
     ezz(&["create", "next"]).ok();
     ezz(&["world", "prune", "--yes"]).ok();
     assert!(exists("tank/ezz/basejail/2"));
     ezz(&["delete", "pinned", "--yes"]).ok();
     ezz(&["world", "prune", "--yes"]).ok();
     assert!(!exists("tank/ezz/basejail/2"));
-    // Jails of a track that is gone are none.
+    // Once its jails are deleted, main can be deleted; without it no jail can be created.
     ezz(&["delete", "next", "follows", "--yes"]).ok();
     ezz(&["track", "delete", "main"]).ok();
     ezz(&["create", "web"]).refused(1, "there is no track main");
@@ -200,7 +200,7 @@ fn a_jail_follows_its_track_or_is_pinned() {
     let shown = ezz(&["list", "pinned", "--json"]).ok().json();
     assert_eq!((&shown[0]["pin"], &shown[0]["due"]), (&2.into(), &2.into()));
     assert!(shown[0].get("track").is_none());
-    // A track that moves takes its followers along, and nobody else.
+    // A track that moves takes its followers along, and no other jail.
     sh(r#"zfs set ezz:track:next='{"current":1,"previous":2}' tank/ezz/basejail"#).ok();
     let due = |jail: &str| ezz(&["list", jail, "--json"]).ok().json()[0]["due"].clone();
     assert_eq!([due("follows"), due("pinned"), due("default")], [1, 2, 1]);

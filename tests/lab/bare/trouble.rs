@@ -1,4 +1,4 @@
-//! Hosts and pools that are not as they should be, and commands that are killed or not alone.
+//! Hosts and pools with faults, and commands that are killed or run beside others.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ fn without_openzfs_every_verb_says_so() {
         "mkdir /tmp/away; for f in {LIBRARIES}; do [ -e $f ] && mv $f /tmp/away; done; true"
     ))
     .ok();
-    // Hidden also from the programs that come with it: nothing of it is left.
+    // The programs are removed, too: nothing of OpenZFS is left.
     sh("for d in /usr/local/sbin /usr/sbin /sbin; do rm -f $d/zfs $d/zpool; done").ok();
     for verb in [
         &["list"][..],
@@ -24,7 +24,7 @@ fn without_openzfs_every_verb_says_so() {
         let told = ezz(verb).refused(1, "OpenZFS is not installed");
         assert!(told.stderr.contains("hint: install OpenZFS"), "{told:#?}");
     }
-    // What needs none works.
+    // Commands that need no pool work.
     ezz(&["--help"]).ok();
     ezz(&["completions", "fish"]).ok();
 }
@@ -73,7 +73,7 @@ fn a_suspended_pool_is_named() {
     install_runnable("sick/ezz");
     ezz(&["--site", "sick/ezz", "create", "runs", "--start"]).ok();
     ezz(&["--site", "sick/ezz", "create", "stopped"]).ok();
-    // Its writer hangs: it must not hold our pipes.
+    // The writer hangs, and must not keep the pipes of this test open.
     sh("(head -c 200M /dev/urandom | dd of=/srv/sick/fill bs=1M) >/dev/null 2>&1 &").ok();
     wait_for("the pool to suspend", 60, || {
         sh("zpool status sick").stdout.contains("SUSPENDED")
@@ -99,7 +99,7 @@ fn a_suspended_pool_is_named() {
     // A healthy site beside it works.
     init();
     ezz(&["list"]).ok();
-    // The way out that the hint names; a guest with a suspended pool cannot power off either.
+    // The way out that the hint names; a guest with a suspended pool cannot power off.
     sh("mount -o remount,size=2G /run/lab/small-disk && zpool clear sick").ok();
     wait_for("the pool to go on", 60, || {
         sh("zpool status sick").stdout.contains("state: ONLINE")
@@ -135,9 +135,9 @@ fn a_full_pool_makes_no_jail() {
     tiny(&["doctor"]).ok();
 }
 
-/// How many jails of this prefix there are, once the kernel is done with what was killed. Clones
-/// without an `ezz:jail` of their own are none; and while a batch's intent has its first part, none
-/// of it counts: a signal stops a program in its middle.
+/// Returns the number of jails with this prefix, once the kernel has finished the work of killed processes. Clones
+/// without an `ezz:jail` of their own do not count; and while the first part of a batch's intent exists, none of the
+/// batch counts, because a signal stops a program in the middle.
 fn settled(prefix: &str) -> usize {
     sh("zpool sync tank").ok();
     let own = sh("zfs get -Ho property -s local all tank/ezz/jails").ok();
@@ -158,13 +158,13 @@ fn two_hundred_jails_are_all_there_or_none_whenever_it_is_killed() {
     init();
     install_small();
     let mut seen = (0, 0);
-    // Before, while and after: without a program that clones it takes several times as long.
+    // Moments before, during and after the command; without a program that clones it takes several times as long.
     let mut moments = if sync_clone() {
         vec![0.3, 0.8, 1.3, 1.9]
     } else {
         vec![0.5, 1.5, 3.0, 6.0]
     };
-    // On a busy machine also the last may be too early.
+    // On a busy machine even the last of these may be too early.
     moments.extend([8.0, 16.0, 32.0]);
     for moment in moments {
         if moment >= 8.0 && seen.1 > 0 {
@@ -211,7 +211,7 @@ fn findings() -> Vec<String> {
     list.iter().map(ToString::to_string).collect()
 }
 
-/// With a quota there is work between the first program and the second, which says ready.
+/// With a quota there is work between the first program and the second, which removes `todo`.
 #[test]
 fn a_kill_between_clone_and_ready_leaves_what_the_next_command_mends() {
     init();
@@ -233,7 +233,7 @@ fn a_kill_between_clone_and_ready_leaves_what_the_next_command_mends() {
         listed.iter().all(|jail| jail["state"] == "unfinished"),
         "{listed:?}"
     );
-    // Once by doctor, once by the same command again.
+    // First doctor finishes them, then the same command again.
     ezz(&["doctor", "--repair", "-q"]).ok();
     assert_eq!(findings(), [""; 0]);
     assert_eq!(property("tank/ezz/jails/q20", "quota"), "1073741824");

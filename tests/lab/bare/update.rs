@@ -1,5 +1,5 @@
-//! `ezz update`, `rollback`, `converge`: a track moves to another generation and back, and jails with
-//! it when they are restarted.
+//! `ezz update`, `rollback`, `converge`: a track moves to another generation and back, and jails follow when they are
+//! restarted.
 
 use std::fs;
 use std::path::Path;
@@ -7,14 +7,14 @@ use std::path::Path;
 use crate::support::*;
 use crate::worlds::runnable_world;
 
-/// What the jail finds in its own basejail: asked from inside.
+/// Returns what the jail finds in its own basejail, read inside it.
 #[track_caller]
 pub fn seen(jail: &str) -> String {
     let asked = ezz(&["exec", jail, "--", "cat", "/usr/share/version"]).ok();
     asked.stdout.trim().to_owned()
 }
 
-/// A site whose world says in /usr/share/version which one it is.
+/// Creates a site whose world is identified by a word in /usr/share/version.
 #[track_caller]
 pub fn versioned() {
     init();
@@ -24,7 +24,7 @@ pub fn versioned() {
     ezz(&["install", "/tmp/runnable.tar"]).ok();
 }
 
-/// The same world with another word.
+/// Packs the same world with another word.
 #[track_caller]
 fn repacked(directory: &Path, word: &str) {
     fs::write(directory.join("usr/share/version"), word).expect("written");
@@ -70,7 +70,7 @@ fn a_swap_is_one_commit_and_twice_returns() {
     let planned = ezz(&["rollback", "--to", "2", "--dry-run"]).ok();
     assert!(planned.stdout.contains("ezz:track:main"), "{planned:#?}");
     assert_eq!((track("main"), epoch()), ((1, None), before));
-    // Nothing is before the first.
+    // There is nothing before the first generation.
     ezz(&["rollback"]).refused(1, "no previous generation");
     let swapped = ezz(&["update", "--swap", "2", "--why", "for a test", "--json"]).ok();
     let told = &swapped.json()[0];
@@ -85,7 +85,7 @@ fn a_swap_is_one_commit_and_twice_returns() {
     ezz(&["rollback"]).ok();
     assert_eq!((track("main"), link()), ((2, Some(1)), "../2".to_owned()));
     assert_eq!(epoch(), before + 3);
-    // A second time says so, and changes nothing.
+    // A second swap reports that, and changes nothing.
     let again = ezz(&["update", "--swap", "2"]).ok();
     assert!(
         again.stderr.contains("is already at debian-12.1.2"),
@@ -115,7 +115,7 @@ fn a_swap_is_one_commit_and_twice_returns() {
     let told = ezz(&["track", "log", "--json"]).ok().json();
     assert_eq!((told.len(), &told[0]["why"]), (3, &"for a test".into()));
     ezz(&["track", "log", "none"]).refused(1, "there is no track none");
-    // The log does not grow for ever.
+    // The log does not grow without limit.
     for _ in 0..20 {
         ezz(&["rollback"]).ok();
     }
@@ -136,7 +136,7 @@ fn what_must_not_be_swapped_to_is_refused() {
         ezz(args).refused(code, words);
         assert_eq!(everything(), before);
     };
-    // A rejected one goes by its name only, and is rejected no longer then.
+    // A rejected generation can only be named explicitly, and is not rejected any more afterwards.
     zfs(&[
         "set",
         r#"ezz:rejected={"at":"now","why":"it was bad"}"#,
@@ -147,7 +147,7 @@ fn what_must_not_be_swapped_to_is_refused() {
     ezz(&["rollback", "--to", "2"]).ok();
     assert_eq!(track("main"), (2, Some(1)));
     assert_eq!(source("tank/ezz/basejail/2", "ezz:rejected"), "-");
-    // Another one under the number of the previous.
+    // Another generation has the number of the previous one.
     let real = property("tank/ezz/basejail", "ezz:track:main");
     let guid = property("tank/ezz/basejail/1@1", "guid");
     assert!(real.contains(&guid), "{real}");
@@ -160,7 +160,7 @@ fn what_must_not_be_swapped_to_is_refused() {
         "tank/ezz/basejail",
     ])
     .ok();
-    // One that somebody wrote to, until it is repaired.
+    // A generation that was written to, until it is repaired.
     sh(
         "set -e; umount /srv/jails/basejail/1; zfs set readonly=off tank/ezz/basejail/1
         mkdir -p /tmp/rw; mount -t zfs -o zfsutil,rw tank/ezz/basejail/1 /tmp/rw
@@ -172,7 +172,7 @@ fn what_must_not_be_swapped_to_is_refused() {
     assert_eq!(property("tank/ezz/basejail/1", "written@1"), "0");
     ezz(&["rollback"]).ok();
     assert_eq!(track("main"), (1, Some(2)));
-    // One that is gone.
+    // A generation that was destroyed.
     sh("umount /srv/jails/basejail/2; zfs release ezz tank/ezz/basejail/2@2 && zfs destroy -r tank/ezz/basejail/2")
         .ok();
     unchanged(
@@ -196,7 +196,7 @@ fn jails_see_the_old_one_until_they_are_restarted() {
     );
     assert!(updated.stderr.contains("ezz converge"), "{updated:#?}");
     assert_eq!(track("main"), (2, Some(1)));
-    // A clone: what it changed is what it costs, with its manifest.
+    // The update is a clone: it costs what it changed, and its manifest.
     assert_eq!(
         property("tank/ezz/basejail/2", "origin"),
         "tank/ezz/basejail/1@1"
@@ -210,7 +210,7 @@ fn jails_see_the_old_one_until_they_are_restarted() {
     for jail in ["a", "b", "late", "pinned"] {
         assert_eq!(seen(jail), "one", "{jail}");
     }
-    // A jail that was stopped simply starts on the new one.
+    // A stopped jail simply starts on the new generation.
     ezz(&["start", "stopped"]).ok();
     assert_eq!(seen("stopped"), "two");
     let listed = ezz(&["list", "a", "--json"]).ok().json();
@@ -236,7 +236,7 @@ fn jails_see_the_old_one_until_they_are_restarted() {
             .contains("all running thin jails are up to date"),
         "{none:#?}"
     );
-    // The way back, with the jails.
+    // The way back, together with the jails.
     ezz(&["rollback", "--restart"]).ok();
     for jail in ["a", "b", "late", "stopped"] {
         assert_eq!(seen(jail), "one", "{jail}");
@@ -279,13 +279,13 @@ fn a_batch_that_is_not_well_ends_it() {
         .collect();
     assert_eq!(left, [r#""c" "left""#]);
     assert_eq!((seen("b"), seen("c")), ("bad".to_owned(), "one".to_owned()));
-    // A jail's own command is asked without being named.
+    // A jail's own health command runs without being given.
     let own = ezz(&["converge", "own", "--health-limit", "1"]).exits(1);
     assert!(
         own.stderr.contains("own failed its health check"),
         "{own:#?}"
     );
-    // One that never ends is killed, with what it says.
+    // A command that never ends is killed, and its output is reported.
     let slow = [
         "converge",
         "c",
@@ -300,7 +300,7 @@ fn a_batch_that_is_not_well_ends_it() {
         "{slow:#?}"
     );
     assert_eq!(processes("sleep 1000"), Vec::<u32>::new());
-    // Those that are not well are in the way of nothing: the way back mends them.
+    // Jails that are not healthy block nothing: the way back repairs them.
     ezz(&["rollback", "--restart"]).ok();
     assert_eq!(
         (seen("a"), seen("own")),
@@ -308,7 +308,7 @@ fn a_batch_that_is_not_well_ends_it() {
     );
 }
 
-/// A health command runs as root, whose numbers the jail writes: none of them makes it the host's.
+/// A health command runs as root, whose number the jail writes: no number gives it an id of the host.
 #[test]
 fn a_health_command_runs_as_nobody_that_a_jail_made_up() {
     versioned();
@@ -359,7 +359,7 @@ fn an_updater_that_fails_leaves_nothing() {
     );
     let log = failed.log();
     assert_eq!(log, "no luck\n");
-    // The last lines, each on its own; and as JSON.
+    // The last lines, each on its own, and as JSON.
     let many =
         "i=0; while [ $i -lt 100 ]; do i=$((i + 1)); echo $i; done; printf 'a\\033[2Jb\\n'; exit 1";
     let told = run(&["--json"], many).exits(1);
@@ -378,7 +378,7 @@ fn an_updater_that_fails_leaves_nothing() {
     run(&["--limit", "1"], "sleep 1000").refused(1, "did not end within 1 s");
     assert_eq!(processes("sleep 1000"), Vec::<u32>::new());
     ezz(&["update", "--run", "/no/such/program"]).refused(1, "no/such/program");
-    // What it makes of the world is looked at as what an install brings.
+    // Files that the command adds are checked like those of an install.
     let key = "echo '-----BEGIN OPENSSH PRIVATE KEY-----' > /etc/key";
     run(&[], key).refused(1, "look like secrets");
     ezz(&["update", "--from", "/nowhere"]).exits(2);
@@ -391,7 +391,7 @@ fn an_updater_that_fails_leaves_nothing() {
         lines.map(str::to_owned).collect()
     };
     assert_eq!(epochs(&after), epochs(&before.0));
-    // But for the directories of such commands, which are there like those of jails.
+    // Without the directories of such commands, which stay like those of jails.
     let around: Vec<String> = surroundings().lines().map(str::to_owned).collect();
     let around: Vec<String> = around
         .into_iter()
@@ -399,7 +399,7 @@ fn an_updater_that_fails_leaves_nothing() {
         .collect();
     assert_eq!(around.join("\n"), before.1);
     assert_eq!((track("main"), seen("a")), ((1, None), "one".to_owned()));
-    // The world is its root, and nothing of the host's is in its environment but what it needs.
+    // The world is its root, and its environment has nothing of the host that it does not need.
     let script = "[ \"$EZZ_ROOT\" = / ] && [ -z \"$EZZ_SITE\" ] && [ ! -e /basejail/etc ] && id -u > /usr/share/version";
     run(&[], script).ok();
     ezz(&["restart", "a"]).ok();
@@ -407,7 +407,7 @@ fn an_updater_that_fails_leaves_nothing() {
     let owner = zfs(&["mount"]).ok();
     assert!(owner.stdout.contains("tank/ezz/basejail/"), "{owner:#?}");
     sh("[ $(stat -c %u /srv/jails/basejail/*/usr/share/version | sort -u) = 0 ]").ok();
-    // On the host, by the path that it is told.
+    // On the host, with the path in its environment.
     let on_host = [
         "update",
         "--on-host",
@@ -424,7 +424,7 @@ fn an_updater_that_fails_leaves_nothing() {
 #[test]
 fn one_that_is_killed_is_begun_again_or_gone_on_with() {
     versioned();
-    // In the middle of its command.
+    // Killed in the middle of its command.
     let mut slow = spawn(
         "/",
         &format!("{EZZ} update --run /bin/sh -c 'touch /usr/share/begun; sleep 1000'"),
@@ -434,13 +434,13 @@ fn one_that_is_killed_is_begun_again_or_gone_on_with() {
     });
     sh("pkill -KILL -x ezz").ok();
     slow.wait().expect("it ends");
-    // What it ran is ended by the next, which begins anew.
+    // The next update ends its processes, and begins anew.
     update("two", &[]).ok();
     assert_eq!(processes("sleep 1000"), Vec::<u32>::new());
     assert!(!exists("tank/ezz/basejail/2"));
     assert_eq!(track("main"), (3, Some(1)));
     assert!(!Path::new("/srv/jails/basejail/3/usr/share/begun").exists());
-    // After its files are complete: the same command goes on, and runs nothing a second time.
+    // Killed after its files are complete: the same command continues, and does not run the updater again.
     let script = "echo run >> /usr/share/runs; echo three > /usr/share/version";
     let args = format!("update --json --run /bin/sh -c '{script}'");
     let complete = (10..100).step_by(3).find(|step| {
@@ -492,7 +492,7 @@ fn tracks_have_worlds_of_their_own() {
         (seen("a"), seen("w")),
         ("main two".to_owned(), "one".to_owned())
     );
-    // Sealed, and not swapped to.
+    // A generation that is sealed, and not swapped to.
     update("three", &["--stage-only"]).ok();
     assert_eq!(track("main"), (4, Some(1)));
     ezz(&["update", "--swap", "5", "--restart"]).ok();
@@ -522,7 +522,7 @@ fn a_roll_out_proves_canaries_and_goes_back_by_itself() {
         ];
         update(word, &[&pace[..], more].concat())
     };
-    // A canary that is not well: the track never moves.
+    // A canary that is not healthy: the track never moves.
     let swaps = || property("tank/ezz/basejail", "ezz:swaps:main");
     let before = swaps();
     let ended = rollout("bad", &["--canary", "c"]).exits(1);
@@ -539,7 +539,7 @@ fn a_roll_out_proves_canaries_and_goes_back_by_itself() {
         "{rejected}"
     );
     ezz(&["update", "--swap", "2", "--restart"]).refused(1, "was rejected");
-    // Without canaries it is a batch that finds out, and those that had moved return.
+    // Without canaries a batch finds the fault, and the jails that had moved return.
     let ended = rollout("bad", &["--json"]).exits(1);
     let lines = ended.json();
     let last = lines.last().expect("a line");
@@ -556,13 +556,13 @@ fn a_roll_out_proves_canaries_and_goes_back_by_itself() {
     assert_eq!(track("main"), (1, None));
     assert_eq!(link(), "../1");
     all("one");
-    // A good one: canary first, then all that follow.
+    // A good generation: the canary first, then all followers.
     rollout("good", &["--canary", "d"]).ok();
     assert_eq!(track("main"), (4, Some(1)));
     all("good");
     assert_eq!(seen("pinned"), "one");
     assert_eq!(source("tank/ezz/basejail", "ezz:rollout:main"), "-");
-    // Who cannot go first.
+    // Jails that cannot be canaries.
     ezz(&["create", "thick", "--thick", "--start"]).ok();
     let before = everything();
     for (jail, words) in [
@@ -596,14 +596,14 @@ fn a_roll_out_is_gone_on_with_or_back_from_wherever_it_was_killed() {
         if under_way() {
             let phase = json_property("tank/ezz/basejail", "ezz:rollout:main")["phase"].clone();
             let phase = phase.as_str().expect("a word").to_owned();
-            // Nothing else moves the track meanwhile, and it is told.
+            // No other command moves the track meanwhile; the refusal names the roll-out.
             ezz(&["rollback", "--to", "1"]).refused(1, "a roll-out of the track main is under way");
             ezz(&["update", "--run", "true"]).refused(1, "is under way");
             let told = ezz(&["doctor"]).stdout;
             assert!(told.contains("roll-out"), "{told}");
             let kept = ezz(&["world", "prune", "--dry-run"]).ok().stdout;
             assert!(kept.contains("nothing to destroy"), "{kept}");
-            // One goes on, the next goes back.
+            // In turns, one roll-out is continued and the next goes back.
             let way = if phases.len() % 2 == 0 {
                 "--continue"
             } else {

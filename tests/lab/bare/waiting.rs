@@ -1,5 +1,5 @@
-//! Commands that wait: for other commands, for answers, for jails. A signal ends every such wait, and who is
-//! waited for is named.
+//! Commands that wait for other commands, for answers, or for jails. A signal ends every such wait, and the holder of a
+//! lock is named.
 
 #![expect(
     clippy::disallowed_methods,
@@ -18,11 +18,11 @@ use nix::unistd::Pid;
 use super::update::{seen, track, update, versioned};
 use crate::support::*;
 
-/// A command that was begun.
+/// A command that was started.
 struct Begun {
     child: Child,
     command: String,
-    /// Where its standard error goes.
+    /// The file with its standard error.
     said: String,
 }
 
@@ -56,7 +56,7 @@ impl Begun {
         kill(self.pid(), signal).expect("it runs");
     }
 
-    /// It has said this.
+    /// Waits until the command has printed these words.
     #[track_caller]
     fn until(&mut self, words: &str) {
         wait_for(&format!("{words:?} of {}", self.command), 20, || {
@@ -66,7 +66,7 @@ impl Begun {
         });
     }
 
-    /// How it ends, within two seconds.
+    /// Returns how the command ends, which must be within two seconds.
     #[track_caller]
     fn ends(mut self) -> Ended {
         let begun = Instant::now();
@@ -77,7 +77,7 @@ impl Begun {
         self.waited()
     }
 
-    /// How it ends.
+    /// Returns how the command ends.
     fn waited(mut self) -> Ended {
         let status = self.child.wait().expect("a child");
         let mut stdout = Vec::new();
@@ -97,7 +97,7 @@ fn lock(name: &str) -> String {
     format!("/run/ezz/{id}-{name}.lock")
 }
 
-/// Holds locks as another ezz does that could not write its name.
+/// Holds locks like another ezz that could not write its name.
 #[track_caller]
 fn hold(names: &[String]) -> Vec<Flock<File>> {
     let one = |name: &String| {
@@ -141,7 +141,7 @@ fn a_signal_ends_every_wait_and_nothing_happens_afterwards() {
             "to finish with this track's roll-out",
         ),
         (&["install", "/tmp/runnable.tar"], site),
-        // A jail of that name would be in the way.
+        // A jail of that name would prevent it.
         (&["track", "create", "t"], those),
         (&["track", "delete", "other"], site),
         (&["world", "prune", "--yes"], site),
@@ -156,7 +156,7 @@ fn a_signal_ends_every_wait_and_nothing_happens_afterwards() {
         let words = format!("waiting for another ezz {whom}");
         let words = words.replace("with these jails", "with ");
         begun.until(words.trim_end());
-        // Both, and not the same for a verb as for its neighbour.
+        // Each verb gets another signal than the one before it.
         let signals = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
         begun.signal(signals[index % 3]);
         let ended = begun.ends().exits(1);
@@ -170,7 +170,7 @@ fn a_signal_ends_every_wait_and_nothing_happens_afterwards() {
         assert_eq!(ended.stderr.matches("waiting for").count(), 2, "{ended:#?}");
         assert_eq!(everything(), before, "{args:?}");
     }
-    // As JSON, and without words.
+    // As JSON, and without messages.
     let begun = Begun::new(&["--json", "--quiet", "--wait", "600", "start", "b"]);
     std::thread::sleep(Duration::from_millis(1500));
     assert_eq!(begun.said(), "");
@@ -183,7 +183,7 @@ fn a_signal_ends_every_wait_and_nothing_happens_afterwards() {
             .as_str()
             .is_some_and(|text| text.contains("interrupted"))
     );
-    // The jails are free, and the site is not.
+    // The jails are free, but the site is not.
     drop(held);
     let held = hold(&["site".to_owned()]);
     for args in [
@@ -202,7 +202,7 @@ fn a_signal_ends_every_wait_and_nothing_happens_afterwards() {
         assert!(ended.stderr.contains("; nothing was changed"), "{ended:#?}");
     }
     drop(held);
-    // None of them has been forgotten somewhere.
+    // No lock was left behind.
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(everything(), before);
     assert_eq!(surroundings(), around_before);
@@ -215,7 +215,7 @@ fn a_signal_ends_every_wait_and_nothing_happens_afterwards() {
 fn the_holder_is_named_and_one_that_is_gone_is_not() {
     versioned();
     ezz(&["create", "web1", "--start"]).ok();
-    // A command that is really at work, and does not come to an end.
+    // A command that is really at work, and does not end.
     let stops = Begun::new(&["stop", "web1"]);
     let jail = "/run/ezz/*-jail-*.lock";
     wait_for("the holder to write its name", 20, || {
@@ -237,7 +237,7 @@ fn the_holder_is_named_and_one_that_is_gone_is_not() {
     assert_eq!(quiet.stderr.lines().count(), 1, "{quiet:#?}");
     let mode = sh(&format!("stat -c %a {jail} | sort -u")).ok().stdout;
     assert_eq!(mode, "600\n");
-    // It is killed, and its name stays. Another takes the lock and cannot write.
+    // It is killed, and its name stays in the file. Another takes the lock and cannot write its own name.
     stops.signal(Signal::SIGKILL);
     stops.waited();
     let line = sh(&format!("cat {jail}")).ok().stdout;
@@ -259,7 +259,7 @@ fn the_holder_is_named_and_one_that_is_gone_is_not() {
 fn a_signal_ends_the_wait_for_an_answer_or_a_jail() {
     versioned();
     ezz(&["create", "a", "b", "--start"]).ok();
-    // Names that never come.
+    // Names that never arrive.
     for args in [&["create", "--names-from", "-"][..], &["apply", "-"]] {
         let begun = Begun::new(args);
         std::thread::sleep(Duration::from_millis(500));
@@ -267,9 +267,9 @@ fn a_signal_ends_the_wait_for_an_answer_or_a_jail() {
         let ended = begun.ends().exits(1);
         assert!(ended.stderr.contains("interrupted"), "{ended:#?}");
     }
-    // An answer.
+    // A question that is never answered.
     sh("mkfifo /tmp/never").ok();
-    // Opened for both: no end of the file, which would be an answer.
+    // Opened for reading and writing, so that there is no end of the file, which would be an answer.
     let mut asks = spawn(
         "/",
         &format!("script -qec '{EZZ} delete a' /dev/null <>/tmp/never >/tmp/asked 2>&1"),
@@ -279,7 +279,7 @@ fn a_signal_ends_the_wait_for_an_answer_or_a_jail() {
     });
     let ours = processes(&format!("{EZZ} delete a"));
     let ours = ours.iter().find(|pid| {
-        // Neither script(1) nor its shell, whose words have it too.
+        // script(1) and its shell have these words too, and are left out.
         let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         words.starts_with(format!("{EZZ}\0").as_bytes())
     });
@@ -289,7 +289,7 @@ fn a_signal_ends_the_wait_for_an_answer_or_a_jail() {
         asks.try_wait().expect("a child").is_some()
     });
     assert!(exists("tank/ezz/jails/a"));
-    // A jail that does not say whether it is well. It has moved, and is asked again later.
+    // A health command that does not end. The jail has moved, and is asked again later.
     update("two", &[]).ok();
     let health = "sleep 301";
     let begun = Begun::new(&["converge", "a", "--health", health, "--health-limit", "600"]);
@@ -331,7 +331,7 @@ fn a_signal_ends_the_wait_for_an_answer_or_a_jail() {
             "{}",
             begun.said()
         );
-        // With the mark of the last jail its directory goes.
+        // The directory is removed with the mark of the last jail.
         sh("ls -d /run/ezz/*-moving").code != 0 && seen("a") == "three"
     });
     begun.signal(Signal::SIGINT);
@@ -340,7 +340,7 @@ fn a_signal_ends_the_wait_for_an_answer_or_a_jail() {
     assert_eq!(seen("b"), "two");
 }
 
-/// Processes with this command line, without the ezz that was given it.
+/// Returns the processes with this command line, without the ezz that was started with it.
 fn inside(words: &str) -> Vec<u32> {
     let all = processes(words).into_iter();
     all.filter(|pid| {

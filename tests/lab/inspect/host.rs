@@ -1,4 +1,4 @@
-//! What the host has: mounts, directories, links, what was kept of jails, and processes.
+//! The state of the host: mounts, directories, links, files that are kept for jails, and processes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use super::pool::is_name;
 use super::{Found, Seen};
 
-/// How long what ended may take to be gone from the process table.
+/// The time in which an ended process must disappear from the process table.
 const SETTLES: Duration = Duration::from_secs(3);
 
-/// One line of the mount table.
+/// A line of the mount table.
 #[derive(Debug)]
 pub(super) struct Mount {
     pub(super) target: PathBuf,
@@ -21,7 +21,7 @@ pub(super) struct Mount {
     options: Vec<String>,
 }
 
-/// The inverse of the escapes in mountinfo.
+/// Reverts the escapes in mountinfo.
 fn unescape(text: &str) -> String {
     let mut plain = text.to_owned();
     for (escaped, byte) in [
@@ -62,7 +62,7 @@ fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Checks that what the host has belongs to what the pool has, and the other way round.
+/// Checks that the host's state belongs to the pool's, and the reverse.
 pub(super) fn check(seen: &Seen, found: &mut Found) {
     mounts(seen, found);
     directories(seen, found);
@@ -87,7 +87,7 @@ fn flags(mount: &Mount, wanted: &[&str], found: &mut Found) {
     }
 }
 
-/// Each mount is one that a site has, with its flags; each dataset that is to be mounted is.
+/// Checks that each mount belongs to the site and has its flags, and that each dataset is mounted that should be.
 fn mounts(seen: &Seen, found: &mut Found) {
     let mut wanted: BTreeMap<PathBuf, (String, &[&str])> = BTreeMap::new();
     wanted.insert(seen.directory.clone(), (seen.site.clone(), &["nodev"]));
@@ -123,7 +123,7 @@ fn mounts(seen: &Seen, found: &mut Found) {
         }
         match wanted.remove(&mount.target) {
             Some((dataset, options)) if dataset == mount.source => flags(&mount, options, found),
-            // Twice at one place, another dataset's place, or no place of a site.
+            // The mount is a second one, at the place of another dataset, or at no place of the site.
             _ => found.settled(format!(
                 "{} is mounted at {}",
                 mount.source,
@@ -136,7 +136,7 @@ fn mounts(seen: &Seen, found: &mut Found) {
     }
 }
 
-/// The private mounts of a jail that runs: its own files, and a sealed base.
+/// Checks the private mounts of a running jail: its own files, and a sealed base.
 fn in_run(seen: &Seen, below: &Path, mount: &Mount, found: &mut Found) {
     let mut parts = below.iter().map(|part| part.to_string_lossy().into_owned());
     let (jail, half) = (
@@ -170,7 +170,7 @@ fn in_run(seen: &Seen, below: &Path, mount: &Mount, found: &mut Found) {
     );
 }
 
-/// The site directory is root's own, and has a directory for each dataset and no other.
+/// Checks that the site directory is root's own, with a directory for each dataset and no other.
 fn directories(seen: &Seen, found: &mut Found) {
     let at = seen.directory.display();
     if !mounts_of("self")
@@ -225,7 +225,7 @@ fn directories(seen: &Seen, found: &mut Found) {
     }
 }
 
-/// What the host keeps of jails, against the jails that there are.
+/// Checks that what the host keeps for jails belongs to existing jails.
 fn kept(seen: &Seen, found: &mut Found) {
     let run = Path::new("/run/ezz").join(&seen.id);
     let short = seen.id.get(..8).unwrap_or(&seen.id);
@@ -264,8 +264,8 @@ fn kept(seen: &Seen, found: &mut Found) {
     }
 }
 
-/// Processes of jails by their cgroup: of a jail that is there, that was started, on one sealed
-/// base; and no conmon without its jail.
+/// Checks the processes of jails by their cgroups: the jail must exist, must have been started, and must run on one
+/// sealed base; and there must be no conmon without its jail.
 fn processes(seen: &Seen) -> Vec<String> {
     let short = seen.id.get(..8).unwrap_or(&seen.id);
     let prefix = format!("0::/ezz/{short}/");
@@ -301,7 +301,7 @@ fn processes(seen: &Seen) -> Vec<String> {
     }
     left(seen, &run, &jails, &mut strange);
     for name in names_in(&run) {
-        // Written by conmon: the jail's first process, as the host sees it.
+        // conmon writes this file: the first process of the jail, as the host sees it.
         let pid = fs::read_to_string(run.join(&name).join("pid")).unwrap_or_default();
         let pids = jails.get(&name);
         if pids.is_some_and(|pids| pids.iter().any(|known| known == pid.trim())) {
@@ -311,8 +311,8 @@ fn processes(seen: &Seen) -> Vec<String> {
     strange
 }
 
-/// What the host has of the run of a jail that does not run: its directory, its mounts, its ids, its cgroups, the
-/// runtime's container; and marks of restarts that are nobody's.
+/// Finds what is left of the run of a jail that does not run: its directory, mounts, ids, cgroups and the runtime's
+/// container; and marks of restarts that belong to no command.
 fn left(seen: &Seen, run: &Path, jails: &BTreeMap<String, Vec<String>>, strange: &mut Vec<String>) {
     let short = seen.id.get(..8).unwrap_or(&seen.id);
     let mut check = |at: PathBuf, jail: Option<&str>| {
@@ -365,8 +365,8 @@ fn left(seen: &Seen, run: &Path, jails: &BTreeMap<String, Vec<String>>, strange:
     }
 }
 
-/// Invariant 6: what a running jail has at /basejail is one sealed base, read-only. Invariant 12: it is that of the
-/// skeleton which its own files were brought to.
+/// Checks invariant 6: a running jail has one sealed base at /basejail, read-only. And invariant 12: this is the base
+/// of the skeleton that its own files were merged to.
 fn base_in(seen: &Seen, jail: &str, pid: &str) -> Option<String> {
     let table = mounts_of(pid);
     let bases: Vec<&Mount> = table

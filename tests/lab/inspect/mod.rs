@@ -1,9 +1,8 @@
-//! The inspector: looks at a site from the outside, and says which invariants are broken.
+//! The inspector examines a site from outside, and reports which invariants are violated.
 //!
-//! It asks `zfs`, the mount table, `/proc` and the files, and computes what it compares by itself:
-//! neither ezz's library nor anything that ezz printed. Tests of the lab call it in the guest; the
-//! program `lab-guest` (tests/guest) calls it after a power cut. Must not be here: what a scenario
-//! expects, and any repair.
+//! It reads `zfs`, the mount table, `/proc` and files, and computes everything that it compares: it uses neither ezz's
+//! library nor ezz's output. Tests of the lab call it in the guest; the program `lab-guest` (tests/guest) calls it
+//! after a power cut. This module must not know what a scenario expects, and must not repair anything.
 
 mod host;
 mod own;
@@ -14,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// When an invariant has to hold.
+/// The time when an invariant must hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum When {
     /// At any moment, also right after a kill or a power cut.
@@ -23,7 +22,7 @@ enum When {
     Settled,
 }
 
-/// What was found, in the order in which it was looked at.
+/// The violations, in the order of the checks.
 #[derive(Debug, Default)]
 struct Found {
     list: Vec<(When, String)>,
@@ -39,12 +38,12 @@ impl Found {
     }
 }
 
-/// All violations on a site where no ezz is at work and debris was cleared away.
+/// Returns all violations on a site where no ezz is at work and debris was cleared away.
 pub fn site(site: &str) -> Vec<String> {
     look(site).list.into_iter().map(|(_, what)| what).collect()
 }
 
-/// Violations of what must hold at any moment, also before the first command after a cut.
+/// Returns violations of what must hold at any moment, also before the first command after a cut.
 pub fn at_any_moment(site: &str) -> Vec<String> {
     let found = look(site).list.into_iter();
     found
@@ -53,7 +52,7 @@ pub fn at_any_moment(site: &str) -> Vec<String> {
         .collect()
 }
 
-/// The epoch of a site; none if it has none of its own, or one that is no number.
+/// Returns the epoch of a site; none if it has none of its own, or one that is no number.
 pub fn epoch(site: &str) -> Option<u64> {
     let text = run("zfs", &["get", "-Hpo", "value,source", "ezz:epoch", site]).ok()?;
     let (value, source) = text.trim_end().split_once('\t')?;
@@ -74,39 +73,39 @@ fn look(site: &str) -> Found {
     found
 }
 
-/// What the checks of the pool have understood, for those of the host and the files.
+/// What the checks of the pool have read, for those of the host and of files.
 #[derive(Debug)]
 struct Seen {
     site: String,
-    /// The first part of `ezz:id` and the whole.
+    /// The whole `ezz:id`; its first part is in names on the host.
     id: String,
     directory: PathBuf,
-    /// Sealed generations with the SHA-256 of their manifest.
+    /// Sealed generations, each with the SHA-256 of its manifest.
     sealed: Vec<(u32, String)>,
     /// All generations that have a dataset.
     numbers: Vec<u32>,
-    /// What the skeletons of generations have, as their seals say it.
+    /// The digests of the skeletons, by their seals.
     contents: BTreeMap<u32, String>,
-    /// The generation that the own files of each thin jail are at.
+    /// The generation of each thin jail's own files.
     files: BTreeMap<String, u32>,
-    /// The generation that each jail was merged to last, as its configuration says it.
+    /// The generation that each jail was last merged to, by its configuration.
     records: BTreeMap<String, u32>,
-    /// Jails with the mark of a merge.
+    /// Jails that are marked as being merged.
     merging: BTreeSet<String>,
-    /// Tracks with what they have as current.
+    /// Tracks, each with its current generation.
     tracks: Vec<(String, Option<u32>)>,
     jails: Vec<String>,
 }
 
 impl Seen {
-    /// Whether the skeletons of two generations have the same files.
+    /// Returns whether the skeletons of two generations have the same files.
     fn same_skeleton(&self, one: u32, other: u32) -> bool {
         let content = |n| self.contents.get(&n);
         one == other || content(one).is_some() && content(one) == content(other)
     }
 }
 
-/// Runs a program to its end; its output, or what it complained of.
+/// Runs a program to its end; returns its output, or its error.
 fn run(program: &str, args: &[&str]) -> Result<String, String> {
     #[expect(
         clippy::disallowed_methods,

@@ -1,4 +1,5 @@
-//! Invariants 12 and 13 of the own files of jails that were merged: what generation they are of, and whose they are.
+//! Invariants 12 and 13, on the own files of jails that were merged: which generation they belong to, and who owns
+//! them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,13 +9,13 @@ use std::path::Path;
 use super::host::mounts_of;
 use super::{Found, Seen};
 
-/// What a merge writes into the jail when it has brought all files.
+/// The file that a merge writes into the jail when it is complete.
 const RECORD: &str = "basejail/.ezz-generation";
 
-/// The number of nobody.
+/// The number of the user nobody.
 const NOBODY: u32 = 65534;
 
-/// Checks each jail that a merge has brought to a generation. One with the mark of a merge is half of both.
+/// Checks each jail that a merge has brought to a generation. A jail that is being merged has files of two.
 pub(super) fn check(seen: &Seen, found: &mut Found) {
     let mounts = mounts_of("self");
     for (jail, record) in &seen.records {
@@ -50,7 +51,7 @@ pub(super) fn check(seen: &Seen, found: &mut Found) {
             };
             let before = found.list.len();
             owners(&accounts, &root, &base, "", &mut |what| {
-                // The first of many is enough.
+                // A few of many are enough.
                 if found.list.len() < before + 3 {
                     found.always(format!("{jail}: {what}"));
                 }
@@ -83,7 +84,8 @@ fn names(file: &Path) -> Names {
     text.lines().filter_map(account).collect()
 }
 
-/// A file that the world gives to an account belongs to an account of this name in the jail, if that has one.
+/// Checks that a file that the world gives to an account belongs to the account of that name in the jail, if there is
+/// one.
 fn owners(accounts: &Accounts, root: &Path, base: &Path, at: &str, told: &mut dyn FnMut(String)) {
     let entries = fs::read_dir(root.join(at)).into_iter().flatten().flatten();
     let mut below: BTreeMap<String, _> = BTreeMap::new();
@@ -117,7 +119,7 @@ fn owners(accounts: &Accounts, root: &Path, base: &Path, at: &str, told: &mut dy
         let jail = accounts.jail.iter();
         let known: Vec<&(String, u32)> = jail.filter(|(name, _)| named(name)).collect();
         let right = known.is_empty() || known.iter().any(|(_, number)| *number == is);
-        // What root of the jail has made there before, or taken, is no other account's.
+        // A file that root of the jail has created or taken belongs to no other account.
         if ![0, NOBODY].contains(&wanted) && is != 0 && !right {
             let kind = accounts.kind;
             told(format!(

@@ -1,4 +1,4 @@
-//! What the pool says: datasets, properties, snapshots, holds.
+//! The state of the pool: datasets, properties, snapshots, holds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use super::{Found, Seen, run};
 
-/// Property, then value and where it was set.
+/// The value and the source of each property.
 type Row = BTreeMap<String, (String, String)>;
 
-/// All of a site.
+/// All datasets, snapshots and holds of a site.
 #[derive(Debug)]
 pub(super) struct Rows {
     site: String,
     datasets: BTreeMap<String, Row>,
     snapshots: BTreeMap<String, Row>,
-    /// Snapshot and tag.
+    /// The name of a snapshot, and the tag.
     holds: BTreeSet<(String, String)>,
 }
 
@@ -82,7 +82,7 @@ fn source<'a>(row: &'a Row, property: &str) -> &'a str {
     row.get(property).map_or("-", |(_, source)| source.as_str())
 }
 
-/// A property that was set on this very dataset or snapshot.
+/// Returns a property that was set on this dataset or snapshot itself.
 fn local<'a>(row: &'a Row, property: &str) -> Option<&'a str> {
     row.get(property)
         .filter(|(_, source)| source == "local")
@@ -93,7 +93,7 @@ fn set_here(row: &Row, property: &str) -> bool {
     matches!(source(row, property), "local" | "received")
 }
 
-/// The name of a track or a jail: what design.md §3 allows.
+/// Returns whether a text is the name of a track or a jail (design.md §3).
 pub(super) fn is_name(text: &str) -> bool {
     let bytes = text.as_bytes();
     (1..=63).contains(&bytes.len())
@@ -109,7 +109,7 @@ fn number(text: &str) -> Option<u32> {
     (number > 0 && number.to_string() == text).then_some(number)
 }
 
-/// Checks invariants 1 to 3 and all that has to be on a pool.
+/// Checks invariants 1 to 3, and everything that must be on a pool.
 pub(super) fn check(rows: &Rows, found: &mut Found) -> Seen {
     let site = &rows.site;
     let empty = Row::new();
@@ -144,7 +144,7 @@ pub(super) fn check(rows: &Rows, found: &mut Found) -> Seen {
     seen
 }
 
-/// The four datasets of a site as `init` makes them, and nothing beside them.
+/// Checks the four datasets of a site as `init` creates them, and that there are no others.
 fn shape(rows: &Rows, found: &mut Found) {
     let site = &rows.site;
     let wanted: [(&str, &[(&str, &str)]); 4] = [
@@ -170,7 +170,7 @@ fn shape(rows: &Rows, found: &mut Found) {
             continue;
         };
         for (property, value) in properties {
-            // What came with a receive counts for what is not ezz's.
+            // For a property that is not ezz's, a received value counts.
             if text(row, property) != *value || !set_here(row, property) {
                 let is = (text(row, property), source(row, property));
                 found.always(format!("{name}: {property} is {is:?}, not {value}"));
@@ -220,7 +220,7 @@ fn numbers(top: &Row, site: &str, found: &mut Found) {
     }
 }
 
-/// Every `ezz:*` property is where the design has it; intents are gone when all is settled.
+/// Checks that every `ezz:*` property is where the design has it; when all is settled, there are no intents.
 fn properties(rows: &Rows, found: &mut Found) {
     let site = &rows.site;
     for (name, row) in &rows.datasets {
@@ -262,7 +262,7 @@ fn properties(rows: &Rows, found: &mut Found) {
     }
 }
 
-/// The seal of a snapshot: its text and the SHA-256 of the manifest.
+/// Returns the seal of a snapshot: its text, and the SHA-256 of the manifest.
 fn seal(rows: &Rows, snapshot: &str) -> Option<(String, String)> {
     let text = local(rows.snapshots.get(snapshot)?, "ezz:sealed")?;
     let parsed: Value = serde_json::from_str(text).ok()?;
@@ -299,7 +299,7 @@ fn generations(rows: &Rows, seen: &mut Seen, found: &mut Found) {
             && !rows.datasets.contains_key(&base)
             && !rows.snapshots.contains_key(&base_at)
         {
-            // Its base was pruned; jails that were made from it keep the skeleton.
+            // Its base was pruned; jails that were created from it keep the skeleton.
             continue;
         }
         let (Some((own, manifest)), Some((other, _))) = &sealed else {
@@ -361,7 +361,7 @@ fn sealed_base(base: &str, row: &Row, found: &mut Found) {
     }
 }
 
-/// A number in JSON that names a sealed generation.
+/// Returns the number in a JSON value if it names a sealed generation.
 fn names_sealed(seen: &Seen, value: &Value) -> Option<u32> {
     let n = u32::try_from(value.as_u64()?).ok()?;
     seen.sealed
@@ -450,7 +450,7 @@ fn jails(rows: &Rows, seen: &mut Seen, found: &mut Found) {
     }
 }
 
-/// What jails are clones of that are clones of a jail goes with the last of them.
+/// Checks that the snapshots that clones of jails have as their origin are destroyed with the last clone.
 fn clone_snapshots(rows: &Rows, found: &mut Found) {
     let prefix = format!("{}/jails/", rows.site);
     for (snapshot, row) in &rows.snapshots {
@@ -467,21 +467,21 @@ fn clone_snapshots(rows: &Rows, found: &mut Found) {
     }
 }
 
-/// The `ezz:jail` of a jail, against the generations, the tracks and its origin.
+/// Checks the `ezz:jail` of a jail against the generations, the tracks and its origin.
 fn jail(rows: &Rows, seen: &Seen, dataset: &str, row: &Row, config: &Value) -> Result<(), String> {
     let skel = config.get("skel").ok_or("it names no skel")?;
-    // Of a thin one too: it starts on that base.
+    // This applies to a thin jail, too: it starts on that base.
     let n = names_sealed(seen, skel).ok_or("its skel is no sealed generation")?;
     let half = match config.get("kind").and_then(Value::as_str) {
         Some("thin") => "newjail",
         Some("thick") => "basejail",
         other => return Err(format!("it is of the kind {other:?}")),
     };
-    // One that was promoted or received whole is a clone of nothing.
+    // A jail that was promoted or received as a whole is a clone of nothing.
     let origin = format!("{}/{half}/{n}@{n}", rows.site);
     let is = text(row, "origin");
-    // A thin one that was merged is a clone of another skeleton, and the snapshots of its merge may be gone; what a thick one is a clone of may
-    // have been taken over by a later base.
+    // A thin jail that was merged is a clone of another skeleton, and the snapshots of its merge may have been
+    // destroyed; a later base may have taken over the origin of a thick jail.
     let other = is
         .strip_prefix(&format!("{}/{half}/", rows.site))
         .and_then(|rest| rest.split_once('@'))
@@ -506,7 +506,7 @@ fn jail(rows: &Rows, seen: &Seen, dataset: &str, row: &Row, config: &Value) -> R
         let mut tracks = seen.tracks.iter();
         tracks.any(|(track, current)| track == name && current.is_some())
     };
-    // A thick jail has its base's files already; its track may be gone.
+    // A thick jail already has its base's files; its track may have been deleted.
     if pinned || half == "basejail" || track.is_some_and(follows) {
         return Ok(());
     }

@@ -1,5 +1,5 @@
-//! Invariant 2, the slow half: the files of a sealed base against its manifest, read and hashed here. And of
-//! invariant 13 that the accounts of a base have the numbers of its ledger, which later ones do not contradict.
+//! The slow half of invariant 2: the files of a sealed base are read, hashed and compared with its manifest. And a part
+//! of invariant 13: the accounts of a base have the numbers of its ledger, and later ledgers do not contradict it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,18 +14,18 @@ use super::{Found, Seen};
 
 const MANIFEST: &str = ".ezz/manifest.mtree.zst";
 
-/// Files of a base are hashed whole up to so many bytes; above, one in [`ONE_IN`].
+/// Files are hashed if their base has at most this many bytes; in a larger one, only one file in [`ONE_IN`] is.
 const WHOLE: u64 = 24 << 20;
 const ONE_IN: usize = 12;
 
-/// Keyword, then value; by the path as the manifest writes it.
+/// The values by keyword, for each path as the manifest writes it.
 type Lines = BTreeMap<String, BTreeMap<String, String>>;
 
 pub(super) fn check(seen: &Seen, found: &mut Found) {
     let mut ledger = BTreeMap::new();
     for (n, manifest) in &seen.sealed {
         let root = seen.directory.join("basejail").join(n.to_string());
-        // One that is not mounted is a finding already.
+        // A base that is not mounted is reported elsewhere.
         if !root.join(".ezz").exists() {
             continue;
         }
@@ -39,16 +39,16 @@ pub(super) fn check(seen: &Seen, found: &mut Found) {
     }
 }
 
-/// Profile, kind and name of an account, and its number.
+/// The number of each account, by profile, kind and name.
 type Ledger = BTreeMap<(String, String), String>;
 
-/// The accounts of a base against its ledger, and that against the ledgers of others.
+/// Checks the accounts of a base against its ledger, and that against the ledgers of others.
 fn accounts(root: &Path, known: &mut Ledger) -> Result<(), String> {
-    // One that an older ezz has sealed.
+    // A base that an older ezz has sealed.
     let Ok(text) = fs::read_to_string(root.join(".ezz/accounts")) else {
         return Ok(());
     };
-    // Systems are families of their own.
+    // Each operating system has numbers of its own.
     let family = if root.join("bin/freebsd-version").exists() {
         "freebsd"
     } else {
@@ -156,7 +156,7 @@ fn walk(root: &Path, at: &Path, path: &str, visit: &mut Visit<'_>) -> Result<(),
     Ok(())
 }
 
-/// As the manifest writes names: three octal digits for what mtree(5) cannot hold.
+/// Escapes a name as the manifest does: three octal digits for bytes that mtree(5) cannot represent.
 fn escape(bytes: &[u8]) -> String {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"\\#*?[=".contains(&byte);
     let mut text = String::new();

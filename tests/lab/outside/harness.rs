@@ -1,4 +1,4 @@
-//! One scenario: image, measure, and for each cut a copy, a cut and a judgement.
+//! Runs one scenario: it prepares an image and measures the command; each cut has a copy of the image and a judgement.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::support::{EZZ, Ended, number, variable};
 /// The program that runs in the guest.
 const GUEST: &str = env!("CARGO_BIN_EXE_lab-guest");
 
-/// Beyond the length of the command: so much of the time is cut after its end.
+/// The range of moments as a multiple of the command's length: a part of the cuts comes after its end.
 const BEYOND: f64 = 1.1;
 
 /// The size of an image for a made-up world; the golden one has its own.
@@ -31,7 +31,7 @@ pub fn lab(out: &Path, args: &[&str]) -> Ended {
     Ended::of(args.join(" "), output)
 }
 
-/// The names that the guest's program knows.
+/// Returns the names that the guest's program knows.
 pub fn scenarios() -> Vec<String> {
     #[expect(clippy::disallowed_methods, reason = "it is not ezz's to start it")]
     let output = Command::new(GUEST).arg("list").output().expect("it starts");
@@ -39,7 +39,7 @@ pub fn scenarios() -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// A directory that is gone afterwards: images are large.
+/// A directory that is removed afterwards, because images are large.
 pub struct Work(pub PathBuf);
 
 impl Work {
@@ -54,7 +54,7 @@ impl Work {
         self.0.join("out")
     }
 
-    /// What the guest wrote, if it came so far.
+    /// Returns a file that the guest wrote, if it got that far.
     fn told(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.out().join(name)).ok()
     }
@@ -81,7 +81,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
 
-/// Seed `n` gives this moment of a command that takes so long (splitmix64).
+/// Returns the moment that a seed stands for, in a command of this length (splitmix64).
 fn moment(seed: u64, took: u64) -> u64 {
     let mut z = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -99,7 +99,7 @@ struct Prepared {
 
 fn prepare(name: &str, work: &Work) -> Prepared {
     let image = work.0.join("image");
-    // Those that run a jail need a world that runs.
+    // A scenario that runs a jail needs a world with programs.
     let golden = matches!(name, "start" | "stop" | "delete-running");
     if golden {
         let found = lab(&work.out(), &["golden", "site"]).ok();
@@ -139,7 +139,7 @@ fn prepare(name: &str, work: &Work) -> Prepared {
     }
 }
 
-/// Cuts a scenario, as often as asked; all violations at the end.
+/// Cuts a scenario as often as requested; reports all violations at the end.
 pub fn cuts(name: &str, default: u64) {
     let count = number("EZZ_CUTS").unwrap_or(default);
     let first = number("EZZ_CUT_SEED").unwrap_or_else(|| {
@@ -200,14 +200,14 @@ fn say(line: &str) {
     println!("{line}");
 }
 
-/// Whole or not there: a soak may be stopped at any moment.
+/// Writes a record in one step: a soak may be stopped at any moment.
 fn record(at: &Path, line: &str) {
     let temporary = at.with_extension("new");
     fs::write(&temporary, format!("{line}\n")).expect("a record can be written");
     fs::rename(&temporary, at).expect("a record can be renamed");
 }
 
-/// One cut and its judgement: the violations, and whether the command had ended with success.
+/// Makes one cut and judges it; returns the violations, and whether the command had ended with success.
 fn cut(name: &str, work: &Work, prepared: &Prepared, seed: u64, after: u64) -> (String, bool) {
     let disk = work.0.join("disk");
     copy(&prepared.image, &disk);
@@ -241,7 +241,7 @@ fn cut(name: &str, work: &Work, prepared: &Prepared, seed: u64, after: u64) -> (
     ];
     let words = [GUEST, "judge", name, &prepared.epoch, &seed, flag];
     let judged = lab(&work.out(), &[&options[..], &words[..]].concat());
-    // Its memory file and the disk's lock go with the last of the killed kernel's processes.
+    // Its memory file and the disk's lock disappear with the last process of the killed kernel.
     std::thread::sleep(Duration::from_millis(1));
     let verdict = match judged.code {
         0 => String::new(),

@@ -1,4 +1,4 @@
-//! Which disk the Debian machine of vagrant/ takes for its pool: a guest with disks, since `bare` has none.
+//! Which disk the Debian machine of vagrant/ uses for its pool: this needs a guest with disks, and `bare` has none.
 
 use std::fs::File;
 use std::path::Path;

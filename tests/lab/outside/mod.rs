@@ -1,10 +1,10 @@
-//! Tests that run on the host and drive the lab, because they pull the plug of a guest, or give it disks.
+//! Tests that run on the host and control the lab, because they cut the power of a guest, or give it disks.
 //!
-//! But for `machine` a test is one scenario of tests/guest/scenario.rs: its pool is prepared once on a disk image;
-//! the command is measured once; then each cut has a copy of that image, a moment from a seed, and
-//! a second boot in which `lab-guest` judges what is left. `EZZ_CUTS` is how many cuts a scenario
-//! gets (1, of those in `world` and `moved` 3), `EZZ_CUT_SEED` the seed of the first, the next ones count up. `EZZ_SOAK` names a
-//! directory for a record of each cut; a cut that has one is not made again.
+//! Except in `machine`, a test is one scenario of tests/guest/scenario.rs. Its pool is prepared once on a disk image,
+//! and the command is measured once. Then each cut has a copy of that image, a moment that its seed determines, and a
+//! second boot in which `lab-guest` judges what is left. `EZZ_CUTS` is the number of cuts of a scenario (by default 1;
+//! 3 in `world` and `moved`), `EZZ_CUT_SEED` the seed of the first; the following seeds count up. `EZZ_SOAK` names a
+//! directory for a record of each cut; a cut with a record is not repeated.
 
 mod harness;
 mod machine;
@@ -43,7 +43,7 @@ scenarios! {
         stop: "stop",
         delete_running: "delete-running",
     }
-    // Worlds that change under jails.
+    // Scenarios whose worlds change under jails.
     world, WORLD, 3 {
         update: "update",
         swap: "swap",
@@ -51,7 +51,7 @@ scenarios! {
         merge: "merge",
         merge_back: "merge-back",
     }
-    // The same with jails that run: each costs ten seconds.
+    // The same with running jails: each costs ten seconds.
     moved, MOVED, 3 {
         rollout: "rollout",
         rollout_back: "rollout-back",

@@ -1,5 +1,5 @@
-//! A jail's account files against the host: whatever numbers they have, a command in the jail runs as
-//! somebody of the jail, or not at all.
+//! A jail's account files against the host: whatever numbers they have, a command in the jail runs with ids of the
+//! jail, or is refused.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use crate::support::*;
 
-/// Ids of one jail.
+/// The number of ids that a jail has.
 const COUNT: u32 = 65_536;
 
-/// A word of the command that is tried, by which its processes are known.
+/// A word in the command line of the attempt, by which its processes are found.
 const MARK: &str = "word-of-the-attempt";
 
 fn append(file: &str, lines: &str) {
@@ -19,7 +19,7 @@ fn append(file: &str, lines: &str) {
     fs::write(&path, old + lines).expect("written");
 }
 
-/// The host's id of a jail's root.
+/// Returns the host's id of a jail's root.
 fn first_id(jail: &str) -> u32 {
     let pid = sh(&format!("cat /run/ezz/*/jails/{jail}/pid")).ok().stdout;
     let map = fs::read_to_string(format!("/proc/{}/uid_map", pid.trim())).expect("it runs");
@@ -30,12 +30,12 @@ fn first_id(jail: &str) -> u32 {
     }
 }
 
-/// Every id of the processes that the attempt has now, as the host sees them.
+/// Returns every id of the present processes of the attempt, as the host sees them.
 fn ids_of_attempt() -> BTreeSet<u32> {
     let mut ids = BTreeSet::new();
     for pid in processes(MARK) {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        // ezz has the same words.
+        // The command line of ezz has the same words.
         if !line.starts_with(b"sh\0") {
             continue;
         }
@@ -55,7 +55,7 @@ fn ids_of_attempt() -> BTreeSet<u32> {
     ids
 }
 
-/// Runs a command in the jail a with these options, and gives every id that a process of it ever had.
+/// Runs a command in the jail a with these options; returns how it ended, and every id that its processes ever had.
 fn attempt(options: &[&str]) -> (Ended, BTreeSet<u32>) {
     let script = "touch /tmp/ran; sleep 1; id -u; id -g; id -G";
     let command = ["--", "sh", "-c", script, MARK];
@@ -71,7 +71,7 @@ fn attempt(options: &[&str]) -> (Ended, BTreeSet<u32>) {
     })
 }
 
-/// It is refused in words, and nothing was run.
+/// Checks that the command is refused with these words, and that nothing was run.
 #[track_caller]
 fn refused(options: &[&str], code: i32, words: &str) {
     let (ended, ids) = attempt(options);
@@ -87,7 +87,7 @@ fn refused(options: &[&str], code: i32, words: &str) {
     );
 }
 
-/// It runs with these ids in the jail, and with no other's on the host.
+/// Checks that the command runs with these ids in the jail, and with no others on the host.
 #[track_caller]
 fn runs(options: &[&str], expected: &str) {
     let first = first_id("a");
@@ -103,8 +103,8 @@ fn runs(options: &[&str], expected: &str) {
     fs::remove_file("/srv/jails/a/tmp/ran").expect("it was run");
 }
 
-/// 4294967295 is (uid_t)-1, which setresuid(2) takes for "no change": with it a process on its way into a
-/// jail stayed uid 0 of the host.
+/// 4294967295 is (uid_t)-1, which setresuid(2) takes for "no change": a process with it stayed uid 0 of the host on its
+/// way into a jail.
 #[test]
 fn no_number_of_a_jail_makes_a_command_the_hosts() {
     ezz(&["create", "a", "--start"]).ok();
@@ -119,7 +119,7 @@ fn no_number_of_a_jail_makes_a_command_the_hosts() {
         "group",
         "evil:x:4294967295:member\nbeyond:x:65536:\nextra:x:1003:joe\ntop:x:65535:joe\n1003:x:0:\n",
     );
-    // Its files name it.
+    // The jail's files have the number.
     for (user, words) in [
         (
             "www",
@@ -156,7 +156,7 @@ fn no_number_of_a_jail_makes_a_command_the_hosts() {
     ] {
         refused(&["--user", user], 1, words);
     }
-    // The administrator names it.
+    // The administrator gives the number.
     for (user, words) in [
         ("4294967295", "4294967295 is not a user id of this jail"),
         ("0:4294967295", "4294967295 is not a group id of this jail"),
@@ -170,7 +170,7 @@ fn no_number_of_a_jail_makes_a_command_the_hosts() {
     ] {
         refused(&["--user", user], 2, words);
     }
-    // What is right still is; and digits are a number, whoever is called so.
+    // Valid accounts still work; and digits are a number, whatever names exist.
     runs(&["--user", "joe"], "1001\n1001\n1001 1003 65535\n");
     runs(&["--user", "1001"], "1001\n1001\n1001 1003 65535\n");
     runs(&["--user", "joe:1003"], "1001\n1003\n1003\n");
@@ -178,8 +178,7 @@ fn no_number_of_a_jail_makes_a_command_the_hosts() {
     runs(&[], "0\n0\n0\n");
 }
 
-/// Plain `exec` and `console` run as root, whose numbers the jail writes too; two numbers are a way in all
-/// the same.
+/// Plain `exec` and `console` run as root, whose numbers the jail writes, too; two numbers always give access.
 #[test]
 fn roots_own_entry_makes_nobody_the_hosts() {
     ezz(&["create", "a", "--start"]).ok();
@@ -199,7 +198,7 @@ fn roots_own_entry_makes_nobody_the_hosts() {
         assert!(console.stdout.contains("0 to 65535"), "{console:#?}");
     }
     runs(&["--user", "0:0"], "0\n0\n0\n");
-    // Through a group that says that root is in it.
+    // By a group with that number that has root as a member.
     fs::write(passwd, &good).expect("written");
     append("group", "evil:x:4294967295:root\n");
     refused(
@@ -208,7 +207,7 @@ fn roots_own_entry_makes_nobody_the_hosts() {
         "its /etc/group gives the group \"evil\" the group id 4294967295",
     );
     runs(&["--user", "0:0"], "0\n0\n0\n");
-    // A root entry that cannot be used is none; without any, root is 0:0.
+    // A root entry that is invalid is an error; without any entry, root is 0:0.
     fs::write(
         passwd,
         good.replace("root:x:0:0:", "root:x:4294967295:4294967295:"),
@@ -220,7 +219,7 @@ fn roots_own_entry_makes_nobody_the_hosts() {
         1,
         "the user \"root\" the user id 4294967295",
     );
-    // Files that are too large are not read in part.
+    // A file that is too large is not read in part.
     for file in [passwd, group] {
         fs::write(passwd, &good).expect("written");
         fs::write(group, "root:x:0:\n").expect("written");
@@ -235,7 +234,7 @@ fn roots_own_entry_makes_nobody_the_hosts() {
     }
 }
 
-/// A file of a large site: the accounts behind the first MiB count too, and none is cut.
+/// A file of a large site: the accounts beyond the first MiB count too, and none is cut.
 #[test]
 fn a_hundred_thousand_accounts_are_read() {
     ezz(&["create", "a", "--start"]).ok();
@@ -270,7 +269,7 @@ fn a_hundred_thousand_accounts_are_read() {
             "Groups:", "61236",
         ]
     );
-    // As many groups as a process ever has.
+    // The most groups that a process can have.
     let asked = [
         "exec",
         "a",

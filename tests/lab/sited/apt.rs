@@ -1,4 +1,4 @@
-//! `ezz update` with what Debian itself has for it: apt, in the world, from a repository on the loopback.
+//! `ezz update` with Debian's own tool: apt, in the world, from a repository on the loopback interface.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::*;
 
-/// What a repository serves, and what it was asked for.
+/// The files that a repository serves, and the requests to it.
 #[derive(Default)]
 struct Served {
     files: BTreeMap<String, Vec<u8>>,
@@ -30,14 +30,14 @@ impl Repository {
         let shared = Arc::clone(&served);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                // One that goes away asks again.
+                // A client that disconnects asks again.
                 let _ = answer(stream, &shared);
             }
         });
         Repository { served, port }
     }
 
-    /// Publishes a version whose postinst ends so.
+    /// Publishes a version of the package with this postinst.
     fn publish(&self, version: &str, postinst: &str) {
         let root = Path::new("/tmp/package");
         let _ = sh("rm -rf /tmp/package");
@@ -47,7 +47,7 @@ impl Repository {
         let control = format!(
             "Package: ezz-hello\nVersion: {version}\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\nDescription: says its version\n"
         );
-        // A service that would leave a trace in the world, if somebody started it.
+        // A service that would leave a trace in the world if a program started it.
         let service = "#!/bin/sh\n### BEGIN INIT INFO\n# Provides: ezz-hello\n# Required-Start:\n# Required-Stop:\n# Default-Start: 2 3 4 5\n# Default-Stop: 0 1 6\n### END INIT INFO\ntouch /usr/share/started\n";
         let postinst = format!(
             "#!/bin/sh\nset -e\nupdate-rc.d ezz-hello defaults\ninvoke-rc.d ezz-hello start\n{postinst}\n"
@@ -82,12 +82,12 @@ impl Repository {
         served.files.insert(format!("/{name}"), package);
     }
 
-    /// Serves nothing any more.
+    /// Stops serving files.
     fn vanish(&self) {
         self.served.lock().expect("not poisoned").files.clear();
     }
 
-    /// How often packages were fetched since the last time.
+    /// Returns how often packages were downloaded since the last time.
     fn fetched(&self) -> usize {
         let asked = std::mem::take(&mut self.served.lock().expect("not poisoned").asked);
         asked.iter().filter(|path| path.ends_with(".deb")).count()
@@ -136,7 +136,7 @@ fn current() -> u64 {
     track["current"].as_u64().expect("a number")
 }
 
-/// What the running jail finds.
+/// Returns the version that the running jail finds.
 fn seen() -> String {
     ezz(&["exec", "a", "--", "ezz-hello"]).ok().stdout
 }
@@ -155,7 +155,7 @@ fn apt_brings_a_world_up_to_date() {
     ezz(&["create", "a", "--start"]).ok();
     assert_eq!(seen(), "1\n");
 
-    // Nothing new: no generation is made of that, and nothing is left of the stage.
+    // Without a new version no generation is created, and nothing is left of the stage.
     let nothing = ezz(&["update", "--json", "--restart"]).ok();
     let told = &nothing.json()[0];
     assert_eq!(
@@ -173,7 +173,7 @@ fn apt_brings_a_world_up_to_date() {
         .stdout;
     assert_eq!(halves.lines().count(), 3, "{halves}");
 
-    // A package that cannot be configured ends it; what was fetched is there for the next try.
+    // A package that cannot be configured ends the update; the next try uses what was downloaded.
     repository.publish("2", "echo the postinst says no >&2; exit 7");
     let failed = ezz(&["update"]).refused(1, "nothing was changed");
     assert!(
@@ -187,7 +187,7 @@ fn apt_brings_a_world_up_to_date() {
     assert_eq!((current(), repository.fetched()), (2, 0), "it was kept");
     assert_eq!(seen(), "1\n");
 
-    // A repository that is away is no reason to publish what was there before.
+    // If the repository is not available, an update must not publish an older state.
     repository.vanish();
     ezz(&["update"]).refused(1, "exited with status 100");
     assert_eq!(current(), 2);
@@ -200,7 +200,7 @@ fn apt_brings_a_world_up_to_date() {
     assert_eq!(seen(), "1\n", "a running jail keeps what it has");
     ezz(&["restart", "a"]).ok();
     assert_eq!(seen(), "3\n");
-    // What was fetched is outside the world, and no service was started in it.
+    // The downloads are outside the world, and no service was started in it.
     sh("ls /srv/jails/.cache/updates/main/ezz-hello_3_all.deb").ok();
     let base = format!("/srv/jails/basejail/{new}");
     let world = sh(&format!(

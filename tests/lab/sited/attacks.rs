@@ -1,8 +1,8 @@
-//! One hostile jail tries every attack that ezz was once found open to, and the usual ones. Then it goes, and the host
-//! is as it was before it: files, devices, settings of the kernel, mounts, cgroups, listeners, processes, pool.
+//! One hostile jail tries every attack that ezz was once vulnerable to, and the usual ones. Then it is deleted, and the
+//! host is as before: files, devices, settings of the kernel, mounts, cgroups, listeners, processes, pool.
 //!
-//! What exactly each attack meets stands in the module of its kind (`accounts`, `nested`, `security`, `hostile`,
-//! `bare::texts`, `bare::flags`, `bare::waiting`). Here counts that the host has nothing of it.
+//! The module of its kind checks what exactly stops each attack (`accounts`, `nested`, `security`, `hostile`,
+//! `bare::texts`, `bare::flags`, `bare::waiting`). This test checks that nothing of it remains on the host.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use super::nested;
 use crate::support::*;
 
-/// What a jail has no business with.
+/// The parts of the host that a jail must not affect.
 #[derive(Debug, PartialEq, Eq)]
 struct Host {
     parts: Vec<(&'static str, BTreeSet<String>)>,
@@ -25,7 +25,7 @@ impl Host {
         let lines = |script: &str| -> BTreeSet<String> {
             sh(script).ok().stdout.lines().map(str::to_owned).collect()
         };
-        // The kernel's own threads come and go.
+        // The kernel's own threads start and end.
         let processes = "for p in /proc/[0-9]*; do [ -s $p/cmdline ] && \
             echo $(sed -n 's/^Uid:\\t\\([0-9]*\\).*/\\1/p' $p/status) $(tr '\\0' ' ' <$p/cmdline); \
             done 2>/dev/null | grep -v -e ' sh -c ' -e ' sed ' -e ' tr ' | sort; true";
@@ -71,7 +71,7 @@ impl Host {
         Host { parts }
     }
 
-    /// It is as it was, but for the release that the test itself brings.
+    /// Checks that the host is as before, except for the release that the test itself installs.
     #[track_caller]
     fn same_as(&self, before: &Host) {
         for ((part, then), (_, now)) in before.parts.iter().zip(&self.parts) {
@@ -86,12 +86,12 @@ impl Host {
     }
 }
 
-/// As root of the jail.
+/// Runs a script as root of the hostile jail.
 fn evil(script: &str) -> Ended {
     ezz(&["exec", "evil", "--", "sh", "-c", script])
 }
 
-/// No attack may keep the administrator waiting.
+/// Runs ezz, and checks that no attack makes the administrator wait.
 #[track_caller]
 fn soon(args: &[&str]) -> Ended {
     let begun = Instant::now();
@@ -100,7 +100,7 @@ fn soon(args: &[&str]) -> Ended {
     ended
 }
 
-/// The numbers of its accounts.
+/// Attacks by the numbers of accounts.
 fn accounts() {
     let added = "printf 'www:x:4294967295:4294967295::/:/bin/sh\\nfar:x:65536:65536::/:/bin/sh\\n' >>/etc/passwd";
     evil(added).ok();
@@ -119,7 +119,7 @@ fn accounts() {
     assert!(!fs::exists("/srv/jails/evil/root/as-host").expect("looked"));
 }
 
-/// Devices, kernel, processes, files and mounts of the host.
+/// Attacks on devices, kernel, processes, files and mounts of the host.
 fn host() {
     for attempt in [
         "echo x >/proc/sys/kernel/core_pattern",
@@ -143,7 +143,7 @@ fn host() {
     assert_eq!(evil("ls -A /proc/spl").ok().stdout, "");
 }
 
-/// Services of the host, from a jail that was created without a network.
+/// Attacks on services of the host, from a jail that was created without a network.
 fn network() {
     let tcp = TcpListener::bind("127.0.0.1:0").expect("bound");
     let port = tcp.local_addr().expect("bound").port();
@@ -167,7 +167,7 @@ fn set_user_id() {
     sh("chmod 700 /srv/jails").ok();
 }
 
-/// Links and other things where ezz writes at a start.
+/// Links and other objects in the places where ezz writes at a start.
 fn planted() {
     evil(
         "cd /etc && rm -rf hosts hostname resolv.conf machine-id && ln -s /../../../etc/hosts hosts && \
@@ -175,7 +175,7 @@ fn planted() {
          mv /root /root.old; ln -s ../../../../../root /root; rm -rf /tmp; ln -s ../../../../../etc /tmp",
     )
     .ok();
-    // It may well not start: that is its own affair.
+    // The jail may fail to start; that harms only itself.
     let _ = soon(&["restart", "evil"]);
     let _ = soon(&["stop", "evil"]);
     sh("cd /srv/jails/evil && rm -f etc/hosts etc/hostname etc/resolv.conf etc/machine-id root tmp && \
@@ -240,7 +240,7 @@ fn a_hostile_jail_leaves_nothing_on_the_host() {
     texts();
     ezz(&["rollback"]).ok();
 
-    // The other jail has noticed nothing.
+    // The other jail is not affected.
     ezz(&["exec", "good", "--", "true"]).ok();
     nested::attack("evil");
     soon(&["delete", "evil", "--yes"]).ok();
@@ -249,7 +249,7 @@ fn a_hostile_jail_leaves_nothing_on_the_host() {
     Host::look().same_as(&before);
 }
 
-/// What the update of this test has brought.
+/// Returns whether a line belongs to the update of this test.
 fn of_the_release(line: &str) -> bool {
     [
         "basejail/3",

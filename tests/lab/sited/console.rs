@@ -52,10 +52,10 @@ fn a_command_never_holds_the_terminal_of_the_host() {
     assert!(!ended.stdout.contains("/dev/pts/"), "{ended:#?}");
 }
 
-/// A command in the jail that says when it is ready, and which signal it got.
+/// A command in the jail that reports when it is ready, and which signal it got.
 const WAITS: &str = r#"for s in TERM HUP INT QUIT USR1 USR2; do trap "echo got $s; exit 7" $s; done; echo ready; while :; do sleep 0.1; done"#;
 
-/// Runs ezz with its output in a file, until that has a word.
+/// Runs ezz with its output in a file, and waits until the file contains a word.
 fn begun(args: &[&str], at: &str, word: &str) -> std::process::Child {
     let out = std::fs::File::create(at).expect("writable");
     let child = std::process::Command::new(EZZ)
@@ -75,7 +75,7 @@ fn said(at: &str) -> String {
     std::fs::read_to_string(at).expect("readable")
 }
 
-/// Also that who did it is in the log.
+/// The log also shows who ran the command.
 #[test]
 fn signals_reach_the_command_and_its_end_comes_back() {
     use std::os::unix::process::ExitStatusExt;
@@ -114,7 +114,7 @@ fn signals_reach_the_command_and_its_end_comes_back() {
             .all(|line| line.contains("exec in a of tank/ezz as root: ")),
         "{lines:#?}"
     );
-    // What a signal ends ends so here, as in a shell.
+    // A command that a signal ends has the exit status that a shell gives it.
     let mut child = begun(
         &["exec", "a", "sh", "-c", "echo ready; exec sleep 4711"],
         "/tmp/out",
@@ -127,7 +127,7 @@ fn signals_reach_the_command_and_its_end_comes_back() {
     ));
     assert_eq!(timed.code, 124, "{timed:#?}");
     assert!(processes("sleep 4711").is_empty());
-    // Ezz is killed, and the command is told to end.
+    // ezz is killed, and the command gets SIGTERM.
     let mut child = begun(&exec, "/tmp/out", "ready");
     child.kill().expect("it runs");
     assert_eq!(child.wait().expect("it ends").signal(), Some(9));
@@ -145,7 +145,7 @@ fn signals_reach_the_command_and_its_end_comes_back() {
         )
         .expect("written");
         let script = "script -qec 'sh /tmp/exec; echo ended $?' /dev/null >/tmp/out 2>&1";
-        // What the last one has said there must not be taken for this one's.
+        // The output of the previous command must not be mistaken for this one's.
         std::fs::write("/tmp/out", "").expect("written");
         let mut child = spawn("/", script);
         wait_for("ready", 30, || said("/tmp/out").contains("ready"));
@@ -193,8 +193,8 @@ fn a_command_that_is_not_there_ends_as_in_a_shell() {
         assert!(ended.stderr.contains(why), "{ended:#?}");
         assert_eq!(ended.stderr.lines().count(), 1, "{ended:#?}");
     }
-    // crun sees what the look does not. The reason is there once, whether crun writes it on the command's
-    // standard error or not; what the command writes there is there byte by byte.
+    // crun notices what ezz's own look does not. The reason is reported once, whether crun writes it on the command's
+    // standard error or not; what the command writes there arrives unchanged.
     sh(&format!(
         "cp /bin/true {root}/../usr/local/bin/own; chmod 700 {root}/../usr/local/bin/own"
     ))
@@ -218,7 +218,7 @@ fn a_command_that_is_not_there_ends_as_in_a_shell() {
     ezz(&["exec", "a", "--", "cat /etc/passwd"]).refused(127, "cat /etc/passwd");
     let told = ezz(&["exec", "a", "cat /etc/hostname"]).stderr;
     assert!(told.contains("`ezz exec a -- cat /etc/hostname`"), "{told}");
-    // With and without the dashes; options after the command are its own.
+    // With and without the dashes; options after the command belong to it.
     assert_eq!(
         ezz(&["exec", "a", "echo", "-n", "--json"]).ok().stdout,
         "--json"

@@ -25,7 +25,7 @@ fn jails_are_clones_that_cost_nothing() {
         .parse()
         .expect("a number");
     assert!(used <= 64 << 10, "a new jail costs {used} bytes");
-    // One program made them, and nothing was left to do.
+    // One program created them, and nothing was left to do.
     let programs = sh("zpool history -i tank | grep -c 'clone tank/ezz/jails/web'").stdout;
     assert_eq!(programs.trim(), "3");
 }
@@ -82,7 +82,7 @@ fn all_or_nothing() {
 
 #[test]
 fn a_dataset_that_ezz_did_not_make_is_left_alone() {
-    // What it inherits makes it no jail either.
+    // An inherited `ezz:jail` does not make it a jail either.
     let inherited =
         r#"{"kind":"thin","base":{"pin":1},"skel":1,"hostname":"theirs","network":"host"}"#;
     sh(&format!(
@@ -116,7 +116,7 @@ fn an_address_is_one_jails() {
 fn an_unfinished_jail_is_finished() {
     ezz(&["create", "half", "whole"]).ok();
     let guid = property("tank/ezz/jails/half", "guid");
-    // What a kill between the clone and the end of its host steps leaves.
+    // The state that a kill between the clone and the end of its host steps leaves.
     sh(r#"zfs set ezz:jail='{"kind":"thin","base":{"track":"main"},"skel":1,"hostname":"half","network":"host","todo":[{"quota":1073741824}]}' tank/ezz/jails/half"#).ok();
     let listed = ezz(&["list", "half", "--json"]).ok().json();
     assert_eq!(listed[0]["state"], "unfinished");
@@ -144,7 +144,7 @@ fn an_unfinished_jail_is_finished() {
 fn a_create_that_cannot_finish_leaves_nothing() {
     ezz(&["create", "before"]).ok();
     let before = everything();
-    // The guest's root is a layer of its own: this zfs(8) sets nothing.
+    // The guest's root is a layer of its own, so zfs(8) can be replaced: this one sets nothing.
     sh("zfs=$(command -v zfs); mv $zfs $zfs.real
         printf '#!/bin/sh\\n[ \"$1\" = set ] && { echo no >&2; exit 1; }\\nexec %s.real \"$@\"\\n' $zfs >$zfs; chmod 755 $zfs")
     .ok();

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// What doctor found, as `severity object: what`.
+/// Returns the findings of doctor as `severity object: what`.
 #[track_caller]
 fn findings(code: i32) -> Vec<String> {
     let told = ezz(&["doctor", "--json"]).exits(code).json();
@@ -29,12 +29,12 @@ fn has(findings: &[String], wanted: &str) {
     );
 }
 
-/// Where the host keeps the logs of this site's jails.
+/// Returns the path of the host's log of a jail.
 fn log(jail: &str) -> String {
     format!("/var/log/ezz/{}/{jail}.log", property(SITE, "ezz:id"))
 }
 
-/// What is derived, or debris, broken in every way at once.
+/// Breaks everything that is derived, and creates every kind of debris.
 fn break_all() {
     ezz(&["create", "a", "half"]).ok();
     sh(&format!(
@@ -64,7 +64,7 @@ const BROKEN: &[&str] = &[
     "debris jail gone: the host keeps files of a jail that does not exist",
 ];
 
-/// Mounts, links and files of the host; with `everything` all that a repair may change.
+/// Returns mounts, links and files of the host; with `everything` also the rest that a repair may change.
 fn host_side() -> String {
     let link = std::fs::read_link("/srv/jails/basejail/tracks/main");
     let mode = std::fs::metadata("/srv/jails").expect("it is there").mode();
@@ -145,7 +145,7 @@ fn everything_that_can_be_mended_is_mended_once() {
     assert!(nothing.stdout.contains("nothing to do"), "{nothing:#?}");
 }
 
-/// At boot: a host must not destroy anything before anybody has looked.
+/// At boot: a host must not destroy anything before an administrator has seen it.
 #[test]
 fn derived_only_neither_destroys_nor_commits() {
     break_all();
@@ -217,7 +217,7 @@ fn what_a_jail_could_have_written_is_ignored_and_reported() {
     ezz(&["create", "given"]).refused(1, "tank/ezz/jails/given");
     ezz(&["doctor", "--repair"]).ok();
     assert_eq!(everything(), before);
-    // A child that another product made goes with its jail only when told.
+    // A child that another product created is deleted with its jail only on request.
     ezz(&["delete", "a", "--yes"]).refused(1, "tank/ezz/jails/a/deep");
 }
 
@@ -301,7 +301,7 @@ fn what_is_broken_is_told_and_the_rest_goes_on() {
     assert!(exists("tank/ezz/jails/odd"));
 }
 
-/// Its mounts are still there, in the host's own place; nothing else may be left of it.
+/// Its mounts still exist at the host's own place; nothing else may be left of it.
 #[test]
 fn a_jail_that_died_by_itself_can_be_deleted() {
     repaired_at_boot();

@@ -1,5 +1,5 @@
-//! `ezz doctor` on what others changed by hand: properties, mounts, directories, halves of
-//! generations. All of it is told with its kind; only what an interrupted command leaves is mended.
+//! `ezz doctor` after changes by others: properties, mounts, directories, halves of generations. All of it is reported
+//! with its kind; only what an interrupted command leaves is repaired.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// Kind and object of everything that doctor finds.
+/// Returns the kind and the object of all findings of doctor.
 #[track_caller]
 fn kinds(code: i32) -> Vec<(String, String)> {
     let told = ezz(&["doctor", "--json"]).exits(code).json();
@@ -55,7 +55,7 @@ fn what_endangers_the_host_is_told_and_no_property_or_mount_is_touched() {
     ] {
         has(&found, kind, object);
     }
-    // `zfs set` has mounted anew, without flags that no property has: those come back, and nothing else changes.
+    // `zfs set` has mounted again without the flags that no property has: they are restored, and nothing else changes.
     ezz(&["doctor", "--repair"]).exits(1);
     let before = (everything(), mounts_of("tank"));
     let told = ezz(&["doctor", "--repair"]).exits(1);
@@ -69,7 +69,7 @@ fn what_endangers_the_host_is_told_and_no_property_or_mount_is_touched() {
         assert!(told.stdout.contains(words), "no {words:?}: {told:#?}");
     }
     assert_eq!((everything(), mounts_of("tank")), before);
-    // The hints do mend it.
+    // The hints do repair it.
     sh("set -e
         umount /srv/jails/b
         zfs inherit devices tank/ezz/jails/a
@@ -77,7 +77,7 @@ fn what_endangers_the_host_is_told_and_no_property_or_mount_is_touched() {
         zfs inherit readonly tank/ezz/basejail/1
         zfs inherit sync tank/ezz/newjail/1")
     .ok();
-    // zfs(8) has mounted anew once more.
+    // zfs(8) has mounted once more.
     ezz(&["doctor", "--repair"]).ok();
     let left = kinds(0);
     assert!(
@@ -130,7 +130,7 @@ fn what_interrupted_commands_leave_on_the_host_goes() {
         let path = Path::new(gone);
         assert!(path.symlink_metadata().is_err(), "{gone} is still there");
     }
-    // What has something in it, and what another site's jail has.
+    // A directory that is not empty, a file, and an id that belongs to a jail of another site.
     for stays in ["/srv/jails/full/file", "/srv/jails/note", "/run/ezz/ids/6"] {
         let path = Path::new(stays);
         assert!(path.symlink_metadata().is_ok(), "{stays} is gone");
@@ -148,7 +148,7 @@ fn half_of_a_generation_is_broken_and_keeps_no_install_away() {
     .ok();
     let found = kinds(1);
     has(&found, "half", "generation 1");
-    // The jail has its skeleton; that it cannot start is the track's fault.
+    // The jail has its skeleton; it cannot start because of the track.
     has(&found, "track-broken", "track main");
     let before = everything();
     ezz(&["doctor", "--repair"]).exits(1);
@@ -197,7 +197,7 @@ fn a_jail_that_runs_on_the_generation_before_is_behind() {
     assert_eq!(kinds(0), []);
 }
 
-/// At the next boot nobody would start the jails: the lab has no systemd.
+/// At the next boot no unit would start the jails: the lab has no systemd.
 #[test]
 fn doctor_says_what_a_boot_would_do() {
     let told = ezz(&["doctor"]).ok();
@@ -214,7 +214,7 @@ fn doctor_says_what_a_boot_would_do() {
             .contains("start at boot: every jail, by ezz.service"),
         "{told:#?}"
     );
-    // The kernel writes a cache file where it is told to, some time later; a copy of it is one too.
+    // The kernel writes the cache file where the property says, some time later; a copy of it is one too.
     sh("zpool set cachefile=/run/lab/cache tank").ok();
     wait_for("the cache file", 30, || {
         std::fs::metadata("/run/lab/cache").is_ok_and(|file| file.len() > 0)

@@ -1,17 +1,17 @@
-//! A jail whose root is an enemy: what it plants at each path that the host reads, writes or mounts
-//! on, before the start, while it runs, and in a race. Nothing outside of it changes.
+//! A jail whose root is an attacker: what it plants at each path that the host reads, writes or mounts on, before the
+//! start, while it runs, and in a race. Nothing outside of the jail changes.
 //!
-//! The plants are made by the jail itself where it can run, else by root in its directory, which
-//! can plant more than a jail could.
+//! The jail itself plants these if it can run; otherwise root does so in its directory, which can plant more than a
+//! jail could.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::support::*;
 
-/// A directory of the host that no jail may reach, with what jails would like to be written over,
-/// and files of the host itself. `changed` is any difference in name, mode, owner, size, inode,
-/// time of change or content. What a start would fill or add in an `etc` is empty or missing there.
+/// A directory of the host that no jail may reach, with files that a jail would like to overwrite, and files of the
+/// host itself. `changed` reports any difference in name, mode, owner, size, inode, time of change or content. Files
+/// that a start would fill or add in an `etc` are empty or missing there.
 const VICTIM: &str = "/srv/victim";
 
 fn victims() {
@@ -32,7 +32,7 @@ fn host() -> String {
     .stdout
 }
 
-/// Mounts of the host that are not where ezz mounts.
+/// Returns mounts of the host that are not at a place of ezz.
 fn mounts() -> Vec<String> {
     let table = std::fs::read_to_string("/proc/self/mountinfo").expect("proc is mounted");
     table
@@ -47,7 +47,8 @@ fn root(jail: &str, script: &str) -> Ended {
     ezz(&["exec", jail, "--", "sh", "-c", script])
 }
 
-/// A command on a hostile jail ends in its time, works or is refused in words, and lets out nothing.
+/// Runs a command on a hostile jail, and checks that it ends in time, succeeds or is refused with a message, and
+/// reveals nothing.
 #[track_caller]
 fn tame(args: &[&str]) -> Ended {
     let begun = Instant::now();
@@ -61,7 +62,7 @@ fn tame(args: &[&str]) -> Ended {
     ended
 }
 
-/// Places that the host looks at in a jail.
+/// Places in a jail that the host reads.
 const PLACES: [&str; 24] = [
     "etc",
     "etc/hostname",
@@ -89,7 +90,7 @@ const PLACES: [&str; 24] = [
     "home",
 ];
 
-/// What is put there.
+/// Commands that plant something at a place P.
 const PLANTS: [&str; 11] = [
     "ln -s /srv/victim/etc P",
     "ln -s /srv/victim/file P",
@@ -104,8 +105,8 @@ const PLANTS: [&str; 11] = [
     "mknod P b 8 0",
 ];
 
-/// One jail a place, and in each round another plant at each: one round, another one on each series;
-/// with `EZZ_ROUNDS` so many.
+/// There is one jail for each place, and in each round another plant. By default one round runs, a different one on
+/// each series; `EZZ_ROUNDS` sets the number of rounds.
 #[test]
 fn nothing_planted_before_a_start_leads_out() {
     victims();
@@ -164,7 +165,7 @@ fn nothing_planted_before_a_start_leads_out() {
     assert_eq!(ezz(&["exec", "good", "--", "id", "-u"]).ok().stdout, "0\n");
 }
 
-/// What a jail's own root can do while it runs, and what the host then does to it.
+/// What a jail's own root can do while it runs, and what the host then does to the jail.
 #[test]
 fn a_running_jail_plants_in_vain() {
     victims();
@@ -205,8 +206,7 @@ fn a_running_jail_plants_in_vain() {
     ezz(&["doctor"]).ok();
 }
 
-/// A loop that swaps a directory and a link while the host starts, enters and stops the jail; for
-/// `EZZ_RACE` seconds each.
+/// A loop swaps a directory and a link while the host starts, enters and stops the jail, for `EZZ_RACE` seconds each.
 #[test]
 fn a_race_of_links_is_lost_by_the_jail() {
     victims();
@@ -215,7 +215,7 @@ fn a_race_of_links_is_lost_by_the_jail() {
     let seconds = number("EZZ_RACE").unwrap_or(4);
     for name in ["etc", "basejail", "dev", "run"] {
         ezz(&["create", "h"]).ok();
-        // As root of the host in the jail's directory: faster than a jail, and before it runs.
+        // The swaps are made by root of the host in the jail's directory: faster than by a jail, and before it runs.
         let mut swapper = spawn(
             "/srv/jails/h",
             &format!(
@@ -260,11 +260,11 @@ while True:
     }
 }
 
-/// It does not want to end, has too many processes, and fills what it can.
+/// The jail's processes do not end, are too many, and fill what they can.
 #[test]
 fn a_jail_that_resists_ends() {
     ezz(&["create", "h", "good", "--start"]).ok();
-    // Deaf processes, also in sessions of their own, with files of the jail open.
+    // Processes that ignore signals, also in sessions of their own, with open files of the jail.
     root(
         "h",
         "for i in 1 2 3; do setsid sh -c 'trap \"\" TERM INT HUP QUIT; exec 7>/root/open; cd /root; while :; do sleep 1; done' >/dev/null 2>&1 & done; sleep 1",
@@ -275,7 +275,7 @@ fn a_jail_that_resists_ends() {
     assert!(begun.elapsed() < Duration::from_secs(60));
     assert!(!exists("tank/ezz/jails/h") && !Path::new("/srv/jails/h").exists());
 
-    // A fork bomb is bounded, and the host can still start things.
+    // A fork bomb is bounded, and the host can still start programs.
     ezz(&["create", "h", "--start"]).ok();
     let limit = sh("cat /sys/fs/cgroup/ezz/*/h/pids.max").ok().stdout;
     assert_eq!(limit, "16384\n");
@@ -300,7 +300,7 @@ fn a_jail_that_resists_ends() {
         "its cgroup is gone"
     );
 
-    // It fills its temporary file systems: bounded by them, not by the host's memory.
+    // The jail fills its temporary file systems: they are bounded by limits of their own, not by the host's memory.
     ezz(&["start", "h"]).ok();
     for at in ["/run", "/dev", "/dev/shm"] {
         let filled = root(
@@ -316,7 +316,7 @@ fn a_jail_that_resists_ends() {
     ezz(&["doctor"]).ok();
 }
 
-/// What the first process prints is kept, up to a size.
+/// The output of the first process is kept, up to a size.
 #[test]
 fn the_log_of_a_console_is_bounded() {
     ezz(&["create", "h", "--start"]).ok();
@@ -341,8 +341,8 @@ fn the_log_of_a_console_is_bounded() {
     assert!(!sh("ls /var/log/ezz/*/").ok().stdout.contains("h.log"));
 }
 
-/// Snapshots that are looked into are mounted by the kernel on their own, on the host: a jail cannot
-/// do that, and those of the administrator do not keep a jail from going.
+/// The kernel mounts a snapshot on the host when its directory is entered: a jail cannot do that, and such mounts of
+/// the administrator do not prevent a delete of the jail.
 #[test]
 fn snapshot_mounts_do_not_keep_a_jail() {
     ezz(&["create", "h", "t", "--start"]).ok();

@@ -1,4 +1,4 @@
-//! The inspector itself: it finds nothing where all is right. What it does find: `bare::inspector`.
+//! A test of the inspector itself: it finds nothing on a correct site. `bare::inspector` tests what it does find.
 
 use crate::inspect;
 use crate::support::*;

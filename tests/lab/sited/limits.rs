@@ -1,17 +1,17 @@
-//! What jails may take of the host's memory, processors and processes.
+//! The host's memory, processors and processes that jails may use.
 
 use crate::support::*;
 
 const FILE: &str = "/tmp/limits.toml";
 
-/// What the kernel has for a running jail.
+/// Returns the kernel's value in a cgroup file of a running jail.
 #[track_caller]
 fn kernel(jail: &str, file: &str) -> String {
     let text = sh(&format!("cat /sys/fs/cgroup/ezz/*/{jail}/{file}")).ok();
     text.stdout.trim().to_owned()
 }
 
-/// What a jail without a limit of memory may have: the host's less one eighth, in whole pages.
+/// Returns the memory that a jail without a limit may use: the host's less one eighth, in whole pages.
 fn built_in_memory() -> u64 {
     let words = sh("grep ^MemTotal: /proc/meminfo").ok().stdout;
     let kibibytes = words.split_whitespace().nth(1).map(str::parse::<u64>);
@@ -48,7 +48,7 @@ fn the_kernel_has_the_limits_of_a_jail_and_keeps_them() {
     let memory = shown[0]["built_in_limits"]["memory"].as_u64();
     assert_eq!(memory.map(|it| it / 4096 * 4096), Some(built_in_memory()));
 
-    // What is in its /run is memory. What wants too much of it is killed, and others are not.
+    // The files in its /run use memory. A process that uses too much of it is killed, and others are not.
     let killed = ezz(&[
         "exec",
         "l",
@@ -64,14 +64,14 @@ fn the_kernel_has_the_limits_of_a_jail_and_keeps_them() {
     let fills = "head -c 120M /dev/zero >/run/fill && rm /run/fill";
     ezz(&["exec", "free", "--", "/bin/sh", "-c", fills]).ok();
 
-    // A clone has those of its source, but for what is said.
+    // A clone has the limits of its source, except those that are given.
     ezz(&["clone", "l", "m", "--memory", "128M", "--start"]).ok();
     assert_eq!(
         limits("m"),
         serde_json::json!({"memory": 128 << 20, "cpus": 0.5, "processes": 40})
     );
     assert_eq!(kernel("m", "memory.max"), "134217728");
-    // Asked again after it was cut off before its start: the same are the same.
+    // The same command again after it was cut off before the start: the same limits are accepted.
     ezz(&["stop", "m"]).ok();
     ezz(&["clone", "l", "m", "--start"]).refused(1, "the jail m already exists");
     ezz(&["clone", "l", "m", "--memory", "128M", "--start"]).ok();
@@ -85,7 +85,7 @@ fn the_kernel_has_the_limits_of_a_jail_and_keeps_them() {
     configured();
 }
 
-/// The configuration of the host gives limits and a quota to new jails, which keep them.
+/// The configuration file gives limits and a quota to new jails, which keep them.
 #[track_caller]
 fn configured() {
     let configuration = |text: &str| std::fs::write("/etc/ezz.toml", text).expect("written");
@@ -109,7 +109,7 @@ fn configured() {
     );
     assert_eq!(limits("cpus"), serde_json::json!({"cpus": 1.0}));
 
-    // Another configuration is one for other jails.
+    // Another configuration affects only other jails.
     configuration("[defaults]\nmemory = \"48M\"\n");
     assert_eq!(ezz(&["apply", FILE]).ok().stdout, "nothing to do\n");
     ezz(&["restart", "d"]).ok();
@@ -142,7 +142,7 @@ fn a_fleet_changes_limits_at_the_next_start() {
     assert_eq!(kernel("a", "memory.max"), "67108864");
     assert_eq!(kernel("a", "cpu.max"), "150000 100000");
     assert_eq!(kernel("a", "pids.max"), "16384");
-    // What is, as a file, is what is.
+    // The present jails as a file lead to no change.
     sh(&format!("{EZZ} list --fleet f >{FILE}")).ok();
     assert_eq!(ezz(&["apply", FILE]).ok().stdout, "nothing to do\n");
 
@@ -213,7 +213,7 @@ fn a_fleet_changes_limits_at_the_next_start() {
 }
 
 /// The guest's kernel has one processor and so no controller for it (CPUSETS depends on SMP): the limit is kept and
-/// told, and a start without it refused.
+/// reported, and a start without it is refused.
 #[test]
 fn processors_that_the_host_cannot_keep_a_jail_on_are_refused_at_its_start() {
     let controllers = sh("cat /sys/fs/cgroup/cgroup.controllers").ok().stdout;
@@ -247,7 +247,7 @@ fn processors_that_the_host_cannot_keep_a_jail_on_are_refused_at_its_start() {
     assert_eq!(ezz(&["apply", FILE]).ok().stdout, "nothing to do\n");
 }
 
-/// A newer ezz may know more limits: they are kept and told, and nobody starts the jail without them.
+/// A newer ezz may know more limits: they are kept and reported, and the jail does not start without them.
 #[test]
 fn limits_that_are_not_known_are_kept_and_told() {
     ezz(&["create", "n", "--memory", "64M", "--start"]).ok();
@@ -267,7 +267,7 @@ fn limits_that_are_not_known_are_kept_and_told() {
         shown.contains("memory 64.0M, processes 16384 (built-in), io (unknown to this ezz)"),
         "{shown}"
     );
-    // It runs on: nothing stops it for a start that would be refused.
+    // The jail continues to run: it is not stopped for a start that would be refused.
     let words = "n has limits that this ezz does not know: io";
     ezz(&["restart", "n"]).refused(1, words);
     assert_eq!(
@@ -285,7 +285,7 @@ fn limits_that_are_not_known_are_kept_and_told() {
     ezz(&["start", "n"]).refused(1, words);
     ezz(&["clone", "n", "m", "--start"]).refused(1, "m has limits that this ezz does not know: io");
     assert!(!exists("tank/ezz/jails/m"));
-    // A file cannot name them, and takes none away.
+    // A file cannot name such limits, and removes none.
     std::fs::write(
         FILE,
         "fleet = \"f\"\n[[jail]]\nname = \"n\"\nlimits = { memory = \"32M\" }\n",
@@ -298,7 +298,7 @@ fn limits_that_are_not_known_are_kept_and_told() {
     );
 }
 
-/// Parameters of jail(8) and networks of jails are FreeBSD's: refused before anything is made.
+/// Parameters of jail(8) and networks of jails exist on FreeBSD only: they are refused before anything is created.
 #[test]
 fn what_only_freebsd_has_is_refused_here_and_nothing_is_made() {
     let fleet = |entry: &str| {
@@ -326,7 +326,7 @@ fn what_only_freebsd_has_is_refused_here_and_nothing_is_made() {
     fleet("network = \"vnet\"");
     ezz(&["apply", FILE, "--dry-run"]).refused(1, "line 3, column 8: this host lacks networks");
     assert_eq!(everything(), before);
-    // Whatever the dataset is.
+    // Whatever kind of dataset it is.
     sh("zfs create -u tank/data").ok();
     let before = everything();
     let words = "this host lacks datasets that jails administer themselves";

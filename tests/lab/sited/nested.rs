@@ -1,4 +1,4 @@
-//! A jail nests cgroups to make itself unstoppable, and programs that ezz runs do not end.
+//! A jail nests cgroups so that it cannot be stopped, and programs that ezz runs do not end.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,13 +11,12 @@ use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use super::run::{init_of, nothing_runs};
 use crate::support::*;
 
-/// What the README says of every jail.
+/// The limits of every jail, as documented.
 const DEPTH: u32 = 15;
 const DESCENDANTS: u32 = 1024;
 
-/// In namespaces of its own root of a jail may mount cgroup2 and make cgroups below its own: as deep as
-/// it can, a process in the deepest, and then as many as it can beside them. It tries to raise its
-/// limits first.
+/// In namespaces of its own, root of a jail may mount cgroup2 and create cgroups below its own: as deep as possible,
+/// with a process in the deepest, and then as many as possible beside them. It tries to raise its limits first.
 const ATTACK: &str = r#"
     mkdir -p /tmp/cg && mount -t cgroup2 none /tmp/cg || exit 90
     cd /tmp/cg || exit 91
@@ -48,7 +47,7 @@ pub(super) fn attack(jail: &str) -> String {
     ezz(&unshare).ok().stdout
 }
 
-/// Runs ezz, which has to end within so many seconds.
+/// Runs ezz, which must end within this many seconds.
 #[track_caller]
 fn within(seconds: u64, args: &[&str]) -> Ended {
     let begun = Instant::now();
@@ -68,7 +67,7 @@ fn cgroup_of(jail: &str) -> PathBuf {
 
 #[test]
 fn a_jail_cannot_nest_cgroups_without_end_and_stops() {
-    // A jail that is not allowed to cannot make the namespaces for it, whichever call it takes.
+    // A jail without permission cannot create the namespaces for it, by whichever call.
     ezz(&["create", "plain", "--start"]).ok();
     for unshare in [
         "unshare -U true",
@@ -116,7 +115,7 @@ fn a_jail_cannot_nest_cgroups_without_end_and_stops() {
         assert_eq!(limit("cgroup.max.depth"), format!("{DEPTH}\n"));
     }
     ezz(&["doctor"]).ok();
-    // Nor does what it made keep anything from working in it.
+    // These cgroups do not prevent commands in the jail either.
     ezz(&["exec", "a", "--", "true"]).ok();
     within(60, &["stop", "a"]).ok();
     assert!(!sh("ls -d /sys/fs/cgroup/ezz/*/a").stdout.contains("ezz"));
@@ -141,7 +140,7 @@ fn a_jail_cannot_nest_cgroups_without_end_and_stops() {
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY);
 
-/// Makes cgroups below each other; the deepest.
+/// Creates nested cgroups; returns the deepest.
 fn nest(root: &Path, name: &str, depth: u32) -> OwnedFd {
     let mut here = openat(CWD, root, DIRECTORY, Mode::empty()).expect("opened");
     for _ in 0..depth {
@@ -158,8 +157,8 @@ fn moves(pid: u32, cgroup: &impl AsFd) {
     procs.write_all(pid.to_string().as_bytes()).expect("moved");
 }
 
-/// A jail that an ezz without these limits has started, with ten thousand cgroups: its first process in
-/// one whose path is longer than `PATH_MAX`, others as a hostile jail would have them.
+/// A jail that an ezz without these limits has started, with ten thousand cgroups: its first process is in one whose
+/// path is longer than `PATH_MAX`, others are as in a hostile jail.
 #[test]
 fn a_jail_without_limits_stops_whatever_cgroups_it_has() {
     ezz(&["create", "a", "b", "--start"]).ok();
@@ -204,13 +203,13 @@ fn a_jail_without_limits_stops_whatever_cgroups_it_has() {
     }
     let init = init_of("a");
     moves(init, &far);
-    // Linux 6.1 does not tell it at all, 7.2 as much as there is room for.
+    // Linux 6.1 does not report the path at all, 7.2 as much of it as fits.
     match std::fs::read_to_string(format!("/proc/{init}/cgroup")) {
         Ok(text) => assert!((4000..4200).contains(&text.len()), "{}", text.len()),
         Err(error) => assert_eq!(error.raw_os_error(), Some(36), "ENAMETOOLONG"),
     }
 
-    // It is still known for what it is, and those beside it.
+    // The state of the jail, and of those beside it, is still known.
     let listed = ezz(&["list", "--json"]).ok().json();
     let states: Vec<_> = listed.iter().map(|line| &line["state"]).collect();
     assert_eq!(states, ["running", "running"]);
@@ -234,7 +233,7 @@ fn a_jail_without_limits_stops_whatever_cgroups_it_has() {
     ezz(&["doctor"]).ok();
 }
 
-/// A crun that hangs at some of its commands, first in the search path.
+/// Installs a crun that hangs at some of its commands, first in the search path.
 fn crun_hangs_at(command: &str) {
     sh(&format!(
         "printf '%s\\n' '#!/bin/sh' 'trap \"\" TERM INT HUP' 'for word; do' \
@@ -280,7 +279,7 @@ fn a_crun_that_hangs_at_delete_keeps_no_jail() {
     nothing_left("b");
 }
 
-/// The other jail runs still.
+/// Checks that nothing is left of the jail a, and that the other jail still runs.
 #[track_caller]
 fn nothing_left_of_a() {
     assert_eq!(processes("--name a "), Vec::<u32>::new());
@@ -294,12 +293,12 @@ fn nothing_left_of_a() {
     assert_eq!(states, ["stopped", "running"]);
 }
 
-/// A start in the background, and what it says.
+/// Starts the jail a in the background; its messages go to a file.
 fn start_a() -> std::process::Child {
     spawn("/", &format!("exec {EZZ} start a 2>/tmp/said"))
 }
 
-/// A start that has just begun is not ended.
+/// Makes a start look old: one that has just begun is not ended.
 fn begun_long_ago(jail: &str) {
     sh(&format!("touch -d @0 /run/ezz/*-start-{jail}.lock")).ok();
 }
@@ -320,7 +319,7 @@ fn a_crun_that_hangs_at_start_leaves_nothing() {
     ezz(&["start", "b"]).ok();
     crun_hangs_at("start");
     let hangs = || processes("sleep 1000").len() == 1;
-    // A stop of the jail ends it, after ten seconds, and a signal at once.
+    // A stop of the jail ends it after ten seconds, a signal at once.
     let start = start_a();
     wait_for("it to hang", 20, hangs);
     let listed = ezz(&["list", "a", "--json"]).ok().json();
@@ -336,7 +335,7 @@ fn a_crun_that_hangs_at_start_leaves_nothing() {
     wait_for("it to hang", 20, hangs);
     sh(&format!("kill -TERM {}", start.id())).ok();
     was_ended(start, "interrupted; a was not started");
-    // One that is suspended goes on, and takes itself back.
+    // A start that is suspended continues, and undoes itself.
     let start = start_a();
     wait_for("it to hang", 20, hangs);
     sh(&format!("kill -STOP {}", start.id())).ok();
@@ -344,7 +343,7 @@ fn a_crun_that_hangs_at_start_leaves_nothing() {
     let stopped = within(20, &["stop", "a"]).ok();
     assert!(!stopped.stderr.contains("ezz sent it"), "{stopped:#?}");
     was_ended(start, "the start of a was interrupted by pid ");
-    // One that takes no signal, with all that it has begun, is killed after a while.
+    // A start that reacts to no signal, with everything that it has begun, is killed after a while.
     let frozen = "/sys/fs/cgroup/frozen";
     let mut start = spawn(
         "/",
@@ -365,7 +364,7 @@ fn a_crun_that_hangs_at_start_leaves_nothing() {
     }
     let status = start.wait().expect("a child");
     assert_eq!(status.signal(), Some(9), "{status:?}");
-    // What the stand-in for crun has started is not ezz's.
+    // What the stand-in for crun has started is not part of ezz.
     sh(&format!("echo 1 >{frozen}/cgroup.kill")).ok();
     wait_for("its end", 20, || processes("sleep 1000").is_empty());
     sh(&format!("rmdir {frozen}")).ok();

@@ -1,4 +1,4 @@
-//! What verbs print: JSON as their help documents it, plans of dry runs, tables, manual pages.
+//! The output of verbs: JSON as their help documents it, plans of dry runs, tables, manual pages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,12 +8,12 @@ use serde_json::Value;
 use crate::hosts_suite::json;
 use crate::support::*;
 
-/// The keys of each kind of object, as they were printed.
+/// The keys of each kind of object that were printed.
 #[derive(Default)]
 struct Printed(BTreeMap<String, BTreeSet<String>>);
 
 impl Printed {
-    /// Runs a verb, and takes note of what it prints. Its help must name each kind.
+    /// Runs a verb, and records the keys that it prints. Its help must name each kind.
     #[track_caller]
     fn by(&mut self, verb: &[&str], args: &[&str]) -> Vec<Value> {
         let ended = ezz(&[verb, args, &["--json"]].concat()).ok();
@@ -43,7 +43,7 @@ fn changed(objects: &[Value]) -> Vec<Option<bool>> {
     of.collect()
 }
 
-/// That an undocumented key is not printed is looked at by `json()` in every test; here, that all documented ones are.
+/// `json()` checks in every test that no undocumented key is printed; this test checks that all documented ones are.
 #[test]
 fn json_has_the_documented_keys() {
     let mut printed = Printed::default();
@@ -100,7 +100,7 @@ fn json_has_the_documented_keys() {
     wait_for("the death to be seen", 30, || {
         ezz(&["list", "dead", "--json"]).ok().json()[0]["state"] == "stopped"
     });
-    // As a conflict leaves it.
+    // The state that a conflict leaves.
     let mut config = json_property("tank/ezz/jails/pinned", "ezz:jail");
     config["instead"] = serde_json::json!({ "track": "main", "of": 1 });
     zfs(&[
@@ -122,7 +122,7 @@ fn json_has_the_documented_keys() {
     let adopted = ezz(&["doctor", "--adopt", "--json"]).ok().json();
     printed.of(&["doctor"], adopted);
 
-    // What only a merge, a roll-out, a release or a deaf jail has is looked at in their own tests.
+    // Their own tests check the keys that only a merge, a roll-out, a release or a deaf jail has.
     let elsewhere = |kind: &str, key: &str| matches!((kind, key), ("jail-result", "killed"));
     for (kind, keys) in &printed.0 {
         let documented = json::keys(kind);
@@ -166,7 +166,7 @@ fn errors_are_json_too_and_results_stay_clean() {
     );
     assert_eq!(error["hints"][0], "choose another name");
     assert!(error["causes"].is_array());
-    // Words beside the result are on standard error, so that every line of the result parses.
+    // Messages are on standard error, so that every line of the result parses.
     ezz(&["create", "a"]).ok();
     let again = ezz(&["stop", "a", "--json"]).ok();
     assert_eq!(again.json()[0]["did"], "already");
@@ -299,12 +299,12 @@ fn a_list_is_readable_at_eighty_columns() {
             assert!(widest <= Some(most), "{widest:?} columns:\n{text}");
         }
     }
-    // A name that is not cut anywhere can be copied.
+    // Names are not cut, so that they can be copied.
     let text = on_terminal("list", "");
     for name in ["web01", "web02", "web03", "theirs", "debian-12.15.1"] {
         assert!(text.contains(name), "no {name}:\n{text}");
     }
-    // Elsewhere each jail is one line, with all that it has.
+    // Without a terminal each jail is one line, with everything.
     let text = ezz(&["list"]).ok().stdout;
     assert_eq!(text.lines().count(), 6, "{text}");
     let line = text
@@ -355,7 +355,7 @@ fn quiet_is_quiet_and_a_closed_pipe_is_no_failure() {
         assert_eq!(done.stderr, "0\n", "{verb}");
         assert_eq!(done.stdout.lines().count(), 1, "{verb}");
     }
-    // A full disk is one, whoever prints.
+    // A full disk is reported as an error, whatever prints.
     for verb in [
         "completions bash",
         "--help",
@@ -381,7 +381,7 @@ fn quiet_is_quiet_and_a_closed_pipe_is_no_failure() {
     assert!(!exists("tank/ezz/jails/last"));
 }
 
-/// Names, states and columns for scripts; and what a jail is that follows no track.
+/// Names, states and columns for scripts, and a jail that follows no track.
 #[test]
 fn a_list_has_what_was_asked_for() {
     ezz(&["create", "web1", "web2", "db", "--label", "tier=front"]).ok();
@@ -415,7 +415,7 @@ fn a_list_has_what_was_asked_for() {
         .json();
     assert_eq!(objects.len(), 3);
     ezz(&["list", "--state", "x"]).exits(2);
-    // One that follows nothing does not look as if it did.
+    // A jail that follows no track does not look as if it did.
     let thick = ezz(&["list", "big", "--json"]).ok().json();
     assert!(
         thick[0]["track"].is_null() && thick[0]["generation"] == 1,
@@ -438,7 +438,7 @@ fn a_list_has_what_was_asked_for() {
         told.stderr.contains("updates do not affect it"),
         "{told:#?}"
     );
-    // One that is kept from starting with the host.
+    // A jail that does not start with the host.
     let told = ezz(&["start", "--all"]).ok();
     assert!(
         told.stderr.contains("skipped: 1 with boot off"),
@@ -468,7 +468,7 @@ fn a_list_has_what_was_asked_for() {
     );
 }
 
-/// Properties that somebody has forged move no line and no file of the host.
+/// Forged properties change no line of the output and no file of the host.
 #[test]
 fn what_is_in_the_pool_does_not_deceive() {
     ezz(&["create", "a", "b"]).ok();
@@ -500,7 +500,7 @@ fn what_is_in_the_pool_does_not_deceive() {
         }
         ezz(&["start", "a"]).exits(1);
     }
-    // The label of a world, as whoever sends a replica may have it.
+    // The label of a world, as the sender of a replica may set it.
     zfs(&["set", &format!("ezz:jail={before}"), "tank/ezz/jails/a"]).ok();
     let world = property("tank/ezz/basejail/1", "ezz:world");
     let forged = world.replace("debian-12.15", "debian\\n12\u{202e}15");
@@ -534,7 +534,7 @@ fn what_is_in_the_pool_does_not_deceive() {
     ezz(&["start", "a"]).ok();
 }
 
-/// What was meant is said, in a hint that can be typed.
+/// The hint says what was probably meant, as a command that can be typed.
 #[test]
 fn typical_mistakes_get_an_answer() {
     ezz(&["create", "web1", "--start"]).ok();
@@ -609,7 +609,7 @@ fn typical_mistakes_get_an_answer() {
         told.contains("`ip address add 10.0.0.4/24 dev lo`"),
         "{told}"
     );
-    // A clone that was not named is, with a command that takes it along.
+    // The hint names a clone that was left out, in a command that deletes it too.
     ezz(&["clone", "web1", "copy"]).ok();
     let told = ezz(&["delete", "web*", "--yes"]).refused(1, "`ezz delete web1 copy`");
     assert!(!told.stderr.contains("depend on"), "{told:#?}");
@@ -617,7 +617,7 @@ fn typical_mistakes_get_an_answer() {
     let told = ezz(&["list"]).refused(1, "line 2");
     assert!(!told.stderr.contains("\\n"), "{told:#?}");
     std::fs::remove_file("/etc/ezz.toml").expect("removed");
-    // A running jail is merged after a stop, and the progress of a merge names it.
+    // A running jail is merged after a stop, and the progress of the merge names it.
     ezz(&[
         "update",
         "-q",
@@ -632,7 +632,7 @@ fn typical_mistakes_get_an_answer() {
     ezz(&["stop", "web1"]).ok();
     let told = ezz(&["merge", "web1"]).ok().stderr;
     assert!(told.contains("web1: compare ..."), "{told}");
-    // A command that has changed nothing makes no generation.
+    // An update whose command changes nothing creates no generation.
     let before = everything();
     let told = ezz(&["update", "--run", "true"]).ok();
     assert!(!exists("tank/ezz/basejail/3"), "{told:#?}");
@@ -640,7 +640,7 @@ fn typical_mistakes_get_an_answer() {
     assert_eq!(names(&everything()), names(&before));
 }
 
-/// Each verb keeps to the number of files that the shell gives it, with more jails than that at once.
+/// Each verb obeys the shell's limit of open files, with more jails than that at once.
 #[test]
 fn sixty_four_descriptors_are_enough() {
     small_world(Path::new("/tmp/small"), "12.1");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::*;
 
-/// The host's pid of a jail's first process.
+/// Returns the host's pid of a jail's first process.
 #[track_caller]
 pub(super) fn init_of(jail: &str) -> u32 {
     let found = sh(&format!("cat /run/ezz/*/jails/{jail}/pid")).ok().stdout;
@@ -14,7 +14,7 @@ pub(super) fn init_of(jail: &str) -> u32 {
         .unwrap_or_else(|_| panic!("no pid of {jail}: {found:?}"))
 }
 
-/// What the kernel has mounted at /basejail in a jail.
+/// Returns the mount of the kernel at /basejail in a jail.
 fn base_of(jail: &str) -> String {
     let table = std::fs::read_to_string(format!("/proc/{}/mountinfo", init_of(jail)));
     let table = table.expect("it runs");
@@ -25,7 +25,7 @@ fn base_of(jail: &str) -> String {
         .to_owned()
 }
 
-/// Nothing of a stopped jail is left on the host.
+/// Checks that nothing of a stopped jail is left on the host.
 #[track_caller]
 pub(super) fn nothing_runs(jail: &str) {
     assert_eq!(processes(&format!("--name {jail} ")), Vec::<u32>::new());
@@ -154,14 +154,14 @@ fn the_umask_of_who_calls_counts_for_nothing() {
     assert_eq!(umask("077"), "0022\n");
     let hosts = ["exec", "b", "--user", "nobody", "--", "cat", "/etc/hosts"];
     assert!(ezz(&hosts).ok().stdout.contains("localhost"));
-    // Nothing of it is open to users of the host.
+    // Users of the host cannot reach any of it.
     assert_eq!(sh("stat -c %a /srv/jails").ok().stdout, "700\n");
 }
 
 #[test]
 fn a_jail_outlives_ezz_and_its_terminal() {
     ezz(&["create", "a"]).ok();
-    // script(1) gives it a terminal, which goes away when it ends.
+    // script(1) gives the start a terminal, which disappears when the start ends.
     sh(&format!("script -qec '{EZZ} start a' /dev/null </dev/null")).ok();
     std::thread::sleep(Duration::from_secs(1));
     let pid = init_of("a");
@@ -179,10 +179,10 @@ fn a_jail_that_dies_is_seen_as_stopped() {
     let line = &ezz(&["list", "a", "--json"]).ok().json()[0];
     assert_eq!(line["exit"], 137, "{line}");
     assert!(ezz(&["show", "a"]).ok().stdout.contains("last exit 137"));
-    // What it left is cleared away by the next start.
+    // The next start clears its remains away.
     ezz(&["start", "a"]).ok();
     ezz(&["exec", "a", "--", "true"]).ok();
-    // The same with the monitor gone too, as after an out-of-memory kill.
+    // The same without the monitor, as after an out-of-memory kill.
     for pid in processes("--name b ") {
         sh(&format!("kill -9 {pid}")).ok();
     }
@@ -199,8 +199,8 @@ fn a_jail_that_dies_is_seen_as_stopped() {
 fn a_jail_that_is_dying_is_listed_with_the_others() {
     ezz(&["create", "a", "b", "--start"]).ok();
     let init = init_of("a");
-    // The kernel is done with a jail when the last of its processes is waited for. This one's parent
-    // is a process of the host, which does not.
+    // The kernel removes a jail only after the last of its processes was waited for. The parent of this process belongs
+    // to the host, and does not wait.
     let mut parent = spawn(
         "/",
         &format!("exec nsenter --pid --target {init} sleep 1000"),
@@ -231,7 +231,7 @@ fn a_jail_that_is_dying_is_listed_with_the_others() {
     ezz(&["restart", "b"]).ok();
     ezz(&["doctor"]).ok();
     assert_eq!(state("a"), "dying");
-    // A start waits for it.
+    // A start waits until the jail is removed.
     let mut start = spawn("/", &format!("exec {EZZ} start a"));
     std::thread::sleep(Duration::from_secs(1));
     assert!(start.try_wait().expect("waited for").is_none());
@@ -245,8 +245,8 @@ fn a_jail_that_is_dying_is_listed_with_the_others() {
 #[test]
 fn a_session_that_is_suspended_does_not_keep_its_jail() {
     ezz(&["create", "a", "--start"]).ok();
-    // As by Ctrl-Z in a shell: the whole group stops, with the process of the host that has started
-    // `sleep` and is to wait for it.
+    // As by Ctrl-Z in a shell: the whole group stops, including the process of the host that has started `sleep` and
+    // should wait for it.
     let mut session = spawn("/", &format!("exec setsid {EZZ} exec a -- sleep 1000"));
     wait_for("its command", 20, || processes("sleep 1000").len() > 1);
     sh(&format!("kill -STOP -{}", session.id())).ok();
@@ -267,7 +267,7 @@ fn what_the_host_lacks_is_named_and_nothing_is_left() {
         ezz(&["doctor"]).exits(1);
         sh(&format!("umount $(readlink -f {program})")).ok();
     }
-    // A crun that is older than its advisories allow.
+    // A crun with known vulnerabilities is too old.
     sh("printf '#!/bin/sh\\necho crun version 1.8\\n' >/usr/local/sbin/crun && chmod 755 /usr/local/sbin/crun").ok();
     ezz(&["start", "a"]).refused(1, "crun 1.8.1 or later");
     nothing_runs("a");
@@ -287,7 +287,7 @@ fn what_the_host_lacks_is_named_and_nothing_is_left() {
 #[test]
 fn a_failing_one_of_several_is_exit_3_and_named() {
     ezz(&["create", "a", "b", "c"]).ok();
-    // The jail b lost its way to a shell: the directory its root links into is no directory.
+    // The jail b has no usable shell: the directory that a link of its root leads to is a file.
     sh("rm /srv/jails/b/bin && echo >/srv/jails/b/bin").ok();
     let ended = ezz(&["start", "a", "b", "c"]);
     assert_eq!(ended.code, 3, "{ended:#?}");

@@ -1,5 +1,5 @@
-//! What jails will run into on their host is told when they are made and started, and by doctor; it keeps
-//! them from nothing.
+//! Problems that jails will have on their host are reported when they are created and started, and by doctor; they
+//! prevent nothing.
 
 use std::net::{TcpListener, UdpSocket};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::*;
 
-/// What doctor finds of a kind: objects and words.
+/// Returns the findings of doctor of one kind: objects and words.
 #[track_caller]
 fn found(kind: &str) -> Vec<(String, String)> {
     let told = ezz(&["doctor", "--json"]).ok().json();
@@ -65,7 +65,7 @@ fn addresses_that_the_host_has_not_or_that_are_somebodys() {
     assert_eq!(missing.len(), 1, "{missing:#?}");
     assert_eq!(missing[0].0, "jail b");
 
-    // By hand; ezz itself gives no address twice.
+    // The address is set by hand, since ezz itself gives no address twice.
     ezz(&["create", "c"]).ok();
     let config = property("tank/ezz/jails/a", "ezz:jail");
     let config = config.replace(r#""hostname":"a""#, r#""hostname":"c""#);
@@ -82,7 +82,7 @@ fn addresses_that_the_host_has_not_or_that_are_somebodys() {
             "several have this address: jail a, jail c".to_owned()
         )]
     );
-    // Also one that runs with an address that it is not configured to have any more.
+    // Also a jail that still runs with an address that was removed from its configuration.
     ezz(&["stop", "c"]).ok();
     zfs(&[
         "set",
@@ -102,7 +102,7 @@ fn what_listens_on_the_host_or_in_another_jail() {
     let everywhere = TcpListener::bind(("0.0.0.0", 2222)).expect("it is free");
     let there = UdpSocket::bind(("192.0.2.7", 514)).expect("it is free");
     let elsewhere = TcpListener::bind(("127.0.0.1", 2223)).expect("it is free");
-    // No connection counts, nor is one.
+    // Connections do not count as listeners.
     let client = std::net::TcpStream::connect(("127.0.0.1", 2222)).expect("it listens");
 
     let made = ezz(&[
@@ -127,7 +127,7 @@ fn what_listens_on_the_host_or_in_another_jail() {
     drop((everywhere, there, elsewhere, client));
     assert_eq!(found("service-listens"), []);
 
-    // A plan has it too, and --quiet and --json have their say.
+    // A plan reports it too, and --quiet and --json have their effect.
     let _again = TcpListener::bind(("::", 2224)).expect("it is free");
     let planned = ezz(&["create", "b", "--address", "192.0.2.7", "-n"]);
     planned.refused(1, "belongs to the jail a");
@@ -143,7 +143,7 @@ fn what_listens_on_the_host_or_in_another_jail() {
     note(&restarted, "tcp 2224");
     assert_eq!(restarted.json().len(), 1);
     assert_eq!(ezz(&["restart", "a", "--quiet"]).ok().stderr, "");
-    // Jails without an address have all of the host's.
+    // Jails without an address use all of the host's.
     assert_eq!(
         ezz(&["create", "none", "--network", "host", "--start"])
             .ok()

@@ -52,7 +52,7 @@ fn its_root_is_nobody_on_the_host() {
     assert!(uid("a") > 65536 && uid("b") > 65536);
     assert!(uid("a").abs_diff(uid("b")) >= 65536, "their ids overlap");
     assert_eq!(root("a", "id -u").ok().stdout, "0\n");
-    // On disk its files are root's, so that another host can run it with other ids.
+    // On disk the files belong to root, so that another host can run the jail with other ids.
     root(
         "a",
         "touch /root/mine; chown 1000:1000 /root/mine; stat -c %u:%g /root/mine",
@@ -97,7 +97,7 @@ fn a_setuid_file_of_a_jail_is_no_way_to_root_of_the_host() {
         "cp /bin/bash /home/x && chmod 4755 /home/x && chmod 755 /home",
     )
     .ok();
-    // By a shell: setpriv(1) itself still has its capabilities when it looks its program up.
+    // The program is run by a shell: setpriv(1) itself still has its capabilities when it looks its program up.
     let as_nobody = |path: &str| {
         sh(&format!(
             "setpriv --reuid 65534 --regid 65534 --clear-groups sh -c \"{path} -p -c 'id -u'\""
@@ -116,7 +116,7 @@ fn a_setuid_file_of_a_jail_is_no_way_to_root_of_the_host() {
         assert_ne!(refused.stdout, "0\n", "{refused:#?}");
         assert_ne!(refused.code, 0, "{path} was reached: {refused:#?}");
     }
-    // Even where an administrator opened the directory: the mount is nosuid.
+    // Also where an administrator has opened the directory: the mount is nosuid.
     sh("chmod 755 /srv/jails").ok();
     let reached = as_nobody("/srv/jails/a/home/x");
     assert_eq!(reached.stdout, "65534\n", "{reached:#?}");
@@ -162,7 +162,7 @@ fn a_jail_sees_only_itself() {
         processes.trim().parse::<u32>().expect("a number") < 10,
         "{processes}"
     );
-    // The kernel makes a tunnel device (sit0) in every network namespace: not one that leads out.
+    // The kernel creates a tunnel device (sit0) in every network namespace; it does not lead outside.
     let devices = root("a", "cut -d: -f1 /proc/net/dev | tail -n +3")
         .ok()
         .stdout;
@@ -190,8 +190,8 @@ fn a_jail_sees_only_itself() {
     );
 }
 
-/// Links at every place that the host reads, writes or mounts (facts of peers' holes): nothing
-/// outside the jail changes, and nothing of the host comes in.
+/// Links at every place that the host reads, writes or mounts on (after vulnerabilities of similar tools): nothing
+/// outside the jail changes, and nothing of the host gets into the jail.
 #[test]
 fn planted_links_lead_nowhere() {
     sh("mkdir -p /tmp/victim/etc && echo secret >/tmp/victim/etc/hostname && echo secret >/tmp/victim/file

@@ -6,7 +6,7 @@ use crate::support::*;
 
 const REPLICA: &str = "back/ezz";
 
-/// The pool `back` with a replica of the site.
+/// Creates the pool `back` with a replica of the site.
 #[track_caller]
 fn replicate() {
     sh(
@@ -74,7 +74,7 @@ fn a_replica_is_read_and_not_changed() {
         after, before,
         "neither the replica nor what it is a replica of"
     );
-    // The site that it came from is still the only one of this host.
+    // The original site still counts as the only one of this host.
     assert_eq!(ezz(&["show", "--json"]).ok().json()[0]["site"], SITE);
 }
 
@@ -87,7 +87,7 @@ fn an_adopted_replica_is_a_site_whose_jails_start() {
     replicate();
     let original = (everything(), mounts_of("tank"));
     let before = everything_of("back");
-    // Where it was is where the other one is.
+    // The directory of the original is in use.
     there(&["doctor", "--adopt"]).refused(2, "tank/ezz is mounted at the site directory");
     there(&["doctor", "--adopt", "--directory", "none"]).refused(2, "is not valid");
     let plan = there(&[
@@ -180,7 +180,7 @@ fn a_jail_cannot_be_entered_through_a_replica() {
     ezz(&["create", "a"]).ok();
     replicate();
     ezz(&["start", "a"]).ok();
-    // It has the id of the site that it came from, and with it the names of what runs.
+    // The replica has the id of the original, and with it the names of what runs.
     there(&["exec", "a", "--", "true"]).refused(1, "a is not running");
     there(&["stop", "a"]).ok();
     assert_eq!(
@@ -223,7 +223,7 @@ fn a_damaged_replica_is_not_adopted() {
         sh(mend).ok();
     }
     adopt();
-    // What was never sent whole: a base is missing that a track names.
+    // A replica that was not sent completely: a base is missing that a track names.
     sh("zfs send -R tank/ezz@sent | zfs receive -u back/part; zfs destroy -r back/part/basejail/1")
         .ok();
     let damaged = ezz(&[

@@ -1,13 +1,13 @@
-//! `ezz world`: a base that somebody wrote to behind ezz's back.
+//! `ezz world`: a base that was written to without ezz.
 
 use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// A second generation, small: what is done with it ten times takes seconds.
+/// A small second generation: ten operations on it take seconds.
 const SMALL: &str = "tank/ezz/basejail/2";
 
-/// The base of the second generation, writable at /tmp/rw, as somebody with root would mount it.
+/// Mounts the base of the second generation writable at /tmp/rw, as root could.
 #[track_caller]
 fn writable() {
     sh(&format!(
@@ -17,7 +17,7 @@ fn writable() {
     .ok();
 }
 
-/// The way back: what the seal's snapshot is for.
+/// Rolls a base back to the snapshot of its seal.
 #[track_caller]
 fn rolled_back(generation: u32) {
     let base = format!("tank/ezz/basejail/{generation}");
@@ -33,7 +33,7 @@ fn verified(args: &[&str], code: i32) -> Vec<Value> {
     ezz(&all).exits(code).json()
 }
 
-/// The differences that a full verification names, without what ZFS itself says of writes.
+/// Returns the differences that a full verification finds, without ZFS's own report of writes.
 #[track_caller]
 fn differences(verified: &Value) -> Vec<String> {
     let list = verified["differences"].as_array().expect("a list");
@@ -51,8 +51,8 @@ fn each_kind_of_tampering_is_found_and_named() {
     let capability = [
         1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0_u8,
     ];
-    // A script in the base, and the one difference that it makes. Times of directories are put
-    // back, as somebody who hides would.
+    // A script in the base, and the one difference that it causes. The times of directories are restored, as an
+    // attacker would do.
     let cases: &[(&str, &str)] = &[
         (
             "touch -r usr/bin/dpkg /tmp/t; printf X | dd of=usr/bin/dpkg bs=1 seek=99 conv=notrunc 2>&1; touch -r /tmp/t usr/bin/dpkg",
@@ -127,7 +127,7 @@ fn each_kind_of_tampering_is_found_and_named() {
     assert_eq!(sh("ls -d /run/ezz/verify-* 2>/dev/null").stdout, "");
 }
 
-/// Who can write to the base can write a manifest that fits; the seal is on the snapshot.
+/// A program that can write to the base can also write a matching manifest; the seal is on the snapshot.
 #[test]
 fn another_manifest_is_not_the_sealed_one() {
     install_small();
@@ -146,7 +146,7 @@ fn another_manifest_is_not_the_sealed_one() {
         found[0].starts_with("its manifest is not the sealed one: "),
         "{found:?}"
     );
-    // Nor is none at all, or one that is no manifest.
+    // A missing manifest, or one that is invalid, is not accepted either.
     for script in [
         "rm .ezz/manifest.mtree.zst",
         "echo x >.ezz/manifest.mtree.zst",
@@ -181,7 +181,7 @@ fn a_skeleton_that_was_written_to_is_found() {
     verified(&["1", "--quick"], 0);
 }
 
-/// The real world, in its place, while a jail has it.
+/// The real world at its own place, while a jail uses it.
 #[test]
 fn one_byte_of_a_real_base_is_found_where_it_is_mounted() {
     ezz(&["create", "a"]).ok();
@@ -203,7 +203,7 @@ fn one_byte_of_a_real_base_is_found_where_it_is_mounted() {
             .contains("were written to its base after the seal"),
         "{told:#?}"
     );
-    // To repair this is not doctor's to decide.
+    // Doctor must not decide to repair this.
     ezz(&["doctor", "--repair"]).exits(1);
     let text = ezz(&["world", "verify", "--quick"]).exits(1).stdout;
     assert!(
@@ -280,7 +280,7 @@ fn list_and_show_say_what_the_pool_says() {
         (&listed[0]["tracks"], &listed[1]["tracks"]),
         (&json!(["main"]), &json!([]))
     );
-    // What is being built is there too, and is not sealed.
+    // A generation that is being built exists, too, but is not sealed.
     sh("zfs create -u tank/ezz/basejail/3").ok();
     let listed = ezz(&["world", "list", "--json"]).ok().json();
     assert_eq!(
