@@ -1,5 +1,5 @@
-# FreeBSD from Linux: what cannot be run here is at least built and linked here.
-# vagrant/freebsd/README.md says how; FreeBSD itself needs none of this, there `cargo build` does it.
+# FreeBSD from Linux: code that cannot be run here is at least built and linked here. See vagrant/freebsd/README.md.
+# FreeBSD itself needs none of this: `cargo build` works there.
 
 .PHONY: freebsd freebsd-check freebsd-vm
 

@@ -1,4 +1,4 @@
-# Virtual machines by Vagrant: what neither the lab nor a cross-build can show. vagrant/machines/README.md says how.
+# Virtual machines by Vagrant, for what neither the lab nor a cross-build can show: see vagrant/machines/README.md.
 
 .PHONY: vm-freebsd vm-debian
 

@@ -1,12 +1,12 @@
 #!/bin/sh
-# What a FreeBSD host must do with ezz: real jail(8), nullfs, devfs, ZFS. Run on the FreeBSD machine itself,
-# as root, with a disk that it may destroy; `vm` and the Vagrant box call it.
+# Checks that ezz works on a FreeBSD host: real jail(8), nullfs, devfs, ZFS. It runs on the FreeBSD machine itself, as
+# root, with a disk that it may destroy; `vm` and the Vagrant box call it.
 #
 # usage: scenarios.sh first DISK   a pool `tank` on DISK, a world of the running system's own files, all scenarios
-#        scenarios.sh booted       after a reboot: what should have started by itself
+#        scenarios.sh booted       after a reboot: checks what should have started by itself
 #
-# It needs what is in FreeBSD's base: sh, tar, zfs, zpool, jail, jls, jexec, mount, and names what is missing.
-# Prints a line for each check, then `N passed, M failed`, and exits 1 if any failed.
+# It needs programs of FreeBSD's base: sh, tar, zfs, zpool, jail, jls, jexec, mount, and reports missing ones. It prints
+# a line for each check, then `N passed, M failed`, and exits with 1 if any has failed.
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
 ezz=$here/ezz

@@ -1,7 +1,7 @@
 #!/bin/bash
-# What updates cost, in one boot; what new jails cost is tests/bench.
-# Run by `make bench`, in the lab's guest on the golden image `site`. Only the ratios mean something:
-# the guest's clock and its price for a process are not those of a machine (vagrant/lab/README.md).
+# Measures the cost of updates in one boot; tests/bench measures the cost of new jails. `make bench` runs this in the
+# lab's guest on the golden image `site`. Only the ratios are meaningful: the guest's clock and its cost of processes
+# are not those of a real machine (vagrant/lab/README.md).
 # usage: bench.sh EZZ
 # shellcheck disable=SC2016 # what stands in single quotes is for the shell that an update runs
 set -euo pipefail
@@ -10,7 +10,7 @@ rounds=${ROUNDS:-3}
 export EZZ_SITE=tank/ezz
 
 now() { date +%s%N; }
-# Milliseconds that a command takes.
+# Prints the milliseconds that a command takes.
 took() {
     local start
     start=$(now)
@@ -22,8 +22,8 @@ median() { sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 declare -A times
 middle() { tr ' ' '\n' <<<"${times[$1]:-}" | grep . | median || true; }
 ratio() { awk -v of="$1" -v by="$2" 'BEGIN { if (of == "" || by + 0 == 0) print "-"; else printf "%.1f", of / by }'; }
-# Worlds: a swap and the way back cost the same however many jails there are; a generation that nothing
-# has changed costs its skeleton and its manifest; a manifest is hashed as fast as sha256sum does it.
+# Worlds: a swap and the way back cost the same for any number of jails; a generation without a change costs its
+# skeleton and its manifest; a manifest is hashed as fast as by sha256sum.
 printf '\nworlds, medians of %s rounds\n\n' "$rounds"
 # shellcheck disable=SC2016
 "$binary" update --quiet --stage-only --on-host --run sh -c ': >"$EZZ_ROOT/etc/bench"'
@@ -59,8 +59,8 @@ for verb in swap back; do
         "$(middle "$verb-2000")" "$(middle "$verb-10")" "$(ratio "$(middle "$verb-2000")" "$(middle "$verb-10")")"
 done
 
-# Running jails are brought to a generation whose skeleton differs in 300 files from theirs, and to one whose skeleton
-# does not differ; then back, where the merges are undone. One round: each restarts a hundred jails.
+# Running jails move to a generation whose skeleton differs from theirs in 300 files, and to one whose skeleton does not
+# differ; then they move back, which undoes the merges. There is one round, since each restarts a hundred jails.
 of_many() { "$binary" update --quiet "$@" --on-host --run sh -c "$change"; }
 change='mkdir "$EZZ_ROOT/etc/many"; for n in $(seq 300); do echo "old $n" >"$EZZ_ROOT/etc/many/$n"; done'
 of_many

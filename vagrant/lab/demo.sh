@@ -1,8 +1,7 @@
 #!/bin/bash
-# The demonstration: a real Debian world becomes a sealed basejail and running jails, which are updated and
-# brought back.
+# The demonstration: a real Debian world becomes a sealed basejail and running jails, which are updated and rolled back.
 # shellcheck disable=SC2016 # what stands in single quotes is for the shell in the jail
-# Run by vagrant/demo: in the lab's guest, or on a host that has OpenZFS, with EZZ_SITE=pool/dataset for the site and
+# vagrant/demo runs it in the lab's guest, or on a host that has OpenZFS, with EZZ_SITE=pool/dataset for the site and
 # EZZ_DEMO_DIRECTORY for its directory.
 # usage: demo.sh EZZ WORLD, which is debian-12.tar of `lab world services`
 set -euo pipefail
@@ -18,7 +17,7 @@ PATH=$here:$PATH
 export EZZ_SITE=$site
 
 say() { printf '\n== %s\n' "$*"; }
-# Shows the command as one would type it, and runs it.
+# Shows the command as a user would type it, and runs it.
 run() {
     local word line=''
     for word in "$@"; do
@@ -32,7 +31,7 @@ fail() {
     printf 'demo: %s\n' "$*" >&2
     exit 1
 }
-# Bytes of one dataset, entries of one tree, bytes of memory that the kernel charges to one jail.
+# The bytes of a dataset, the entries of a tree, and the bytes of memory that the kernel charges to a jail.
 used() { zfs get -Hpo value used "$1"; }
 entries() { find "$1" -xdev | wc -l; }
 memory() {
@@ -86,8 +85,8 @@ trap 'undo; rm -rf "$here"' EXIT
 zfs send "$newest@$number" | zfs receive -u -o canmount=noauto -o mountpoint="$here/copy" "$copy"
 zfs mount "$copy"
 mount -t zfs -o ro "$site/newjail/$number@$number" "$here/skeleton"
-# The same programs in a second thin jail, whose files a first one has in memory already, and in the
-# thick one, whose files are its own as those of a full copy would be.
+# The same programs run in a second thin jail, whose files a first one has already read into memory, and in the thick
+# one, which has its own files, like a full copy.
 programs='for n in 1 2 3; do perl -e 1; find /usr -xdev >/dev/null; dpkg --version >/dev/null; done'
 for jail in "${jails[0]}" "${jails[1]}" "$thick"; do ezz exec "$jail" -- sh -c "$programs"; done
 more=$(($(entries "$directory/${jails[1]}") - $(entries "$here/skeleton")))

@@ -1,14 +1,16 @@
 #!/bin/bash
-# A Debian machine with OpenZFS as a module: what the lab's kernel is not. Run as root on the machine itself, which
-# may be spoilt; vagrant/machines/run does it in this order, and reboots after each of the first two:
+# A Debian machine with OpenZFS as a module, which the lab's kernel does not have. This script runs as root on the
+# machine itself, which may be modified without care. vagrant/machines/run calls it in this order, and reboots after
+# each of the first two:
 #
 #   debian.sh install    packages; the source, /tmp/ezz.tar, is unpacked in /usr/src/ezz
-#   debian.sh first      ezz is built and installed, the demonstration on a pool on the empty disk, jails to boot with
-#   debian.sh booted     what should have started by itself
+#   debian.sh first      ezz is built and installed, the demonstration runs on a pool on the empty disk, and jails
+#                        are created that the boot should start
+#   debian.sh booted     checks what should have started by itself
 #   debian.sh tests      the lab's tests, one after the other, by `runner` beside this file
-#   debian.sh disk, sources DIRECTORY    parts of it, for the tests
+#   debian.sh disk, sources DIRECTORY    parts of this script, for the tests
 #
-# EZZ_VM_ZFS=2.4: from backports, where the release itself has an older series.
+# EZZ_VM_ZFS=2.4 installs that series from backports, where the release itself has an older one.
 set -euo pipefail
 here=$(cd "$(dirname "$(readlink -f "$0")")" && pwd)
 source=/usr/src/ezz
@@ -20,7 +22,7 @@ stop() {
     exit 2
 }
 
-# The only disk that nothing is on: no partitions, no signature of a file system.
+# Prints the only empty disk: it has no partitions and no signature of a file system.
 disk() {
     local name type found=()
     while read -r name type; do
@@ -37,8 +39,8 @@ disk() {
     printf '%s\n' "${found[0]}"
 }
 
-# What the system's own sources may lack: contrib, where OpenZFS is, and backports, from where the system has the
-# rest. Of backports only what is from OpenZFS's source package is taken, and if it is wanted.
+# Adds sources that the system may lack: contrib, which has OpenZFS, and backports, from the archive of the system's own
+# packages. Only packages of OpenZFS's source package are taken from backports, and only on request.
 sources() {
     local etc=$1 codename archive keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     # shellcheck disable=SC1091
@@ -61,15 +63,15 @@ candidate() { apt-cache policy "$1" | awk '$1 == "Candidate:" { print $2 }'; }
 
 install_packages() {
     export DEBIAN_FRONTEND=noninteractive
-    # What apt knows of an archive it knows by its lists, which boxes come without.
+    # apt knows an archive by its lists, which boxes do not contain.
     apt-get update -q
     sources /etc/apt
     apt-get update -q
-    # A release whose own OpenZFS is too old.
+    # The release's own OpenZFS is too old.
     if [ -z "${EZZ_VM_ZFS:-}" ] && dpkg --compare-versions "$(candidate zfs-dkms)" lt 2.3; then
         EZZ_VM_ZFS=2.3 sources /etc/apt
     fi
-    # The newest kernel of the release and its headers; those of one that is older may be gone.
+    # The newest kernel of the release and its headers; the archive may no longer have the headers of an older kernel.
     apt-get install -yq --no-install-recommends linux-image-amd64 linux-headers-amd64 \
         dkms build-essential pkg-config git sudo make iproute2 hostname util-linux
     apt-get install -yq --no-install-recommends zfs-dkms zfsutils-linux libzfslinux-dev
@@ -128,7 +130,7 @@ booted() {
     check 'they go' "$ezz" delete web db --yes
     systemctl disable --quiet ezz
     zpool destroy tank
-    # The tests are to find a machine without ezz.
+    # The tests must find a machine without ezz.
     make -C "$source" uninstall
     [ $failed -eq 0 ]
 }

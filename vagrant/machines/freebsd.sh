@@ -1,17 +1,17 @@
 #!/bin/sh
-# A FreeBSD machine that may be spoilt: what goes with vagrant/freebsd/scenarios.sh where a box is booted. Run as root
-# on the machine itself; vagrant/machines/run does it in this order, and reboots after each of the first two:
+# Installs and runs vagrant/freebsd/scenarios.sh on a FreeBSD machine that may be modified without care. It runs as root
+# on the machine itself. vagrant/machines/run calls it in this order, and reboots after each of the first two:
 #
 #   freebsd.sh install   /tmp/ezz.tar (ezz, the scenarios, rc.d, this file) is unpacked in /var/ezz; limits are enabled
 #   freebsd.sh first     the scenarios, with a pool on the empty disk
-#   freebsd.sh booted    what should have started by itself
-#   freebsd.sh disk      the name of that disk, for the tests
+#   freebsd.sh booted    checks what should have started by itself
+#   freebsd.sh disk      prints the name of that disk, for the tests
 #
-# Nothing is fetched: ezz was built elsewhere, and the scenarios need FreeBSD's base alone.
+# Nothing is downloaded: ezz was built elsewhere, and the scenarios need only FreeBSD's base.
 set -eu
 at=/var/ezz
 
-# The only disk that nothing is on: no partitions, no file system that fstyp(8) knows.
+# Prints the only empty disk: it has no partitions, and no file system that fstyp(8) knows.
 disk() {
 	found=
 	for name in $(sysctl -n kern.disks); do
@@ -32,7 +32,7 @@ case ${1-} in
 install)
 	mkdir -p "$at"
 	tar -xf /tmp/ezz.tar -C "$at"
-	# Read by the loader only, hence the reboot: without it the kernel keeps no limits.
+	# Only the loader reads this file, hence the reboot: without the setting the kernel enforces no limits.
 	grep -q '^kern.racct.enable=' /boot/loader.conf 2>/dev/null || echo 'kern.racct.enable=1' >>/boot/loader.conf
 	;;
 first)

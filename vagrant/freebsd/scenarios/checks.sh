@@ -1,5 +1,5 @@
-# What the scenarios check with: each check prints a line and is counted. And what they look at.
-# What scenarios.sh sets is used here.
+# The checks of the scenarios: each prints a line and is counted. And functions that read the system's state. This file
+# uses variables of scenarios.sh.
 # shellcheck shell=sh disable=SC2154
 # Checks are functions that are called by name, through `ok` and `is`.
 # shellcheck disable=SC2317
@@ -7,7 +7,7 @@
 log=/tmp/ezz-scenario.log
 passed=0
 failed=0
-# What this system lacks, and what was left out therefore.
+# What this system lacks, with the checks that were therefore left out.
 missing=
 
 say() { printf '== %s\n' "$*"; }
@@ -20,7 +20,7 @@ no() {
 	printf 'not ok  %s\n' "$1"
 	[ ! -s "$log" ] || sed 's/^/        | /' "$log" | tail -n 20
 }
-# ok WHAT COMMAND...: it ends with 0.
+# ok WHAT COMMAND...: the command exits with 0.
 ok() {
 	what=$1
 	shift
@@ -29,7 +29,7 @@ ok() {
 		no "$what"
 	fi
 }
-# refused WHAT CODE WORDS COMMAND...: it ends with that code, and says these words.
+# refused WHAT CODE WORDS COMMAND...: the command exits with that code, and prints these words.
 refused() {
 	what=$1 wanted=$2 words=$3
 	shift 3
@@ -40,7 +40,7 @@ refused() {
 		no "$what"
 	fi
 }
-# is WHAT EXPECTED COMMAND...: what it prints.
+# is WHAT EXPECTED COMMAND...: the command prints exactly this.
 is() {
 	what=$1 expected=$2
 	shift 2
@@ -50,13 +50,13 @@ is() {
 		no "$what"
 	fi
 }
-# says WHAT WORDS COMMAND...: it ends with 0, and says these words.
+# says WHAT WORDS COMMAND...: the command exits with 0, and prints these words.
 says() {
 	what=$1 words=$2
 	shift 2
 	refused "$what" 0 "$words" "$@"
 }
-# not WHAT COMMAND...: it ends with another exit status than 0.
+# not WHAT COMMAND...: the command exits with another status than 0.
 not() {
 	what=$1
 	shift
@@ -89,16 +89,16 @@ addresses_of() { in_jail "$1" /sbin/ifconfig | awk '$1 == "inet" && $2 !~ /^127/
 members_of() { ifconfig "$1" | grep -c 'member: ez'; }
 dying() { jls -d -j "$1" name 2>/dev/null; }
 pairs() { ifconfig -l | tr ' ' '\n' | grep -c '^ez'; }
-# Its other line is of memory domains.
+# The other line of cpuset(1) is about memory domains.
 pinned() { cpuset -g -j "$1" | grep -v domain | grep -c 'mask: 0$'; }
 dependents_of() { grep -l "^ *depend = .*$1" /etc/jail.conf.d/*.conf | wc -l | tr -d ' '; }
-# before A B: the kernel made the jail A first.
+# before A B: the kernel created the jail A first.
 before() { [ "$(jls -j "$1" jid)" -lt "$(jls -j "$2" jid)" ]; }
 mounted_of() { mount -p | grep -c "^$1"; }
 rules_of() { rctl "jail:$1" | wc -l | tr -d ' '; }
-# Warnings are of the machine, e.g. that nothing is enabled at boot yet.
+# Warnings concern the machine, e.g. that nothing is enabled at boot yet.
 quiet_doctor() { doctor_says 'tank/ezz: nothing to mend'; }
-# doctor_says PATTERN: a line of it; else all of it is in the log.
+# doctor_says PATTERN: a line of doctor's output matches; otherwise the whole output is in the log.
 doctor_says() {
 	"$ezz" doctor >/tmp/ezz-doctor.log 2>&1
 	cat /tmp/ezz-doctor.log

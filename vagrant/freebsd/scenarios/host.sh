@@ -1,5 +1,5 @@
-# What the host gives to jails, or keeps from them, and that it starts them at boot.
-# What scenarios.sh sets is used here.
+# What the host gives to jails or keeps from them, and the start of jails at boot. This file uses variables of
+# scenarios.sh.
 # shellcheck shell=sh disable=SC2154
 
 limits() {
@@ -22,7 +22,7 @@ cpus_and_datasets() {
 	ok 'on one processor' "$ezz" create cpu --cpuset 0 --start
 	is 'cpuset(1) has it' 1 pinned cpu
 	ok 'delete' "$ezz" delete cpu --yes
-	# Once it is marked, its mount point is the jail's to set.
+	# Once the dataset is marked, the jail may set its mount point.
 	zfs create -u -o mountpoint=/given tank/given
 	refused 'a dataset without the mark' 1 'jailed is not on' "$ezz" create own --dataset tank/given
 	refused 'a part of the site' 1 'cannot be a jail' "$ezz" create own --dataset tank/ezz/jails
@@ -103,7 +103,7 @@ parameters_and_networks() {
 	fi
 }
 
-# What a jail has in the kernel of what jail.conf says of all jails, and whether its command was run since.
+# Prints the kernel's values of a jail for the settings of jail.conf for all jails, and whether its command was run.
 hardened() {
 	jls -j "$1" -n allow.raw_sockets securelevel
 	ls "/tmp/ezz-poststart-$1" 2>/dev/null
@@ -153,7 +153,7 @@ names() {
 	is 'nothing is mounted' '' mounted_below "$jails/mine"
 }
 
-# What an administrator does once.
+# Does what an administrator does once.
 boots() {
 	mkdir -p /usr/local/etc/rc.d
 	sed 's|@PREFIX@|/usr/local|' "$here/rc.d" >/usr/local/etc/rc.d/ezz
@@ -176,7 +176,7 @@ boots() {
 		[[jail]]
 		name = "p3"
 	END
-	# A derived file that is lost is made again before the jails start.
+	# A lost derived file is created again before the jails start.
 	rm -f /etc/jail.conf.d/db.conf
 }
 

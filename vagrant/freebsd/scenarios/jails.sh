@@ -1,5 +1,5 @@
-# Jails: start and stop by whom ever, bad luck, kinds, many.
-# What scenarios.sh sets is used here.
+# Jails: started and stopped by ezz and by others, faults, kinds of jails, many jails. This file uses variables of
+# scenarios.sh.
 # shellcheck shell=sh disable=SC2154
 
 thin_jail() {

@@ -1,19 +1,19 @@
-# Worlds: of the running system's own files, of an update, of another release, of a mirror.
-# What scenarios.sh sets is used here.
+# Worlds: from the running system's own files, an update, another release, a mirror. This file uses variables of
+# scenarios.sh.
 # shellcheck shell=sh disable=SC2154
 
-# The running system's own files as a world: what a jail needs to start.
+# Packs the running system's own files as a world: what a jail needs to start.
 world() {
 	list=
 	for path in bin boot/defaults lib libexec sbin usr/bin usr/sbin usr/lib usr/libexec usr/share/misc \
 		usr/share/locale usr/share/tabset usr/share/zoneinfo/UTC etc root COPYRIGHT; do
 		[ ! -e "/$path" ] || list="$list $path"
 	done
-	# Empty in every release: what jail(8) mounts on, and what the system writes.
+	# Empty in every release: directories that jail(8) mounts on, and those that the system writes to.
 	rm -rf /tmp/ezz-empty
 	mkdir /tmp/ezz-empty
 	(cd /tmp/ezz-empty && mkdir -p dev proc mnt media tmp var/run var/tmp var/log var/db var/empty usr/local)
-	# What only a whole machine has: no jail is to get its secrets or its jails.
+	# Files of the whole machine: no jail may get its secrets or its jails.
 	# shellcheck disable=SC2086
 	tar -acf "$1" -C / --exclude etc/zfs --exclude etc/jail.conf.d --exclude etc/ssh --exclude 'etc/rc.conf*' \
 		--exclude root/.ssh --exclude 'usr/lib/*.a' --exclude 'etc/fstab' --exclude boot/kernel \
@@ -27,10 +27,10 @@ site() {
 	ok 'a world of the running system is packed' world /tmp/world.tar
 	ok 'install' "$ezz" install /tmp/world.tar --allow-secrets
 	rm -f /tmp/world.tar
-	# Without a world everything else would fail, and say nothing.
+	# Without a world every other check would fail without meaning.
 	[ "$failed" -eq 0 ] || finish
 	ok 'verify' "$ezz" world verify 1
-	# As much of a Debian as its profile looks at.
+	# Enough of a Debian for its profile.
 	rm -rf /tmp/ezz-linux
 	mkdir -p /tmp/ezz-linux/etc /tmp/ezz-linux/usr/bin /tmp/ezz-linux/var/lib/dpkg
 	for path in etc/debian_version usr/bin/dpkg var/lib/dpkg/status; do
@@ -48,7 +48,7 @@ updates() {
 	ok 'an update in a jail of its own' "$ezz" update --run /bin/sh -c 'echo new >/usr/share/misc/ezz-new'
 	not 'running jails keep what they have' in_jail web /bin/cat /usr/share/misc/ezz-new
 	is 'they are told' 'running 1' listed web
-	# Not yet run on FreeBSD: the stand-ins of tests/hosts have `started_by_others`.
+	# This check has not run on FreeBSD yet: the stand-ins of tests/hosts have `started_by_others`.
 	ok 'service(8) restarts one' service jail onerestart web
 	is 'on the base that its own files are of' "$jails/basejail/1 nullfs ro" base_of web
 	is 'it is told still' 'running 1' listed web
@@ -67,7 +67,7 @@ updates() {
 	ok 'prune' "$ezz" world prune --yes
 }
 
-# Own files of a jail are merged, and the databases that are made from them.
+# Own files of a jail are merged, and the databases that are built from them.
 other_release() {
 	say 'another release'
 	zfs create -o mountpoint=/tmp/release tank/release
@@ -94,7 +94,7 @@ other_release() {
 	zfs destroy tank/release
 }
 
-# From a mirror of our own, whose authority is trusted for as long.
+# Releases from a mirror of our own, whose certificate authority is trusted meanwhile.
 releases() {
 	command -v openssl >/dev/null || {
 		missing="$missing releases over TLS (no openssl);"

@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# Boots the kernel with one command, hands back its output and exit status; time limit, power cut.
-# Must not be here: what the guest does (guest/init.c), what is built (kernel.sh, packages.sh).
+# Boots the kernel with one command, and returns its output and exit status; time limit, power cut. This file must not
+# contain what the guest does (guest/init.c) or what is built (kernel.sh, packages.sh).
 
 BOOT_DIR=      # the request of the running guest (see guest/init.c)
 BOOT_PID=      # leader of the guest's process group
 BOOT_DISKS=()  # copies that go when the guest has gone
 
-# Defaults of the options of run; parse_boot reads them.
+# Sets the defaults of the options of run; parse_boot reads the options.
 boot_defaults() {
     opt_pool=none opt_mem=2048M opt_timeout=600 opt_golden='' opt_after='' opt_mark='' opt_tty='' opt_cwd=$PWD
     opt_disks=() opt_inputs=() opt_size=8G opt_args=()
@@ -37,8 +37,7 @@ parse_boot() {
     case $opt_pool in tmpfs | disk | import | none) ;; *) die "--pool is tmpfs, disk, import or none" ;; esac
 }
 
-# The environment that the command sees: an allow-list, so that a test does not depend on the
-# developer's shell.
+# Prints the environment that the command sees: an allow-list, so that a test does not depend on the developer's shell.
 guest_environment() {
     local name
     printf '%s\0' PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
@@ -111,8 +110,8 @@ boot_arguments() {
     done
 }
 
-# Starts the guest in its own process group, its output on our stdout and stderr through pipes
-# (the kernel makes what it writes to non-blocking, which a terminal must not become).
+# Starts the guest in its own process group. Its output goes to our stdout and stderr through pipes, because the kernel
+# makes its output non-blocking, which a terminal must not become.
 boot_start() {
     local arguments=()
     mapfile -t arguments < <(boot_arguments)
@@ -123,15 +122,15 @@ boot_start() {
     (trap '' INT && exec cat <"$BOOT_DIR/err" >&2) &
     BOOT_ERR=$!
     set -m
-    # Dies with us, even if we are killed without a chance to clean up.
-    # Its directory is the request's: in the caller's it would take a file root_fs for its disk.
+    # setpriv ends the guest with this process, even if that is killed without a chance to clean up. The directory is
+    # the request's: in the caller's directory the guest would use a file root_fs as its disk.
     env -C "$BOOT_DIR" setpriv --pdeathsig KILL -- "$(kernel_link)/linux" "${arguments[@]}" \
         </dev/null >"$BOOT_DIR/out" 2>"$BOOT_DIR/err" 3>"$BOOT_DIR/log" &
     BOOT_PID=$!
     set +m
 }
 
-# Waits for the guest at most opt_timeout seconds; BOOT_TIMED_OUT says which it was.
+# Waits at most opt_timeout seconds for the guest; BOOT_TIMED_OUT shows whether the time ran out.
 boot_wait() {
     local watchdog
     BOOT_TIMED_OUT=
@@ -152,7 +151,7 @@ boot_wait() {
     [ ! -e "$BOOT_DIR/timeout" ] || BOOT_TIMED_OUT=1
 }
 
-# The status of the command, or 125 and the end of the kernel's log.
+# Returns the status of the command, or 125 and the end of the kernel's log.
 boot_status() {
     local word value
     if [ -n "$BOOT_TIMED_OUT" ]; then
@@ -187,7 +186,7 @@ boot_tail() {
 
 boot_prepare() {
     need setpriv flock stty
-    # The kernel keeps a host file open for every inode of hostfs that the guest ever opened.
+    # The kernel keeps a host file open for every inode of hostfs that the guest has ever opened.
     ulimit -n "$(ulimit -Hn)"
     lab_kernel
     lab_init
@@ -222,7 +221,7 @@ lab_run() {
     boot_status
 }
 
-# lab cut --disk IMG --after MS -- CMD...: pulls the plug.
+# lab cut --disk IMG --after MS -- CMD...: cuts the power.
 lab_cut() {
     parse_boot "$@"
     if [ ${#opt_args[@]} -eq 0 ] || [ -z "$opt_after" ] || [ ${#opt_disks[@]} -eq 0 ]; then

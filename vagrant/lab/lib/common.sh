@@ -1,12 +1,12 @@
 # shellcheck shell=bash
-# What every part of the lab needs: where the cache is, messages, locks, atomic publishing.
-# Must not be here: anything that knows about apt, kernels or guests.
+# What every part of the lab needs: the place of the cache, messages, locks, atomic publishing. This file must not know
+# apt, kernels or guests.
 
 LAB_CACHE=${EZZ_LAB_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ezz-lab}
 LAB_SERIES=${EZZ_LAB_ZFS:-2.4}
 
-# A failure of the lab itself is exit status 125 and a line that starts with `lab:`, so that nobody
-# takes it for a failure of the command that was to run in the guest.
+# A failure of the lab itself has exit status 125 and a line that starts with `lab:`, so that it is not mistaken for a
+# failure of the command in the guest.
 die() {
     printf 'lab: %s\n' "$*" >&2
     exit 125
@@ -24,7 +24,7 @@ need() {
     [ ${#missing[@]} -eq 0 ] || die "not found on this host: ${missing[*]} (try: $LAB_DIR/lab doctor)"
 }
 
-# locked NAME COMMAND...: one at a time for all labs that share the cache.
+# locked NAME COMMAND...: runs one command at a time for all labs that share the cache.
 locked() {
     local name=$1 fd
     shift

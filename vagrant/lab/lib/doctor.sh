@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Says what this host lacks for the lab.
+# Reports what this host lacks for the lab.
 
-# Packages of Debian 12 and 13 that hold what the lab runs; the Makefile installs them.
+# Packages of Debian 12 and 13 that contain the programs of the lab; the Makefile installs them.
 LAB_PACKAGES=(build-essential flex bison bc libelf-dev libssl-dev autoconf automake libtool cpio kmod
     xz-utils zstd perl mmdebstrap util-linux python3 openssl)
 

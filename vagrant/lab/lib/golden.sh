@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Golden images: a pool on a disk image with something slow done to it once, copied sparse for each use.
+# Golden images: a pool on a disk image on which something slow was done once; each use gets a sparse copy.
 
 golden_image() {
     printf '%s\n' "$LAB_CACHE/golden/$LAB_SERIES/$1"
 }
 
-# What the image depends on: the kernel, the command, and the files that its words or --input name.
+# Prints what the image depends on: the kernel, the command, and the files that its words or --input name.
 golden_key() {
     local word
     {
@@ -16,7 +16,7 @@ golden_key() {
     } | sha256sum | cut -c1-16
 }
 
-# lab golden NAME [--size 8G] [--input FILE]... [--] CMD...: makes the image unless it is there.
+# lab golden NAME [--size 8G] [--input FILE]... [--] CMD...: creates the image unless it exists.
 lab_golden() {
     local name=${1:-} key link
     [ -n "$name" ] || die "golden wants a name"
@@ -42,13 +42,13 @@ golden_make() {
     [ "$(readlink "$link" 2>/dev/null)" = "$file" ] && [ -e "$link" ] && return 0
     directory=$(dirname "$link")
     mkdir -p "$directory"
-    # Left by a run that was killed; we hold the lock.
+    # Left by a killed run; we hold the lock.
     rm -f "$directory/.tmp.$name".*
     image=$(mktemp "$directory/.tmp.$name.XXXXXX")
     truncate -s "$opt_size" "$image"
     opt_disks=("$image")
     opt_pool=disk
-    # The export is what makes the image whole; without it the copy would be one of a power cut.
+    # The export completes the image; without it the copy would be one after a power cut.
     # shellcheck disable=SC2016 # to be expanded in the guest
     opt_args=(/bin/sh -c '"$@" && cd / && zpool export tank' sh "${opt_args[@]}")
     trap boot_clean EXIT

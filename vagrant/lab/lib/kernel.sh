@@ -1,14 +1,13 @@
 # shellcheck shell=bash
 # Builds and caches the User Mode Linux kernel with OpenZFS built in.
-# Must not be here: how it is booted (boot.sh).
+# This file must not know how the kernel is booted (boot.sh).
 
-# Raised when a change to the build below must not be served from a cache.
+# To be raised when a change to the build below must not be served from a cache.
 LAB_KERNEL_RECIPE=1
 
-# The Linux series for the OpenZFS series, best first. Both 2.3 and 2.4 support up to 7.2 (META), which
-# can run the guest's processes by seccomp instead of ptrace: twice as fast. The archive keeps a series
-# in testing for a season, and 6.12 as long as Debian 13. 2.1 knows none later than 6.2, and meets 6.1 on
-# Debian 12.
+# Prints the Linux series for an OpenZFS series, best first. Both 2.3 and 2.4 support Linux up to 7.2 (META), which can
+# run the guest's processes by seccomp instead of ptrace, twice as fast. The archive keeps a series in testing for some
+# months, and 6.12 as long as Debian 13. 2.1 supports no series later than 6.2, and Debian 12 has 6.1.
 kernel_linux() {
     case $LAB_SERIES in
         2.1) printf '6.1\n' ;;
@@ -16,7 +15,7 @@ kernel_linux() {
     esac
 }
 
-# The first of them that is on offer, and its newest version.
+# Prints the first of them that the archive has, and its newest version.
 kernel_source() {
     local series version
     for series in $(kernel_linux); do
@@ -39,10 +38,10 @@ kernel_is_current() {
     [ -x "$(kernel_link)/linux" ] && [ "$(cat "$(kernel_link)/recipe" 2>/dev/null)" = "$(kernel_recipe)" ]
 }
 
-# lab_kernel [--update] [SERIES...]: the kernels of these series, or of $LAB_SERIES, are in the cache
-# afterwards. Offline and quick when they are there for this configuration; --update asks the archive for
-# newer versions. Those that are missing are built one after the other, because each build uses all
-# processors, and in one tree: of the second, only OpenZFS has to be compiled.
+# lab_kernel [--update] [SERIES...]: builds the kernels of these series, or of $LAB_SERIES, unless they are in the
+# cache. It is fast and works offline if they exist for this configuration; --update asks the archive for newer
+# versions. Missing kernels are built one after the other, because each build uses all processors, and in one tree: for
+# the second, only OpenZFS has to be compiled.
 lab_kernel() {
     local update='' missing=() LAB_SERIES=$LAB_SERIES
     if [ "${1:-}" = --update ]; then
@@ -60,7 +59,7 @@ kernel_build() {
     local update=$1 work='' tree='' linux zfs key series same recipe
     local -A linuxes=() modules=()
     shift
-    # As it is now: a build takes minutes, in which somebody may edit it.
+    # The recipe at this moment: a build takes minutes, in which the files may be edited.
     recipe=$(kernel_recipe)
     for LAB_SERIES in "$@"; do
         [ -z "$update" ] && kernel_is_current && continue
@@ -77,7 +76,7 @@ kernel_build() {
         if [ ! -x "$LAB_CACHE/kernels/$key/linux" ]; then
             if [ "$tree" != "$linux" ]; then
                 mkdir -p "$LAB_CACHE/kernels"
-                # A build that was killed leaves its directory; it is ours, and we hold the lock.
+                # A killed build leaves its directory; it is ours, and we hold the lock.
                 rm -rf "$LAB_CACHE/kernels/.tmp."*
                 work=$(mktemp -d "$LAB_CACHE/kernels/.tmp.XXXXXX")
             fi
@@ -105,9 +104,9 @@ kernel_build() {
     [ -z "$work" ] || rm -rf "$work"
 }
 
-# kernel_step STEP DIRECTORY ARGUMENTS...: into the log there.
+# kernel_step STEP DIRECTORY ARGUMENTS...: runs a step, with its output in the log there.
 kernel_step() {
-    # As a job of its own, because `set -e` does not hold inside a condition.
+    # A job of its own, because `set -e` has no effect inside a condition.
     "$@" >>"$2/log" 2>&1 &
     if ! wait $!; then
         tail -n 30 "$2/log" >&2
@@ -115,16 +114,15 @@ kernel_step() {
     fi
 }
 
-# What is the same for every step: the user's own make (-j, jobserver) must not leak into this one; nor
-# may a locale.
+# Sets the same environment for every step: the user's own make (-j, jobserver) and locale must not affect it.
 kernel_environment() {
     unset MAKEFLAGS MFLAGS MAKELEVEL
     export LC_ALL=C ARCH=um
 }
 
-# kernel_prepare DIRECTORY 'SERIES VERSION' ZFS...: the configured kernel in DIRECTORY/src, and each OpenZFS configured
-# for it in DIRECTORY/zfs-VERSION. All of them now, while nothing is compiled: what a configure finds
-# must not depend on what was built before it.
+# kernel_prepare DIRECTORY 'SERIES VERSION' ZFS...: configures the kernel in DIRECTORY/src, and each OpenZFS for it in
+# DIRECTORY/zfs-VERSION. All are configured before anything is compiled: the result of a configure must not depend on
+# what was built before it.
 kernel_prepare() (
     set -ex
     work=$1 linux=linux-source-${2% *} version=${2#* } pids=()
@@ -162,7 +160,7 @@ kernel_configure() (
     ./configure --enable-linux-builtin --with-linux="$work/src" --with-linux-obj="$work/src" --with-config=kernel
 )
 
-# kernel_compile DIRECTORY ZFS: DIRECTORY/src/linux. What was compiled there with another OpenZFS is used.
+# kernel_compile DIRECTORY ZFS: builds DIRECTORY/src/linux. It reuses what was compiled there with another OpenZFS.
 kernel_compile() (
     set -ex
     work=$1 zfs=$2
@@ -186,7 +184,7 @@ kernel_compile() (
     strip -g linux
 )
 
-# Debian's package of 2.1 lacks copy-builtin; its Kbuild files know the place nevertheless.
+# Debian's package of 2.1 lacks copy-builtin, but its Kbuild files support this place.
 kernel_copy_builtin() {
     cp -a module "$1/fs/zfs"
     cp -a include "$1/include/zfs"
@@ -211,7 +209,7 @@ kernel_options() {
     scripts/config "${args[@]}"
 }
 
-# The guest's process 1, built once per source.
+# Builds the guest's process 1, once for each source.
 guest_init() {
     printf '%s\n' "$LAB_CACHE/init/$(hash_of "$LAB_DIR/guest/init.c")"
 }

@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Debian packages as a source of files: a private apt that sees more suites than the system does,
-# and writes nothing outside the cache. Nothing is installed here.
+# Debian packages as a source of files: a private apt that knows more suites than the system does, and writes nothing
+# outside the cache. Nothing is installed here.
 
-# Suites that are looked at besides the host's own. They are pinned below it, so that a package is
-# taken from them only where its version is named.
+# The suites that are used besides the host's own. Their priority is lower, so that a package is taken from them only if
+# its version is named.
 LAB_SUITES=(bookworm bookworm-backports trixie trixie-backports testing sid)
 
 lab_codename() {
@@ -14,7 +14,7 @@ lab_codename() {
     )
 }
 
-# The base address of the archive that the system itself uses for a suite.
+# Prints the base address of the archive that the system itself uses for a suite.
 system_mirror() {
     # shellcheck disable=SC2016
     apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
@@ -25,7 +25,7 @@ apt_root() {
     printf '%s\n' "$LAB_CACHE/apt/$(lab_codename)"
 }
 
-# private TOOL ARGS...: apt-get or apt-cache with the private configuration.
+# private TOOL ARGS...: runs apt-get or apt-cache with the private configuration.
 private() {
     local tool=$1 root
     shift
@@ -38,7 +38,7 @@ private() {
         -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
 }
 
-# Makes the private configuration and reads the lists, unless that was done within a day.
+# Writes the private configuration and reads the lists, unless that was done within a day.
 apt_refresh() {
     need apt-get apt-cache dpkg-deb
     local root host main security suites suite keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -75,7 +75,7 @@ apt_refresh() {
     touch "$root/stamp"
 }
 
-# newest PACKAGE PATTERN: the newest version on offer in any suite that matches the glob.
+# newest PACKAGE PATTERN: prints the newest version in any suite that matches the glob.
 newest() {
     local version best=
     while read -r version; do
@@ -97,13 +97,13 @@ download() {
     (cd "$directory" && private apt-get download -qq "$@" >&2) || die "cannot download $*"
 }
 
-# Raised when a change to how the tree is made must not be served from a cache.
+# To be raised when a change to how the tree is built must not be served from a cache.
 LAB_USERLAND_RECIPE=3
 
-# The OpenZFS userland and the container tools, unpacked side by side. The guest lays the tree over
-# its /usr, where everything finds it by ordinary lookup; the host never sees it.
-# 2.3 is preferred: it drives the 2.4 module too, and needs no newer libc than Debian 12 has. 2.1 gets its
-# own, because that is what the hosts that have it run, and an older libzfs_core is part of the test.
+# Lists the OpenZFS userland and the container tools, which are unpacked side by side. The guest lays the tree over its
+# /usr, where programs find it in the usual places; the host never sees it. 2.3 is preferred: it also works with the 2.4
+# module, and needs no newer libc than that of Debian 12. 2.1 gets its own userland, because hosts with 2.1 run that,
+# and an older libzfs_core is part of the test.
 userland_packages() {
     local host=$1 zfs pattern patterns=("2.3.*bpo$host*" "2.3.*deb$host*" "2.*bpo$host*" "2.3.*" "2.*")
     [ "$LAB_SERIES" != 2.1 ] || patterns=("2.1.*")
@@ -112,7 +112,7 @@ userland_packages() {
     done
     [ -n "$zfs" ] || die "no OpenZFS userland for Debian $host"
     printf '%s\n' "zfsutils-linux=$zfs" "libzfslinux-dev=$zfs"
-    # Their libraries, whose names change with the series, must be named with the same version.
+    # Their libraries, whose names change with the series, must be listed with the same version.
     private apt-cache show "zfsutils-linux=$zfs" "libzfslinux-dev=$zfs" |
         awk -v zfs="$zfs" '/^Depends:/ { n = split(substr($0, 9), part, ",")
             for (i = 1; i <= n; i++) if (index(part[i], "(= " zfs ")")) {
@@ -131,7 +131,7 @@ userland_link() {
     esac
 }
 
-# lab_userland [--update]: the userland for $LAB_SERIES is in the cache afterwards.
+# lab_userland [--update]: builds the userland for $LAB_SERIES unless it is in the cache.
 lab_userland() {
     local link
     link=$(userland_link)
@@ -155,7 +155,7 @@ userland_build() {
     mkdir -p "$LAB_CACHE/userland"
     work=$(mktemp -d "$LAB_CACHE/userland/.tmp.XXXXXX")
     mkdir -p "$work/debs/partial" "$work/tree"
-    # apt resolves against the host's own package database, so that only what the host lacks comes.
+    # apt resolves against the host's own package database, so that only packages that the host lacks are downloaded.
     private apt-get install -qq --yes --download-only --no-install-recommends --reinstall \
         --allow-downgrades --allow-change-held-packages \
         -o Dir::Cache::archives="$work/debs" "${packages[@]}" >&2 || die "cannot download ${packages[*]}"
@@ -163,7 +163,7 @@ userland_build() {
         dpkg-deb -x "$package" "$work/tree" || die "cannot unpack $package"
     done
     merge_usr "$work/tree"
-    # Never used in the guest, and every file costs the guest a little.
+    # Never used in the guest, where every file has a small cost.
     rm -rf "$work"/tree/usr/share/{doc,man,gocode,lintian,initramfs-tools,bash-completion,locale}
     find "$work/tree/usr/lib" -name '*.a' -delete
     stand_in "$work/tree" libzfs.so.6 libcrypto.so.3 libtrapto.so.3
@@ -192,16 +192,16 @@ merge_usr() {
     done
 }
 
-# stand_in TREE LIBRARY NEEDED NAME: what LIBRARY calls in NEEDED ends the process instead.
-# Half of what it costs to start zfs in the guest are the page faults, 0.1 ms each, of relocating
-# libcrypto, which it needs for keys from passphrases, and Kerberos, for remote procedure calls. The
-# library in the tree looks for NAME, of the same length, instead; other programs have the real ones.
+# stand_in TREE LIBRARY NEEDED NAME: makes calls from LIBRARY into NEEDED end the process. Half of the cost of starting
+# zfs in the guest are page faults, 0.1 ms each, for relocating libcrypto, which it needs for keys from passphrases, and
+# Kerberos, for remote procedure calls. The library in the tree loads NAME instead, a name of the same length; other
+# programs use the real libraries.
 stand_in() {
     local tree=$1 library=$2 needed=$3 name=$4 file directory host versions version symbols
     file=$(find "$tree/usr/lib" -name "$library" | head -n 1)
     if [ -z "$file" ]; then
         host=$(ldconfig -p | awk -v name="$library" '$1 == name { print $NF; exit }')
-        # 2.1 has another, and other systems may not need it: then zfs only starts more slowly.
+        # 2.1 has another library, and other systems may not need it: then zfs only starts more slowly.
         [ -n "$host" ] || return 0
         file=$tree/usr/lib/$(basename "$(dirname "$host")")/$library
         mkdir -p "$(dirname "$file")"

@@ -8,7 +8,7 @@ lab_shell() {
     [ -t 0 ] && [ -t 1 ] || die "shell wants a terminal"
     opt_tty=1
     if [ ${#opt_args[@]} -eq 0 ]; then
-        # What was built from this tree, if anything was.
+        # The binary that was built from this tree, if there is one.
         binary=${EZZ_LAB_BIN:-${CARGO_TARGET_DIR:-$LAB_DIR/../../target}/debug/ezz}
         if [ -x "$binary" ]; then
             binary=$(readlink -f "$binary")
@@ -24,7 +24,7 @@ lab_shell() {
     saved=$(stty -g)
     local arguments=()
     mapfile -t arguments < <(boot_arguments)
-    # In the terminal's foreground, in a group of its own.
+    # The job runs in the foreground of the terminal, in a group of its own.
     set -m
     env -C "$BOOT_DIR" "$(kernel_link)/linux" "${arguments[@]}" 3>"$BOOT_DIR/log" || true
     set +m

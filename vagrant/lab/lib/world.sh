@@ -1,8 +1,7 @@
 # shellcheck shell=bash
-# Real Debian worlds as published: what `ezz install` is given in the lab.
-# Must not be here: anything about ezz's own format.
+# Real Debian worlds as published, for `ezz install` in the lab. This file must not know ezz's own format.
 
-# The world of the host's own release, without the suffix.
+# Prints the path of the world of the host's own release, without the suffix.
 world_base() {
     (
         # shellcheck disable=SC1091
@@ -18,7 +17,7 @@ world_file() {
 # The release of the world with inits: the first whose systemd mounts /tmp.
 INITS_SUITE=trixie
 
-# Raised when a change to how that world is made must not be served from a cache.
+# To be raised when a change to how that world is built must not be served from a cache.
 INITS_RECIPE=1
 
 inits_file() {
@@ -47,7 +46,7 @@ lab_world() {
     esac
 }
 
-# A small Debian whose init is systemd, with busybox, ping and, unpacked in /usr/lib/sysvinit, sysvinit.
+# Builds a small Debian whose init is systemd, with busybox, ping and, unpacked in /usr/lib/sysvinit, sysvinit.
 inits_build() {
     local file=$1 mirror work path arguments=() packages=(systemd-sysv dbus busybox iputils-ping usr-is-merged)
     [ ! -e "$file" ] || return 0
@@ -57,7 +56,7 @@ inits_build() {
     mkdir -p "$LAB_CACHE/worlds"
     work=$(mktemp -d "$LAB_CACHE/worlds/.tmp.XXXXXX")
     arguments=(--variant=essential --mode=auto --format=tar "--include=${packages[*]}" "--aptopt=Acquire::Retries \"3\"")
-    # Never used in the guest, and every file costs the guest a little.
+    # Never used in the guest, where every file has a small cost.
     for path in doc man locale zoneinfo; do
         arguments+=("--dpkgopt=path-exclude=/usr/share/$path/*")
     done
@@ -89,7 +88,7 @@ world_build() {
     work=$(mktemp -d "$LAB_CACHE/worlds/.tmp.XXXXXX")
     sources=("deb $mirror $suite main")
     [ -z "$security" ] || sources+=("deb $security $suite-security main")
-    # Only root can chroot; the others need the kernel's unprivileged user namespaces.
+    # Only root can chroot; other users need the kernel's unprivileged user namespaces.
     arguments=(--variant=minbase --mode=auto --format=tar "--aptopt=Acquire::Retries \"3\"")
     say "making the Debian $suite world with mmdebstrap (about half a minute)"
     if ! mmdebstrap "${arguments[@]}" "$suite" "$work/world.tar" "${sources[@]}" >"$work/log" 2>&1 </dev/null; then
