@@ -70,7 +70,7 @@ struct Scenario<'a> {
     blows: &'a [Blow],
 }
 
-/// What the crash test found wrong.
+/// The faults that the crash test has found.
 struct Findings {
     list: Vec<String>,
     points: usize,

@@ -10,7 +10,7 @@ use crate::sys::{Failure, out, run_ezz, said, say, sh};
 
 const SITE: &str = "tank/ezz";
 
-/// What is known of the time before the interruption.
+/// The facts about the time before the interruption.
 #[derive(Debug)]
 pub struct Before {
     /// The epoch before the command; 0 if there was no site.

@@ -109,7 +109,7 @@ fn verdict(
     when: &str,
     wrong: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    // What the kernel does for a killed process ends with its transaction group.
+    // The kernel's work for a killed process ends with its transaction group.
     sh("zpool sync tank")?;
     let was = Before {
         epoch,

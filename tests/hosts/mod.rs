@@ -119,7 +119,7 @@ pub trait Bench {
     fn end(&self) {}
 }
 
-/// What a command of a jail does.
+/// The behaviour of a command of a jail.
 #[derive(Debug, Clone, Copy)]
 pub enum Command {
     Works,

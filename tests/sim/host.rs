@@ -248,7 +248,7 @@ impl Host for SimHost {
             if old.is_some_and(|jail| jail.phase == Phase::Running) {
                 return Ok(Changed::Already);
             }
-            // What a killed start or a dead jail left is cleared away first.
+            // The remains of a killed start or a dead jail are cleared away first.
             state.host.running.remove(&key);
             let _changed = derive(state, spec);
             let refused = |why: String| HostError::Start {

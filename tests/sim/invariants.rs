@@ -15,12 +15,12 @@ use super::host::Phase;
 use super::machine::{SimMachine, State};
 use super::pool::parent;
 
-/// What is remembered of a site from one check to the next.
+/// The facts about a site that one check remembers for the next.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     /// The files of sealed generations, by the guid of their snapshot.
     sealed: BTreeMap<u64, Vec<String>>,
-    /// What others have created: the guids of datasets and snapshots, with their original names.
+    /// The creations of others: the guids of datasets and snapshots, with their original names.
     pub foreign: BTreeMap<u64, String>,
     epoch: u64,
     properties: BTreeMap<(String, String), String>,

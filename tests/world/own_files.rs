@@ -63,7 +63,7 @@ pub enum By {
 
 type Version = Option<(Type, By)>;
 
-/// What the jail has at the path.
+/// The jail's object at the path.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Mine {
     Has(Version),

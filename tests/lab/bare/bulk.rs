@@ -219,7 +219,7 @@ fn a_thousand_come_and_go_by_one_command_each() {
     ezz(&["delete", "--yes", "j*"]).ok();
     assert_eq!(jails().len(), 0);
     assert_eq!(sh("ls /srv/jails").ok().stdout.trim(), "basejail\nnewjail");
-    // Of two thousand jails, too, all are created or none.
+    // All of two thousand jails are created, too, or none.
     let before = epoch();
     ezz(&["create", "--count", "2000", "--prefix", "k", "--atomic"]).ok();
     assert_eq!(epoch(), before + commits_of_create());

@@ -46,7 +46,7 @@ fn a_pool_that_is_read_only_is_read_and_not_changed() {
         ezz(change).refused(1, "read-only");
         assert_eq!(surroundings(), around, "{change:?}");
     }
-    // What is derived is repaired nevertheless.
+    // Mounts and derived files are repaired nevertheless.
     sh("umount /srv/jails/a").ok();
     let repaired = ezz(&["doctor", "--repair"]);
     assert!(mounted_at("/srv/jails/a").is_some(), "{repaired:#?}");

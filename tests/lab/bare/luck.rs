@@ -6,7 +6,7 @@ use std::fs;
 use super::update::{epoch, link, seen, track, update, versioned};
 use crate::support::*;
 
-/// What a killed or failed command must not have left.
+/// Checks what a killed or failed command has left.
 #[track_caller]
 /// Checks that nothing is wrong; a jail that is behind its track is no fault.
 fn whole() {
@@ -81,7 +81,7 @@ fn of_two_updates_at_once_one_wins_and_the_other_is_told() {
 #[test]
 fn a_jail_that_comes_while_the_track_moves_is_wholly_of_one_generation() {
     versioned();
-    // A skeleton that shows which one it is, too.
+    // The skeleton also shows its generation.
     ezz(&[
         "update",
         "--stage-only",

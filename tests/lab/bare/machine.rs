@@ -163,7 +163,7 @@ fn openzfs_comes_from_where_the_system_has_the_rest() {
         .lines()
         .find_map(|line| line.strip_prefix(&format!("{release} main ")));
     let archive = line.expect("the system has a source").trim_end_matches('/');
-    // What apt reads from the sources: where it would download from.
+    // The addresses that apt would download from, as it reads the sources.
     let fetched = sh("apt-get update --print-uris -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts=/tmp/etc/sources.list.d")
         .ok()
         .stdout;

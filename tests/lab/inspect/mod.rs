@@ -73,7 +73,7 @@ fn look(site: &str) -> Found {
     found
 }
 
-/// What the checks of the pool have read, for those of the host and of files.
+/// The results of the checks of the pool, which those of the host and of files use.
 #[derive(Debug)]
 struct Seen {
     site: String,

@@ -326,7 +326,7 @@ fn what_only_freebsd_has_is_refused_here_and_nothing_is_made() {
     fleet("network = \"vnet\"");
     ezz(&["apply", FILE, "--dry-run"]).refused(1, "line 3, column 8: this host lacks networks");
     assert_eq!(everything(), before);
-    // Whatever kind of dataset it is.
+    // The kind of dataset does not matter.
     sh("zfs create -u tank/data").ok();
     let before = everything();
     let words = "this host lacks datasets that jails administer themselves";

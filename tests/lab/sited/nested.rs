@@ -364,7 +364,7 @@ fn a_crun_that_hangs_at_start_leaves_nothing() {
     }
     let status = start.wait().expect("a child");
     assert_eq!(status.signal(), Some(9), "{status:?}");
-    // What the stand-in for crun has started is not part of ezz.
+    // The processes of the stand-in for crun do not belong to ezz.
     sh(&format!("echo 1 >{frozen}/cgroup.kill")).ok();
     wait_for("its end", 20, || processes("sleep 1000").is_empty());
     sh(&format!("rmdir {frozen}")).ok();

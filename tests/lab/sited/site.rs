@@ -180,7 +180,7 @@ fn a_jail_cannot_be_entered_through_a_replica() {
     ezz(&["create", "a"]).ok();
     replicate();
     ezz(&["start", "a"]).ok();
-    // The replica has the id of the original, and with it the names of what runs.
+    // The replica has the id of the original, which is a part of the names of everything that runs.
     there(&["exec", "a", "--", "true"]).refused(1, "a is not running");
     there(&["stop", "a"]).ok();
     assert_eq!(

@@ -203,7 +203,7 @@ fn one_byte_of_a_real_base_is_found_where_it_is_mounted() {
             .contains("were written to its base after the seal"),
         "{told:#?}"
     );
-    // Doctor must not decide to repair this.
+    // Doctor does not repair this: an administrator must decide.
     ezz(&["doctor", "--repair"]).exits(1);
     let text = ezz(&["world", "verify", "--quick"]).exits(1).stdout;
     assert!(
