@@ -6,9 +6,9 @@ use std::fs;
 use super::update::{epoch, link, seen, track, update, versioned};
 use crate::support::*;
 
-/// Checks what a killed or failed command has left.
+/// Checks that a killed or failed command has left nothing.
 #[track_caller]
-/// Checks that nothing is wrong; a jail that is behind its track is no fault.
+/// A jail that is behind its track is no fault.
 fn whole() {
     let told = ezz(&["doctor", "--json"]).ok().json();
     let mut findings = told[0]["findings"].as_array().expect("a list").clone();

@@ -24,7 +24,7 @@ fn without_openzfs_every_verb_says_so() {
         let told = ezz(verb).refused(1, "OpenZFS is not installed");
         assert!(told.stderr.contains("hint: install OpenZFS"), "{told:#?}");
     }
-    // Commands that need no pool work.
+    // Commands that do not need OpenZFS work.
     ezz(&["--help"]).ok();
     ezz(&["completions", "fish"]).ok();
 }
