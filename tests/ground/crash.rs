@@ -62,7 +62,7 @@ impl Blow {
 struct Scenario<'a> {
     machine: &'a SimMachine,
     command: &'a [&'a str],
-    /// Whether the command may be repeated as a whole: each `install` adds another generation.
+    /// Whether the end of running the command twice is as good: each `install` adds another generation.
     repeats: bool,
     /// Whether the command leaves derived files to a repair; both ways end with one then.
     repaired: bool,
@@ -454,7 +454,7 @@ fn ailing(clone: bool) -> SimMachine {
         let ended = m.attempt(Some(Fault { call, when, death }), command);
         assert_eq!(ended.code, None, "{ended:#?}");
     };
-    // Each command is cut off after the point where the next command would clear up first.
+    // Each is cut off after what the next command would clear first.
     let world = m.world("12.2").display().to_string();
     cut(5, When::After, &["install", &world, "--track", "next"]);
     cut(3, When::After, &["create", "unfinished", "--quota", "1G"]);
@@ -538,7 +538,7 @@ fn rollback() {
 #[test]
 fn converge() {
     both(|clone| {
-        // Skeletons whose own files differ, and skeletons whose own files do not.
+        // Generations whose own files differ, and generations whose own files do not.
         let all = &[Blow::Kill, Blow::Error, Blow::Errors][..];
         for (moves, blows) in [
             (&["rollback", "--to", "2"][..], &all[..1]),
