@@ -358,8 +358,8 @@ impl SimMachine {
         })
     }
 
-    /// Cuts the power and boots: nothing is mounted and nothing runs. With `mount_all` the system mounts what `zfs
-    /// mount -a` mounts.
+    /// Cuts the power and boots: nothing is mounted and nothing runs. With `mount_all` the system mounts what
+    /// `zfs mount -a` mounts.
     pub fn power_cut(&self, mount_all: bool) {
         let mut guard = self.state();
         let state = &mut *guard;
