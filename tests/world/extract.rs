@@ -119,7 +119,7 @@ fn long_names_of_all_kinds() -> Result<(), Fail> {
         .pax(&[("path", b"sp ace\n\xff=")])
         .file("short", b"odd")
         .cut();
-    // ustar has a prefix of its own.
+    // ustar has a field for a prefix.
     let mut header = tar::Header::new_ustar();
     header.set_path(format!("{}/{}", "p".repeat(90), "q".repeat(90)))?;
     header.set_mode(0o600);
