@@ -5,7 +5,7 @@
 mod check;
 mod error;
 mod hints;
-mod holder;
+pub mod holder;
 mod ran;
 mod stopping;
 

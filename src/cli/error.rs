@@ -1,6 +1,5 @@
 //! Errors of commands: their exit codes and hints.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 
 use thiserror::Error;
@@ -15,7 +14,7 @@ use crate::model::{AddressError, GenerationError, Os};
 use crate::name::{JailName, NameError};
 use crate::observe::ObserveError;
 use crate::plan::PlanError;
-use crate::ports::{Holder, HostError, PortError};
+use crate::ports::{Holder, HostError, PortError, holder};
 use crate::release::ReleaseError;
 use crate::report::Exit;
 use crate::session::SessionError;
@@ -189,7 +188,10 @@ pub enum CliError {
         obstacles: Vec<Obstacle>,
     },
     /// Processes use the files of a jail that was to be destroyed.
-    #[error("cannot delete {jail}: its files are in use{}", in_use(holders))]
+    #[error(
+        "cannot delete {jail}: its files are in use{}",
+        holder::in_use(holders)
+    )]
     InUse {
         /// Which jail.
         jail: JailName,
@@ -460,7 +462,7 @@ impl Hint for CliError {
             CliError::Obstacles { jail, obstacles } => {
                 obstacles.first().map(|first| obstacle_hint(jail, first))
             }
-            CliError::InUse { jail, holders } => Some(in_use_hint(jail, holders)),
+            CliError::InUse { jail, holders } => Some(holder::in_use_hint(jail, holders)),
             CliError::World { source, .. }
             | CliError::Verify { source, .. }
             | CliError::Merge { source, .. } => source.hint(),
@@ -474,34 +476,6 @@ impl Hint for CliError {
             ),
         }
     }
-}
-
-/// Which processes use the files of a jail.
-fn in_use(holders: &[Holder]) -> String {
-    match holders {
-        [] => String::new(),
-        all => format!(" by {}", first_few(all, 3, ", ")),
-    }
-}
-
-fn in_use_hint(jail: &JailName, holders: &[Holder]) -> String {
-    let of_jails: BTreeSet<&JailName> = holders.iter().filter_map(|it| it.jail.as_ref()).collect();
-    let jails: Vec<String> = of_jails.iter().map(ToString::to_string).collect();
-    let others = holders.iter().filter(|it| it.jail.is_none());
-    let others: Vec<String> = others.map(|it| it.pid.to_string()).collect();
-    let mut ways = Vec::new();
-    if !jails.is_empty() {
-        ways.push(format!("`ezz stop {}`", jails.join(" ")));
-    }
-    if !others.is_empty() {
-        ways.push(format!("`kill {}`", others.join(" ")));
-    }
-    if ways.is_empty() {
-        return format!(
-            "no process has a file of it open: a descriptor may wait in a socket of another jail, which ends when that jail stops; then `ezz delete {jail}` again"
-        );
-    }
-    format!("{}, then `ezz delete {jail}` again", ways.join(" and "))
 }
 
 fn obstacle_hint(jail: &JailName, obstacle: &Obstacle) -> String {

@@ -1,8 +1,10 @@
 //! Processes that use a file system.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::name::JailName;
+use crate::text::first_few;
 
 /// A process that uses a file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,4 +25,33 @@ impl fmt::Display for Holder {
             None => write!(f, ")"),
         }
     }
+}
+
+/// Which processes use the files of a jail, for an error.
+pub fn in_use(holders: &[Holder]) -> String {
+    match holders {
+        [] => String::new(),
+        all => format!(" by {}", first_few(all, 3, ", ")),
+    }
+}
+
+/// What to do about processes that use the files of a jail that is to be deleted.
+pub fn in_use_hint(jail: &JailName, holders: &[Holder]) -> String {
+    let of_jails: BTreeSet<&JailName> = holders.iter().filter_map(|it| it.jail.as_ref()).collect();
+    let jails: Vec<String> = of_jails.iter().map(ToString::to_string).collect();
+    let others = holders.iter().filter(|it| it.jail.is_none());
+    let others: Vec<String> = others.map(|it| it.pid.to_string()).collect();
+    let mut ways = Vec::new();
+    if !jails.is_empty() {
+        ways.push(format!("`ezz stop {}`", jails.join(" ")));
+    }
+    if !others.is_empty() {
+        ways.push(format!("`kill {}`", others.join(" ")));
+    }
+    if ways.is_empty() {
+        return format!(
+            "no process has a file of it open: a descriptor may wait in a socket of another jail, which ends when that jail stops; then `ezz delete {jail}` again"
+        );
+    }
+    format!("{}, then `ezz delete {jail}` again", ways.join(" and "))
 }

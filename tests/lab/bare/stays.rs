@@ -240,6 +240,8 @@ fn a_merge_is_undone_across_a_generation_with_the_same_skeleton() {
     let told = merged("two", 0);
     assert_eq!(told["did"], "brought back", "{told:#}");
     assert_eq!(own("two"), was[1]);
+    ezz(&["merge", "one"]).ok();
+    assert_eq!(own("one"), was[0]);
     whole();
 }
 
