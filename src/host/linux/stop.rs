@@ -136,7 +136,7 @@ fn kind_of(jail: &Processes<'_>) -> Result<Init, HostError> {
 }
 
 /// The name of the signal that asks a jail to end, if its init wants no other.
-fn usual<'a>(how: Stopping<'a>) -> &'a str {
+fn usual(how: Stopping<'_>) -> &str {
     how.profile.map_or(SIGNAL, |profile| &profile.stop.signal)
 }
 
