@@ -208,11 +208,7 @@ impl<'a> Moves<'a> {
         let of = |(jail, order): (&'a JailName, i32)| (jail, turn[&order]);
         moves.turns = orders.into_iter().map(of).collect();
         let alone = |jail: &&JailName| !moves.starts.contains_key(*jail);
-<<<<<<< ours
         if moves.stops.keys().any(alone) {
-=======
-        if moves.stops.keys().any(|jail| alone(jail)) {
->>>>>>> theirs
             moves.stop_turns = moves.start_turns;
         }
         let stopped: Vec<&'a JailName> = moves.stops.keys().copied().collect();
