@@ -2,13 +2,14 @@
 //! `name <- model <- plan <- ports <- apply <- cli <- main` (tests/layers/).
 #![forbid(unsafe_code)]
 
-pub mod apply;
 pub mod cli;
 pub mod config;
 pub mod confine;
 pub mod crash;
 pub mod exec;
+pub mod execute;
 pub mod fleet;
+pub mod freebsd_release;
 pub mod hint;
 pub mod host;
 pub mod lock;
@@ -19,7 +20,6 @@ pub mod plan;
 pub mod pool;
 pub mod ports;
 pub mod profile;
-pub mod release;
 pub mod report;
 pub mod session;
 pub mod syslog;

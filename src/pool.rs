@@ -48,14 +48,14 @@ const MOUNTED: &str = "mounted";
 
 /// The OpenZFS of this host. Its library is opened when it is first needed.
 #[derive(Debug, Default)]
-pub struct Pool {
+pub struct SystemZfs {
     library: OnceLock<ezz_zfs::Zfs>,
 }
 
-impl Pool {
+impl SystemZfs {
     /// Creates a pool without opening the library.
     pub fn new() -> Self {
-        Pool::default()
+        SystemZfs::default()
     }
 
     fn library(&self) -> Result<&ezz_zfs::Zfs, PortError> {
@@ -67,7 +67,7 @@ impl Pool {
     }
 }
 
-impl Zfs for Pool {
+impl Zfs for SystemZfs {
     fn read(&self, query: &Query<'_>) -> Result<BTreeMap<String, Row>, PortError> {
         // Without OpenZFS this fails with a clear error, before the program `zfs` is reported missing.
         self.library()?;
@@ -148,7 +148,7 @@ impl Zfs for Pool {
             .map_err(PortError::Call)
     }
 
-    fn hand_over(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
+    fn destroy_deferred(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
         self.library()?
             .destroy_snaps(&[&snapshot.to_string()], true)
             .map_err(PortError::Call)

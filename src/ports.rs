@@ -19,7 +19,7 @@ use serde::Serialize;
 
 use crate::exec::{Exec, find};
 use crate::model::{
-    Changed, JailConfig, JailState, Killed, Limits, Mount, Network, Params, Surroundings, Taken,
+    Changed, HostConditions, JailConfig, JailState, Killed, Limits, Mount, Network, Params, Taken,
     World, printable,
 };
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName};
@@ -156,7 +156,7 @@ pub trait Host: Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`HostError::Missing`]: what it lacks.
-    fn takes(&self, _network: Network, _params: &Params) -> Result<(), HostError> {
+    fn ensure_supported(&self, _network: Network, _params: &Params) -> Result<(), HostError> {
         Ok(())
     }
 
@@ -186,7 +186,7 @@ pub trait Host: Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`HostError::Missing`] if this host cannot give jails any.
-    fn delegates(&self) -> Result<&'static str, HostError> {
+    fn delegation_property(&self) -> Result<&'static str, HostError> {
         Ok("jailed")
     }
 
@@ -205,8 +205,8 @@ pub trait Host: Sync + fmt::Debug {
     /// What is around jails that are to be made or started, or are looked at: what they may run into. One
     /// look for all of them, and only at what one of them needs. What cannot be told is said in it: a
     /// warning that fails must not keep a jail from anything.
-    fn surroundings(&self, _jails: &[(&JailName, &JailConfig)]) -> Surroundings {
-        Surroundings::default()
+    fn conditions(&self, _jails: &[(&JailName, &JailConfig)]) -> HostConditions {
+        HostConditions::default()
     }
 
     /// All jails of this site that run, are dying, have left something, or whose exit status is remembered.
@@ -219,20 +219,20 @@ pub trait Host: Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`HostError`] if one cannot be written.
-    fn derive(&self, spec: &JailSpec) -> Result<Changed, HostError>;
+    fn write_config(&self, spec: &JailSpec) -> Result<Changed, HostError>;
 
     /// Derived files of this jail that are missing or differ, without touching them.
     ///
     /// # Errors
     /// [`HostError`] if one cannot be read.
-    fn drift(&self, spec: &JailSpec) -> Result<Vec<PathBuf>, HostError>;
+    fn config_drift(&self, spec: &JailSpec) -> Result<Vec<PathBuf>, HostError>;
 
     /// Whether a running jail was started with another configuration than it has now, apart from its base.
     ///
     /// # Errors
     /// [`HostError`] if what tells it cannot be read.
-    fn outdated(&self, spec: &JailSpec) -> Result<bool, HostError> {
-        Ok(!self.drift(spec)?.is_empty())
+    fn runs_stale_config(&self, spec: &JailSpec) -> Result<bool, HostError> {
+        Ok(!self.config_drift(spec)?.is_empty())
     }
 
     /// Names of jails for which derived files exist.
@@ -293,7 +293,7 @@ pub trait Host: Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`HostError::Running`]; [`HostError`] if something cannot be removed.
-    fn forget(&self, name: &JailName) -> Result<Changed, HostError>;
+    fn remove_config(&self, name: &JailName) -> Result<Changed, HostError>;
 
     /// Starts a jail whose root and base are mounted; derives first. It has a limit, and is taken back once `stop`,
     /// which is asked again and again, says so.
@@ -470,7 +470,7 @@ pub trait Zfs: Sync + fmt::Debug {
     ///
     /// # Errors
     /// [`PortError`].
-    fn hand_over(&self, snapshot: &SnapshotName) -> Result<(), PortError>;
+    fn destroy_deferred(&self, snapshot: &SnapshotName) -> Result<(), PortError>;
 
     /// Rolls a filesystem that is not mounted back to its latest snapshot.
     ///

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::apply::{Applied, Apply, ApplyError};
+use crate::execute::{Applied, Apply, ApplyError};
 use crate::hint::Hint;
 use crate::lock::{Held, LockError, Locks};
 use crate::model::{Inventory, JailState};

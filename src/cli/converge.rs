@@ -9,11 +9,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::error::Restarted;
+use super::jail_reporter::done;
 use super::merging::{Differences, clear_left};
-use super::moving::Moving;
-use super::release::{Unmergeable, Way, after, bring, foresee, take_down};
+use super::restart_marks::RestartMarks;
 use super::select::Jails;
-use super::told::done;
+use super::upgrade::{Unmergeable, Way, after, bring, foresee, take_down};
 use super::vouch::Asks;
 use super::{CliError, Context, DryRun};
 use crate::model::{Jail, JailState, Kind};
@@ -198,7 +198,7 @@ fn planned(
 ) -> Result<Exit, CliError> {
     let scope = Scope::of(wanted.iter().cloned());
     let observed = session.observe(&scope)?;
-    let down = Moving::of(context, session).names()?;
+    let down = RestartMarks::of(context, session).names()?;
     let mut moves = Vec::new();
     for name in &wanted {
         if needs_merge(&observed, name, &down)?.is_some() {
@@ -220,7 +220,7 @@ pub(super) fn late(
     track: Option<&TrackName>,
 ) -> Result<Late, CliError> {
     // Only those that run, or were to: a site may have thousands that do not.
-    let moving = Moving::of(context, session);
+    let moving = RestartMarks::of(context, session);
     let down = moving.names()?;
     let states = session.states()?.into_iter();
     let up = states.filter(|(_, state)| matches!(state, JailState::Running { .. }));
@@ -354,7 +354,7 @@ fn one(
     moved: &mut Moved,
 ) -> Result<(), CliError> {
     let before = session.observe(&Scope::of(batch.iter().cloned()))?;
-    let moving = Moving::of(context, session);
+    let moving = RestartMarks::of(context, session);
     let marked = moving.names()?;
     for jail in batch.iter().filter(|jail| runs(&before, jail)) {
         moving.add(jail)?;
@@ -471,7 +471,7 @@ fn leave(
     session: &Session,
     jails: &[JailName],
     marked: &BTreeSet<JailName>,
-    moving: &Moving,
+    moving: &RestartMarks,
 ) -> Result<(), CliError> {
     let states = session.states()?;
     let marks = moving.names()?;

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::select::NewJails;
 use super::shared_network::{self, Way};
-use super::{CliError, Context, DryRun, Told, delegated, error, sanity};
+use super::{CliError, Context, DryRun, JailReporter, delegated, error, preflight};
 use crate::model::{
     Address, AddressPool, AskedLimits, Cpus, Cpuset, Defaults, JailState, Kind, Label, Network,
     OrNone, Param, Params, hostname, memory, processes, size,
@@ -225,7 +225,7 @@ fn make(
     let session = context.session_to_commit(dry_run)?;
     session
         .host
-        .takes(network.unwrap_or_default(), &request.params)?;
+        .ensure_supported(network.unwrap_or_default(), &request.params)?;
     if request.nested_userns == Some(true) {
         session.host.takes_user_namespaces()?;
     }
@@ -256,7 +256,7 @@ fn make(
         true => format!("{made} and started"),
         false => made.to_owned(),
     };
-    let told = Told::new(&context.report, &session);
+    let told = JailReporter::new(&context.report, &session);
     let plan = |observed: &Observed| {
         let running = |name: &&JailName| {
             let known = observed.inventory.jails.contains_key(*name);
@@ -266,7 +266,7 @@ fn make(
         Ok((create(observed, request)?, running))
     };
     let before = |observed: &Observed, plan: &mut Plan, _: &BTreeSet<JailName>| {
-        sanity::warn(&session, observed, plan);
+        preflight::warn(&session, observed, plan);
         if shares && !plan.steps.is_empty() {
             shared_network::warn(plan, Way::Option);
         }

@@ -21,7 +21,7 @@ pub(super) fn check<'a>(
 ) -> Result<(), CliError> {
     let datasets: Vec<&DatasetName> = datasets.into_iter().collect();
     if !datasets.is_empty() {
-        session.host.delegates()?;
+        session.host.delegation_property()?;
     }
     // This comes first, so that no hint says to mark a dataset of the site.
     for dataset in &datasets {
@@ -44,7 +44,7 @@ pub(super) fn lacking(
     if datasets.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let property = session.host.delegates()?;
+    let property = session.host.delegation_property()?;
     let roots: Vec<String> = datasets.iter().map(ToString::to_string).collect();
     let rows = session.zfs.read(&Query {
         roots: &roots,

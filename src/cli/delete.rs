@@ -7,10 +7,10 @@ use clap::Args;
 
 use super::confirm::confirm;
 use super::merging::clear_left;
-use super::moving::Moving;
+use super::restart_marks::RestartMarks;
 use super::select::Jails;
-use super::{CliError, Context, DryRun, Told, error};
-use crate::apply::ApplyError;
+use super::{CliError, Context, DryRun, JailReporter, error};
+use crate::execute::ApplyError;
 use crate::model::Inventory;
 use crate::name::JailName;
 use crate::plan::delete::{delete, restore as restored};
@@ -50,13 +50,13 @@ impl Delete {
         }
         let names = selected.of(&session)?;
         let scope = Scope::of(names.iter().cloned()).ending_starts();
-        let moving = Moving::of(context, &session);
+        let moving = RestartMarks::of(context, &session);
         let request = |inventory: &Inventory| -> Result<Request, SessionError> {
             Ok(Request {
                 names: names.clone(),
                 foreign: self.foreign_snapshots,
                 below: below(session.zfs.as_ref(), inventory, &scope.jails)
-                    .map_err(crate::apply::ApplyError::from)?,
+                    .map_err(crate::execute::ApplyError::from)?,
             })
         };
         if !self.dry_run.dry_run && !self.yes {
@@ -68,7 +68,7 @@ impl Delete {
         }
         // The jails that were mounted when the last plan was made, for the way back.
         let mounted = RefCell::new(BTreeSet::new());
-        let told = Told::new(&context.report, &session);
+        let told = JailReporter::new(&context.report, &session);
         let asked: BTreeSet<&JailName> = names.iter().collect();
         let plan =
             |observed: &Observed| Ok((delete(observed, &request(&observed.inventory)?)?, ()));

@@ -4,10 +4,11 @@ use std::error::Error;
 
 use thiserror::Error;
 
-use crate::apply::ApplyError;
 use crate::cli::JailFailure;
 use crate::config::ConfigError;
+use crate::execute::ApplyError;
 use crate::fleet::FleetError;
+use crate::freebsd_release::ReleaseError;
 use crate::hint::Hint;
 use crate::lock::LockError;
 use crate::model::{AddressError, GenerationError, Os};
@@ -15,7 +16,6 @@ use crate::name::{JailName, NameError};
 use crate::observe::ObserveError;
 use crate::plan::PlanError;
 use crate::ports::{Holder, HostError, PortError, holder};
-use crate::release::ReleaseError;
 use crate::report::Exit;
 use crate::session::SessionError;
 use crate::text::first_few;

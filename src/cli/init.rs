@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::confirm::confirm;
 use super::{CliError, Context, DryRun, access};
-use crate::apply::{Applied, Apply, ApplyError};
+use crate::execute::{Applied, Apply, ApplyError};
 use crate::lock::Locks;
 use crate::model::{Layout, property};
 use crate::name::DatasetName;

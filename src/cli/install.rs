@@ -6,7 +6,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::build::{Built, Wanted, profile, reap, sealed, stage};
-use super::releases::{self, FromRelease, Release};
+use super::freebsd_source::{self, FromRelease, Release};
 use super::taking::{Taking, extract, opened, there};
 use super::{CliError, Context, DryRun, packages};
 use crate::name::{GenerationId, TrackName};
@@ -64,7 +64,7 @@ impl Install {
         }
         let session = context.session(self.dry_run)?;
         if let Some(release) = &release {
-            releases::ready(&session, release)?;
+            freebsd_source::ready(&session, release)?;
             self.taking.takes_release(session.host.os())?;
         }
         let inventory = session.inventory(&Scope::none())?;
@@ -98,7 +98,7 @@ impl Install {
             return Ok(Exit::Done);
         }
         let fetched = match &release {
-            Some(Release::Sets(wanted)) => Some(releases::fetch(context, &session, wanted)?),
+            Some(Release::Sets(wanted)) => Some(freebsd_source::fetch(context, &session, wanted)?),
             Some(Release::Packages(_)) | None => None,
         };
         reap(context, &session, |_| false)?;
@@ -106,7 +106,7 @@ impl Install {
         let bounds = self.taking.bounds(&inventory, profile);
         let work = || {
             let mut extracted = match (&fetched, &release, opened) {
-                (Some(sets), ..) => releases::extract(context, &stage, sets, bounds)?,
+                (Some(sets), ..) => freebsd_source::extract(context, &stage, sets, bounds)?,
                 (None, Some(Release::Packages(packaged)), _) => {
                     packages::install(context, &session, &stage, packaged)?;
                     ExtractReport::default()

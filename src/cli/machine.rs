@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::texts::Worker;
 use crate::config::{Config, ConfigError};
 use crate::lock::RUN_DIRECTORY;
-use crate::pool::Pool;
+use crate::pool::SystemZfs;
 use crate::ports::{Host, Zfs};
 use crate::report::{Sink, Streams};
 use crate::world::Cancel;
@@ -83,7 +83,7 @@ pub struct ThisMachine;
 
 impl Machine for ThisMachine {
     fn zfs(&self) -> Box<dyn Zfs> {
-        Box::new(Pool::new())
+        Box::new(SystemZfs::new())
     }
 
     fn host(&self, site_id: &str, site_directory: &Path) -> Box<dyn Host> {

@@ -6,8 +6,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::merging::{Conflicts, Differences, clear_left, merge};
-use super::release::few;
 use super::select::Jails;
+use super::upgrade::few;
 use super::{CliError, Context, DryRun};
 use crate::hint::Hint as _;
 use crate::name::{GenerationId, JailName, TrackName};

@@ -1,7 +1,6 @@
 //! The command line: parses and checks the arguments, and turns them into requests. Each verb has a file with its
 //! arguments and one function that runs it.
 
-mod apply;
 mod build;
 mod confirm;
 mod console;
@@ -12,26 +11,27 @@ mod delete;
 mod docs;
 mod doctor;
 mod error;
+mod fleet;
+mod freebsd_source;
 mod help;
 mod init;
 mod input;
 mod install;
+mod jail_reporter;
 mod list;
 mod machine;
 mod merge;
 mod merging;
 mod mistakes;
-mod moving;
 mod numbers;
 mod packages;
+mod power;
+mod preflight;
 mod progress;
 mod record;
-mod release;
-mod releases;
+mod restart_marks;
 mod rollback;
 mod rollout;
-mod run;
-mod sanity;
 mod secrets;
 mod select;
 mod shared_network;
@@ -39,10 +39,10 @@ mod show;
 mod source;
 mod taking;
 mod texts;
-mod told;
 mod track;
 mod undoing;
 mod update;
+mod upgrade;
 mod verify;
 mod vouch;
 mod world;
@@ -60,8 +60,8 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 pub use error::CliError;
 pub use machine::{Machine, ThisMachine};
 
-use self::told::Told;
-use crate::apply::ApplyError;
+use self::jail_reporter::JailReporter;
+use crate::execute::ApplyError;
 use crate::hint::Hint;
 use crate::lock::{Locks, Manners};
 use crate::model::Defaults;
@@ -137,12 +137,12 @@ enum Verb {
     Merge(merge::Merge),
     Create(create::Create),
     Clone(create::Clone),
-    Apply(apply::Apply),
+    Apply(fleet::Apply),
     List(list::List),
     Show(show::Show),
-    Start(run::Start),
-    Stop(run::Stop),
-    Restart(run::Restart),
+    Start(power::Start),
+    Stop(power::Stop),
+    Restart(power::Restart),
     Console(console::Console),
     Exec(console::Exec),
     Delete(delete::Delete),

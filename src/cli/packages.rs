@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::build::Stage;
 use super::source::{Command, carry_out};
 use super::{CliError, Context};
+use crate::freebsd_release::{Packaged, PackagedError};
 use crate::model::CACHE;
 use crate::ports::{HostError, Place};
 use crate::profile::{Packages, Profile};
-use crate::release::{Packaged, PackagedError};
 use crate::session::{Scope, Session};
 
 /// Enough for some hundreds of megabytes on a slow line.

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::converge::{Pace, batches, late};
 use super::merging::clear_left;
-use super::release::Unmergeable;
+use super::upgrade::Unmergeable;
 use super::{CliError, Context, DryRun, verify};
 use crate::model::{Generation, Inventory, deceptive};
 use crate::name::{GenerationId, JailName, TrackName};

@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::converge::{Failure, Late, Moved, Pace, batches, late};
 use super::error::Restarted;
 use super::merging::clear_left;
-use super::moving::Moving;
-use super::release::Unmergeable;
+use super::restart_marks::RestartMarks;
 use super::rollback::{checked, native};
+use super::upgrade::Unmergeable;
 use super::{CliError, Context};
 use crate::model::{Base, Inventory, Phase, Rejected, Rollout, printable};
 use crate::name::{GenerationId, JailName, TrackName};
@@ -237,7 +237,7 @@ fn canaries(
 ) -> Result<Vec<JailName>, CliError> {
     let scope = Scope::of(rollout.canaries.iter().cloned());
     let inventory = session.inventory(&scope)?;
-    let moving = Moving::of(context, session);
+    let moving = RestartMarks::of(context, session);
     let pinned = |name: &&JailName| {
         let jail = inventory.jails.get(*name);
         let config = jail.and_then(|jail| jail.config.as_ref().ok());

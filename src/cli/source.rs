@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::build::Stage;
-use super::releases::Release;
+use super::freebsd_source::Release;
 use super::{CliError, Context};
 use crate::model::Generation;
 use crate::name::GenerationId;

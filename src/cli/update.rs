@@ -12,17 +12,17 @@ use serde::Serialize;
 
 use super::build::{Built, Stage, Wanted, profile, reap, resume, sealed, stage};
 use super::converge::Pace;
-use super::releases::{self, FromRelease, Release};
+use super::freebsd_source::{self, FromRelease, Release};
 use super::rollback::{follow, swap_checked, unchanged, why};
 use super::source::{Run, Source, named, own_words, usual};
 use super::taking::{Taking, extract, opened, there, updates};
 use super::{CliError, Context, DryRun, packages, rollout, verify};
 use crate::crash;
+use crate::freebsd_release::Fetched;
 use crate::model::{Generation, Inventory, Populated, update_cache};
 use crate::name::{GenerationId, JailName, TrackName};
 use crate::plan::track::{self, Request, To};
 use crate::plan::{Plan, PlanError, Step, lookup, world as plan};
-use crate::release::Fetched;
 use crate::report::{Exit, Kind as Json};
 use crate::session::{Scope, Session};
 use crate::world::{Bounds, Digest, Opened, manifest};
@@ -213,7 +213,7 @@ impl Update {
         release: Option<Release>,
     ) -> Result<Source, CliError> {
         if let Some(release) = release {
-            releases::ready(session, &release)?;
+            freebsd_source::ready(session, &release)?;
             self.taking.takes_release(session.host.os())?;
             return Ok(Source::Release(release));
         }
@@ -282,7 +282,7 @@ impl Update {
             None => {
                 let fetched = match source {
                     Source::Release(Release::Sets(wanted)) => {
-                        releases::fetch(context, session, wanted)?
+                        freebsd_source::fetch(context, session, wanted)?
                     }
                     Source::Release(Release::Packages(_)) | Source::From(_) | Source::Run(_) => {
                         Vec::new()
@@ -368,7 +368,7 @@ impl Update {
                 None => None,
             },
             Source::Release(Release::Sets(_)) => {
-                releases::extract(context, stage, brought.fetched, bounds)?.sha256
+                freebsd_source::extract(context, stage, brought.fetched, bounds)?.sha256
             }
             Source::Release(Release::Packages(packaged)) => {
                 packages::install(context, session, stage, packaged)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::converge::{Failure, Moved, Pace, did, runs};
-use super::moving::Moving;
+use super::restart_marks::RestartMarks;
 use super::{CliError, Context, JailFailure, error};
 use crate::hint::Hint as _;
 use crate::model::Inventory;
@@ -23,7 +23,7 @@ pub(super) struct Asks<'a> {
     pub(super) context: &'a Context<'a>,
     pub(super) session: &'a Session,
     pub(super) pace: &'a Pace,
-    pub(super) moving: &'a Moving,
+    pub(super) moving: &'a RestartMarks,
     /// The jails that are being brought to another generation.
     pub(super) down: &'a BTreeSet<JailName>,
     /// The jails that keep their old basejail.

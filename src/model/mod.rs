@@ -6,6 +6,7 @@
 
 mod address;
 mod asked;
+mod conditions;
 mod cpuset;
 mod flags;
 mod killed;
@@ -16,7 +17,6 @@ mod observed;
 mod params;
 mod spec;
 mod stored;
-mod surroundings;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ use thiserror::Error;
 
 pub use address::{AddressPool, PoolError};
 pub use asked::{AskedLimits, Defaults, OrNone};
+pub use conditions::{Bound, HostConditions, Lack, Listener, Owner, Taken};
 pub use cpuset::{Cpuset, CpusetError};
 pub use flags::Flags;
 pub use killed::Killed;
@@ -42,7 +43,6 @@ pub use stored::{
     Address, AddressError, Base, Instead, Intent, JailConfig, Kind, Merging, Network, Phase,
     Populated, Rejected, Rollout, Seal, Served, Swap, Todo, Track, World,
 };
-pub use surroundings::{Bound, Lack, Listener, Owner, Surroundings, Taken};
 pub use text::{MEMORY_LEAST, deceptive, hostname, in_units, memory, printable, processes, size};
 
 pub use crate::profile::Os;

@@ -3,7 +3,7 @@
 //!
 //! To end the support of these versions, remove this file and what the compiler then reports as unused or missing:
 //! `Observed::sync_clone` and the branch on it in `new::make`; in the session `no_sync_clone` and `cannot`;
-//! `PortError::unsupported`; `Step::HandOver` with `Zfs::hand_over`. `Zfs::clone_all` then clones one dataset, the base
+//! `PortError::unsupported`; `Step::HandOver` with `Zfs::destroy_deferred`. `Zfs::clone_all` then clones one dataset, the base
 //! of an update, so its threads can be removed. The intents stay (`intent.rs`), because a signal can stop a single
 //! program, too. The tests to remove are `plans::intent`, `bare::fallback` in the lab, and those of `machine(false)` in
 //! `ground`.

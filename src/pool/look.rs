@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ezz_zfs::look::{From, Looked};
 
-use super::{MOUNTED, Pool, mounts};
+use super::{MOUNTED, SystemZfs, mounts};
 use crate::model::property;
 use crate::ports::{PortError, PropertyValue, Query, Row, Source};
 
@@ -20,7 +20,7 @@ const OF_ALL: [&str; 5] = [
     property::DELEGATED,
 ];
 
-impl Pool {
+impl SystemZfs {
     /// Returns the rows of a look; none if they must be read by zfs(8), which also reports what is wrong with a pool.
     pub(super) fn looked(
         &self,

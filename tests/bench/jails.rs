@@ -137,7 +137,7 @@ fn whole(count: usize) -> Result<Option<f64>, Failure> {
 /// Times the command up to the last commit, after which the jails exist: observation, plan and programs, without the
 /// start of a process and the steps after the commit.
 fn created(count: usize) -> Result<Option<f64>, Failure> {
-    let zfs = ezz::pool::Pool::new();
+    let zfs = ezz::pool::SystemZfs::new();
     let site = DatasetName::parse(SITE)?;
     let found = ezz::observe::named_site(&zfs, &site)?;
     let can = zfs.capabilities(&site)?.sync_clone;

@@ -126,11 +126,11 @@ impl Host for Notes {
         Ok(names.map(|name| (name, state.clone())).collect())
     }
 
-    fn derive(&self, _spec: &JailSpec) -> Result<Changed, HostError> {
+    fn write_config(&self, _spec: &JailSpec) -> Result<Changed, HostError> {
         Ok(Changed::Already)
     }
 
-    fn drift(&self, _spec: &JailSpec) -> Result<Vec<PathBuf>, HostError> {
+    fn config_drift(&self, _spec: &JailSpec) -> Result<Vec<PathBuf>, HostError> {
         Ok(Vec::new())
     }
 
@@ -150,7 +150,7 @@ impl Host for Notes {
         Vec::new()
     }
 
-    fn forget(&self, _name: &JailName) -> Result<Changed, HostError> {
+    fn remove_config(&self, _name: &JailName) -> Result<Changed, HostError> {
         Ok(Changed::Already)
     }
 

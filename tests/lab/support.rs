@@ -237,7 +237,7 @@ pub fn init() {
 
 /// Returns what the host has of the site: mounts of the pool, directories, and everything below /run/ezz, without locks
 /// and the directories that generations are mounted in.
-pub fn surroundings() -> String {
+pub fn conditions() -> String {
     let table = std::fs::read_to_string("/proc/mounts").expect("proc is mounted");
     let of_the_site = |line: &&str| {
         let words: Vec<&str> = line.split(' ').collect();

@@ -41,7 +41,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Worlds are files in directories: no plan, no ZFS, no host.
     ("world", &["hint", "profile"]),
     // Fetches and checks archives that may become worlds; only this module uses the network.
-    ("release", &["hint", "profile", "world"]),
+    ("freebsd_release", &["hint", "profile", "world"]),
     (
         "ports",
         &["exec", "hint", "model", "name", "plan", "profile", "text"],
@@ -56,7 +56,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "apply",
+        "execute",
         &[
             "crash", "hint", "lock", "model", "name", "plan", "ports", "world",
         ],
@@ -64,15 +64,34 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "session",
         &[
-            "apply", "hint", "lock", "model", "name", "observe", "plan", "ports",
+            "execute", "hint", "lock", "model", "name", "observe", "plan", "ports",
         ],
     ),
     (
         "cli",
         &[
-            "apply", "config", "confine", "crash", "exec", "fleet", "hint", "host", "lock",
-            "model", "name", "observe", "plan", "pool", "ports", "profile", "release", "report",
-            "session", "syslog", "text", "world",
+            "execute",
+            "config",
+            "confine",
+            "crash",
+            "exec",
+            "fleet",
+            "hint",
+            "host",
+            "lock",
+            "model",
+            "name",
+            "observe",
+            "plan",
+            "pool",
+            "ports",
+            "profile",
+            "freebsd_release",
+            "report",
+            "session",
+            "syslog",
+            "text",
+            "world",
         ],
     ),
     ("main", &["cli", "report"]),
@@ -127,7 +146,11 @@ const ONLY: &[(&str, &[&str], &str)] = &[
         &[],
         "a plan has no clock; the time of a seal or a swap comes from jiff",
     ),
-    ("ureq", &["release/fetch.rs"], "one place asks the network"),
+    (
+        "ureq",
+        &["freebsd_release/fetch.rs"],
+        "one place asks the network",
+    ),
     ("jiff", &["cli/machine.rs"], "one place asks for the time"),
     (
         "env::var",
@@ -163,8 +186,8 @@ const CIRCLES_LEFT: &[&str] = &["cli", "host/freebsd", "host/linux", "world"];
 
 /// The plans of the verbs, below `plan`. What two verbs need is in a file of its own, which must not know a verb.
 const VERBS: &[&str] = &[
-    "converge", "create", "delete", "doctor", "fleet", "merge", "prune", "rollout", "run", "site",
-    "swap", "world",
+    "converge", "create", "delete", "doctor", "fleet", "merge", "prune", "rollout", "power",
+    "site", "swap", "world",
 ];
 
 /// One source file, without comments and tests.

@@ -5,8 +5,8 @@ use ezz::name::GenerationId;
 use ezz::plan::behind::{behind, late};
 use ezz::plan::converge::{converge, needs_merge, stay};
 use ezz::plan::due::{Way, way};
+use ezz::plan::power::{restart, start};
 use ezz::plan::prune::{Reason, Request, kept};
-use ezz::plan::run::{restart, start};
 use ezz::plan::{Commit, Step};
 
 use super::inventory::*;

@@ -8,7 +8,7 @@ use ezz::plan::deletion;
 use ezz::plan::doctor::{Facts, diagnose};
 use ezz::plan::finding::Severity;
 use ezz::plan::new::Choice;
-use ezz::plan::{Commit, Directory, Expect, MOST_IN_ONE, Plan, PlanError, Step, run};
+use ezz::plan::{Commit, Directory, Expect, MOST_IN_ONE, Plan, PlanError, Step, power};
 
 use super::inventory::*;
 
@@ -174,7 +174,7 @@ fn what_a_killed_create_left_is_cleared_first() {
     let plan = unfinished(&interrupted().0).expect("a plan");
     assert_eq!(told(&plan), CLEARED);
     // A start that commits nothing leaves the debris to a command that does.
-    let plan = run::start(&interrupted().thin("b").0, &names(&["b"])).expect("a plan");
+    let plan = power::start(&interrupted().thin("b").0, &names(&["b"])).expect("a plan");
     assert!(commits(&plan).is_empty(), "{plan}");
 }
 
@@ -281,9 +281,9 @@ fn debris_with_something_below_it_stays_with_its_intent() {
 fn it_is_no_jail_to_other_verbs() {
     let site = interrupted();
     for refused in [
-        run::start(&site.0, &names(&["x"])),
-        run::stop(&site.0, &names(&["x"])),
-        run::restart(&site.0, &names(&["x"])),
+        power::start(&site.0, &names(&["x"])),
+        power::stop(&site.0, &names(&["x"])),
+        power::restart(&site.0, &names(&["x"])),
     ] {
         let refused = refused.expect_err("no plan").to_string();
         assert_eq!(

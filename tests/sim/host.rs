@@ -177,11 +177,11 @@ impl Host for SimHost {
         })
     }
 
-    fn derive(&self, spec: &JailSpec) -> Result<Changed, HostError> {
+    fn write_config(&self, spec: &JailSpec) -> Result<Changed, HostError> {
         self.changing("derive", &spec.name, |state, _| Ok(derive(state, spec)))
     }
 
-    fn drift(&self, spec: &JailSpec) -> Result<Vec<PathBuf>, HostError> {
+    fn config_drift(&self, spec: &JailSpec) -> Result<Vec<PathBuf>, HostError> {
         self.reading(|state| {
             let right = state.host.derived.get(&spec.name) == Some(&derived(spec));
             let file = PathBuf::from(format!("{}.conf", spec.name));
@@ -219,7 +219,7 @@ impl Host for SimHost {
         })
     }
 
-    fn forget(&self, name: &JailName) -> Result<Changed, HostError> {
+    fn remove_config(&self, name: &JailName) -> Result<Changed, HostError> {
         self.changing("forget", name, |state, act| {
             let key = self.key(name);
             let running = state.host.running.get(&key);

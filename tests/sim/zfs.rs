@@ -255,7 +255,7 @@ impl Zfs for SimZfs {
         })
     }
 
-    fn hand_over(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
+    fn destroy_deferred(&self, snapshot: &SnapshotName) -> Result<(), PortError> {
         self.changing("hand over", &snapshot.to_string(), |state, _| {
             let done = state.pool.destroy_deferred(&snapshot.to_string());
             done.map_err(|why| refused("hand over", snapshot.dataset().as_str(), why))

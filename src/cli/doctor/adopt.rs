@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::facts::{Idle, facts};
 use super::{CliError, Context, Doctor, init};
-use crate::apply;
+use crate::execute;
 use crate::model::Inventory;
 use crate::name::{DatasetName, JailName};
 use crate::plan::doctor::diagnose;
@@ -152,7 +152,7 @@ fn received(
             types: &["filesystem", "snapshot"],
             properties: &["all"],
         })
-        .map_err(apply::ApplyError::from)?;
+        .map_err(execute::ApplyError::from)?;
     Ok(rows
         .into_iter()
         .flat_map(|(dataset, row)| {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{CliError, build};
-use crate::cli::moving::Moving;
+use crate::cli::restart_marks::RestartMarks;
 use crate::cli::{access, delegated, error, merging, record};
 use crate::model::{Inventory, property, track_link};
 use crate::name::{GenerationId, JailName, SnapshotName, TrackName};
@@ -78,12 +78,12 @@ pub(super) fn facts(
         }
         let names: Vec<&JailName> = inventory.jails.keys().collect();
         facts.taken = session.host.taken(&names)?;
-        facts.moving = Moving::at(session.locks.directory(), session).abandoned()?;
+        facts.moving = RestartMarks::at(session.locks.directory(), session).abandoned()?;
         if !derived_only {
             let jails = inventory.jails.iter();
             let jails = jails.filter_map(|(name, jail)| Some((name, jail.config.as_ref().ok()?)));
             let jails: Vec<_> = jails.collect();
-            facts.around = session.host.surroundings(&jails);
+            facts.around = session.host.conditions(&jails);
             facts.without_limits = session.host.without_limits()?;
             match session.host.differing() {
                 Ok(differing) => facts.differing = differing,
@@ -94,7 +94,7 @@ pub(super) fn facts(
                 }
             }
             // A host that gives jails no datasets reports it when such a jail is started.
-            if session.host.delegates().is_ok() {
+            if session.host.delegation_property().is_ok() {
                 let theirs = jails.iter().flat_map(|(_, config)| &config.datasets);
                 facts.lacking = delegated::lacking(session, &theirs.collect::<Vec<_>>())?;
             }
@@ -130,7 +130,9 @@ pub(super) fn facts(
         let Ok(spec) = spec::observed(inventory, name) else {
             continue;
         };
-        facts.drift.insert(name.clone(), session.host.drift(&spec)?);
+        facts
+            .drift
+            .insert(name.clone(), session.host.config_drift(&spec)?);
     }
     directories(inventory, &mut facts);
     Ok(facts)

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::moving::Moving;
+use super::restart_marks::RestartMarks;
 use super::{CliError, Context, DryRun, build, init};
-use crate::apply;
+use crate::execute;
 use crate::model::property;
 use crate::name::{DatasetName, JailName};
 use crate::plan::Observed;
@@ -133,7 +133,7 @@ impl Doctor {
             let facts =
                 facts(session, observed, self.derived, idle).map_err(|error| match error {
                     CliError::Session(inner) => inner,
-                    other => crate::session::SessionError::Apply(apply::ApplyError::File {
+                    other => crate::session::SessionError::Apply(execute::ApplyError::File {
                         action: "examine",
                         path: PathBuf::from(session.site.as_str()),
                         source: std::io::Error::other(super::error::one_line(&other)),
@@ -151,7 +151,7 @@ impl Doctor {
 
 /// Removes the marks of jails that no longer exist, and the directory of marks if it is empty.
 fn tidy(context: &Context<'_>, session: &Session) -> Result<(), CliError> {
-    let moving = Moving::of(context, session);
+    let moving = RestartMarks::of(context, session);
     moving.tidy();
     let marks = moving.names()?;
     if marks.is_empty() {

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::Args;
 use serde::Serialize;
 
-use crate::apply::ApplyError;
 use crate::cli::confirm::confirm;
 use crate::cli::numbers::only_in;
 use crate::cli::{CliError, Context, DryRun, error};
+use crate::execute::ApplyError;
 use crate::model::{Half, Inventory};
 use crate::name::{DatasetName, GenerationId};
 use crate::plan::prune::{Kept, Reason, Request, kept, moved, prune};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::conf::DEVFS_RULESET;
-use super::sanity::{RACCT, VIMAGE, is_yes, pairs};
+use super::preflight::{RACCT, VIMAGE, is_yes, pairs};
 use super::system::System;
 use super::{FreeBsd, files, params};
 use crate::name::JailName;

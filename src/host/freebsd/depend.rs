@@ -277,7 +277,10 @@ mod tests {
 
     fn derive(host: &FreeBsd, spec: &JailSpec) {
         assert_eq!(host.write(spec).expect("ours"), Changed::Done);
-        assert_eq!(host.drift(spec).expect("readable"), Vec::<PathBuf>::new());
+        assert_eq!(
+            host.config_drift(spec).expect("readable"),
+            Vec::<PathBuf>::new()
+        );
     }
 
     /// Returns the dependencies of a file, read by the grammar of jail.conf(5).
@@ -304,7 +307,7 @@ mod tests {
             host.conf_file(&web.name)
         );
         derive(&host, &after("db", &[]));
-        assert_eq!(host.drift(&web).expect("readable").len(), 2);
+        assert_eq!(host.config_drift(&web).expect("readable").len(), 2);
         derive(&host, &web);
         assert_eq!(
             said(&host.conf_file(&web.name)),
@@ -346,7 +349,10 @@ mod tests {
         assert_eq!(said(&alone), None);
         assert_eq!(host.used_file(&db.name).expect("readable"), alone);
         assert_eq!(said(&host.conf_file(&web.name)), None);
-        assert_eq!(host.drift(&web).expect("readable"), Vec::<PathBuf>::new());
+        assert_eq!(
+            host.config_drift(&web).expect("readable"),
+            Vec::<PathBuf>::new()
+        );
         db.config.boot = true;
         derive(&host, &db);
         assert!(conf.exists() && !alone.exists());
@@ -366,7 +372,7 @@ mod tests {
         assert_eq!(said(&host.conf_file(&names[0])), Some(vec!["b".to_owned()]));
         assert_eq!(said(&host.conf_file(&names[1])), None);
         assert_eq!(
-            host.drift(&after("b", &["c"])).expect("readable"),
+            host.config_drift(&after("b", &["c"])).expect("readable"),
             Vec::<PathBuf>::new()
         );
     }

@@ -17,7 +17,7 @@ mod globals;
 pub mod jls;
 mod ops;
 mod params;
-mod sanity;
+mod preflight;
 mod stage;
 pub mod system;
 mod taken;
@@ -33,7 +33,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::exec::{self, Exec, ExecError, code};
-use crate::model::{Changed, JailConfig, JailState, Killed, Network, Params, Surroundings, Taken};
+use crate::model::{
+    Changed, HostConditions, JailConfig, JailState, Killed, Network, Params, Taken,
+};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{
     Check, ExecRequest, Host, HostError, JailSpec, Stopping, WorldRequest, WorldRun,
@@ -199,7 +201,7 @@ impl FreeBsd {
         }
         let unknown = params::Known::of_kernel(self.system.as_ref())?.unknown(params);
         let missing = unknown.iter().find_map(|name| {
-            let lack = sanity::module_lack(name, params::module(name)?);
+            let lack = preflight::module_lack(name, params::module(name)?);
             Some(HostError::Missing {
                 what: format!("a kernel module: {}", lack.what),
                 hint: lack.hint,
@@ -244,7 +246,7 @@ impl Host for FreeBsd {
         true
     }
 
-    fn takes(&self, _network: Network, params: &Params) -> Result<(), HostError> {
+    fn ensure_supported(&self, _network: Network, params: &Params) -> Result<(), HostError> {
         if params.is_empty() {
             return Ok(());
         }
@@ -261,10 +263,10 @@ impl Host for FreeBsd {
         })
     }
 
-    fn surroundings(&self, jails: &[(&JailName, &JailConfig)]) -> Surroundings {
+    fn conditions(&self, jails: &[(&JailName, &JailConfig)]) -> HostConditions {
         let site = fs::canonicalize(&self.site_directory);
         let site = site.unwrap_or_else(|_| self.site_directory.clone());
-        sanity::look(self.system.as_ref(), &site, jails)
+        preflight::look(self.system.as_ref(), &site, jails)
     }
 
     fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {
@@ -272,8 +274,8 @@ impl Host for FreeBsd {
         Ok(self.look_again()?.states())
     }
 
-    fn derive(&self, spec: &JailSpec) -> Result<Changed, HostError> {
-        let stale = self.drift(spec)?;
+    fn write_config(&self, spec: &JailSpec) -> Result<Changed, HostError> {
+        let stale = self.config_drift(spec)?;
         if stale.is_empty() {
             return Ok(Changed::Already);
         }
@@ -285,7 +287,7 @@ impl Host for FreeBsd {
         self.write(spec)
     }
 
-    fn drift(&self, spec: &JailSpec) -> Result<Vec<PathBuf>, HostError> {
+    fn config_drift(&self, spec: &JailSpec) -> Result<Vec<PathBuf>, HostError> {
         let mut stale = Vec::new();
         for (path, text) in self.wanted(spec)? {
             let same = match &text {
@@ -345,7 +347,7 @@ impl Host for FreeBsd {
         killed.get(name).cloned().unwrap_or_default()
     }
 
-    fn forget(&self, name: &JailName) -> Result<Changed, HostError> {
+    fn remove_config(&self, name: &JailName) -> Result<Changed, HostError> {
         if self.look()?.runs(name) {
             return Err(HostError::Running(name.clone()));
         }

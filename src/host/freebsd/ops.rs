@@ -66,7 +66,7 @@ impl FreeBsd {
         }
         self.knows_globals()?;
         ensure_native(spec, Os::FreeBsd)?;
-        self.takes(spec.config.network, &spec.config.params)?;
+        self.ensure_supported(spec.config.network, &spec.config.params)?;
         self.modules(&spec.config.params)?;
         // Without its ruleset, a devfs shows every device of the host.
         let ruleset = spec.config.params.get("devfs_ruleset");

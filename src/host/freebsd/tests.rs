@@ -26,10 +26,13 @@ fn derived_files_are_made_found_and_repaired() {
     let host = host(directory.path(), "0f0e");
     let spec = spec("web");
     assert!(host.derived().expect("no directory yet").is_empty());
-    assert_eq!(host.drift(&spec).expect("it can be read").len(), 2);
-    assert_eq!(host.derive(&spec).expect("it is new"), Changed::Done);
-    assert_eq!(host.derive(&spec).expect("it is there"), Changed::Already);
-    assert!(host.drift(&spec).expect("it can be read").is_empty());
+    assert_eq!(host.config_drift(&spec).expect("it can be read").len(), 2);
+    assert_eq!(host.write_config(&spec).expect("it is new"), Changed::Done);
+    assert_eq!(
+        host.write_config(&spec).expect("it is there"),
+        Changed::Already
+    );
+    assert!(host.config_drift(&spec).expect("it can be read").is_empty());
     assert_eq!(
         host.derived().expect("a directory"),
         std::slice::from_ref(&spec.name)
@@ -41,9 +44,12 @@ fn derived_files_are_made_found_and_repaired() {
     assert!(String::from_utf8(conf).expect("text").contains(&named));
 
     fs::remove_file(&fstab).expect("it is there");
-    assert_eq!(host.drift(&spec).expect("it can be read"), [fstab]);
-    assert_eq!(host.derive(&spec).expect("it is repaired"), Changed::Done);
-    assert!(host.drift(&spec).expect("it can be read").is_empty());
+    assert_eq!(host.config_drift(&spec).expect("it can be read"), [fstab]);
+    assert_eq!(
+        host.write_config(&spec).expect("it is repaired"),
+        Changed::Done
+    );
+    assert!(host.config_drift(&spec).expect("it can be read").is_empty());
 }
 
 #[test]
@@ -53,10 +59,10 @@ fn the_fstab_goes_when_a_jail_becomes_thick() {
     let mut spec = spec("web");
     assert_eq!(host.write(&spec).expect("it is new"), Changed::Done);
     spec.base = None;
-    assert_eq!(host.drift(&spec).expect("it can be read").len(), 2);
+    assert_eq!(host.config_drift(&spec).expect("it can be read").len(), 2);
     assert_eq!(host.write(&spec).expect("ours"), Changed::Done);
     assert!(!host.fstab_file(&spec.name).exists());
-    assert!(host.drift(&spec).expect("it can be read").is_empty());
+    assert!(host.config_drift(&spec).expect("it can be read").is_empty());
 }
 
 #[test]

@@ -24,10 +24,10 @@ mod lookup;
 mod names;
 mod paths;
 mod ping;
+pub mod preflight;
 pub mod process;
 mod relay;
 mod runtime;
-pub mod sanity;
 mod seccomp;
 mod start;
 pub mod state;
@@ -40,7 +40,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{Changed, JailConfig, JailState, Killed, Limits, Network, Params, Surroundings};
+use crate::model::{
+    Changed, HostConditions, JailConfig, JailState, Killed, Limits, Network, Params,
+};
 use crate::name::{GenerationId, JailName};
 use crate::ports::{
     Asked, Check, ExecRequest, Holder, Host, HostError, JailSpec, Stopping, WorldRequest, WorldRun,
@@ -81,7 +83,7 @@ impl Host for Linux {
         checks::all(&self.paths, &self.site_directory)
     }
 
-    fn takes(&self, network: Network, params: &Params) -> Result<(), HostError> {
+    fn ensure_supported(&self, network: Network, params: &Params) -> Result<(), HostError> {
         start::takes(network, params)
     }
 
@@ -93,12 +95,12 @@ impl Host for Linux {
         cgroup::Control::of_host().built_in()
     }
 
-    fn delegates(&self) -> Result<&'static str, HostError> {
+    fn delegation_property(&self) -> Result<&'static str, HostError> {
         Err(start::no_datasets())
     }
 
-    fn surroundings(&self, jails: &[(&JailName, &JailConfig)]) -> Surroundings {
-        sanity::look(&self.paths, jails)
+    fn conditions(&self, jails: &[(&JailName, &JailConfig)]) -> HostConditions {
+        preflight::look(&self.paths, jails)
     }
 
     fn states(&self) -> Result<BTreeMap<JailName, JailState>, HostError> {
@@ -106,16 +108,16 @@ impl Host for Linux {
     }
 
     /// A bundle holds the ids of the moment, so it is made at each start and not kept.
-    fn derive(&self, _spec: &JailSpec) -> Result<Changed, HostError> {
+    fn write_config(&self, _spec: &JailSpec) -> Result<Changed, HostError> {
         Ok(Changed::Already)
     }
 
-    fn drift(&self, _spec: &JailSpec) -> Result<Vec<PathBuf>, HostError> {
+    fn config_drift(&self, _spec: &JailSpec) -> Result<Vec<PathBuf>, HostError> {
         Ok(Vec::new())
     }
 
     /// One that was started by an ezz that did not write it down is taken to be as it should be.
-    fn outdated(&self, spec: &JailSpec) -> Result<bool, HostError> {
+    fn runs_stale_config(&self, spec: &JailSpec) -> Result<bool, HostError> {
         let path = self.paths.started(&spec.name);
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(!text.is_empty() && text != start::runs_as(spec)),
@@ -172,7 +174,7 @@ impl Host for Linux {
         holders::holders(&self.paths, at)
     }
 
-    fn forget(&self, name: &JailName) -> Result<Changed, HostError> {
+    fn remove_config(&self, name: &JailName) -> Result<Changed, HostError> {
         stop::forget(&self.paths, name)
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::model::{Lack, Mount, Surroundings, Taken};
+use crate::model::{HostConditions, Lack, Mount, Taken};
 use crate::name::{DatasetName, GenerationId, JailName, SnapshotName, TrackName};
 use crate::plan::ways::Snapshots;
 
@@ -46,7 +46,7 @@ pub struct Facts {
     /// What is in the site directory and in its `basejail` and `newjail`.
     pub entries: Vec<Entry>,
     /// What is around its jails on the host.
-    pub around: Surroundings,
+    pub around: HostConditions,
     /// Running jails that lack a limit which every jail gets.
     pub without_limits: Vec<JailName>,
     /// Whether the host is a FreeBSD, which has jail(8); else it is a Linux, with cgroups.

@@ -1,7 +1,7 @@
 //! What is wrong with a site, and the plan that mends what is derived or debris and nothing else.
 //!
 //! The rules are tables of [`Check`]s, by their subject: `site`, `tracks`, `directories`, `generations`, `jails`,
-//! `unfinished`, `settings` (properties), `mounts`, `foreign`, and `sanity` for conflicts with the host. All are pure:
+//! `unfinished`, `settings` (properties), `mounts`, `foreign`, and `preflight` for conflicts with the host. All are pure:
 //! what they judge is an observation and the [`Facts`] that the verb gathered. Must not be here: looking at
 //! anything, and mending what is broken.
 
@@ -23,7 +23,7 @@ use crate::model::JailConfig;
 use crate::name::JailName;
 use crate::plan::check::{Case, Check, Mend, Row, rows};
 use crate::plan::finding::{Finding, What};
-use crate::plan::sanity::{self, Subject};
+use crate::plan::preflight::{self, Subject};
 use crate::plan::{Epoch, Observed, Plan, PlanError, Step, generation, intent, steps, undo};
 
 /// Findings and the plan that mends those that can be.
@@ -155,8 +155,8 @@ pub fn diagnose(
         mounts::examine(&mut examination)?;
         if !site.derived_only {
             let subjects = subjects(observed);
-            let view = sanity::View::new(&subjects, inventory, &facts.around);
-            examination.run(&sanity::checks(), &view)?;
+            let view = preflight::View::new(&subjects, inventory, &facts.around);
+            examination.run(&preflight::checks(), &view)?;
         }
     }
     foreign::examine(&mut examination)?;
@@ -189,7 +189,7 @@ pub fn table() -> Vec<Row> {
         unfinished::rows(),
         rows(&settings::checks()),
         mounts::rows(),
-        rows(&sanity::checks()),
+        rows(&preflight::checks()),
         rows(&foreign::checks()),
     ]
     .concat();

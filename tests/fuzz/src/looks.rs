@@ -92,8 +92,8 @@ fn any(data: &[u8]) {
 mod linux {
     use std::collections::BTreeSet;
 
+    use ezz::host::linux::preflight::{endpoint, read};
     use ezz::host::linux::process::{in_cgroup, is_dead, real_user};
-    use ezz::host::linux::sanity::{endpoint, read};
     use ezz::host::linux::state::base_of;
 
     pub fn any(text: &str) {

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use ezz::pool::Pool;
+use ezz::pool::SystemZfs;
 use ezz::ports::Zfs;
 
 use crate::contract_suite::{Bench, keeps};
 use crate::support::*;
 
 struct Real {
-    pool: Pool,
+    pool: SystemZfs,
     directory: PathBuf,
     sync_clone: bool,
 }
@@ -51,7 +51,7 @@ fn a_real_pool_keeps_the_contract() {
     let sync_clone = sh("zfs --version").ok().stdout.contains("2.4");
     keeps(&|name| {
         Box::new(Real {
-            pool: Pool::new(),
+            pool: SystemZfs::new(),
             directory: PathBuf::from(format!("/srv/{name}")),
             sync_clone,
         })

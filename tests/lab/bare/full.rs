@@ -96,7 +96,7 @@ fn an_init_without_room_leaves_nothing() {
     settle();
     fill();
     let before = everything_of("tiny");
-    let around = surroundings();
+    let around = conditions();
     let mut refused = 0;
     loop {
         let told = init();
@@ -106,7 +106,7 @@ fn an_init_without_room_leaves_nothing() {
         let told = told.refused(1, "No space left on device");
         assert!(told.stderr.contains("zfs list -o space"), "{told:#?}");
         assert_eq!(everything_of("tiny"), before);
-        assert_eq!(surroundings().lines().count(), around.lines().count());
+        assert_eq!(conditions().lines().count(), around.lines().count());
         refused += 1;
         assert!(refused < 80, "{told:#?}");
         free(1);
@@ -146,7 +146,7 @@ fn an_install_without_room_leaves_nothing_wherever_it_fails() {
     settle();
     fill();
     let before = content();
-    let around = surroundings();
+    let around = conditions();
     let mut failures = Vec::new();
     loop {
         let told = tiny(&["-q", "install", &world]);
@@ -157,7 +157,7 @@ fn an_install_without_room_leaves_nothing_wherever_it_fails() {
         assert!(told.stderr.contains("hint: "), "{told:#?}");
         assert!(!told.stderr.contains("the cleanup failed"), "{told:#?}");
         assert_eq!(content(), before, "{told:#?}");
-        assert_eq!(surroundings(), around, "{told:#?}");
+        assert_eq!(conditions(), around, "{told:#?}");
         failures.push(told.stderr);
         assert!(failures.len() < 90, "{failures:#?}");
         free(32);
@@ -247,7 +247,7 @@ fn below_what_is_kept_for_administration_nothing_changes() {
     let usual = fs::read_to_string(shift).expect("a parameter");
     fs::write(shift, "1").expect("set");
     let before = everything_of("tiny");
-    let around = surroundings();
+    let around = conditions();
     for change in [
         &["create", "a"][..],
         &["track", "create", "new"],
@@ -256,7 +256,7 @@ fn below_what_is_kept_for_administration_nothing_changes() {
     ] {
         tiny(change).refused(1, "space");
         assert_eq!(everything_of("tiny"), before, "{change:?}");
-        assert_eq!(surroundings(), around, "{change:?}");
+        assert_eq!(conditions(), around, "{change:?}");
     }
     tiny(&["doctor", "--repair"]).refused(1, "No space left on device");
     assert_eq!(everything_of("tiny"), before);
@@ -294,11 +294,11 @@ fn a_quota_on_the_site_or_on_its_jails_is_kept_and_named() {
     // The quota of the site itself.
     sh("zfs set quota=$(($(zfs get -Hpo value used tiny/ezz) + 1000)) tiny/ezz").ok();
     let before = content();
-    let around = surroundings();
+    let around = conditions();
     tiny(&["create", "a"]).refused(1, "free space");
     tiny(&["install", "/tmp/small.tar"]).refused(1, "quota");
     assert_eq!(content(), before);
-    assert_eq!(surroundings(), around);
+    assert_eq!(conditions(), around);
     tiny(&["track", "create", "new"]).ok();
     tiny(&["delete", "d2", "--yes"]).ok();
     sh("zfs set quota=none tiny/ezz").ok();
@@ -320,11 +320,11 @@ fn a_jail_does_not_start_without_room() {
         zfs set refreservation=$(zfs get -Hpo value available tank) tank/filler
         for size in 64k 4k 512; do dd if=/dev/urandom of=/srv/jails/b/fill-$size bs=$size 2>/dev/null || true; zpool sync tank; done").ok();
     let before = everything();
-    let around = surroundings();
+    let around = conditions();
     let told = ezz(&["start", "a"]).refused(1, "No space left on device");
     assert!(told.stderr.contains("zfs list -o space"), "{told:#?}");
     assert_eq!(everything(), before);
-    assert_eq!(surroundings(), around, "nothing is left of the start");
+    assert_eq!(conditions(), around, "nothing is left of the start");
     ezz(&["create", "d", "--start"]).refused(1, "free space");
     assert_eq!(ezz(&["exec", "b", "--", "id", "-u"]).ok().stdout, "0\n");
     ezz(&["stop", "b"]).ok();

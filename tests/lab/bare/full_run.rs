@@ -39,7 +39,7 @@ fn state(jail: &str) -> String {
 
 /// Returns what ezz has on the host, without the files that fill /run.
 fn around() -> String {
-    let all = surroundings();
+    let all = conditions();
     let lines = all.lines().filter(|line| !line.contains("/run/ezz/fill"));
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -32,7 +32,7 @@ fn a_pool_that_is_read_only_is_read_and_not_changed() {
         told[0]["findings"].to_string().contains("read-only"),
         "{told:?}"
     );
-    let around = surroundings();
+    let around = conditions();
     for change in [
         &["create", "c"][..],
         &["create", "c", "--start", "--quota", "1G"],
@@ -44,7 +44,7 @@ fn a_pool_that_is_read_only_is_read_and_not_changed() {
         &["init", "tank/other", "--directory", "/srv/other"],
     ] {
         ezz(change).refused(1, "read-only");
-        assert_eq!(surroundings(), around, "{change:?}");
+        assert_eq!(conditions(), around, "{change:?}");
     }
     // Mounts and derived files are repaired nevertheless.
     sh("umount /srv/jails/a").ok();

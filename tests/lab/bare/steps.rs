@@ -381,9 +381,9 @@ fn a_dry_run_foresees_a_number_that_shared_files_carry() {
     };
     looked(ezz(&["merge", "j", "--dry-run"]));
     sh("umount /srv/jails/basejail/2").ok();
-    let (before, around) = (everything(), surroundings());
+    let (before, around) = (everything(), conditions());
     looked(ezz(&["merge", "j", "--dry-run"]));
-    assert_eq!((everything(), surroundings()), (before, around));
+    assert_eq!((everything(), conditions()), (before, around));
     looked(ezz(&["merge", "j"]));
     whole();
     assert!(

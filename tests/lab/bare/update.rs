@@ -344,7 +344,7 @@ fn a_health_command_runs_as_nobody_that_a_jail_made_up() {
 fn an_updater_that_fails_leaves_nothing() {
     versioned();
     ezz(&["create", "a", "--start"]).ok();
-    let before = (everything(), surroundings());
+    let before = (everything(), conditions());
     let seq = property(SITE, "ezz:seq");
     let run = |more: &[&str], script: &str| {
         ezz(&[&["update"], more, &["--run", "/bin/sh", "-c", script]].concat())
@@ -392,7 +392,7 @@ fn an_updater_that_fails_leaves_nothing() {
     };
     assert_eq!(epochs(&after), epochs(&before.0));
     // Without the directories of such commands, which stay like those of jails.
-    let around: Vec<String> = surroundings().lines().map(str::to_owned).collect();
+    let around: Vec<String> = conditions().lines().map(str::to_owned).collect();
     let around: Vec<String> = around
         .into_iter()
         .filter(|line| !line.starts_with("/run/ezz/w") || line.matches('/').count() > 4)

@@ -119,7 +119,7 @@ fn a_signal_ends_every_wait_and_nothing_happens_afterwards() {
     assert_eq!(track("main"), (2, Some(1)));
     ezz(&["track", "create", "other", "--generation", "1"]).ok();
     std::fs::write("/tmp/fleet.toml", "fleet = \"f\"\n[[jail]]\nname = \"z\"\n").expect("writable");
-    let (before, around_before) = (everything(), surroundings());
+    let (before, around_before) = (everything(), conditions());
     let jails: Vec<String> = (0..64).map(|n| format!("jail-{n:02}")).collect();
     let site = "to finish with this site";
     let those = "to finish with these jails";
@@ -205,7 +205,7 @@ fn a_signal_ends_every_wait_and_nothing_happens_afterwards() {
     // No lock was left behind.
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(everything(), before);
-    assert_eq!(surroundings(), around_before);
+    assert_eq!(conditions(), around_before);
     assert_eq!(seen("a"), "one");
     assert!(processes("--wait 600").is_empty());
     ezz(&["start", "b"]).ok();

@@ -58,7 +58,7 @@ impl Host {
                 ),
             ),
             ("processes", lines(processes)),
-            ("run", surroundings().lines().map(str::to_owned).collect()),
+            ("run", conditions().lines().map(str::to_owned).collect()),
             (
                 "pool",
                 everything()

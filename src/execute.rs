@@ -269,7 +269,7 @@ impl Apply<'_> {
                 Changed::Done
             }
             Step::HandOver { snapshot } => {
-                self.zfs.hand_over(snapshot)?;
+                self.zfs.destroy_deferred(snapshot)?;
                 Changed::Done
             }
             Step::Rollback { snapshot } => {

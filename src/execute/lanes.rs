@@ -162,8 +162,8 @@ impl Apply<'_> {
         directory: Option<&Path>,
     ) -> Result<Changed, ApplyError> {
         match step {
-            JailStep::Derive { spec } => Ok(self.host.derive(spec)?),
-            JailStep::Forget { jail } => Ok(self.host.forget(jail)?),
+            JailStep::Derive { spec } => Ok(self.host.write_config(spec)?),
+            JailStep::Forget { jail } => Ok(self.host.remove_config(jail)?),
             JailStep::RemoveDirectory { at } => remove_directory(at),
             JailStep::Mount(mount) => {
                 self.ensure_uncovered(directory)?;

@@ -11,16 +11,16 @@ use super::confirm::confirm;
 use super::create::undo;
 use super::delete::below;
 use super::merging::Differences;
-use super::moving::Moving;
-use super::release::{Brought, bring_all};
+use super::restart_marks::RestartMarks;
 use super::select::text_of;
 use super::shared_network::{self, Way};
-use super::{CliError, Context, DryRun, Told, delegated, sanity};
+use super::upgrade::{Brought, bring_all};
+use super::{CliError, Context, DryRun, JailReporter, delegated, preflight};
 use crate::fleet::{Fleet, FleetError, Wish};
 use crate::model::{Inventory, JailState};
 use crate::name::JailName;
 use crate::plan::fleet::{Change, Diff, Does, Request, Seen, diff, merged_first, plan};
-use crate::plan::{Observed, Plan, PlanError, lookup, order, run, spec};
+use crate::plan::{Observed, Plan, PlanError, lookup, order, power, spec};
 use crate::ports::HostError;
 use crate::report::{Exit, Kind as Json};
 use crate::session::{Around, Scope, Session, SessionError};
@@ -148,8 +148,8 @@ impl Apply {
             jails.extend(found.changes.keys().cloned());
         }
         let scope = whole(jails);
-        let told = Told::new(&context.report, &session);
-        let moving = Moving::of(context, &session);
+        let told = JailReporter::new(&context.report, &session);
+        let moving = RestartMarks::of(context, &session);
         let plan = |observed: &Observed| {
             let seen = seen(&session, observed, request)?;
             let found = diff(observed, request, &seen)?;
@@ -170,7 +170,7 @@ impl Apply {
                 let down = found.that(Does::Stop).chain(found.that(Does::Delete));
                 down.for_each(|name| moving.forget(context, name));
             }
-            sanity::warn(&session, observed, plan);
+            preflight::warn(&session, observed, plan);
         };
         let done = |jail: &JailName, asked: &Asked| {
             if let Some(change) = asked.found.changes.get(jail) {
@@ -239,7 +239,7 @@ fn merged_and_started(
     let scope = Scope::of(names.iter().cloned());
     let plan = |observed: &Observed| {
         let config = |name: &JailName| lookup::config(&observed.inventory, name).ok();
-        let plan = run::restart(observed, &order::start_order(&names, config))?;
+        let plan = power::restart(observed, &order::start_order(&names, config))?;
         Ok((plan, ()))
     };
     let around = Around {
@@ -287,7 +287,7 @@ fn takes(session: &Session, fleet: &Fleet) -> Result<(), CliError> {
         if !asked.insert((network.to_string(), params.to_string(), nested)) {
             continue;
         }
-        let mut takes = session.host.takes(network, &params);
+        let mut takes = session.host.ensure_supported(network, &params);
         if nested {
             takes = takes.and_then(|()| session.host.takes_user_namespaces());
         }
@@ -320,7 +320,7 @@ fn seen(session: &Session, observed: &Observed, request: &Request) -> Result<See
             continue;
         }
         let outdated = match spec::observed(&observed.inventory, name) {
-            Ok(spec) => session.host.outdated(&spec)?,
+            Ok(spec) => session.host.runs_stale_config(&spec)?,
             // The jail cannot be started, which the command that starts it reports.
             Err(_) => false,
         };
@@ -340,7 +340,7 @@ fn of_gone(
 ) -> Result<Vec<crate::plan::deletion::Below>, SessionError> {
     let gone = diff.that(Does::Delete).cloned().collect();
     let below = below(session.zfs.as_ref(), inventory, &gone);
-    Ok(below.map_err(crate::apply::ApplyError::from)?)
+    Ok(below.map_err(crate::execute::ApplyError::from)?)
 }
 
 fn show(context: &Context<'_>, diff: &Diff) {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ezz::model::{
-    Address, Bound, JailConfig, Kind, Lack, Listener, Network, Owner, Surroundings, hostname,
+    Address, Bound, HostConditions, JailConfig, Kind, Lack, Listener, Network, Owner, hostname,
 };
 use ezz::name::JailName;
 use ezz::plan::doctor::{Facts, diagnose};
 use ezz::plan::finding::{Severity, What};
-use ezz::plan::run::{restart, start, stop};
-use ezz::plan::sanity::{concerned, notes};
+use ezz::plan::power::{restart, start, stop};
+use ezz::plan::preflight::{concerned, notes};
 
 use super::inventory::*;
 
@@ -28,15 +28,15 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-/// Returns the surroundings on a host that has these addresses, on em0.
-fn host(addresses: &[&str], assigns: bool) -> Surroundings {
+/// Returns the conditions on a host that has these addresses, on em0.
+fn host(addresses: &[&str], assigns: bool) -> HostConditions {
     let has = addresses.iter().map(|it| (ip(it), Some("em0".to_owned())));
-    Surroundings {
+    HostConditions {
         hostname: Some("host".to_owned()),
         addresses: Some(has.collect()),
         interfaces: assigns.then(|| ["em0", "bridge0"].map(str::to_owned).into()),
         assigns,
-        ..Surroundings::default()
+        ..HostConditions::default()
     }
 }
 
@@ -56,7 +56,7 @@ fn jail(name: &str) -> Owner {
 const EVERYWHERE: Bound = Bound::All { v4: true, v6: true };
 
 /// Returns the notes on jails `a`, `b` … with these configurations.
-fn told_of(site: &Built, configs: &[JailConfig], around: &Surroundings) -> Vec<String> {
+fn told_of(site: &Built, configs: &[JailConfig], around: &HostConditions) -> Vec<String> {
     let mut jails: BTreeMap<JailName, JailConfig> = BTreeMap::new();
     for (letter, config) in "abcdefgh".chars().zip(configs) {
         let mut config = config.clone();
@@ -81,7 +81,7 @@ fn nothing_is_told_of_jails_without_addresses() {
     assert_eq!(told_of(&installed(), &none, &around), [""; 0]);
     // Addresses that were not looked up are not missing.
     let of = [addressed(&["192.0.2.7"], Network::Host)];
-    let told = told_of(&installed(), &of, &Surroundings::default());
+    let told = told_of(&installed(), &of, &HostConditions::default());
     assert_eq!(told, [""; 0]);
 }
 

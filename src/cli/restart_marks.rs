@@ -21,16 +21,16 @@ const TRIES: u32 = 10;
 
 /// The jails of one site that are being moved.
 #[derive(Debug)]
-pub(super) struct Moving {
+pub(super) struct RestartMarks {
     directory: PathBuf,
     /// The content of a mark: the command that has created it.
     line: String,
 }
 
-impl Moving {
+impl RestartMarks {
     /// Returns the marks of a site, for a command.
     pub(super) fn of(context: &Context<'_>, session: &Session) -> Self {
-        Moving::at(context.machine.run_directory(), session)
+        RestartMarks::at(context.machine.run_directory(), session)
     }
 
     /// Returns the marks of a site, for a caller that only reads them.
@@ -39,7 +39,7 @@ impl Moving {
         let id: String = id
             .filter(|c| c.is_ascii_alphanumeric() || *c == '-')
             .collect();
-        Moving {
+        RestartMarks {
             directory: run.join(format!("{id}-moving")),
             line: session.locks.line().to_owned(),
         }

@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use crate::model::{
-    Address, Bound, Inventory, JailConfig, Listener, Network, Owner, Surroundings, decode,
+    Address, Bound, HostConditions, Inventory, JailConfig, Listener, Network, Owner, decode,
     hostname, property,
 };
 use crate::name::JailName;
@@ -72,7 +72,7 @@ pub fn concerned(plan: &Plan, inventory: &Inventory) -> BTreeMap<JailName, JailC
 pub fn notes(
     observed: &Observed,
     jails: &BTreeMap<JailName, JailConfig>,
-    around: &Surroundings,
+    around: &HostConditions,
 ) -> Vec<String> {
     let subjects: Vec<Subject<'_>> = jails
         .iter()
@@ -99,7 +99,7 @@ pub fn notes(
 pub struct View<'a> {
     subjects: &'a [Subject<'a>],
     inventory: &'a Inventory,
-    around: &'a Surroundings,
+    around: &'a HostConditions,
 }
 
 impl<'a> View<'a> {
@@ -107,7 +107,7 @@ impl<'a> View<'a> {
     pub fn new(
         subjects: &'a [Subject<'a>],
         inventory: &'a Inventory,
-        around: &'a Surroundings,
+        around: &'a HostConditions,
     ) -> Self {
         View {
             subjects,
@@ -176,7 +176,7 @@ impl<'a> View<'a> {
 }
 
 fn conflict<'a>(
-    around: &Surroundings,
+    around: &HostConditions,
     subject: &Subject<'a>,
     address: &'a Address,
 ) -> Option<Conflict<'a>> {

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use clap::Args;
 
 use super::merging::{Differences, clear_left};
-use super::moving::Moving;
-use super::release::{Brought, after, bring_all, foresee, up};
+use super::restart_marks::RestartMarks;
 use super::select::Jails;
-use super::{CliError, Context, DryRun, Told, record, sanity};
+use super::upgrade::{Brought, after, bring_all, foresee, up};
+use super::{CliError, Context, DryRun, JailReporter, preflight, record};
 use crate::name::JailName;
 use crate::plan::due::{Due, Way, way};
-use crate::plan::{JailStep, Observed, Plan, PlanError, lookup, order, run, writable};
+use crate::plan::{JailStep, Observed, Plan, PlanError, lookup, order, power, writable};
 use crate::report::Exit;
 use crate::session::{Around, Scope, Session};
 
@@ -121,9 +121,9 @@ impl Verb {
 
     fn plan(self, observed: &Observed, names: &[JailName]) -> Result<Plan, PlanError> {
         match self {
-            Verb::Start => run::start(observed, names),
-            Verb::Stop => run::stop(observed, names),
-            Verb::Restart => run::restart(observed, names),
+            Verb::Start => power::start(observed, names),
+            Verb::Stop => power::stop(observed, names),
+            Verb::Restart => power::restart(observed, names),
         }
     }
 }
@@ -152,7 +152,7 @@ impl Which {
             session: &session,
             verb,
             timeout: time.timeout,
-            told: Told::new(&context.report, &session),
+            told: JailReporter::new(&context.report, &session),
             differences: Differences::new(context, &session),
         };
         match verb {
@@ -184,7 +184,7 @@ struct Work<'a> {
     verb: Verb,
     /// Seconds that a jail has to end, if the user has set them.
     timeout: Option<u32>,
-    told: Told<'a>,
+    told: JailReporter<'a>,
     differences: Differences<'a>,
 }
 
@@ -264,7 +264,7 @@ impl Work<'_> {
         let (verb, (word, did)) = (*verb, verb.words());
         let mut scope = Scope::of(names.iter().cloned());
         scope.ends_starts = verb == Verb::Stop;
-        let moving = Moving::of(context, session);
+        let moving = RestartMarks::of(context, session);
         let asked: BTreeSet<&JailName> = names.iter().collect();
         let plan = |observed: &Observed| {
             let mut plan = match merged {
@@ -291,7 +291,7 @@ impl Work<'_> {
                 let stay = names.iter().filter(stays);
                 stay.for_each(|name| moving.forget(context, name));
             }
-            sanity::warn(session, observed, plan);
+            preflight::warn(session, observed, plan);
         };
         let done = |jail: &JailName, moves: &BTreeSet<JailName>| {
             // Who has started or stopped it has said what it is to be.

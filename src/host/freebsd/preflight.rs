@@ -1,4 +1,4 @@
-//! The surroundings of jails on a FreeBSD host: the addresses of its interfaces, the sockets that listen, the addresses
+//! The conditions of jails on a FreeBSD host: the addresses of its interfaces, the sockets that listen, the addresses
 //! of running jails, and what the kernel and rc.conf(5) lack. Each program runs once for all jails, and only if one of
 //! them needs it. This module parses what they print. It must not judge what any of it means.
 
@@ -10,7 +10,7 @@ use super::checks::{BOOT, run, variable};
 use super::conf::{self, DEVFS_RULESET};
 use super::params::{self, Known};
 use super::system::System;
-use crate::model::{Bound, JailConfig, Lack, Listener, Network, Owner, Surroundings};
+use crate::model::{Bound, HostConditions, JailConfig, Lack, Listener, Network, Owner};
 use crate::name::JailName;
 
 /// Ports from here on are given to clients (net.inet.ip.portrange.first). A UDP socket on such a port is most likely
@@ -30,13 +30,13 @@ pub(super) fn look(
     system: &dyn System,
     site: &Path,
     jails: &[(&JailName, &JailConfig)],
-) -> Surroundings {
-    let mut around = Surroundings {
+) -> HostConditions {
+    let mut around = HostConditions {
         assigns: true,
         hostname: run(system, "hostname", &[]).ok(),
         lacks: lacks(system, jails),
         boot: boot(system),
-        ..Surroundings::default()
+        ..HostConditions::default()
     };
     let addressed = |network| {
         let mut those = jails.iter().map(|(_, config)| config);

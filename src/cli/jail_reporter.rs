@@ -12,15 +12,15 @@ use crate::report::{Kind as Json, Report};
 use crate::session::Session;
 
 /// Reports what was done to jails: each jail once, as soon as it is done.
-pub(super) struct Told<'a> {
+pub(super) struct JailReporter<'a> {
     report: &'a Report,
     host: &'a dyn Host,
     told: RefCell<BTreeSet<JailName>>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> JailReporter<'a> {
     pub(super) fn new(report: &'a Report, session: &'a Session) -> Self {
-        Told {
+        JailReporter {
             report,
             host: session.host.as_ref(),
             told: RefCell::default(),

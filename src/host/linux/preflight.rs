@@ -1,4 +1,4 @@
-//! The surroundings of jails on a Linux host: whether it has their addresses, the sockets that listen, and the
+//! The conditions of jails on a Linux host: whether it has their addresses, the sockets that listen, and the
 //! addresses of running jails of any site. No process is started.
 //!
 //! A jail on the host's network shares the host's ports. ezz gives it no address; it has those of the host. So every
@@ -13,7 +13,7 @@ use std::path::Path;
 use super::cgroup::{Control, controller_hint};
 use super::paths::{self, Paths};
 use super::{ids, process, state};
-use crate::model::{Address, Bound, JailConfig, Lack, Listener, Network, Owner, Surroundings};
+use crate::model::{Address, Bound, HostConditions, JailConfig, Lack, Listener, Network, Owner};
 use crate::name::JailName;
 use crate::ports::HostError;
 use crate::text::first_few;
@@ -23,13 +23,13 @@ use crate::text::first_few;
 const CLIENTS: u16 = 32_768;
 
 /// Reads what the jails need.
-pub(super) fn look(paths: &Paths, jails: &[(&JailName, &JailConfig)]) -> Surroundings {
-    let mut around = Surroundings {
+pub(super) fn look(paths: &Paths, jails: &[(&JailName, &JailConfig)]) -> HostConditions {
+    let mut around = HostConditions {
         hostname: nix::unistd::gethostname()
             .ok()
             .and_then(|name| name.into_string().ok()),
         lacks: lacks(jails),
-        ..Surroundings::default()
+        ..HostConditions::default()
     };
     let on_host = jails
         .iter()

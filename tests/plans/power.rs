@@ -6,7 +6,7 @@ use ezz::model::{Base, JailConfig, Kind};
 use ezz::name::GenerationId;
 #[cfg(target_os = "linux")]
 use ezz::plan::MountAs;
-use ezz::plan::run::{restart, start, stop};
+use ezz::plan::power::{restart, start, stop};
 use ezz::plan::{PlanError, SpecError};
 
 use super::inventory::*;

@@ -13,14 +13,14 @@ use std::fmt;
 use super::converge::Failure;
 use super::merge::tell;
 use super::merging::{Conflicts, Differences, conflicting, look, merge};
-use super::moving::Moving;
+use super::restart_marks::RestartMarks;
 use super::{CliError, Context, error, record};
 use crate::hint::Hint as _;
 use crate::model::JailState;
 use crate::name::JailName;
 use crate::plan::converge::stay;
 use crate::plan::due::{Due, Way as Needs, way};
-use crate::plan::{Observed, Plan, PlanError, Step, lookup, order, run, writable};
+use crate::plan::{Observed, Plan, PlanError, Step, lookup, order, power, writable};
 use crate::report::Exit;
 use crate::session::{Scope, Session};
 use crate::text::first_few;
@@ -287,11 +287,11 @@ pub(super) fn take_down(
     session: &Session,
     name: &JailName,
 ) -> Result<Option<String>, CliError> {
-    Moving::of(context, session).add(name)?;
+    RestartMarks::of(context, session).add(name)?;
     let scope = Scope::of([name.clone()]);
     let names = [name.clone()];
     let (stopped, _) = context.transact(session, "converge", &scope, |observed| {
-        Ok(run::stop(observed, &names)?)
+        Ok(power::stop(observed, &names)?)
     })?;
     let failed = stopped.applied.failed.first();
     Ok(failed.map(|(_, why)| error::one_line(why)))

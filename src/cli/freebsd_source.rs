@@ -9,10 +9,10 @@ use super::build::{Stage, work};
 use super::progress::Shown;
 use super::taking::extract as extract_one;
 use super::{CliError, Context, packages};
-use crate::model::CACHE;
-use crate::release::{
+use crate::freebsd_release::{
     self, Arch, Client, Fetched, MIRROR, Packaged, ReleaseError, SetName, Version, Wanted,
 };
+use crate::model::CACHE;
 use crate::report::Kind as Json;
 use crate::session::{Scope, Session};
 use crate::world::{self, Bounds, Digest, ExtractReport, Source};
@@ -186,9 +186,9 @@ pub(super) fn fetch(
 ) -> Result<Vec<Fetched>, CliError> {
     let site = session.inventory(&Scope::none())?.site.directory;
     let progress = Shown::new(context.report);
-    let client = Client::new(release::Patience::default());
+    let client = Client::new(freebsd_release::Patience::default());
     let work = work(context, &progress);
-    let fetched = release::fetch(wanted, &client, &site.join(CACHE), Path::new("/"), &work);
+    let fetched = freebsd_release::fetch(wanted, &client, &site.join(CACHE), Path::new("/"), &work);
     let fetched = fetched.map_err(|source| match source {
         ReleaseError::Interrupted => CliError::Interrupted,
         source => CliError::Release {

@@ -3,17 +3,17 @@
 
 use crate::model::JailConfig;
 use crate::name::JailName;
-use crate::plan::{Observed, Plan, sanity};
+use crate::plan::{Observed, Plan, preflight};
 use crate::session::Session;
 
 /// Examines the host for the jails of a plan, and adds the warnings about them to the plan.
 pub(super) fn warn(session: &Session, observed: &Observed, plan: &mut Plan) {
-    let jails = sanity::concerned(plan, &observed.inventory);
+    let jails = preflight::concerned(plan, &observed.inventory);
     if jails.is_empty() {
         return;
     }
     let named: Vec<(&JailName, &JailConfig)> = jails.iter().collect();
-    let around = session.host.surroundings(&named);
+    let around = session.host.conditions(&named);
     plan.warnings
-        .extend(sanity::notes(observed, &jails, &around));
+        .extend(preflight::notes(observed, &jails, &around));
 }

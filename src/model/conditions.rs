@@ -9,7 +9,7 @@ use crate::name::{DatasetName, JailName};
 
 /// The state of a host around some jails. A field that was not read, because none of the jails needs it, is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Surroundings {
+pub struct HostConditions {
     /// The host name of the host itself.
     pub hostname: Option<String>,
     /// The host's addresses, at least those that the jails have, each with its interface where that is known.
