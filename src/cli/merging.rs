@@ -439,12 +439,15 @@ fn files(
 }
 
 /// Unmounts what commands that were killed had mounted to read. Where there is nothing of that kind, neither the site
-/// nor the table of mounts is read. A dry run mounts to read, and clears away, too.
+/// nor the table of mounts is read. A dry run leaves it to the next command that is not one.
 ///
 /// # Errors
 /// [`CliError`].
 pub(super) fn clear_left(context: &Context<'_>, session: &Session) -> Result<(), CliError> {
     let run = context.machine.run_directory();
+    if session.dry_run {
+        return Ok(());
+    }
     if !left_by_readers(run).is_empty() || !left_by_undo(run).is_empty() {
         let inventory = session.inventory(&Scope::all())?;
         session.run_always(&left_mounted(context, session, &inventory)?)?;
