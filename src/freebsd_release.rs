@@ -273,7 +273,7 @@ impl Hint for ReleaseError {
                 .to_owned()
         }
         ReleaseError::Fetch { .. } => {
-            "try again, which goes on where it broke off, or another --mirror".to_owned()
+            "run the command again, which resumes the download, or give another --mirror".to_owned()
         }
         ReleaseError::NoSet { .. } => "name one that is there with --set".to_owned(),
         ReleaseError::Unvouched { .. } => unvouched(Os::THIS).to_owned(),

@@ -90,7 +90,7 @@ impl FromRelease {
             if sha256.is_some() {
                 return usage(
                     "--sha256 is of one file, and packages are many",
-                    "leave it out: each package is signed for",
+                    "omit it: pkg(8) checks the signatures of packages",
                 );
             }
             return self.packages(version, arch).map(Some);

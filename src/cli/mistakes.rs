@@ -60,7 +60,7 @@ const NOT_YET: [(&[&str], &str); 14] = [
     ),
     (
         &["logs", "log", "events"],
-        "the console of a jail is in /var/log/ezz, what ezz has changed in the log of the system",
+        "the console output of jails is in /var/log/ezz; ezz logs its changes in the system's log",
     ),
     (
         &["stats", "top", "metrics", "usage"],
@@ -72,7 +72,7 @@ const NOT_YET: [(&[&str], &str); 14] = [
     ),
     (
         &["network", "publish"],
-        "`ezz create --network` and --address are what there is",
+        "ezz has only --network and --address of `ezz create`",
     ),
     (
         &["pkg", "apt"],

@@ -46,7 +46,7 @@ impl Asks<'_> {
         let moved_on = || {
             let again = needs_merge(after, jail, self.down).is_ok_and(|due| due.is_some());
             let again = again && !self.stayed.contains(jail);
-            again.then(|| "its track has gone on to another generation meanwhile".to_owned())
+            again.then(|| "its track was swapped to another generation in the meantime".to_owned())
         };
         if let Some(why) = broken.or_else(moved_on) {
             moved.failed.push((jail.clone(), Failure::Unwell(why)));

@@ -224,7 +224,7 @@ impl Client {
             StatusCode::PARTIAL_CONTENT if from > 0 && begins_at(&answer, from) => Ok(answer),
             StatusCode::PARTIAL_CONTENT => Err(Failed::Final(fetch_error(
                 url,
-                "it sent another part than was asked for",
+                "the mirror sent another range than ezz requested",
             ))),
             StatusCode::RANGE_NOT_SATISFIABLE if from > 0 => Ok(answer),
             StatusCode::NOT_FOUND | StatusCode::GONE => {

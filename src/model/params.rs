@@ -38,11 +38,11 @@ const OWN: [(&str, &str); 17] = [
     ),
     (
         "osrelease",
-        "it is that of the world, which --track or --pin chooses",
+        "the world sets it; choose the world by --track or --pin",
     ),
     (
         "osreldate",
-        "it is that of the world, which --track or --pin chooses",
+        "the world sets it; choose the world by --track or --pin",
     ),
     (
         "exec.consolelog",
@@ -51,7 +51,7 @@ const OWN: [(&str, &str); 17] = [
     ("depend", "use `depends` in a fleet file, and `ezz apply`"),
     (
         "persist",
-        "a jail of ezz is there until it is stopped, whether anything runs in it or not",
+        "ezz always sets it: a jail exists until it is stopped, even without processes",
     ),
     ("command", "use --param exec.start=COMMAND"),
 ];

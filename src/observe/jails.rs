@@ -28,7 +28,9 @@ pub(super) fn jails(
         };
         if below.contains('/') {
             if own(row, property::JAIL).is_some() {
-                note("its ezz:jail is ignored: only direct children of the site's jails count");
+                note(
+                    "it has an ezz:jail, but it is not directly below SITE/jails, so it is not a jail",
+                );
             }
             continue;
         }

@@ -14,7 +14,7 @@ use crate::text::first_few;
 #[derive(Debug, Error)]
 pub enum PlanError {
     /// The site was received by `zfs receive`.
-    #[error("{0} is a replica: its properties came with a zfs receive, and ezz only reads it")]
+    #[error("{0} is a replica: it arrived by zfs receive, and ezz does not change it")]
     Replica(DatasetName),
     /// The pool was imported read-only, or the site's `readonly` is on.
     #[error("{0} is read-only")]

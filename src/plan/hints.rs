@@ -24,7 +24,7 @@ impl Hint for PlanError {
                 ));
             }
             PlanError::NoJail(_) => "`ezz list` shows the jails",
-            PlanError::NotMounted(_) => "`ezz doctor --repair` mounts what is to be mounted",
+            PlanError::NotMounted(_) => "`ezz doctor --repair` mounts the missing datasets",
             PlanError::Interrupted(name) => {
                 return Some(format!(
                     "`ezz create {name}` creates it again, `ezz delete {name}` removes it"

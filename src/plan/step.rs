@@ -455,7 +455,7 @@ impl fmt::Display for Step {
             }
             Step::Snapshot { snapshot } => write!(f, "snapshot {snapshot}"),
             Step::HandOver { snapshot } => {
-                write!(f, "hand {snapshot} over: it goes with its last clone")
+                write!(f, "mark {snapshot} to be destroyed with its last clone")
             }
             Step::Rollback { snapshot } => write!(f, "roll back to {snapshot}"),
             Step::Destroy { dataset } => write!(f, "destroy {dataset}"),

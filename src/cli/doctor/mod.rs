@@ -280,7 +280,7 @@ fn tell(
             };
             format!("ok      OpenZFS: {}, {clone}", found.module)
         }
-        None => "ok      OpenZFS: the pool is read-only, and cannot be asked more".to_owned(),
+        None => "ok      OpenZFS: the pool is read-only, so ezz cannot check whether programs can clone".to_owned(),
     });
     let mut exit = Exit::Done;
     for check in &checks {
@@ -322,7 +322,7 @@ fn tell(
         report.line("        hint: `ezz doctor --repair` clears the debris");
     }
     if diagnosis.findings.is_empty() {
-        report.line(format!("ok      {}: nothing to mend", session.site));
+        report.line(format!("ok      {}: no findings", session.site));
     }
     Ok(exit)
 }

@@ -34,7 +34,7 @@ pub(super) fn checks<'a>() -> [Check<Site<'a>>; 5] {
     const INFO: Severity = Severity::Info;
     [
         Check::new(What::SnapshotForeign, INFO, snapshots_of_worlds).hint(
-            "`ezz world prune` keeps what they are of, unless you give --foreign-snapshots; com.sun:auto-snapshot is false there, and docs/recovery.md describes how sanoid, zrepl and `zfs snapshot -r` skip it",
+            "`ezz world prune` keeps the generations that have them, unless you give --foreign-snapshots; com.sun:auto-snapshot is false there, and docs/recovery.md describes how sanoid, zrepl and `zfs snapshot -r` skip them",
         ),
         Check::new(What::SnapshotForeign, INFO, snapshots_of_jails)
             .hint("`ezz delete` destroys them with the jail only with --foreign-snapshots"),
@@ -244,7 +244,7 @@ fn datasets(site: &Site<'_>, wanted: What) -> Vec<Case> {
             // Jails, generations, and what the observation has found already.
             ["basejail" | "newjail" | "jails", _] => continue,
             ["jails", ..] if ignored => {
-                "its ezz:jail is ignored: only direct children of the site's jails count"
+                "it has an ezz:jail, but it is not directly below SITE/jails, so it is not a jail"
             }
             ["jails", ..] => {
                 "a dataset below a jail: `ezz delete` destroys it only with --foreign-snapshots"

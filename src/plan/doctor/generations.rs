@@ -96,15 +96,21 @@ fn staged<'a>() -> [Check<View<'a>>; 9] {
             let what = "it was sealed, but its snapshot is missing";
             it.case_if(Staged::SnapshotMissing, what)
         })
-        .cause("the hold was released and the snapshot destroyed without ezz: only a seal sets ezz:world")
+        .cause("something other than ezz released the hold and destroyed the snapshot")
         .hint("its jails cannot start; ezz does not change it"),
         Check::new(What::SealMissing, Broken, |it: &View<'_>| {
-            it.case_if(Staged::SealMissing, "it has its snapshot, but no seal on it")
+            it.case_if(
+                Staged::SealMissing,
+                "it has its snapshot, but no seal on it",
+            )
         })
-        .cause("the snapshot was created, or the seal removed, without ezz: a seal is one transaction")
+        .cause("something other than ezz created the snapshot or removed its ezz:sealed")
         .hint("it is not a generation; destroy it with zfs if you do not need its contents"),
         Check::new(What::Half, Broken, |it: &View<'_>| {
-            it.case_if(Staged::Neither, "it was sealed, but its snapshot is missing")
+            it.case_if(
+                Staged::Neither,
+                "it was sealed, but its snapshot is missing",
+            )
         })
         .cause("it was destroyed without ezz: no command of ezz leaves this state")
         .hint("ezz does not change it; destroy it with zfs if you do not need its contents"),

@@ -84,7 +84,7 @@ pub(super) fn checks<'a>() -> [Check<Seal<'a>>; 4] {
             .cause("its hold was released and it was destroyed without ezz")
             .hint("no jail can be created from this generation"),
         Check::new(What::SealMissing, Broken, seal_missing)
-            .cause("the snapshot was created, or the seal removed, without ezz: a seal is one transaction")
+            .cause("something other than ezz created the snapshot or removed its ezz:sealed")
             .hint("do not create jails from this generation"),
         Check::new(What::HoldMissing, Debris, hold_missing)
             .cause("an install or a prune that was killed, or a release without ezz")

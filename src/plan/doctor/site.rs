@@ -16,7 +16,7 @@ pub(super) fn checks<'a>() -> [Check<Site<'a>>; 8] {
     use Severity::{Broken, Debris, Info};
     [
         Check::new(What::PropertyUnreadable, Broken, unreadable)
-            .cause("who may set properties of a dataset below it, such as a jail that has one")
+            .cause("someone who may set properties below the site, such as root of a jail with a dataset of its own")
             .hint("find it with `zfs get -r -s local all`, and remove it with `zfs inherit`"),
         Check::new(What::Replica, Info, replica)
             .hint("`ezz doctor --adopt` makes it a site of its own"),
@@ -46,7 +46,7 @@ fn unreadable(at: &Site<'_>) -> Vec<Case> {
 }
 
 fn replica(at: &Site<'_>) -> Vec<Case> {
-    let what = "a replica: its properties came with a zfs receive, and ezz only reads it";
+    let what = "a replica: it arrived by zfs receive, and ezz does not change it";
     let replica = at.observed.inventory.site.replica;
     one(replica.then(|| case(at, what)))
 }

@@ -64,7 +64,10 @@ impl fmt::Display for Reason {
             Reason::Newest => write!(f, "among the newest"),
             Reason::Untried => write!(f, "no track has been swapped to it yet"),
             Reason::NotNamed => write!(f, "it was not named"),
-            Reason::NotAsked => write!(f, "nothing needs it since a moment ago"),
+            Reason::NotAsked => write!(
+                f,
+                "it was in use when this command began; run the command again"
+            ),
             Reason::Pinned(jail) => write!(f, "{jail} is pinned to it"),
             Reason::Held(jail, track) => write!(
                 f,
