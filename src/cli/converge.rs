@@ -29,7 +29,7 @@ use crate::text::first_few;
 /// Restart jails that do not run the generation of their track: the named ones, or all
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nThe first batch that fails ends the command; ezz leaves the remaining jails as they are. The jails of a batch restart at once, up to --jobs of them; one that another depends on is stopped after it and started before it.\n\nIf the skeletons of the two generations differ, ezz merges the jail's own files while the jail is stopped, as `ezz merge` does. A jail with conflicts, or whose merge fails, stays pinned to its generation until its track has another one; the exit code is then 3.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
+    after_help = "Examples:\n  ezz converge\n  ezz converge web01 web02 --batch 1 --health 'curl -fs localhost'\n\nThe first batch that fails ends the command; ezz leaves the remaining jails as they are. The jails of a batch restart at once, up to --jobs of them; one that another depends on is stopped after it and started before it.\n\nIf the skeletons of the two generations differ, ezz merges the jail's own files while the jail is stopped, as `ezz merge` does. A jail with conflicts, or with an obstacle to the merge such as a full quota, is pinned to its generation until its track has another one. If a merge fails nevertheless, ezz undoes it, and the next start tries again. The exit code is then 3.\n\nJSON: a `jail-result` for each jail, and before it a `merge` if its files were merged"
 )]
 pub struct Converge {
     #[command(flatten)]

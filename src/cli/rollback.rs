@@ -220,13 +220,14 @@ pub(super) fn follow(
     let (there, elsewhere): (Vec<&JailName>, Vec<&JailName>) = late.iter().partition(there);
     if !elsewhere.is_empty() {
         context.report.note(format!(
-            "{}: on another basejail until restarted (`ezz converge` restarts it)",
-            first_few(elsewhere, 5, ", ")
+            "{}: still on the former generation; `ezz converge` restarts {}",
+            first_few(&elsewhere, 5, ", "),
+            if elsewhere.len() == 1 { "it" } else { "them" }
         ));
     }
     if !there.is_empty() {
         context.report.note(format!(
-            "{}: on this basejail already, without a restart; the next `ezz converge` or start notes that the track is followed again",
+            "{}: already on this generation; the next `ezz converge` or start removes the pin",
             first_few(there, 5, ", ")
         ));
     }

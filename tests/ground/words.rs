@@ -131,8 +131,8 @@ fn a_rollback_to_what_a_jail_runs_asks_for_no_restart_of_it() {
     m.ezz(&["start", "b"]).ok();
     m.ezz(&["converge", "a"]).exits(3);
     let back = m.ezz(&["rollback", "--to", "1"]).ok();
-    says(&back, "a: on this basejail already");
-    says(&back, "b: on another basejail until restarted");
+    says(&back, "a: already on this generation");
+    says(&back, "b: still on the former generation");
     m.ezz(&["converge"]).ok();
     says(
         &m.ezz(&["converge"]).ok(),
