@@ -59,6 +59,8 @@ pub enum ApplyError {
         other: JailName,
         /// Whether it stops the jail; else it starts it.
         stops: bool,
+        /// The command that does with both jails what was to be done.
+        verb: &'static str,
     },
     /// A derived file of ezz itself.
     #[error("cannot {action} {}", path.display())]
@@ -126,10 +128,9 @@ impl Hint for ApplyError {
                 Some(format!("`ezz start {jail}` starts it again"))
             }
             ApplyError::Interrupted(_) => Some("the same command does the rest".to_owned()),
-            ApplyError::Skipped { jail, other, stops } => {
-                let verb = if *stops { "stop" } else { "start" };
-                Some(format!("`ezz {verb} {other} {jail}` tries both again"))
-            }
+            ApplyError::Skipped {
+                jail, other, verb, ..
+            } => Some(format!("`ezz {verb} {other} {jail}` tries both again")),
             ApplyError::File { path, source, .. } => hint::file_failed(path, source),
         }
     }

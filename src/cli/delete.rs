@@ -130,7 +130,8 @@ fn in_use(session: &Session, scope: &Scope, dataset: &str) -> Option<CliError> {
         false => Vec::new(),
     };
     let jail = jail.name.clone();
-    Some(CliError::InUse { jail, holders })
+    // Without a process the error of the kernel says more: what is busy, and where.
+    (!holders.is_empty()).then_some(CliError::InUse { jail, holders })
 }
 
 /// Mounts the jails again that a failed deletion had unmounted; keeps both causes if that fails too.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
+use rustix::process::{Resource, getrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::texts::Worker;
@@ -39,6 +40,16 @@ pub trait Machine: Sync + fmt::Debug {
             .map_or(1, usize::from)
             .saturating_mul(2)
             .clamp(4, 64)
+    }
+
+    /// As many jails can be worked on at once without running out of file descriptors. A start needs ten of them at most,
+    /// and the command itself about forty: its locks, the pool, its streams.
+    fn most_jobs(&self) -> usize {
+        let soft = getrlimit(Resource::Nofile).current;
+        let soft = soft.map_or(usize::MAX, |soft| {
+            usize::try_from(soft).unwrap_or(usize::MAX)
+        });
+        (soft.saturating_sub(44) / 10).max(1)
     }
 
     /// Where ezz keeps what does not outlive a boot.

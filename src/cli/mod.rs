@@ -361,7 +361,8 @@ impl Context<'_> {
         // A file that cannot be read is an error where something depends on it, and no reason not to stop a jail.
         let configured = || self.machine.configuration().ok()?.jobs;
         let jobs = self.global.jobs.or_else(configured);
-        jobs.map_or_else(|| self.machine.jobs(), usize::from)
+        let jobs = jobs.map_or_else(|| self.machine.jobs(), usize::from);
+        jobs.min(self.machine.most_jobs())
     }
 
     /// Opens the site for a command.

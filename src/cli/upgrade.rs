@@ -14,7 +14,8 @@ use super::converge::Failure;
 use super::merge::tell;
 use super::merging::{Conflicts, Differences, conflicting, look, merge};
 use super::restart_marks::RestartMarks;
-use super::{CliError, Context, error, record};
+use super::{CliError, Context, JailFailure, error, record};
+use crate::execute::ApplyError;
 use crate::hint::Hint as _;
 use crate::model::JailState;
 use crate::name::JailName;
@@ -95,27 +96,39 @@ pub(super) fn bring_all(
     }
     let config = |name: &JailName| lookup::config(&observed.inventory, name).ok();
     let first = order::dependents(names, &merged.keys().cloned().collect(), config);
+    let mut down = Vec::new();
     for name in &order::stop_order(names, config) {
         if brought.failed.contains(name) {
             continue;
         }
         if first.contains(name) && observed.state(name).running() {
-            if take_down(context, session, name)?.is_some() {
-                brought.failed.insert(name.clone());
+            match take_down(context, session, name)? {
+                Some(_) => {
+                    brought.failed.insert(name.clone());
+                }
+                None => down.push(name),
             }
             continue;
         }
         let Some(due) = merged.remove(name) else {
             continue;
         };
-        match bring(
+        let way = bring(
             context,
             session,
             observed,
             &due,
             Unmergeable::Stays,
             differences,
-        )? {
+        );
+        if way.is_err() {
+            for jail in &down {
+                context.report.warning(format!(
+                    "{jail} was stopped, because it depends on {name}, and was not started again; `ezz start {jail}` starts it"
+                ));
+            }
+        }
+        match way? {
             Way::Merged => {}
             Way::Stays => {
                 brought.stayed.insert(name.clone());
@@ -125,7 +138,44 @@ pub(super) fn bring_all(
             }
         }
     }
+    skip_dependents(context, observed, names, brought);
     Ok(())
+}
+
+/// Skips the jails that depend on a jail that failed. Those that ran before are started again.
+fn skip_dependents(
+    context: &Context<'_>,
+    observed: &Observed,
+    names: &[JailName],
+    brought: &mut Brought,
+) {
+    if brought.failed.is_empty() {
+        return;
+    }
+    let config = |name: &JailName| lookup::config(&observed.inventory, name).ok();
+    for jail in order::start_order(names, config) {
+        let depends = config(&jail).map_or(&[][..], |config| &config.depends);
+        let other = depends.iter().find(|it| brought.failed.contains(*it));
+        let skipped = !brought.failed.contains(&jail) && !observed.state(&jail).running();
+        if let Some(other) = other.filter(|_| skipped) {
+            let verb = "start";
+            let error = ApplyError::Skipped {
+                jail: jail.clone(),
+                other: other.clone(),
+                stops: false,
+                verb,
+            };
+            let hint = error.hint();
+            let source = JailFailure::from_ref(&error);
+            let failed = CliError::Jail {
+                verb,
+                jail: jail.clone(),
+                source,
+            };
+            context.report.error(&failed, hint.as_slice());
+            brought.failed.insert(jail);
+        }
+    }
 }
 
 /// Mounts the own files of jails that are to be examined, as after a boot; returns whether any were not mounted.

@@ -26,6 +26,8 @@ pub(super) struct Board<'a> {
     started: VecDeque<(Instant, usize)>,
     /// What ended lanes, by lane.
     failed: BTreeMap<usize, ApplyError>,
+    /// The lane that failed first, and was not skipped.
+    first_failed: Option<usize>,
     /// Jails whose start was taken back after a signal.
     interrupted: Vec<JailName>,
     /// How many jails were done with.
@@ -55,6 +57,7 @@ impl<'a> Board<'a> {
             asked: BTreeMap::new(),
             started: VecDeque::new(),
             failed: BTreeMap::new(),
+            first_failed: None,
             interrupted: Vec::new(),
             reached: 0,
             applied,
@@ -65,16 +68,19 @@ impl<'a> Board<'a> {
         board
     }
 
+    /// A look at a jail that was started, if it is time for it.
+    pub(super) fn next_check(&mut self) -> Option<Work> {
+        let (due, at) = self.started.front().copied()?;
+        if due > Instant::now() {
+            return None;
+        }
+        self.started.pop_front();
+        let (task, asked) = (Task::Check(at), None);
+        Some(Work { task, asked })
+    }
+
     /// What a worker can do now.
     pub(super) fn next(&mut self) -> Option<Work> {
-        let now = Instant::now();
-        if let Some((due, at)) = self.started.front().copied() {
-            if due <= now {
-                self.started.pop_front();
-                let (task, asked) = (Task::Check(at), None);
-                return Some(Work { task, asked });
-            }
-        }
         let task = self.schedule.next((self.apply.locks.stop())())?;
         let asked = match task {
             Task::Run(at) => self.asked.remove(&at),
@@ -139,6 +145,7 @@ impl<'a> Board<'a> {
                 return;
             }
             Err(error) => {
+                self.first_failed.get_or_insert(at);
                 self.failed.insert(at, error);
             }
         }
@@ -153,12 +160,20 @@ impl<'a> Board<'a> {
         for (at, because) in skipped {
             let (lane, other) = (&self.lanes[at], &self.lanes[because]);
             let stops = !lane.starts();
+            let mut of_jail = self.lanes.iter().filter(|it| it.jail == lane.jail);
+            let moves = (of_jail.clone().any(Lane::stops), of_jail.any(Lane::starts));
+            let verb = match moves {
+                (true, true) => "restart",
+                (true, false) => "stop",
+                (false, _) => "start",
+            };
             // Of a jail with two lanes the first tells.
             if lane.jail != other.jail {
                 let error = ApplyError::Skipped {
                     jail: lane.jail.clone(),
                     other: other.jail.clone(),
                     stops,
+                    verb,
                 };
                 self.failed.insert(at, error);
             }
@@ -174,8 +189,9 @@ impl<'a> Board<'a> {
             ..
         } = self;
         if self.apply.strict {
-            if let Some((_, first)) = failed.pop_first() {
-                return Err(first);
+            let first = self.first_failed.and_then(|at| failed.remove(&at));
+            if let Some(error) = first.or_else(|| Some(failed.pop_first()?.1)) {
+                return Err(error);
             }
         }
         for (at, error) in failed {

@@ -45,7 +45,7 @@ impl Apply<'_> {
     /// Carries out one task after the other, in the thread that calls this.
     fn one_by_one(&self, board: &mut Board<'_>, lanes: &[Lane], directory: Option<&Path>) {
         loop {
-            if let Some(work) = board.next() {
+            if let Some(work) = board.next_check().or_else(|| board.next()) {
                 let task = work.task;
                 let outcome = self.carry_out(lanes, work, directory);
                 board.take(task, outcome);
@@ -57,7 +57,8 @@ impl Apply<'_> {
         }
     }
 
-    /// Carries out tasks in so many threads at most. A thread is made when there is something to do for it.
+    /// Carries out tasks in so many threads at most. A thread is made when there is something to do for it. Looks at jails
+    /// that were started are quick, and are made by this thread: they must not wait for a worker that waits for a jail.
     fn side_by_side(
         &self,
         board: &mut Board<'_>,
@@ -85,13 +86,26 @@ impl Apply<'_> {
         thread::scope(|scope| {
             // Dropped at the end, or by a panic: then the workers return.
             let give = give;
-            let (mut workers, mut busy) = (0, 0);
+            let (mut workers, mut busy, mut threads) = (0, 0, threads);
             loop {
+                while let Some(work) = board.next_check() {
+                    let task = work.task;
+                    board.take(task, self.carry_out(lanes, work, directory));
+                }
                 while let Some(work) = (busy < threads).then(|| board.next()).flatten() {
                     if busy == workers {
                         let (worker, answer) = (&worker, answer.clone());
-                        scope.spawn(move || worker(answer));
-                        workers += 1;
+                        let thread = thread::Builder::new();
+                        match thread.spawn_scoped(scope, move || worker(answer)) {
+                            Ok(_) => workers += 1,
+                            // As many threads as the system allows.
+                            Err(_) => threads = workers.max(1),
+                        }
+                    }
+                    if workers == 0 {
+                        let task = work.task;
+                        board.take(task, self.carry_out(lanes, work, directory));
+                        continue;
                     }
                     busy += 1;
                     // Its receiver lives as long as this function.

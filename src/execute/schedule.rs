@@ -138,7 +138,12 @@ impl<'a> Schedule<'a> {
         while let Some(at) = left.pop_front() {
             let waiting = self.before[at].clone();
             self.leave(at, Phase::Failed);
+            let up = self.failed_to_stop(at);
             for next in waiting {
+                // What it needs still runs, so that it must not stay down.
+                if up && self.lanes[next].starts() && self.was_stopped(next) {
+                    continue;
+                }
                 if matches!(self.phases[next], Phase::Waits | Phase::Free) {
                     self.free.remove(&self.key(next));
                     // Over from here on, so that it is skipped once.
@@ -149,6 +154,23 @@ impl<'a> Schedule<'a> {
             }
         }
         skipped
+    }
+
+    /// Whether the jail of a lane was to be stopped, and that failed.
+    fn failed_to_stop(&self, at: usize) -> bool {
+        self.any_stop_of(at, |phase| phase == Phase::Failed)
+    }
+
+    /// Whether this step has stopped the jail of a lane.
+    fn was_stopped(&self, at: usize) -> bool {
+        self.any_stop_of(at, |phase| phase == Phase::Done)
+    }
+
+    fn any_stop_of(&self, at: usize, is: impl Fn(Phase) -> bool) -> bool {
+        let jail = &self.lanes[at].jail;
+        let mut lanes = self.lanes.iter().zip(&self.phases);
+        lanes
+            .any(|(lane, phase)| lane.jail == *jail && lane.stops() && !lane.starts() && is(*phase))
     }
 
     /// No lane begins any more.

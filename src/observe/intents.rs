@@ -126,7 +126,7 @@ pub(super) fn debris(
 pub(super) struct Unfinished {
     /// The intents that the first look did not find.
     pub intents: BTreeMap<String, (String, Option<Intent>)>,
-    /// The datasets that these intents name.
+    /// The datasets that intents name now.
     pub debris: BTreeMap<JailName, Debris>,
     /// The present rows of the other datasets. A dataset that no longer exists has no row.
     pub rows: BTreeMap<String, Row>,
@@ -151,8 +151,9 @@ pub(super) fn unfinished(
     })?;
     let row = top.get(layout.jails.as_str()).cloned().unwrap_or_default();
     let mut intents = intents(layout, replica, &row, &mut Vec::new());
-    intents.retain(|property, _| !known.contains_key(property));
+    // Also the datasets of intents that were known: more of their clones may exist by now.
     let debris = debris(layout, &intents, &read)?;
+    intents.retain(|property, _| !known.contains_key(property));
     let roots: Result<Vec<String>, _> = unmarked
         .iter()
         .map(|name| layout.jail(name).map(|dataset| dataset.to_string()))

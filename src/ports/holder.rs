@@ -48,10 +48,5 @@ pub fn in_use_hint(jail: &JailName, holders: &[Holder]) -> String {
     if !others.is_empty() {
         ways.push(format!("`kill {}`", others.join(" ")));
     }
-    if ways.is_empty() {
-        return format!(
-            "no process has a file of it open: a descriptor may wait in a socket of another jail, which ends when that jail stops; then `ezz delete {jail}` again"
-        );
-    }
     format!("{}, then `ezz delete {jail}` again", ways.join(" and "))
 }

@@ -38,6 +38,8 @@ struct Noted {
     asked_first: usize,
     /// So many starts have to be at work before one of them ends.
     together: usize,
+    /// The starts of these jails end only after the jails were looked at that they name.
+    waits_for_look_at: BTreeMap<String, String>,
 }
 
 /// A host without jails.
@@ -159,6 +161,17 @@ impl Host for Notes {
         let together = self.noted().together;
         if together > 0 {
             self.until("starts at once", |noted| noted.most >= together);
+        }
+        let looked_at = self
+            .noted()
+            .waits_for_look_at
+            .get(spec.name.as_str())
+            .cloned();
+        if let Some(other) = looked_at {
+            let look = format!("look at {other}");
+            self.until("a look waits for no worker", |noted| {
+                noted.events.contains(&look)
+            });
         }
         self.end("started", &spec.name, !fails);
         match fails {
@@ -439,4 +452,46 @@ fn a_signal_begins_no_lane_and_names_the_jails_that_are_left() {
     let started = started.exits(3);
     says(&started, "cannot start j1");
     says(&started, "interrupted; j3 was not started");
+}
+
+/// All workers are busy: a jail that was started is looked at nevertheless.
+#[test]
+fn a_look_at_a_jail_waits_for_no_worker() {
+    let (m, notes) = machine(2, "[[jail]]\nnames = [\"a\", \"b\", \"c\"]\n");
+    for busy in ["b", "c"] {
+        let mut noted = notes.noted();
+        noted
+            .waits_for_look_at
+            .insert(busy.to_owned(), "a".to_owned());
+    }
+    m.ezz(&["start", "a", "b", "c"]).ok();
+}
+
+/// What the jail needs could not be stopped, so it still runs, and the jail is started again.
+#[test]
+fn a_failed_stop_leaves_no_other_jail_down() {
+    let fleet = "[[jail]]\nname = \"web\"\ndepends = [\"db\"]\n[[jail]]\nname = \"db\"\n";
+    let (m, notes) = machine(4, fleet);
+    m.ezz(&["start", "db", "web"]).ok();
+    notes.events();
+    notes.noted().fails.insert("db".to_owned());
+    let ended = m.ezz(&["restart", "db", "web"]).exits(3);
+    says(&ended, "the test says so");
+    let events = notes.events();
+    assert!(
+        at(&events, "stopped db") < at(&events, "start web"),
+        "{events:?}"
+    );
+    assert!(!events.contains(&"start db".to_owned()), "{events:?}");
+}
+
+/// A delete ends with the first failure, and that is the one which is reported.
+#[test]
+fn a_delete_reports_the_failure_and_not_what_it_kept_from_being_done() {
+    let fleet = "[[jail]]\nname = \"web\"\ndepends = [\"db\"]\n[[jail]]\nname = \"db\"\n";
+    let (m, notes) = machine(4, fleet);
+    m.ezz(&["start", "db", "web"]).ok();
+    notes.noted().fails.insert("web".to_owned());
+    let ended = m.ezz(&["delete", "db", "web", "--yes"]).exits(1);
+    says(&ended, "the test says so");
 }

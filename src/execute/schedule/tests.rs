@@ -162,3 +162,23 @@ fn jails_that_have_failed_before_are_left_out() {
     schedule.asked(1);
     assert_eq!(tasks(&mut schedule, false), [Task::Run(1)]);
 }
+
+#[test]
+fn a_jail_is_started_again_if_the_one_that_it_needs_could_not_be_stopped() {
+    let lanes = [
+        stop("web", 0, &[]),
+        stop("db", 0, &[0]),
+        start("db", 0, &[1]),
+        start("web", 0, &[0, 2]),
+    ];
+    let mut schedule = Schedule::new(&lanes, |_| false);
+    assert_eq!(tasks(&mut schedule, false), [Task::Ask(0)]);
+    schedule.asked(0);
+    assert_eq!(tasks(&mut schedule, false), [Task::Run(0)]);
+    assert_eq!(schedule.ended(0, true), []);
+    assert_eq!(tasks(&mut schedule, false), [Task::Ask(1)]);
+    schedule.asked(1);
+    assert_eq!(tasks(&mut schedule, false), [Task::Run(1)]);
+    assert_eq!(schedule.ended(1, false), [(2, 1)]);
+    assert_eq!(tasks(&mut schedule, false), [Task::Run(3)]);
+}

@@ -223,14 +223,22 @@ fn end_init(
     asked: Instant,
 ) -> Result<Vec<Killed>, HostError> {
     let Processes { paths, name, init } = *jail;
-    let mut alone = Duration::ZERO;
+    let slowly = matches!(kind, Init::Other { .. });
+    let works = || -> Result<bool, HostError> {
+        let all = jail.all()?;
+        Ok(all.iter().any(|it| init::works(it, jail.init.pid)))
+    };
+    // The jail was asked before a worker was free to wait for it. It may have been alone for as long; one more look has
+    // to confirm that.
+    let mut alone = asked.elapsed().min(ALONE.saturating_sub(SOON * 2));
     loop {
         let left = time.saturating_sub(asked.elapsed());
         if left.is_zero() {
-            return match init
+            let ended = init
                 .wait(left)
-                .map_err(file("wait for", &paths.jail(name)))?
-            {
+                .map_err(file("wait for", &paths.jail(name)))?;
+            // An init that never ends by itself, and whose services have ended, did what it was asked.
+            return match ended || slowly && !works()? {
                 true => Ok(Vec::new()),
                 false => left_of(jail, |_| true),
             };
@@ -239,13 +247,13 @@ fn end_init(
         if wait(init, name, paths, slice)? {
             return Ok(Vec::new());
         }
-        let others = jail.all()?.iter().any(|it| init::works(it, jail.init.pid));
+        let others = works()?;
         alone = if others {
             Duration::ZERO
         } else {
             alone + slice
         };
-        if matches!(kind, Init::Other { .. }) && alone >= ALONE {
+        if slowly && alone >= ALONE {
             return Ok(Vec::new());
         }
     }

@@ -22,7 +22,6 @@ pub(super) struct Marked<'a> {
     pub merging: &'a Merging,
 }
 
-/// Reports what has no commit, then the jails that were committed and never finished.
 /// The rows of all tables of this file.
 pub(super) fn rows() -> Vec<Row> {
     [
@@ -33,6 +32,7 @@ pub(super) fn rows() -> Vec<Row> {
     .concat()
 }
 
+/// Reports what has no commit, then the jails that were committed and never finished.
 pub(super) fn examine(
     examination: &mut Examination<'_>,
     unfinished: &[Unfinished<'_>],
@@ -55,9 +55,9 @@ pub(super) fn merging<'a>() -> [Check<Marked<'a>>; 3] {
         Check::new(What::Merging, Debris, interrupted)
             .cause(KILLED)
             .waits(),
-        Check::new(What::Merging, Broken, stuck)
-            .cause(KILLED)
-            .hint("destroy them with zfs if you do not need their half-merged files; then `ezz doctor --repair`"),
+        Check::new(What::Merging, Broken, stuck).cause(KILLED).hint(
+            "`zfs list -t snapshot` shows the snapshots of the jail; then `ezz doctor --repair`",
+        ),
     ]
 }
 
@@ -117,7 +117,13 @@ fn stuck(marked: &Marked<'_>) -> Vec<Case> {
         let what = format!(
             "the merge of its files {way} was interrupted: it cannot start; it cannot be undone, {why}"
         );
-        marked.case(what)
+        let case = marked.case(what);
+        match refusal {
+            PlanError::MergedBefore { .. } => case.hint(
+                "destroy these snapshots with zfs if you do not need their half-merged files; then `ezz doctor --repair`",
+            ),
+            _ => case,
+        }
     }))
 }
 

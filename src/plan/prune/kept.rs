@@ -41,7 +41,7 @@ pub enum Reason {
     Partner,
     /// A jail is a clone of the skeleton, or was merged to it.
     Skeleton(JailName),
-    /// The way back of a jail's last merge leads to its skeleton.
+    /// The way back of a jail's last merge leads to the generation, or to one with the same skeleton.
     WayBack(JailName),
     /// A roll-out of this track is under way.
     Rollout(TrackName),
@@ -208,6 +208,8 @@ pub fn kept(observed: &Observed, request: &Request) -> BTreeMap<GenerationId, Ke
     }
     jails(&mut all, observed);
     for (id, jail) in ways::lead_to(inventory, &request.of_merges) {
+        // With its base: only there the digest of its skeleton is recorded, by which the way back is recognised.
+        base(&mut all, id, Reason::WayBack(jail.clone()));
         skeleton(&mut all, id, Reason::WayBack(jail));
     }
     let heirs = heirs(inventory);

@@ -141,7 +141,11 @@ impl Ledger {
             let number = number.parse().ok();
             match name {
                 USED => number.is_some_and(|number| !other.has(kind, number)),
-                name => other.number(kind, name).is_none(),
+                // A number is also known with another name of its account.
+                name => {
+                    other.number(kind, name).is_none()
+                        || number.is_some_and(|number| !other.has(kind, number))
+                }
             }
         };
         let mut texts: Vec<String> = Vec::new();
