@@ -200,11 +200,11 @@ fn what_a_jail_could_have_written_is_ignored_and_reported() {
     );
     has(
         &found,
-        "info tank/ezz/jails/a/deep: its ezz:jail is ignored",
+        "info tank/ezz/jails/a/deep: it has an ezz:jail, but",
     );
     has(
         &found,
-        "info tank/ezz/jails/a/deep/er: its ezz:jail is ignored",
+        "info tank/ezz/jails/a/deep/er: it has an ezz:jail, but it is not directly",
     );
     let before = everything();
     for refused in [
