@@ -283,8 +283,12 @@ pub(super) fn merge(
                 source,
             })?;
         }
-        // Taking the merge back would need the lock too.
-        let _site = session.locks.steadfast().site()?;
+        // Taking back what was begun would need the lock, too.
+        let steadfast = session.locks.steadfast();
+        let _site = match begun.get() {
+            true => steadfast.site()?,
+            false => session.locks.site()?,
+        };
         let inventory = session.inventory(&scope)?;
         let leaves_a_way_back = begun.get() && !examined.undone;
         session.run(&finish(&inventory, &due, leaves_a_way_back)?)?;

@@ -71,7 +71,12 @@ impl Begun {
     fn ends(mut self) -> Ended {
         let begun = Instant::now();
         while self.child.try_wait().expect("a child").is_none() {
-            assert!(begun.elapsed() < Duration::from_secs(2), "{}", self.command);
+            assert!(
+                begun.elapsed() < Duration::from_secs(2),
+                "{}: {}",
+                self.command,
+                self.said()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         self.waited()
