@@ -287,7 +287,7 @@ pub(super) fn merge(
         let steadfast = session.locks.steadfast();
         let _site = match begun.get() {
             true => steadfast.site()?,
-            false => session.locks.site()?,
+            false => session.lock_site()?,
         };
         let inventory = session.inventory(&scope)?;
         let leaves_a_way_back = begun.get() && !examined.undone;
