@@ -42,7 +42,7 @@ pub enum ApplyError {
     /// Another command, such as a stop or a delete of the jail, ended this start.
     #[error("the start of {jail} was interrupted by {by} and undone")]
     StartEnded {
-        /// Which jail.
+        /// The jail whose start was ended.
         jail: JailName,
         /// The process that asked.
         by: String,

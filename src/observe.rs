@@ -358,7 +358,7 @@ pub fn inventory(
     for name in scope.into_iter().flatten() {
         named.push(layout.jail(name)?.to_string());
     }
-    let (bases, rest) = if reading.current && scope.is_some() {
+    let (bases, mut rest) = if reading.current && scope.is_some() {
         let mut roots = named;
         for id in tracks.values().filter_map(|track| track.current) {
             let base = layout.base(id)?;
@@ -404,7 +404,6 @@ pub fn inventory(
         })?;
         (bases, rest)
     };
-    let mut rest = rest;
     let unmarked = jails::unmarked(&layout, &rest);
     if unmarked.iter().any(|name| !debris.contains_key(name)) {
         let young = intents::unfinished(&layout, found.replica, &intents, &unmarked, read)?;

@@ -39,7 +39,7 @@ pub enum CliError {
     /// The answer to a question was no, or there was no terminal to ask on.
     #[error("{what}")]
     NotConfirmed {
-        /// Which of the two it was.
+        /// Why nothing was confirmed, with what became of the command.
         what: &'static str,
         /// The command line, if there was no terminal.
         command: Option<String>,
@@ -193,7 +193,7 @@ pub enum CliError {
         holder::in_use(holders)
     )]
     InUse {
-        /// Which jail.
+        /// The jail that is in use.
         jail: JailName,
         /// The processes, as far as they can be found.
         holders: Vec<Holder>,

@@ -70,7 +70,7 @@ impl<O> Check<O> {
 /// Something that a check has found.
 #[derive(Debug, Clone)]
 pub struct Case {
-    /// Which object.
+    /// The object that the case is about, as it is shown.
     pub object: String,
     /// What is wrong with it.
     pub what: String,

@@ -159,7 +159,7 @@ struct Moves<'a> {
     stops: BTreeMap<&'a JailName, usize>,
     /// By jail, those of the jails that it depends on. There are no circles in it.
     depends: BTreeMap<&'a JailName, Vec<&'a JailName>>,
-    /// The same the other way round.
+    /// By jail, those of the jails that depend on it.
     needed_by: BTreeMap<&'a JailName, Vec<&'a JailName>>,
     /// By jail, its turn among the starts.
     turns: BTreeMap<&'a JailName, usize>,
